@@ -1,0 +1,22 @@
+//! Link arguments that tch's own build script can not hand to dependants.
+//!
+//! Every package that links libtorch into an executable (command, tests, benchmarks) uses this file as its build script:
+//! the run path makes the executables find libtorch from any working directory, and with a CUDA build of libtorch the
+//! linker must keep `libtorch_cuda.so`, whose registration code nothing refers to by name.
+use std::{env, path::Path};
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    if env::var_os("CARGO_FEATURE_TORCH").is_none() {
+        return;
+    }
+    println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib");
+    let Some(root) = env::var_os("LIBTORCH") else { return };
+    let lib = Path::new(&root).join("lib");
+    println!("cargo:rerun-if-changed={}", lib.display());
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    if lib.join("libtorch_cuda.so").exists() {
+        println!("cargo:rustc-link-arg=-L{}", lib.display());
+        println!("cargo:rustc-link-arg=-Wl,--no-as-needed,-ltorch_cuda,--as-needed");
+    }
+}

@@ -1,0 +1,5 @@
+//! Checkpoint.
+
+mod error;
+
+pub use error::CheckpointError;

@@ -1,0 +1,5 @@
+//! Data.
+
+mod error;
+
+pub use error::DataError;

@@ -1,0 +1,94 @@
+//! The error of this crate.
+
+use std::path::PathBuf;
+
+use crate::{checkpoint::CheckpointError, data::DataError, registry::RegistryError, retrieval::RetrievalError};
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong in this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A tensor operation was given shapes or values that it can not work on.
+    #[error("`{operation}` can not be computed\n  expected: {expected}\n  found: {found}")]
+    Operation {
+        /// The operation, as the tensor trait names it.
+        operation: &'static str,
+        /// What the operation takes.
+        expected: String,
+        /// What it was given.
+        found: String,
+    },
+    /// A parameter was asked for that can not be had.
+    #[error("parameter `{name}` can not be loaded\n  expected: {expected}\n  found: {found}")]
+    Parameter {
+        /// Full name, as in the checkpoint.
+        name: String,
+        /// What the model needs.
+        expected: String,
+        /// What there is.
+        found: String,
+    },
+    /// A model configuration that describes no model.
+    #[error("`{key}` of the model can not be used\n  expected: {expected}\n  found: {found}")]
+    Config {
+        /// The key in the entry file.
+        key: String,
+        /// What is allowed.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+    /// A device that was asked for and can not be used.
+    #[error("device `{device}` can not be used: {reason}")]
+    Device {
+        /// As the user named it.
+        device: String,
+        /// Why not.
+        reason: String,
+        /// What mends it.
+        hint: String,
+    },
+    /// A file could not be read or written.
+    #[error("can not {action} `{}`", path.display())]
+    Io {
+        /// What was tried: `read`, `write`, ...
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// libtorch refused an operation.
+    #[cfg(feature = "torch")]
+    #[error("libtorch refused an operation")]
+    Torch(#[from] tch::TchError),
+    /// See [`CheckpointError`].
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// See [`DataError`].
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// See [`RegistryError`].
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// See [`RetrievalError`].
+    #[error(transparent)]
+    Retrieval(#[from] RetrievalError),
+}
+
+impl Error {
+    /// What the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Device { hint, .. } => Some(hint.clone()),
+            Self::Checkpoint(error) => error.hint(),
+            Self::Data(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
+            Self::Retrieval(error) => error.hint(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! What LAPS is: models, checkpoints, data, retrieval and the registry of entries.
+//!
+//! Fu, Zhang, Xia, Mao, "Linguistic-Aware Patch Slimming Framework for Fine-grained Cross-Modal Alignment", CVPR 2024.
+//!
+//! Models are written once over [`tensor::Tensor`] and run on every implementation of it: [`array::Array`], a small
+//! pure-Rust tensor that is always there, and with the `torch` feature libtorch.
+
+pub mod array;
+pub mod checkpoint;
+pub mod data;
+pub mod dim;
+pub mod encoder;
+pub mod error;
+pub mod models;
+pub mod nn;
+pub mod params;
+pub mod registry;
+pub mod retrieval;
+pub mod tensor;
+#[cfg(feature = "torch")]
+pub mod torch;
+
+pub use error::{Error, Result};

@@ -1,0 +1,259 @@
+//! What describes a model: the names of Hugging Face `config.json`, and those of the LAPS options.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// A whole LAPS model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The image encoder.
+    pub image: ImageConfig,
+    /// The text encoder.
+    pub text: TextConfig,
+    /// Width of the joint space.
+    pub embed_size: usize,
+    /// Share of the patches that is kept for a caption.
+    pub sparse_ratio: f64,
+    /// Share of the kept patches that remains after they are merged.
+    pub aggr_ratio: f64,
+}
+
+/// The image encoder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "model_type", rename_all = "snake_case")]
+pub enum ImageConfig {
+    /// A plain vision transformer.
+    Vit(VitConfig),
+    /// A Swin transformer, version 1.
+    Swin(SwinConfig),
+}
+
+/// `ViTConfig`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VitConfig {
+    /// Width and height of the image in pixels.
+    pub image_size: usize,
+    /// Width and height of a patch in pixels.
+    pub patch_size: usize,
+    /// Width of a token.
+    pub hidden_size: usize,
+    /// Number of blocks.
+    pub num_hidden_layers: usize,
+    /// Heads of self-attention.
+    pub num_attention_heads: usize,
+    /// Width between the two layers of a block's MLP.
+    pub intermediate_size: usize,
+    /// Epsilon of the layer norms.
+    #[serde(default = "epsilon_12")]
+    pub layer_norm_eps: f64,
+}
+
+/// `SwinConfig`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwinConfig {
+    /// Width and height of the image in pixels.
+    pub image_size: usize,
+    /// Width and height of a patch in pixels.
+    pub patch_size: usize,
+    /// Width of a token in the first stage; it doubles at each further one.
+    pub embed_dim: usize,
+    /// Blocks of each stage.
+    pub depths: Vec<usize>,
+    /// Heads of each stage.
+    pub num_heads: Vec<usize>,
+    /// Width and height of an attention window in tokens.
+    pub window_size: usize,
+    /// Width between the two layers of a block's MLP, in token widths.
+    pub mlp_ratio: f64,
+    /// Epsilon of the layer norms.
+    #[serde(default = "epsilon_5")]
+    pub layer_norm_eps: f64,
+}
+
+/// `BertConfig`; `model_type` is `bert`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextConfig {
+    /// The architecture.
+    pub model_type: TextType,
+    /// Rows of the word embedding.
+    pub vocab_size: usize,
+    /// Width of a token.
+    pub hidden_size: usize,
+    /// Number of blocks.
+    pub num_hidden_layers: usize,
+    /// Heads of self-attention.
+    pub num_attention_heads: usize,
+    /// Width between the two layers of a block's MLP.
+    pub intermediate_size: usize,
+    /// Longest caption in tokens.
+    #[serde(default = "positions_512")]
+    pub max_position_embeddings: usize,
+    /// Rows of the segment embedding, of which captions use the first.
+    #[serde(default = "types_2")]
+    pub type_vocab_size: usize,
+    /// Epsilon of the layer norms.
+    #[serde(default = "epsilon_12")]
+    pub layer_norm_eps: f64,
+}
+
+/// Architectures of the text encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextType {
+    /// BERT.
+    Bert,
+}
+
+fn epsilon_12() -> f64 {
+    1e-12
+}
+fn epsilon_5() -> f64 {
+    1e-5
+}
+fn positions_512() -> usize {
+    512
+}
+fn types_2() -> usize {
+    2
+}
+
+impl ImageConfig {
+    /// Width and height of the image in pixels.
+    pub fn image_size(&self) -> usize {
+        match self {
+            Self::Vit(vit) => vit.image_size,
+            Self::Swin(swin) => swin.image_size,
+        }
+    }
+
+    /// Number of spatial patches that the encoder gives.
+    pub fn num_patches(&self) -> usize {
+        match self {
+            Self::Vit(vit) => (vit.image_size / vit.patch_size).pow(2),
+            Self::Swin(swin) => (swin.image_size / swin.patch_size >> (swin.depths.len() - 1)).pow(2),
+        }
+    }
+
+    /// Whether the first token is a class token.
+    pub fn has_class_token(&self) -> bool {
+        matches!(self, Self::Vit(_))
+    }
+
+    /// Width of the encoder's output.
+    pub fn hidden_size(&self) -> usize {
+        match self {
+            Self::Vit(vit) => vit.hidden_size,
+            Self::Swin(swin) => swin.embed_dim << (swin.depths.len() - 1),
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Patches kept for a caption: `ceil(num_patches * sparse_ratio)`.
+    pub fn kept(&self) -> usize {
+        (self.image.num_patches() as f64 * self.sparse_ratio).ceil() as usize
+    }
+
+    /// Patches that the kept ones are merged into: `trunc(num_patches * aggr_ratio * sparse_ratio)`, in this order.
+    pub fn groups(&self) -> usize {
+        (self.image.num_patches() as f64 * self.aggr_ratio * self.sparse_ratio) as usize
+    }
+
+    /// Width of the hidden layer of the aggregation network: `trunc(embed_size * 0.2)`.
+    pub fn aggregation_width(&self) -> usize {
+        (self.embed_size as f64 * 0.2) as usize
+    }
+
+    /// Checks that the numbers describe a model that can be built.
+    pub fn check(&self) -> Result<()> {
+        match &self.image {
+            ImageConfig::Vit(vit) => vit.check()?,
+            ImageConfig::Swin(swin) => swin.check()?,
+        }
+        let text = &self.text;
+        positive("text.vocab_size", text.vocab_size)?;
+        positive("text.intermediate_size", text.intermediate_size)?;
+        positive("text.max_position_embeddings", text.max_position_embeddings)?;
+        positive("text.type_vocab_size", text.type_vocab_size)?;
+        multiple("text.hidden_size", text.hidden_size, "num_attention_heads", text.num_attention_heads)?;
+        epsilon("text.layer_norm_eps", text.layer_norm_eps)?;
+        at_least("embed_size", self.embed_size, 5)?;
+        ratio("sparse_ratio", self.sparse_ratio)?;
+        ratio("aggr_ratio", self.aggr_ratio)?;
+        if self.groups() == 0 {
+            return Err(config("aggr_ratio", "at least one group of patches", &self.aggr_ratio));
+        }
+        Ok(())
+    }
+}
+
+impl VitConfig {
+    fn check(&self) -> Result<()> {
+        multiple("image.image_size", self.image_size, "patch_size", self.patch_size)?;
+        multiple("image.hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads)?;
+        positive("image.intermediate_size", self.intermediate_size)?;
+        epsilon("image.layer_norm_eps", self.layer_norm_eps)
+    }
+}
+
+impl SwinConfig {
+    fn check(&self) -> Result<()> {
+        multiple("image.image_size", self.image_size, "patch_size", self.patch_size)?;
+        positive("image.depths", self.depths.len())?;
+        positive("image.window_size", self.window_size)?;
+        epsilon("image.layer_norm_eps", self.layer_norm_eps)?;
+        if self.depths.len() != self.num_heads.len() {
+            return Err(config(
+                "image.num_heads",
+                &format!("{} stages, as in depths", self.depths.len()),
+                &self.num_heads.len(),
+            ));
+        }
+        if !(self.mlp_ratio.is_finite() && self.mlp_ratio > 0.0) {
+            return Err(config("image.mlp_ratio", "a positive number", &self.mlp_ratio));
+        }
+        let mut tokens = self.image_size / self.patch_size;
+        for (stage, &heads) in self.num_heads.iter().enumerate() {
+            positive("image.depths", self.depths[stage])?;
+            multiple("image.embed_dim", self.embed_dim << stage, "num_heads", heads)?;
+            multiple("image.image_size", tokens, "window_size (tokens of a stage)", self.window_size.min(tokens))?;
+            if stage + 1 < self.depths.len() {
+                multiple("image.image_size", tokens, "2 (tokens of a stage)", 2)?;
+                tokens /= 2;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn config(key: &str, expected: &str, found: &dyn std::fmt::Display) -> Error {
+    Error::Config { key: key.to_owned(), expected: expected.to_owned(), found: found.to_string() }
+}
+
+fn positive(key: &str, value: usize) -> Result<()> {
+    at_least(key, value, 1)
+}
+
+fn at_least(key: &str, value: usize, least: usize) -> Result<()> {
+    if value < least { Err(config(key, &format!("at least {least}"), &value)) } else { Ok(()) }
+}
+
+fn multiple(key: &str, value: usize, of: &str, divisor: usize) -> Result<()> {
+    if divisor == 0 || value == 0 || !value.is_multiple_of(divisor) {
+        return Err(config(key, &format!("a multiple of {of} = {divisor}"), &value));
+    }
+    Ok(())
+}
+
+fn ratio(key: &str, value: f64) -> Result<()> {
+    if value > 0.0 && value <= 1.0 { Ok(()) } else { Err(config(key, "more than 0 and at most 1", &value)) }
+}
+
+fn epsilon(key: &str, value: f64) -> Result<()> {
+    if value.is_finite() && value >= 0.0 { Ok(()) } else { Err(config(key, "a small number, not negative", &value)) }
+}

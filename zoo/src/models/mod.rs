@@ -1,0 +1,3 @@
+//! The models: ViT, Swin, BERT, and LAPS over them.
+
+pub mod config;

@@ -1,0 +1,106 @@
+//! Named parameters: where a layer gets its tensors from.
+
+use std::rc::Rc;
+
+use crate::Result;
+
+/// Name and shape of one tensor that a model owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Full name, exactly as in the checkpoint.
+    pub name: String,
+    /// Sizes.
+    pub shape: Vec<usize>,
+    /// How a fresh one is made.
+    pub init: Init,
+}
+
+impl Parameter {
+    /// How many numbers it holds.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// How a fresh parameter is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Init {
+    /// All zero: biases.
+    Zeros,
+    /// All one: norm weights and scales.
+    Ones,
+    /// Normal with standard deviation 0.02: weights of pretrained-style encoders.
+    Normal,
+    /// Uniform in +-sqrt(6 / (fan_in + fan_out)): projections.
+    Xavier,
+}
+
+/// Something that has a tensor for each name.
+pub trait Parameters<T> {
+    /// The tensor `name` of `shape`; an error that names it where there is none.
+    fn get(&self, parameter: Parameter) -> Result<T>;
+}
+
+impl<T, F: Fn(Parameter) -> Result<T>> Parameters<T> for F {
+    fn get(&self, parameter: Parameter) -> Result<T> {
+        self(parameter)
+    }
+}
+
+/// A place in the tree of parameter names.
+pub struct Path<T> {
+    prefix: String,
+    parameters: Rc<dyn Parameters<T>>,
+}
+
+impl<T> Clone for Path<T> {
+    fn clone(&self) -> Self {
+        Self { prefix: self.prefix.clone(), parameters: Rc::clone(&self.parameters) }
+    }
+}
+
+impl<T> Path<T> {
+    /// The root of the tree.
+    pub fn root(parameters: Rc<dyn Parameters<T>>) -> Self {
+        Self { prefix: String::new(), parameters }
+    }
+
+    /// The place `name` below this one; `name` may hold several steps, `attention.self`.
+    pub fn sub(&self, name: impl std::fmt::Display) -> Self {
+        let prefix = if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
+        Self { prefix, parameters: Rc::clone(&self.parameters) }
+    }
+
+    /// The tensor `name` of `shape` at this place.
+    pub fn get(&self, name: &str, shape: &[usize], init: Init) -> Result<T> {
+        let name = self.sub(name).prefix;
+        self.parameters.get(Parameter { name, shape: shape.to_vec(), init })
+    }
+}
+
+/// Every parameter that `build` asks for, in the order of asking. Needs no weights and no native library.
+pub fn list<M>(build: impl FnOnce(&Path<Parameter>) -> Result<M>) -> Result<Vec<Parameter>> {
+    let seen = Rc::new(std::cell::RefCell::new(Vec::new()));
+    let recorder = Rc::clone(&seen);
+    build(&Path::root(Rc::new(move |parameter: Parameter| {
+        recorder.borrow_mut().push(parameter.clone());
+        Ok(parameter)
+    })))?;
+    Ok(seen.take())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Init, list};
+
+    #[test]
+    fn names_are_joined_by_dots_in_the_order_of_asking() {
+        let parameters = list(|path| {
+            path.sub("encoder").sub(0).get("weight", &[2, 3], Init::Normal)?;
+            path.get("scale", &[1], Init::Ones)
+        })
+        .unwrap();
+        let names: Vec<_> = parameters.iter().map(|p| (p.name.as_str(), p.elements())).collect();
+        assert_eq!(names, [("encoder.0.weight", 6), ("scale", 1)]);
+    }
+}

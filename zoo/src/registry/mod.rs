@@ -1,0 +1,5 @@
+//! Registry.
+
+mod error;
+
+pub use error::RegistryError;

@@ -1,0 +1,5 @@
+//! Retrieval.
+
+mod error;
+
+pub use error::RetrievalError;

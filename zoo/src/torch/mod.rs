@@ -1,0 +1,1 @@
+//! libtorch behind the tensor trait.
