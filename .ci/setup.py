@@ -46,8 +46,13 @@ MEMBERS = {
     "onnxruntime/cuda": [(r"onnxruntime/capi/(libonnxruntime[^/]*\.so[^/]*)", r"\1")],
 }
 # Room for wheels, what pip unpacks them by, and the files; the cuda figures are estimates.
-MEGABYTES = {"cmake/any": 160, "libtorch/cpu": 1600, "onnxruntime/cpu": 120}
-MEGABYTES |= {"libtorch/cuda": 9000, "onnxruntime/cuda": 1500}
+MEGABYTES = {
+    "cmake/any": 160,
+    "libtorch/cpu": 1600,
+    "libtorch/cuda": 9000,
+    "onnxruntime/cpu": 120,
+    "onnxruntime/cuda": 1500,
+}
 OVERRIDE = {"cmake": "CMAKE", "libtorch": "LIBTORCH", "onnxruntime": "ORT_DYLIB_PATH"}
 
 
@@ -97,11 +102,8 @@ def overridden(part):
     value = os.environ.get(name, "")
     if not value or RUNTIME.resolve() in Path(value).resolve().parents:
         return False
-    if part == "cmake":
-        if not shutil.which(value):
-            raise SetupError(f"`CMAKE={value}` is no program", "unset CMAKE to use the pinned one")
-        return True
-    if not os.path.isabs(value) or not os.path.exists(value):
+    usable = shutil.which(value) if part == "cmake" else os.path.isabs(value) and os.path.exists(value)
+    if not usable:
         hint = f"give an absolute path, or unset {name} to use the pinned one"
         raise SetupError(f"`{name}={value}` does not exist", hint)
     if part == "libtorch":
@@ -198,11 +200,11 @@ def install(key, wheels, scratch):
             f"no `{part}` is pinned for {platform.system()} on {platform.machine()}",
             f"name an installation of your own by {OVERRIDE[part]}=/absolute/path",
         )
-    free = shutil.disk_usage(RUNTIME).free >> 20
-    if free < MEGABYTES[key]:
-        message = f"too little disk for `{key}`\n  expected: {MEGABYTES[key]} MB\n  found: {free} MB"
+    need, free = MEGABYTES[key], shutil.disk_usage(RUNTIME).free // 1_000_000
+    if free < need:
+        message = f"too little disk for `{key}`\n  expected: {need} MB\n  found: {free} MB"
         raise SetupError(message, f"make room for {RUNTIME}")
-    print(f"setup: {key}: " + ", ".join(f"{name} {version}" for name, version, _ in wheels), file=sys.stderr, flush=True)
+    print(f"setup: {key}:", ", ".join(f"{name} {version}" for name, version, _ in wheels), file=sys.stderr)
     target = scratch / part
     target.mkdir()
     for wheel in download(wheels, scratch):
@@ -251,7 +253,5 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except SetupError as error:
         sys.exit(f"error: {error}\n  hint: {error.hint}")
-    except (OSError, zipfile.BadZipFile) as error:
-        sys.exit(f"error: the set-up stopped: {error}\n  hint: nothing half-made was kept; mend the cause and run it again")
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted\n  hint: nothing half-made was kept; run it again")
+    except (OSError, zipfile.BadZipFile, KeyboardInterrupt) as error:
+        sys.exit(f"error: the set-up stopped: {error!r}\n  hint: nothing half-made was kept; run it again")
