@@ -24,10 +24,8 @@ demo: build ## set-up, build, and the embedded entry reproduced
 test: setup ## set-up, and every test
 	$(CARGO) test --locked --workspace
 
-lint: setup ## formatting, and clippy with and without libtorch
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked --workspace --all-targets --no-default-features -- -D warnings
+lint: ## formatting, and clippy with and without libtorch
+	.ci/run format clippy clippy_without_torch
 
 doc: setup ## the API documentation: target/doc
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --workspace

@@ -46,13 +46,8 @@ MEMBERS = {
     "onnxruntime/cuda": [(r"onnxruntime/capi/(libonnxruntime[^/]*\.so[^/]*)", r"\1")],
 }
 # Room for wheels, what pip unpacks them by, and the files; the cuda figures are estimates.
-MEGABYTES = {
-    "cmake/any": 160,
-    "libtorch/cpu": 1600,
-    "libtorch/cuda": 9000,
-    "onnxruntime/cpu": 120,
-    "onnxruntime/cuda": 1500,
-}
+CPU_MEGABYTES = {"cmake/any": 160, "libtorch/cpu": 1600, "onnxruntime/cpu": 120}
+MEGABYTES = {**CPU_MEGABYTES, "libtorch/cuda": 9000, "onnxruntime/cuda": 1500}
 OVERRIDE = {"cmake": "CMAKE", "libtorch": "LIBTORCH", "onnxruntime": "ORT_DYLIB_PATH"}
 
 
@@ -102,8 +97,7 @@ def overridden(part):
     value = os.environ.get(name, "")
     if not value or RUNTIME.resolve() in Path(value).resolve().parents:
         return False
-    usable = shutil.which(value) if part == "cmake" else os.path.isabs(value) and os.path.exists(value)
-    if not usable:
+    if not (shutil.which(value) if part == "cmake" else os.path.isabs(value) and os.path.exists(value)):
         hint = f"give an absolute path, or unset {name} to use the pinned one"
         raise SetupError(f"`{name}={value}` does not exist", hint)
     if part == "libtorch":
@@ -228,9 +222,8 @@ def install(key, wheels, scratch):
 
 def main(parts):
     table = pins()
-    unknown = [part for part in parts if part not in OVERRIDE]
-    if unknown:
-        raise SetupError(f"`{unknown[0]}` is no part", f"parts: {', '.join(OVERRIDE)}")
+    for part in set(parts) - set(OVERRIDE):
+        raise SetupError(f"`{part}` is no part", f"parts: {', '.join(OVERRIDE)}")
     wanted = [variant(part, table) for part in parts or OVERRIDE if not overridden(part)]
 
     def missing():
