@@ -1,9 +1,9 @@
 //! Link arguments that tch's own build script can not hand to dependants.
 //!
-//! Every package that links libtorch into an executable (command, tests, benchmarks) uses this file as its build script:
-//! the run path makes the executables find libtorch from any working directory, and with a CUDA build of libtorch the
-//! linker must keep `libtorch_cuda.so`, whose registration code nothing refers to by name. The driver's `libcuda.so.1`
-//! need not be on the machine that links.
+//! Every package that links libtorch into an executable (command, tests, benchmarks) has this file as its build script.
+//! The run path makes the executables find libtorch from any working directory. With a CUDA build of libtorch the linker
+//! must keep `libtorch_cuda.so`, whose registration code nothing refers to by name; the driver's `libcuda.so.1` need not
+//! be on the machine that links.
 use std::{env, path::Path};
 
 fn main() {
