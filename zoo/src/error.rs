@@ -69,7 +69,7 @@ pub enum Error {
     /// libtorch refused an operation.
     #[cfg(feature = "torch")]
     #[error("libtorch refused an operation")]
-    Torch(#[from] tch::TchError),
+    Torch(#[source] Box<tch::TchError>),
     /// See [`CheckpointError`].
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
