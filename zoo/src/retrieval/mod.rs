@@ -1,5 +1,6 @@
 //! Retrieval.
 
 mod error;
+pub mod similarity;
 
 pub use error::RetrievalError;
