@@ -5,6 +5,7 @@
 //! [`Manifest`] says where checkpoints, backbones and data come from.
 
 mod canonical;
+mod embedded;
 mod data_config;
 mod document;
 mod entry;
@@ -17,7 +18,8 @@ mod split_size;
 use std::{io::Read, path::Path};
 
 pub use canonical::sha256;
-pub use data_config::{DataConfig, DataPaths, DrawnScenes};
+pub use data_config::{DataConfig, DataPaths};
+pub use embedded::{EmbeddedCheckpoint, embedded_checkpoint};
 pub use entry::Entry;
 pub use error::{Origin, Place, RegistryError};
 pub use manifest::{Backbone, CaptionFile, CaptionFiles, Checkpoint, ImageArchive, Manifest, ModelFile};
@@ -47,6 +49,8 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "coco_vit_384",
     "coco_swin_384",
     "f30k_swin_1024",
+    "shapes_vit",
+    "shapes_swin",
 ];
 
 /// The names of the built-in entries.
