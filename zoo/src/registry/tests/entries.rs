@@ -2,6 +2,7 @@ use std::path::Path;
 
 use super::{CONTRACT, edited, read};
 use crate::{
+    data::scenes::DrawnConfig,
     models::config::ImageConfig,
     registry::{DataConfig, Origin, Protocol, Status, find, names, sha256},
 };
