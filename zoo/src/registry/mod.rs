@@ -10,7 +10,6 @@ mod document;
 mod entry;
 mod error;
 mod manifest;
-mod protocol;
 mod reference;
 mod references;
 mod split_size;
@@ -22,7 +21,7 @@ pub use data_config::{DataConfig, DataPaths, DrawnScenes};
 pub use entry::Entry;
 pub use error::{Origin, Place, RegistryError};
 pub use manifest::{Backbone, CaptionFile, CaptionFiles, Checkpoint, ImageArchive, Manifest, ModelFile};
-pub use protocol::Protocol;
+pub use crate::retrieval::Protocol;
 pub use references::{Cell, PublishedTable, References, Status, Table};
 pub use split_size::SplitSize;
 
