@@ -97,6 +97,9 @@ impl PublishedTable {
 }
 
 impl References {
+    /// The sources with rows that an entry can refer to.
+    pub const SOURCES: [&str; 3] = ["paper", "paper_clip", "readme"];
+
     /// Those of `configs/references.yaml`.
     pub fn embedded() -> Result<Self, RegistryError> {
         const TEXT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/references.yaml"));
