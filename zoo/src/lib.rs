@@ -14,6 +14,8 @@ pub mod error;
 pub mod models;
 pub mod nn;
 pub mod params;
+pub mod params_init;
+pub mod random;
 pub mod registry;
 pub mod retrieval;
 pub mod tensor;

@@ -1,5 +1,6 @@
 //! Data.
 
 mod error;
+pub mod scenes;
 
 pub use error::DataError;
