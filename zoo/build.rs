@@ -7,7 +7,10 @@
 use std::{env, path::Path, process::Command};
 
 fn main() {
-    commit();
+    // Only the harness records it: the others need not be compiled again after each commit.
+    if env::var("CARGO_PKG_NAME").is_ok_and(|name| name == "bench") {
+        commit();
+    }
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     if env::var_os("CARGO_FEATURE_TORCH").is_none() {
         return;
