@@ -1,7 +1,8 @@
 //! Captions and their images, in the layout of the LAPS caption files.
 //!
-//! A split `test` is three files in one folder: `test_ids.txt`, one image id a line; `test_caps.txt`, the caption in the
-//! same line; `id_mapping.json`, from id to file name, shared by all splits. An image has as many lines as captions.
+//! A split `test` is three files in one folder: `test_ids.txt`, one image id a line; `test_caps.txt`, the caption in
+//! the same line; `id_mapping.json`, from id to file name, shared by all splits. An image has as many lines as
+//! captions.
 
 use std::{
     collections::{BTreeMap, HashMap},

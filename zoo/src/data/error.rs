@@ -14,7 +14,9 @@ pub enum DataError {
     #[error(transparent)]
     Read(#[from] io::Error),
     /// The folder holds no such split.
-    #[error("split `{name}` is not in `{}`\n  expected: `{}`\n  found: {}", folder.display(), missing, splits(available))]
+    #[error(
+        "split `{name}` is not in `{}`\n  expected: `{missing}`\n  found: {}", folder.display(), splits(available)
+    )]
     Split {
         /// Folder of the caption files.
         folder: PathBuf,
@@ -92,7 +94,9 @@ pub enum DataError {
         limit: usize,
     },
     /// The vocabulary is larger than the model's table of words.
-    #[error("`{}` does not fit the model\n  expected: at most {limit} entries\n  found: {entries} entries", path.display())]
+    #[error(
+        "`{}` does not fit the model\n  expected: at most {limit} entries\n  found: {entries} entries", path.display()
+    )]
     VocabularySize {
         /// The vocabulary.
         path: PathBuf,
@@ -108,8 +112,8 @@ pub enum DataError {
         reason: String,
     },
     /// An image can not be used.
-    #[error("{}", .0.place())]
-    Image(#[source] Box<ImageFault>),
+    #[error("{0} can not be used: {cause}", cause = .0.cause)]
+    Image(Box<ImageFault>),
     /// Images that can not be used, found before the work began.
     #[error("{} of {checked} images can not be used{}", faults.len(), list(faults))]
     Images {
@@ -130,8 +134,7 @@ pub enum DataError {
 }
 
 /// An image that can not be used, and why.
-#[derive(Debug, thiserror::Error)]
-#[error("{cause}")]
+#[derive(Debug)]
 pub struct ImageFault {
     /// Its id.
     pub id: String,
@@ -140,13 +143,12 @@ pub struct ImageFault {
     /// The file.
     pub path: PathBuf,
     /// What is wrong with it.
-    #[source]
     pub cause: ImageError,
 }
 
-impl ImageFault {
-    fn place(&self) -> String {
-        format!("image `{}` (row {}, `{}`) can not be used: {}", self.id, self.row, self.path.display(), self.cause)
+impl fmt::Display for ImageFault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "image `{}` (row {}, `{}`)", self.id, self.row, self.path.display())
     }
 }
 
@@ -179,10 +181,10 @@ fn splits(names: &[String]) -> String {
     format!("the splits {}", names.join(", "))
 }
 
-fn list(faults: &[ImageFault]) -> impl fmt::Display {
+fn list(faults: &[ImageFault]) -> String {
     let mut text = String::new();
-    for ImageFault { id, row, path, cause } in faults.iter().take(LISTED) {
-        text += &format!("\n  `{id}` (row {row}, `{}`): {cause}", path.display());
+    for fault in faults.iter().take(LISTED) {
+        text += &format!("\n  {fault}: {}", fault.cause);
     }
     if faults.len() > LISTED {
         text += &format!("\n  and {} more", faults.len() - LISTED);

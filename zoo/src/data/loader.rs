@@ -48,8 +48,8 @@ pub struct LoaderStats {
     pub most_held: usize,
 }
 
-/// The batches of a list of images, in order. Ends after the first image that can not be used. Dropping it stops its threads
-/// after the image that each of them is at.
+/// The batches of a list of images, in order. Ends after the first image that can not be used. Dropping it stops its
+/// threads after the image that each of them is at.
 pub struct Loader {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,

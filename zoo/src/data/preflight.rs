@@ -41,13 +41,13 @@ struct Seen {
     damage: Option<String>,
 }
 
-/// Reads and decodes every image of `split`, in the folder `root`, on `threads` threads (at least 1). All images that can not be used come in one
-/// error. `progress` is told the number of images seen so far, from any thread.
+/// Reads and decodes every image of `split`, in the folder `root`, on `threads` threads (at least 1). All images that
+/// can not be used come in one error. `progress` is told the number of images seen so far, from any thread.
 ///
-/// The hash is the SHA-256 of a list of fields, each as its length in bytes (64 bits, little-endian) followed by its bytes:
-/// `laps-zoo data 1`; then for each image, in the order of the split, its id, its name in the mapping, and the 32 bytes of its
-/// file's SHA-256; then for each caption its image's id and its text. So it depends on every id, caption and image byte that
-/// is used, on their order, and on nothing else.
+/// The hash is the SHA-256 of a list of fields, each as its length in bytes (64 bits, little-endian) followed by its
+/// bytes: `laps-zoo data 1`; then for each image, in the order of the split, its id, its name in the mapping, and the
+/// 32 bytes of its file's SHA-256; then for each caption its image's id and its text. So it depends on every id,
+/// caption and image byte that is used, on their order, and on nothing else.
 pub fn preflight(
     split: &Split,
     root: &Path,

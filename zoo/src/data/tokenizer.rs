@@ -49,7 +49,8 @@ impl Tokenizer {
             found,
         };
         let bytes = fs_err::read(path)?;
-        let text = String::from_utf8(bytes).map_err(|error| content("text in UTF-8", error.utf8_error().to_string()))?;
+        let text =
+            String::from_utf8(bytes).map_err(|error| content("text in UTF-8", error.utf8_error().to_string()))?;
         if text.trim().is_empty() {
             return Err(DataError::Empty { path: path.to_owned() });
         }
@@ -136,11 +137,9 @@ impl Tokenizer {
         let encoded: Result<Vec<_>, _> = captions.par_iter().map(|caption| self.encode(caption)).collect();
         let encoded = encoded?;
         match encoded.iter().position(|tokens| tokens.len() > max_positions) {
-            Some(index) => Err(DataError::CaptionLength {
-                row: index + 1,
-                tokens: encoded[index].len(),
-                limit: max_positions,
-            }),
+            Some(index) => {
+                Err(DataError::CaptionLength { row: index + 1, tokens: encoded[index].len(), limit: max_positions })
+            }
             None => Ok(encoded),
         }
     }

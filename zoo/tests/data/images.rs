@@ -90,7 +90,8 @@ fn real_photos_are_bit_exact() {
 #[test]
 fn a_cut_photo_is_decoded_as_far_as_it_goes() {
     let Some(real) = real() else { return };
-    let [whole, cut] = ["1009434119.jpg", "truncated.jpg"].map(|name| read(&real.join("preprocess").join(name)).unwrap());
+    let [whole, cut] =
+        ["1009434119.jpg", "truncated.jpg"].map(|name| read(&real.join("preprocess").join(name)).unwrap());
     assert_eq!((whole.damage, cut.damage.as_deref()), (None, Some("Premature end of JPEG file")));
     let [width, height] = [whole.image.width(), whole.image.height()];
     assert_eq!([cut.image.width(), cut.image.height()], [width, height]);
@@ -186,7 +187,16 @@ fn crc(bytes: &[u8]) -> u32 {
 /// Cut at every length, and with bytes overwritten: an image or an error, never a panic.
 #[test]
 fn broken_files_never_panic() {
-    for name in ["s420.jpg", "cmyk.jpg", "progressive.jpg", "palette.png", "rgba16.png", "plain.gif", "palette.bmp", "lossy.webp"] {
+    for name in [
+        "s420.jpg",
+        "cmyk.jpg",
+        "progressive.jpg",
+        "palette.png",
+        "rgba16.png",
+        "plain.gif",
+        "palette.bmp",
+        "lossy.webp",
+    ] {
         let bytes = file(name);
         for length in 0..bytes.len() {
             assert!(!matches!(decode(&bytes[..length]), Err(ImageError::Panic)), "{name} cut to {length} bytes");

@@ -107,7 +107,7 @@ fn memory_is_bounded_by_what_is_decoded_ahead() {
 fn dropping_the_loader_stops_it() {
     let (_folder, files) = images(60);
     let files: Vec<ImageFile> = files.iter().cycle().take(60_000).cloned().collect();
-    let mut loader = start(&files, 8, 4, 1000);
+    let mut loader = start(&files, 8, 4, 10_000);
     loader.next().unwrap().unwrap();
     let began = Instant::now();
     let stats = loader.stats();
@@ -150,7 +150,8 @@ fn data_set() -> (TempDir, Split) {
 fn the_hash_depends_on_all_that_is_used_and_nothing_else() {
     let (folder, split) = data_set();
     let seen = AtomicUsize::new(0);
-    let check = |split: &Split| preflight(split, folder.path(), 2, |_| _ = seen.fetch_add(1, Ordering::Relaxed)).unwrap();
+    let check =
+        |split: &Split| preflight(split, folder.path(), 2, |_| _ = seen.fetch_add(1, Ordering::Relaxed)).unwrap();
     let first = check(&split);
     assert_eq!((first.images, first.bytes, first.damaged.len(), seen.load(Ordering::Relaxed)), (3, 402, 0, 3));
     // Computed apart from this code by the description of `preflight`, with Python's hashlib.
@@ -186,8 +187,8 @@ fn every_bad_image_is_reported_before_the_work() {
     let text = error.to_string().replace(&folder.path().display().to_string(), "DIR");
     assert_eq!(
         text,
-        "2 of 3 images can not be used\n  `7` (row 1, `DIR/a.png`): can not be read: No such file or directory (os error 2)\
-         \n  `3` (row 5, `DIR/sub/c.png`): not a JPEG, PNG, GIF, BMP or WebP file"
+        "2 of 3 images can not be used\n  image `7` (row 1, `DIR/a.png`): can not be read: No such file or directory \
+         (os error 2)\n  image `3` (row 5, `DIR/sub/c.png`): not a JPEG, PNG, GIF, BMP or WebP file"
     );
     assert!(error.hint().is_some());
 }
@@ -225,7 +226,8 @@ fn a_cut_photo_is_usable_and_named() {
 #[ignore = "a measurement"]
 fn speed_on_one_thread() {
     let Some(real) = real() else { return };
-    let photos: Vec<PathBuf> = fs::read_dir(real.join("preprocess")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let photos: Vec<PathBuf> =
+        fs::read_dir(real.join("preprocess")).unwrap().map(|entry| entry.unwrap().path()).collect();
     let is_photo = |path: &&PathBuf| path.file_stem().unwrap().to_str().unwrap().parse::<u64>().is_ok();
     let file = |path: &PathBuf| ImageFile {
         image: SplitImage { id: "0".to_owned(), name: "0".to_owned(), row: 1 },

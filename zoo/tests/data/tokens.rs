@@ -22,14 +22,16 @@ fn every_reference_caption_gives_the_reference_tokens() {
     let captions: Vec<String> = references.iter().map(|reference| reference.caption.clone()).collect();
     let tokens = tokenizer.encode_all(&captions, 512).unwrap();
 
-    let wrong: Vec<_> = references.iter().zip(&tokens).filter(|(reference, tokens)| reference.ids != **tokens).collect();
+    let wrong: Vec<_> =
+        references.iter().zip(&tokens).filter(|(reference, tokens)| reference.ids != **tokens).collect();
     for (reference, tokens) in &wrong {
         println!("{:?}\n  expected: {:?}\n  found: {tokens:?}", reference.caption, reference.ids);
     }
     assert_eq!((references.len(), wrong.len()), (615, 0));
 
     let special = tokenizer.special();
-    let found = [special.padding, special.unknown, special.first, special.last, special.mask, tokenizer.entries() as u32];
+    let found =
+        [special.padding, special.unknown, special.first, special.last, special.mask, tokenizer.entries() as u32];
     assert_eq!(found, [0, 100, 101, 102, 103, 30522]);
 }
 
@@ -58,10 +60,7 @@ fn a_caption_beyond_the_positions_is_named() {
     let captions = ["a".to_owned(), "a red".to_owned(), "a a a".to_owned()];
     assert_eq!(tokenizer.encode_all(&captions, 5).unwrap().len(), 3);
     let error = tokenizer.encode_all(&captions, 4).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the caption in row 3 is too long\n  expected: at most 4 tokens\n  found: 5 tokens"
-    );
+    assert_eq!(error.to_string(), "the caption in row 3 is too long\n  expected: at most 4 tokens\n  found: 5 tokens");
 }
 
 #[test]
@@ -80,10 +79,7 @@ fn a_vocabulary_that_does_not_serve_is_refused() {
         words(&format!("{SMALL}red\n")),
         "`VOCAB` can not be used\n  expected: each token once\n  found: `red` in rows 7 and 12"
     );
-    assert_eq!(
-        words(&format!("a{}", SMALL.replace("\na", ""))).lines().next(),
-        Some("`VOCAB` can not be used")
-    );
+    assert_eq!(words(&format!("a{}", SMALL.replace("\na", ""))).lines().next(), Some("`VOCAB` can not be used"));
     assert_eq!(
         words(&format!("first\n{SMALL}")),
         "`VOCAB` can not be used\n  expected: `[PAD]` in the first row\n  found: it in row 2"

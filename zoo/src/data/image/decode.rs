@@ -1,7 +1,8 @@
 //! From the bytes of a file to an image.
 //!
-//! Every file becomes 8-bit RGB the way Pillow's `convert("RGB")` makes it: grey is repeated, a palette looked up, an alpha
-//! channel dropped without blending, EXIF rotation and colour profiles ignored. The format is told from the content.
+//! Every file becomes 8-bit RGB the way Pillow's `convert("RGB")` makes it: grey is repeated, a palette looked up, an
+//! alpha channel dropped without blending, EXIF rotation and colour profiles ignored. The format is told from the
+//! content.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

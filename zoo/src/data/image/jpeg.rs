@@ -76,8 +76,8 @@ impl Decompressor {
         Ok(Header { width, height, is_cmyk })
     }
 
-    /// Decodes into `pixels`, rows of `row` bytes each, zero at first; returns what was wrong with the file, if it was not
-    /// bad enough to stop.
+    /// Decodes into `pixels`, rows of `row` bytes each, zero at first; returns what was wrong with the file, if it was
+    /// not bad enough to stop.
     fn pixels(
         &mut self,
         bytes: &[u8],
@@ -109,8 +109,8 @@ impl Decompressor {
         pixels: &mut [u8],
     ) -> Result<bool, ImageError> {
         let pitch = c_int::try_from(row).map_err(|_| ImageError::NoImageData)?;
-        // SAFETY: `bytes` is only read; `pixels` has `height` rows of `pitch` bytes, as the header of these bytes says, and
-        // the header is the same at each reading.
+        // SAFETY: `bytes` is only read; `pixels` has `height` rows of `pitch` bytes, as the header of these bytes says,
+        // and the header is the same at each reading.
         let status = unsafe {
             turbo::tj3Decompress8(
                 self.0,

@@ -1,8 +1,8 @@
 //! Pillow's antialiased bicubic resampling, bit for bit.
 //!
-//! When an image shrinks, the filter widens by the same factor. Weights are computed in f64, normalised and rounded to fixed
-//! point; first all rows are resampled horizontally to 8-bit values, then all columns. A side that keeps its size is not
-//! resampled. Pillow 13 swaps the two passes for portrait images: its results differ by 1 in places.
+//! When an image shrinks, the filter widens by the same factor. Weights are computed in f64, normalised and rounded to
+//! fixed point; first all rows are resampled horizontally to 8-bit values, then all columns. A side that keeps its size
+//! is not resampled. Pillow 13 swaps the two passes for portrait images: its results differ by 1 in places.
 
 use super::RgbImage;
 
