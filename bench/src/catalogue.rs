@@ -104,7 +104,7 @@ fn millions(elements: usize) -> String {
 /// The list for people.
 pub fn table(entries: &[Summary]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_BORDERS_ONLY);
+    table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(["entry", "image encoder", "embed size", "parameters", "protocols", "checkpoint", "paper rSum"]);
     for entry in entries {
         table.add_row([
@@ -216,7 +216,7 @@ impl Info {
 
 fn published(tables: &[PublishedTable]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_BORDERS_ONLY);
+    table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(["published", "i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rSum"]);
     for row in tables {
         let cells = [&row.i2t[..], &row.t2i, &[row.rsum]].concat();

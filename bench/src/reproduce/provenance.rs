@@ -38,7 +38,7 @@ pub struct CheckpointUsed {
     /// Its container.
     pub format: String,
     /// Epoch in which it was written, from 0.
-    pub epoch: Option<i64>,
+    pub epoch: Option<u64>,
     /// The sum of recalls that the training recorded for it.
     pub best_rsum: Option<f64>,
     /// What an embedded checkpoint is.

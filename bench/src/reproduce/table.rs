@@ -57,7 +57,7 @@ fn short(hash: &str) -> &str {
 
 fn recall_table(evaluation: &Evaluation, comparisons: &[Comparison]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_BORDERS_ONLY);
+    table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header([evaluation.protocol.name(), "i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rSum"]);
     let measured = recalls(&evaluation.headline).map(|recall| format!("{recall:.1}"));
     table.add_row(row("measured", measured, format!("{:.1}", evaluation.headline.rsum)));
@@ -113,7 +113,7 @@ pub(crate) fn footnotes(statuses: impl Iterator<Item = Status>) -> Vec<&'static 
 
 fn stages(result: &Reproduction) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_BORDERS_ONLY);
+    table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(["stage", "seconds", "items", "a second"]);
     for stage in &result.stages {
         table.add_row([
