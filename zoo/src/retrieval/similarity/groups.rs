@@ -33,7 +33,7 @@ impl GroupSums<'_> {
         let most = match V {
             1 => 8,
             2 => 6,
-            _ => 4,
+            _ => 3,
         };
         let tiles = words.div_ceil(most);
         for tile in 0..tiles {
@@ -57,8 +57,10 @@ impl GroupSums<'_> {
         if V * W > 12 {
             return;
         }
-        let rows: [&[f32]; W] =
-            std::array::from_fn(|word| &self.table[(start + word) * self.table_stride..][..self.patches]);
+        let mut rows = [&self.table[..0]; W];
+        for (word, row) in rows.iter_mut().enumerate() {
+            *row = &self.table[(start + word) * self.table_stride..][..self.patches];
+        }
         let factors = &self.factors[first * S::LANES..];
         let mut sums = [[simd.splat(0.0); V]; W];
         for &patch in self.kept {
@@ -115,11 +117,11 @@ impl GroupSquares<'_> {
         while place < self.list.len() {
             let pair = place + 1 < self.list.len();
             let patches = [self.list[place] as usize, self.list[if pair { place + 1 } else { place }] as usize];
-            let rows = patches.map(|patch| gram.row(patch));
+            let rows = [gram.row(patches[0]), gram.row(patches[1])];
             let [mut upper, mut lower] = [zero; 2];
             for (other, &patch) in self.list[..place].iter().enumerate() {
                 let factors = self.factors_at::<S, V>(simd, first, other);
-                let products = rows.map(|row| simd.splat(row[patch as usize]));
+                let products = [simd.splat(rows[0][patch as usize]), simd.splat(rows[1][patch as usize])];
                 for vector in 0..V {
                     upper[vector] = simd.mul_add(products[0], factors[vector], upper[vector]);
                     lower[vector] = simd.mul_add(products[1], factors[vector], lower[vector]);
@@ -127,8 +129,9 @@ impl GroupSquares<'_> {
             }
             let own = self.factors_at::<S, V>(simd, first, place);
             let next = if pair { self.factors_at::<S, V>(simd, first, place + 1) } else { zero };
-            let [diagonal, below, next_diagonal] =
-                [rows[0][patches[0]], rows[1][patches[0]], rows[1][patches[1]]].map(|product| simd.splat(product));
+            let diagonal = simd.splat(rows[0][patches[0]]);
+            let below = simd.splat(rows[1][patches[0]]);
+            let next_diagonal = simd.splat(rows[1][patches[1]]);
             for vector in 0..V {
                 let inner = simd.mul_add(diagonal, own[vector], upper[vector]);
                 total[vector] = simd.mul_add(own[vector], inner, total[vector]);
