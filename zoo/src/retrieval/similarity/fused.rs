@@ -2,7 +2,13 @@
 
 use std::ops::Range;
 
-use super::{groups::CANCELLATION, images::stride, pair::Pairs, scratch::Scratch, simd::Simd};
+use super::{
+    groups::CANCELLATION,
+    images::stride,
+    pair::Pairs,
+    scratch::Scratch,
+    simd::{MOST_LANES, Simd},
+};
 
 impl Pairs<'_> {
     /// The fused patch: its products with the words, and its squared norm. Where every patch is kept it is the zero
@@ -15,24 +21,22 @@ impl Pairs<'_> {
         let count = self.weigh(simd, used);
         let Scratch { fused, list, similarities, .. } = &mut *self.scratch;
         for (word, to) in similarities.chunks_exact_mut(stride).take(words.len()).enumerate() {
-            let row = &table[word * self.table_stride..][..used];
-            let mut sums = [simd.splat(0.0); 2];
-            for (vector, first) in (0..used).step_by(S::LANES).enumerate() {
-                sums[vector % 2] = simd.mul_add(simd.load(&fused[first..]), simd.load(&row[first..]), sums[vector % 2]);
+            let row = table[word * self.table_stride..][..used].chunks_exact(S::LANES);
+            let mut sum = simd.splat(0.0);
+            for (row, weights) in row.zip(fused.chunks_exact(S::LANES)) {
+                sum = simd.mul_add(simd.load(weights), simd.load(row), sum);
             }
-            to[column] = simd.sum(simd.add(sums[0], sums[1]));
+            to[column] = simd.sum(sum);
         }
         let mut total = simd.splat(0.0);
         let mut terms = 0.0;
-        for &patch in &list[..count] {
-            let patch = patch as usize;
-            let row = self.image.gram.row(patch);
-            let mut sum = simd.splat(0.0);
-            for first in (0..=patch).step_by(S::LANES) {
-                sum = simd.mul_add(simd.load(&row[first..]), simd.load(&fused[first..]), sum);
-            }
-            total = simd.mul_add(simd.splat(fused[patch]), sum, total);
-            terms += fused[patch] * fused[patch];
+        for pair in list[..count].chunks(2) {
+            let [one, other] = [pair[0] as usize, pair[pair.len() - 1] as usize];
+            let weights = [fused[one], if pair.len() == 2 { fused[other] } else { 0.0 }];
+            let sums = row_products(simd, [self.image.gram.row(one), self.image.gram.row(other)], fused);
+            total = simd.mul_add(simd.splat(weights[0]), sums[0], total);
+            total = simd.mul_add(simd.splat(weights[1]), sums[1], total);
+            terms += weights[0] * weights[0] + weights[1] * weights[1];
         }
         let square = simd.sum(total);
         self.scratch.squares[column] = square;
@@ -71,4 +75,26 @@ impl Pairs<'_> {
         }
         count
     }
+}
+
+/// Products of two rows of the triangle, the shorter first, with weights; still to be summed over the lanes.
+#[inline(always)]
+fn row_products<S: Simd>(simd: S, [one, other]: [&[f32]; 2], weights: &[f32]) -> [S::Vector; 2] {
+    let zero = simd.splat(0.0);
+    let mut sums = [[zero; 2]; 2];
+    let parts = one.chunks_exact(MOST_LANES).zip(other.chunks_exact(MOST_LANES));
+    for ((one, other), weights) in parts.zip(weights.chunks_exact(MOST_LANES)) {
+        for (vector, first) in (0..MOST_LANES / S::LANES).map(|vector| (vector, vector * S::LANES)) {
+            let weights = simd.load(&weights[first..]);
+            sums[0][vector] = simd.mul_add(simd.load(&one[first..]), weights, sums[0][vector]);
+            sums[1][vector] = simd.mul_add(simd.load(&other[first..]), weights, sums[1][vector]);
+        }
+    }
+    let rest = other[one.len()..].chunks_exact(MOST_LANES);
+    for (other, weights) in rest.zip(weights[one.len()..].chunks_exact(MOST_LANES)) {
+        for (vector, first) in (0..MOST_LANES / S::LANES).map(|vector| (vector, vector * S::LANES)) {
+            sums[1][vector] = simd.mul_add(simd.load(&other[first..]), simd.load(&weights[first..]), sums[1][vector]);
+        }
+    }
+    [simd.add(sums[0][0], sums[0][1]), simd.add(sums[1][0], sums[1][1])]
 }

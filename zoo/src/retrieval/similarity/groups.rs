@@ -33,7 +33,7 @@ impl GroupSums<'_> {
         let most = match V {
             1 => 8,
             2 => 6,
-            _ => 4,
+            _ => 3,
         };
         let tiles = words.div_ceil(most);
         for tile in 0..tiles {
@@ -57,14 +57,16 @@ impl GroupSums<'_> {
         if V * W > 12 {
             return;
         }
-        let rows: [&[f32]; W] =
-            std::array::from_fn(|word| &self.table[(start + word) * self.table_stride..][..self.patches]);
+        let mut rows = [&self.table[..0]; W];
+        for (word, row) in rows.iter_mut().enumerate() {
+            *row = &self.table[(start + word) * self.table_stride..][..self.patches];
+        }
         let factors = &self.factors[first * S::LANES..];
         let mut sums = [[simd.splat(0.0); V]; W];
         for &patch in self.kept {
             let patch = patch as usize;
             let row = &factors[patch * self.stride..][..V * S::LANES];
-            let row: [S::Vector; V] = std::array::from_fn(|vector| simd.load(&row[vector * S::LANES..]));
+            let row = load::<S, V>(simd, row);
             for word in 0..W {
                 let product = simd.splat(rows[word][patch]);
                 for vector in 0..V {
@@ -111,28 +113,25 @@ impl GroupSquares<'_> {
         let zero = [simd.splat(0.0); V];
         let [mut total, mut cross, mut terms] = [zero; 3];
         let gram: &Gram = &self.image.gram;
-        let at = |place: usize| -> [S::Vector; V] {
-            let row = &self.factors[place * self.stride + first * S::LANES..][..V * S::LANES];
-            std::array::from_fn(|vector| simd.load(&row[vector * S::LANES..]))
-        };
         let mut place = 0;
         while place < self.list.len() {
             let pair = place + 1 < self.list.len();
             let patches = [self.list[place] as usize, self.list[if pair { place + 1 } else { place }] as usize];
-            let rows = patches.map(|patch| gram.row(patch));
+            let rows = [gram.row(patches[0]), gram.row(patches[1])];
             let [mut upper, mut lower] = [zero; 2];
             for (other, &patch) in self.list[..place].iter().enumerate() {
-                let factors = at(other);
-                let products = rows.map(|row| simd.splat(row[patch as usize]));
+                let factors = self.factors_at::<S, V>(simd, first, other);
+                let products = [simd.splat(rows[0][patch as usize]), simd.splat(rows[1][patch as usize])];
                 for vector in 0..V {
                     upper[vector] = simd.mul_add(products[0], factors[vector], upper[vector]);
                     lower[vector] = simd.mul_add(products[1], factors[vector], lower[vector]);
                 }
             }
-            let own = at(place);
-            let next = if pair { at(place + 1) } else { zero };
-            let [diagonal, below, next_diagonal] =
-                [rows[0][patches[0]], rows[1][patches[0]], rows[1][patches[1]]].map(|product| simd.splat(product));
+            let own = self.factors_at::<S, V>(simd, first, place);
+            let next = if pair { self.factors_at::<S, V>(simd, first, place + 1) } else { zero };
+            let diagonal = simd.splat(rows[0][patches[0]]);
+            let below = simd.splat(rows[1][patches[0]]);
+            let next_diagonal = simd.splat(rows[1][patches[1]]);
             for vector in 0..V {
                 let inner = simd.mul_add(diagonal, own[vector], upper[vector]);
                 total[vector] = simd.mul_add(own[vector], inner, total[vector]);
@@ -171,4 +170,19 @@ impl GroupSquares<'_> {
         }
         doubtful
     }
+
+    #[inline(always)]
+    fn factors_at<S: Simd, const V: usize>(&self, simd: S, first: usize, place: usize) -> [S::Vector; V] {
+        load(simd, &self.factors[place * self.stride + first * S::LANES..][..V * S::LANES])
+    }
+}
+
+/// `V` vectors. A loop and not a closure: code in a closure is not sure to be compiled for the caller's instruction set.
+#[inline(always)]
+pub(super) fn load<S: Simd, const V: usize>(simd: S, from: &[f32]) -> [S::Vector; V] {
+    let mut vectors = [simd.splat(0.0); V];
+    for (vector, slot) in vectors.iter_mut().enumerate() {
+        *slot = simd.load(&from[vector * S::LANES..]);
+    }
+    vectors
 }

@@ -42,7 +42,7 @@ pub(super) struct PreparedImage {
     pub(super) reference_squares: Vec<f32>,
     /// Twice the product of each patch with each of those groups.
     pub(super) reference_products: Vec<f32>,
-    /// Sum of the squared factors of each group over all patches, divided by [`CANCELLATION`](super::groups).
+    /// Sum of the squared factors of each group over all patches, divided by `CANCELLATION`.
     pub(super) square_floor: Vec<f32>,
 }
 

@@ -4,7 +4,7 @@
 //! network's forward pass. The following is the same in exact arithmetic, for normalised patches `n_l` with norms `r_l`
 //! and normalised words `t_j`:
 //!
-//! - `P = n T^T`, patches by the words of all captions, is one large matrix product ([`product`]). All else is small.
+//! - `P = n T^T`, patches by the words of all captions, is one large matrix product. All else is small.
 //! - The score of a patch is a number of the image plus a weighted sum of its row of `P` over the caption's words: the
 //!   mean word is a sum of words.
 //! - A group is normalised after its softmax, so the denominator cancels: it points along `sum of E_kl n_l` over the

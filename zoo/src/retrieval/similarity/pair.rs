@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{
     captions::CaptionMatrix,
     config::AlignmentConfig,
-    groups::{Base, GroupSquares, GroupSums},
+    groups::{Base, GroupSquares, GroupSums, load},
     images::{PreparedImage, stride},
     product::Panels,
     scratch::Scratch,
@@ -82,7 +82,7 @@ impl Pairs<'_> {
     #[inline(always)]
     fn score_part<S: Simd, const V: usize>(&mut self, simd: S, table: &[f32], weights: &[f32], first: usize) {
         let image = &self.image.scores[first..][..V * S::LANES];
-        let mut sums: [S::Vector; V] = std::array::from_fn(|vector| simd.load(&image[vector * S::LANES..]));
+        let mut sums = load::<S, V>(simd, image);
         for (word, &weight) in weights.iter().enumerate() {
             let row = &table[word * self.table_stride + first..][..V * S::LANES];
             let weight = simd.splat(weight);
@@ -202,7 +202,7 @@ impl Pairs<'_> {
             squares[self.config.groups] = 1.0;
         }
         for first in (0..vectors * S::LANES).step_by(S::LANES) {
-            let squares = simd.max(simd.load(&squares[first..]), simd.splat(1e-24));
+            let squares = simd.max(simd.load(&squares[first..]), simd.splat(f32::MIN_POSITIVE));
             simd.store(simd.inverse_root(squares), &mut inverse_norms[first..]);
             simd.store(simd.splat(f32::NEG_INFINITY), &mut best[first..]);
         }

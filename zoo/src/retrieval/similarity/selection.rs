@@ -18,8 +18,7 @@ pub(super) fn select<S: Simd>(simd: S, scores: &[f32], patches: usize, kept: usi
         write(simd, scores, f32::NEG_INFINITY, mask);
         return;
     }
-    let first = simd.load(scores);
-    let [mut smallest, mut largest] = [first; 2];
+    let [mut smallest, mut largest] = [simd.splat(scores[0]); 2];
     for vector in scores[..patches / S::LANES * S::LANES].chunks_exact(S::LANES) {
         let vector = simd.load(vector);
         smallest = simd.min(smallest, vector);
@@ -92,7 +91,8 @@ fn write_with_ties(scores: &[f32], patches: usize, kept: usize, [low, high]: [f3
 /// The same by sorting, for what is done once an image.
 pub(super) fn select_slowly(scores: &[f32], kept: usize) -> Mask {
     let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&left, &right| scores[right].total_cmp(&scores[left]).then(left.cmp(&right)));
+    // Adding zero makes both zeros equal, as they are to `select`.
+    order.sort_by(|&left, &right| (scores[right] + 0.0).total_cmp(&(scores[left] + 0.0)).then(left.cmp(&right)));
     let mut mask = vec![0; scores.len().div_ceil(64)];
     order.iter().take(kept).for_each(|patch| mask[patch / 64] |= 1 << (patch % 64));
     mask

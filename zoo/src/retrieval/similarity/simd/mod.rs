@@ -32,9 +32,9 @@ pub(super) trait Simd: Copy {
     fn mul(self, left: Self::Vector, right: Self::Vector) -> Self::Vector;
     /// `left * right + addend`, rounded once where the processor can.
     fn mul_add(self, left: Self::Vector, right: Self::Vector, addend: Self::Vector) -> Self::Vector;
-    /// The larger of both.
+    /// The larger of both; `right` where one is not a number.
     fn max(self, left: Self::Vector, right: Self::Vector) -> Self::Vector;
-    /// The smaller of both.
+    /// The smaller of both; `right` where one is not a number.
     fn min(self, left: Self::Vector, right: Self::Vector) -> Self::Vector;
     /// One over the square root.
     fn inverse_root(self, vector: Self::Vector) -> Self::Vector;
@@ -68,13 +68,13 @@ pub(super) trait Simd: Copy {
         lanes[..Self::LANES].iter().copied().fold(f32::NEG_INFINITY, f32::max)
     }
 
-    /// `e` to the power of each lane, for lanes of at most 0; below -87 the result stays at `exp(-87)`.
+    /// `e` to the power of each lane, the lanes cut to the range from -87 to 0.
     ///
     /// Cody-Waite reduction and the polynomial of Cephes `expf`, relative error below 2e-7.
     #[inline(always)]
     fn exp_negative(self, vector: Self::Vector) -> Self::Vector {
         const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding and taking it away rounds to a whole number
-        let x = self.max(vector, self.splat(-87.0));
+        let x = self.max(self.min(vector, self.splat(0.0)), self.splat(-87.0));
         let shifted = self.mul_add(x, self.splat(std::f32::consts::LOG2_E), self.splat(ROUND));
         let whole = self.add(shifted, self.splat(-ROUND));
         let x = self.mul_add(whole, self.splat(-0.693_359_4), x);

@@ -2,4 +2,7 @@
 
 mod definition;
 mod golden;
+mod plans;
 mod random;
+mod samples;
+mod selecting;
