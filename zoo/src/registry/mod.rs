@@ -10,19 +10,18 @@ mod document;
 mod entry;
 mod error;
 mod manifest;
-mod protocol;
 mod reference;
 mod references;
 mod split_size;
 
 use std::{io::Read, path::Path};
 
+pub use crate::{data::scenes::DrawnScenes, retrieval::Protocol};
 pub use canonical::sha256;
-pub use data_config::{DataConfig, DataPaths, DrawnScenes};
+pub use data_config::{DataConfig, DataPaths};
 pub use entry::Entry;
 pub use error::{Origin, Place, RegistryError};
 pub use manifest::{Backbone, CaptionFile, CaptionFiles, Checkpoint, ImageArchive, Manifest, ModelFile};
-pub use protocol::Protocol;
 pub use references::{Cell, PublishedTable, References, Status, Table};
 pub use split_size::SplitSize;
 
@@ -48,6 +47,8 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "coco_vit_384",
     "coco_swin_384",
     "f30k_swin_1024",
+    "shapes_vit",
+    "shapes_swin",
 ];
 
 /// The names of the built-in entries.

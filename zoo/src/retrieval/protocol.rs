@@ -10,7 +10,7 @@ use super::{CaptionImages, Directions, Ranks, RetrievalError, Scores, TieRule, T
 const FOLD: usize = 1000;
 
 /// Which images and captions compete with each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// The whole matrix; published on 1,000 x 5,000.

@@ -9,8 +9,8 @@ use super::{
     *,
 };
 
-fn config() -> DrawnConfig {
-    DrawnConfig { seed: 7, train: 400, dev: 100, test: 200 }
+fn config() -> DrawnScenes {
+    DrawnScenes { seed: 7, train: 400, dev: 100, test: 200 }
 }
 
 /// What a sentence says, as a reader understands it.
@@ -150,7 +150,7 @@ fn each_sentence_is_true_of_its_own_scene_and_of_no_other() {
 /// How many attributes or relations two scenes differ in.
 fn differences(a: &Content, b: &Content) -> usize {
     let object = |a: Object, b: Object| {
-        [a.size != b.size, a.colour != b.colour, a.shape != b.shape].map(usize::from).iter().sum()
+        [a.size != b.size, a.colour != b.colour, a.shape != b.shape].map(usize::from).iter().sum::<usize>()
     };
     let swapped = (a.first, a.second) == (b.second, b.first) && a.relation == b.relation && a.third == b.third;
     if swapped {
@@ -177,19 +177,19 @@ fn nearly_every_scene_has_others_that_differ_in_exactly_one_thing() {
 
 #[test]
 fn splits_share_no_scene_and_depend_on_no_other_split() {
-    let contents = |config: &DrawnConfig, split| {
+    let contents = |config: &DrawnScenes, split| {
         groups::draw(config, split).unwrap().into_iter().map(|drawn| drawn.scene.content).collect::<Vec<_>>()
     };
     let all: Vec<Content> = Split::ALL.into_iter().flat_map(|split| contents(&config(), split)).collect();
     assert_eq!(all.iter().collect::<HashSet<_>>().len(), 700);
-    let more = DrawnConfig { train: 500, ..config() };
+    let more = DrawnScenes { train: 500, ..config() };
     assert_eq!(contents(&more, Split::Test), contents(&config(), Split::Test));
     assert_eq!(contents(&more, Split::Train)[..395], contents(&config(), Split::Train)[..395]);
-    assert_ne!(contents(&DrawnConfig { seed: 8, ..config() }, Split::Test), contents(&config(), Split::Test));
+    assert_ne!(contents(&DrawnScenes { seed: 8, ..config() }, Split::Test), contents(&config(), Split::Test));
 }
 
-/// Mean place of the pixels that are nearest to a colour, as (column, row).
-fn middle_of(pixels: &[u8], colour: Colour) -> (f64, f64) {
+/// Mean place of the pixels that are nearest to a colour, as (column, row), and their number.
+fn seen(pixels: &[u8], colour: Colour) -> ((f64, f64), f64) {
     let (mut sum, mut count) = ((0.0, 0.0), 0.0);
     for (index, pixel) in pixels.as_chunks::<3>().0.iter().enumerate() {
         let distance = |other: Colour| -> i32 {
@@ -202,34 +202,45 @@ fn middle_of(pixels: &[u8], colour: Colour) -> (f64, f64) {
         }
     }
     assert!(count > 20.0, "there is no {colour:?} object");
-    (sum.0 / count, sum.1 / count)
+    ((sum.0 / count, sum.1 / count), count)
+}
+
+/// The pixels of a scene after one of its objects was taken away.
+fn draw_without(scene: &Scene, object: usize) -> Vec<u8> {
+    let mut scene = scene.clone();
+    scene.objects.remove(object);
+    raster::draw(&scene)
 }
 
 #[test]
 fn pixels_show_what_the_sentences_say() {
     let mut checked = BTreeMap::new();
-    for Drawn { scene, captions } in groups::draw(&config(), Split::Dev).unwrap() {
+    for Drawn { scene, captions } in groups::draw(&config(), Split::Train).unwrap() {
         let pixels = raster::draw(&scene);
         assert_eq!(pixels.len(), PIXELS * PIXELS * 3);
         let statement = read(&captions[0]);
         for &(relation, a, b) in &statement.relations {
             let (a, b) = (statement.objects[a].1, statement.objects[b].1);
-            // The rim of a purple object is near to blue and that of a white one to the background.
-            let told_apart = statement.objects.iter().map(|object| object.1).collect::<HashSet<_>>();
-            if a == b || told_apart.len() < statement.objects.len() {
+            let colours: HashSet<_> = statement.objects.iter().map(|object| object.1).collect();
+            if colours.len() < statement.objects.len() {
                 continue;
             }
-            let (a, b) = (middle_of(&pixels, a), middle_of(&pixels, b));
+            let ((middle_a, count_a), (middle_b, count_b)) = (seen(&pixels, a), seen(&pixels, b));
+            let (right, down) = (middle_b.0 - middle_a.0, middle_b.1 - middle_a.1);
             match relation {
-                Relation::LeftOf => assert!(b.0 - a.0 > 8.0, "{captions:?}: {a:?} {b:?}"),
-                Relation::Above => assert!(b.1 - a.1 > 8.0, "{captions:?}: {a:?} {b:?}"),
-                Relation::Inside => assert!((b.0 - a.0).hypot(b.1 - a.1) < 6.0, "{captions:?}: {a:?} {b:?}"),
-                Relation::InFrontOf => {}
+                Relation::LeftOf => assert!(right > 8.0, "{captions:?}: {right}"),
+                Relation::Above => assert!(down > 8.0, "{captions:?}: {down}"),
+                Relation::Inside => assert!(right.hypot(down) < 6.0, "{captions:?}: {right}, {down}"),
+                // Without the front object more is seen of the other one, but not the reverse.
+                Relation::InFrontOf => {
+                    assert!(seen(&draw_without(&scene, 0), b).1 > 1.05 * count_b, "{captions:?}");
+                    assert!(seen(&draw_without(&scene, 1), a).1 < 1.02 * count_a, "{captions:?}");
+                }
             }
             *checked.entry(format!("{relation:?}")).or_insert(0) += 1;
         }
     }
-    assert!(checked.len() == 4 && checked.values().all(|&count| count >= 5), "{checked:?}");
+    assert!(checked.len() == 4 && checked.values().all(|&count| count >= 20), "{checked:?}");
 }
 
 #[test]
@@ -246,13 +257,29 @@ fn the_vocabulary_holds_every_word() {
 }
 
 #[test]
+fn the_entries_fit_the_scenes() {
+    for name in ["shapes_vit", "shapes_swin"] {
+        let entry = crate::registry::find(name).unwrap();
+        assert_eq!(entry.model.text.vocab_size, vocabulary().len());
+        assert_eq!(entry.model.image.image_size(), PIXELS);
+        let drawn = entry.data.drawn.unwrap();
+        let words = |split| {
+            let drawn = groups::draw(&drawn, split).unwrap();
+            drawn.iter().flat_map(|drawn| &drawn.captions).map(|caption| caption.split(' ').count()).max().unwrap()
+        };
+        let longest = Split::ALL.into_iter().map(words).max().unwrap();
+        assert!(longest + 2 <= entry.model.text.max_position_embeddings, "{longest} words");
+    }
+}
+
+#[test]
 fn more_scenes_than_there_are_is_an_error() {
-    let error = groups::draw(&DrawnConfig { test: usize::MAX, ..config() }, Split::Test).err().unwrap();
+    let error = groups::draw(&DrawnScenes { test: usize::MAX, ..config() }, Split::Test).err().unwrap();
     assert!(matches!(error, SceneError::TooMany { split: Split::Test, wanted: usize::MAX, .. }), "{error}");
 }
 
-fn small() -> DrawnConfig {
-    DrawnConfig { seed: 7, train: 15, dev: 5, test: 10 }
+fn small() -> DrawnScenes {
+    DrawnScenes { seed: 7, train: 15, dev: 5, test: 10 }
 }
 
 /// All bytes of a folder, by path.
@@ -308,7 +335,7 @@ fn a_folder_is_kept_completed_mended_or_refused() {
     assert_eq!(write(&folder, &small(), &[Split::Test]).unwrap(), Outcome::Written);
     assert_eq!(files(&folder), both);
 
-    let other = DrawnConfig { seed: 8, ..small() };
+    let other = DrawnScenes { seed: 8, ..small() };
     assert_eq!(write(&folder, &other, &[Split::Test]).unwrap(), Outcome::Written);
     assert_ne!(files(&folder)["captions/test_caps.txt"], both["captions/test_caps.txt"]);
 

@@ -11,7 +11,7 @@ use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{DrawnConfig, PIXELS, SceneError, Split, groups, raster, vocabulary};
+use super::{DrawnScenes, PIXELS, SceneError, Split, groups, raster, vocabulary};
 use crate::{Error, Result};
 
 /// Raised whenever the same configuration gives other bytes.
@@ -32,7 +32,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     edition: u32,
-    drawn: DrawnConfig,
+    drawn: DrawnScenes,
     splits: Vec<Split>,
     /// Of all other files.
     sha256: String,
@@ -43,7 +43,7 @@ struct Stamp {
 ///
 /// The folder appears complete or not at all. One that already holds these splits unharmed is left as it is; one with
 /// other drawn splits is replaced; one with anything else is an error.
-pub fn write(folder: &Path, config: &DrawnConfig, wanted: &[Split]) -> Result<Outcome> {
+pub fn write(folder: &Path, config: &DrawnScenes, wanted: &[Split]) -> Result<Outcome> {
     let found = Found::read(folder)?;
     let mut splits: Vec<Split> = Split::ALL.into_iter().filter(|split| wanted.contains(split)).collect();
     if let Found::Drawn(stamp) = &found
@@ -65,7 +65,7 @@ pub fn write(folder: &Path, config: &DrawnConfig, wanted: &[Split]) -> Result<Ou
     let draft = Draft(beside(folder, "part"));
     draft.remove()?;
     fill(&draft.0, config, &splits)?;
-    let stamp = Stamp { edition: EDITION, drawn: config.clone(), splits, sha256: digest(&draft.0)? };
+    let stamp = Stamp { edition: EDITION, drawn: *config, splits, sha256: digest(&draft.0)? };
     let text = serde_json::to_string_pretty(&stamp).map_err(|error| io_error("write", folder, error.into()))?;
     save(&draft.0.join(STAMP), text.as_bytes())?;
 
@@ -135,7 +135,7 @@ impl Drop for Draft {
     }
 }
 
-fn fill(folder: &Path, config: &DrawnConfig, splits: &[Split]) -> Result<()> {
+fn fill(folder: &Path, config: &DrawnScenes, splits: &[Split]) -> Result<()> {
     let (captions, images) = (folder.join("captions"), folder.join("images"));
     for folder in [&captions, &images] {
         fs_err::create_dir_all(folder).map_err(|source| io_error("create", folder, source))?;
