@@ -11,7 +11,7 @@ use serde::{
 };
 
 use super::{Protocol, RegistryError, document::Document};
-use crate::data::scenes::DrawnScenes;
+use crate::data::scenes::DrawnConfig;
 
 /// Section `data`. Paths are relative to the folder given as `--data`, or else to that of the entry file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub struct DataConfig {
     pub protocol: Vec<Protocol>,
     /// Scenes to draw where `--data` is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drawn: Option<DrawnScenes>,
+    pub drawn: Option<DrawnConfig>,
 }
 
 /// Where the data of an entry is.

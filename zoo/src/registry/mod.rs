@@ -5,6 +5,7 @@
 //! [`Manifest`] says where checkpoints, backbones and data come from.
 
 mod canonical;
+mod embedded;
 mod data_config;
 mod document;
 mod entry;
@@ -16,12 +17,13 @@ mod split_size;
 
 use std::{io::Read, path::Path};
 
-pub use crate::{data::scenes::DrawnScenes, retrieval::Protocol};
 pub use canonical::sha256;
 pub use data_config::{DataConfig, DataPaths};
+pub use embedded::{EmbeddedCheckpoint, embedded_checkpoint};
 pub use entry::Entry;
 pub use error::{Origin, Place, RegistryError};
 pub use manifest::{Backbone, CaptionFile, CaptionFiles, Checkpoint, ImageArchive, Manifest, ModelFile};
+pub use crate::retrieval::Protocol;
 pub use references::{Cell, PublishedTable, References, Status, Table};
 pub use split_size::SplitSize;
 

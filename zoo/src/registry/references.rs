@@ -89,6 +89,13 @@ pub struct PublishedTable {
     pub printed_t2i: Option<[Option<f64>; 3]>,
 }
 
+impl PublishedTable {
+    /// Whether it comes from `references.yaml`, so is of the published test split; else the entry file gives it.
+    pub fn is_built_in(&self) -> bool {
+        matches!(self.source.as_str(), "paper" | "paper_clip" | "readme")
+    }
+}
+
 impl References {
     /// Those of `configs/references.yaml`.
     pub fn embedded() -> Result<Self, RegistryError> {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    DrawnScenes, SceneError, Split,
+    DrawnConfig, SceneError, Split,
     captions::{self, CAPTIONS},
     layout::{Jitter, place},
     scene::{Colour, Content, Object, Reading, Relation, Scene, Shape, Side, Size, Sizes},
@@ -25,7 +25,7 @@ pub(super) struct Drawn {
 
 /// The scenes of a split, in groups of [`GROUP`]. Each sentence is true of its own scene beyond doubt, and of no other of
 /// the split even with good will. What a scene of one split shows, no scene of another does.
-pub(super) fn draw(config: &DrawnScenes, wanted: Split) -> Result<Vec<Drawn>, SceneError> {
+pub(super) fn draw(config: &DrawnConfig, wanted: Split) -> Result<Vec<Drawn>, SceneError> {
     let mut taken = HashSet::new();
     // Always in this order: what is in the test split depends on no other.
     let mut seen = fill(config, Split::Test, &mut taken)?;
@@ -38,7 +38,7 @@ pub(super) fn draw(config: &DrawnScenes, wanted: Split) -> Result<Vec<Drawn>, Sc
     Ok(seen.describe(&mut SplitMix64::named(config.seed, &format!("{wanted} captions"))))
 }
 
-fn fill(config: &DrawnScenes, split: Split, taken: &mut HashSet<Content>) -> Result<Seen, SceneError> {
+fn fill(config: &DrawnConfig, split: Split, taken: &mut HashSet<Content>) -> Result<Seen, SceneError> {
     let mut random = SplitMix64::named(config.seed, &format!("{split} scenes"));
     let mut seen = Seen::default();
     let count = config.count(split);

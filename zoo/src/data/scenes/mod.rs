@@ -1,6 +1,6 @@
 //! The embedded data set: drawn scenes of coloured shapes in relations, with captions, in the layout of the LAPS files.
 //!
-//! Nothing is downloaded and nobody holds rights in it. The same [`DrawnScenes`] gives the same bytes on every platform.
+//! Nothing is downloaded and nobody holds rights in it. The same [`DrawnConfig`] gives the same bytes on every platform.
 //! Scenes come in groups that differ in one attribute or relation, so that only a model that aligns words with patches
 //! tells them apart: for a caption of `a small red circle to the left of a large blue square` there are pictures with a
 //! red star, with a green circle, and with the square on the left.
@@ -29,7 +29,7 @@ pub use write::{Outcome, write};
 /// Which set to draw: `data.drawn` of an entry. The same numbers always give the same set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DrawnScenes {
+pub struct DrawnConfig {
     /// Of all random numbers.
     pub seed: u64,
     /// Scenes of the train split.
@@ -40,7 +40,7 @@ pub struct DrawnScenes {
     pub test: usize,
 }
 
-impl DrawnScenes {
+impl DrawnConfig {
     /// Scenes of a split.
     pub fn count(&self, split: Split) -> usize {
         match split {

@@ -11,7 +11,7 @@ use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{DrawnScenes, PIXELS, SceneError, Split, groups, raster, vocabulary};
+use super::{DrawnConfig, PIXELS, SceneError, Split, groups, raster, vocabulary};
 use crate::{Error, Result};
 
 /// Raised whenever the same configuration gives other bytes.
@@ -32,7 +32,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     edition: u32,
-    drawn: DrawnScenes,
+    drawn: DrawnConfig,
     splits: Vec<Split>,
     /// Of all other files.
     sha256: String,
@@ -43,7 +43,7 @@ struct Stamp {
 ///
 /// The folder appears complete or not at all. One that already holds these splits unharmed is left as it is; one with
 /// other drawn splits is replaced; one with anything else is an error.
-pub fn write(folder: &Path, config: &DrawnScenes, wanted: &[Split]) -> Result<Outcome> {
+pub fn write(folder: &Path, config: &DrawnConfig, wanted: &[Split]) -> Result<Outcome> {
     let found = Found::read(folder)?;
     let mut splits: Vec<Split> = Split::ALL.into_iter().filter(|split| wanted.contains(split)).collect();
     if let Found::Drawn(stamp) = &found
@@ -135,7 +135,7 @@ impl Drop for Draft {
     }
 }
 
-fn fill(folder: &Path, config: &DrawnScenes, splits: &[Split]) -> Result<()> {
+fn fill(folder: &Path, config: &DrawnConfig, splits: &[Split]) -> Result<()> {
     let (captions, images) = (folder.join("captions"), folder.join("images"));
     for folder in [&captions, &images] {
         fs_err::create_dir_all(folder).map_err(|source| io_error("create", folder, source))?;

@@ -2,8 +2,9 @@ use std::path::Path;
 
 use super::{CONTRACT, edited, read};
 use crate::{
+    data::scenes::DrawnConfig,
     models::config::ImageConfig,
-    registry::{DataConfig, DrawnScenes, Origin, Protocol, Status, find, names, sha256},
+    registry::{DataConfig, Origin, Protocol, Status, find, names, sha256},
 };
 
 #[test]
@@ -136,7 +137,7 @@ fn model_type_may_stand_anywhere() {
 #[test]
 fn drawn_scenes_and_inline_tables_are_kept() {
     let drawn = edited("protocol: f30k }", "protocol: f30k, drawn: { seed: 7, train: 100, dev: 10, test: 20 } }").unwrap();
-    assert_eq!(drawn.data.drawn, Some(DrawnScenes { seed: 7, train: 100, dev: 10, test: 20 }));
+    assert_eq!(drawn.data.drawn, Some(DrawnConfig { seed: 7, train: 100, dev: 10, test: 20 }));
     let tables = "{ paper: vit_224, rerun 1: { f30k: { i2t: [74, 93.2, null], t2i: [62.3, 87, 92.4] } } }";
     let published = edited("{ }", tables).unwrap().published(Protocol::F30k);
     assert_eq!(published.iter().map(|table| table.source.as_str()).collect::<Vec<_>>(), ["paper", "rerun 1"]);
