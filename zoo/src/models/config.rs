@@ -187,6 +187,7 @@ impl ModelConfig {
         positive("text.intermediate_size", text.intermediate_size)?;
         positive("text.max_position_embeddings", text.max_position_embeddings)?;
         positive("text.type_vocab_size", text.type_vocab_size)?;
+        positive("text.num_attention_heads", text.num_attention_heads)?;
         multiple("text.hidden_size", text.hidden_size, "num_attention_heads", text.num_attention_heads)?;
         epsilon("text.layer_norm_eps", text.layer_norm_eps)?;
         at_least("embed_size", self.embed_size, 5)?;
@@ -201,7 +202,9 @@ impl ModelConfig {
 
 impl VitConfig {
     fn check(&self) -> Result<()> {
+        positive("image.patch_size", self.patch_size)?;
         multiple("image.image_size", self.image_size, "patch_size", self.patch_size)?;
+        positive("image.num_attention_heads", self.num_attention_heads)?;
         multiple("image.hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads)?;
         positive("image.num_hidden_layers", self.num_hidden_layers)?;
         positive("image.intermediate_size", self.intermediate_size)?;
@@ -211,6 +214,7 @@ impl VitConfig {
 
 impl SwinConfig {
     fn check(&self) -> Result<()> {
+        positive("image.patch_size", self.patch_size)?;
         multiple("image.image_size", self.image_size, "patch_size", self.patch_size)?;
         positive("image.depths", self.depths.len())?;
         positive("image.window_size", self.window_size)?;
@@ -229,6 +233,7 @@ impl SwinConfig {
         let mut tokens = self.image_size / self.patch_size;
         for (stage, &heads) in self.num_heads.iter().enumerate() {
             positive("image.depths", self.depths[stage])?;
+            positive("image.num_heads", heads)?;
             multiple("image.embed_dim", self.embed_dim << stage, "num_heads", heads)?;
             multiple("image.image_size", tokens, "window_size (tokens of a stage)", self.window_size.min(tokens))?;
             if stage + 1 < self.depths.len() {
@@ -257,7 +262,7 @@ fn at_least(key: &str, value: usize, least: usize) -> Result<()> {
 
 fn multiple(key: &str, value: usize, of: &str, divisor: usize) -> Result<()> {
     positive(key, value)?;
-    if divisor == 0 || !value.is_multiple_of(divisor) {
+    if !value.is_multiple_of(divisor) {
         return Err(config(key, &format!("a multiple of {of} = {divisor}"), &value));
     }
     Ok(())

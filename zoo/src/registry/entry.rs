@@ -97,10 +97,7 @@ impl Entry {
             (None, Origin::File(path)) => path.parent().unwrap_or(Path::new("")),
             (None, Origin::BuiltIn(_)) => {
                 let DataPaths { captions, images, vocab } = self.data.below(Path::new(""));
-                return Err(RegistryError::NoDataRoot {
-                    entry: self.name.clone(),
-                    holds: [captions, images, vocab],
-                });
+                return Err(RegistryError::NoDataRoot { entry: self.name.clone(), holds: [captions, images, vocab] });
             }
         };
         Ok(self.data.below(folder))

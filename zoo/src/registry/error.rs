@@ -93,9 +93,10 @@ impl RegistryError {
                 nearest.as_ref().map(|nearest| format!("did you mean `{nearest}`?"))
             }
             Self::Read { name, .. } => name.map(|name| format!("the built-in entry is `{name}`, without an ending")),
-            Self::NoDataRoot { holds, .. } => {
-                Some(format!("give the folder that holds {} with `--data`", list(&holds.each_ref().map(|path| path.display()))))
-            }
+            Self::NoDataRoot { holds, .. } => Some(format!(
+                "give the folder that holds {} with `--data`",
+                list(&holds.each_ref().map(|path| path.display()))
+            )),
             Self::Yaml { .. } | Self::MissingKey { .. } | Self::Canonical(_) => None,
         }
     }
@@ -144,11 +145,23 @@ pub(super) fn list(words: &[impl fmt::Display]) -> String {
 
 /// The candidate that is most like `word`, where any is like it at all.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    // 0.6 lets an abbreviation such as `heads` for `num_heads` through and keeps unrelated words out.
     candidates
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
-        .filter(|(likeness, _)| *likeness > 0.6)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|candidate| (likeness(word, candidate), candidate))
+        .filter(|(likeness, _)| *likeness >= 0.65)
+        .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.len().cmp(&a.1.len())))
         .map(|(_, candidate)| candidate.to_owned())
+}
+
+/// From 0 to 1: by letters, whatever the order of the parts (`swin_coco`), or 0.7 for a part left out (`heads`).
+fn likeness(word: &str, candidate: &str) -> f64 {
+    let sorted = |word: &str| {
+        let mut parts: Vec<_> = word.split('_').collect();
+        parts.sort_unstable();
+        parts.join("_")
+    };
+    let letters = strsim::normalized_damerau_levenshtein(word, candidate);
+    let parts = strsim::normalized_damerau_levenshtein(&sorted(word), &sorted(candidate));
+    let part = if word.len() > 2 && candidate.contains(word) { 0.7 } else { 0.0 };
+    letters.max(parts).max(part)
 }

@@ -9,7 +9,7 @@
 //!     f30k: { i2t: [74.1, 93.2, 97.0], t2i: [62.3, 87.0, 92.4], rsum: 506.0 }
 //! ```
 //!
-//! A number that is not known is `null`; `rsum` and `status` can be left out.
+//! A source of one's own can have any name. A number that is not known is `null`; `rsum` and `status` can be left out.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -18,11 +18,7 @@ use serde::{
     de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{
-    Protocol, PublishedTable, References, RegistryError,
-    document::Document,
-    references::Tables,
-};
+use super::{Protocol, PublishedTable, References, RegistryError, document::Document, references::Tables};
 
 /// What an entry says under the name of a source.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,10 +70,11 @@ pub(super) fn resolve(
             }
         };
         let before = published.len();
-        published.extend(protocols.iter().filter_map(|&protocol| Some(tables.get(&protocol)?.published(source, protocol))));
+        published
+            .extend(protocols.iter().filter_map(|&protocol| Some(tables.get(&protocol)?.published(source, protocol))));
         if published.len() == before {
             let expected = "tables for a protocol of `data.protocol`";
-            return Err(document.refuse(&["references", source], expected, "none"));
+            return Err(document.refuse(&["references", source], expected, "tables for other protocols only"));
         }
     }
     Ok(published)
@@ -86,8 +83,7 @@ pub(super) fn resolve(
 fn row_of(document: &Document<'_>, source: &str, row: &str) -> Result<Tables, RegistryError> {
     let references = References::embedded()?;
     let Some(rows) = references.rows(source) else {
-        let expected = "tables by protocol, as only `paper`, `paper_clip` and `readme` have rows to refer to";
-        return Err(document.refuse(&["references", source], expected, format!("the text `{row}`")));
+        return Err(document.refuse_key(&["references"], &References::SOURCES, source));
     };
     match rows.get(row) {
         Some(&tables) => Ok(tables.clone()),

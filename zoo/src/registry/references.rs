@@ -90,6 +90,11 @@ pub struct PublishedTable {
 }
 
 impl PublishedTable {
+    /// Where each of its figures was read.
+    pub fn statuses(&self) -> impl Iterator<Item = Status> {
+        self.i2t.into_iter().chain(self.t2i).flatten().map(|cell| cell.status)
+    }
+
     /// Whether it comes from `references.yaml`, so is of the published test split; else the entry file gives it.
     pub fn is_built_in(&self) -> bool {
         matches!(self.source.as_str(), "paper" | "paper_clip" | "readme")
@@ -97,6 +102,9 @@ impl PublishedTable {
 }
 
 impl References {
+    /// The sources with rows that an entry can refer to.
+    pub const SOURCES: [&str; 3] = ["paper", "paper_clip", "readme"];
+
     /// Those of `configs/references.yaml`.
     pub fn embedded() -> Result<Self, RegistryError> {
         const TEXT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/references.yaml"));

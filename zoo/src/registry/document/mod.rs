@@ -8,8 +8,8 @@ mod reader;
 use serde::de::DeserializeOwned;
 
 use super::error::{Origin, Place, RegistryError, list, nearest};
-use fault::{Fault, Problem};
 pub(super) use fault::Step;
+use fault::{Fault, Problem};
 use node::Node;
 use reader::Reader;
 
@@ -39,6 +39,24 @@ impl Document<'_> {
         self.word(&steps, known, found)
     }
 
+    /// An error about the key `found` below `keys`, which is none of those that are known.
+    pub(super) fn refuse_key(&self, keys: &[&str], known: &[&'static str], found: &str) -> RegistryError {
+        let steps = keys.iter().map(|&key| Step::Key(key.to_owned())).collect();
+        self.key(steps, known, found.to_owned())
+    }
+
+    fn key(&self, mut steps: Vec<Step>, known: &[&'static str], found: String) -> RegistryError {
+        steps.push(Step::Key(found.clone()));
+        let nearest = nearest(&found, known.iter().copied());
+        RegistryError::UnknownKey {
+            place: self.place(&steps),
+            key: dotted(&steps),
+            known: known.to_vec(),
+            found,
+            nearest,
+        }
+    }
+
     fn value(&self, steps: &[Step], expected: String, found: String, nearest: Option<String>) -> RegistryError {
         RegistryError::Value { place: self.place(steps), key: dotted(steps), expected, found, nearest }
     }
@@ -55,12 +73,7 @@ impl Document<'_> {
     fn report(&self, root: &Node, Fault { mut steps, problem }: Fault) -> RegistryError {
         steps.reverse();
         match problem {
-            Problem::UnknownKey { key, known } => {
-                steps.push(Step::Key(key.clone()));
-                let nearest = nearest(&key, known.iter().copied());
-                let known = known.to_vec();
-                RegistryError::UnknownKey { place: self.place(&steps), key: dotted(&steps), known, found: key, nearest }
-            }
+            Problem::UnknownKey { key, known } => self.key(steps, known, key),
             Problem::MissingKey { key } => {
                 let place = self.place(&steps);
                 steps.push(Step::Key(key.to_owned()));
@@ -84,7 +97,7 @@ fn node_at<'a>(root: &'a Node, steps: &[Step]) -> Option<&'a Node> {
     })
 }
 
-/// `model.image.depths[1]`; the root is `.`.
+/// `model.image.depths[1]`; the root is `(top level)`.
 fn dotted(steps: &[Step]) -> String {
     let mut text = String::new();
     for step in steps {
@@ -94,5 +107,5 @@ fn dotted(steps: &[Step]) -> String {
             Step::Index(index) => text.push_str(&format!("[{index}]")),
         }
     }
-    if text.is_empty() { ".".to_owned() } else { text }
+    if text.is_empty() { "(top level)".to_owned() } else { text }
 }

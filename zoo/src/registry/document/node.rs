@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fmt};
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
 /// A value. Keys are text, unique in their mapping and in the order of the file.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ impl fmt::Display for Node {
             Self::Signed(number) => write!(f, "`{number}`"),
             Self::Float(number) => write!(f, "`{number}`"),
             Self::Text(text) => write!(f, "the text `{text}`"),
+            Self::List(nodes) if nodes.is_empty() => f.write_str("an empty list"),
             Self::List(nodes) => {
                 let nodes: Vec<_> = nodes.iter().map(Self::to_string).collect();
                 write!(f, "a list of {}", nodes.join(", "))
@@ -47,10 +48,14 @@ impl<'de> Visitor<'de> for NodeVisitor {
     type Value = Node;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a plain value without a tag, a list or a mapping")
+        f.write_str("a plain value, a list or a mapping")
     }
 
     fn visit_unit<E: Error>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Node, E> {
         Ok(Node::Null)
     }
 
@@ -80,6 +85,10 @@ impl<'de> Visitor<'de> for NodeVisitor {
             nodes.push(node);
         }
         Ok(Node::List(nodes))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Node, A::Error> {
+        Err(A::Error::custom("a tag such as `!name` has no meaning here"))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {

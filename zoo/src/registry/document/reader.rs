@@ -37,7 +37,10 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             Node::Mapping(nodes) => {
                 // What `model_type` says decides how its neighbours are read, so it comes first wherever it stands.
                 let (first, rest): (Vec<_>, Vec<_>) = nodes.iter().partition(|(key, _)| key == "model_type");
-                visitor.visit_map(Fields { rest: first.into_iter().chain(rest).collect::<Vec<_>>().into_iter(), value: None })
+                visitor.visit_map(Fields {
+                    rest: first.into_iter().chain(rest).collect::<Vec<_>>().into_iter(),
+                    value: None,
+                })
             }
         }
     }
@@ -113,9 +116,7 @@ impl<'de> MapAccess<'de> for Fields<'de> {
         let Some((key, _)) = self.value else { return Ok(None) };
         let key: StrDeserializer<'_, Fault> = key.as_str().into_deserializer();
         seed.deserialize(key).map(Some).map_err(|fault| match fault.problem {
-            Problem::Word { found, known } => {
-                Fault { problem: Problem::UnknownKey { key: found, known }, ..fault }
-            }
+            Problem::Word { found, known } => Fault { problem: Problem::UnknownKey { key: found, known }, ..fault },
             _ => fault,
         })
     }

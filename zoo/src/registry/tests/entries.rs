@@ -64,7 +64,10 @@ fn data_sets_have_their_splits_and_protocols() {
         let DataConfig { train, dev, test, protocol, .. } = find(name).unwrap().data;
         assert_eq!((train.as_str(), dev.as_str()), ("train", "dev"));
         if name.starts_with("coco") {
-            assert_eq!((test.as_str(), protocol.as_slice()), ("testall", [Protocol::Coco5k, Protocol::Coco1k].as_slice()));
+            assert_eq!(
+                (test.as_str(), protocol.as_slice()),
+                ("testall", [Protocol::Coco5k, Protocol::Coco1k].as_slice())
+            );
         } else {
             assert_eq!((test.as_str(), protocol.as_slice()), ("test", [Protocol::F30k].as_slice()));
         }
@@ -84,7 +87,12 @@ fn only_the_four_entries_of_the_authors_have_a_published_checkpoint() {
 #[test]
 fn published_tables_belong_to_the_entry() {
     let values = |entry: &str, protocol| -> Vec<_> {
-        find(entry).unwrap().published(protocol).iter().map(|table| (table.source.clone(), table.t2i[0].unwrap())).collect()
+        find(entry)
+            .unwrap()
+            .published(protocol)
+            .iter()
+            .map(|table| (table.source.clone(), table.t2i[0].unwrap()))
+            .collect()
     };
     let show = |cells: Vec<(String, crate::registry::Cell)>| {
         cells.iter().map(|(source, cell)| format!("{source} {} {}", cell.value, cell.status)).collect::<Vec<_>>()
@@ -136,7 +144,8 @@ fn model_type_may_stand_anywhere() {
 
 #[test]
 fn drawn_scenes_and_inline_tables_are_kept() {
-    let drawn = edited("protocol: f30k }", "protocol: f30k, drawn: { seed: 7, train: 100, dev: 10, test: 20 } }").unwrap();
+    let drawn =
+        edited("protocol: f30k }", "protocol: f30k, drawn: { seed: 7, train: 100, dev: 10, test: 20 } }").unwrap();
     assert_eq!(drawn.data.drawn, Some(DrawnConfig { seed: 7, train: 100, dev: 10, test: 20 }));
     let tables = "{ paper: vit_224, rerun 1: { f30k: { i2t: [74, 93.2, null], t2i: [62.3, 87, 92.4] } } }";
     let published = edited("{ }", tables).unwrap().published(Protocol::F30k);
@@ -182,7 +191,7 @@ fn the_hash_follows_the_configuration_and_not_its_spelling() {
 #[test]
 fn the_canonical_form_stays() {
     let entry = read(CONTRACT).unwrap();
-    insta::assert_snapshot!(entry.canonical().unwrap(), @"");
+    insta::assert_snapshot!(entry.canonical().unwrap(), @r#"{"data":{"captions":"f30k_mini/captions","dev":"dev","images":"f30k_mini/images","protocol":["f30k"],"test":"test","train":"train","vocab":"tokenizer/vocab.txt"},"model":{"aggr_ratio":0.4,"embed_size":256,"image":{"hidden_size":384,"image_size":224,"intermediate_size":1536,"layer_norm_eps":1e-6,"model_type":"vit","num_attention_heads":6,"num_hidden_layers":12,"patch_size":14},"sparse_ratio":0.5,"text":{"hidden_size":384,"intermediate_size":1536,"layer_norm_eps":1e-12,"max_position_embeddings":512,"model_type":"bert","num_attention_heads":12,"num_hidden_layers":6,"type_vocab_size":2,"vocab_size":30522}}}"#);
     assert_eq!(entry.config_sha256, sha256(entry.canonical().unwrap().as_bytes()));
-    insta::assert_snapshot!(entry.config_sha256, @"");
+    insta::assert_snapshot!(entry.config_sha256, @"e68a57ad351736aaac5b504a4b9c0c05348b724cb31b6b8fe577743576a1d4f9");
 }

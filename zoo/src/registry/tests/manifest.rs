@@ -80,7 +80,9 @@ fn hashes_are_those_of_the_shared_sources() {
     let ours = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../checkpoints/manifest.yaml"));
     let words = |text: &str| {
         let uncommented = text.lines().map(|line| line.split('#').next().unwrap()).collect::<Vec<_>>().join("\n");
-        let long = |word: &&str| word.len() >= 28 && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+        let long = |word: &&str| {
+            word.len() >= 28 && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+        };
         let mut words: Vec<_> = uncommented
             .split(|letter: char| letter.is_whitespace() || ",{}".contains(letter))
             .filter(long)
