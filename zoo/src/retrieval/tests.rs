@@ -234,16 +234,3 @@ fn results_are_written_as_flat_names() {
         assert_eq!(serde_json::to_value(protocol).unwrap(), protocol.name());
     }
 }
-
-#[test]
-#[ignore = "TEMPORARY"]
-fn big() {
-    let values = noise(5000 * 25000);
-    let scores = Scores::new(&values, 5000, 25000).unwrap();
-    let captions = CaptionImages::uniform(5000, 5).unwrap();
-    for protocol in Protocol::ALL {
-        let start = std::time::Instant::now();
-        let evaluation = evaluate(&scores, &captions, protocol).unwrap();
-        println!("{protocol} {:?} {:?}", start.elapsed(), evaluation.headline);
-    }
-}
