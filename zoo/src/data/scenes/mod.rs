@@ -26,8 +26,8 @@ pub use raster::PIXELS;
 pub use vocabulary::vocabulary;
 pub use write::{Outcome, write};
 
-/// Which set to draw: `data.drawn` of an entry.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Which set to draw: `data.drawn` of an entry. The same numbers always give the same set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DrawnConfig {
     /// Of all random numbers.

@@ -188,48 +188,67 @@ fn splits_share_no_scene_and_depend_on_no_other_split() {
     assert_ne!(contents(&DrawnConfig { seed: 8, ..config() }, Split::Test), contents(&config(), Split::Test));
 }
 
-/// Mean place of the pixels that are nearest to a colour, as (column, row).
-fn middle_of(pixels: &[u8], colour: Colour) -> (f64, f64) {
-    let (mut sum, mut count) = ((0.0, 0.0), 0.0);
-    for (index, pixel) in pixels.as_chunks::<3>().0.iter().enumerate() {
+/// Which pixels are nearest to a colour, and near to it.
+fn mask(pixels: &[u8], colour: Colour) -> Vec<bool> {
+    let shows = |pixel: &[u8; 3]| {
         let distance = |other: Colour| -> i32 {
             pixel.iter().zip(other.rgb()).map(|(&value, wanted)| (i32::from(value) - wanted).pow(2)).sum()
         };
-        let nearest = Colour::ALL.into_iter().min_by_key(|&other| distance(other)).unwrap();
-        if nearest == colour && distance(colour) < 3000 {
-            sum = (sum.0 + (index % PIXELS) as f64, sum.1 + (index / PIXELS) as f64);
-            count += 1.0;
-        }
-    }
-    assert!(count > 20.0, "there is no {colour:?} object");
-    (sum.0 / count, sum.1 / count)
+        Colour::ALL.into_iter().min_by_key(|&other| distance(other)) == Some(colour) && distance(colour) < 3000
+    };
+    pixels.as_chunks::<3>().0.iter().map(shows).collect()
+}
+
+/// Mean place of the pixels of a colour, as (column, row).
+fn middle(pixels: &[u8], colour: Colour) -> (f64, f64) {
+    let mask = mask(pixels, colour);
+    let shown: Vec<usize> = (0..mask.len()).filter(|&index| mask[index]).collect();
+    assert!(shown.len() > 8, "there is no {colour:?} object");
+    let mean = |part: fn(usize) -> usize| shown.iter().map(|&at| part(at) as f64).sum::<f64>() / shown.len() as f64;
+    (mean(|at| at % PIXELS), mean(|at| at / PIXELS))
+}
+
+/// Of the pixels that both of the first two objects would show alone, how many there are, and how many show the first.
+fn overlap(scene: &Scene, front: Colour, back: Colour) -> (usize, usize) {
+    let alone = |object: usize, colour| {
+        let mut scene = scene.clone();
+        scene.objects.remove(1 - object);
+        mask(&raster::draw(&scene), colour)
+    };
+    let (front_alone, back_alone, together) = (alone(0, front), alone(1, back), mask(&raster::draw(scene), front));
+    let both: Vec<usize> = (0..together.len()).filter(|&at| front_alone[at] && back_alone[at]).collect();
+    (both.len(), both.iter().filter(|&&at| together[at]).count())
 }
 
 #[test]
 fn pixels_show_what_the_sentences_say() {
     let mut checked = BTreeMap::new();
-    for Drawn { scene, captions } in groups::draw(&config(), Split::Dev).unwrap() {
+    for Drawn { scene, captions } in groups::draw(&config(), Split::Train).unwrap() {
         let pixels = raster::draw(&scene);
         assert_eq!(pixels.len(), PIXELS * PIXELS * 3);
         let statement = read(&captions[0]);
         for &(relation, a, b) in &statement.relations {
             let (a, b) = (statement.objects[a].1, statement.objects[b].1);
-            // The rim of a purple object is near to blue and that of a white one to the background.
-            let told_apart = statement.objects.iter().map(|object| object.1).collect::<HashSet<_>>();
-            if a == b || told_apart.len() < statement.objects.len() {
+            let colours: HashSet<_> = statement.objects.iter().map(|object| object.1).collect();
+            if colours.len() < statement.objects.len() {
                 continue;
             }
-            let (a, b) = (middle_of(&pixels, a), middle_of(&pixels, b));
+            let (middle_a, middle_b) = (middle(&pixels, a), middle(&pixels, b));
+            let (right, down) = (middle_b.0 - middle_a.0, middle_b.1 - middle_a.1);
             match relation {
-                Relation::LeftOf => assert!(b.0 - a.0 > 8.0, "{captions:?}: {a:?} {b:?}"),
-                Relation::Above => assert!(b.1 - a.1 > 8.0, "{captions:?}: {a:?} {b:?}"),
-                Relation::Inside => assert!((b.0 - a.0).hypot(b.1 - a.1) < 6.0, "{captions:?}: {a:?} {b:?}"),
-                Relation::InFrontOf => {}
+                Relation::LeftOf => assert!(right > 8.0, "{captions:?}: {right}"),
+                Relation::Above => assert!(down > 8.0, "{captions:?}: {down}"),
+                Relation::Inside => assert!(right.hypot(down) < 6.0, "{captions:?}: {right}, {down}"),
+                // Pixels on the edge are mixed.
+                Relation::InFrontOf => {
+                    let (both, front) = overlap(&scene, a, b);
+                    assert!(both > 0 && 4 * front >= 3 * both, "{captions:?}: {front} of {both}");
+                }
             }
             *checked.entry(format!("{relation:?}")).or_insert(0) += 1;
         }
     }
-    assert!(checked.len() == 4 && checked.values().all(|&count| count >= 5), "{checked:?}");
+    assert!(checked.len() == 4 && checked.values().all(|&count| count >= 20), "{checked:?}");
 }
 
 #[test]
@@ -242,6 +261,22 @@ fn the_vocabulary_holds_every_word() {
         for word in captions.iter().flat_map(|caption| caption.split(' ')) {
             assert!(known.contains(word.to_lowercase().as_str()), "`{word}`");
         }
+    }
+}
+
+#[test]
+fn the_entries_fit_the_scenes() {
+    for name in ["shapes_vit", "shapes_swin"] {
+        let entry = crate::registry::find(name).unwrap();
+        assert_eq!(entry.model.text.vocab_size, vocabulary().len());
+        assert_eq!(entry.model.image.image_size(), PIXELS);
+        let drawn = entry.data.drawn.unwrap();
+        let words = |split| {
+            let drawn = groups::draw(&drawn, split).unwrap();
+            drawn.iter().flat_map(|drawn| &drawn.captions).map(|caption| caption.split(' ').count()).max().unwrap()
+        };
+        let longest = Split::ALL.into_iter().map(words).max().unwrap();
+        assert!(longest + 2 <= entry.model.text.max_position_embeddings, "{longest} words");
     }
 }
 
@@ -277,9 +312,36 @@ fn a_set_is_the_same_bytes_everywhere() {
     assert_eq!(write(&folder, &small(), &Split::ALL).unwrap(), Outcome::Written);
     let files = files(&folder);
     assert_eq!(files.len(), 30 + 2 * 3 + 1 + 1 + 1);
-    insta::assert_snapshot!(String::from_utf8_lossy(&files["drawn.json"]), @"");
+    insta::assert_snapshot!(String::from_utf8_lossy(&files["drawn.json"]), @r#"
+    {
+      "edition": 1,
+      "drawn": {
+        "seed": 7,
+        "train": 15,
+        "dev": 5,
+        "test": 10
+      },
+      "splits": [
+        "train",
+        "dev",
+        "test"
+      ],
+      "sha256": "45bd00fa70509ebfb3975430686f676c65f747898e45b71b3ee151a353642f3a"
+    }
+    "#);
     let captions = String::from_utf8_lossy(&files["captions/test_caps.txt"]).into_owned();
-    insta::assert_snapshot!(captions.lines().take(10).collect::<Vec<_>>().join("\n"), @"");
+    insta::assert_snapshot!(captions.lines().take(10).collect::<Vec<_>>().join("\n"), @r"
+    A large white square contains a small violet circle .
+    A big white square is drawn around a small violet circle .
+    There is a small violet circle within a large white square .
+    A purple circle is surrounded by a white square .
+    A violet circle inside a white square .
+    A big black square with a little purple disc inside .
+    There is a little violet disc within a big black square .
+    A little purple circle is surrounded by a big black square .
+    A purple disc inside a black square .
+    A black square is drawn around a violet disc .
+    ");
     let mapping = serde_json::from_slice::<BTreeMap<String, String>>(&files["captions/id_mapping.json"]).unwrap();
     assert_eq!((mapping.len(), mapping["20"].as_str()), (30, "test_00000.png"));
     let ids = String::from_utf8_lossy(&files["captions/test_ids.txt"]).into_owned();

@@ -65,7 +65,7 @@ pub fn write(folder: &Path, config: &DrawnConfig, wanted: &[Split]) -> Result<Ou
     let draft = Draft(beside(folder, "part"));
     draft.remove()?;
     fill(&draft.0, config, &splits)?;
-    let stamp = Stamp { edition: EDITION, drawn: config.clone(), splits, sha256: digest(&draft.0)? };
+    let stamp = Stamp { edition: EDITION, drawn: *config, splits, sha256: digest(&draft.0)? };
     let text = serde_json::to_string_pretty(&stamp).map_err(|error| io_error("write", folder, error.into()))?;
     save(&draft.0.join(STAMP), text.as_bytes())?;
 

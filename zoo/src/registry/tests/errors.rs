@@ -12,13 +12,13 @@ fn refused(from: &str, to: &str) -> String {
 fn unknown_entries() {
     insta::assert_snapshot!(printed(&find("f30k_vitt").unwrap_err()), @r"
     there is no entry `f30k_vitt`
-      expected: the path of a YAML file, or one of `f30k_vit`, `f30k_swin`, `coco_vit`, `coco_swin`, `f30k_vit_384`, `f30k_swin_384`, `coco_vit_384`, `coco_swin_384`, `f30k_swin_1024`
+      expected: the path of a YAML file, or one of `f30k_vit`, `f30k_swin`, `coco_vit`, `coco_swin`, `f30k_vit_384`, `f30k_swin_384`, `coco_vit_384`, `coco_swin_384`, `f30k_swin_1024`, `shapes_vit`, `shapes_swin`
       found: `f30k_vitt`
     hint: did you mean `f30k_vit`?
     ");
     insta::assert_snapshot!(printed(&find("xyz").unwrap_err()), @r"
     there is no entry `xyz`
-      expected: the path of a YAML file, or one of `f30k_vit`, `f30k_swin`, `coco_vit`, `coco_swin`, `f30k_vit_384`, `f30k_swin_384`, `coco_vit_384`, `coco_swin_384`, `f30k_swin_1024`
+      expected: the path of a YAML file, or one of `f30k_vit`, `f30k_swin`, `coco_vit`, `coco_swin`, `f30k_vit_384`, `f30k_swin_384`, `coco_vit_384`, `coco_swin_384`, `f30k_swin_1024`, `shapes_vit`, `shapes_swin`
       found: `xyz`
     ");
     insta::assert_snapshot!(printed(&find("swin_coco").unwrap_err()).lines().last().unwrap(), @"hint: did you mean `coco_swin`?");
