@@ -1,1 +1,3 @@
-//! export
+//! ONNX for LAPS: the runtime that executes it.
+
+pub mod runtime;

@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::{checkpoint::CheckpointError, data::DataError, registry::RegistryError, retrieval::RetrievalError};
+use crate::{
+    checkpoint::CheckpointError,
+    data::{DataError, scenes::SceneError},
+    registry::RegistryError,
+    retrieval::RetrievalError,
+};
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -64,7 +69,7 @@ pub enum Error {
     /// libtorch refused an operation.
     #[cfg(feature = "torch")]
     #[error("libtorch refused an operation")]
-    Torch(#[from] tch::TchError),
+    Torch(#[source] Box<tch::TchError>),
     /// See [`CheckpointError`].
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -77,6 +82,9 @@ pub enum Error {
     /// See [`RetrievalError`].
     #[error(transparent)]
     Retrieval(#[from] RetrievalError),
+    /// See [`SceneError`].
+    #[error(transparent)]
+    Scenes(#[from] SceneError),
 }
 
 impl Error {
@@ -88,6 +96,7 @@ impl Error {
             Self::Data(error) => error.hint(),
             Self::Registry(error) => error.hint(),
             Self::Retrieval(error) => error.hint(),
+            Self::Scenes(error) => error.hint(),
             _ => None,
         }
     }

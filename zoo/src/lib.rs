@@ -6,6 +6,7 @@
 //! pure-Rust tensor that is always there, and with the `torch` feature libtorch.
 
 pub mod array;
+pub mod cache;
 pub mod checkpoint;
 pub mod data;
 pub mod dim;
@@ -14,6 +15,8 @@ pub mod error;
 pub mod models;
 pub mod nn;
 pub mod params;
+pub mod params_init;
+pub mod random;
 pub mod registry;
 pub mod retrieval;
 pub mod tensor;

@@ -59,6 +59,8 @@ pub trait Tensor: Clone + Sized {
     fn sum(&self, axis: usize) -> Result<Self>;
     /// Largest along `axis`, which stays with size 1.
     fn max(&self, axis: usize) -> Result<Self>;
+    /// Running sum along the last axis.
+    fn cumulative_sum(&self) -> Result<Self>;
     /// 1 at the `count` largest entries of the last axis, 0 elsewhere.
     fn top_mask(&self, count: usize) -> Result<Self>;
 

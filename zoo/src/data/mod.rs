@@ -5,6 +5,7 @@ mod error;
 pub mod image;
 mod loader;
 mod preflight;
+pub mod scenes;
 mod tokenizer;
 
 pub use captions::{ImageFile, Split, SplitImage, splits};

@@ -1,8 +1,14 @@
 //! What describes a model: the names of Hugging Face `config.json`, and those of the LAPS options.
 
+mod image;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
+
+/// No size of a model is larger than this: anything above it is a typing error, and the product of three sizes is still
+/// far from an overflow.
+const LARGEST: usize = 1 << 20;
 
 /// A whole LAPS model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,7 +27,7 @@ pub struct ModelConfig {
 }
 
 /// The image encoder.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "model_type", rename_all = "snake_case")]
 pub enum ImageConfig {
     /// A plain vision transformer.
@@ -177,6 +183,7 @@ impl ModelConfig {
         }
         let text = &self.text;
         positive("text.vocab_size", text.vocab_size)?;
+        positive("text.num_hidden_layers", text.num_hidden_layers)?;
         positive("text.intermediate_size", text.intermediate_size)?;
         positive("text.max_position_embeddings", text.max_position_embeddings)?;
         positive("text.type_vocab_size", text.type_vocab_size)?;
@@ -196,6 +203,7 @@ impl VitConfig {
     fn check(&self) -> Result<()> {
         multiple("image.image_size", self.image_size, "patch_size", self.patch_size)?;
         multiple("image.hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads)?;
+        positive("image.num_hidden_layers", self.num_hidden_layers)?;
         positive("image.intermediate_size", self.intermediate_size)?;
         epsilon("image.layer_norm_eps", self.layer_norm_eps)
     }
@@ -214,8 +222,9 @@ impl SwinConfig {
                 &self.num_heads.len(),
             ));
         }
-        if !(self.mlp_ratio.is_finite() && self.mlp_ratio > 0.0) {
-            return Err(config("image.mlp_ratio", "a positive number", &self.mlp_ratio));
+        if !(1.0..=LARGEST as f64).contains(&(self.embed_dim as f64 * self.mlp_ratio)) {
+            let expected = format!("a width of embed_dim * mlp_ratio from 1 to {LARGEST}");
+            return Err(config("image.mlp_ratio", &expected, &self.mlp_ratio));
         }
         let mut tokens = self.image_size / self.patch_size;
         for (stage, &heads) in self.num_heads.iter().enumerate() {
@@ -240,11 +249,15 @@ fn positive(key: &str, value: usize) -> Result<()> {
 }
 
 fn at_least(key: &str, value: usize, least: usize) -> Result<()> {
-    if value < least { Err(config(key, &format!("at least {least}"), &value)) } else { Ok(()) }
+    if (least..=LARGEST).contains(&value) {
+        return Ok(());
+    }
+    Err(config(key, &format!("at least {least} and at most {LARGEST}"), &value))
 }
 
 fn multiple(key: &str, value: usize, of: &str, divisor: usize) -> Result<()> {
-    if divisor == 0 || value == 0 || !value.is_multiple_of(divisor) {
+    positive(key, value)?;
+    if divisor == 0 || !value.is_multiple_of(divisor) {
         return Err(config(key, &format!("a multiple of {of} = {divisor}"), &value));
     }
     Ok(())

@@ -1,1 +1,9 @@
-//! Layers.
+//! Layers. Each holds its tensors under the names that checkpoints use.
+
+mod attention;
+mod layer_norm;
+mod linear;
+
+pub use attention::{Attention, Names, padding_bias};
+pub use layer_norm::LayerNorm;
+pub use linear::Linear;

@@ -1,5 +1,19 @@
-//! Retrieval.
+//! Retrieval: ranks, recalls and the protocols of the published tables.
 
+mod captions;
 mod error;
+mod protocol;
+mod rank;
+mod recall;
+mod scores;
+pub mod similarity;
 
+#[cfg(test)]
+mod tests;
+
+pub use captions::CaptionImages;
 pub use error::RetrievalError;
+pub use protocol::{Evaluation, Fold, Protocol, evaluate};
+pub use rank::{Rank, Ranks, TieRule};
+pub use recall::{Directions, Recall, Ties};
+pub use scores::Scores;

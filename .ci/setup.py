@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""Puts the native libraries that the project builds against into `.runtime/`.
+
+    .ci/setup.py [PART...]      parts: cmake, libtorch, onnxruntime; all of them when none is named
+
+CUDA=1 takes the GPU builds, CUDA=0 the CPU builds; without it an installed GPU build stays, and CPU is the default.
+LIBTORCH, ORT_DYLIB_PATH and CMAKE name an existing installation, which is then used instead of the part.
+
+The libraries come out of PyPI wheels that `.ci/wheels.txt` pins by version and hash. A part is unpacked beside its
+place and renamed into it together with a stamp of its pins, so an interrupted run leaves nothing that counts as done.
+"""
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNTIME = ROOT / ".runtime"
+TORCH = "2.13.0"
+# Raised when the layout below changes, so that installed parts are made anew.
+LAYOUT = 1
+
+# Which members of the wheels are unpacked, and where to inside the part.
+MEMBERS = {
+    "cmake/any": [(r"cmake/data/(bin/cmake|share/cmake-[\d.]+/.+)", r"\1")],
+    "libtorch/cpu": [
+        (r"torch/(include/.+)", r"\1"),
+        (r"torch/(lib/(libtorch_cpu|libc10)\.so|lib/libgomp\.so\.1)", r"\1"),
+        (r"nvidia/.+/(lib/(libcudart|libcupti)\.so\.13)", r"\1"),
+    ],
+    "libtorch/cuda": [
+        (r"torch/(include/.+)", r"\1"),
+        (r"torch/(lib/(?!libtorch_python|libshm)[^/]+\.so[^/]*)", r"\1"),
+        (r"nvidia/.+/(lib/[^/]+\.so[^/]*)", r"\1"),
+    ],
+    "onnxruntime/cpu": [(r"onnxruntime/capi/(libonnxruntime[^/]*\.so[^/]*)", r"\1")],
+    "onnxruntime/cuda": [(r"onnxruntime/capi/(libonnxruntime[^/]*\.so[^/]*)", r"\1")],
+}
+# Room for wheels, what pip unpacks them by, and the files; the cuda figures are estimates.
+CPU_MEGABYTES = {"cmake/any": 160, "libtorch/cpu": 1600, "onnxruntime/cpu": 120}
+MEGABYTES = {**CPU_MEGABYTES, "libtorch/cuda": 9000, "onnxruntime/cuda": 1500}
+OVERRIDE = {"cmake": "CMAKE", "libtorch": "LIBTORCH", "onnxruntime": "ORT_DYLIB_PATH"}
+
+
+class SetupError(Exception):
+    """What went wrong, and what mends it."""
+
+    def __init__(self, message, hint):
+        super().__init__(message)
+        self.hint = hint
+
+
+def pins():
+    """`{part/variant: [(name, version, sha256)]}` from the table."""
+    table = {}
+    for line in (ROOT / ".ci" / "wheels.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            part, *pin = line.split()
+            table.setdefault(part, []).append(tuple(pin))
+    return table
+
+
+def stamp(key, wheels):
+    return f"{key} {hashlib.sha256(repr((LAYOUT, MEMBERS[key], wheels)).encode()).hexdigest()}\n"
+
+
+def installed(part):
+    """The stamp of the installed part; empty where there is none."""
+    try:
+        return (RUNTIME / part / ".stamp").read_text()
+    except OSError:
+        return ""
+
+
+def variant(part, table):
+    if f"{part}/any" in table:
+        return f"{part}/any"
+    wanted = os.environ.get("CUDA", "")
+    if wanted not in ("", "0", "1"):
+        raise SetupError(f"`CUDA={wanted}` is not known", "CUDA=1 for the GPU libraries, CUDA=0 for the CPU libraries")
+    gpu = wanted == "1" or (wanted == "" and installed(part).startswith(f"{part}/cuda "))
+    return f"{part}/cuda" if gpu else f"{part}/cpu"
+
+
+def overridden(part):
+    """Whether the environment names an installation to use; an unusable one is an error."""
+    name = OVERRIDE[part]
+    value = os.environ.get(name, "")
+    if not value or RUNTIME.resolve() in Path(value).resolve().parents:
+        return False
+    if not (shutil.which(value) if part == "cmake" else os.path.isabs(value) and os.path.exists(value)):
+        hint = f"give an absolute path, or unset {name} to use the pinned one"
+        raise SetupError(f"`{name}={value}` does not exist", hint)
+    if part == "libtorch":
+        found = torch_version(Path(value))
+        if found.split("+")[0] != TORCH:
+            raise SetupError(
+                f"`LIBTORCH={value}` has the wrong version\n  expected: {TORCH}\n  found: {found}",
+                f"give a libtorch {TORCH}, or unset LIBTORCH to use the pinned one",
+            )
+    return True
+
+
+def torch_version(libtorch):
+    sources = {
+        "build-version": r"^(\S+)",
+        "version.py": r"__version__ = '([^']+)'",
+        "include/torch/headeronly/version.h": r'#define TORCH_VERSION[\s\\]+"([^"]+)"',
+        "include/torch/csrc/api/include/torch/version.h": r'#define TORCH_VERSION[\s\\]+"([^"]+)"',
+    }
+    for name, pattern in sources.items():
+        file = libtorch / name
+        match = re.search(pattern, file.read_text()) if file.is_file() else None
+        if match:
+            return match.group(1)
+    return "no version in `build-version` or the headers"
+
+
+def pip(scratch):
+    """The command that runs pip, made in `scratch` where this python has none of its own."""
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    made = scratch / "pip"
+    if subprocess.run([sys.executable, "-m", "venv", str(made)], capture_output=True).returncode == 0:
+        return [str(made / "bin" / "python"), "-m", "pip"]
+    raise SetupError(
+        f"`{sys.executable}` has no pip",
+        "apt install python3-pip, or name a python that has it: make setup PYTHON=/path/to/python3",
+    )
+
+
+def download(wheels, scratch):
+    """Fetches the pinned wheels, whatever python and system this runs on, and gives their paths."""
+    requirements = scratch / "requirements.txt"
+    requirements.write_text("".join(f"{name}=={version} --hash=sha256:{sha}\n" for name, version, sha in wheels))
+    folder = scratch / "wheels"
+    # The platform tags that the pinned wheels carry.
+    tags = ["manylinux1", "manylinux2014", "manylinux_2_18", "manylinux_2_25", "manylinux_2_27", "manylinux_2_28"]
+    command = [*pip(scratch), "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
+    command += ["--python-version=3.11", "--implementation=cp", "--abi=cp311"]
+    command += [f"--platform={tag}_x86_64" for tag in tags]
+    command += ["--dest", str(folder), "--requirement", str(requirements)]
+    command += [] if sys.stderr.isatty() else ["--quiet"]
+    # pip unpacks into TMPDIR, which may be a small file system in memory.
+    environment = {**os.environ, "TMPDIR": str(scratch), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    if subprocess.run(command, env=environment, stdout=sys.stderr).returncode != 0:
+        hint = "pip's own message stands above; check the network and the disk, then run it again"
+        raise SetupError("the wheels could not be fetched", hint)
+    return sorted(folder.glob("*.whl"))
+
+
+def unpack(key, wheel, target):
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.infolist():
+            for pattern, place in MEMBERS[key]:
+                match = re.fullmatch(pattern, member.filename)
+                if match and not member.is_dir():
+                    path = target / match.expand(place)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with archive.open(member) as source, path.open("wb") as file:
+                        shutil.copyfileobj(source, file, 1 << 20)
+                    path.chmod(0o755 if member.external_attr >> 16 & 0o100 else 0o644)
+
+
+def finish(key, wheels, target):
+    """What a part has besides the files of its wheels; the stamp is written last."""
+    part = key.split("/")[0]
+    if part == "libtorch":
+        (target / "build-version").write_text(f"{TORCH}\n")
+        if key.endswith("/cpu"):
+            # The wheel's own libtorch.so asks for libtorch_cuda.so.
+            (target / "lib" / "libtorch.so").symlink_to("libtorch_cpu.so")
+    if part == "onnxruntime":
+        (target / "libonnxruntime.so").symlink_to(f"libonnxruntime.so.{wheels[0][1]}")
+    proof = {"cmake": "bin/cmake", "libtorch": "lib/libtorch.so", "onnxruntime": "libonnxruntime.so"}[part]
+    if not (target / proof).exists():
+        raise SetupError(f"the wheels of `{key}` do not hold `{proof}`", "`.ci/setup.py` does not fit `.ci/wheels.txt`")
+    (target / ".stamp").write_text(stamp(key, wheels))
+
+
+def install(key, wheels, scratch):
+    part = key.split("/")[0]
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        raise SetupError(
+            f"no `{part}` is pinned for {platform.system()} on {platform.machine()}",
+            f"name an installation of your own by {OVERRIDE[part]}=/absolute/path",
+        )
+    need, free = MEGABYTES[key], shutil.disk_usage(RUNTIME).free // 1_000_000
+    if free < need:
+        message = f"too little disk for `{key}`\n  expected: {need} MB\n  found: {free} MB"
+        raise SetupError(message, f"make room for {RUNTIME}")
+    print(f"setup: {key}:", ", ".join(f"{name} {version}" for name, version, _ in wheels), file=sys.stderr)
+    target = scratch / part
+    target.mkdir()
+    for wheel in download(wheels, scratch):
+        unpack(key, wheel, target)
+        wheel.unlink()
+    finish(key, wheels, target)
+    if part == "cmake":
+        link = scratch / "link"
+        link.symlink_to("../cmake/bin/cmake")
+        (RUNTIME / "bin").mkdir(exist_ok=True)
+        link.replace(RUNTIME / "bin" / "cmake")
+    if part == "libtorch" and installed(part):
+        # torch-sys does not see that the library behind the same path has changed.
+        for profile in ([], ["--release"]):
+            subprocess.run(["cargo", "clean", "--quiet", *profile, "--package", "torch-sys"], cwd=ROOT, check=False)
+    place = RUNTIME / part
+    if place.exists() or place.is_symlink():
+        place.rename(scratch / "replaced")
+    target.rename(place)
+
+
+def main(parts):
+    table = pins()
+    for part in set(parts) - set(OVERRIDE):
+        raise SetupError(f"`{part}` is no part", f"parts: {', '.join(OVERRIDE)}")
+    wanted = [variant(part, table) for part in parts or OVERRIDE if not overridden(part)]
+
+    def missing():
+        return [key for key in wanted if installed(key.split("/")[0]) != stamp(key, table[key])]
+
+    if not missing():
+        return
+    RUNTIME.mkdir(exist_ok=True)
+    with (RUNTIME / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for stale in RUNTIME.glob(".scratch-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        for key in missing():
+            with tempfile.TemporaryDirectory(prefix=".scratch-", dir=RUNTIME) as scratch:
+                install(key, table[key], Path(scratch))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except SetupError as error:
+        sys.exit(f"error: {error}\n  hint: {error.hint}")
+    except (OSError, zipfile.BadZipFile, KeyboardInterrupt) as error:
+        sys.exit(f"error: the set-up stopped: {error!r}\n  hint: nothing half-made was kept; run it again")

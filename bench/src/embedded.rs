@@ -1,0 +1,33 @@
+//! Entries that need no files: their scenes are drawn, and their checkpoints are part of the program.
+
+use std::path::{Path, PathBuf};
+
+use zoo::{
+    cache, data::scenes,
+    registry::{self, DataPaths, Entry},
+};
+
+use crate::{Error, Result, files::write_whole};
+
+/// Where the data of an entry is. Scenes of an entry that draws them are drawn into the cache if `root` is not given.
+pub fn data_paths(entry: &Entry, root: Option<&Path>, splits: &[scenes::Split]) -> Result<DataPaths> {
+    match (root, &entry.data.drawn) {
+        (None, Some(drawn)) => {
+            let name = format!("scenes-{}-{}-{}-{}", drawn.seed, drawn.train, drawn.dev, drawn.test);
+            let folder = cache::folder()?.join(name);
+            scenes::write(&folder, drawn, splits)?;
+            Ok(entry.data_paths(Some(&folder))?)
+        }
+        _ => Ok(entry.data_paths(root)?),
+    }
+}
+
+/// The checkpoint that is part of the program, as a file in the cache, and what it is.
+pub fn checkpoint(entry: &Entry) -> Result<(PathBuf, Option<String>)> {
+    let Some(embedded) = registry::embedded_checkpoint(&entry.name) else { return Err(Error::no_checkpoint(entry)) };
+    let path = cache::folder()?.join(format!("{}-{}.safetensors", entry.name, &embedded.sha256()[..16]));
+    if fs_err::read(&path).ok().as_deref() != Some(embedded.bytes) {
+        write_whole(&path, embedded.bytes)?;
+    }
+    Ok((path, Some(embedded.note.to_owned())))
+}

@@ -1,0 +1,145 @@
+//! What computes the embeddings.
+
+use std::{fmt, rc::Rc, str::FromStr};
+
+use serde::Serialize;
+use zoo::{
+    array::Array,
+    checkpoint::Checkpoint,
+    encoder::{Device, Encoder, ModelEncoder},
+    models::config::ModelConfig,
+    params::Parameter,
+};
+
+use crate::{Error, Result};
+
+/// An engine as the user names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// The fastest that this build has.
+    #[default]
+    Auto,
+    /// libtorch.
+    Torch,
+    /// The tensor in pure Rust.
+    Rust,
+}
+
+impl EngineChoice {
+    /// Every name.
+    pub const NAMES: [&'static str; 3] = ["auto", "torch", "rust"];
+}
+
+impl FromStr for EngineChoice {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "torch" => Ok(Self::Torch),
+            "rust" => Ok(Self::Rust),
+            _ => Err(Error::Engine {
+                engine: name.to_owned(),
+                reason: "there is no such engine",
+                hint: "use `auto`, `torch` or `rust`",
+            }),
+        }
+    }
+}
+
+/// The engine that was used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EngineUsed {
+    /// `torch` or `rust`.
+    pub name: &'static str,
+    /// Its version.
+    pub version: String,
+    /// Where it computed.
+    pub device: String,
+    /// Threads of one operation.
+    pub threads: usize,
+}
+
+impl fmt::Display for EngineUsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} on {}, {} threads", self.name, self.version, self.device, self.threads)
+    }
+}
+
+/// Builds the model of `config` from a checkpoint, on an engine.
+pub fn open(
+    choice: EngineChoice,
+    device: Device,
+    config: &ModelConfig,
+    checkpoint: Rc<Checkpoint>,
+) -> Result<(Box<dyn Encoder>, EngineUsed)> {
+    let read = move |parameter: &Parameter| -> zoo::Result<Array> { Ok(checkpoint.read(&parameter.name)?) };
+    match choice {
+        #[cfg(feature = "torch")]
+        EngineChoice::Auto | EngineChoice::Torch => torch(device, config, read),
+        #[cfg(not(feature = "torch"))]
+        EngineChoice::Torch => Err(Error::Engine {
+            engine: "torch".to_owned(),
+            reason: "this build has no libtorch",
+            hint: "build with the feature `torch`, or use `--engine rust`",
+        }),
+        #[cfg(not(feature = "torch"))]
+        EngineChoice::Auto => rust(device, config, read),
+        EngineChoice::Rust => rust(device, config, read),
+    }
+}
+
+/// Sees that the device is there, which costs nothing, before anything is read.
+pub fn check(choice: EngineChoice, device: Device) -> Result<()> {
+    match (choice, device) {
+        (EngineChoice::Rust, Device::Cuda(_)) => Err(no_gpu(device)),
+        #[cfg(not(feature = "torch"))]
+        (_, Device::Cuda(_)) => Err(no_gpu(device)),
+        #[cfg(feature = "torch")]
+        (EngineChoice::Auto | EngineChoice::Torch, _) => Ok(zoo::torch::TorchDevice::open(device).map(|_| ())?),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(feature = "torch")]
+fn torch(
+    device: Device,
+    config: &ModelConfig,
+    read: impl Fn(&Parameter) -> zoo::Result<Array> + 'static,
+) -> Result<(Box<dyn Encoder>, EngineUsed)> {
+    use zoo::torch::{self, Torch, TorchDevice, Unrecorded};
+
+    let device = TorchDevice::open(device)?;
+    let used = EngineUsed {
+        name: "torch",
+        version: torch::version().to_owned(),
+        device: device.to_string(),
+        threads: torch::threads(),
+    };
+    Ok((Box::new(Unrecorded(ModelEncoder::<Torch>::new(config, device, read)?)), used))
+}
+
+fn rust(
+    device: Device,
+    config: &ModelConfig,
+    read: impl Fn(&Parameter) -> zoo::Result<Array> + 'static,
+) -> Result<(Box<dyn Encoder>, EngineUsed)> {
+    if let Device::Cuda(_) = device {
+        return Err(no_gpu(device));
+    }
+    let used = EngineUsed {
+        name: "rust",
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        device: "cpu".to_owned(),
+        threads: rayon::current_num_threads(),
+    };
+    Ok((Box::new(ModelEncoder::<Array>::new(config, (), read)?), used))
+}
+
+fn no_gpu(device: Device) -> Error {
+    Error::Zoo(zoo::Error::Device {
+        device: device.to_string(),
+        reason: "the engine `rust` computes on the processor only".to_owned(),
+        hint: "use `--device cpu`, or an engine `torch` with CUDA".to_owned(),
+    })
+}

@@ -1,0 +1,80 @@
+//! The error of this crate.
+
+use std::path::PathBuf;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong in this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// See [`zoo::Error`].
+    #[error(transparent)]
+    Zoo(#[from] zoo::Error),
+    /// An engine that this build has not.
+    #[error("engine `{engine}` can not be used: {reason}")]
+    Engine {
+        /// As the user named it.
+        engine: String,
+        /// Why not.
+        reason: &'static str,
+        /// What mends it.
+        hint: &'static str,
+    },
+    /// There is no checkpoint for an entry.
+    #[error("entry `{entry}` needs a checkpoint\n  expected: a file given as --checkpoint\n  found: none")]
+    NoCheckpoint {
+        /// The entry.
+        entry: String,
+        /// Where one can be had.
+        hint: String,
+    },
+    /// A file could not be written.
+    #[error("can not write `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A request that can not be met.
+    #[error("`{option}` can not be used\n  expected: {expected}\n  found: {found}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// What is allowed.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+}
+
+impl Error {
+    /// What the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Zoo(error) => error.hint(),
+            Self::Engine { hint, .. } => Some((*hint).to_owned()),
+            Self::NoCheckpoint { hint, .. } => Some(hint.clone()),
+            Self::Write { .. } | Self::Option { .. } => None,
+        }
+    }
+}
+
+macro_rules! from_zoo {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::Zoo(error.into())
+            }
+        })*
+    };
+}
+
+from_zoo!(
+    zoo::checkpoint::CheckpointError,
+    zoo::data::DataError,
+    zoo::registry::RegistryError,
+    zoo::retrieval::RetrievalError
+);

@@ -1,0 +1,73 @@
+//! The result, as the JSON file holds it.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use zoo::{array::Array, retrieval::Evaluation};
+
+use super::{Comparison, Provenance, Verdict};
+
+/// Version of this structure; it changes when the meaning of a field does.
+pub const SCHEMA: u32 = 1;
+
+/// What one evaluation of one checkpoint gave.
+#[derive(Debug, Serialize)]
+pub struct Reproduction {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Name of the entry.
+    pub entry: String,
+    /// Name of the split.
+    pub split: String,
+    /// Images that the split was cut to, where it was.
+    pub limit: Option<usize>,
+    /// Images.
+    pub images: usize,
+    /// Captions.
+    pub captions: usize,
+    /// Recalls in percent and ranks from 1, a protocol each.
+    pub evaluations: Vec<Evaluation>,
+    /// Published tables, and the differences to them.
+    pub comparisons: Vec<Comparison>,
+    /// What follows.
+    pub verdict: Verdict,
+    /// What the reader has to know about the figures.
+    pub notes: Vec<String>,
+    /// Where the time went.
+    pub stages: Vec<Stage>,
+    /// The most memory that the process had, in bytes.
+    pub peak_memory_bytes: Option<u64>,
+    /// What produced this.
+    pub provenance: Provenance,
+    /// The similarity matrix `(images, captions)`.
+    #[serde(skip)]
+    pub similarities: Array,
+}
+
+/// A part of the work.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stage {
+    /// What was done.
+    pub name: &'static str,
+    /// How many were done: images, captions or pairs.
+    pub items: usize,
+    /// What they are.
+    pub unit: &'static str,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl Stage {
+    pub(super) fn new(name: &'static str, items: usize, unit: &'static str, time: Duration) -> Self {
+        Self { name, items, unit, seconds: time.as_secs_f64() }
+    }
+
+    pub(super) fn since(name: &'static str, items: usize, unit: &'static str, start: Instant) -> Self {
+        Self::new(name, items, unit, start.elapsed())
+    }
+
+    /// Items a second.
+    pub fn rate(&self) -> f64 {
+        self.items as f64 / self.seconds.max(f64::MIN_POSITIVE)
+    }
+}

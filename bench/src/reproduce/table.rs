@@ -1,0 +1,143 @@
+//! The recall table for people.
+
+use std::fmt::Write;
+
+use comfy_table::{CellAlignment, Table, presets};
+use zoo::{registry::Status, retrieval::Evaluation};
+
+use super::{
+    Comparison, Difference, Reproduction, Verdict,
+    compare::recalls,
+};
+
+/// Mark of a figure that is not where its source prints it, and what it means.
+fn mark(status: Status) -> &'static str {
+    match status {
+        Status::Printed => "",
+        Status::Restored => "\u{2020}",
+        Status::Inferred => "\u{2021}",
+    }
+}
+
+const RESTORED: &str = "\u{2020} restored: an earlier version of the source has it in the right place";
+const INFERRED: &str = "\u{2021} inferred: the source prints it in a row where it can not belong";
+
+/// Measured beside published, the differences, timings and the verdict.
+pub fn render(result: &Reproduction) -> String {
+    let mut text = String::new();
+    let Reproduction { entry, split, images, captions, provenance, .. } = result;
+    line(&mut text, format_args!("{entry}, split {split}: {images} images, {captions} captions"));
+    line(&mut text, format_args!("checkpoint {} (sha256 {})", provenance.checkpoint.file, short(&provenance.checkpoint.sha256)));
+    line(&mut text, format_args!("engine {}; similarities {}", provenance.engine, provenance.similarity));
+    for evaluation in &result.evaluations {
+        line(&mut text, format_args!("\n{}", recall_table(evaluation, &result.comparisons)));
+        line(&mut text, format_args!("{}", ranks(evaluation)));
+    }
+    for footnote in footnotes(&result.comparisons) {
+        line(&mut text, format_args!("{footnote}"));
+    }
+    line(&mut text, format_args!("\n{}", stages(result)));
+    for note in &result.notes {
+        line(&mut text, format_args!("note: {note}"));
+    }
+    line(&mut text, format_args!("{}", verdict(&result.verdict)));
+    text
+}
+
+fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
+    // Writing to a string can not fail.
+    let _ = writeln!(text, "{content}");
+}
+
+/// The beginning of a hash, enough to tell files apart.
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+fn recall_table(evaluation: &Evaluation, comparisons: &[Comparison]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_BORDERS_ONLY);
+    table.set_header([evaluation.protocol.name(), "i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rSum"]);
+    let measured = recalls(&evaluation.headline).map(|recall| format!("{recall:.1}"));
+    table.add_row(row("measured", measured, format!("{:.1}", evaluation.headline.rsum)));
+    for comparison in comparisons.iter().filter(|comparison| comparison.protocol == evaluation.protocol) {
+        let show = |cell: Option<Difference>, f: fn(Difference) -> String| cell.map_or_else(|| "-".to_owned(), f);
+        let published: fn(Difference) -> String = |cell| format!("{:.1}{}", cell.published, mark(cell.status));
+        let difference: fn(Difference) -> String = |cell| format!("{:+.1}", cell.difference);
+        let cells = comparison.recalls.map(|cell| show(cell, published));
+        table.add_row(row(&comparison.source, cells, show(comparison.rsum, published)));
+        let cells = comparison.recalls.map(|cell| show(cell, difference));
+        table.add_row(row("  difference", cells, show(comparison.rsum, difference)));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn row(name: &str, recalls: [String; 6], rsum: String) -> Vec<String> {
+    std::iter::once(name.to_owned()).chain(recalls).chain([rsum]).collect()
+}
+
+fn ranks(evaluation: &Evaluation) -> String {
+    let (i2t, t2i) = (&evaluation.headline.i2t, &evaluation.headline.t2i);
+    let mut text = format!(
+        "median rank {:.0} / {:.0}, mean rank {:.3} / {:.3} (image to text / text to image)",
+        i2t.median_rank, t2i.median_rank, i2t.mean_rank, t2i.mean_rank
+    );
+    let ties = evaluation.ties;
+    if ties.i2t + ties.t2i > 0 {
+        let (low, high) = (evaluation.pessimistic.rsum, evaluation.optimistic.rsum);
+        let _ = write!(
+            text,
+            "\nties: {} image and {} caption queries; of equal scores the later counts first; rSum {low:.1} to {high:.1} under other rules",
+            ties.i2t, ties.t2i
+        );
+    }
+    if evaluation.folds.len() > 1 {
+        let sums: Vec<String> = evaluation.folds.iter().map(|fold| format!("{:.1}", fold.headline.rsum)).collect();
+        let _ = write!(text, "\nrSum by fold: {}", sums.join(", "));
+    }
+    text
+}
+
+fn footnotes(comparisons: &[Comparison]) -> Vec<&'static str> {
+    let has = |status: Status| {
+        comparisons.iter().flat_map(|comparison| comparison.recalls).flatten().any(|cell| cell.status == status)
+    };
+    [(Status::Restored, RESTORED), (Status::Inferred, INFERRED)]
+        .into_iter()
+        .filter_map(|(status, text)| has(status).then_some(text))
+        .collect()
+}
+
+fn stages(result: &Reproduction) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_BORDERS_ONLY);
+    table.set_header(["stage", "seconds", "items", "a second"]);
+    for stage in &result.stages {
+        table.add_row([
+            stage.name.to_owned(),
+            format!("{:.2}", stage.seconds),
+            format!("{} {}", stage.items, stage.unit),
+            format!("{:.1}", stage.rate()),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn verdict(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Reproduced { tolerance } => {
+            format!("verdict: reproduced, every published recall is within {tolerance} points")
+        }
+        Verdict::Deviates { tolerance, largest, outside } => {
+            let recalls = if *outside == 1 { "recall is" } else { "recalls are" };
+            format!("verdict: deviates, {outside} published {recalls} off by more than {tolerance} points, {largest:.2} at most")
+        }
+        Verdict::NotCompared { reason } => format!("verdict: not compared, {reason}"),
+    }
+}

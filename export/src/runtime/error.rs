@@ -1,0 +1,49 @@
+//! The error of this module.
+
+use std::path::PathBuf;
+
+/// What can be wrong with ONNX Runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// No place that is looked at has a library.
+    #[error("ONNX Runtime was not found\n  expected: `{}`\n  found: nothing there", join(.searched))]
+    Missing {
+        /// The files that were looked for, in order.
+        searched: Vec<PathBuf>,
+    },
+    /// The environment names a library that is not there.
+    #[error("`ORT_DYLIB_PATH` names no file\n  expected: the path of libonnxruntime.so\n  found: `{}`", path.display())]
+    Named {
+        /// The value of the variable.
+        path: PathBuf,
+    },
+    /// The file is there and can not be used.
+    #[error("`{}` can not be used as ONNX Runtime", path.display())]
+    Load {
+        /// The library.
+        path: PathBuf,
+        /// What the loader says: not a library, a missing dependency, too old.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The library was loaded and does not answer.
+    #[error("ONNX Runtime does not say which execution providers it has")]
+    Providers(#[source] ort::Error),
+}
+
+impl RuntimeError {
+    /// What the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Missing { .. } => "make setup".to_owned(),
+            Self::Named { .. } => "unset ORT_DYLIB_PATH to use the one of `make setup`".to_owned(),
+            Self::Load { .. } | Self::Providers(_) => {
+                format!("ONNX Runtime 1.{} or newer is needed: `make setup` fetches it", ort::MINOR_VERSION)
+            }
+        })
+    }
+}
+
+fn join(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("` or `")
+}

@@ -1,0 +1,134 @@
+//! Matrix products, by the `gemm` crate.
+#![allow(unsafe_code)] // the crate's entry point takes raw pointers; lengths are checked before each call
+
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::{Array, axes, binary, refused};
+use crate::Result;
+
+/// `(rows, inner)` with the two strides given, at the start of `values`.
+struct Matrix<'a> {
+    values: &'a [f32],
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl Matrix<'_> {
+    fn holds(&self, rows: usize, columns: usize) -> bool {
+        rows == 0
+            || columns == 0
+            || (rows - 1) * self.row_stride + (columns - 1) * self.column_stride < self.values.len()
+    }
+}
+
+/// `result (m, n) = left (m, k) right (k, n)`.
+fn multiply(
+    result: &mut [f32],
+    [m, k, n]: [usize; 3],
+    left: &Matrix<'_>,
+    right: &Matrix<'_>,
+    parallelism: Parallelism,
+) -> Result<()> {
+    if result.len() < m * n || !left.holds(m, k) || !right.holds(k, n) {
+        return Err(refused("matmul", format!("matrices of {m}x{k} and {k}x{n}"), "less values"));
+    }
+    // SAFETY: the three extents were checked against the slices above, and `result` is borrowed mutably.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            result.as_mut_ptr(),
+            1,
+            n as isize,
+            false,
+            left.values.as_ptr(),
+            left.column_stride as isize,
+            left.row_stride as isize,
+            right.values.as_ptr(),
+            right.column_stride as isize,
+            right.row_stride as isize,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+    Ok(())
+}
+
+pub(super) fn matmul(left: &Array, right: &Array) -> Result<Array> {
+    let mismatch =
+        || refused("matmul", "(..., m, k) and (..., k, n)", format!("{:?} and {:?}", left.shape, right.shape));
+    let ([outer_left @ .., m, k], [outer_right @ .., inner, n]) = (&left.shape[..], &right.shape[..]) else {
+        return Err(mismatch());
+    };
+    let [m, k, n] = [*m, *k, *n];
+    if k != *inner {
+        return Err(mismatch());
+    }
+    let outer = binary::joint("matmul", outer_left, outer_right)?;
+    let full = |matrix: [usize; 2]| [&outer[..], &matrix].concat();
+    let [a, b] = [(left, full([m, k])), (right, full([k, n]))].map(|(array, shape)| binary::strides(array, &shape));
+    let shape = full([m, n]);
+    let mut values = vec![0.0; shape.iter().product()];
+    let mut offsets = Vec::with_capacity(outer.iter().product());
+    binary::each_offset(&outer, [&a, &b], |pair| offsets.push(pair));
+    values.par_chunks_exact_mut((m * n).max(1)).zip(offsets).try_for_each(|(result, [at, bt])| {
+        let [left, right] = [(left, at, k), (right, bt, n)].map(|(array, offset, row_stride)| Matrix {
+            values: &array.values[offset..],
+            row_stride,
+            column_stride: 1,
+        });
+        multiply(result, [m, k, n], &left, &right, Parallelism::None)
+    })?;
+    Array::new(&shape, values)
+}
+
+pub(super) fn linear(input: &Array, weight: &Array, bias: Option<&Array>) -> Result<Array> {
+    let inner = input.last("linear")?;
+    let [out, columns] = weight.shape[..] else {
+        return Err(refused("linear", "a weight of (out, in)", format!("{:?}", weight.shape)));
+    };
+    if columns != inner || bias.is_some_and(|bias| bias.shape != [out]) {
+        let found = format!("weight {:?}, bias {:?}", weight.shape, bias.map(|bias| &bias.shape));
+        return Err(refused("linear", format!("a weight of (out, {inner}) and a bias of (out)"), found));
+    }
+    let rows = input.values.len() / inner.max(1);
+    let mut values = vec![0.0; rows * out];
+    let left = Matrix { values: &input.values, row_stride: inner, column_stride: 1 };
+    let right = Matrix { values: &weight.values, row_stride: 1, column_stride: inner };
+    multiply(&mut values, [rows, inner, out], &left, &right, Parallelism::Rayon(0))?;
+    if let Some(bias) = bias {
+        for row in values.chunks_exact_mut(out.max(1)) {
+            row.iter_mut().zip(bias.values.iter()).for_each(|(x, b)| *x += b);
+        }
+    }
+    let mut shape = input.shape.clone();
+    shape.pop();
+    shape.push(out);
+    Array::new(&shape, values)
+}
+
+pub(super) fn patch_convolution(input: &Array, weight: &Array, bias: &Array, patch: usize) -> Result<Array> {
+    let ([batch, channels, height, width], [out, inner, rows, columns]) = (&input.shape[..], &weight.shape[..]) else {
+        let found = format!("{:?} and {:?}", input.shape, weight.shape);
+        return Err(refused("patch_convolution", "images and a weight with 4 axes", found));
+    };
+    let fits = inner == channels && [rows, columns] == [&patch, &patch] && patch > 0;
+    if !fits || height % patch != 0 || width % patch != 0 {
+        let expected = format!("whole patches of {channels}x{patch}x{patch}");
+        return Err(refused("patch_convolution", expected, format!("{:?} on {:?}", weight.shape, input.shape)));
+    }
+    let (down, across) = (height / patch, width / patch);
+    let split = Array { shape: vec![*batch, *channels, down, patch, across, patch], values: input.values.clone() };
+    let patches = axes::permute(&split, &[0, 2, 4, 1, 3, 5])?;
+    let length = channels * patch * patch;
+    let flat = Array { shape: vec![*batch, down * across, length], values: patches.values };
+    let weight = Array { shape: vec![*out, length], values: weight.values.clone() };
+    let tokens = axes::permute(&linear(&flat, &weight, Some(bias))?, &[0, 2, 1])?;
+    Array::new(&[*batch, *out, down, across], tokens.into_values())
+}

@@ -1,0 +1,79 @@
+//! The embedded data set: drawn scenes of coloured shapes in relations, with captions, in the layout of the LAPS files.
+//!
+//! Nothing is downloaded and nobody holds rights in it. The same [`DrawnConfig`] gives the same bytes on every platform.
+//! Scenes come in groups that differ in one attribute or relation, so that only a model that aligns words with patches
+//! tells them apart: for a caption of `a small red circle to the left of a large blue square` there are pictures with a
+//! red star, with a green circle, and with the square on the left.
+
+mod captions;
+mod error;
+mod groups;
+mod layout;
+mod outline;
+mod raster;
+mod scene;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+mod write;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use error::SceneError;
+pub use raster::PIXELS;
+pub use vocabulary::vocabulary;
+pub use write::{Outcome, write};
+
+/// Which set to draw: `data.drawn` of an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrawnConfig {
+    /// Of all random numbers.
+    pub seed: u64,
+    /// Scenes of the train split.
+    pub train: usize,
+    /// Scenes of the dev split.
+    pub dev: usize,
+    /// Scenes of the test split.
+    pub test: usize,
+}
+
+impl DrawnConfig {
+    /// Scenes of a split.
+    pub fn count(&self, split: Split) -> usize {
+        match split {
+            Split::Train => self.train,
+            Split::Dev => self.dev,
+            Split::Test => self.test,
+        }
+    }
+}
+
+/// A part of the data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// To train on.
+    Train,
+    /// To choose a checkpoint by.
+    Dev,
+    /// To report.
+    Test,
+}
+
+impl Split {
+    /// Every split, in the order of their image ids.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Dev, Self::Test];
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Train => "train",
+            Self::Dev => "dev",
+            Self::Test => "test",
+        })
+    }
+}

@@ -1,0 +1,211 @@
+//! The data set as files.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    process,
+};
+
+use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{DrawnConfig, PIXELS, SceneError, Split, groups, raster, vocabulary};
+use crate::{Error, Result};
+
+/// Raised whenever the same configuration gives other bytes.
+const EDITION: u32 = 1;
+/// Name of the file that says what a folder holds.
+const STAMP: &str = "drawn.json";
+
+/// What [`write`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The folder held the set already.
+    Kept,
+    /// The set was drawn.
+    Written,
+}
+
+/// What a folder holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    edition: u32,
+    drawn: DrawnConfig,
+    splits: Vec<Split>,
+    /// Of all other files.
+    sha256: String,
+}
+
+/// Draws the splits `wanted` of a set into `folder`: `captions/{split}_{ids,caps}.txt` with five lines a picture,
+/// `captions/id_mapping.json`, `images/*.png` and `vocab.txt`. A split has the same files whichever others are drawn.
+///
+/// The folder appears complete or not at all. One that already holds these splits unharmed is left as it is; one with
+/// other drawn splits is replaced; one with anything else is an error.
+pub fn write(folder: &Path, config: &DrawnConfig, wanted: &[Split]) -> Result<Outcome> {
+    let found = Found::read(folder)?;
+    let mut splits: Vec<Split> = Split::ALL.into_iter().filter(|split| wanted.contains(split)).collect();
+    if let Found::Drawn(stamp) = &found
+        && (stamp.edition, &stamp.drawn) == (EDITION, config)
+    {
+        let intact = digest(folder).is_ok_and(|sha256| sha256 == stamp.sha256);
+        if intact && splits.iter().all(|split| stamp.splits.contains(split)) {
+            return Ok(Outcome::Kept);
+        }
+        splits =
+            Split::ALL.into_iter().filter(|split| splits.contains(split) || stamp.splits.contains(split)).collect();
+    }
+
+    let parent = match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs_err::create_dir_all(parent).map_err(|source| io_error("create", parent, source))?;
+    let draft = Draft(beside(folder, "part"));
+    draft.remove()?;
+    fill(&draft.0, config, &splits)?;
+    let stamp = Stamp { edition: EDITION, drawn: config.clone(), splits, sha256: digest(&draft.0)? };
+    let text = serde_json::to_string_pretty(&stamp).map_err(|error| io_error("write", folder, error.into()))?;
+    save(&draft.0.join(STAMP), text.as_bytes())?;
+
+    let old = Draft(beside(folder, "old.part"));
+    old.remove()?;
+    if matches!(found, Found::Drawn(_)) {
+        rename(folder, &old.0)?;
+    }
+    if let Err(error) = rename(&draft.0, folder) {
+        // Another process may have been quicker with the same set.
+        return match Found::read(folder)? {
+            Found::Drawn(theirs) if theirs == stamp => Ok(Outcome::Kept),
+            _ => Err(error),
+        };
+    }
+    old.remove()?;
+    Ok(Outcome::Written)
+}
+
+/// What is in a folder.
+enum Found {
+    Nothing,
+    Drawn(Stamp),
+}
+
+impl Found {
+    fn read(folder: &Path) -> Result<Self> {
+        let foreign = |found: String| Error::from(SceneError::Foreign { path: folder.to_owned(), found });
+        let entries = match fs_err::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Nothing),
+            Err(error) => return Err(io_error("read", folder, error)),
+        };
+        let mut empty = true;
+        for entry in entries {
+            let entry = entry.map_err(|source| io_error("read", folder, source))?;
+            empty = false;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if ![STAMP, "captions", "images", "vocab.txt"].contains(&name.as_str()) {
+                return Err(foreign(name));
+            }
+        }
+        if empty {
+            return Ok(Self::Nothing);
+        }
+        let stamp = fs_err::read(folder.join(STAMP)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        stamp.map(Self::Drawn).ok_or_else(|| foreign(format!("files without `{STAMP}`")))
+    }
+}
+
+/// A folder that is only there while the set is drawn.
+struct Draft(PathBuf);
+
+impl Draft {
+    fn remove(&self) -> Result<()> {
+        match fs_err::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &self.0, error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // After success there is nothing left; after a failure, that failure is what the user has to see.
+        let _ = self.remove();
+    }
+}
+
+fn fill(folder: &Path, config: &DrawnConfig, splits: &[Split]) -> Result<()> {
+    let (captions, images) = (folder.join("captions"), folder.join("images"));
+    for folder in [&captions, &images] {
+        fs_err::create_dir_all(folder).map_err(|source| io_error("create", folder, source))?;
+    }
+    let mut names = BTreeMap::new();
+    for &split in splits {
+        // Ids count through the splits in their order, drawn or not.
+        let before = Split::ALL.into_iter().filter(|&other| other < split);
+        let first: u128 = before.map(|other| config.count(other) as u128).sum();
+        let drawn = groups::draw(config, split)?;
+        let (mut ids, mut texts) = (String::new(), String::new());
+        for (index, drawn) in drawn.iter().enumerate() {
+            let id = first + index as u128;
+            let name = format!("{split}_{index:05}.png");
+            save(&images.join(&name), &encode(&raster::draw(&drawn.scene))?)?;
+            for caption in &drawn.captions {
+                ids.push_str(&format!("{id}\n"));
+                texts.push_str(caption);
+                texts.push('\n');
+            }
+            names.insert(id, name);
+        }
+        save(&captions.join(format!("{split}_ids.txt")), ids.as_bytes())?;
+        save(&captions.join(format!("{split}_caps.txt")), texts.as_bytes())?;
+    }
+    let lines: Vec<String> = names.iter().map(|(id, name)| format!("\"{id}\": \"{name}\"")).collect();
+    save(&captions.join("id_mapping.json"), format!("{{{}}}\n", lines.join(", ")).as_bytes())?;
+    save(&folder.join("vocab.txt"), (vocabulary().join("\n") + "\n").as_bytes())
+}
+
+fn encode(pixels: &[u8]) -> Result<Vec<u8>, SceneError> {
+    let mut file = Vec::new();
+    PngEncoder::new(&mut file).write_image(pixels, PIXELS as u32, PIXELS as u32, ExtendedColorType::Rgb8)?;
+    Ok(file)
+}
+
+/// sha256 over names, sizes and bytes of all files but the stamp, in the order of their names.
+fn digest(folder: &Path) -> Result<String> {
+    let mut files = Vec::new();
+    for part in ["captions", "images"] {
+        for entry in fs_err::read_dir(folder.join(part)).map_err(|source| io_error("read", folder, source))? {
+            let entry = entry.map_err(|source| io_error("read", folder, source))?;
+            files.push(format!("{part}/{}", entry.file_name().to_string_lossy()));
+        }
+    }
+    files.push("vocab.txt".to_owned());
+    files.sort_unstable();
+    let mut sha256 = Sha256::new();
+    for name in files {
+        let path = folder.join(&name);
+        let bytes = fs_err::read(&path).map_err(|source| io_error("read", &path, source))?;
+        sha256.update(format!("{name}\n{}\n", bytes.len()));
+        sha256.update(&bytes);
+    }
+    Ok(sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn beside(folder: &Path, ending: &str) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.with_file_name(format!(".{name}.{}.{ending}", process::id()))
+}
+
+fn save(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs_err::write(path, bytes).map_err(|source| io_error("write", path, source))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs_err::rename(from, to).map_err(|source| io_error("rename", from, source))
+}
+
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::Io { action, path: path.to_owned(), source }
+}

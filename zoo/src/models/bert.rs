@@ -1,0 +1,106 @@
+//! BERT.
+//!
+//! Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers", NAACL 2019. Parameter names are those of
+//! Hugging Face `BertModel`; its pooler is left out, since LAPS does not use it.
+
+use crate::{
+    Result,
+    models::config::TextConfig,
+    nn::{Attention, LayerNorm, Linear, Names, padding_bias},
+    params::{Init, Path},
+    tensor::Tensor,
+};
+
+const ATTENTION: Names = Names { inner: "attention.self", output: "attention.output.dense" };
+
+struct Embeddings<T> {
+    words: T,
+    positions: T,
+    types: T,
+    norm: LayerNorm<T>,
+}
+
+impl<T> Embeddings<T> {
+    fn new(config: &TextConfig, path: &Path<T>) -> Result<Self> {
+        let width = config.hidden_size;
+        let table = |name, rows| path.sub(name).get("weight", &[rows, width], Init::Normal);
+        Ok(Self {
+            words: table("word_embeddings", config.vocab_size)?,
+            positions: table("position_embeddings", config.max_position_embeddings)?,
+            types: table("token_type_embeddings", config.type_vocab_size)?,
+            norm: LayerNorm::new(width, config.layer_norm_eps, &path.sub("LayerNorm"))?,
+        })
+    }
+}
+
+impl<T: Tensor> Embeddings<T> {
+    /// `(batch, length)` identifiers to `(batch, length, width)`.
+    fn forward(&self, identifiers: &T, positions: &T) -> Result<T> {
+        let words = self.words.embedding(identifiers)?;
+        let positions = self.positions.embedding(positions)?;
+        self.norm.forward(&words.add(&self.types.narrow(0, 0, 1)?)?.add(&positions)?)
+    }
+}
+
+/// A block with the norms behind.
+struct Block<T> {
+    attention: Attention<T>,
+    attention_norm: LayerNorm<T>,
+    intermediate: Linear<T>,
+    output: Linear<T>,
+    output_norm: LayerNorm<T>,
+}
+
+impl<T> Block<T> {
+    fn new(config: &TextConfig, path: &Path<T>) -> Result<Self> {
+        let (width, hidden, epsilon) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+        Ok(Self {
+            attention: Attention::new(width, config.num_attention_heads, &ATTENTION, path)?,
+            attention_norm: LayerNorm::new(width, epsilon, &path.sub("attention.output.LayerNorm"))?,
+            intermediate: Linear::new(width, hidden, &path.sub("intermediate.dense"))?,
+            output: Linear::new(hidden, width, &path.sub("output.dense"))?,
+            output_norm: LayerNorm::new(width, epsilon, &path.sub("output.LayerNorm"))?,
+        })
+    }
+}
+
+impl<T: Tensor> Block<T> {
+    /// `(batch, length, width)` to the same.
+    fn forward(&self, x: &T, bias: &T) -> Result<T> {
+        let x = self.attention_norm.forward(&self.attention.forward(x, Some(bias))?.add(x)?)?;
+        let hidden = self.intermediate.forward(&x)?.gelu()?;
+        self.output_norm.forward(&self.output.forward(&hidden)?.add(&x)?)
+    }
+}
+
+/// The encoder.
+pub struct Bert<T> {
+    embeddings: Embeddings<T>,
+    blocks: Vec<Block<T>>,
+}
+
+impl<T> Bert<T> {
+    /// `path` holds `embeddings` and `encoder`.
+    pub fn new(config: &TextConfig, path: &Path<T>) -> Result<Self> {
+        let layers = path.sub("encoder.layer");
+        Ok(Self {
+            embeddings: Embeddings::new(config, &path.sub("embeddings"))?,
+            blocks: (0..config.num_hidden_layers)
+                .map(|index| Block::new(config, &layers.sub(index)))
+                .collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl<T: Tensor> Bert<T> {
+    /// Identifiers and mask `(batch, length)`, padding at the end, to `(batch, length, width)`.
+    pub fn forward(&self, identifiers: &T, mask: &T) -> Result<T> {
+        let bias = padding_bias(mask)?;
+        let positions = mask.cumulative_sum()?.affine(1.0, -1.0)?;
+        let mut x = self.embeddings.forward(identifiers, &positions)?;
+        for block in &self.blocks {
+            x = block.forward(&x, &bias)?;
+        }
+        Ok(x)
+    }
+}

@@ -1,0 +1,270 @@
+//! Swin transformer, version 1.
+//!
+//! Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", ICCV 2021. Parameter names are
+//! those of Hugging Face `SwinModel`; its pooler has no parameters and is left out.
+
+use crate::{
+    Result,
+    dim::Dim,
+    models::config::SwinConfig,
+    nn::{Attention, LayerNorm, Linear, Names},
+    params::{Init, Path},
+    tensor::Tensor,
+};
+
+const ATTENTION: Names = Names { inner: "attention.self", output: "attention.output.dense" };
+/// What `SwinModel` adds to the logits between tokens that the shift made neighbours.
+const APART: f32 = -100.0;
+
+/// A square of `side` x `side` tokens, cut into windows of `window` x `window` after a cyclic shift.
+#[derive(Clone, Copy)]
+struct Grid {
+    side: usize,
+    window: usize,
+    shift: usize,
+}
+
+impl Grid {
+    fn new(side: usize, window: usize, shifted: bool) -> Self {
+        if side <= window {
+            return Self { side, window: side, shift: 0 };
+        }
+        Self { side, window, shift: if shifted { window / 2 } else { 0 } }
+    }
+
+    fn windows(self) -> usize {
+        (self.side / self.window).pow(2)
+    }
+
+    /// Tokens of one window.
+    fn length(self) -> usize {
+        self.window.pow(2)
+    }
+
+    /// `(batch, side * side, width)` to `(batch, windows, length, width)`.
+    fn partition<T: Tensor>(self, x: &T) -> Result<T> {
+        let [batch, _, width] = x.sizes()?;
+        let mut x = x.reshape(&[batch, self.side.into(), self.side.into(), width])?;
+        if self.shift > 0 {
+            x = x.roll(1, self.shift)?.roll(2, self.shift)?;
+        }
+        let [across, window] = [self.side / self.window, self.window].map(Dim::from);
+        let x = x.reshape(&[batch, across, window, across, window, width])?.permute(&[0, 1, 3, 2, 4, 5])?;
+        x.reshape(&[batch, self.windows().into(), self.length().into(), width])
+    }
+
+    /// `(batch, windows, length, width)` back to `(batch, side * side, width)`.
+    fn join<T: Tensor>(self, x: &T) -> Result<T> {
+        let [batch, _, _, width] = x.sizes()?;
+        let [across, window] = [self.side / self.window, self.window].map(Dim::from);
+        let x = x.reshape(&[batch, across, across, window, window, width])?.permute(&[0, 1, 3, 2, 4, 5])?;
+        let mut x = x.reshape(&[batch, self.side.into(), self.side.into(), width])?;
+        if self.shift > 0 {
+            x = x.roll(1, self.side - self.shift)?.roll(2, self.side - self.shift)?;
+        }
+        x.reshape(&[batch, self.side.pow(2).into(), width])
+    }
+
+    /// `(windows, 1, length, length)`: 0 between tokens that were neighbours before the shift, else [`APART`].
+    fn mask(self) -> Vec<f32> {
+        let region = |at: usize| usize::from(at >= self.side - self.window) + usize::from(at >= self.side - self.shift);
+        let across = self.side / self.window;
+        let mut mask = Vec::with_capacity(self.windows() * self.length().pow(2));
+        for window in 0..self.windows() {
+            let regions: Vec<_> = (0..self.length())
+                .map(|token| {
+                    let row = window / across * self.window + token / self.window;
+                    let column = window % across * self.window + token % self.window;
+                    (region(row), region(column))
+                })
+                .collect();
+            for from in &regions {
+                mask.extend(regions.iter().map(|to| if from == to { 0.0 } else { APART }));
+            }
+        }
+        mask
+    }
+
+    /// For each pair of tokens of a window, the row of the bias table.
+    fn relative_positions(self) -> Vec<usize> {
+        let span = 2 * self.window - 1;
+        let at = |token: usize| (token / self.window, token % self.window);
+        let row = |from: usize, to: usize| {
+            let ((i, j), (k, l)) = (at(from), at(to));
+            (i + self.window - 1 - k) * span + (j + self.window - 1 - l)
+        };
+        (0..self.length()).flat_map(|from| (0..self.length()).map(move |to| row(from, to))).collect()
+    }
+}
+
+struct Block<T> {
+    grid: Grid,
+    heads: usize,
+    attention: Attention<T>,
+    bias_table: T,
+    intermediate: Linear<T>,
+    output: Linear<T>,
+    norm_before: LayerNorm<T>,
+    norm_after: LayerNorm<T>,
+}
+
+impl<T> Block<T> {
+    fn new(config: &SwinConfig, stage: usize, grid: Grid, path: &Path<T>) -> Result<Self> {
+        let (width, heads, epsilon) = (config.embed_dim << stage, config.num_heads[stage], config.layer_norm_eps);
+        let hidden = (width as f64 * config.mlp_ratio) as usize;
+        let rows = (2 * grid.window - 1).pow(2);
+        let own = path.sub("attention.self");
+        Ok(Self {
+            grid,
+            heads,
+            attention: Attention::new(width, heads, &ATTENTION, path)?,
+            bias_table: own.get("relative_position_bias_table", &[rows, heads], Init::Normal)?,
+            intermediate: Linear::new(width, hidden, &path.sub("intermediate.dense"))?,
+            output: Linear::new(hidden, width, &path.sub("output.dense"))?,
+            norm_before: LayerNorm::new(width, epsilon, &path.sub("layernorm_before"))?,
+            norm_after: LayerNorm::new(width, epsilon, &path.sub("layernorm_after"))?,
+        })
+    }
+}
+
+impl<T: Tensor> Block<T> {
+    /// Relative position bias and shift mask, `(1, windows * heads, length, length)`.
+    fn bias(&self) -> Result<T> {
+        let (windows, length) = (self.grid.windows(), self.grid.length());
+        let bias = self.bias_table.select(0, &self.grid.relative_positions())?.permute(&[1, 0])?;
+        let bias = bias.reshape(&[1.into(), self.heads.into(), length.into(), length.into()])?;
+        let bias = if self.grid.shift > 0 {
+            bias.add(&bias.constant(&self.grid.mask(), &[windows, 1, length, length])?)?
+        } else {
+            bias.expand(&[windows.into(), self.heads.into(), length.into(), length.into()])?
+        };
+        bias.reshape(&[1.into(), (windows * self.heads).into(), length.into(), length.into()])
+    }
+
+    /// `(batch, tokens, width)` to the same.
+    fn forward(&self, x: &T) -> Result<T> {
+        let windows = self.grid.partition(&self.norm_before.forward(x)?)?;
+        let x = self.grid.join(&self.attention.forward_windows(&windows, &self.bias()?)?)?.add(x)?;
+        let hidden = self.intermediate.forward(&self.norm_after.forward(&x)?)?.gelu()?;
+        self.output.forward(&hidden)?.add(&x)
+    }
+}
+
+/// Halves the rows and columns of tokens and doubles their width.
+struct Downsample<T> {
+    side: usize,
+    norm: LayerNorm<T>,
+    reduction: Linear<T>,
+}
+
+impl<T> Downsample<T> {
+    fn new(config: &SwinConfig, stage: usize, side: usize, path: &Path<T>) -> Result<Self> {
+        let width = config.embed_dim << stage;
+        Ok(Self {
+            side,
+            reduction: Linear::without_bias(4 * width, 2 * width, &path.sub("reduction"))?,
+            // `SwinPatchMerging` keeps PyTorch's default here, whatever the configuration says.
+            norm: LayerNorm::new(4 * width, 1e-5, &path.sub("norm"))?,
+        })
+    }
+}
+
+impl<T: Tensor> Downsample<T> {
+    /// `(batch, side * side, width)` to `(batch, side * side / 4, 2 * width)`.
+    fn forward(&self, x: &T) -> Result<T> {
+        let [batch, _, width] = x.sizes()?;
+        let half = self.side / 2;
+        let x = x.reshape(&[batch, half.into(), 2.into(), half.into(), 2.into(), width])?;
+        let x = x.permute(&[0, 1, 3, 4, 2, 5])?.reshape(&[batch, half.pow(2).into(), width.times(4)])?;
+        self.reduction.forward(&self.norm.forward(&x)?)
+    }
+}
+
+struct Stage<T> {
+    blocks: Vec<Block<T>>,
+    downsample: Option<Downsample<T>>,
+}
+
+impl<T> Stage<T> {
+    fn new(config: &SwinConfig, stage: usize, path: &Path<T>) -> Result<Self> {
+        let side = (config.image_size / config.patch_size) >> stage;
+        let block = |index: usize| {
+            let grid = Grid::new(side, config.window_size, index % 2 == 1);
+            Block::new(config, stage, grid, &path.sub("blocks").sub(index))
+        };
+        let last = stage + 1 == config.depths.len();
+        Ok(Self {
+            blocks: (0..config.depths[stage]).map(block).collect::<Result<_>>()?,
+            downsample: if last { None } else { Some(Downsample::new(config, stage, side, &path.sub("downsample"))?) },
+        })
+    }
+}
+
+struct Embeddings<T> {
+    weight: T,
+    bias: T,
+    patch: usize,
+    norm: LayerNorm<T>,
+}
+
+impl<T> Embeddings<T> {
+    fn new(config: &SwinConfig, path: &Path<T>) -> Result<Self> {
+        let (width, patch) = (config.embed_dim, config.patch_size);
+        let projection = path.sub("patch_embeddings.projection");
+        Ok(Self {
+            weight: projection.get("weight", &[width, 3, patch, patch], Init::Normal)?,
+            bias: projection.get("bias", &[width], Init::Zeros)?,
+            patch,
+            // `SwinEmbeddings` keeps PyTorch's default here, whatever the configuration says.
+            norm: LayerNorm::new(width, 1e-5, &path.sub("norm"))?,
+        })
+    }
+}
+
+impl<T: Tensor> Embeddings<T> {
+    /// `(batch, 3, size, size)` to `(batch, tokens, width)`.
+    fn forward(&self, pixels: &T) -> Result<T> {
+        let x = pixels.patch_convolution(&self.weight, &self.bias, self.patch)?;
+        let [batch, width, rows, columns] = x.sizes()?;
+        let x = x.reshape(&[batch, width, rows.times(columns.fixed()?)])?.permute(&[0, 2, 1])?;
+        self.norm.forward(&x)
+    }
+}
+
+/// The encoder.
+pub struct Swin<T> {
+    embeddings: Embeddings<T>,
+    stages: Vec<Stage<T>>,
+    norm: LayerNorm<T>,
+}
+
+impl<T> Swin<T> {
+    /// `path` holds `embeddings`, `encoder` and `layernorm`.
+    pub fn new(config: &SwinConfig, path: &Path<T>) -> Result<Self> {
+        let layers = path.sub("encoder.layers");
+        let width = config.embed_dim << (config.depths.len() - 1);
+        Ok(Self {
+            embeddings: Embeddings::new(config, &path.sub("embeddings"))?,
+            stages: (0..config.depths.len())
+                .map(|stage| Stage::new(config, stage, &layers.sub(stage)))
+                .collect::<Result<_>>()?,
+            norm: LayerNorm::new(width, config.layer_norm_eps, &path.sub("layernorm"))?,
+        })
+    }
+}
+
+impl<T: Tensor> Swin<T> {
+    /// `(batch, 3, size, size)` to `(batch, patches, width)`.
+    pub fn forward(&self, pixels: &T) -> Result<T> {
+        let mut x = self.embeddings.forward(pixels)?;
+        for stage in &self.stages {
+            for block in &stage.blocks {
+                x = block.forward(&x)?;
+            }
+            if let Some(downsample) = &stage.downsample {
+                x = downsample.forward(&x)?;
+            }
+        }
+        self.norm.forward(&x)
+    }
+}

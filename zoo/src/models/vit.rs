@@ -1,0 +1,111 @@
+//! Vision transformer.
+//!
+//! Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021. Parameter names are those of Hugging Face `ViTModel`;
+//! its pooler is left out, since LAPS does not use it.
+
+use crate::{
+    Result,
+    models::config::VitConfig,
+    nn::{Attention, LayerNorm, Linear, Names},
+    params::{Init, Path},
+    tensor::Tensor,
+};
+
+const ATTENTION: Names = Names { inner: "attention.attention", output: "attention.output.dense" };
+
+struct Embeddings<T> {
+    class_token: T,
+    positions: T,
+    weight: T,
+    bias: T,
+    patch: usize,
+}
+
+impl<T> Embeddings<T> {
+    fn new(config: &VitConfig, path: &Path<T>) -> Result<Self> {
+        let (width, patch) = (config.hidden_size, config.patch_size);
+        let tokens = (config.image_size / patch).pow(2) + 1;
+        let projection = path.sub("patch_embeddings.projection");
+        Ok(Self {
+            class_token: path.get("cls_token", &[1, 1, width], Init::Normal)?,
+            positions: path.get("position_embeddings", &[1, tokens, width], Init::Normal)?,
+            weight: projection.get("weight", &[width, 3, patch, patch], Init::Normal)?,
+            bias: projection.get("bias", &[width], Init::Zeros)?,
+            patch,
+        })
+    }
+}
+
+impl<T: Tensor> Embeddings<T> {
+    /// `(batch, 3, size, size)` to `(batch, patches + 1, width)`.
+    fn forward(&self, pixels: &T) -> Result<T> {
+        let x = pixels.patch_convolution(&self.weight, &self.bias, self.patch)?;
+        let [batch, width, rows, columns] = x.sizes()?;
+        let x = x.reshape(&[batch, width, rows.times(columns.fixed()?)])?.permute(&[0, 2, 1])?;
+        let class_token = self.class_token.expand(&[batch, 1.into(), width])?;
+        T::concatenate(&[&class_token, &x], 1)?.add(&self.positions)
+    }
+}
+
+/// A block with the norms in front.
+struct Block<T> {
+    attention: Attention<T>,
+    intermediate: Linear<T>,
+    output: Linear<T>,
+    norm_before: LayerNorm<T>,
+    norm_after: LayerNorm<T>,
+}
+
+impl<T> Block<T> {
+    fn new(config: &VitConfig, path: &Path<T>) -> Result<Self> {
+        let (width, hidden, epsilon) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+        Ok(Self {
+            attention: Attention::new(width, config.num_attention_heads, &ATTENTION, path)?,
+            intermediate: Linear::new(width, hidden, &path.sub("intermediate.dense"))?,
+            output: Linear::new(hidden, width, &path.sub("output.dense"))?,
+            norm_before: LayerNorm::new(width, epsilon, &path.sub("layernorm_before"))?,
+            norm_after: LayerNorm::new(width, epsilon, &path.sub("layernorm_after"))?,
+        })
+    }
+}
+
+impl<T: Tensor> Block<T> {
+    /// `(batch, length, width)` to the same.
+    fn forward(&self, x: &T) -> Result<T> {
+        let x = self.attention.forward(&self.norm_before.forward(x)?, None)?.add(x)?;
+        let hidden = self.intermediate.forward(&self.norm_after.forward(&x)?)?.gelu()?;
+        self.output.forward(&hidden)?.add(&x)
+    }
+}
+
+/// The encoder.
+pub struct Vit<T> {
+    embeddings: Embeddings<T>,
+    blocks: Vec<Block<T>>,
+    norm: LayerNorm<T>,
+}
+
+impl<T> Vit<T> {
+    /// `path` holds `embeddings`, `encoder` and `layernorm`.
+    pub fn new(config: &VitConfig, path: &Path<T>) -> Result<Self> {
+        let layers = path.sub("encoder.layer");
+        Ok(Self {
+            embeddings: Embeddings::new(config, &path.sub("embeddings"))?,
+            blocks: (0..config.num_hidden_layers)
+                .map(|index| Block::new(config, &layers.sub(index)))
+                .collect::<Result<_>>()?,
+            norm: LayerNorm::new(config.hidden_size, config.layer_norm_eps, &path.sub("layernorm"))?,
+        })
+    }
+}
+
+impl<T: Tensor> Vit<T> {
+    /// `(batch, 3, size, size)` to `(batch, patches + 1, width)`, the class token first.
+    pub fn forward(&self, pixels: &T) -> Result<T> {
+        let mut x = self.embeddings.forward(pixels)?;
+        for block in &self.blocks {
+            x = block.forward(&x)?;
+        }
+        self.norm.forward(&x)
+    }
+}

@@ -1,0 +1,38 @@
+//! A fully connected layer.
+
+use crate::{
+    Result,
+    params::{Init, Path},
+    tensor::Tensor,
+};
+
+/// `x W^T + b`.
+pub struct Linear<T> {
+    weight: T,
+    bias: Option<T>,
+}
+
+impl<T> Linear<T> {
+    /// With a bias, initialised as the pretrained encoders are.
+    pub fn new(input: usize, output: usize, path: &Path<T>) -> Result<Self> {
+        Self::with_init(input, output, Init::Normal, path)
+    }
+
+    /// With a bias and a weight initialised by `init`.
+    pub fn with_init(input: usize, output: usize, init: Init, path: &Path<T>) -> Result<Self> {
+        let weight = path.get("weight", &[output, input], init)?;
+        Ok(Self { weight, bias: Some(path.get("bias", &[output], Init::Zeros)?) })
+    }
+
+    /// Without a bias.
+    pub fn without_bias(input: usize, output: usize, path: &Path<T>) -> Result<Self> {
+        Ok(Self { weight: path.get("weight", &[output, input], Init::Normal)?, bias: None })
+    }
+}
+
+impl<T: Tensor> Linear<T> {
+    /// `(..., input)` to `(..., output)`.
+    pub fn forward(&self, x: &T) -> Result<T> {
+        x.linear(&self.weight, self.bias.as_ref())
+    }
+}

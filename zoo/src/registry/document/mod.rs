@@ -1,0 +1,98 @@
+//! YAML texts whose errors say which key and line they are about.
+
+mod fault;
+mod locate;
+mod node;
+mod reader;
+
+use serde::de::DeserializeOwned;
+
+use super::error::{Origin, Place, RegistryError, list, nearest};
+use fault::{Fault, Problem};
+pub(super) use fault::Step;
+use node::Node;
+use reader::Reader;
+
+/// A text and where it comes from.
+pub(super) struct Document<'a> {
+    pub(super) origin: &'a Origin,
+    pub(super) text: &'a str,
+}
+
+impl Document<'_> {
+    /// Reads the whole text. An unknown, repeated or missing key and a value of the wrong kind are errors at any depth.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, RegistryError> {
+        let root: Node = serde_yaml::from_str(self.text)
+            .map_err(|source| RegistryError::Yaml { origin: self.origin.clone(), source })?;
+        T::deserialize(Reader(&root)).map_err(|fault| self.report(&root, fault))
+    }
+
+    /// An error about the value of the last of `keys`, each of them within the one before.
+    pub(super) fn refuse(&self, keys: &[&str], expected: impl Into<String>, found: impl Into<String>) -> RegistryError {
+        let steps: Vec<_> = keys.iter().map(|&key| Step::Key(key.to_owned())).collect();
+        self.value(&steps, expected.into(), found.into(), None)
+    }
+
+    /// The same for a word that is none of those that are known.
+    pub(super) fn refuse_word(&self, keys: &[&str], known: &[&str], found: &str) -> RegistryError {
+        let steps: Vec<_> = keys.iter().map(|&key| Step::Key(key.to_owned())).collect();
+        self.word(&steps, known, found)
+    }
+
+    fn value(&self, steps: &[Step], expected: String, found: String, nearest: Option<String>) -> RegistryError {
+        RegistryError::Value { place: self.place(steps), key: dotted(steps), expected, found, nearest }
+    }
+
+    fn word(&self, steps: &[Step], known: &[&str], found: &str) -> RegistryError {
+        let expected = if known.len() == 1 { list(known) } else { format!("one of {}", list(known)) };
+        self.value(steps, expected, format!("`{found}`"), nearest(found, known.iter().copied()))
+    }
+
+    fn place(&self, steps: &[Step]) -> Place {
+        Place { origin: self.origin.clone(), line: locate::line(self.text, steps) }
+    }
+
+    fn report(&self, root: &Node, Fault { mut steps, problem }: Fault) -> RegistryError {
+        steps.reverse();
+        match problem {
+            Problem::UnknownKey { key, known } => {
+                steps.push(Step::Key(key.clone()));
+                let nearest = nearest(&key, known.iter().copied());
+                let known = known.to_vec();
+                RegistryError::UnknownKey { place: self.place(&steps), key: dotted(&steps), known, found: key, nearest }
+            }
+            Problem::MissingKey { key } => {
+                let place = self.place(&steps);
+                steps.push(Step::Key(key.to_owned()));
+                RegistryError::MissingKey { place, key: dotted(&steps) }
+            }
+            Problem::Value { expected, found } => self.value(&steps, expected, found, None),
+            Problem::Word { found, known } => self.word(&steps, known, &found),
+            Problem::Refused { expected } => {
+                let found = node_at(root, &steps).map_or_else(String::new, Node::to_string);
+                self.value(&steps, expected, found, None)
+            }
+        }
+    }
+}
+
+fn node_at<'a>(root: &'a Node, steps: &[Step]) -> Option<&'a Node> {
+    steps.iter().try_fold(root, |node, step| match (node, step) {
+        (Node::Mapping(nodes), Step::Key(key)) => nodes.iter().find(|(name, _)| name == key).map(|(_, node)| node),
+        (Node::List(nodes), Step::Index(index)) => nodes.get(*index),
+        _ => None,
+    })
+}
+
+/// `model.image.depths[1]`; the root is `.`.
+fn dotted(steps: &[Step]) -> String {
+    let mut text = String::new();
+    for step in steps {
+        match step {
+            Step::Key(key) if text.is_empty() => text.push_str(key),
+            Step::Key(key) => text.extend([".", key.as_str()]),
+            Step::Index(index) => text.push_str(&format!("[{index}]")),
+        }
+    }
+    if text.is_empty() { ".".to_owned() } else { text }
+}

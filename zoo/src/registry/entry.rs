@@ -1,0 +1,128 @@
+//! One entry of the registry.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Checkpoint, DataConfig, DataPaths, Manifest, Origin, Protocol, PublishedTable, RegistryError,
+    canonical::{canonical, sha256},
+    document::Document,
+    reference::{Reference, resolve},
+};
+use crate::{Error, models::config::ModelConfig};
+
+/// A model with its data, its checkpoint and the recalls that are published for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The name; for a built-in entry also that of its file.
+    pub name: String,
+    /// The model.
+    pub model: ModelConfig,
+    /// The data.
+    pub data: DataConfig,
+    /// The published checkpoint, where there is one: a key of [`Manifest::checkpoints`].
+    pub checkpoint: Option<String>,
+    /// Where the entry comes from.
+    pub origin: Origin,
+    /// SHA-256 of the text of the entry file.
+    pub text_sha256: String,
+    /// SHA-256 of [`Entry::canonical`].
+    pub config_sha256: String,
+    published: Vec<PublishedTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EntryFile {
+    name: String,
+    model: ModelConfig,
+    data: DataConfig,
+    checkpoint: Option<String>,
+    references: Option<BTreeMap<String, Reference>>,
+}
+
+/// What decides which numbers come out.
+#[derive(Serialize)]
+struct Effective<'a> {
+    model: &'a ModelConfig,
+    data: &'a DataConfig,
+}
+
+impl Entry {
+    /// Reads the text of an entry file and checks everything in it.
+    pub fn from_yaml(origin: Origin, text: &str) -> Result<Self, RegistryError> {
+        let document = Document { origin: &origin, text };
+        let EntryFile { name, model, data, checkpoint, references } = document.read()?;
+        check_name(&document, &name)?;
+        model.check().map_err(|error| refuse_model(&document, error))?;
+        data.check(&document)?;
+        if let Some(checkpoint) = &checkpoint {
+            let known = Manifest::embedded()?.checkpoints;
+            if !known.contains_key(checkpoint) {
+                let known: Vec<_> = known.keys().map(String::as_str).collect();
+                return Err(document.refuse_word(&["checkpoint"], &known, checkpoint));
+            }
+        }
+        let published = resolve(&document, &references.unwrap_or_default(), &data.protocol)?;
+        let config_sha256 = sha256(canonical(&Effective { model: &model, data: &data })?.as_bytes());
+        let text_sha256 = sha256(text.as_bytes());
+        Ok(Self { name, model, data, checkpoint, origin, text_sha256, config_sha256, published })
+    }
+
+    /// The effective configuration: `model` and `data` with every default filled in, as JSON without white space and with
+    /// sorted keys.
+    ///
+    /// Formatting, comments, the order of keys and left-out defaults do not change it. Neither do the name, the
+    /// checkpoint's source and the references, which have no part in what is computed.
+    pub fn canonical(&self) -> Result<String, RegistryError> {
+        Ok(canonical(&Effective { model: &self.model, data: &self.data })?)
+    }
+
+    /// The tables that are published for this entry under `protocol`; none for a protocol that is not its own.
+    pub fn published(&self, protocol: Protocol) -> Vec<PublishedTable> {
+        self.published.iter().filter(|table| table.protocol == protocol).cloned().collect()
+    }
+
+    /// Where the published checkpoint comes from, if there is one.
+    pub fn checkpoint_source(&self) -> Result<Option<Checkpoint>, RegistryError> {
+        let Some(name) = &self.checkpoint else { return Ok(None) };
+        Ok(Manifest::embedded()?.checkpoints.remove(name))
+    }
+
+    /// The paths of the data below `root`, or else below the folder of the entry file.
+    pub fn data_paths(&self, root: Option<&Path>) -> Result<DataPaths, RegistryError> {
+        let folder = match (root, &self.origin) {
+            (Some(root), _) => root,
+            (None, Origin::File(path)) => path.parent().unwrap_or(Path::new("")),
+            (None, Origin::BuiltIn(_)) => {
+                let DataPaths { captions, images, vocab } = self.data.below(Path::new(""));
+                return Err(RegistryError::NoDataRoot {
+                    entry: self.name.clone(),
+                    holds: [captions, images, vocab],
+                });
+            }
+        };
+        Ok(self.data.below(folder))
+    }
+}
+
+/// Names become file names of reports and checkpoints.
+fn check_name(document: &Document<'_>, name: &str) -> Result<(), RegistryError> {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "_-.".contains(letter);
+    if name.starts_with(|first: char| first.is_ascii_alphanumeric()) && name.chars().all(plain) {
+        return Ok(());
+    }
+    let expected = "ASCII letters, digits, `_`, `-` and `.`, a letter or digit first";
+    Err(document.refuse(&["name"], expected, format!("`{name}`")))
+}
+
+fn refuse_model(document: &Document<'_>, error: Error) -> RegistryError {
+    match error {
+        Error::Config { key, expected, found } => {
+            let keys: Vec<_> = std::iter::once("model").chain(key.split('.')).collect();
+            document.refuse(&keys, expected, format!("`{found}`"))
+        }
+        other => document.refuse(&["model"], "a model that can be built", other.to_string()),
+    }
+}

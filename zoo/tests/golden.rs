@@ -1,0 +1,118 @@
+//! The model definitions against tensors of the reference implementation, on every tensor.
+
+mod support;
+
+use support::{Tensors, difference, swin_tiny, vit_tiny};
+use zoo::{
+    array::Array,
+    encoder::{Encoder, ModelEncoder, pad_words},
+    models::{alignment::Alignment, config::ModelConfig},
+    params::{Parameter, Path},
+    tensor::{Eager, Tensor},
+};
+
+/// The bound that the reference asks for: f32 sums in another order.
+const EMBEDDINGS: f32 = 1e-5;
+/// Alignment alone has shorter sums and values up to 2.
+const SIMILARITIES: f32 = 2e-6;
+
+fn encoders_agree<T: Eager + 'static>(name: &str, config: &ModelConfig, device: T::Device)
+where
+    T::Device: 'static,
+{
+    let weights = Tensors::open(&format!("{name}_tiny.safetensors"));
+    let forward = Tensors::open(&format!("{name}_forward.safetensors"));
+    let encoder = ModelEncoder::<T>::new(config, device, move |p: &Parameter| Ok(weights.get(&p.name))).unwrap();
+
+    let images = encoder.encode_images(&forward.get("images")).unwrap();
+    let drift = difference(&images, &forward.get("img_emb"));
+    assert!(drift <= EMBEDDINGS, "image embeddings differ by {drift}");
+
+    let tokens = forward.get("tokens");
+    let length = tokens.dims()[1];
+    let lengths: Vec<usize> = forward.get("lengths").values().iter().map(|&length| length as usize).collect();
+    let rows: Vec<Vec<u32>> =
+        tokens.values().chunks(length).map(|row| row.iter().map(|&id| id as u32).collect()).collect();
+    let captions: Vec<&[u32]> = rows.iter().zip(&lengths).map(|(row, &length)| &row[..length]).collect();
+    let words = encoder.encode_captions(&captions).unwrap();
+    let expected = forward.get("cap_emb");
+    for (row, words) in words.iter().enumerate() {
+        let expected = expected.rows(row..row + 1).unwrap();
+        let expected = expected.narrow(1, 0, lengths[row]).unwrap();
+        let drift = difference(words, &expected.reshape(&words.shape()).unwrap());
+        assert!(drift <= EMBEDDINGS, "word embeddings of caption {row} differ by {drift}");
+    }
+
+    let similarities = encoder.similarities(&images, &words).unwrap();
+    let drift = difference(&similarities, &forward.get("sims"));
+    assert!(drift <= EMBEDDINGS, "similarities differ by {drift}");
+}
+
+fn alignment_agrees<T: Eager + 'static>(name: &str, mut config: ModelConfig, device: &T::Device)
+where
+    T::Device: 'static,
+{
+    config.embed_size = 64;
+    let golden = Tensors::open(&format!("{name}_align.safetensors"));
+    let (images, captions, expected) = (golden.get("img_embs"), golden.get("cap_embs"), golden.get("sims"));
+    let lengths = golden.get("lengths");
+    let place = device.clone();
+    let path = Path::root(std::rc::Rc::new(move |p: Parameter| T::upload(&golden.get(&p.name), &place)));
+    let alignment = Alignment::<T>::new(&config, &path.sub("cross_net")).unwrap();
+
+    let words: Vec<Array> = (0..captions.dims()[0])
+        .map(|row| {
+            let words = captions.rows(row..row + 1).unwrap().narrow(1, 0, lengths.values()[row] as usize).unwrap();
+            let shape: Vec<usize> = words.dims()[1..].to_vec();
+            Array::new(&shape, words.into_values()).unwrap()
+        })
+        .collect();
+    let (words, mask) = pad_words(&words).unwrap();
+    let upload = |array: &Array| T::upload(array, device).unwrap();
+    let found = alignment.forward(&upload(&images), &upload(&words), &upload(&mask)).unwrap().download().unwrap();
+    let drift = difference(&found, &expected);
+    assert!(drift <= SIMILARITIES, "similarities differ by {drift}");
+}
+
+#[test]
+fn vit_encoders_agree_in_pure_rust() {
+    encoders_agree::<Array>("vit", &vit_tiny(), ());
+}
+
+#[test]
+fn swin_encoders_agree_in_pure_rust() {
+    encoders_agree::<Array>("swin", &swin_tiny(), ());
+}
+
+#[test]
+fn alignment_agrees_in_pure_rust() {
+    alignment_agrees::<Array>("vit", vit_tiny(), &());
+    alignment_agrees::<Array>("swin", swin_tiny(), &());
+}
+
+#[cfg(feature = "torch")]
+mod torch {
+    use zoo::{
+        encoder::Device,
+        torch::{Torch, TorchDevice},
+    };
+
+    use super::*;
+
+    #[test]
+    fn vit_encoders_agree_in_libtorch() {
+        encoders_agree::<Torch>("vit", &vit_tiny(), TorchDevice::open(Device::Cpu).unwrap());
+    }
+
+    #[test]
+    fn swin_encoders_agree_in_libtorch() {
+        encoders_agree::<Torch>("swin", &swin_tiny(), TorchDevice::open(Device::Cpu).unwrap());
+    }
+
+    #[test]
+    fn alignment_agrees_in_libtorch() {
+        let device = TorchDevice::open(Device::Cpu).unwrap();
+        alignment_agrees::<Torch>("vit", vit_tiny(), &device);
+        alignment_agrees::<Torch>("swin", swin_tiny(), &device);
+    }
+}
