@@ -135,6 +135,19 @@ fn the_first_bad_image_ends_the_batches() {
     }
 }
 
+/// Of two bad images of a batch the first one is named, whichever of the two takes longer to be found out.
+#[test]
+fn the_first_of_two_bad_images_is_named() {
+    for sizes in [[1 << 26, 6], [1 << 24, 1 << 27]] {
+        let (_folder, files) = images(12);
+        for (file, size) in files[9..].iter().zip(sizes) {
+            fs::File::create(&file.path).unwrap().set_len(size).unwrap();
+        }
+        let found = start(&files, 4, 6, 3).find_map(|batch| batch.err()).unwrap().to_string();
+        assert!(found.starts_with("image `id9` (row 46, `"), "{found}");
+    }
+}
+
 /// The split of the caption tests with its three images; returns the folder of both.
 fn data_set() -> (TempDir, Split) {
     let folder = captions::folder();
