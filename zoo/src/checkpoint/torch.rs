@@ -74,7 +74,11 @@ fn zip_pickle(file: File) -> Result<Pickle, PickleError> {
         (None, _) => return Err(PickleError::Foreign("a zip archive that torch did not write".to_owned())),
         (Some(_), Some(_)) => return Err(malformed("more than one `data.pkl`")),
     };
-    let entry = archive.by_name(&name).map_err(broken)?;
+    let index = archive.index_for_name(&name).ok_or_else(|| malformed("no `data.pkl`"))?;
+    // torch can leave the checksums out, and writes 0 for them then.
+    let unchecked = archive.by_index_raw(index).map_err(broken)?.crc32() == 0;
+    let options = zip::ZipReadOptions::new().ignore_crc32(unchecked);
+    let entry = archive.by_index_with_options(index, options).map_err(broken)?;
     // Reading to the end compares the checksum; a compressed entry may claim any length, so the limit is ours.
     let mut bytes = Vec::new();
     entry
