@@ -64,14 +64,12 @@ fn general(report: &Report) -> Option<String> {
         };
         return Some(hint.to_owned());
     }
-    let only_non_finite = report.missing.is_empty()
-        && report.unexpected.is_empty()
-        && report.shapes.is_empty()
-        && report.types.is_empty();
-    if only_non_finite {
+    let names_fit = report.missing.is_empty() && report.unexpected.is_empty();
+    let forms_fit = report.shapes.is_empty() && report.types.is_empty();
+    if names_fit && forms_fit {
         return Some("the weights were saved after training had diverged, or the file is damaged".to_owned());
     }
-    if report.shapes.is_empty() && report.missing.iter().chain(&report.unexpected).all(|name| is_projection(name)) {
+    if !names_fit && forms_fit && report.missing.iter().chain(&report.unexpected).all(|name| is_projection(name)) {
         return Some(
             "the checkpoint looks like another embed_size: a projection is there only where it changes the width"
                 .to_owned(),

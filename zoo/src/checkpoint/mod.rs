@@ -22,7 +22,7 @@ mod source;
 mod torch;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Read, Seek},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -93,7 +93,7 @@ impl Checkpoint {
             Sniffed::Pickle => {
                 return Err(match torch::bare(file) {
                     Err(PickleError::Global(name)) => CheckpointError::Refused { path, name },
-                    Err(PickleError::Malformed(_)) => foreign("a file of an unknown kind"),
+                    Err(_) => foreign("a file of an unknown kind"),
                     Ok(()) => foreign("a pickle without tensors"),
                 });
             }
@@ -102,6 +102,7 @@ impl Checkpoint {
         let contents = contents.map_err(|error| match error {
             PickleError::Global(name) => CheckpointError::Refused { path: path.clone(), name },
             PickleError::Malformed(reason) => CheckpointError::Damaged { path: path.clone(), format, reason },
+            PickleError::Foreign(found) => foreign(&found),
         })?;
         let mut tensors = BTreeMap::new();
         for (name, stored) in contents.tensors {
@@ -199,7 +200,7 @@ impl Checkpoint {
                 report.non_finite.push(NonFinite { name: name.clone(), count, elements });
             }
         }
-        let wanted: std::collections::BTreeSet<_> = model.iter().map(|parameter| parameter.name.as_str()).collect();
+        let wanted: BTreeSet<_> = model.iter().map(|parameter| parameter.name.as_str()).collect();
         let unexpected = self.tensors.keys().filter(|name| !wanted.contains(name.as_str()) && !is_ignored(name));
         report.unexpected = unexpected.cloned().collect();
         if report.is_empty() { Ok(()) } else { Err(CheckpointError::Mismatch(Box::new(report))) }

@@ -75,7 +75,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` does not fit the model of {} tensors", self.path.display(), self.parameters)?;
+        write!(f, "`{}` does not fit the model of {} parameters", self.path.display(), self.parameters)?;
         list(f, "missing", &self.missing, |name| format!("`{name}`"))?;
         list(f, "unexpected", &self.unexpected, |name| format!("`{name}`"))?;
         list(f, "wrong shape", &self.shapes, |WrongShape { name, expected, found }| {

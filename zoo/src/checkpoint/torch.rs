@@ -52,10 +52,9 @@ pub(super) fn open(path: &Path, file: File, length: u64, format: Format) -> Resu
         return Err(malformed(format!("a pickle that can be read in two ways at `{name}`")));
     }
     let whole = key.is_some().then(|| pickle.root());
-    let options = match whole.and_then(|whole| pickle.get(whole, "opt")) {
-        Some(id) => Some(Options::from_pickle(&pickle, id).ok_or_else(|| malformed("an `opt` that holds no options"))?),
-        None => None,
-    };
+    let options = whole.and_then(|whole| pickle.get(whole, "opt")).filter(|&id| *pickle.value(id) != Value::None);
+    let read = |id| Options::from_pickle(&pickle, id).ok_or_else(|| malformed("an `opt` that holds no options"));
+    let options = options.map(read).transpose()?;
     let training = whole.map(|whole| training(&pickle, whole)).unwrap_or_default();
     Ok(Contents { tensors, options, training })
 }
@@ -72,10 +71,14 @@ fn zip_pickle(file: File) -> Result<Pickle, PickleError> {
     let mut pickles = names.iter().filter(|name| name.rsplit('/').next() == Some("data.pkl"));
     let name = match (pickles.next(), pickles.next()) {
         (Some(name), None) => name.to_string(),
-        (None, _) => return Err(malformed("a zip archive without a `data.pkl`")),
-        (Some(_), Some(_)) => return Err(malformed("a zip archive with more than one `data.pkl`")),
+        (None, _) => return Err(PickleError::Foreign("a zip archive that torch did not write".to_owned())),
+        (Some(_), Some(_)) => return Err(malformed("more than one `data.pkl`")),
     };
-    let entry = archive.by_name(&name).map_err(broken)?;
+    let index = archive.index_for_name(&name).ok_or_else(|| malformed("no `data.pkl`"))?;
+    // torch can leave the checksums out, and writes 0 for them then.
+    let unchecked = archive.by_index_raw(index).map_err(broken)?.crc32() == 0;
+    let options = zip::ZipReadOptions::new().ignore_crc32(unchecked);
+    let entry = archive.by_index_with_options(index, options).map_err(broken)?;
     // Reading to the end compares the checksum; a compressed entry may claim any length, so the limit is ours.
     let mut bytes = Vec::new();
     entry
@@ -105,7 +108,7 @@ fn legacy_pickle(file: File) -> Result<Pickle, PickleError> {
 fn state_dict(pickle: &Pickle) -> Result<(Option<&'static str>, Id), PickleError> {
     let root = pickle.root();
     let Value::Dict(pairs) = pickle.value(root) else {
-        return Err(malformed(format!("a {} where a state dict belongs", pickle.value(root).type_name())));
+        return Err(PickleError::Foreign(format!("a torch file of the type {}", pickle.value(root).type_name())));
     };
     for key in STATE_DICTS {
         if let Some(state) = pickle.get(root, key)
@@ -118,7 +121,7 @@ fn state_dict(pickle: &Pickle) -> Result<(Option<&'static str>, Id), PickleError
         return Ok((None, root));
     }
     let keys: Vec<_> = pairs.iter().filter_map(|&(key, _)| text(pickle, key)).take(8).collect();
-    Err(malformed(format!("no state dict, but the keys {keys:?}")))
+    Err(PickleError::Foreign(format!("a torch file without a state dict, with the keys {keys:?}")))
 }
 
 /// Type and shape of every tensor of the state dict.
@@ -128,7 +131,7 @@ fn declared(pickle: &Pickle, state: Id, length: u64) -> Result<BTreeMap<String, 
         let name = text(pickle, key).ok_or_else(|| malformed("a tensor whose name is no text"))?;
         let Value::Tensor { dtype, shape, storage_elements } = pickle.value(value) else {
             return Err(malformed(format!(
-                "`{name}` of the state dict, which is a {}",
+                "`{name}` in the state dict, of the type {}",
                 pickle.value(value).type_name()
             )));
         };

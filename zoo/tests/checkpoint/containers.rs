@@ -119,8 +119,12 @@ fn floats_of_any_width_become_f32_and_integers_do_not() {
         assert_eq!(checkpoint.read(name).unwrap().values(), [-2.5], "{name}");
     }
     let error = checkpoint.read("long").unwrap_err();
-    insta::assert_snapshot!(error, @"");
-    insta::assert_snapshot!(checkpoint.read("none").unwrap_err(), @"");
+    insta::assert_snapshot!(error, @r"
+    tensor `long` can not be a parameter
+      expected: f32, f16, bf16 or f64
+      found: i64
+    ");
+    insta::assert_snapshot!(checkpoint.read("none").unwrap_err(), @"the checkpoint has no tensor `none`");
     assert!(checkpoint.tensors().any(|(name, dtype, _)| (name, dtype) == ("long", Dtype::I64)));
 }
 

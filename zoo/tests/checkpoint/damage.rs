@@ -26,8 +26,8 @@ fn a_cut_at_any_place_is_an_error() {
     for file in GOLDENS {
         let bytes = fs_err::read(golden(file)).unwrap();
         assert!(read_all(&bytes).unwrap() > 70_000, "{file}");
-        let start = (0..600).chain((600..20_000).step_by(97));
-        let end = (bytes.len() - 400)..bytes.len();
+        let start = (0..128).chain((128..20_000).step_by(197));
+        let end = (bytes.len() - 300)..bytes.len();
         for length in start.chain((20_000..bytes.len()).step_by(4_001)).chain(end) {
             let error = open(&bytes[..length]).expect_err(&format!("{file} cut to {length} bytes"));
             let told = matches!(error, CheckpointError::Damaged { .. } | CheckpointError::Foreign { .. });
@@ -42,11 +42,36 @@ fn the_words_for_a_cut_file() {
         let bytes = fs_err::read(golden(file)).unwrap();
         let words = message(&open(&bytes[..bytes.len() / 2]).unwrap_err());
         match file {
-            "vit_tiny.safetensors" => insta::assert_snapshot!(words, @""),
-            "vit_tiny.pth" => insta::assert_snapshot!(words, @""),
-            _ => insta::assert_snapshot!(words, @""),
+            "vit_tiny.safetensors" => insta::assert_snapshot!(words, @r"
+            `file` can not be read to the end
+              expected: a whole safetensors checkpoint
+              found: 165748 bytes where the header describes 331496
+            hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+            "),
+            "vit_tiny.pth" => insta::assert_snapshot!(words, @r"
+            `file` can not be read to the end
+              expected: a whole torch (zip) checkpoint
+              found: a zip archive that is cut off or damaged: invalid Zip archive: Could not find EOCD
+            hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+            "),
+            _ => insta::assert_snapshot!(words, @r"
+            `file` can not be read to the end
+              expected: a whole torch (legacy) checkpoint
+              found: invalid PyTorch file format: storage '94411721295184' (98304 bytes) extends beyond the end of the file
+            hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+            "),
         }
     }
+}
+
+/// The archive as `torch.save` writes it where it computes no checksums.
+fn without_checksums(archive: &[u8]) -> Vec<u8> {
+    let mut bytes = archive.to_vec();
+    for (signature, field) in [(b"PK\x03\x04", 14), (b"PK\x01\x02", 16)] {
+        let places: Vec<_> = (0..bytes.len() - 4).filter(|&place| bytes[place..].starts_with(signature)).collect();
+        places.iter().for_each(|place| bytes[place + field..place + field + 4].fill(0));
+    }
+    bytes
 }
 
 #[test]
@@ -57,8 +82,10 @@ fn altered_bytes_never_panic() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     };
-    for file in GOLDENS {
-        let original = fs_err::read(golden(file)).unwrap();
+    let goldens = GOLDENS.map(|file| (file, fs_err::read(golden(file)).unwrap()));
+    let bare = ("vit_tiny.pth without checksums", without_checksums(&goldens[1].1));
+    assert_eq!(read_all(&bare.1).unwrap(), read_all(&goldens[1].1).unwrap());
+    for (file, original) in goldens.into_iter().chain([bare]) {
         let (mut read, mut refused) = (0, 0);
         for round in 0..400 {
             let mut bytes = original.clone();
@@ -79,7 +106,7 @@ fn altered_bytes_never_panic() {
                 }
             }
         }
-        assert!(read > 20 && refused > 100, "{file}: {read} read, {refused} refused");
+        assert!(read > 5 && refused > 100, "{file}: {read} read, {refused} refused");
     }
 }
 
@@ -95,7 +122,12 @@ fn an_altered_weight_in_a_zip_is_found_by_its_checksum() {
 #[test]
 fn other_files_are_named() {
     let page = message(&open(b"<!DOCTYPE html><html>Quota exceeded</html>").unwrap_err());
-    insta::assert_snapshot!(page, @"");
+    insta::assert_snapshot!(page, @r"
+    `file` is not a checkpoint
+      expected: safetensors, or what `torch.save` writes
+      found: a web page, as a server sends instead of a file that it refuses
+    hint: a checkpoint is a `.safetensors` file, or a `.pth` that holds a state dict
+    ");
     for (bytes, found) in [
         (&b""[..], "an empty file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
@@ -113,11 +145,26 @@ fn other_files_are_named() {
 #[test]
 fn archives_without_a_state_dict_are_told() {
     let empty = torch_zip(b"\x80\x02}.", &[]);
-    insta::assert_snapshot!(message(&open(&empty).unwrap_err()), @"");
+    insta::assert_snapshot!(message(&open(&empty).unwrap_err()), @r"
+    `file` is not a checkpoint
+      expected: safetensors, or what `torch.save` writes
+      found: a torch file without a state dict, with the keys []
+    hint: a checkpoint is a `.safetensors` file, or a `.pth` that holds a state dict
+    ");
     let optimizer = Pickle::default().op(b"\x80\x02}(").text("optimizer").op(b"}").text("epoch").int(3).op(b"u.");
-    insta::assert_snapshot!(message(&open(&torch_zip(&optimizer.0, &[])).unwrap_err()), @"");
+    insta::assert_snapshot!(message(&open(&torch_zip(&optimizer.0, &[])).unwrap_err()), @r#"
+    `file` is not a checkpoint
+      expected: safetensors, or what `torch.save` writes
+      found: a torch file without a state dict, with the keys ["optimizer", "epoch"]
+    hint: a checkpoint is a `.safetensors` file, or a `.pth` that holds a state dict
+    "#);
     let text = Pickle::default().op(b"\x80\x02}").text("model").op(b"}").text("a").int(3).op(b"ss.");
-    insta::assert_snapshot!(message(&open(&torch_zip(&text.0, &[])).unwrap_err()), @"");
+    insta::assert_snapshot!(message(&open(&torch_zip(&text.0, &[])).unwrap_err()), @r"
+    `file` can not be read to the end
+      expected: a whole torch (zip) checkpoint
+      found: `a` in the state dict, of the type int
+    hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+    ");
 }
 
 #[test]

@@ -26,20 +26,53 @@ fn everything_that_differs_is_in_one_report() {
         parameter("txt_enc.fc.bias", &[4]),
     ];
     let error = open(&bytes).unwrap().check(&model).unwrap_err();
-    insta::assert_snapshot!(message(&error), @"");
+    insta::assert_snapshot!(message(&error), @r"
+    `file` does not fit the model of 3 parameters
+      missing: 1
+        `cross_net.aggr_net.scale`
+      unexpected: 1
+        `surprise.weight`
+      wrong shape: 1
+        `img_enc.vision_proj.weight`
+          expected: [3, 2]
+          found: [2, 3]
+      not finite: 1
+        `txt_enc.fc.bias`: 3 of 4 values are NaN or infinite
+    ");
 
     let place = whole.windows(3).position(|window| window == b"F32").unwrap();
     bytes = whole;
     bytes[place..place + 3].copy_from_slice(b"I32");
     let model = [parameter("txt_enc.fc.bias", &[1]), parameter("txt_enc.fc.weight", &[1])];
-    insta::assert_snapshot!(message(&open(&bytes).unwrap().check(&model).unwrap_err()), @"");
+    insta::assert_snapshot!(message(&open(&bytes).unwrap().check(&model).unwrap_err()), @r"
+    `file` does not fit the model of 2 parameters
+      wrong type: 1
+        `txt_enc.fc.bias`
+          expected: f32, f16, bf16 or f64
+          found: i32
+    ");
 }
 
 #[test]
 fn long_lists_are_cut_and_counted() {
     let model: Vec<_> = (0..20).map(|index| parameter(&format!("layer.{index:02}"), &[1])).collect();
     let error = open(&safetensors(&[("other", &[1], vec![0.0])])).unwrap().check(&model).unwrap_err();
-    insta::assert_snapshot!(message(&error), @"");
+    insta::assert_snapshot!(message(&error), @r"
+    `file` does not fit the model of 20 parameters
+      missing: 20
+        `layer.00`
+        `layer.01`
+        `layer.02`
+        `layer.03`
+        `layer.04`
+        `layer.05`
+        `layer.06`
+        `layer.07`
+        ... and 12 more
+      unexpected: 1
+        `other`
+    hint: the checkpoint looks like another model: no name is shared
+    ");
 }
 
 #[test]
@@ -47,8 +80,8 @@ fn the_hint_says_what_it_looks_like() {
     let vit = Checkpoint::open(golden("vit_tiny.pth")).unwrap();
     let swin = Checkpoint::open(golden("swin_tiny.pth")).unwrap();
     let hint = |checkpoint: &Checkpoint, model: &[_]| checkpoint.check(model).unwrap_err().hint().unwrap();
-    insta::assert_snapshot!(hint(&swin, &model(&vit)), @"");
-    insta::assert_snapshot!(hint(&vit, &model(&swin)), @"");
+    insta::assert_snapshot!(hint(&swin, &model(&vit)), @"the checkpoint looks like another architecture: its image encoder is a Swin, the model's a ViT");
+    insta::assert_snapshot!(hint(&vit, &model(&swin)), @"the checkpoint looks like another architecture: its image encoder is a ViT, the model's a Swin");
 
     let resized = |ending: &str, shape: &[usize]| {
         let mut model = model(&vit);
@@ -56,15 +89,15 @@ fn the_hint_says_what_it_looks_like() {
         parameter.shape = shape.to_vec();
         hint(&vit, &model)
     };
-    insta::assert_snapshot!(resized("aggr_net.weight.0.weight", &[64]), @"");
-    insta::assert_snapshot!(resized("aggr_net.weight.3.weight", &[40, 4]), @"");
-    insta::assert_snapshot!(resized("visual_encoder.embeddings.position_embeddings", &[1, 577, 32]), @"");
-    insta::assert_snapshot!(resized("word_embeddings.weight", &[30_522, 16]), @"");
+    insta::assert_snapshot!(resized("aggr_net.weight.0.weight", &[64]), @"the checkpoint looks like another embed_size: 24, where the model has 64");
+    insta::assert_snapshot!(resized("aggr_net.weight.3.weight", &[40, 4]), @"the checkpoint looks like another sparse_ratio, aggr_ratio or image size: 39 groups of patches, where the model has 40");
+    insta::assert_snapshot!(resized("visual_encoder.embeddings.position_embeddings", &[1, 577, 32]), @"the checkpoint looks like another image size or patch size: 197 tokens, where the model has 577");
+    insta::assert_snapshot!(resized("word_embeddings.weight", &[30_522, 16]), @"the checkpoint looks like another vocabulary: 1024 entries, where the model has 30522");
 
     let base = open(&safetensors(&[("bert.encoder.layer.0.output.dense.bias", &[1], vec![0.0])])).unwrap();
-    insta::assert_snapshot!(hint(&base, &model(&vit)), @"");
+    insta::assert_snapshot!(hint(&base, &model(&vit)), @"the checkpoint looks like a Hugging Face base model, which is one encoder and no whole LAPS model");
     let narrow: Vec<_> = model(&vit).into_iter().filter(|parameter| !parameter.name.contains("txt_enc.fc.")).collect();
-    insta::assert_snapshot!(hint(&vit, &narrow), @"");
+    insta::assert_snapshot!(hint(&vit, &narrow), @"the checkpoint looks like another embed_size: a projection is there only where it changes the width");
 }
 
 #[test]
@@ -88,7 +121,12 @@ fn a_nan_in_any_container_is_found() {
     let values = [1.0, f32::NAN].iter().flat_map(|value: &f32| value.to_le_bytes()).collect();
     let checkpoint = open(&torch_zip(&pickle.0, &[("0", values)])).unwrap();
     let error = checkpoint.check(&[parameter("a", &[2])]).unwrap_err();
-    insta::assert_snapshot!(message(&error), @"");
+    insta::assert_snapshot!(message(&error), @r"
+    `file` does not fit the model of 1 parameters
+      not finite: 1
+        `a`: 1 of 2 values are NaN or infinite
+    hint: the weights were saved after training had diverged, or the file is damaged
+    ");
 }
 
 fn tiny(image: ImageConfig, embed_size: usize, sparse_ratio: f64, aggr_ratio: f64) -> ModelConfig {
@@ -135,9 +173,30 @@ fn options_are_compared_with_the_entry() {
         let options = checkpoint.options().unwrap();
         options.check(&tiny(vit(16), 24, 0.5, 0.4)).unwrap();
         let error = options.check(&tiny(vit(16), 512, 0.8, 0.4)).unwrap_err();
-        insta::allow_duplicates! { insta::assert_snapshot!(message(&error), @""); }
+        insta::allow_duplicates! { insta::assert_snapshot!(message(&error), @r"
+        the options in the checkpoint differ from the entry
+          `embed_size`
+            expected: 512
+            found: 24
+          `sparse_ratio`
+            expected: 0.8
+            found: 0.5
+        hint: choose the entry that the checkpoint was trained for, or change its ratios and sizes
+        "); }
         let error = options.check(&tiny(swin.clone(), 24, 0.5, 0.6)).unwrap_err();
-        insta::allow_duplicates! { insta::assert_snapshot!(message(&error), @""); }
+        insta::allow_duplicates! { insta::assert_snapshot!(message(&error), @r"
+        the options in the checkpoint differ from the entry
+          `vit_type`
+            expected: swin
+            found: vit
+          `num_patches`
+            expected: 49
+            found: 196
+          `aggr_ratio`
+            expected: 0.6
+            found: 0.4
+        hint: choose the entry that the checkpoint was trained for, or change its ratios and sizes
+        "); }
     }
     let checkpoint = Checkpoint::open(golden("swin_tiny.pth")).unwrap();
     checkpoint.options().unwrap().check(&tiny(swin, 96, 0.8, 0.6)).unwrap();

@@ -29,6 +29,8 @@ pub(super) enum PickleError {
     Global(String),
     /// It is no pickle, is cut off, or uses what no checkpoint uses.
     Malformed(String),
+    /// It is whole, and no checkpoint.
+    Foreign(String),
 }
 
 impl PickleError {
@@ -149,5 +151,72 @@ impl Pickle {
         let id = Id(self.values.len() as u32);
         self.values.push(value);
         id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Pickle, PickleError, Value};
+
+    fn read(bytes: &[u8]) -> Result<Value, PickleError> {
+        let pickle = Pickle::read(bytes, 1)?.remove(0);
+        Ok(pickle.value(pickle.root()).clone())
+    }
+
+    #[test]
+    fn plain_values_of_every_protocol() {
+        let wide = [&b"\x8a\x11"[..], &[1; 17], b"."].concat();
+        for (bytes, expected) in [
+            (&b"I-5\n."[..], Value::Int(-5)),
+            (b"I01\n.", Value::Bool(true)),
+            (b"L12345678901234567890L\n.", Value::Int(12_345_678_901_234_567_890)),
+            (b"L9999999999999999999999999999999999999999L\n.", Value::WideInt),
+            (b"\x8a\x00.", Value::Int(0)),
+            (b"\x8a\x01\xff.", Value::Int(-1)),
+            (b"\x8a\x02\xff\x00.", Value::Int(255)),
+            (&wide, Value::WideInt),
+            (b"J\xfe\xff\xff\xff.", Value::Int(-2)),
+            (b"F1.5\n.", Value::Float(1.5)),
+            (b"G\x3f\xf8\0\0\0\0\0\0.", Value::Float(1.5)),
+            (b"S'a b'\n.", Value::Text("a b".to_owned())),
+            (b"Va b\n.", Value::Text("a b".to_owned())),
+            (b"C\x01z.", Value::Bytes(b"z".to_vec())),
+            (b"K\x01(K\x02K\x03t0.", Value::Int(1)),
+            (b"K\x01(K\x02K\x031.", Value::Int(1)),
+            (b"K\x01(0.", Value::Int(1)),
+        ] {
+            assert_eq!(read(bytes).unwrap(), expected, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn programs_that_make_no_sense_are_errors() {
+        for bytes in [
+            &b"."[..],
+            b"t.",
+            b"(.",
+            b"K\x01(s.",
+            b"}K\x01K\x02K\x03(u.",
+            b"}(K\x01u.",
+            b"K\x01(K\x02e.",
+            b"h\0.",
+            b"Na.",
+            b"NNb.",
+            b"N)R.",
+            b"NQ.",
+            b"NN\x93.",
+            b"\x80\x09N.",
+            b"\x82\x01.",
+            b"\x97.",
+            b"\xff.",
+            b"K",
+            b"X\x05\0\0\0abc",
+            b"X\x01\0\0\0\xff.",
+            b"Iabc\n.",
+            b"cos",
+        ] {
+            let error = read(bytes).expect_err(&bytes.escape_ascii().to_string());
+            assert!(matches!(error, PickleError::Malformed(_)), "{}: {error:?}", bytes.escape_ascii());
+        }
     }
 }
