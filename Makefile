@@ -30,7 +30,7 @@ lint: ## formatting, and clippy with and without libtorch
 doc: setup ## the API documentation: target/doc
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --workspace
 
-deny: ## licences, sources, duplicate and vulnerable dependencies (cargo install cargo-deny --locked)
+deny: ## licences, sources, banned and vulnerable dependencies (needs cargo-deny)
 	$(CARGO) deny --locked check
 
 bench: setup ## every benchmark

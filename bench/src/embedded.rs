@@ -10,11 +10,12 @@ use zoo::{
 use crate::{Error, Result, files::write_whole};
 
 /// Where the data of an entry is. Scenes of an entry that draws them are drawn into the cache if `root` is not given.
-pub fn data_paths(entry: &Entry, root: Option<&Path>) -> Result<DataPaths> {
+pub fn data_paths(entry: &Entry, root: Option<&Path>, splits: &[scenes::Split]) -> Result<DataPaths> {
     match (root, &entry.data.drawn) {
         (None, Some(drawn)) => {
-            let folder = cache::folder()?.join(format!("scenes-{}-{}-{}-{}", drawn.seed, drawn.train, drawn.dev, drawn.test));
-            scenes::write(&folder, drawn)?;
+            let name = format!("scenes-{}-{}-{}-{}", drawn.seed, drawn.train, drawn.dev, drawn.test);
+            let folder = cache::folder()?.join(name);
+            scenes::write(&folder, drawn, splits)?;
             Ok(entry.data_paths(Some(&folder))?)
         }
         _ => Ok(entry.data_paths(root)?),

@@ -3,8 +3,10 @@
 //! [`reproduce::reproduce`] computes a [`reproduce::Reproduction`], one documented structure that says what was measured
 //! and what measured it; [`reproduce::table`] and serde write it.
 
+pub mod embedded;
 pub mod engine;
 pub mod error;
+pub mod files;
 pub mod machine;
 pub mod progress;
 pub mod reproduce;

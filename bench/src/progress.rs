@@ -1,7 +1,7 @@
 //! What a long piece of work tells while it runs.
 
 /// Hears of stages as they begin, advance and end. `()` listens to nothing.
-pub trait Progress {
+pub trait Progress: Sync {
     /// A stage of `total` steps begins.
     fn begin(&self, stage: &str, total: usize) {
         let _ = (stage, total);

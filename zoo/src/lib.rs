@@ -6,6 +6,7 @@
 //! pure-Rust tensor that is always there, and with the `torch` feature libtorch.
 
 pub mod array;
+pub mod cache;
 pub mod checkpoint;
 pub mod data;
 pub mod dim;

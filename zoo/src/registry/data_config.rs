@@ -11,6 +11,7 @@ use serde::{
 };
 
 use super::{Protocol, RegistryError, document::Document};
+use crate::data::scenes::DrawnConfig;
 
 /// Section `data`. Paths are relative to the folder given as `--data`, or else to that of the entry file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,21 +36,7 @@ pub struct DataConfig {
     pub protocol: Vec<Protocol>,
     /// Scenes to draw where `--data` is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drawn: Option<DrawnScenes>,
-}
-
-/// A set of scenes that is drawn, not read. The same numbers always give the same set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DrawnScenes {
-    /// Seed of the random numbers.
-    pub seed: u64,
-    /// Images of the training split.
-    pub train: usize,
-    /// Images of the validation split.
-    pub dev: usize,
-    /// Images of the test split.
-    pub test: usize,
+    pub drawn: Option<DrawnConfig>,
 }
 
 /// Where the data of an entry is.

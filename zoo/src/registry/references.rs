@@ -89,6 +89,13 @@ pub struct PublishedTable {
     pub printed_t2i: Option<[Option<f64>; 3]>,
 }
 
+impl PublishedTable {
+    /// Whether it comes from `references.yaml`, so is of the published test split; else the entry file gives it.
+    pub fn is_built_in(&self) -> bool {
+        References::SOURCES.contains(&self.source.as_str())
+    }
+}
+
 impl References {
     /// The sources with rows that an entry can refer to.
     pub const SOURCES: [&str; 3] = ["paper", "paper_clip", "readme"];

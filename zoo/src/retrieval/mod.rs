@@ -6,6 +6,7 @@ mod protocol;
 mod rank;
 mod recall;
 mod scores;
+pub mod similarity;
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use crate::{
     Error, Result,
     array::Array,
     dim::Dim,
+    encoder::Encoder,
     tensor::{Eager, Tensor},
 };
 
@@ -179,10 +180,19 @@ impl Eager for Torch {
     }
 }
 
-/// Runs `f` without recording gradients.
-pub fn without_gradients<R>(f: impl FnOnce() -> R) -> R {
-    let _guard = tch::no_grad_guard();
-    f()
+/// An encoder that records no gradients.
+pub struct Unrecorded<E>(pub E);
+
+impl<E: Encoder> Encoder for Unrecorded<E> {
+    fn encode_images(&self, pixels: &Array) -> Result<Array> {
+        let _guard = tch::no_grad_guard();
+        self.0.encode_images(pixels)
+    }
+
+    fn encode_captions(&self, captions: &[&[u32]]) -> Result<Vec<Array>> {
+        let _guard = tch::no_grad_guard();
+        self.0.encode_captions(captions)
+    }
 }
 
 impl From<tch::TchError> for Error {

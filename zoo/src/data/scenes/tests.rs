@@ -150,7 +150,7 @@ fn each_sentence_is_true_of_its_own_scene_and_of_no_other() {
 /// How many attributes or relations two scenes differ in.
 fn differences(a: &Content, b: &Content) -> usize {
     let object = |a: Object, b: Object| {
-        [a.size != b.size, a.colour != b.colour, a.shape != b.shape].map(usize::from).iter().sum()
+        [a.size != b.size, a.colour != b.colour, a.shape != b.shape].map(usize::from).iter().sum::<usize>()
     };
     let swapped = (a.first, a.second) == (b.second, b.first) && a.relation == b.relation && a.third == b.third;
     if swapped {

@@ -2,8 +2,9 @@ use std::path::Path;
 
 use super::{CONTRACT, edited, read};
 use crate::{
+    data::scenes::DrawnConfig,
     models::config::ImageConfig,
-    registry::{DataConfig, DrawnScenes, Origin, Protocol, Status, find, names, sha256},
+    registry::{DataConfig, Origin, Protocol, Status, find, names, sha256},
 };
 
 #[test]
@@ -31,7 +32,8 @@ fn every_file_in_configs_is_built_in() {
 }
 
 /// Patches, kept and groups by LAPS's own formulas, worked out by hand: 384 / 16 = 24, 24 * 24 = 576, 576 * 0.5 = 288,
-/// 576 * 0.4 * 0.5 = 115.2; 384 / 4 / 8 = 12, 12 * 12 = 144, 144 * 0.8 = 115.2, 144 * 0.6 * 0.8 = 69.12.
+/// 576 * 0.4 * 0.5 = 115.2; 384 / 4 / 8 = 12, 12 * 12 = 144, 144 * 0.8 = 115.2, 144 * 0.6 * 0.8 = 69.12; both drawn ones
+/// have 64 patches, 64 * 0.4 * 0.5 = 12.8, 64 * 0.8 = 51.2, 64 * 0.6 * 0.8 = 30.72.
 #[test]
 fn built_in_geometry_is_that_of_the_method() {
     for name in names() {
@@ -41,11 +43,18 @@ fn built_in_geometry_is_that_of_the_method() {
             (ImageConfig::Swin(_), 224) => (1024, 49, 40, 23),
             (ImageConfig::Vit(_), 384) => (768, 576, 288, 115),
             (ImageConfig::Swin(_), 384) => (1024, 144, 116, 69),
+            (ImageConfig::Vit(_), 64) => (96, 64, 32, 12),
+            (ImageConfig::Swin(_), 64) => (96, 64, 52, 30),
             (_, size) => panic!("no geometry is known for `{name}` at {size}"),
         };
         let found = (model.image.hidden_size(), model.image.num_patches(), model.kept(), model.groups());
         assert_eq!(found, expected, "{name}");
-        assert_eq!(model.embed_size, if name.ends_with("_1024") { 1024 } else { 512 }, "{name}");
+        let embed_size = match name {
+            "f30k_swin_1024" => 1024,
+            "shapes_vit" | "shapes_swin" => 64,
+            _ => 512,
+        };
+        assert_eq!(model.embed_size, embed_size, "{name}");
     }
 }
 
@@ -137,7 +146,7 @@ fn model_type_may_stand_anywhere() {
 fn drawn_scenes_and_inline_tables_are_kept() {
     let drawn =
         edited("protocol: f30k }", "protocol: f30k, drawn: { seed: 7, train: 100, dev: 10, test: 20 } }").unwrap();
-    assert_eq!(drawn.data.drawn, Some(DrawnScenes { seed: 7, train: 100, dev: 10, test: 20 }));
+    assert_eq!(drawn.data.drawn, Some(DrawnConfig { seed: 7, train: 100, dev: 10, test: 20 }));
     let tables = "{ paper: vit_224, rerun 1: { f30k: { i2t: [74, 93.2, null], t2i: [62.3, 87, 92.4] } } }";
     let published = edited("{ }", tables).unwrap().published(Protocol::F30k);
     assert_eq!(published.iter().map(|table| table.source.as_str()).collect::<Vec<_>>(), ["paper", "rerun 1"]);

@@ -1,0 +1,231 @@
+//! The similarity of one image with each caption of a block, from the products of words and tokens.
+
+use std::ops::Range;
+
+use super::{
+    captions::CaptionMatrix,
+    config::AlignmentConfig,
+    groups::{Base, GroupSquares, GroupSums},
+    images::{PreparedImage, stride},
+    product::Panels,
+    scratch::Scratch,
+    selection::{patches, select},
+    simd::{Kernel, Simd},
+};
+
+/// Slope of the leaky ReLU below zero.
+const SLOPE: f32 = 0.1;
+
+/// The work on one image and a block of captions.
+pub(super) struct Pairs<'a> {
+    pub(super) config: &'a AlignmentConfig,
+    pub(super) image: &'a PreparedImage,
+    /// Normalised tokens of the image's block, and where those of the image begin.
+    pub(super) tokens: &'a Panels,
+    pub(super) first_token: usize,
+    /// Products of the block's words with tokens; each row begins with the first patch of the image, and is readable up
+    /// to a whole vector after its last.
+    pub(super) table: &'a [f32],
+    pub(super) table_stride: usize,
+    pub(super) captions: &'a CaptionMatrix,
+    pub(super) block: Range<usize>,
+    pub(super) scratch: &'a mut Scratch,
+    /// One entry for each caption of the block.
+    pub(super) output: &'a mut [f32],
+}
+
+impl Kernel for Pairs<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        let block = self.block.clone();
+        let first_word = self.captions.span(block.clone()).start;
+        for (place, caption) in block.enumerate() {
+            let words = self.captions.span(caption..caption + 1);
+            let table = &self.table[(words.start - first_word) * self.table_stride..];
+            self.output[place] = self.pair(simd, table, words);
+        }
+        self.scratch.counts.pairs += self.output.len() as u64;
+    }
+}
+
+impl Pairs<'_> {
+    #[inline(always)]
+    fn pair<S: Simd>(&mut self, simd: S, table: &[f32], words: Range<usize>) -> f32 {
+        let count = words.len();
+        self.score(simd, table, self.captions.mean_weights(words.clone()));
+        let scratch = &mut *self.scratch;
+        select(simd, &scratch.scores, self.config.patches, self.config.kept, &mut scratch.mask);
+        self.sum_groups(simd, table, count);
+        self.norm_groups(simd, &words);
+        self.fuse(simd, table, &words);
+        self.finish(simd, count)
+    }
+
+    /// Scores of the patches: the image's part plus the cosine with the caption's mean word.
+    #[inline(always)]
+    fn score<S: Simd>(&mut self, simd: S, table: &[f32], weights: &[f32]) {
+        let used = self.config.patches.next_multiple_of(S::LANES);
+        let mut first = 0;
+        while first < used {
+            if first + 4 * S::LANES <= used {
+                self.score_part::<S, 4>(simd, table, weights, first);
+                first += 4 * S::LANES;
+            } else {
+                self.score_part::<S, 1>(simd, table, weights, first);
+                first += S::LANES;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn score_part<S: Simd, const V: usize>(&mut self, simd: S, table: &[f32], weights: &[f32], first: usize) {
+        let image = &self.image.scores[first..][..V * S::LANES];
+        let mut sums: [S::Vector; V] = std::array::from_fn(|vector| simd.load(&image[vector * S::LANES..]));
+        for (word, &weight) in weights.iter().enumerate() {
+            let row = &table[word * self.table_stride + first..][..V * S::LANES];
+            let weight = simd.splat(weight);
+            for (vector, sum) in sums.iter_mut().enumerate() {
+                *sum = simd.mul_add(weight, simd.load(&row[vector * S::LANES..]), *sum);
+            }
+        }
+        let to = &mut self.scratch.scores[first..][..V * S::LANES];
+        for (vector, &sum) in sums.iter().enumerate() {
+            simd.store(sum, &mut to[vector * S::LANES..]);
+        }
+    }
+
+    /// Products of the groups and of the class token with the words.
+    #[inline(always)]
+    fn sum_groups<S: Simd>(&mut self, simd: S, table: &[f32], words: usize) {
+        let Scratch { mask, kept, similarities, .. } = &mut *self.scratch;
+        let mut count = 0;
+        for patch in patches(mask) {
+            kept[count] = patch as u32;
+            count += 1;
+        }
+        let stride = stride(self.config);
+        let sums = GroupSums {
+            factors: &self.image.factors,
+            kept: &kept[..count],
+            patches: self.config.patches,
+            table,
+            table_stride: self.table_stride,
+            stride,
+        };
+        let vectors = self.config.groups.div_ceil(S::LANES);
+        for first in (0..vectors).step_by(3) {
+            match vectors - first {
+                1 => sums.write::<S, 1>(simd, first, words, similarities),
+                2 => sums.write::<S, 2>(simd, first, words, similarities),
+                _ => sums.write::<S, 3>(simd, first, words, similarities),
+            }
+        }
+        if self.config.has_class_token {
+            let rows = similarities.chunks_exact_mut(stride).zip(table.chunks(self.table_stride));
+            rows.take(words).for_each(|(to, row)| to[self.config.groups] = row[self.config.patches]);
+        }
+    }
+
+    /// Squared norms of the groups.
+    #[inline(always)]
+    fn norm_groups<S: Simd>(&mut self, simd: S, words: &Range<usize>) {
+        let Scratch { mask, list, .. } = &mut *self.scratch;
+        let mut count = 0;
+        for (index, (&bits, &reference)) in mask.iter().zip(&self.image.reference).enumerate() {
+            let mut bits = bits ^ reference;
+            while bits != 0 {
+                list[count] = (index * 64) as u32 + bits.trailing_zeros();
+                count += 1;
+                bits &= bits - 1;
+            }
+        }
+        // Group norms from the difference to the image's own selection, unless that is more work or too inexact.
+        if count <= self.config.kept && !self.group_squares(simd, Base::Reference, count, words) {
+            return;
+        }
+        let Scratch { kept, list, counts, .. } = &mut *self.scratch;
+        list[..self.config.kept].copy_from_slice(&kept[..self.config.kept]);
+        counts.from_all_kept += 1;
+        self.group_squares(simd, Base::Empty, self.config.kept, words);
+    }
+
+    /// Whether the norms can not be trusted. Those from all kept patches are made trustworthy here.
+    #[inline(always)]
+    fn group_squares<S: Simd>(&mut self, simd: S, base: Base, count: usize, words: &Range<usize>) -> bool {
+        let stride = stride(self.config);
+        let vectors = self.config.groups.div_ceil(S::LANES);
+        let Scratch { mask, list, factors, .. } = &mut *self.scratch;
+        for (&patch, to) in list[..count].iter().zip(factors.chunks_exact_mut(stride)) {
+            let taken = mask[patch as usize / 64] >> (patch % 64) & 1 == 1;
+            let sign = simd.splat(if taken { 1.0 } else { -1.0 });
+            let from = &self.image.factors[patch as usize * stride..][..stride];
+            for first in (0..vectors * S::LANES).step_by(S::LANES) {
+                simd.store(simd.mul(sign, simd.load(&from[first..])), &mut to[first..]);
+            }
+        }
+        for first in (0..vectors).step_by(5) {
+            let Scratch { list, factors, squares, .. } = &mut *self.scratch;
+            let work = GroupSquares { image: self.image, list: &list[..count], factors, stride, base };
+            let mut doubtful = match vectors - first {
+                1 => work.write::<S, 1>(simd, first, squares),
+                2 => work.write::<S, 2>(simd, first, squares),
+                3 => work.write::<S, 3>(simd, first, squares),
+                4 => work.write::<S, 4>(simd, first, squares),
+                _ => work.write::<S, 5>(simd, first, squares),
+            };
+            let groups = self.config.groups - first * S::LANES;
+            if groups < 128 {
+                doubtful &= (1 << groups) - 1;
+            }
+            if base == Base::Reference && doubtful != 0 {
+                return true;
+            }
+            while doubtful != 0 {
+                self.group_as_vector(first * S::LANES + doubtful.trailing_zeros() as usize, words);
+                doubtful &= doubtful - 1;
+            }
+        }
+        false
+    }
+
+    /// Mean over words of the largest over tokens, plus mean over tokens of the largest over words. The leaky ReLU keeps
+    /// order, so it is applied to the largest only.
+    #[inline(always)]
+    fn finish<S: Simd>(&mut self, simd: S, words: usize) -> f32 {
+        let tokens = self.config.aligned_tokens();
+        let stride = stride(self.config);
+        let vectors = tokens.div_ceil(S::LANES);
+        let Scratch { squares, similarities, inverse_norms, best, .. } = &mut *self.scratch;
+        if self.config.has_class_token {
+            squares[self.config.groups] = 1.0;
+        }
+        for first in (0..vectors * S::LANES).step_by(S::LANES) {
+            let squares = simd.max(simd.load(&squares[first..]), simd.splat(1e-24));
+            simd.store(simd.inverse_root(squares), &mut inverse_norms[first..]);
+            simd.store(simd.splat(f32::NEG_INFINITY), &mut best[first..]);
+        }
+        let valid = u32::MAX >> (32 - (tokens - (vectors - 1) * S::LANES));
+        let mut over_words = 0.0;
+        for row in similarities.chunks_exact(stride).take(words) {
+            let mut largest = simd.splat(f32::NEG_INFINITY);
+            for vector in 0..vectors {
+                let first = vector * S::LANES;
+                let mut values = simd.mul(simd.load(&row[first..]), simd.load(&inverse_norms[first..]));
+                if vector + 1 == vectors {
+                    values = simd.select(valid, values, simd.splat(f32::NEG_INFINITY));
+                }
+                largest = simd.max(values, largest);
+                simd.store(simd.max(values, simd.load(&best[first..])), &mut best[first..]);
+            }
+            over_words += f64::from(leaky(simd.largest(largest)));
+        }
+        let over_tokens: f64 = best[..tokens].iter().map(|&value| f64::from(leaky(value))).sum();
+        (over_words / words as f64 + over_tokens / tokens as f64) as f32
+    }
+}
+
+fn leaky(value: f32) -> f32 {
+    if value < 0.0 { SLOPE * value } else { value }
+}

@@ -1,0 +1,175 @@
+//! The few vector operations that the kernels are written in, with one implementation per instruction set.
+//!
+//! Everything outside this folder is safe code: loads and stores take slices, and a vector type can only be had from
+//! [`Level::detect`], which asks the processor first.
+
+#![allow(unsafe_code, reason = "processor intrinsics, called only behind run-time detection")]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+/// Vectors of `LANES` values of f32.
+pub(super) trait Simd: Copy {
+    /// Values in a vector, at most [`MOST_LANES`].
+    const LANES: usize;
+    /// Rows of the largest register tile of a matrix product; its width is two vectors.
+    const ROWS: usize;
+    /// A vector.
+    type Vector: Copy;
+
+    /// `value` in every lane.
+    fn splat(self, value: f32) -> Self::Vector;
+    /// The first lanes of `from`.
+    fn load(self, from: &[f32]) -> Self::Vector;
+    /// Writes to the first lanes of `to`.
+    fn store(self, vector: Self::Vector, to: &mut [f32]);
+    /// Sum of both.
+    fn add(self, left: Self::Vector, right: Self::Vector) -> Self::Vector;
+    /// Product of both.
+    fn mul(self, left: Self::Vector, right: Self::Vector) -> Self::Vector;
+    /// `left * right + addend`, rounded once where the processor can.
+    fn mul_add(self, left: Self::Vector, right: Self::Vector, addend: Self::Vector) -> Self::Vector;
+    /// The larger of both.
+    fn max(self, left: Self::Vector, right: Self::Vector) -> Self::Vector;
+    /// The smaller of both.
+    fn min(self, left: Self::Vector, right: Self::Vector) -> Self::Vector;
+    /// One over the square root.
+    fn inverse_root(self, vector: Self::Vector) -> Self::Vector;
+    /// Bit `i` says whether lane `i` of `left` is greater.
+    fn greater(self, left: Self::Vector, right: Self::Vector) -> u32;
+    /// Lane `i` of `chosen` where bit `i` is set, of `other` elsewhere.
+    fn select(self, bits: u32, chosen: Self::Vector, other: Self::Vector) -> Self::Vector;
+    /// 2 to the power of each lane, which holds a whole number from -126 to 127.
+    fn power_of_two(self, exponent: Self::Vector) -> Self::Vector;
+
+    /// Sum of the lanes, by halves.
+    #[inline(always)]
+    fn sum(self, vector: Self::Vector) -> f32 {
+        let mut lanes = [0.0; MOST_LANES];
+        self.store(vector, &mut lanes);
+        let mut half = Self::LANES / 2;
+        while half > 0 {
+            for lane in 0..half {
+                lanes[lane] += lanes[lane + half];
+            }
+            half /= 2;
+        }
+        lanes[0]
+    }
+
+    /// The largest lane.
+    #[inline(always)]
+    fn largest(self, vector: Self::Vector) -> f32 {
+        let mut lanes = [f32::NEG_INFINITY; MOST_LANES];
+        self.store(vector, &mut lanes);
+        lanes[..Self::LANES].iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    }
+
+    /// `e` to the power of each lane, for lanes of at most 0; below -87 the result stays at `exp(-87)`.
+    ///
+    /// Cody-Waite reduction and the polynomial of Cephes `expf`, relative error below 2e-7.
+    #[inline(always)]
+    fn exp_negative(self, vector: Self::Vector) -> Self::Vector {
+        const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding and taking it away rounds to a whole number
+        let x = self.max(vector, self.splat(-87.0));
+        let shifted = self.mul_add(x, self.splat(std::f32::consts::LOG2_E), self.splat(ROUND));
+        let whole = self.add(shifted, self.splat(-ROUND));
+        let x = self.mul_add(whole, self.splat(-0.693_359_4), x);
+        let x = self.mul_add(whole, self.splat(2.121_944_4e-4), x);
+        let mut polynomial = self.splat(1.987_569_1e-4);
+        for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+            polynomial = self.mul_add(polynomial, x, self.splat(coefficient));
+        }
+        let square = self.mul(x, x);
+        let value = self.add(self.mul_add(polynomial, square, x), self.splat(1.0));
+        self.mul(value, self.power_of_two(whole))
+    }
+}
+
+/// Lanes of the widest vector; rows of the kernels' tables are padded to it.
+pub(super) const MOST_LANES: usize = 16;
+
+/// Work that is compiled once for each instruction set.
+pub(super) trait Kernel {
+    /// What it gives.
+    type Output;
+    /// Does it. Implementations are `#[inline(always)]`, so that the instruction set of the caller holds inside.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// An instruction set that this processor has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Level(Set);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Set {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    Portable,
+}
+
+impl Level {
+    /// The widest one.
+    pub(super) fn detect() -> Self {
+        Self::available()[0]
+    }
+
+    /// All of them, the widest first.
+    pub(super) fn available() -> Vec<Self> {
+        let mut levels = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = std::arch::is_x86_feature_detected!("avx2")
+                && std::arch::is_x86_feature_detected!("fma")
+                && std::arch::is_x86_feature_detected!("bmi1")
+                && std::arch::is_x86_feature_detected!("popcnt");
+            if avx2 && std::arch::is_x86_feature_detected!("avx512f") {
+                levels.push(Self(Set::Avx512));
+            }
+            if avx2 {
+                levels.push(Self(Set::Avx2));
+            }
+        }
+        levels.push(Self(Set::Portable));
+        levels
+    }
+
+    /// Name of the instruction set.
+    pub(super) fn name(self) -> &'static str {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => "avx2",
+            Set::Portable => "portable",
+        }
+    }
+
+    /// Values in a vector.
+    pub(super) fn lanes(self) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => avx512::Avx512::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => avx2::Avx2::LANES,
+            Set::Portable => portable::Portable::LANES,
+        }
+    }
+
+    /// Runs `kernel` with this instruction set.
+    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            // SAFETY: `available` found every feature that these enable.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => unsafe { avx512::run(kernel) },
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => unsafe { avx2::run(kernel) },
+            Set::Portable => kernel.run(portable::Portable),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The engine against the reference tensors, against its definition in f64, and against itself.
+
+mod definition;
+mod golden;
+mod random;

@@ -1,0 +1,118 @@
+//! One thread's work: prepared images by blocks of captions.
+
+use std::ops::Range;
+
+use super::{
+    captions::CaptionMatrix,
+    config::AlignmentConfig,
+    images::PreparedImages,
+    pair::Pairs,
+    product::Product,
+    scratch::Scratch,
+    simd::{Level, MOST_LANES},
+};
+
+/// Room for the products of a block of words with the tokens of an image, and for what comes after.
+#[derive(Debug)]
+pub(super) struct Worker {
+    level: Level,
+    block_words: usize,
+    table: Vec<f32>,
+    table_stride: usize,
+    pub(super) scratch: Scratch,
+}
+
+fn table_stride(config: &AlignmentConfig, level: Level) -> usize {
+    let panel = 2 * level.lanes();
+    (config.tokens().div_ceil(panel) + 1) * panel
+}
+
+impl Worker {
+    /// For blocks of `block_words` words, each caption being at most as long.
+    pub(super) fn new(config: &AlignmentConfig, level: Level, block_words: usize) -> Self {
+        let table_stride = table_stride(config, level);
+        Self {
+            level,
+            block_words,
+            table: vec![0.0; block_words * table_stride + MOST_LANES],
+            table_stride,
+            scratch: Scratch::new(config, block_words),
+        }
+    }
+
+    pub(super) fn bytes(config: &AlignmentConfig, level: Level, block_words: usize) -> usize {
+        4 * (block_words * table_stride(config, level) + MOST_LANES) + Scratch::bytes(config, block_words)
+    }
+
+    /// Similarities of all of `images` with `captions`, `(images, captions)`.
+    pub(super) fn compute(
+        &mut self,
+        config: &AlignmentConfig,
+        images: &PreparedImages,
+        captions: &CaptionMatrix,
+        range: Range<usize>,
+        output: &mut [f32],
+    ) {
+        let mut start = range.start;
+        while start < range.end {
+            let end = captions.block_end(start, range.end, self.block_words);
+            let mut columns = Columns { origin: 0, computed: 0 };
+            for (place, to) in output.chunks_exact_mut(range.len()).enumerate() {
+                self.multiply(config, images, captions, start..end, place, &mut columns);
+                let first_token = place * config.tokens();
+                self.level.run(Pairs {
+                    config,
+                    image: &images.images[place],
+                    tokens: &images.tokens,
+                    first_token,
+                    table: &self.table[first_token - columns.origin * images.tokens.panel()..],
+                    table_stride: self.table_stride,
+                    captions,
+                    block: start..end,
+                    scratch: &mut self.scratch,
+                    output: &mut to[start - range.start..end - range.start],
+                });
+            }
+            start = end;
+        }
+    }
+
+    /// Fills the table for an image. Images follow each other in the panels without gaps: a panel that ends in the next
+    /// image is computed once and its columns are moved to the front of the table.
+    fn multiply(
+        &mut self,
+        config: &AlignmentConfig,
+        images: &PreparedImages,
+        captions: &CaptionMatrix,
+        block: Range<usize>,
+        place: usize,
+        columns: &mut Columns,
+    ) {
+        let [panel, tokens] = [images.tokens.panel(), config.tokens()];
+        let first = place * tokens / panel;
+        let last = ((place + 1) * tokens).div_ceil(panel);
+        let words = captions.span(block);
+        let from = (first - columns.origin) * panel;
+        let shared = columns.computed.saturating_sub(first);
+        if from > 0 && shared > 0 {
+            for row in self.table.chunks_exact_mut(self.table_stride).take(words.len()) {
+                row.copy_within(from..from + shared * panel, 0);
+            }
+        }
+        let next = columns.computed.max(first);
+        self.level.run(Product {
+            left: captions.normalised(words),
+            right: &images.tokens,
+            panels: next..last,
+            output: &mut self.table[(next - first) * panel..],
+            stride: self.table_stride,
+        });
+        *columns = Columns { origin: first, computed: last };
+    }
+}
+
+/// Which panels are in the table: those from `origin` to before `computed`.
+struct Columns {
+    origin: usize,
+    computed: usize,
+}
