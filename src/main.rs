@@ -1,1 +1,35 @@
-fn main() {}
+//! The command `laps-zoo`. Exit status: 0 done, 1 a check failed, 2 an error.
+
+mod commands;
+mod progress;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Reproducible models for LAPS image-text retrieval.
+#[derive(Parser)]
+#[command(name = "laps-zoo", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    List(commands::list::List),
+    Info(commands::info::Info),
+    Doctor(commands::doctor::Doctor),
+    Reproduce(commands::reproduce::Reproduce),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::List(list) => list.run(),
+        Command::Info(info) => info.run(),
+        Command::Doctor(doctor) => doctor.run(),
+        Command::Reproduce(reproduce) => reproduce.run(),
+    };
+    report::exit_code(result)
+}

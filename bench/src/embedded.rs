@@ -10,12 +10,16 @@ use zoo::{
 use crate::{Error, Result, files::write_whole};
 
 /// Where the data of an entry is. Scenes of an entry that draws them are drawn into the cache if `root` is not given.
-pub fn data_paths(entry: &Entry, root: Option<&Path>, splits: &[scenes::Split]) -> Result<DataPaths> {
+///
+/// Drawing takes a while, so only the split that is asked for is drawn; without one, the test split.
+pub fn data_paths(entry: &Entry, root: Option<&Path>, split: Option<&str>) -> Result<DataPaths> {
     match (root, &entry.data.drawn) {
         (None, Some(drawn)) => {
             let name = format!("scenes-{}-{}-{}-{}", drawn.seed, drawn.train, drawn.dev, drawn.test);
             let folder = cache::folder()?.join(name);
-            scenes::write(&folder, drawn, splits)?;
+            let split = split.unwrap_or(&entry.data.test);
+            let wanted = scenes::Split::ALL.into_iter().find(|known| known.to_string() == split);
+            scenes::write(&folder, drawn, &[wanted.unwrap_or(scenes::Split::Test)])?;
             Ok(entry.data_paths(Some(&folder))?)
         }
         _ => Ok(entry.data_paths(root)?),

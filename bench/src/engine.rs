@@ -1,6 +1,6 @@
 //! What computes the embeddings.
 
-use std::{fmt, rc::Rc, str::FromStr};
+use std::{fmt, path::PathBuf, rc::Rc, str::FromStr};
 
 use serde::Serialize;
 use zoo::{
@@ -99,6 +99,58 @@ pub fn check(choice: EngineChoice, device: Device) -> Result<()> {
         (EngineChoice::Auto | EngineChoice::Torch, _) => Ok(zoo::torch::TorchDevice::open(device).map(|_| ())?),
         _ => Ok(()),
     }
+}
+
+/// The libtorch of this build.
+#[derive(Clone, Debug)]
+pub struct Libtorch {
+    /// Version of the headers it was built with, which it checks when it is loaded.
+    pub version: &'static str,
+    /// The library that this process has loaded; `None` where the system does not tell.
+    pub path: Option<PathBuf>,
+    /// Whether it was built for CUDA.
+    pub cuda: bool,
+    /// GPUs that it can use.
+    pub gpus: usize,
+    /// Threads of one operation.
+    pub threads: usize,
+}
+
+/// The libtorch of this build; `None` in a build without.
+pub fn libtorch() -> Option<Libtorch> {
+    #[cfg(feature = "torch")]
+    return Some(Libtorch {
+        version: zoo::torch::version(),
+        path: loaded("libtorch_cpu.so"),
+        cuda: zoo::torch::has_cuda(),
+        gpus: zoo::torch::cuda_devices(),
+        threads: zoo::torch::threads(),
+    });
+    #[cfg(not(feature = "torch"))]
+    None
+}
+
+/// The commit that this was built from.
+pub fn commit() -> Option<&'static str> {
+    option_env!("LAPS_ZOO_COMMIT")
+}
+
+/// Sets the threads of every engine. Once in a process, before anything is computed.
+pub fn set_threads(threads: usize) -> Result<()> {
+    #[cfg(feature = "torch")]
+    zoo::torch::set_threads(threads);
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|error| Error::Option {
+        option: "--threads",
+        expected: "threads that can be started".to_owned(),
+        found: format!("{threads}: {error}"),
+    })
+}
+
+#[cfg(feature = "torch")]
+fn loaded(name: &str) -> Option<PathBuf> {
+    let maps = fs_err::read_to_string("/proc/self/maps").ok()?;
+    let line = maps.lines().find(|line| line.ends_with(name))?;
+    Some(line[line.find('/')?..].into())
 }
 
 #[cfg(feature = "torch")]

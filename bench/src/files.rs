@@ -16,3 +16,15 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     };
     attempt().map_err(|source| Error::Write { path: path.to_owned(), source: source.into() })
 }
+
+/// Sees that a file could be written at `path`, before the work whose result it is to hold.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let attempt = || {
+        if path.is_dir() {
+            return Err(std::io::ErrorKind::IsADirectory.into());
+        }
+        tempfile::NamedTempFile::new_in(folder).map(|_| ())
+    };
+    attempt().map_err(|source: std::io::Error| Error::Write { path: path.to_owned(), source: source.into() })
+}

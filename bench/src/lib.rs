@@ -3,6 +3,7 @@
 //! [`reproduce::reproduce`] computes a [`reproduce::Reproduction`], one documented structure that says what was measured
 //! and what measured it; [`reproduce::table`] and serde write it.
 
+pub mod catalogue;
 pub mod embedded;
 pub mod engine;
 pub mod error;

@@ -69,8 +69,3 @@ pub struct DataUsed {
     /// Images that could be decoded in part only, by id.
     pub damaged: Vec<String>,
 }
-
-/// The commit that this was built from.
-pub(super) fn commit() -> Option<&'static str> {
-    option_env!("LAPS_ZOO_COMMIT")
-}

@@ -2,7 +2,7 @@
 
 use std::{
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -21,11 +21,12 @@ use zoo::{
 };
 
 use super::{
-    CheckpointUsed, Comparison, DataUsed, Provenance, Reproduction, SCHEMA, Stage, Verdict, compare, provenance,
+    CheckpointUsed, Comparison, DataUsed, Provenance, Reproduction, SCHEMA, Stage, Verdict, compare,
 };
 use crate::{
     Error, Result, embedded,
     engine::{self, EngineChoice},
+    files,
     machine::{Machine, peak_memory},
     progress::Progress,
 };
@@ -62,6 +63,21 @@ pub struct Request {
     pub memory_limit: usize,
 }
 
+impl Request {
+    /// Finds what is wrong with the request itself and with the files that its result will be written to.
+    pub fn check<'a>(&self, outputs: impl Iterator<Item = &'a Path>) -> Result<()> {
+        if !(self.tolerance.is_finite() && self.tolerance >= 0.0) {
+            return Err(Error::Option {
+                option: "--tolerance",
+                expected: "a number of points, not negative".to_owned(),
+                found: self.tolerance.to_string(),
+            });
+        }
+        outputs.into_iter().try_for_each(files::check_writable)?;
+        engine::check(self.engine, self.device)
+    }
+}
+
 /// The captions of a split in every form that is needed.
 struct Texts {
     split: Split,
@@ -76,8 +92,8 @@ pub fn reproduce(request: &Request, progress: &dyn Progress) -> Result<Reproduct
     let Request { entry, engine, device, .. } = request;
     let mut stages = Vec::new();
     let mut notes = Vec::new();
-    engine::check(*engine, *device)?;
-    let paths = embedded::data_paths(entry, request.data.as_deref())?;
+    request.check(std::iter::empty())?;
+    let paths = embedded::data_paths(entry, request.data.as_deref(), request.split.as_deref())?;
     let texts = read_texts(request, &paths)?;
     let protocols = protocols(request, &texts, &mut notes)?;
     let (checkpoint, checkpoint_used) = read_checkpoint(request, &mut stages, &mut notes)?;
@@ -117,7 +133,7 @@ pub fn reproduce(request: &Request, progress: &dyn Progress) -> Result<Reproduct
         peak_memory_bytes: peak_memory(),
         provenance: Provenance {
             version: env!("CARGO_PKG_VERSION"),
-            commit: provenance::commit(),
+            commit: engine::commit(),
             config_sha256: entry.config_sha256.clone(),
             checkpoint: checkpoint_used,
             data: DataUsed {

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Mark of a figure that is not where its source prints it, and what it means.
-fn mark(status: Status) -> &'static str {
+pub(crate) fn mark(status: Status) -> &'static str {
     match status {
         Status::Printed => "",
         Status::Restored => "\u{2020}",
@@ -33,7 +33,8 @@ pub fn render(result: &Reproduction) -> String {
         line(&mut text, format_args!("\n{}", recall_table(evaluation, &result.comparisons)));
         line(&mut text, format_args!("{}", ranks(evaluation)));
     }
-    for footnote in footnotes(&result.comparisons) {
+    let published = result.comparisons.iter().flat_map(|comparison| comparison.recalls).flatten();
+    for footnote in footnotes(published.map(|cell| cell.status)) {
         line(&mut text, format_args!("{footnote}"));
     }
     line(&mut text, format_args!("\n{}", stages(result)));
@@ -101,13 +102,12 @@ fn ranks(evaluation: &Evaluation) -> String {
     text
 }
 
-fn footnotes(comparisons: &[Comparison]) -> Vec<&'static str> {
-    let has = |status: Status| {
-        comparisons.iter().flat_map(|comparison| comparison.recalls).flatten().any(|cell| cell.status == status)
-    };
+/// What the marks mean that figures of these kinds have.
+pub(crate) fn footnotes(statuses: impl Iterator<Item = Status>) -> Vec<&'static str> {
+    let found: Vec<Status> = statuses.collect();
     [(Status::Restored, RESTORED), (Status::Inferred, INFERRED)]
         .into_iter()
-        .filter_map(|(status, text)| has(status).then_some(text))
+        .filter_map(|(status, text)| found.contains(&status).then_some(text))
         .collect()
 }
 

@@ -1,6 +1,15 @@
-//! Data.
+//! Captions, tokens and images: from the files of a data set to what the encoders take.
 
+mod captions;
 mod error;
+pub mod image;
+mod loader;
+mod preflight;
 pub mod scenes;
+mod tokenizer;
 
-pub use error::DataError;
+pub use captions::{ImageFile, Split, SplitImage, splits};
+pub use error::{DataError, ImageFault};
+pub use loader::{Batch, Loader, LoaderOptions, LoaderStats};
+pub use preflight::{Damage, Preflight, preflight};
+pub use tokenizer::{SpecialTokens, Tokenizer};

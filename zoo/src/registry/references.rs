@@ -90,6 +90,11 @@ pub struct PublishedTable {
 }
 
 impl PublishedTable {
+    /// Where each of its figures was read.
+    pub fn statuses(&self) -> impl Iterator<Item = Status> {
+        self.i2t.into_iter().chain(self.t2i).flatten().map(|cell| cell.status)
+    }
+
     /// Whether it comes from `references.yaml`, so is of the published test split; else the entry file gives it.
     pub fn is_built_in(&self) -> bool {
         References::SOURCES.contains(&self.source.as_str())

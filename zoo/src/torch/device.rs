@@ -58,9 +58,13 @@ pub fn version() -> &'static str {
     option_env!("LAPS_ZOO_LIBTORCH_VERSION").unwrap_or("unknown")
 }
 
+/// Whether the libtorch that this was built with has CUDA.
+pub fn has_cuda() -> bool {
+    option_env!("LAPS_ZOO_LIBTORCH_CUDA").is_some()
+}
+
 fn no_such(device: Device) -> Error {
-    let has_cuda_library = option_env!("LAPS_ZOO_LIBTORCH_CUDA").is_some();
-    let (reason, hint) = match (has_cuda_library, cuda_devices()) {
+    let (reason, hint) = match (has_cuda(), cuda_devices()) {
         (false, _) => (
             "this build is linked to a libtorch without `libtorch_cuda.so`".to_owned(),
             "run `make setup CUDA=1` and build again, or use `--device cpu`",

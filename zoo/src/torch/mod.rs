@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use tch::{Kind, Tensor as Tch};
 
-pub use self::device::{TorchDevice, cuda_devices, set_threads, threads, version};
+pub use self::device::{TorchDevice, cuda_devices, has_cuda, set_threads, threads, version};
 use crate::{
     Error, Result,
     array::Array,

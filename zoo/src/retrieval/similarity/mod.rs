@@ -54,3 +54,8 @@ pub use scratch::Counts;
 pub use sink::Sink;
 pub use source::{HalfImages, ImageSource};
 pub use weights::AggregationWeights;
+
+/// The instruction set that engines use on this machine: `avx512`, `avx2` or `portable`.
+pub fn instruction_set() -> &'static str {
+    simd::Level::detect().name()
+}

@@ -1,0 +1,27 @@
+//! `laps-zoo list`
+
+use anyhow::Result;
+use bench::catalogue;
+use clap::Args;
+
+use crate::report::{Finding, print};
+
+/// List the entries of the zoo
+#[derive(Args)]
+pub(crate) struct List {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    pub(crate) fn run(self) -> Result<Finding> {
+        let entries = catalogue::list()?;
+        if self.json {
+            print(&format!("{}\n", serde_json::to_string_pretty(&entries)?))?;
+        } else {
+            print(&format!("{}\n", catalogue::table(&entries)))?;
+        }
+        Ok(Finding::Done)
+    }
+}

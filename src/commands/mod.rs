@@ -1,0 +1,6 @@
+//! One file for each subcommand.
+
+pub(crate) mod doctor;
+pub(crate) mod info;
+pub(crate) mod list;
+pub(crate) mod reproduce;

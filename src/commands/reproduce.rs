@@ -1,0 +1,94 @@
+//! `laps-zoo reproduce`
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use anyhow::Result;
+use bench::{
+    engine::{self, EngineChoice},
+    files::write_whole,
+    machine::processors,
+    reproduce::{Request, reproduce, table, write_similarities},
+};
+use clap::Args;
+use zoo::encoder::Device;
+
+use crate::{
+    progress,
+    report::{Finding, print},
+};
+
+/// Evaluate a checkpoint and compare its recalls with the published ones
+#[derive(Args)]
+pub(crate) struct Reproduce {
+    /// Name of an entry, or path of an entry file
+    entry: String,
+    /// The checkpoint: .safetensors or .pth
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// Root of the caption and image folders [default: the folder of the entry file]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Split to evaluate [default: the entry's test split]
+    #[arg(long)]
+    split: Option<String>,
+    /// Evaluate the first N images of the split and their captions only
+    #[arg(long, value_name = "N")]
+    limit: Option<NonZeroUsize>,
+    /// What computes the embeddings: auto, torch, rust
+    #[arg(long, default_value = "auto")]
+    engine: String,
+    /// Where: auto, cpu, cuda:N
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Threads [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Images, and captions, encoded at a time
+    #[arg(long, value_name = "N", default_value = "16")]
+    batch_size: NonZeroUsize,
+    /// Memory in MiB for computing similarities, beside the embeddings and the matrix
+    #[arg(long, value_name = "MIB", default_value = "1024")]
+    memory_limit: NonZeroUsize,
+    /// Largest difference of a recall to a published one, in points
+    #[arg(long, value_name = "POINTS", default_value = "0.1")]
+    tolerance: f64,
+    /// Write the similarity matrix as safetensors: key `sims`, images x captions
+    #[arg(long, value_name = "FILE")]
+    sims: Option<PathBuf>,
+    /// Write the result with its provenance as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// No progress
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Reproduce {
+    pub(crate) fn run(self) -> Result<Finding> {
+        let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
+        let request = Request {
+            entry: zoo::registry::find(&self.entry)?,
+            checkpoint: self.checkpoint,
+            data: self.data,
+            split: self.split,
+            limit: self.limit,
+            engine: self.engine.parse::<EngineChoice>()?,
+            device: self.device.parse::<Device>()?,
+            threads,
+            batch_size: self.batch_size,
+            tolerance: self.tolerance,
+            memory_limit: self.memory_limit.get().saturating_mul(1 << 20),
+        };
+        request.check(self.sims.as_deref().into_iter().chain(self.json.as_deref()))?;
+        engine::set_threads(threads)?;
+        let result = reproduce(&request, progress::choose(self.quiet).as_ref())?;
+        if let Some(path) = &self.sims {
+            write_similarities(path, &result.similarities)?;
+        }
+        if let Some(path) = &self.json {
+            write_whole(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
+        }
+        print(&table::render(&result))?;
+        Ok(if result.verdict.failed() { Finding::Failed } else { Finding::Done })
+    }
+}
