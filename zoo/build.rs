@@ -39,7 +39,8 @@ fn commit() {
     let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else { return };
     println!("cargo:rustc-env=LAPS_ZOO_COMMIT={commit}");
     // The log of HEAD grows with every commit and checkout.
-    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).and_then(|path| std::fs::canonicalize(path).ok()) {
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).and_then(|path| std::fs::canonicalize(path).ok())
+    {
         println!("cargo:rerun-if-changed={}", log.display());
     }
 }

@@ -194,10 +194,13 @@ impl Info {
         let [captions, images, vocab] = self.data.each_ref().map(|path| path.display());
         line("data", format!("captions `{captions}`, images `{images}`, vocabulary `{vocab}`, below --data"));
         line("evaluation", format!("split `{}` by {}", self.test, self.protocols.join(", ")));
-        line("checkpoint", match &self.checkpoint {
-            Origin::Published(url) => url.clone(),
-            other => other.word().to_owned(),
-        });
+        line(
+            "checkpoint",
+            match &self.checkpoint {
+                Origin::Published(url) => url.clone(),
+                other => other.word().to_owned(),
+            },
+        );
         line("config", format!("sha256 {}", self.config_sha256));
         if !self.published.is_empty() {
             let _ = writeln!(text, "{}", published(&self.published));
@@ -220,9 +223,9 @@ fn published(tables: &[PublishedTable]) -> Table {
     table.set_header(["published", "i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rSum"]);
     for row in tables {
         let cells = [&row.i2t[..], &row.t2i, &[row.rsum]].concat();
-        let cells = cells.into_iter().map(|cell| {
-            cell.map_or_else(|| "-".to_owned(), |cell| format!("{:.1}{}", cell.value, mark(cell.status)))
-        });
+        let cells = cells
+            .into_iter()
+            .map(|cell| cell.map_or_else(|| "-".to_owned(), |cell| format!("{:.1}{}", cell.value, mark(cell.status))));
         table.add_row(std::iter::once(format!("{}, {}", row.source, row.protocol)).chain(cells));
     }
     for column in table.column_iter_mut().skip(1) {

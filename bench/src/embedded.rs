@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use zoo::{
-    cache, data::scenes,
+    cache,
+    data::scenes,
     registry::{self, DataPaths, Entry},
 };
 

@@ -17,7 +17,10 @@ impl Doctor {
     pub(crate) fn run(self) -> Result<Finding> {
         let machine = Machine::here();
         let mut report = Report::default();
-        report.line("laps-zoo", &format!("{} ({})", env!("CARGO_PKG_VERSION"), engine::commit().unwrap_or("no commit known")));
+        report.line(
+            "laps-zoo",
+            &format!("{} ({})", env!("CARGO_PKG_VERSION"), engine::commit().unwrap_or("no commit known")),
+        );
         report.line("system", &machine.system);
         report.line("processor", &format!("{}, {} threads", machine.processor, machine.processors));
         report.line("similarities", zoo::retrieval::similarity::instruction_set());
@@ -36,10 +39,13 @@ fn libtorch(report: &mut Report) {
     match engine::libtorch() {
         None => report.line("libtorch", "not in this build; the engine `rust` serves"),
         Some(library) => {
-            let path = library.path.map_or_else(|| "linked into the program".to_owned(), |path| path.display().to_string());
+            let path =
+                library.path.map_or_else(|| "linked into the program".to_owned(), |path| path.display().to_string());
             report.line("libtorch", &format!("{} ({path})", library.version));
             let gpus = match library.gpus {
-                0 if library.cuda => "no GPU found: no driver (`libcuda.so.1`) or no device; see `nvidia-smi`".to_owned(),
+                0 if library.cuda => {
+                    "no GPU found: no driver (`libcuda.so.1`) or no device; see `nvidia-smi`".to_owned()
+                }
                 0 => "no GPU: libtorch without CUDA; `make setup CUDA=1` brings one with it".to_owned(),
                 gpus => format!("cuda:0 to cuda:{}", gpus - 1),
             };
@@ -55,7 +61,12 @@ fn onnxruntime(report: &mut Report) {
         Ok((build, library)) => {
             let providers: Vec<String> = build.providers.iter().map(ToString::to_string).collect();
             let version = library.version.as_deref().unwrap_or("of unknown version");
-            let text = format!("{version} ({}; {}); providers {}", library.path.display(), library.origin, providers.join(", "));
+            let text = format!(
+                "{version} ({}; {}); providers {}",
+                library.path.display(),
+                library.origin,
+                providers.join(", ")
+            );
             report.line("onnxruntime", &text);
         }
         Err(error) => {

@@ -11,5 +11,5 @@ pub use compare::{Comparison, Difference, Verdict};
 pub use provenance::{CheckpointUsed, DataUsed, Provenance};
 pub use result::{Reproduction, SCHEMA, Stage};
 pub use run::{Request, reproduce};
-pub(crate) use table::{footnotes, mark};
 pub use similarities::write as write_similarities;
+pub(crate) use table::{footnotes, mark};

@@ -20,9 +20,7 @@ use zoo::{
     },
 };
 
-use super::{
-    CheckpointUsed, Comparison, DataUsed, Provenance, Reproduction, SCHEMA, Stage, Verdict, compare,
-};
+use super::{CheckpointUsed, Comparison, DataUsed, Provenance, Reproduction, SCHEMA, Stage, Verdict, compare};
 use crate::{
     Error, Result, embedded,
     engine::{self, EngineChoice},
@@ -172,7 +170,10 @@ fn protocols(request: &Request, texts: &Texts, notes: &mut Vec<String>) -> Resul
         match protocol.fold_size(texts.images.images()) {
             Ok(_) => fitting.push(protocol),
             Err(error) if request.limit.is_some() => {
-                notes.push(format!("protocol `{protocol}` was left out: {} images are no whole folds", texts.images.images()));
+                notes.push(format!(
+                    "protocol `{protocol}` was left out: {} images are no whole folds",
+                    texts.images.images()
+                ));
                 refused = Some(error);
             }
             Err(error) => return Err(error.into()),

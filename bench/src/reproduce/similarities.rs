@@ -12,7 +12,9 @@ use crate::{Error, Result, files::write_whole};
 pub fn write(path: &Path, similarities: &Array) -> Result<()> {
     let bytes: Vec<u8> = similarities.values().iter().flat_map(|value| value.to_le_bytes()).collect();
     let failed = |source| Error::Write { path: path.to_owned(), source };
-    let view = TensorView::new(Dtype::F32, similarities.dims().to_vec(), &bytes).map_err(|error| failed(error.into()))?;
-    let bytes = safetensors::serialize([("sims", view)], None::<HashMap<String, String>>).map_err(|error| failed(error.into()))?;
+    let view =
+        TensorView::new(Dtype::F32, similarities.dims().to_vec(), &bytes).map_err(|error| failed(error.into()))?;
+    let bytes = safetensors::serialize([("sims", view)], None::<HashMap<String, String>>)
+        .map_err(|error| failed(error.into()))?;
     write_whole(path, &bytes)
 }

@@ -5,10 +5,7 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, Table, presets};
 use zoo::{registry::Status, retrieval::Evaluation};
 
-use super::{
-    Comparison, Difference, Reproduction, Verdict,
-    compare::recalls,
-};
+use super::{Comparison, Difference, Reproduction, Verdict, compare::recalls};
 
 /// Mark of a figure that is not where its source prints it, and what it means.
 pub(crate) fn mark(status: Status) -> &'static str {
@@ -27,7 +24,10 @@ pub fn render(result: &Reproduction) -> String {
     let mut text = String::new();
     let Reproduction { entry, split, images, captions, provenance, .. } = result;
     line(&mut text, format_args!("{entry}, split {split}: {images} images, {captions} captions"));
-    line(&mut text, format_args!("checkpoint {} (sha256 {})", provenance.checkpoint.file, short(&provenance.checkpoint.sha256)));
+    line(
+        &mut text,
+        format_args!("checkpoint {} (sha256 {})", provenance.checkpoint.file, short(&provenance.checkpoint.sha256)),
+    );
     line(&mut text, format_args!("engine {}; similarities {}", provenance.engine, provenance.similarity));
     for evaluation in &result.evaluations {
         line(&mut text, format_args!("\n{}", recall_table(evaluation, &result.comparisons)));
@@ -136,7 +136,9 @@ fn verdict(verdict: &Verdict) -> String {
         }
         Verdict::Deviates { tolerance, largest, outside } => {
             let recalls = if *outside == 1 { "recall is" } else { "recalls are" };
-            format!("verdict: deviates, {outside} published {recalls} off by more than {tolerance} points, {largest:.2} at most")
+            format!(
+                "verdict: deviates, {outside} published {recalls} off by more than {tolerance} points, {largest:.2} at most"
+            )
         }
         Verdict::NotCompared { reason } => format!("verdict: not compared, {reason}"),
     }

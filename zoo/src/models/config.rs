@@ -141,7 +141,7 @@ impl ImageConfig {
     pub fn num_patches(&self) -> usize {
         match self {
             Self::Vit(vit) => (vit.image_size / vit.patch_size).pow(2),
-            Self::Swin(swin) => (swin.image_size / swin.patch_size >> (swin.depths.len() - 1)).pow(2),
+            Self::Swin(swin) => ((swin.image_size / swin.patch_size) >> (swin.depths.len() - 1)).pow(2),
         }
     }
 

@@ -40,7 +40,7 @@ pub enum RegistryError {
     #[error("{place}: there is no key `{key}`\n  expected: {}\n  found: `{found}`", list(known))]
     UnknownKey {
         /// Where it stands.
-        place: Place,
+        place: Box<Place>,
         /// The key with those above it, `model.image.patch`.
         key: String,
         /// The keys that there are in this place.
@@ -54,7 +54,7 @@ pub enum RegistryError {
     #[error("{place}: the key `{key}` is missing")]
     MissingKey {
         /// Where the mapping begins that should have it.
-        place: Place,
+        place: Box<Place>,
         /// The key with those above it.
         key: String,
     },
@@ -62,7 +62,7 @@ pub enum RegistryError {
     #[error("{place}: the value of `{key}` can not be used\n  expected: {expected}\n  found: {found}")]
     Value {
         /// Where it stands.
-        place: Place,
+        place: Box<Place>,
         /// The key with those above it.
         key: String,
         /// What is allowed.

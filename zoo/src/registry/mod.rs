@@ -5,9 +5,9 @@
 //! [`Manifest`] says where checkpoints, backbones and data come from.
 
 mod canonical;
-mod embedded;
 mod data_config;
 mod document;
+mod embedded;
 mod entry;
 mod error;
 mod manifest;
@@ -17,19 +17,19 @@ mod split_size;
 
 use std::{io::Read, path::Path};
 
+pub use crate::retrieval::Protocol;
 pub use canonical::sha256;
 pub use data_config::{DataConfig, DataPaths};
 pub use embedded::{EmbeddedCheckpoint, embedded_checkpoint};
 pub use entry::Entry;
 pub use error::{Origin, Place, RegistryError};
 pub use manifest::{Backbone, CaptionFile, CaptionFiles, Checkpoint, ImageArchive, Manifest, ModelFile};
-pub use crate::retrieval::Protocol;
 pub use references::{Cell, PublishedTable, References, Status, Table};
 pub use split_size::SplitSize;
 
 use error::nearest;
 
-/// In bytes. The built-in entries have about a fiftieth of it; the parser takes seconds for a hostile file of a megabyte.
+/// In bytes; the built-in entries have about a fiftieth of it.
 const LARGEST_FILE: u64 = 1 << 16;
 
 macro_rules! built_in {

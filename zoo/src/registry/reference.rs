@@ -9,7 +9,8 @@
 //!     f30k: { i2t: [74.1, 93.2, 97.0], t2i: [62.3, 87.0, 92.4], rsum: 506.0 }
 //! ```
 //!
-//! A source of one's own can have any name. A number that is not known is `null`; `rsum` and `status` can be left out.
+//! A source of one's own can have any other name than those of `references.yaml`. A number that is not known is `null`;
+//! `rsum` and `status` can be left out.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -64,6 +65,10 @@ pub(super) fn resolve(
     for (source, reference) in references {
         let tables = match reference {
             Reference::Row(row) => row_of(document, source, row)?,
+            Reference::Tables(_) if References::SOURCES.contains(&source.as_str()) => {
+                let expected = "the name of a row, as the tables of this source are known; others need another name";
+                return Err(document.refuse(&["references", source], expected, "tables"));
+            }
             Reference::Tables(tables) => {
                 check_tables(document, source, tables, protocols)?;
                 tables.clone()

@@ -97,7 +97,7 @@ impl PublishedTable {
 
     /// Whether it comes from `references.yaml`, so is of the published test split; else the entry file gives it.
     pub fn is_built_in(&self) -> bool {
-        matches!(self.source.as_str(), "paper" | "paper_clip" | "readme")
+        References::SOURCES.contains(&self.source.as_str())
     }
 }
 

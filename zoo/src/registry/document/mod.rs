@@ -66,8 +66,8 @@ impl Document<'_> {
         self.value(steps, expected, format!("`{found}`"), nearest(found, known.iter().copied()))
     }
 
-    fn place(&self, steps: &[Step]) -> Place {
-        Place { origin: self.origin.clone(), line: locate::line(self.text, steps) }
+    fn place(&self, steps: &[Step]) -> Box<Place> {
+        Box::new(Place { origin: self.origin.clone(), line: locate::line(self.text, steps) })
     }
 
     fn report(&self, root: &Node, Fault { mut steps, problem }: Fault) -> RegistryError {

@@ -32,8 +32,8 @@ fn every_file_in_configs_is_built_in() {
 }
 
 /// Patches, kept and groups by LAPS's own formulas, worked out by hand: 384 / 16 = 24, 24 * 24 = 576, 576 * 0.5 = 288,
-/// 576 * 0.4 * 0.5 = 115.2; 384 / 4 / 8 = 12, 12 * 12 = 144, 144 * 0.8 = 115.2, 144 * 0.6 * 0.8 = 69.12;
-/// 64 / 8 = 8 and 64 / 4 / 2 = 8, 8 * 8 = 64, 64 * 0.4 * 0.5 = 12.8, 64 * 0.8 = 51.2, 64 * 0.6 * 0.8 = 30.72.
+/// 576 * 0.4 * 0.5 = 115.2; 384 / 4 / 8 = 12, 12 * 12 = 144, 144 * 0.8 = 115.2, 144 * 0.6 * 0.8 = 69.12; both drawn ones
+/// have 64 patches, 64 * 0.4 * 0.5 = 12.8, 64 * 0.8 = 51.2, 64 * 0.6 * 0.8 = 30.72.
 #[test]
 fn built_in_geometry_is_that_of_the_method() {
     for name in names() {

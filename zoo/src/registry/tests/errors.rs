@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::{CONTRACT, edited, printed, read};
-use crate::registry::{RegistryError, find};
+use crate::registry::{RegistryError, find, names};
 
 /// What is printed for the contract with one passage replaced.
 fn refused(from: &str, to: &str) -> String {
@@ -10,18 +10,20 @@ fn refused(from: &str, to: &str) -> String {
 
 #[test]
 fn unknown_entries() {
-    insta::assert_snapshot!(printed(&find("f30k_vitt").unwrap_err()), @r"
+    let names: Vec<_> = names().iter().map(|name| format!("`{name}`")).collect();
+    let print = |name| printed(&find(name).unwrap_err()).replace(&names.join(", "), "NAMES");
+    insta::assert_snapshot!(print("f30k_vitt"), @r"
     there is no entry `f30k_vitt`
-      expected: the path of a YAML file, or one of `f30k_vit`, `f30k_swin`, `coco_vit`, `coco_swin`, `f30k_vit_384`, `f30k_swin_384`, `coco_vit_384`, `coco_swin_384`, `f30k_swin_1024`, `shapes_vit`, `shapes_swin`
+      expected: the path of a YAML file, or one of NAMES
       found: `f30k_vitt`
     hint: did you mean `f30k_vit`?
     ");
-    insta::assert_snapshot!(printed(&find("xyz").unwrap_err()), @r"
+    insta::assert_snapshot!(print("xyz"), @r"
     there is no entry `xyz`
-      expected: the path of a YAML file, or one of `f30k_vit`, `f30k_swin`, `coco_vit`, `coco_swin`, `f30k_vit_384`, `f30k_swin_384`, `coco_vit_384`, `coco_swin_384`, `f30k_swin_1024`, `shapes_vit`, `shapes_swin`
+      expected: the path of a YAML file, or one of NAMES
       found: `xyz`
     ");
-    insta::assert_snapshot!(printed(&find("swin_coco").unwrap_err()).lines().last().unwrap(), @"hint: did you mean `coco_swin`?");
+    insta::assert_snapshot!(print("swin_coco").lines().last().unwrap(), @"hint: did you mean `coco_swin`?");
 }
 
 #[test]
@@ -364,6 +366,11 @@ fn references_and_checkpoints_that_lead_nowhere() {
     `models/mine.yaml`, line 9: the value of `references.mine.f30k.i2t` can not be used
       expected: percents from 0 to 100
       found: [1.0, 2.0, 103.0]
+    ");
+    insta::assert_snapshot!(refused("{ }", "{ paper: { f30k: { i2t: [1, 2, 3], t2i: [1, 2, 3] } } }"), @r"
+    `models/mine.yaml`, line 9: the value of `references.paper` can not be used
+      expected: the name of a row, as the tables of this source are known; others need another name
+      found: tables
     ");
     insta::assert_snapshot!(refused("{ }", "{ mine: 507.3 }"), @r"
     `models/mine.yaml`, line 9: the value of `references.mine` can not be used

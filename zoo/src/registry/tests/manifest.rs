@@ -47,6 +47,9 @@ fn the_splits_that_entries_name_have_files_and_sizes() {
     let manifest = Manifest::embedded().unwrap();
     for name in names() {
         let entry = find(name).unwrap();
+        if entry.data.drawn.is_some() {
+            continue;
+        }
         let set = if name.starts_with("coco") { "coco" } else { "f30k" };
         let splits = &manifest.splits[set];
         for split in [&entry.data.train, &entry.data.dev, &entry.data.test] {
