@@ -13,7 +13,7 @@ use zoo::{
     data::{Loader, LoaderOptions, Preflight, Split, Tokenizer, image::Preprocessing, preflight},
     encoder::{Device, Encoder},
     models::laps,
-    registry::{DataPaths, Entry},
+    registry::{self, DataPaths, Entry},
     retrieval::{
         CaptionImages, Evaluation, Protocol, Scores, evaluate,
         similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions},
@@ -70,6 +70,9 @@ impl Request {
                 expected: "a number of points, not negative".to_owned(),
                 found: self.tolerance.to_string(),
             });
+        }
+        if self.checkpoint.is_none() && registry::embedded_checkpoint(&self.entry.name).is_none() {
+            return Err(Error::no_checkpoint(&self.entry));
         }
         outputs.into_iter().try_for_each(files::check_writable)?;
         engine::check(self.engine, self.device)
@@ -309,6 +312,9 @@ fn finish(name: &'static str, items: usize, unit: &'static str, time: Duration, 
 fn judge(request: &Request, split: &Split, evaluations: &[Evaluation]) -> (Vec<Comparison>, Verdict) {
     let entry = &request.entry;
     let nothing = |reason: String| (Vec::new(), Verdict::NotCompared { reason });
+    if entry.data.protocol.iter().all(|&protocol| entry.published(protocol).is_empty()) {
+        return nothing(compare::NO_PUBLISHED.to_owned());
+    }
     if request.limit.is_some() {
         return nothing("published recalls are of the whole split".to_owned());
     }
