@@ -1,11 +1,6 @@
 //! Each operation of the tensor trait against values computed by hand. The cases are written once and run on every tensor.
 
-use zoo::{
-    Result,
-    array::Array,
-    dim::Dim,
-    tensor::Eager,
-};
+use zoo::{Result, array::Array, dim::Dim, tensor::Eager};
 
 /// A tensor implementation on a device.
 struct On<T: Eager>(T::Device);
