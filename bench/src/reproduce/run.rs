@@ -301,7 +301,7 @@ fn score(
 
 fn finish(name: &'static str, items: usize, unit: &'static str, time: Duration, progress: &dyn Progress) -> Stage {
     let stage = Stage::new(name, items, unit, time);
-    progress.end(&format!("{items} {unit} in {:.1} s, {:.1} a second", stage.seconds, stage.rate()));
+    progress.end(&format!("{items} {unit} in {:.2} s, {:.1} a second", stage.seconds, stage.rate()));
     stage
 }
 
