@@ -1,4 +1,5 @@
 //! The models can be traced with sizes that are not known: a tensor of shapes alone goes through every `forward`.
+#![allow(clippy::unwrap_used)] // a helper of tests is a test
 
 mod support;
 

@@ -273,7 +273,7 @@ fn score(
     let mut block = Vec::new();
     let mut held = 0;
     progress.begin("encode and score images", images);
-    while let Some(batch) = loader.next() {
+    for batch in loader.by_ref() {
         let batch = batch?;
         let count = batch.pixels.dims()[0];
         let began = Instant::now();
