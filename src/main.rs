@@ -21,7 +21,7 @@ enum Command {
     List(commands::list::List),
     Info(commands::info::Info),
     Doctor(commands::doctor::Doctor),
-    Reproduce(commands::reproduce::Reproduce),
+    Reproduce(Box<commands::reproduce::Reproduce>),
 }
 
 fn main() -> ExitCode {

@@ -1,4 +1,5 @@
 //! The model definitions against tensors of the reference implementation, on every tensor.
+#![allow(clippy::unwrap_used)] // a helper of tests is a test
 
 mod support;
 

@@ -276,7 +276,7 @@ fn score(
     let mut block = Vec::new();
     let mut held = 0;
     progress.begin("encode and score images", images);
-    while let Some(batch) = loader.next() {
+    for batch in loader.by_ref() {
         let batch = batch?;
         let count = batch.pixels.dims()[0];
         let began = Instant::now();
@@ -304,7 +304,7 @@ fn score(
 
 fn finish(name: &'static str, items: usize, unit: &'static str, time: Duration, progress: &dyn Progress) -> Stage {
     let stage = Stage::new(name, items, unit, time);
-    progress.end(&format!("{items} {unit} in {:.1} s, {:.1} a second", stage.seconds, stage.rate()));
+    progress.end(&format!("{items} {unit} in {:.2} s, {:.1} a second", stage.seconds, stage.rate()));
     stage
 }
 

@@ -74,11 +74,6 @@ impl Tensor for Torch {
         Ok(Self::new(self.0.f_linear(&weight.0, bias.map(|bias| &*bias.0))?))
     }
 
-    fn patch_convolution(&self, weight: &Self, bias: &Self, patch: usize) -> Result<Self> {
-        let stride = [patch as i64; 2];
-        Ok(Self::new(self.0.f_conv2d(&weight.0, Some(&*bias.0), stride, [0, 0], [1, 1], 1)?))
-    }
-
     fn embedding(&self, identifiers: &Self) -> Result<Self> {
         Ok(Self::new(Tch::f_embedding(&self.0, &identifiers.indices()?, -1, false, false)?))
     }
