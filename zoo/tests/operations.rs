@@ -1,4 +1,5 @@
 //! Each operation of the tensor trait against values computed by hand. The cases are written once and run on every tensor.
+#![allow(clippy::unwrap_used)] // a helper of tests is a test
 
 use zoo::{Result, array::Array, dim::Dim, tensor::Eager};
 
@@ -103,8 +104,11 @@ fn patches<T: Eager>(on: &On<T>) {
     let weight =
         on.tensor(&[2, 2, 2, 2], &[1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
     let bias = on.tensor(&[2], &[0.5, -1.0]);
-    same(image.patch_convolution(&weight, &bias, 2), &[1, 2, 1, 2], &[10.5, 18.5, 12.0, 14.0], EXACT);
-    assert!(on.counting(&[1, 3, 2, 4]).patch_convolution(&weight, &bias, 2).is_err());
+    same(image.embed_patches(&weight, &bias, 2), &[1, 2, 2], &[10.5, 12.0, 18.5, 14.0], EXACT);
+    // Another number of channels, half a patch, no batch.
+    for shape in [&[1, 3, 2, 4][..], &[1, 2, 2, 3], &[2, 2, 4]] {
+        assert!(on.counting(shape).embed_patches(&weight, &bias, 2).is_err(), "{shape:?}");
+    }
 }
 
 fn rows_of_a_table<T: Eager>(on: &On<T>) {

@@ -1,4 +1,5 @@
 //! The complete parameter lists: names and shapes are those of the checkpoints, which is what lets them be read strictly.
+#![allow(clippy::unwrap_used)] // a helper of tests is a test
 
 mod support;
 
