@@ -53,12 +53,7 @@ fn fill(seed: u64, name: &str, spread: f64, values: &mut [f32]) {
 
 /// Captions of real lengths, their words standard normal; each is given to `take` as it is made, so that they need not
 /// be held twice.
-pub fn each_caption(
-    seed: u64,
-    captions: usize,
-    width: usize,
-    mut take: impl FnMut(Array) -> Result<()>,
-) -> Result<()> {
+pub fn each_caption(seed: u64, captions: usize, width: usize, mut take: impl FnMut(Array) -> Result<()>) -> Result<()> {
     for (caption, length) in Lengths::new(seed).take(captions).enumerate() {
         let mut words = vec![0.0; length * width];
         fill(seed, &format!("caption {caption}"), 1.0, &mut words);

@@ -170,9 +170,7 @@ fn open(request: &Request, config: AlignmentConfig, weights: &AggregationWeights
             hint: "use `--engine torch`, or leave `--device` out",
         }),
         #[cfg(feature = "torch")]
-        (AlignmentEngine::Torch, device) => {
-            SimilarityEngine::torch(device, config, weights, request.memory_limit)
-        }
+        (AlignmentEngine::Torch, device) => SimilarityEngine::torch(device, config, weights, request.memory_limit),
         #[cfg(not(feature = "torch"))]
         (AlignmentEngine::Torch, _) => Err(Error::Engine {
             engine: "torch".to_owned(),

@@ -58,11 +58,8 @@ fn portable() -> [[f32; 4]; CHAINS] {
     let [factor, addend] = black_box([FACTOR, ADDEND]);
     for _ in 0..ROUNDS {
         for value in sums.iter_mut().flatten() {
-            *value = if cfg!(target_arch = "aarch64") {
-                value.mul_add(factor, addend)
-            } else {
-                *value * factor + addend
-            };
+            *value =
+                if cfg!(target_arch = "aarch64") { value.mul_add(factor, addend) } else { *value * factor + addend };
         }
     }
     sums

@@ -29,7 +29,12 @@ use std::ops::{ControlFlow, Range};
 
 use tch::{Kind, Tensor as Tch};
 
-use self::{captions::{CaptionBlock, DeviceCaptions}, images::Aggregation, pairs::Pairs, plan::Sizes};
+use self::{
+    captions::{CaptionBlock, DeviceCaptions},
+    images::Aggregation,
+    pairs::Pairs,
+    plan::Sizes,
+};
 pub use self::{images::DeviceImages, per_caption::PerCaption};
 use super::TorchDevice;
 use crate::{

@@ -62,7 +62,8 @@ impl Pairs<'_> {
         let Merged { products, mut squares } = merged;
         let inverse_norms = squares.f_clamp_min_(f64::from(f32::MIN_POSITIVE))?.f_rsqrt_()?;
         let merged = self.config.groups as i64 + 1;
-        products.f_narrow(1, 0, merged)?.f_mul_(&inverse_norms.f_transpose(1, 2)?.f_unsqueeze(3)?)?;
+        // In place: the class token's products after these are of unit length already.
+        let _ = products.f_narrow(1, 0, merged)?.f_mul_(&inverse_norms.f_transpose(1, 2)?.f_unsqueeze(3)?)?;
         self.finish(products)
     }
 

@@ -50,12 +50,9 @@ impl PerCaption {
     pub fn similarities(&self, captions: &[Array]) -> Result<Array> {
         let _guard = tch::no_grad_guard();
         let images = self.tokens.size()[0] as usize;
-        let (class_token, patches) = if self.config.has_class_token {
-            let patches = self.tokens.f_narrow(1, 1, self.config.patches as i64)?;
-            (Some(self.tokens.f_narrow(1, 0, 1)?), patches)
-        } else {
-            (None, self.tokens.f_shallow_clone()?)
-        };
+        let first = i64::from(self.config.has_class_token);
+        let patches = self.tokens.f_narrow(1, first, self.config.patches as i64)?;
+        let class_token = if self.config.has_class_token { Some(self.tokens.f_narrow(1, 0, 1)?) } else { None };
         let (normalised, _) = normalise(&patches)?;
         let mut rows = Vec::with_capacity(captions.len() * images);
         for caption in captions {

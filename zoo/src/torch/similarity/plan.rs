@@ -63,9 +63,7 @@ impl Sizes<'_> {
 
     /// Bytes of a tile, without the blocks.
     fn fixed_bytes(&self, captions: &CaptionMatrix, images: usize, tile_captions: usize) -> usize {
-        images * DeviceImages::bytes(self.0)
-            + self.words_bytes(captions, tile_captions)
-            + 4 * images * tile_captions
+        images * DeviceImages::bytes(self.0) + self.words_bytes(captions, tile_captions) + 4 * images * tile_captions
     }
 
     /// Bytes of the words of the tile of so many captions that has the most, twice: as they are, and while they are
