@@ -13,7 +13,7 @@ use crate::{Result, engine::EngineChoice};
 /// An exact similarity engine.
 pub enum SimilarityEngine {
     /// On the processor.
-    Cpu(Engine),
+    Cpu(Box<Engine>),
     /// On libtorch tensors, wherever these are.
     #[cfg(feature = "torch")]
     Torch(Box<zoo::torch::similarity::TorchEngine>),
@@ -34,7 +34,7 @@ impl SimilarityEngine {
         }
         #[cfg(not(feature = "torch"))]
         let _ = (choice, device);
-        Ok(Self::Cpu(Engine::new(config, weights, options)?))
+        Ok(Self::Cpu(Box::new(Engine::new(config, weights, options)?)))
     }
 
     /// The engine on libtorch tensors.

@@ -1,6 +1,7 @@
 //! The similarity engine on libtorch tensors: against the reference tensors, the plain definition, and the engine for
 //! CPUs.
 #![cfg(feature = "torch")]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 
@@ -14,7 +15,7 @@ use zoo::{
     params::{Parameter, Path},
     random::SplitMix64,
     retrieval::similarity::{
-        AggregationWeights, AlignmentConfig, CaptionMatrix, Counts, Engine, EngineOptions, Outcome, Tile,
+        AggregationWeights, AlignmentConfig, CaptionMatrix, Counts, Engine, EngineOptions, Outcome, Sink, Tile,
     },
     tensor::{Eager, Tensor},
     torch::{
@@ -268,6 +269,20 @@ fn a_memory_limit_is_kept_to_and_changes_nothing() {
     }
 }
 
+/// Notes tiles, and stops at so many.
+struct Places(Vec<usize>, usize);
+
+impl Sink for Places {
+    fn wants(&mut self, tile: &Tile) -> bool {
+        !self.0.contains(&tile.index)
+    }
+
+    fn accept(&mut self, tile: &Tile, _: &[f32]) -> zoo::Result<ControlFlow<()>> {
+        self.0.push(tile.index);
+        Ok(if self.0.len() == self.1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+}
+
 #[test]
 fn a_run_goes_on_where_it_was_stopped() {
     let config = AlignmentConfig { patches: 49, has_class_token: false, kept: 40, groups: 23, width: 64 };
@@ -277,17 +292,7 @@ fn a_run_goes_on_where_it_was_stopped() {
     let engine = TorchEngine::new(config, &weights, cpu(), LIMIT).unwrap();
     let mut plan = engine.plan(6, &captions).unwrap();
     (plan.tile_images, plan.tile_captions) = (4, 3);
-    struct Some(Vec<usize>, usize);
-    impl zoo::retrieval::similarity::Sink for Some {
-        fn wants(&mut self, tile: &Tile) -> bool {
-            !self.0.contains(&tile.index)
-        }
-        fn accept(&mut self, tile: &Tile, _: &[f32]) -> zoo::Result<ControlFlow<()>> {
-            self.0.push(tile.index);
-            Ok(if self.0.len() == self.1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        }
-    }
-    let mut sink = Some(Vec::new(), 3);
+    let mut sink = Places(Vec::new(), 3);
     assert!(!engine.run(&images, &captions, &plan, &mut sink).unwrap().finished);
     sink.1 = 0;
     let outcome = engine.run(&images, &captions, &plan, &mut sink).unwrap();

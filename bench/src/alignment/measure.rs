@@ -97,10 +97,10 @@ pub fn measure(request: &Request, progress: &dyn Progress) -> Result<AlignmentMe
     progress.begin("compare", plan.len());
     let mut sum = 0.0;
     let mut finite = true;
-    let mut sink = |tile: &Tile, similarities: &[f32]| {
+    let mut sink = |_: &Tile, similarities: &[f32]| {
         finite &= similarities.iter().all(|value| value.is_finite());
         sum += similarities.iter().map(|&value| f64::from(value)).sum::<f64>();
-        progress.advance(usize::from(tile.index < plan.len()));
+        progress.advance(1);
         Ok(ControlFlow::Continue(()))
     };
     let watermark = Watermark::reset();
@@ -162,7 +162,7 @@ fn open(request: &Request, config: AlignmentConfig, weights: &AggregationWeights
     let options = EngineOptions { threads: request.threads, memory_limit: request.memory_limit };
     match (request.engine, request.device) {
         (AlignmentEngine::Cpu, Device::Auto | Device::Cpu) => {
-            Ok(SimilarityEngine::Cpu(Engine::new(config, weights, options)?))
+            Ok(SimilarityEngine::Cpu(Box::new(Engine::new(config, weights, options)?)))
         }
         (AlignmentEngine::Cpu, Device::Cuda(_)) => Err(Error::Engine {
             engine: "cpu".to_owned(),
@@ -194,4 +194,56 @@ fn prepare(engine: &SimilarityEngine, images: &dyn ImageSource) -> Result<Durati
 
 fn load() -> Option<f64> {
     fs_err::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(engine: AlignmentEngine, images_on_the_fly: bool) -> Request {
+        let [images, captions] = [5, 40].map(|count| NonZeroUsize::new(count).unwrap());
+        Request {
+            entry: zoo::registry::find("shapes_vit").unwrap(),
+            images,
+            captions,
+            threads: 2,
+            memory_limit: 1 << 28,
+            seed: 3,
+            engine,
+            device: Device::Cpu,
+            images_on_the_fly,
+        }
+    }
+
+    #[test]
+    fn embeddings_that_are_held_and_that_are_not_give_the_same() {
+        let [held, made] =
+            [false, true].map(|on_the_fly| measure(&request(AlignmentEngine::Cpu, on_the_fly), &()).unwrap());
+        assert_eq!(held.mean_similarity, made.mean_similarity);
+        assert_eq!([held.pairs, made.pairs], [200; 2]);
+        assert_eq!(held.input_bytes - made.input_bytes, 4 * 5 * (held.patches + 1) * held.embed_size);
+        assert!(held.words >= 40 * 4 && held.words <= 40 * 39);
+        let flops = 2 * held.embed_size * 5 * (held.patches + 1) * held.words;
+        assert!((held.gflops * held.seconds * 1e9 / flops as f64 - 1.0).abs() < 1e-9);
+        assert!((held.us_per_pair * 200.0 / held.seconds - 1e6).abs() < 1.0);
+        let other = Request { seed: 4, ..request(AlignmentEngine::Cpu, false) };
+        assert_ne!(measure(&other, &()).unwrap().mean_similarity, held.mean_similarity);
+    }
+
+    /// Similarities of both agree within 2e-6, so their means do.
+    #[cfg(feature = "torch")]
+    #[test]
+    fn both_engines_compute_the_same() {
+        let [cpu, torch] =
+            [AlignmentEngine::Cpu, AlignmentEngine::Torch].map(|engine| measure(&request(engine, false), &()).unwrap());
+        assert!((cpu.mean_similarity - torch.mean_similarity).abs() < 2e-6);
+        assert_eq!(torch.instruction_set, "torch on cpu");
+    }
+
+    #[test]
+    fn the_engine_for_cpus_refuses_a_gpu() {
+        let request = Request { device: Device::Cuda(0), ..request(AlignmentEngine::Cpu, false) };
+        assert!(measure(&request, &()).is_err());
+        assert!("gpu".parse::<AlignmentEngine>().is_err());
+    }
 }

@@ -56,8 +56,8 @@ pub struct AlignmentMeasurement {
     pub seconds: f64,
     /// The same for each pair, in microseconds.
     pub us_per_pair: f64,
-    /// Time for preparing one image on one thread, which is part of the above, in microseconds. Where images are made
-    /// when they are read, that is in it.
+    /// Time for preparing one image, which is part of the above, in microseconds: on one thread by the engine for CPUs,
+    /// on all of them by libtorch. Where images are made when they are read, that is in it.
     pub preparation_us_per_image: f64,
     /// 10^9 operations a second of the product of words and tokens alone, over the whole time.
     pub gflops: f64,
@@ -90,7 +90,7 @@ pub fn render(result: &AlignmentMeasurement) -> String {
     let rows = [
         ("time of a pair", format!("{:.2} us", result.us_per_pair)),
         ("all pairs", format!("{:.2} s for {}", result.seconds, result.pairs)),
-        ("preparing an image", format!("{:.0} us on one thread", result.preparation_us_per_image)),
+        ("preparing an image", format!("{:.0} us", result.preparation_us_per_image)),
         ("product of words and tokens", format!("{:.1} GFLOP/s", result.gflops)),
         ("peak of the processor", result.peak_gflops.map_or_else(unknown, |peak| format!("{peak:.1} GFLOP/s"))),
         ("share of the peak", result.share_of_peak.map_or_else(unknown, |share| format!("{:.1} %", 100.0 * share))),

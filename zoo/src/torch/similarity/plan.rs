@@ -42,7 +42,7 @@ impl Sizes<'_> {
         loop {
             let fixed = self.fixed_bytes(captions, tile_images, tile_captions);
             let caption = self.caption_bytes(tile_images, longest);
-            let captions_of_block = memory_limit.saturating_sub(fixed) / caption;
+            let captions_of_block = (memory_limit.saturating_sub(fixed) / caption).min(tile_captions);
             if captions_of_block > 0 {
                 // Long captions take the least memory for each word.
                 let block_words = (captions_of_block * longest).min(BLOCK_WORDS.max(longest));
