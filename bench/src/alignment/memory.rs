@@ -30,8 +30,8 @@ mod tests {
         let mark = Watermark::reset();
         drop(std::hint::black_box(vec![1u8; 32 << 20]));
         match mark.above() {
-            // Other tests of this process may take some too.
-            Some(bytes) => assert!((32 << 20..96 << 20).contains(&bytes), "{bytes}"),
+            // Other tests of this process take some and give some back meanwhile.
+            Some(bytes) => assert!((24 << 20..64 << 20).contains(&bytes), "{bytes}"),
             None => println!("skipped: the peak can not be reset here"),
         }
         drop(before);
