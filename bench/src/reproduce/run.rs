@@ -16,7 +16,7 @@ use zoo::{
     registry::{self, DataPaths, Entry},
     retrieval::{
         CaptionImages, Evaluation, Protocol, Scores, evaluate,
-        similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions},
+        similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, EngineOptions},
     },
 };
 
@@ -27,6 +27,7 @@ use crate::{
     files,
     machine::{Machine, peak_memory},
     progress::Progress,
+    similarity::SimilarityEngine,
 };
 
 /// Images whose similarities are computed together: enough for every thread, few enough to hold.
@@ -107,7 +108,8 @@ pub fn reproduce(request: &Request, progress: &dyn Progress) -> Result<Reproduct
     let captions = encode_captions(request, encoder.as_ref(), &texts.tokens, progress, &mut stages)?;
     let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;
     let options = EngineOptions { threads: request.threads, memory_limit: request.memory_limit };
-    let similarity = Engine::new(AlignmentConfig::of(&entry.model), &weights, options)?;
+    let sizes = AlignmentConfig::of(&entry.model);
+    let similarity = SimilarityEngine::beside(*engine, *device, sizes, &weights, options)?;
     let similarities = score(request, encoder.as_ref(), &similarity, &captions, &texts, &paths, progress, &mut stages)?;
 
     let began = Instant::now();
@@ -143,7 +145,7 @@ pub fn reproduce(request: &Request, progress: &dyn Progress) -> Result<Reproduct
                 damaged: seen.damaged.iter().map(|damage| damage.file.image.id.clone()).collect(),
             },
             engine: engine_used,
-            similarity: similarity.instruction_set().to_owned(),
+            similarity: similarity.description(),
             machine: Machine::here(),
             seed: None,
         },
@@ -259,7 +261,7 @@ fn encode_captions(
 fn score(
     request: &Request,
     encoder: &dyn Encoder,
-    engine: &Engine,
+    engine: &SimilarityEngine,
     captions: &CaptionMatrix,
     texts: &Texts,
     paths: &DataPaths,

@@ -3,6 +3,7 @@
 //! Only the fallible `f_*` methods are called: the plain ones panic.
 
 mod device;
+pub mod similarity;
 
 use std::rc::Rc;
 
