@@ -1,7 +1,11 @@
 //! From an entry to its recall table, next to the published ones, with a verdict.
 
 mod compare;
+mod encode;
+mod inputs;
+mod log;
 mod provenance;
+mod request;
 mod result;
 mod run;
 mod similarities;
@@ -9,7 +13,8 @@ pub mod table;
 
 pub use compare::{Comparison, Difference, Verdict};
 pub use provenance::{CheckpointUsed, DataUsed, Provenance};
+pub use request::Request;
 pub use result::{Reproduction, SCHEMA, Stage};
-pub use run::{Request, reproduce};
+pub use run::reproduce;
 pub use similarities::write as write_similarities;
 pub(crate) use table::{footnotes, mark};

@@ -1,7 +1,5 @@
 //! The result, as the JSON file holds it.
 
-use std::time::{Duration, Instant};
-
 use serde::Serialize;
 use zoo::{array::Array, retrieval::Evaluation};
 
@@ -58,14 +56,6 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub(super) fn new(name: &'static str, items: usize, unit: &'static str, time: Duration) -> Self {
-        Self { name, items, unit, seconds: time.as_secs_f64() }
-    }
-
-    pub(super) fn since(name: &'static str, items: usize, unit: &'static str, start: Instant) -> Self {
-        Self::new(name, items, unit, start.elapsed())
-    }
-
     /// Items a second.
     pub fn rate(&self) -> f64 {
         self.items as f64 / self.seconds.max(f64::MIN_POSITIVE)
