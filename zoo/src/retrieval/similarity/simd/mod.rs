@@ -45,6 +45,12 @@ pub(super) trait Simd: Copy {
     /// 2 to the power of each lane, which holds a whole number from -126 to 127.
     fn power_of_two(self, exponent: Self::Vector) -> Self::Vector;
 
+    /// Asks for the memory where `from` begins, without waiting for it.
+    #[inline(always)]
+    fn prefetch(self, from: &[f32]) {
+        let _ = from;
+    }
+
     /// Sum of the lanes, by halves.
     #[inline(always)]
     fn sum(self, vector: Self::Vector) -> f32 {
