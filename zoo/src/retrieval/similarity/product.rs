@@ -38,6 +38,11 @@ impl Panels {
         self.rows.next_multiple_of(self.panel)
     }
 
+    /// All values, in the order in which they lie.
+    pub(super) fn values(&self) -> &[f32] {
+        &self.values
+    }
+
     /// Entries of a row.
     pub(super) fn width(&self) -> usize {
         self.width

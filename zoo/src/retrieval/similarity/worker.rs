@@ -43,7 +43,8 @@ impl Worker {
     }
 
     pub(super) fn bytes(config: &AlignmentConfig, level: Level, block_words: usize) -> usize {
-        4 * (block_words * (config.width + table_stride(config, level)) + MOST_LANES) + Scratch::bytes(config, block_words)
+        4 * (block_words * (config.width + table_stride(config, level)) + MOST_LANES)
+            + Scratch::bytes(config, block_words)
     }
 
     /// Similarities of all of `images` with `captions`, `(images, captions)`.

@@ -108,7 +108,7 @@ pub(super) trait Kernel {
 
 /// An instruction set that this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Level(Set);
+pub struct Level(Set);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Set {
@@ -121,12 +121,12 @@ enum Set {
 
 impl Level {
     /// The widest one.
-    pub(super) fn detect() -> Self {
+    pub fn detect() -> Self {
         Self::available()[0]
     }
 
     /// All of them, the widest first.
-    pub(super) fn available() -> Vec<Self> {
+    pub fn available() -> Vec<Self> {
         let mut levels = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
@@ -146,7 +146,7 @@ impl Level {
     }
 
     /// Name of the instruction set.
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => "avx512",
