@@ -21,7 +21,8 @@ enum Command {
     List(commands::list::List),
     Info(commands::info::Info),
     Doctor(commands::doctor::Doctor),
-    Reproduce(commands::reproduce::Reproduce),
+    Reproduce(Box<commands::reproduce::Reproduce>),
+    Bench(commands::bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Info(info) => info.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Reproduce(reproduce) => reproduce.run(),
+        Command::Bench(bench) => bench.run(),
     };
     report::exit_code(result)
 }

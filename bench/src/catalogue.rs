@@ -97,8 +97,13 @@ fn elements(parameters: &[Parameter]) -> usize {
     parameters.iter().map(Parameter::elements).sum()
 }
 
-fn millions(elements: usize) -> String {
-    format!("{:.1} M", elements as f64 / 1e6)
+/// In millions, or in thousands where that says more.
+fn count(elements: usize) -> String {
+    if elements >= 1_000_000 {
+        format!("{:.1} M", elements as f64 / 1e6)
+    } else {
+        format!("{:.1} k", elements as f64 / 1e3)
+    }
 }
 
 /// The list for people.
@@ -111,7 +116,7 @@ pub fn table(entries: &[Summary]) -> String {
             entry.name.to_owned(),
             entry.image.clone(),
             entry.embed_size.to_string(),
-            millions(entry.parameters),
+            count(entry.parameters),
             entry.protocols.join(", "),
             entry.checkpoint.word().to_owned(),
             entry.paper_rsum.map_or_else(|| "-".to_owned(), |rsum| format!("{rsum:.1}")),
@@ -152,6 +157,8 @@ pub struct Info {
     pub protocols: Vec<String>,
     /// Where its checkpoint comes from.
     pub checkpoint: Origin,
+    /// Whether its data is drawn where `--data` is not given.
+    pub drawn: bool,
     #[serde(skip)]
     published: Vec<PublishedTable>,
 }
@@ -176,6 +183,7 @@ impl Info {
             test: entry.data.test.clone(),
             protocols: entry.data.protocol.iter().map(ToString::to_string).collect(),
             checkpoint: Origin::of(entry)?,
+            drawn: entry.data.drawn.is_some(),
             published: entry.data.protocol.iter().flat_map(|&protocol| entry.published(protocol)).collect(),
         })
     }
@@ -189,10 +197,11 @@ impl Info {
         };
         line("model", format!("{}, embed size {}", image(&self.model), self.model.embed_size));
         line("patches", format!("{}, of which {} are kept and merged into {}", self.patches, self.kept, self.groups));
-        let [images, captions, alignment] = self.sizes.map(millions);
+        let [images, captions, alignment] = self.sizes.map(count);
         line("parameters", format!("image encoder {images}, text encoder {captions}, alignment {alignment}"));
         let [captions, images, vocab] = self.data.each_ref().map(|path| path.display());
-        line("data", format!("captions `{captions}`, images `{images}`, vocabulary `{vocab}`, below --data"));
+        let place = if self.drawn { "drawn into the cache, or below --data" } else { "below --data" };
+        line("data", format!("captions `{captions}`, images `{images}`, vocabulary `{vocab}`, {place}"));
         line("evaluation", format!("split `{}` by {}", self.test, self.protocols.join(", ")));
         line(
             "checkpoint",

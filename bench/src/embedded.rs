@@ -19,8 +19,14 @@ pub fn data_paths(entry: &Entry, root: Option<&Path>, split: Option<&str>) -> Re
             let name = format!("scenes-{}-{}-{}-{}", drawn.seed, drawn.train, drawn.dev, drawn.test);
             let folder = cache::folder()?.join(name);
             let split = split.unwrap_or(&entry.data.test);
-            let wanted = scenes::Split::ALL.into_iter().find(|known| known.to_string() == split);
-            scenes::write(&folder, drawn, &[wanted.unwrap_or(scenes::Split::Test)])?;
+            let Some(wanted) = scenes::Split::ALL.into_iter().find(|known| known.to_string() == split) else {
+                return Err(Error::Option {
+                    option: "--split",
+                    expected: scenes::Split::ALL.map(|known| format!("`{known}`")).join(", "),
+                    found: format!("`{split}`"),
+                });
+            };
+            scenes::write(&folder, drawn, &[wanted])?;
             Ok(entry.data_paths(Some(&folder))?)
         }
         _ => Ok(entry.data_paths(root)?),

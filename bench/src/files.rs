@@ -24,6 +24,10 @@ pub fn check_writable(path: &Path) -> Result<()> {
         if path.is_dir() {
             return Err(std::io::ErrorKind::IsADirectory.into());
         }
+        if !folder.is_dir() {
+            let text = format!("there is no folder `{}`", folder.display());
+            return Err(std::io::Error::new(std::io::ErrorKind::NotFound, text));
+        }
         tempfile::NamedTempFile::new_in(folder).map(|_| ())
     };
     attempt().map_err(|source: std::io::Error| Error::Write { path: path.to_owned(), source: source.into() })

@@ -3,6 +3,7 @@
 //! [`reproduce::reproduce`] computes a [`reproduce::Reproduction`], one documented structure that says what was measured
 //! and what measured it; [`reproduce::table`] and serde write it.
 
+pub mod alignment;
 pub mod catalogue;
 pub mod embedded;
 pub mod engine;
@@ -11,5 +12,6 @@ pub mod files;
 pub mod machine;
 pub mod progress;
 pub mod reproduce;
+pub mod similarity;
 
 pub use error::{Error, Result};

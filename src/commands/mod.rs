@@ -1,5 +1,6 @@
 //! One file for each subcommand.
 
+pub(crate) mod bench;
 pub(crate) mod doctor;
 pub(crate) mod info;
 pub(crate) mod list;

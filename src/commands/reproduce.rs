@@ -50,7 +50,7 @@ pub(crate) struct Reproduce {
     #[arg(long, value_name = "MIB", default_value = "1024")]
     memory_limit: NonZeroUsize,
     /// Largest difference of a recall to a published one, in points
-    #[arg(long, value_name = "POINTS", default_value = "0.1")]
+    #[arg(long, value_name = "POINTS", default_value = "0.1", allow_negative_numbers = true)]
     tolerance: f64,
     /// Write the similarity matrix as safetensors: key `sims`, images x captions
     #[arg(long, value_name = "FILE")]

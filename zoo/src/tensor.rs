@@ -27,8 +27,6 @@ pub trait Tensor: Clone + Sized {
     fn matmul(&self, other: &Self) -> Result<Self>;
     /// `(..., in)` to `(..., out)` with a weight of `(out, in)` and a bias of `(out)`.
     fn linear(&self, weight: &Self, bias: Option<&Self>) -> Result<Self>;
-    /// `(batch, channels, height, width)` to `(batch, out, height / patch, width / patch)`: patches do not overlap.
-    fn patch_convolution(&self, weight: &Self, bias: &Self, patch: usize) -> Result<Self>;
     /// Rows of this table of `(rows, width)` by identifiers of any shape, to `(identifiers..., width)`.
     fn embedding(&self, identifiers: &Self) -> Result<Self>;
 
@@ -75,6 +73,20 @@ pub trait Tensor: Clone + Sized {
             None => logits,
         };
         logits.softmax()?.matmul(value)
+    }
+
+    /// Each patch of `patch` x `patch` pixels through one linear layer: `(batch, channels, height, width)` and a weight of
+    /// `(out, channels, patch, patch)` to `(batch, patches, out)`, row by row.
+    ///
+    /// A product of matrices and not a convolution: cuDNN's convolutions round to TF32 unless told otherwise.
+    fn embed_patches(&self, weight: &Self, bias: &Self, patch: usize) -> Result<Self> {
+        let [batch, channels, height, width] = self.sizes()?;
+        let [out, ..] = weight.sizes::<4>()?;
+        let (down, across) = (height.divide(patch)?, width.divide(patch)?);
+        let length = channels.times(patch * patch);
+        let x = self.reshape(&[batch, channels, down, patch.into(), across, patch.into()])?;
+        let x = x.permute(&[0, 2, 4, 1, 3, 5])?.reshape(&[batch, down.times(across.fixed()?), length])?;
+        x.linear(&weight.reshape(&[out, length])?, Some(bias))
     }
 
     /// Mean along `axis`, which stays with size 1; its size has to be a number.

@@ -1,12 +1,14 @@
 //! The model definitions against tensors of the reference implementation, on every tensor.
+#![allow(clippy::unwrap_used)] // a helper of tests is a test
 
 mod support;
 
-use support::{Tensors, difference, swin_tiny, vit_tiny};
+use support::{Tensors, difference, golden, swin_tiny, vit_tiny};
 use zoo::{
     array::Array,
+    checkpoint::Checkpoint,
     encoder::{Encoder, ModelEncoder, pad_words},
-    models::{alignment::Alignment, config::ModelConfig},
+    models::{alignment::Alignment, config::ModelConfig, laps},
     params::{Parameter, Path},
     tensor::{Eager, Tensor},
 };
@@ -16,13 +18,25 @@ const EMBEDDINGS: f32 = 1e-5;
 /// Alignment alone has shorter sums and values up to 2.
 const SIMILARITIES: f32 = 2e-6;
 
+/// The weights come from every container that they are stored in.
 fn encoders_agree<T: Eager + 'static>(name: &str, config: &ModelConfig, device: T::Device)
 where
     T::Device: 'static,
 {
-    let weights = Tensors::open(&format!("{name}_tiny.safetensors"));
+    let containers = ["tiny.safetensors", "tiny.pth", "tiny_legacy.pth"].map(|end| golden(&format!("{name}_{end}")));
+    let containers: Vec<_> = containers.into_iter().filter(|path| path.exists()).collect();
+    assert_eq!(containers.len(), if name == "vit" { 3 } else { 2 });
+    for container in containers {
+        let checkpoint = Checkpoint::open(&container).unwrap();
+        checkpoint.options().unwrap().check(config).unwrap();
+        checkpoint.check(&laps::parameters(config).unwrap()).unwrap();
+        let read = move |parameter: &Parameter| Ok(checkpoint.read(&parameter.name)?);
+        encoder_agrees(name, &ModelEncoder::<T>::new(config, device.clone(), read).unwrap());
+    }
+}
+
+fn encoder_agrees<T: Eager + 'static>(name: &str, encoder: &ModelEncoder<T>) {
     let forward = Tensors::open(&format!("{name}_forward.safetensors"));
-    let encoder = ModelEncoder::<T>::new(config, device, move |p: &Parameter| Ok(weights.get(&p.name))).unwrap();
 
     let images = encoder.encode_images(&forward.get("images")).unwrap();
     let drift = difference(&images, &forward.get("img_emb"));

@@ -8,6 +8,8 @@ use zoo::{
 
 /// Rounding of a difference of two decimal numbers in binary.
 const ROUNDING: f64 = 1e-9;
+/// Why an entry is not compared that nothing is published for.
+pub(super) const NO_PUBLISHED: &str = "the entry has no published recalls";
 
 /// A published table and what the measured one differs by.
 #[derive(Clone, Debug, Serialize)]
@@ -106,7 +108,7 @@ pub(super) fn decide(comparisons: &mut [Comparison], tolerance: f64) -> Verdict 
     let differences: Vec<f64> =
         deciding.flat_map(|comparison| comparison.recalls).flatten().map(|cell| cell.difference.abs()).collect();
     if differences.is_empty() {
-        return Verdict::NotCompared { reason: "the entry has no published recalls".to_owned() };
+        return Verdict::NotCompared { reason: NO_PUBLISHED.to_owned() };
     }
     let outside = differences.iter().filter(|&&difference| difference > tolerance + ROUNDING).count();
     if outside == 0 {

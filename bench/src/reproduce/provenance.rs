@@ -20,7 +20,7 @@ pub struct Provenance {
     pub data: DataUsed,
     /// What computed the embeddings.
     pub engine: EngineUsed,
-    /// What computed the similarities: the instruction set of the engine on the processor.
+    /// What computed the similarities: the instruction set of the engine on the processor, or libtorch and its device.
     pub similarity: String,
     /// The machine.
     pub machine: Machine,

@@ -13,10 +13,10 @@ use zoo::{
     data::{Loader, LoaderOptions, Preflight, Split, Tokenizer, image::Preprocessing, preflight},
     encoder::{Device, Encoder},
     models::laps,
-    registry::{DataPaths, Entry},
+    registry::{self, DataPaths, Entry},
     retrieval::{
         CaptionImages, Evaluation, Protocol, Scores, evaluate,
-        similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions},
+        similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, EngineOptions},
     },
 };
 
@@ -27,6 +27,7 @@ use crate::{
     files,
     machine::{Machine, peak_memory},
     progress::Progress,
+    similarity::SimilarityEngine,
 };
 
 /// Images whose similarities are computed together: enough for every thread, few enough to hold.
@@ -71,6 +72,9 @@ impl Request {
                 found: self.tolerance.to_string(),
             });
         }
+        if self.checkpoint.is_none() && registry::embedded_checkpoint(&self.entry.name).is_none() {
+            return Err(Error::no_checkpoint(&self.entry));
+        }
         outputs.into_iter().try_for_each(files::check_writable)?;
         engine::check(self.engine, self.device)
     }
@@ -104,7 +108,8 @@ pub fn reproduce(request: &Request, progress: &dyn Progress) -> Result<Reproduct
     let captions = encode_captions(request, encoder.as_ref(), &texts.tokens, progress, &mut stages)?;
     let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;
     let options = EngineOptions { threads: request.threads, memory_limit: request.memory_limit };
-    let similarity = Engine::new(AlignmentConfig::of(&entry.model), &weights, options)?;
+    let sizes = AlignmentConfig::of(&entry.model);
+    let similarity = SimilarityEngine::beside(*engine, *device, sizes, &weights, options)?;
     let similarities = score(request, encoder.as_ref(), &similarity, &captions, &texts, &paths, progress, &mut stages)?;
 
     let began = Instant::now();
@@ -140,7 +145,7 @@ pub fn reproduce(request: &Request, progress: &dyn Progress) -> Result<Reproduct
                 damaged: seen.damaged.iter().map(|damage| damage.file.image.id.clone()).collect(),
             },
             engine: engine_used,
-            similarity: similarity.instruction_set().to_owned(),
+            similarity: similarity.description(),
             machine: Machine::here(),
             seed: None,
         },
@@ -256,7 +261,7 @@ fn encode_captions(
 fn score(
     request: &Request,
     encoder: &dyn Encoder,
-    engine: &Engine,
+    engine: &SimilarityEngine,
     captions: &CaptionMatrix,
     texts: &Texts,
     paths: &DataPaths,
@@ -273,7 +278,7 @@ fn score(
     let mut block = Vec::new();
     let mut held = 0;
     progress.begin("encode and score images", images);
-    while let Some(batch) = loader.next() {
+    for batch in loader.by_ref() {
         let batch = batch?;
         let count = batch.pixels.dims()[0];
         let began = Instant::now();
@@ -301,7 +306,7 @@ fn score(
 
 fn finish(name: &'static str, items: usize, unit: &'static str, time: Duration, progress: &dyn Progress) -> Stage {
     let stage = Stage::new(name, items, unit, time);
-    progress.end(&format!("{items} {unit} in {:.1} s, {:.1} a second", stage.seconds, stage.rate()));
+    progress.end(&format!("{items} {unit} in {:.2} s, {:.1} a second", stage.seconds, stage.rate()));
     stage
 }
 
@@ -309,6 +314,9 @@ fn finish(name: &'static str, items: usize, unit: &'static str, time: Duration, 
 fn judge(request: &Request, split: &Split, evaluations: &[Evaluation]) -> (Vec<Comparison>, Verdict) {
     let entry = &request.entry;
     let nothing = |reason: String| (Vec::new(), Verdict::NotCompared { reason });
+    if entry.data.protocol.iter().all(|&protocol| entry.published(protocol).is_empty()) {
+        return nothing(compare::NO_PUBLISHED.to_owned());
+    }
     if request.limit.is_some() {
         return nothing("published recalls are of the whole split".to_owned());
     }

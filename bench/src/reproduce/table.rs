@@ -64,7 +64,7 @@ fn recall_table(evaluation: &Evaluation, comparisons: &[Comparison]) -> Table {
     for comparison in comparisons.iter().filter(|comparison| comparison.protocol == evaluation.protocol) {
         let show = |cell: Option<Difference>, f: fn(Difference) -> String| cell.map_or_else(|| "-".to_owned(), f);
         let published: fn(Difference) -> String = |cell| format!("{:.1}{}", cell.published, mark(cell.status));
-        let difference: fn(Difference) -> String = |cell| format!("{:+.1}", cell.difference);
+        let difference: fn(Difference) -> String = |cell| signed(cell.difference);
         let cells = comparison.recalls.map(|cell| show(cell, published));
         table.add_row(row(&comparison.source, cells, show(comparison.rsum, published)));
         let cells = comparison.recalls.map(|cell| show(cell, difference));
@@ -74,6 +74,12 @@ fn recall_table(evaluation: &Evaluation, comparisons: &[Comparison]) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// With the two decimals that the tolerance is judged by, and no sign on what they round to nothing.
+fn signed(difference: f64) -> String {
+    let text = format!("{difference:+.2}");
+    if text == "-0.00" || text == "+0.00" { "0.00".to_owned() } else { text }
 }
 
 fn row(name: &str, recalls: [String; 6], rsum: String) -> Vec<String> {

@@ -123,10 +123,6 @@ impl Tensor for Array {
         product::linear(self, weight, bias)
     }
 
-    fn patch_convolution(&self, weight: &Self, bias: &Self, patch: usize) -> Result<Self> {
-        product::patch_convolution(self, weight, bias, patch)
-    }
-
     fn embedding(&self, identifiers: &Self) -> Result<Self> {
         axes::embedding(self, identifiers)
     }

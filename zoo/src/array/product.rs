@@ -4,7 +4,7 @@
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::{Array, axes, binary, refused};
+use super::{Array, binary, refused};
 use crate::Result;
 
 /// `(rows, inner)` with the two strides given, at the start of `values`.
@@ -111,24 +111,4 @@ pub(super) fn linear(input: &Array, weight: &Array, bias: Option<&Array>) -> Res
     shape.pop();
     shape.push(out);
     Array::new(&shape, values)
-}
-
-pub(super) fn patch_convolution(input: &Array, weight: &Array, bias: &Array, patch: usize) -> Result<Array> {
-    let ([batch, channels, height, width], [out, inner, rows, columns]) = (&input.shape[..], &weight.shape[..]) else {
-        let found = format!("{:?} and {:?}", input.shape, weight.shape);
-        return Err(refused("patch_convolution", "images and a weight with 4 axes", found));
-    };
-    let fits = inner == channels && [rows, columns] == [&patch, &patch] && patch > 0;
-    if !fits || height % patch != 0 || width % patch != 0 {
-        let expected = format!("whole patches of {channels}x{patch}x{patch}");
-        return Err(refused("patch_convolution", expected, format!("{:?} on {:?}", weight.shape, input.shape)));
-    }
-    let (down, across) = (height / patch, width / patch);
-    let split = Array { shape: vec![*batch, *channels, down, patch, across, patch], values: input.values.clone() };
-    let patches = axes::permute(&split, &[0, 2, 4, 1, 3, 5])?;
-    let length = channels * patch * patch;
-    let flat = Array { shape: vec![*batch, down * across, length], values: patches.values };
-    let weight = Array { shape: vec![*out, length], values: weight.values.clone() };
-    let tokens = axes::permute(&linear(&flat, &weight, Some(bias))?, &[0, 2, 1])?;
-    Array::new(&[*batch, *out, down, across], tokens.into_values())
 }

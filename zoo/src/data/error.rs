@@ -178,7 +178,7 @@ fn splits(names: &[String]) -> String {
         return "no split".to_owned();
     }
     let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    format!("the splits {}", names.join(", "))
+    format!("the split{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
 }
 
 fn list(faults: &[ImageFault]) -> String {

@@ -6,7 +6,7 @@
 use crate::{
     Result,
     models::config::TextConfig,
-    nn::{Attention, LayerNorm, Linear, Names, padding_bias},
+    nn::{Attention, FeedForward, LayerNorm, Names, padding_bias},
     params::{Init, Path},
     tensor::Tensor,
 };
@@ -46,8 +46,7 @@ impl<T: Tensor> Embeddings<T> {
 struct Block<T> {
     attention: Attention<T>,
     attention_norm: LayerNorm<T>,
-    intermediate: Linear<T>,
-    output: Linear<T>,
+    feed_forward: FeedForward<T>,
     output_norm: LayerNorm<T>,
 }
 
@@ -57,8 +56,7 @@ impl<T> Block<T> {
         Ok(Self {
             attention: Attention::new(width, config.num_attention_heads, &ATTENTION, path)?,
             attention_norm: LayerNorm::new(width, epsilon, &path.sub("attention.output.LayerNorm"))?,
-            intermediate: Linear::new(width, hidden, &path.sub("intermediate.dense"))?,
-            output: Linear::new(hidden, width, &path.sub("output.dense"))?,
+            feed_forward: FeedForward::new(width, hidden, path)?,
             output_norm: LayerNorm::new(width, epsilon, &path.sub("output.LayerNorm"))?,
         })
     }
@@ -68,8 +66,7 @@ impl<T: Tensor> Block<T> {
     /// `(batch, length, width)` to the same.
     fn forward(&self, x: &T, bias: &T) -> Result<T> {
         let x = self.attention_norm.forward(&self.attention.forward(x, Some(bias))?.add(x)?)?;
-        let hidden = self.intermediate.forward(&x)?.gelu()?;
-        self.output_norm.forward(&self.output.forward(&hidden)?.add(&x)?)
+        self.output_norm.forward(&self.feed_forward.forward(&x)?.add(&x)?)
     }
 }
 

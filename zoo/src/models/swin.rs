@@ -7,7 +7,7 @@ use crate::{
     Result,
     dim::Dim,
     models::config::SwinConfig,
-    nn::{Attention, LayerNorm, Linear, Names},
+    nn::{Attention, FeedForward, LayerNorm, Linear, Names},
     params::{Init, Path},
     tensor::Tensor,
 };
@@ -102,8 +102,7 @@ struct Block<T> {
     heads: usize,
     attention: Attention<T>,
     bias_table: T,
-    intermediate: Linear<T>,
-    output: Linear<T>,
+    feed_forward: FeedForward<T>,
     norm_before: LayerNorm<T>,
     norm_after: LayerNorm<T>,
 }
@@ -119,8 +118,7 @@ impl<T> Block<T> {
             heads,
             attention: Attention::new(width, heads, &ATTENTION, path)?,
             bias_table: own.get("relative_position_bias_table", &[rows, heads], Init::Normal)?,
-            intermediate: Linear::new(width, hidden, &path.sub("intermediate.dense"))?,
-            output: Linear::new(hidden, width, &path.sub("output.dense"))?,
+            feed_forward: FeedForward::new(width, hidden, path)?,
             norm_before: LayerNorm::new(width, epsilon, &path.sub("layernorm_before"))?,
             norm_after: LayerNorm::new(width, epsilon, &path.sub("layernorm_after"))?,
         })
@@ -145,8 +143,7 @@ impl<T: Tensor> Block<T> {
     fn forward(&self, x: &T) -> Result<T> {
         let windows = self.grid.partition(&self.norm_before.forward(x)?)?;
         let x = self.grid.join(&self.attention.forward_windows(&windows, &self.bias()?)?)?.add(x)?;
-        let hidden = self.intermediate.forward(&self.norm_after.forward(&x)?)?.gelu()?;
-        self.output.forward(&hidden)?.add(&x)
+        self.feed_forward.forward(&self.norm_after.forward(&x)?)?.add(&x)
     }
 }
 
@@ -224,9 +221,7 @@ impl<T> Embeddings<T> {
 impl<T: Tensor> Embeddings<T> {
     /// `(batch, 3, size, size)` to `(batch, tokens, width)`.
     fn forward(&self, pixels: &T) -> Result<T> {
-        let x = pixels.patch_convolution(&self.weight, &self.bias, self.patch)?;
-        let [batch, width, rows, columns] = x.sizes()?;
-        let x = x.reshape(&[batch, width, rows.times(columns.fixed()?)])?.permute(&[0, 2, 1])?;
+        let x = pixels.embed_patches(&self.weight, &self.bias, self.patch)?;
         self.norm.forward(&x)
     }
 }

@@ -6,7 +6,7 @@
 use crate::{
     Result,
     models::config::VitConfig,
-    nn::{Attention, LayerNorm, Linear, Names},
+    nn::{Attention, FeedForward, LayerNorm, Names},
     params::{Init, Path},
     tensor::Tensor,
 };
@@ -39,9 +39,8 @@ impl<T> Embeddings<T> {
 impl<T: Tensor> Embeddings<T> {
     /// `(batch, 3, size, size)` to `(batch, patches + 1, width)`.
     fn forward(&self, pixels: &T) -> Result<T> {
-        let x = pixels.patch_convolution(&self.weight, &self.bias, self.patch)?;
-        let [batch, width, rows, columns] = x.sizes()?;
-        let x = x.reshape(&[batch, width, rows.times(columns.fixed()?)])?.permute(&[0, 2, 1])?;
+        let x = pixels.embed_patches(&self.weight, &self.bias, self.patch)?;
+        let [batch, _, width] = x.sizes()?;
         let class_token = self.class_token.expand(&[batch, 1.into(), width])?;
         T::concatenate(&[&class_token, &x], 1)?.add(&self.positions)
     }
@@ -50,8 +49,7 @@ impl<T: Tensor> Embeddings<T> {
 /// A block with the norms in front.
 struct Block<T> {
     attention: Attention<T>,
-    intermediate: Linear<T>,
-    output: Linear<T>,
+    feed_forward: FeedForward<T>,
     norm_before: LayerNorm<T>,
     norm_after: LayerNorm<T>,
 }
@@ -61,8 +59,7 @@ impl<T> Block<T> {
         let (width, hidden, epsilon) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         Ok(Self {
             attention: Attention::new(width, config.num_attention_heads, &ATTENTION, path)?,
-            intermediate: Linear::new(width, hidden, &path.sub("intermediate.dense"))?,
-            output: Linear::new(hidden, width, &path.sub("output.dense"))?,
+            feed_forward: FeedForward::new(width, hidden, path)?,
             norm_before: LayerNorm::new(width, epsilon, &path.sub("layernorm_before"))?,
             norm_after: LayerNorm::new(width, epsilon, &path.sub("layernorm_after"))?,
         })
@@ -73,8 +70,7 @@ impl<T: Tensor> Block<T> {
     /// `(batch, length, width)` to the same.
     fn forward(&self, x: &T) -> Result<T> {
         let x = self.attention.forward(&self.norm_before.forward(x)?, None)?.add(x)?;
-        let hidden = self.intermediate.forward(&self.norm_after.forward(&x)?)?.gelu()?;
-        self.output.forward(&hidden)?.add(&x)
+        self.feed_forward.forward(&self.norm_after.forward(&x)?)?.add(&x)
     }
 }
 

@@ -73,7 +73,7 @@ pub enum RegistryError {
         nearest: Option<String>,
     },
     /// A built-in entry has no folder of its own that its data could lie beside.
-    #[error("the data of the built-in entry `{entry}` has no place yet")]
+    #[error("entry `{entry}` needs its data\n  expected: a folder given as --data\n  found: none")]
     NoDataRoot {
         /// Name of the entry.
         entry: String,
@@ -93,10 +93,9 @@ impl RegistryError {
                 nearest.as_ref().map(|nearest| format!("did you mean `{nearest}`?"))
             }
             Self::Read { name, .. } => name.map(|name| format!("the built-in entry is `{name}`, without an ending")),
-            Self::NoDataRoot { holds, .. } => Some(format!(
-                "give the folder that holds {} with `--data`",
-                list(&holds.each_ref().map(|path| path.display()))
-            )),
+            Self::NoDataRoot { holds, .. } => {
+                Some(format!("the folder has to hold {}", list(&holds.each_ref().map(|path| path.display()))))
+            }
             Self::Yaml { .. } | Self::MissingKey { .. } | Self::Canonical(_) => None,
         }
     }

@@ -20,6 +20,11 @@ impl TorchDevice {
         }
     }
 
+    /// Whether it is a GPU.
+    pub fn is_cuda(self) -> bool {
+        matches!(self.0, tch::Device::Cuda(_))
+    }
+
     pub(super) fn of(tensor: &tch::Tensor) -> Self {
         Self(tensor.device())
     }

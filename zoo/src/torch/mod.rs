@@ -3,6 +3,7 @@
 //! Only the fallible `f_*` methods are called: the plain ones panic.
 
 mod device;
+pub mod similarity;
 
 use std::rc::Rc;
 
@@ -72,11 +73,6 @@ impl Tensor for Torch {
 
     fn linear(&self, weight: &Self, bias: Option<&Self>) -> Result<Self> {
         Ok(Self::new(self.0.f_linear(&weight.0, bias.map(|bias| &*bias.0))?))
-    }
-
-    fn patch_convolution(&self, weight: &Self, bias: &Self, patch: usize) -> Result<Self> {
-        let stride = [patch as i64; 2];
-        Ok(Self::new(self.0.f_conv2d(&weight.0, Some(&*bias.0), stride, [0, 0], [1, 1], 1)?))
     }
 
     fn embedding(&self, identifiers: &Self) -> Result<Self> {

@@ -1,5 +1,6 @@
 //! What the golden tests share: reading the tensors, and the two tiny models that they were computed with.
 #![allow(dead_code)] // each test binary uses its own part
+#![allow(clippy::unwrap_used, clippy::panic)] // only tests use it
 
 use std::path::PathBuf;
 

@@ -13,15 +13,18 @@ fn config() -> DrawnConfig {
     DrawnConfig { seed: 7, train: 400, dev: 100, test: 200 }
 }
 
+/// An object as a sentence names it; the size may be left out.
+type Named = (Option<Size>, Colour, Shape);
+
 /// What a sentence says, as a reader understands it.
 #[derive(Debug)]
 struct Statement {
-    objects: Vec<(Option<Size>, Colour, Shape)>,
+    objects: Vec<Named>,
     /// Relations between objects, by their order in the sentence.
     relations: Vec<(Relation, usize, usize)>,
 }
 
-fn object(words: &[&str]) -> Option<((Option<Size>, Colour, Shape), usize)> {
+fn object(words: &[&str]) -> Option<(Named, usize)> {
     let size = match words.first()? {
         &"small" | &"little" => Some(Size::Small),
         &"large" | &"big" => Some(Size::Large),

@@ -418,7 +418,9 @@ fn texts_that_are_not_yaml() {
 #[test]
 fn built_in_data_needs_a_root() {
     insta::assert_snapshot!(printed(&find("f30k_vit").unwrap().data_paths(None).unwrap_err()), @r"
-    the data of the built-in entry `f30k_vit` has no place yet
-    hint: give the folder that holds `f30k/captions`, `f30k/flickr30k-images`, `bert-base-uncased/vocab.txt` with `--data`
+    entry `f30k_vit` needs its data
+      expected: a folder given as --data
+      found: none
+    hint: the folder has to hold `f30k/captions`, `f30k/flickr30k-images`, `bert-base-uncased/vocab.txt`
     ");
 }

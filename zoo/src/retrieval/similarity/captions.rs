@@ -97,17 +97,17 @@ impl CaptionMatrix {
     }
 
     /// Where the words of some captions are.
-    pub(super) fn span(&self, captions: Range<usize>) -> Range<usize> {
+    pub(crate) fn span(&self, captions: Range<usize>) -> Range<usize> {
         self.starts[captions.start]..self.starts[captions.end]
     }
 
     /// Normalised words `(words, width)`.
-    pub(super) fn normalised(&self, words: Range<usize>) -> &[f32] {
+    pub(crate) fn normalised(&self, words: Range<usize>) -> &[f32] {
         &self.words[words.start * self.width..words.end * self.width]
     }
 
     /// For each word the number it has to be multiplied by, so that the sum over a caption is its normalised mean.
-    pub(super) fn mean_weights(&self, words: Range<usize>) -> &[f32] {
+    pub(crate) fn mean_weights(&self, words: Range<usize>) -> &[f32] {
         &self.mean_weights[words]
     }
 

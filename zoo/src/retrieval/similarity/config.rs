@@ -39,7 +39,7 @@ impl AlignmentConfig {
         self.groups + usize::from(self.has_class_token) + 1
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let at_least_one = [("patches", self.patches), ("groups", self.groups), ("embed_size", self.width)];
         for (key, value) in at_least_one {
             if value == 0 {

@@ -1,0 +1,102 @@
+//! Random embeddings and weights, the same for a seed on every machine.
+
+use rayon::prelude::*;
+use zoo::{
+    array::Array,
+    random::SplitMix64,
+    retrieval::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, ImageSource},
+};
+
+use super::Lengths;
+use crate::Result;
+
+/// Images whose embeddings are standard normal, made when they are read.
+#[derive(Clone, Copy, Debug)]
+pub struct RandomImages {
+    /// Each image has a stream of its own below it.
+    pub seed: u64,
+    /// How many.
+    pub images: usize,
+    /// Sizes of an image.
+    pub config: AlignmentConfig,
+}
+
+impl RandomImages {
+    /// All of them, `(images, tokens, width)`.
+    pub fn hold(&self) -> Result<Array> {
+        let [tokens, width] = self.shape();
+        let mut values = vec![0.0; self.images * tokens * width];
+        values.par_chunks_exact_mut(tokens * width).enumerate().try_for_each(|(image, to)| self.read(image, to))?;
+        Ok(Array::new(&[self.images, tokens, width], values)?)
+    }
+}
+
+impl ImageSource for RandomImages {
+    fn len(&self) -> usize {
+        self.images
+    }
+
+    fn shape(&self) -> [usize; 2] {
+        [self.config.tokens(), self.config.width]
+    }
+
+    fn read(&self, image: usize, tokens: &mut [f32]) -> zoo::Result<()> {
+        fill(self.seed, &format!("image {image}"), 1.0, tokens);
+        Ok(())
+    }
+}
+
+fn fill(seed: u64, name: &str, spread: f64, values: &mut [f32]) {
+    let mut random = SplitMix64::named(seed, name);
+    values.iter_mut().for_each(|value| *value = (random.normal() * spread) as f32);
+}
+
+/// Captions of real lengths, their words standard normal; each is given to `take` as it is made, so that they need not
+/// be held twice.
+pub fn each_caption(seed: u64, captions: usize, width: usize, mut take: impl FnMut(Array) -> Result<()>) -> Result<()> {
+    for (caption, length) in Lengths::new(seed).take(captions).enumerate() {
+        let mut words = vec![0.0; length * width];
+        fill(seed, &format!("caption {caption}"), 1.0, &mut words);
+        take(Array::new(&[length, width], words)?)?;
+    }
+    Ok(())
+}
+
+/// Captions of real lengths, `(words, width)` each.
+pub fn captions(seed: u64, captions: usize, width: usize) -> Result<Vec<Array>> {
+    let mut all = Vec::with_capacity(captions);
+    each_caption(seed, captions, width, |caption| {
+        all.push(caption);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// The same captions as the engines take them.
+pub(super) fn caption_matrix(seed: u64, captions: usize, width: usize) -> Result<CaptionMatrix> {
+    let mut matrix = CaptionMatrix::new(width);
+    each_caption(seed, captions, width, |caption| Ok(matrix.push(caption.dims(), caption.values())?))?;
+    Ok(matrix)
+}
+
+/// Weights of an aggregation network whose logits spread by about 1, as those of a network that was just initialised
+/// or trained a little do.
+pub fn weights(seed: u64, config: &AlignmentConfig) -> Result<AggregationWeights> {
+    let [width, groups] = [config.width, config.groups];
+    // As the models define it.
+    let hidden = ((width as f64 * 0.2) as usize).max(1);
+    let normal = |name: &str, shape: &[usize], spread: f64| -> Result<Array> {
+        let mut values = vec![0.0; shape.iter().product()];
+        fill(seed, name, spread, &mut values);
+        Ok(Array::new(shape, values)?)
+    };
+    Ok(AggregationWeights {
+        norm_weight: normal("norm weight", &[width], 1.0)?,
+        norm_bias: normal("norm bias", &[width], 0.1)?,
+        hidden_weight: normal("hidden weight", &[hidden, width], (width as f64).powf(-0.5))?,
+        hidden_bias: normal("hidden bias", &[hidden], 0.1)?,
+        group_weight: normal("group weight", &[groups, hidden], (hidden as f64).powf(-0.5))?,
+        group_bias: normal("group bias", &[groups], 0.1)?,
+        scale: Array::new(&[1, 1, 1], vec![1.0])?,
+    })
+}

@@ -1,0 +1,249 @@
+//! The measurement.
+
+use std::{
+    num::NonZeroUsize,
+    ops::ControlFlow,
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use zoo::{
+    array::Array,
+    encoder::Device,
+    registry::Entry,
+    retrieval::similarity::{AggregationWeights, AlignmentConfig, Engine, EngineOptions, ImageSource, Tile},
+};
+
+use super::{
+    AlignmentMeasurement, RandomImages, SCHEMA, inputs::caption_matrix, memory::Watermark, peak_gflops, product_flops,
+    weights,
+};
+use crate::{Error, Result, engine, machine::Machine, progress::Progress, similarity::SimilarityEngine};
+
+/// Images whose preparation is timed.
+const PREPARED: usize = 16;
+
+/// Which engine is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AlignmentEngine {
+    /// The one for CPUs.
+    #[default]
+    Cpu,
+    /// The one on libtorch tensors.
+    Torch,
+}
+
+impl AlignmentEngine {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Torch => "torch",
+        }
+    }
+}
+
+impl FromStr for AlignmentEngine {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        [Self::Cpu, Self::Torch].into_iter().find(|engine| engine.name() == name).ok_or_else(|| Error::Engine {
+            engine: name.to_owned(),
+            reason: "it computes no similarities",
+            hint: "use `cpu` or `torch`",
+        })
+    }
+}
+
+/// What is to be measured.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The entry whose sizes are taken; its weights are not needed.
+    pub entry: Entry,
+    /// Images.
+    pub images: NonZeroUsize,
+    /// Captions.
+    pub captions: NonZeroUsize,
+    /// Threads.
+    pub threads: usize,
+    /// Bytes that the engine may take, the inputs not counted.
+    pub memory_limit: usize,
+    /// Seed of embeddings, lengths and weights.
+    pub seed: u64,
+    /// The engine.
+    pub engine: AlignmentEngine,
+    /// Where the engine on libtorch tensors computes.
+    pub device: Device,
+    /// Make embeddings of images when they are read, so that they are not held: 1.9 GiB for the 5,000 images of COCO.
+    pub images_on_the_fly: bool,
+}
+
+/// Measures an engine on random embeddings. Similarities are looked at for values that are none, and dropped.
+pub fn measure(request: &Request, progress: &dyn Progress) -> Result<AlignmentMeasurement> {
+    let config = AlignmentConfig::of(&request.entry.model);
+    let [count, captions] = [request.images.get(), request.captions.get()];
+    let engine = open(request, config, &weights(request.seed, &config)?)?;
+    let random = RandomImages { seed: request.seed, images: count, config };
+    progress.begin("make embeddings", 1);
+    let held: Option<Array> = if request.images_on_the_fly { None } else { Some(random.hold()?) };
+    let images: &dyn ImageSource = held.as_ref().map_or(&random as &dyn ImageSource, |held| held);
+    let captions_made = caption_matrix(request.seed, captions, config.width)?;
+    progress.end("done");
+    let words = captions_made.words();
+    let load_before = load();
+    let on_gpu = matches!(request.engine, AlignmentEngine::Torch) && !engine.description().ends_with("cpu");
+    let peak = (!on_gpu).then(|| peak_gflops(request.threads));
+
+    let plan = engine.plan(count, &captions_made)?;
+    progress.begin("compare", plan.len());
+    let mut sum = 0.0;
+    let mut finite = true;
+    let mut sink = |_: &Tile, similarities: &[f32]| {
+        finite &= similarities.iter().all(|value| value.is_finite());
+        sum += similarities.iter().map(|&value| f64::from(value)).sum::<f64>();
+        progress.advance(1);
+        Ok(ControlFlow::Continue(()))
+    };
+    let watermark = Watermark::reset();
+    let began = Instant::now();
+    let outcome = engine.run(images, &captions_made, &plan, &mut sink)?;
+    let time = began.elapsed();
+    let peak_bytes = watermark.above();
+    progress.end(&format!("{} pairs in {:.2} s", outcome.counts.pairs, time.as_secs_f64()));
+    if !finite {
+        return Err(zoo::Error::Operation {
+            operation: "similarity",
+            expected: "finite similarities".to_owned(),
+            found: "one that is not".to_owned(),
+        }
+        .into());
+    }
+    let preparation = prepare(&engine, images)?;
+
+    let gflops = product_flops(&config, count, words) / time.as_secs_f64() / 1e9;
+    let pairs = outcome.counts.pairs;
+    Ok(AlignmentMeasurement {
+        schema: SCHEMA,
+        entry: request.entry.name.clone(),
+        patches: config.patches,
+        has_class_token: config.has_class_token,
+        kept: config.kept,
+        groups: config.groups,
+        embed_size: config.width,
+        images: count,
+        captions,
+        words,
+        seed: request.seed,
+        images_on_the_fly: request.images_on_the_fly,
+        engine: request.engine.name(),
+        instruction_set: engine.description(),
+        threads: request.threads,
+        memory_limit: request.memory_limit,
+        planned_bytes: plan.bytes,
+        input_bytes: captions_made.bytes() + held.map_or(0, |held| 4 * held.values().len()),
+        peak_bytes,
+        seconds: time.as_secs_f64(),
+        us_per_pair: time.as_secs_f64() * 1e6 / pairs as f64,
+        preparation_us_per_image: preparation.as_secs_f64() * 1e6,
+        gflops,
+        peak_gflops: peak,
+        share_of_peak: peak.map(|peak| gflops / peak),
+        pairs,
+        pairs_from_all_kept: outcome.counts.from_all_kept,
+        tokens_as_vectors: outcome.counts.as_vectors,
+        mean_similarity: sum / pairs as f64,
+        load_before,
+        machine: Machine::here(),
+        version: env!("CARGO_PKG_VERSION"),
+        commit: engine::commit(),
+    })
+}
+
+fn open(request: &Request, config: AlignmentConfig, weights: &AggregationWeights) -> Result<SimilarityEngine> {
+    let options = EngineOptions { threads: request.threads, memory_limit: request.memory_limit };
+    match (request.engine, request.device) {
+        (AlignmentEngine::Cpu, Device::Auto | Device::Cpu) => {
+            Ok(SimilarityEngine::Cpu(Box::new(Engine::new(config, weights, options)?)))
+        }
+        (AlignmentEngine::Cpu, Device::Cuda(_)) => Err(Error::Engine {
+            engine: "cpu".to_owned(),
+            reason: "it computes on the processor only",
+            hint: "use `--engine torch`, or leave `--device` out",
+        }),
+        #[cfg(feature = "torch")]
+        (AlignmentEngine::Torch, device) => SimilarityEngine::torch(device, config, weights, request.memory_limit),
+        #[cfg(not(feature = "torch"))]
+        (AlignmentEngine::Torch, _) => Err(Error::Engine {
+            engine: "torch".to_owned(),
+            reason: "this build has no libtorch",
+            hint: "build with the feature `torch`, or use `--engine cpu`",
+        }),
+    }
+}
+
+/// Time of one image, the shortest of three measurements.
+fn prepare(engine: &SimilarityEngine, images: &dyn ImageSource) -> Result<Duration> {
+    let count = PREPARED.min(images.len());
+    let mut least = Duration::MAX;
+    for _ in 0..3 {
+        let began = Instant::now();
+        engine.prepare(images, count)?;
+        least = least.min(began.elapsed() / count.max(1) as u32);
+    }
+    Ok(least)
+}
+
+fn load() -> Option<f64> {
+    fs_err::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(engine: AlignmentEngine, images_on_the_fly: bool) -> Request {
+        let [images, captions] = [5, 40].map(|count| NonZeroUsize::new(count).unwrap());
+        Request {
+            entry: zoo::registry::find("shapes_vit").unwrap(),
+            images,
+            captions,
+            threads: 2,
+            memory_limit: 1 << 28,
+            seed: 3,
+            engine,
+            device: Device::Cpu,
+            images_on_the_fly,
+        }
+    }
+
+    #[test]
+    fn embeddings_that_are_held_and_that_are_not_give_the_same() {
+        let [held, made] =
+            [false, true].map(|on_the_fly| measure(&request(AlignmentEngine::Cpu, on_the_fly), &()).unwrap());
+        assert_eq!(held.mean_similarity, made.mean_similarity);
+        assert_eq!([held.pairs, made.pairs], [200; 2]);
+        assert_eq!(held.input_bytes - made.input_bytes, 4 * 5 * (held.patches + 1) * held.embed_size);
+        assert!(held.words >= 40 * 4 && held.words <= 40 * 39);
+        let flops = 2 * held.embed_size * 5 * (held.patches + 1) * held.words;
+        assert!((held.gflops * held.seconds * 1e9 / flops as f64 - 1.0).abs() < 1e-9);
+        assert!((held.us_per_pair * 200.0 / held.seconds - 1e6).abs() < 1.0);
+        let other = Request { seed: 4, ..request(AlignmentEngine::Cpu, false) };
+        assert_ne!(measure(&other, &()).unwrap().mean_similarity, held.mean_similarity);
+    }
+
+    /// Similarities of both agree within 2e-6, so their means do.
+    #[cfg(feature = "torch")]
+    #[test]
+    fn both_engines_compute_the_same() {
+        let [cpu, torch] =
+            [AlignmentEngine::Cpu, AlignmentEngine::Torch].map(|engine| measure(&request(engine, false), &()).unwrap());
+        assert!((cpu.mean_similarity - torch.mean_similarity).abs() < 2e-6);
+        assert_eq!(torch.instruction_set, "torch on cpu");
+    }
+
+    #[test]
+    fn the_engine_for_cpus_refuses_a_gpu() {
+        let request = Request { device: Device::Cuda(0), ..request(AlignmentEngine::Cpu, false) };
+        assert!(measure(&request, &()).is_err());
+        assert!("gpu".parse::<AlignmentEngine>().is_err());
+    }
+}

@@ -1,0 +1,231 @@
+//! Checkpoints that can not be used: exit 2 and a message, and nothing of them is run.
+
+use std::{io::Write, path::PathBuf};
+
+use insta::assert_snapshot;
+use tempfile::TempDir;
+use zoo::{models::laps, registry};
+
+use crate::{
+    files::{authors_checkpoint, project, scenes, shapes_vit},
+    support::{laps_zoo, refused},
+    writer::{safetensors, torch_zip},
+};
+
+/// The message about a checkpoint of `bytes`.
+fn message(name: &str, bytes: &[u8]) -> String {
+    let folder = scenes(2);
+    let path = folder.path().join(name);
+    fs_err::write(&path, bytes).unwrap();
+    message_about(&folder, "shapes_vit", &path)
+}
+
+fn message_about(folder: &TempDir, entry: &str, checkpoint: &std::path::Path) -> String {
+    let [data, checkpoint] = [folder.path(), checkpoint].map(|path| path.to_str().unwrap());
+    refused(folder.path(), ["reproduce", entry, "--quiet", "--data", data, "--checkpoint", checkpoint])
+}
+
+fn embedded() -> Vec<u8> {
+    fs_err::read(project("checkpoints/shapes_vit.safetensors")).unwrap()
+}
+
+/// The embedded tensors, altered.
+fn altered(alter: impl Fn(&str, &mut Vec<usize>, &mut Vec<f32>)) -> Vec<u8> {
+    let mut tensors = shapes_vit();
+    tensors.iter_mut().for_each(|(name, shape, values)| alter(name, shape, values));
+    let views: Vec<_> =
+        tensors.iter().map(|(name, shape, values)| (name.as_str(), &shape[..], values.clone())).collect();
+    safetensors(&views)
+}
+
+#[test]
+fn the_control_is_accepted() {
+    let folder = scenes(2);
+    let path = folder.path().join("same.safetensors");
+    fs_err::write(&path, altered(|_, _, _| ())).unwrap();
+    let [data, path] = [folder.path(), &path].map(|path| path.to_str().unwrap());
+    let run = laps_zoo(["reproduce", "shapes_vit", "--quiet", "--data", data, "--checkpoint", path]);
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    assert!(!run.stdout.contains("not trained"), "{}", run.stdout);
+}
+
+#[test]
+fn a_checkpoint_that_is_not_there() {
+    let folder = scenes(2);
+    assert_snapshot!(message_about(&folder, "shapes_vit", &folder.path().join("model_best.pth")), @r"
+    error: can not read `DIR/model_best.pth`
+      caused by: failed to open file `DIR/model_best.pth`: No such file or directory (os error 2)
+    ");
+}
+
+#[test]
+fn a_truncated_checkpoint() {
+    let bytes = embedded();
+    assert_snapshot!(message("half.safetensors", &bytes[..bytes.len() / 2]), @r"
+    error: `DIR/half.safetensors` can not be read to the end
+      expected: a whole safetensors checkpoint
+      found: 1010510 bytes where the header describes 2021020
+    hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+    ");
+    let zip = fs_err::read(project("tests/golden/vit_tiny.pth")).unwrap();
+    assert_snapshot!(message("half.pth", &zip[..zip.len() / 2]), @r"
+    error: `DIR/half.pth` can not be read to the end
+      expected: a whole torch (zip) checkpoint
+      found: a zip archive that is cut off or damaged: invalid Zip archive: Could not find EOCD
+    hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+    ");
+    let legacy = fs_err::read(project("tests/golden/vit_tiny_legacy.pth")).unwrap();
+    assert_snapshot!(message("half.pth", &legacy[..legacy.len() / 2]), @r"
+    error: `DIR/half.pth` can not be read to the end
+      expected: a whole torch (legacy) checkpoint
+      found: invalid PyTorch file format: storage '94411721295184' (98304 bytes) extends beyond the end of the file
+    hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+    ");
+}
+
+#[test]
+fn a_foreign_file() {
+    assert_snapshot!(message("page.pth", b"<!DOCTYPE html><html>Quota exceeded</html>"), @r"
+    error: `DIR/page.pth` is not a checkpoint
+      expected: safetensors, or what `torch.save` writes
+      found: a web page, as a server sends instead of a file that it refuses
+    hint: a checkpoint is a `.safetensors` file, or a `.pth` that holds a state dict
+    ");
+    assert_snapshot!(message("empty.pth", b""), @r"
+    error: `DIR/empty.pth` is not a checkpoint
+      expected: safetensors, or what `torch.save` writes
+      found: an empty file
+    hint: a checkpoint is a `.safetensors` file, or a `.pth` that holds a state dict
+    ");
+    let image = fs_err::read(scenes(1).path().join("images/test_00000.png")).unwrap();
+    assert_snapshot!(message("picture.pth", &image), @r"
+    error: `DIR/picture.pth` is not a checkpoint
+      expected: safetensors, or what `torch.save` writes
+      found: a file of an unknown kind
+    hint: a checkpoint is a `.safetensors` file, or a `.pth` that holds a state dict
+    ");
+}
+
+#[test]
+fn wrong_shapes_missing_and_unexpected_tensors_come_in_one_report() {
+    // As if it had been trained with embed_size 32.
+    let narrow = altered(|_, shape, values| {
+        shape.iter_mut().filter(|size| **size == 64).for_each(|size| *size = 32);
+        values.truncate(shape.iter().product());
+    });
+    assert_snapshot!(message("narrow.safetensors", &narrow), @r"
+    error: `DIR/narrow.safetensors` does not fit the model of 118 parameters
+      wrong shape: 8
+        `img_enc.vision_proj.weight`
+          expected: [64, 96]
+          found: [32, 96]
+        `img_enc.vision_proj.bias`
+          expected: [64]
+          found: [32]
+        `txt_enc.fc.weight`
+          expected: [64, 96]
+          found: [32, 96]
+        `txt_enc.fc.bias`
+          expected: [64]
+          found: [32]
+        `txt_enc.bert.embeddings.position_embeddings.weight`
+          expected: [64, 96]
+          found: [32, 96]
+        `cross_net.aggr_net.weight.0.weight`
+          expected: [64]
+          found: [32]
+        `cross_net.aggr_net.weight.0.bias`
+          expected: [64]
+          found: [32]
+        `cross_net.aggr_net.weight.1.weight`
+          expected: [12, 64]
+          found: [12, 32]
+    hint: the checkpoint looks like another embed_size: 32, where the model has 64
+    ");
+    let tiny = fs_err::read(project("checkpoints/shapes_swin.safetensors")).unwrap();
+    assert_snapshot!(message("swin.safetensors", &tiny), @r"
+    error: the options in the checkpoint differ from the entry
+      `sparse_ratio`
+        expected: 0.5
+        found: 0.8
+      `aggr_ratio`
+        expected: 0.4
+        found: 0.6
+    hint: choose the entry that the checkpoint was trained for, or change its ratios and sizes
+    ");
+}
+
+#[test]
+fn weights_that_are_not_finite() {
+    let nan = altered(|name, _, values| {
+        if name == "cross_net.aggr_net.scale" {
+            values[0] = f32::NAN;
+        }
+        if name == "txt_enc.fc.weight" {
+            values[..2].fill(f32::INFINITY);
+        }
+    });
+    assert_snapshot!(message("nan.safetensors", &nan), @r"
+    error: `DIR/nan.safetensors` does not fit the model of 118 parameters
+      not finite: 2
+        `txt_enc.fc.weight`: 2 of 6144 values are NaN or infinite
+        `cross_net.aggr_net.scale`: 1 of 1 values are NaN or infinite
+    hint: the weights were saved after training had diverged, or the file is damaged
+    ");
+}
+
+#[test]
+fn a_hostile_pickle_is_not_run() {
+    let folder = scenes(2);
+    let trace = folder.path().join("trace");
+    let program = format!("cos\nsystem\n(S'touch {}'\ntR.", trace.display());
+    for (name, bytes) in [("zip.pth", torch_zip(program.as_bytes(), &[])), ("bare.pth", program.clone().into_bytes())] {
+        let path = folder.path().join(name);
+        fs_err::write(&path, bytes).unwrap();
+        let text = message_about(&folder, "shapes_vit", &path).replace(name, "FILE");
+        insta::allow_duplicates!(assert_snapshot!(text, @r"
+        error: `DIR/FILE` asks for `os.system` and was refused
+          expected: tensors and plain data
+          found: a pickle that needs `os.system`
+        hint: nothing of the file was run; trust it only from its authors, and have them save the state dict alone
+        "));
+        assert!(!trace.exists(), "{name} was run");
+    }
+    // The control: the command does leave its trace where it is run.
+    let command = format!("touch {}", trace.display());
+    assert!(std::process::Command::new("sh").arg("-c").arg(command).status().unwrap().success());
+    assert!(trace.exists());
+}
+
+/// A file of the authors' form with the tensors of `shapes_vit` and options of its own.
+fn with_options(folder: &TempDir, options: &[(&str, f64)]) -> PathBuf {
+    let path = folder.path().join("model_best.pth");
+    let tensors = shapes_vit();
+    let parameters = laps::parameters(&registry::find("shapes_vit").unwrap().model).unwrap();
+    authors_checkpoint(&path, &parameters, options, |parameter, file: &mut dyn Write| {
+        let (.., values) = tensors.iter().find(|(name, ..)| *name == parameter.name).unwrap();
+        values.iter().for_each(|value| file.write_all(&value.to_le_bytes()).unwrap());
+    });
+    path
+}
+
+#[test]
+fn options_that_differ_from_the_entry_are_named_with_both_values() {
+    let folder = scenes(2);
+    let path = with_options(&folder, &[("sparse_ratio", 0.8), ("embed_size", 512.0), ("aggr_ratio", 0.4)]);
+    assert_snapshot!(message_about(&folder, "shapes_vit", &path), @r"
+    error: the options in the checkpoint differ from the entry
+      `embed_size`
+        expected: 64
+        found: 512
+      `sparse_ratio`
+        expected: 0.5
+        found: 0.8
+    hint: choose the entry that the checkpoint was trained for, or change its ratios and sizes
+    ");
+    // The control: with the entry's own values the same file is accepted.
+    let path = with_options(&folder, &[("sparse_ratio", 0.5), ("embed_size", 64.0), ("aggr_ratio", 0.4)]);
+    let [data, path] = [folder.path(), &path].map(|path| path.to_str().unwrap());
+    let run = laps_zoo(["reproduce", "shapes_vit", "--quiet", "--data", data, "--checkpoint", path]);
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+}

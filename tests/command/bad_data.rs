@@ -1,0 +1,89 @@
+//! Data that can not be used: exit 2 and a message that names it, before anything is encoded.
+
+use insta::assert_snapshot;
+use tempfile::TempDir;
+
+use crate::{files::scenes, support::refused};
+
+fn message(folder: &TempDir) -> String {
+    refused(folder.path(), ["reproduce", "shapes_vit", "--quiet", "--data", folder.path().to_str().unwrap()])
+}
+
+#[test]
+fn images_that_are_missing_or_no_images_are_all_listed_before_anything_is_encoded() {
+    let folder = scenes(4);
+    let images = folder.path().join("images");
+    fs_err::remove_file(images.join("test_00001.png")).unwrap();
+    fs_err::write(images.join("test_00002.png"), "<html>not found</html>").unwrap();
+    let whole = fs_err::read(images.join("test_00003.png")).unwrap();
+    fs_err::write(images.join("test_00003.png"), &whole[..whole.len() / 2]).unwrap();
+    assert_snapshot!(message(&folder), @r"
+    error: 3 of 4 images can not be used
+      image `3` (row 6, `DIR/images/test_00001.png`): can not be read: No such file or directory (os error 2)
+      image `4` (row 11, `DIR/images/test_00002.png`): not a JPEG, PNG, GIF, BMP or WebP file
+      image `5` (row 16, `DIR/images/test_00003.png`): not decodable: unexpected end of file
+    hint: file names are relative to the image folder of the data set
+    ");
+    // The same with progress, which tells how far it came.
+    let stderr = refused(folder.path(), ["reproduce", "shapes_vit", "--data", folder.path().to_str().unwrap()]);
+    assert!(stderr.contains("check images") && !stderr.contains("encode"), "{stderr}");
+}
+
+#[test]
+fn captions_and_ids_of_unequal_length() {
+    let folder = scenes(2);
+    let path = folder.path().join("captions/test_caps.txt");
+    let text = fs_err::read_to_string(&path).unwrap();
+    fs_err::write(&path, format!("{text}One more caption .\n")).unwrap();
+    assert_snapshot!(message(&folder), @r"
+    error: `DIR/captions/test_ids.txt` and `DIR/captions/test_caps.txt` do not belong together
+      expected: as many ids as captions
+      found: 10 ids and 11 captions
+    hint: row N of the one file is a caption of the image in row N of the other
+    ");
+}
+
+#[test]
+fn an_empty_caption_file() {
+    let folder = scenes(2);
+    fs_err::write(folder.path().join("captions/test_caps.txt"), "").unwrap();
+    assert_snapshot!(message(&folder), @"error: `DIR/captions/test_caps.txt` is empty");
+}
+
+#[test]
+fn a_mapping_that_does_not_know_an_image_or_leads_out_of_the_folder() {
+    let folder = scenes(2);
+    let path = folder.path().join("captions/id_mapping.json");
+    fs_err::write(&path, r#"{"2": "test_00000.png"}"#).unwrap();
+    assert_snapshot!(message(&folder), @r"
+    error: image id `3` (row 6 of `DIR/captions/test_ids.txt`) is not in `DIR/captions/id_mapping.json`
+    hint: the mapping has to come from the same data set as the ids
+    ");
+    fs_err::write(&path, r#"{"2": "test_00000.png", "3": "../../secret.png"}"#).unwrap();
+    assert_snapshot!(message(&folder), @r"
+    error: `DIR/captions/id_mapping.json` maps image id `3` to a file that can not be used
+      expected: a path inside the image folder
+      found: `../../secret.png`
+    hint: names are relative to the image folder, without `..`
+    ");
+    fs_err::write(&path, "{").unwrap();
+    assert_snapshot!(message(&folder), @r"
+    error: `DIR/captions/id_mapping.json` can not be used
+      expected: a JSON object from image id to file name
+      found: EOF while parsing an object at line 1 column 1
+    ");
+}
+
+#[test]
+fn a_vocabulary_that_is_larger_than_the_model() {
+    let folder = scenes(2);
+    let path = folder.path().join("vocab.txt");
+    let text = fs_err::read_to_string(&path).unwrap();
+    fs_err::write(&path, format!("{text}zebra\n")).unwrap();
+    assert_snapshot!(message(&folder), @r"
+    error: `DIR/vocab.txt` does not fit the model
+      expected: at most 82 entries
+      found: 83 entries
+    hint: use the vocabulary that the text encoder was trained with
+    ");
+}

@@ -1,0 +1,186 @@
+//! Requests that can not be met: exit 2 and a message, before any work.
+
+use insta::assert_snapshot;
+
+use crate::{
+    files::scenes,
+    support::{laps_zoo, refused},
+};
+
+/// The cache is no part of these requests.
+fn message(arguments: &[&str]) -> String {
+    refused(std::path::Path::new("/nowhere"), arguments)
+}
+
+#[test]
+fn an_unknown_entry_gets_the_nearest_name() {
+    assert_snapshot!(message(&["reproduce", "f30k_vti"]), @r"
+    error: there is no entry `f30k_vti`
+      expected: the path of a YAML file, or one of `f30k_vit`, `f30k_swin`, `coco_vit`, `coco_swin`, `f30k_vit_384`, `f30k_swin_384`, `coco_vit_384`, `coco_swin_384`, `f30k_swin_1024`, `shapes_vit`, `shapes_swin`
+      found: `f30k_vti`
+    hint: did you mean `f30k_vit`?
+    ");
+    assert_snapshot!(message(&["info", "my_model.yaml"]), @r"
+    error: can not read the entry file `my_model.yaml`
+      caused by: failed to open file `my_model.yaml`: No such file or directory (os error 2)
+    ");
+}
+
+#[test]
+fn an_unknown_key_of_an_entry_file_gets_a_suggestion() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("entry.yaml");
+    let text = fs_err::read_to_string(crate::files::project("configs/shapes_vit.yaml")).unwrap();
+    fs_err::write(&path, text.replace("sparse_ratio", "sparse_ration")).unwrap();
+    assert_snapshot!(refused(folder.path(), ["reproduce".as_ref(), path.as_os_str()]), @r"
+    error: `DIR/entry.yaml`, line 24: there is no key `model.sparse_ration`
+      expected: `image`, `text`, `embed_size`, `sparse_ratio`, `aggr_ratio`
+      found: `sparse_ration`
+    hint: did you mean `sparse_ratio`?
+    ");
+}
+
+/// The machine may have a GPU, but never so many.
+#[test]
+fn a_device_that_is_not_there() {
+    let text = message(&["reproduce", "shapes_vit", "--device", "cuda:4000"]);
+    assert!(text.starts_with("error: device `cuda:4000` can not be used: "), "{text}");
+    assert!(text.contains("\nhint: "), "{text}");
+    assert_snapshot!(message(&["reproduce", "shapes_vit", "--device", "tpu"]), @r"
+    error: device `tpu` can not be used: there is no such kind of device
+    hint: use `auto`, `cpu` or `cuda:N`
+    ");
+    assert_snapshot!(message(&["reproduce", "shapes_vit", "--engine", "rust", "--device", "cuda:0"]), @r"
+    error: device `cuda:0` can not be used: the engine `rust` computes on the processor only
+    hint: use `--device cpu`, or an engine `torch` with CUDA
+    ");
+}
+
+#[test]
+#[cfg(feature = "torch")]
+fn a_gpu_where_there_is_none() {
+    if zoo::torch::cuda_devices() > 0 {
+        return println!("not run: this machine has a GPU");
+    }
+    let text = message(&["reproduce", "shapes_vit", "--device", "cuda:0"]);
+    if zoo::torch::has_cuda() {
+        assert_snapshot!(text, @r"
+        error: device `cuda:0` can not be used: `libtorch_cuda.so` finds no GPU: no driver (`libcuda.so.1`) or no device
+        hint: see that `nvidia-smi` lists a GPU, or use `--device cpu`
+        ");
+    } else {
+        assert_snapshot!(text, @r"
+        error: device `cuda:0` can not be used: this build is linked to a libtorch without `libtorch_cuda.so`
+        hint: run `make setup CUDA=1` and build again, or use `--device cpu`
+        ");
+    }
+}
+
+#[test]
+#[cfg(not(feature = "torch"))]
+fn an_engine_that_this_build_has_not() {
+    assert_snapshot!(message(&["reproduce", "shapes_vit", "--engine", "torch"]), @r"
+    error: engine `torch` can not be used: this build has no libtorch
+    hint: build with the feature `torch`, or use `--engine rust`
+    ");
+}
+
+#[test]
+fn an_engine_that_there_is_not() {
+    assert_snapshot!(message(&["reproduce", "shapes_vit", "--engine", "jax"]), @r"
+    error: engine `jax` can not be used: there is no such engine
+    hint: use `auto`, `torch` or `rust`
+    ");
+}
+
+#[test]
+fn a_tolerance_that_is_none() {
+    assert_snapshot!(message(&["reproduce", "shapes_vit", "--tolerance", "-1"]), @r"
+    error: `--tolerance` can not be used
+      expected: a number of points, not negative
+      found: -1
+    ");
+    assert_snapshot!(message(&["reproduce", "shapes_vit", "--tolerance", "NaN"]), @r"
+    error: `--tolerance` can not be used
+      expected: a number of points, not negative
+      found: NaN
+    ");
+}
+
+#[test]
+fn results_that_could_not_be_written_are_refused_before_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("absent/result.json");
+    for option in ["--json", "--sims"] {
+        // The data is not there either: it is not yet looked for.
+        let arguments = ["reproduce", "shapes_vit", "--data", "/nowhere", option, path.to_str().unwrap()];
+        insta::allow_duplicates!(assert_snapshot!(refused(folder.path(), arguments), @r"
+        error: can not write `DIR/absent/result.json`
+          caused by: there is no folder `DIR/absent`
+        "));
+    }
+    let arguments = ["reproduce", "shapes_vit", "--data", "/nowhere", "--json", folder.path().to_str().unwrap()];
+    assert_snapshot!(refused(folder.path(), arguments), @r"
+    error: can not write `DIR`
+      caused by: is a directory
+    ");
+}
+
+#[test]
+fn an_entry_without_its_checkpoint_says_where_it_is() {
+    assert_snapshot!(message(&["reproduce", "f30k_vit"]), @r"
+    error: entry `f30k_vit` needs a checkpoint
+      expected: a file given as --checkpoint
+      found: none
+    hint: download `model_best.pth` from https://drive.google.com/drive/folders/1m3Y9TMkas2efSbeDV_ESci6uwMGd3MUY and pass its path
+    ");
+    assert_snapshot!(message(&["reproduce", "f30k_vit_384"]), @r"
+    error: entry `f30k_vit_384` needs a checkpoint
+      expected: a file given as --checkpoint
+      found: none
+    hint: this entry has no published checkpoint: pass the path of your own
+    ");
+}
+
+#[test]
+fn an_entry_without_its_data_says_what_it_needs() {
+    assert_snapshot!(message(&["reproduce", "f30k_vit", "--checkpoint", "model_best.pth"]), @r"
+    error: entry `f30k_vit` needs its data
+      expected: a folder given as --data
+      found: none
+    hint: the folder has to hold `f30k/captions`, `f30k/flickr30k-images`, `bert-base-uncased/vocab.txt`
+    ");
+    assert_snapshot!(message(&["reproduce", "f30k_vit", "--checkpoint", "model_best.pth", "--data", "/nowhere"]), @r"
+    error: split `test` is not in `DIR/f30k/captions`
+      expected: `test_ids.txt`
+      found: no split
+    hint: a split is two files, `NAME_ids.txt` and `NAME_caps.txt`, beside `id_mapping.json`
+    ");
+}
+
+#[test]
+fn an_unknown_split_gets_those_that_are_there() {
+    let folder = scenes(2);
+    let data = folder.path().to_str().unwrap();
+    assert_snapshot!(refused(folder.path(), ["reproduce", "shapes_vit", "--data", data, "--split", "val"]), @r"
+    error: split `val` is not in `DIR/captions`
+      expected: `val_ids.txt`
+      found: the split `test`
+    hint: choose one of the splits that are there, or put both files of the split there
+    ");
+    // Drawn when they are asked for.
+    assert_snapshot!(message(&["reproduce", "shapes_vit", "--split", "val"]), @r"
+    error: `--split` can not be used
+      expected: `train`, `dev`, `test`
+      found: `val`
+    ");
+}
+
+#[test]
+fn what_the_command_line_does_not_have() {
+    for arguments in [&["reproduce"][..], &["reproduce", "shapes_vit", "--limit", "0"], &["train"], &[]] {
+        let run = laps_zoo(arguments);
+        assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{arguments:?}");
+        assert!(run.stderr.contains("Usage: laps-zoo") || run.stderr.contains("--help"), "{}", run.stderr);
+    }
+}

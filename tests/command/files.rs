@@ -1,0 +1,87 @@
+//! Files that the command is given.
+
+use std::{
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use safetensors::SafeTensors;
+use tempfile::TempDir;
+use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
+use zoo::{
+    data::scenes::{self, DrawnConfig, Split},
+    params::{Init, Parameter},
+};
+
+use crate::writer::Pickle;
+
+/// A file of the project.
+pub(crate) fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Data of the layout that the drawn entries have: `images` scenes with five captions each, as the split `test`.
+pub(crate) fn scenes(images: usize) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let config = DrawnConfig { seed: 7, train: 1, dev: 1, test: images };
+    scenes::write(folder.path(), &config, &[Split::Test]).unwrap();
+    folder
+}
+
+/// The tensors of the embedded checkpoint of `shapes_vit`.
+pub(crate) fn shapes_vit() -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let bytes = fs_err::read(project("checkpoints/shapes_vit.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.iter().map(|(name, view)| {
+        let values = view.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+        (name.to_owned(), view.shape().to_vec(), values.collect())
+    });
+    tensors.collect()
+}
+
+/// Writes a checkpoint as the authors' training does, `{model, opt, epoch, best_rsum, Eiters}`, to `path`. `values` gives
+/// the bytes of each tensor, which go straight to the file.
+pub(crate) fn authors_checkpoint(
+    path: &Path,
+    parameters: &[Parameter],
+    options: &[(&str, f64)],
+    mut values: impl FnMut(&Parameter, &mut dyn Write),
+) {
+    let mut pickle = Pickle::default().op(b"\x80\x02}(").text("model").global("collections", "OrderedDict").op(b")R(");
+    for (key, parameter) in parameters.iter().enumerate() {
+        pickle = pickle.text(&parameter.name).whole("FloatStorage", &key.to_string(), &parameter.shape);
+    }
+    pickle = pickle.op(b"u").text("opt").global("argparse", "Namespace").op(b")\x81}(");
+    for (key, value) in options {
+        pickle = match value.fract() == 0.0 {
+            true => pickle.text(key).int(*value as usize),
+            false => pickle.text(key).float(*value),
+        };
+    }
+    let pickle = pickle.op(b"ub").text("epoch").int(13).text("best_rsum").float(507.3).text("Eiters").int(29_000);
+
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
+    let mut archive = ZipWriter::new(BufWriter::new(fs_err::File::create(path).unwrap()));
+    archive.start_file("model_best/data.pkl", options).unwrap();
+    archive.write_all(&pickle.op(b"u.").0).unwrap();
+    for (key, parameter) in parameters.iter().enumerate() {
+        archive.start_file(format!("model_best/data/{key}"), options).unwrap();
+        values(parameter, &mut archive);
+    }
+    archive.start_file("model_best/version", options).unwrap();
+    archive.write_all(b"3\n").unwrap();
+    archive.finish().unwrap().flush().unwrap();
+}
+
+/// The same parameters, and two more for each pooler, which the authors' checkpoints carry and the model does not have.
+pub(crate) fn with_poolers(parameters: Vec<Parameter>, image_width: usize, text_width: usize) -> Vec<Parameter> {
+    let pooler = |encoder: &str, width: usize| {
+        [("weight", vec![width, width]), ("bias", vec![width])].map(|(name, shape)| Parameter {
+            name: format!("{encoder}.pooler.dense.{name}"),
+            shape,
+            init: Init::Normal,
+        })
+    };
+    let more = [pooler("img_enc.visual_encoder", image_width), pooler("txt_enc.bert", text_width)];
+    parameters.into_iter().chain(more.into_iter().flatten()).collect()
+}

@@ -1,0 +1,23 @@
+//! The command `laps-zoo`, end to end: what a user types, reads and gets.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at what is not as it should be"
+)]
+
+mod bad_checkpoint;
+mod bad_data;
+mod bad_request;
+mod catalogue;
+mod files;
+mod full_size;
+mod matrix;
+mod real;
+mod shapes;
+mod support;
+mod verdict;
+#[path = "../../zoo/tests/checkpoint/writer.rs"]
+#[allow(dead_code, reason = "the tests of the reader use the rest")]
+mod writer;

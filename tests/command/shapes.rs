@@ -1,0 +1,173 @@
+//! The embedded default: no file is given, and a table comes out.
+
+use std::{
+    io::Read,
+    process::{Command, Stdio},
+};
+
+use crate::{
+    matrix::{Direction, Matrix, figures, reported},
+    support::{PROGRAM, command, finished, json, laps_zoo, without_times},
+};
+
+const NOTE: &str = "the embedded checkpoint is not trained: its weights are random numbers of a fixed seed, and its recalls are those of chance";
+
+/// Figures of an untrained model hang on rounding, and so on the processor: they are checked against the matrix instead.
+fn without_figures(stdout: &str) -> String {
+    let figures = |line: &str| line.starts_with("│ measured") || line.starts_with("median rank");
+    let masked = |line: &str| line.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect::<String>();
+    let mut text = String::new();
+    for line in stdout.lines() {
+        // The widths of columns, and where a number begins, depend on the numbers.
+        let line = if figures(line) { masked(line) } else { line.to_owned() };
+        let line = if line.starts_with("engine ") { "engine".to_owned() } else { line };
+        text += &format!("{line}\n");
+    }
+    text
+}
+
+#[test]
+fn the_default_gives_a_table_a_matrix_and_its_provenance() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let [result, sims] = ["result.json", "sims.safetensors"].map(|name| folder.path().join(name));
+    let run = |more: &[&str]| {
+        finished(command().env("LAPS_ZOO_CACHE", &cache).args(["reproduce", "shapes_vit"]).args(more).output().unwrap())
+    };
+    let first = run(&["--json", result.to_str().unwrap(), "--sims", sims.to_str().unwrap()]);
+    assert_eq!(first.status, 0, "{}", first.stderr);
+    assert!(first.stdout.contains(&format!("note: {NOTE}")));
+    insta::assert_snapshot!(without_figures(&without_times(&first.stdout)), @r"
+    shapes_vit, split test: 200 images, 1000 captions
+    checkpoint shapes_vit-752001304b54262d.safetensors (sha256 752001304b54)
+    engine
+
+    ┌───────────────────────────────────────────────────────────────┐
+    │ f30k       i2t R@1   R@5   R@10   t2i R@1   R@5   R@10   rSum │
+    ╞═══════════════════════════════════════════════════════════════╡
+    │ measured       0.0   0.0    0.0       0.0   0.0    0.0   00.0 │
+    └───────────────────────────────────────────────────────────────┘
+    median rank 000 / 000, mean rank 000.000 / 000.000 (image to text / text to image)
+
+    stage: items
+    check checkpoint: 118 tensors
+    check images: 200 images
+    encode captions: 1000 captions
+    wait for images: 200 images
+    encode images: 200 images
+    score: 200000 pairs
+    rank: 1200 queries
+    note: the embedded checkpoint is not trained: its weights are random numbers of a fixed seed, and its recalls are those of chance
+    verdict: not compared, the entry has no published recalls
+    ");
+    let stages: Vec<&str> = first.stderr.lines().filter(|line| line.ends_with(" to do")).collect();
+    assert_eq!(
+        stages,
+        ["check images: 200 to do", "encode captions: 1000 to do", "encode and score images: 200 to do"]
+    );
+    assert_eq!(first.stderr.lines().count(), 2 * stages.len(), "{}", first.stderr);
+
+    let matrix = Matrix::open(&sims);
+    assert_eq!((matrix.images, matrix.captions), (200, 1000));
+    assert!(matrix.values.iter().all(|value| value.is_finite() && value.abs() <= 2.0));
+    let result = json(&result);
+    let evaluation = &result["evaluations"][0];
+    for direction in [Direction::ImageToText, Direction::TextToImage] {
+        let (found, expected) = (reported(evaluation, direction), figures(&matrix.ranks(direction)));
+        // Both are quotients of whole numbers that f64 holds.
+        assert!(
+            found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9),
+            "{direction:?}: {found:?}, {expected:?}"
+        );
+    }
+    let measured = first.stdout.lines().find(|line| line.starts_with("│ measured")).unwrap();
+    let sides = [Direction::ImageToText, Direction::TextToImage].map(|side| reported(evaluation, side));
+    let rsum = evaluation["rsum"].as_f64().unwrap();
+    let cells = sides.iter().flat_map(|side| side[..3].to_vec()).chain([rsum]);
+    let cells: Vec<String> = cells.map(|cell| format!("{cell:.1}")).collect();
+    assert_eq!(measured.split_whitespace().skip(2).take(7).collect::<Vec<_>>(), cells);
+
+    provenance(&result);
+
+    // The scenes are drawn once: nothing in their folder is touched again.
+    let stamp = cache.join("scenes-7-4000-200-200/drawn.json");
+    let drawn = fs_err::metadata(&stamp).unwrap().modified().unwrap();
+    let again = run(&["--quiet", "--limit", "2"]);
+    assert_eq!((again.status, again.stderr.as_str()), (0, ""));
+    assert_eq!(fs_err::metadata(&stamp).unwrap().modified().unwrap(), drawn);
+    assert!(again.stdout.contains("verdict: not compared"));
+}
+
+fn provenance(result: &serde_json::Value) {
+    let text =
+        |pointer: &str| result.pointer(pointer).and_then(|value| value.as_str()).unwrap_or_else(|| panic!("{pointer}"));
+    for pointer in ["/provenance/config_sha256", "/provenance/checkpoint/sha256", "/provenance/data/sha256"] {
+        let hash = text(pointer);
+        assert!(hash.len() == 64 && hash.chars().all(|c| c.is_ascii_hexdigit()), "{pointer}: {hash}");
+    }
+    assert_eq!(text("/provenance/version"), env!("CARGO_PKG_VERSION"));
+    assert!(result["provenance"].as_object().unwrap().contains_key("commit"));
+    let engine = if cfg!(feature = "torch") { "torch" } else { "rust" };
+    assert_eq!((text("/provenance/engine/name"), text("/provenance/engine/device")), (engine, "cpu"));
+    assert!(!text("/provenance/engine/version").is_empty());
+    assert!(result["provenance"]["engine"]["threads"].as_u64().unwrap() >= 1);
+    assert!(!text("/provenance/similarity").is_empty());
+    assert!(!text("/provenance/machine/processor").is_empty());
+    assert_eq!(text("/provenance/machine/system"), format!("{} {}", std::env::consts::OS, std::env::consts::ARCH));
+    assert_eq!(text("/provenance/checkpoint/format"), "safetensors");
+    assert_eq!(text("/provenance/checkpoint/note"), NOTE);
+    assert_eq!(result["provenance"]["seed"], serde_json::Value::Null);
+    assert_eq!(result["schema"], 1);
+    assert_eq!(result["verdict"]["outcome"], "not_compared");
+    assert!(result["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
+    assert!(result["stages"].as_array().unwrap().iter().all(|stage| stage["seconds"].as_f64().unwrap() >= 0.0));
+}
+
+#[test]
+fn the_other_default_runs_too() {
+    let run = laps_zoo(["reproduce", "shapes_swin", "--limit", "20", "--quiet"]);
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    insta::assert_snapshot!(without_figures(&without_times(&run.stdout)), @r"
+    shapes_swin, split test: 20 images, 100 captions
+    checkpoint shapes_swin-1c718dcf149ce23f.safetensors (sha256 1c718dcf149c)
+    engine
+
+    ┌──────────────────────────────────────────────────────────────────┐
+    │ f30k       i2t R@1    R@5   R@10   t2i R@1    R@5   R@10    rSum │
+    ╞══════════════════════════════════════════════════════════════════╡
+    │ measured       0.0   00.0   00.0       0.0   00.0   00.0   000.0 │
+    └──────────────────────────────────────────────────────────────────┘
+    median rank 00 / 00, mean rank 00.000 / 00.000 (image to text / text to image)
+
+    stage: items
+    check checkpoint: 125 tensors
+    check images: 20 images
+    encode captions: 100 captions
+    wait for images: 20 images
+    encode images: 20 images
+    score: 2000 pairs
+    rank: 120 queries
+    note: the embedded checkpoint is not trained: its weights are random numbers of a fixed seed, and its recalls are those of chance
+    verdict: not compared, the entry has no published recalls
+    ");
+}
+
+/// The reader of standard output goes away before, or in the middle of, what is printed.
+#[test]
+fn a_closed_pipe_is_no_error() {
+    for arguments in
+        [&["info", "--parameters", "f30k_vit"][..], &["list"], &["reproduce", "shapes_vit", "--limit", "2", "--quiet"]]
+    {
+        let mut child = Command::new(PROGRAM)
+            .env("LAPS_ZOO_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}

@@ -1,0 +1,163 @@
+//! The verdict: what is compared with what, and how the command exits.
+
+use std::path::Path;
+
+use insta::assert_snapshot;
+use tempfile::TempDir;
+
+use crate::{
+    files::{project, scenes},
+    support::{Run, json, laps_zoo, without_times},
+};
+
+/// An entry file beside its data, with the references given, and its checkpoint.
+fn write_entry(folder: &Path, references: &str) {
+    let text = fs_err::read_to_string(project("configs/shapes_vit.yaml")).unwrap();
+    let text: String = text.lines().filter(|line| !line.contains("drawn:")).map(|line| format!("{line}\n")).collect();
+    fs_err::write(folder.join("entry.yaml"), text.replace("references: { }", references)).unwrap();
+}
+
+fn reproduce(folder: &Path, more: &[&str]) -> Run {
+    let [entry, checkpoint] = [folder.join("entry.yaml"), project("checkpoints/shapes_vit.safetensors")];
+    let [entry, checkpoint] = [&entry, &checkpoint].map(|path| path.to_str().unwrap());
+    laps_zoo(["reproduce", entry, "--checkpoint", checkpoint, "--quiet"].iter().chain(more))
+}
+
+/// Data, and the recalls that are measured on it.
+fn measured() -> (TempDir, [f64; 6]) {
+    let folder = scenes(12);
+    write_entry(folder.path(), "references: { }");
+    let result = folder.path().join("result.json");
+    let run = reproduce(folder.path(), &["--json", result.to_str().unwrap()]);
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    assert!(run.stdout.ends_with("verdict: not compared, the entry has no published recalls\n"), "{}", run.stdout);
+    let evaluation = &json(&result)["evaluations"][0];
+    let recall = |side: &str, name: &str| evaluation[side][name].as_f64().unwrap();
+    let names = ["r1", "r5", "r10"];
+    let sides = [names.map(|name| recall("i2t", name)), names.map(|name| recall("t2i", name))].concat();
+    (folder, sides.try_into().unwrap())
+}
+
+/// Published recalls that are `distance` points below the measured R@1 from image to text, else the measured ones to one decimal.
+fn references(measured: [f64; 6], distance: f64) -> String {
+    let [a, b, c, d, e, f] = measured;
+    format!(
+        "references: {{ rerun: {{ f30k: {{ i2t: [{:.1}, {b:.1}, {c:.1}], t2i: [{d:.1}, {e:.1}, {f:.1}] }} }} }}",
+        a - distance
+    )
+}
+
+/// The line of the engine depends on the build and the machine.
+fn table(run: &Run) -> String {
+    let text = without_times(&run.stdout);
+    let text: String =
+        text.lines().filter(|line| !line.starts_with("engine ")).map(|line| format!("{line}\n")).collect();
+    text
+}
+
+#[test]
+fn a_reproduced_table_exits_0_and_a_deviating_one_1() {
+    let (folder, recalls) = measured();
+    write_entry(folder.path(), &references(recalls, 0.0));
+    let near = reproduce(folder.path(), &[]);
+    assert_eq!((near.status, near.stderr.as_str()), (0, ""));
+    assert_snapshot!(table(&near), @r"
+    shapes_vit, split test: 12 images, 60 captions
+    checkpoint shapes_vit.safetensors (sha256 752001304b54)
+
+    ┌────────────────────────────────────────────────────────────────────────┐
+    │ f30k           i2t R@1    R@5    R@10   t2i R@1     R@5   R@10    rSum │
+    ╞════════════════════════════════════════════════════════════════════════╡
+    │ measured           8.3   25.0    41.7       6.7    51.7   85.0   218.3 │
+    │ rerun              8.3   25.0    41.7       6.7    51.7   85.0       - │
+    │   difference     +0.03   0.00   -0.03     -0.03   -0.03   0.00       - │
+    └────────────────────────────────────────────────────────────────────────┘
+    median rank 11 / 5, mean rank 13.917 / 6.150 (image to text / text to image)
+
+    stage: items
+    check checkpoint: 118 tensors
+    check images: 12 images
+    encode captions: 60 captions
+    wait for images: 12 images
+    encode images: 12 images
+    score: 720 pairs
+    rank: 72 queries
+    verdict: reproduced, every published recall is within 0.1 points
+    ");
+
+    write_entry(folder.path(), &references(recalls, 3.0));
+    let far = reproduce(folder.path(), &[]);
+    assert_eq!((far.status, far.stderr.as_str()), (1, ""));
+    assert_snapshot!(table(&far), @r"
+    shapes_vit, split test: 12 images, 60 captions
+    checkpoint shapes_vit.safetensors (sha256 752001304b54)
+
+    ┌────────────────────────────────────────────────────────────────────────┐
+    │ f30k           i2t R@1    R@5    R@10   t2i R@1     R@5   R@10    rSum │
+    ╞════════════════════════════════════════════════════════════════════════╡
+    │ measured           8.3   25.0    41.7       6.7    51.7   85.0   218.3 │
+    │ rerun              5.3   25.0    41.7       6.7    51.7   85.0       - │
+    │   difference     +3.03   0.00   -0.03     -0.03   -0.03   0.00       - │
+    └────────────────────────────────────────────────────────────────────────┘
+    median rank 11 / 5, mean rank 13.917 / 6.150 (image to text / text to image)
+
+    stage: items
+    check checkpoint: 118 tensors
+    check images: 12 images
+    encode captions: 60 captions
+    wait for images: 12 images
+    encode images: 12 images
+    score: 720 pairs
+    rank: 72 queries
+    verdict: deviates, 1 published recall is off by more than 0.1 points, 3.03 at most
+    ");
+
+    let wide = reproduce(folder.path(), &["--tolerance", "3.1"]);
+    assert_eq!(wide.status, 0, "{}", wide.stdout);
+    assert!(
+        wide.stdout.ends_with("verdict: reproduced, every published recall is within 3.1 points\n"),
+        "{}",
+        wide.stdout
+    );
+}
+
+#[test]
+fn a_part_of_the_split_or_another_split_is_not_compared() {
+    let (folder, recalls) = measured();
+    write_entry(folder.path(), &references(recalls, 3.0));
+    let part = reproduce(folder.path(), &["--limit", "3"]);
+    assert_eq!(part.status, 0);
+    assert!(
+        part.stdout.ends_with("verdict: not compared, published recalls are of the whole split\n"),
+        "{}",
+        part.stdout
+    );
+    assert!(part.stdout.contains("split test: 3 images, 15 captions"), "{}", part.stdout);
+    for end in ["ids.txt", "caps.txt"] {
+        let captions = folder.path().join("captions");
+        fs_err::copy(captions.join(format!("test_{end}")), captions.join(format!("dev_{end}"))).unwrap();
+    }
+    let other = reproduce(folder.path(), &["--split", "dev"]);
+    assert_eq!(other.status, 0);
+    assert!(
+        other.stdout.ends_with("verdict: not compared, published recalls are of the split `test`\n"),
+        "{}",
+        other.stdout
+    );
+}
+
+#[test]
+fn the_json_says_what_the_table_says() {
+    let (folder, recalls) = measured();
+    write_entry(folder.path(), &references(recalls, 3.0));
+    let path = folder.path().join("result.json");
+    let run = reproduce(folder.path(), &["--json", path.to_str().unwrap()]);
+    assert_eq!(run.status, 1);
+    let result = json(&path);
+    let cell = &result["comparisons"][0]["recalls"][0];
+    assert_eq!(result["comparisons"][0]["source"], "rerun");
+    assert!((cell["difference"].as_f64().unwrap() - 3.0).abs() <= 0.051, "{cell}");
+    assert_eq!(result["verdict"]["outcome"], "deviates");
+    assert_eq!(result["verdict"]["outside"], 1);
+    assert_eq!(result["verdict"]["tolerance"], 0.1);
+}

@@ -1,0 +1,87 @@
+//! The complete parameter lists: names and shapes are those of the checkpoints, which is what lets them be read strictly.
+#![allow(clippy::unwrap_used)] // a helper of tests is a test
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use safetensors::SafeTensors;
+use sha2::{Digest, Sha256};
+use support::{golden, swin_tiny, vit_tiny};
+use zoo::{
+    checkpoint::is_ignored,
+    models::{config::ModelConfig, laps},
+    params::Parameter,
+    params_init, registry,
+};
+
+/// How many tensors, how many numbers, and the hash of the lines `name shape`.
+fn summary(name: &str) -> String {
+    let parameters = laps::parameters(&registry::find(name).unwrap().model).unwrap();
+    let elements: usize = parameters.iter().map(Parameter::elements).sum();
+    let lines: String = parameters.iter().map(|p| format!("{} {:?}\n", p.name, p.shape)).collect();
+    let hash: String = Sha256::digest(lines).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{name}: {} tensors, {elements} numbers, {hash}", parameters.len())
+}
+
+#[test]
+fn the_lists_of_the_entries() {
+    let lines: Vec<String> =
+        ["f30k_vit", "f30k_swin", "f30k_swin_1024", "shapes_vit", "shapes_swin"].map(summary).into();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    f30k_vit: 406 tensors, 195535128 numbers, 2378e9b77c4a9ec36368a883bd61a64704a4681ebf236f3467d82de44abca95e
+    f30k_swin: 631 tensors, 196609120 numbers, 2ef8fdf1aa5a2f4d63b94c40bc5df6f52c7c732019836a042d863628d3e5e092
+    f30k_swin_1024: 629 tensors, 196638192 numbers, 466cb2883b9d40d1cb686b0d5bb811fd3ab44fe36d50e057dbe72022ac2de19c
+    shapes_vit: 118 tensors, 501641 numbers, f28db782fb234d687a36b6b4c1e5292e5e52d7307b10b50bc69f6142a78d61d5
+    shapes_swin: 125 tensors, 387509 numbers, 1f75193ffa1fbf4ea99bf9cd375a713448cac656f03c17ec6380f26128c7bbdc
+    ");
+}
+
+/// The names and shapes of a state dict that the authors' code wrote, but for those on the ignore list.
+fn is_that_of_the_golden(config: &ModelConfig, file: &str) {
+    let bytes = std::fs::read(golden(file)).unwrap();
+    let stored = SafeTensors::deserialize(&bytes).unwrap();
+    let (ignored, expected): (BTreeSet<_>, BTreeSet<_>) = stored
+        .iter()
+        .map(|(name, view)| (name.to_owned(), view.shape().to_vec()))
+        .partition(|(name, _)| is_ignored(name));
+    let parameters = laps::parameters(config).unwrap();
+    let found: BTreeSet<_> = parameters.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
+    assert_eq!(found.len(), parameters.len(), "a name is asked for twice");
+    assert_eq!(found, expected);
+    assert!(ignored.iter().any(|(name, _)| name.contains("pooler")), "{ignored:?}");
+}
+
+#[test]
+fn the_lists_are_those_of_the_reference() {
+    is_that_of_the_golden(&vit_tiny(), "vit_tiny.safetensors");
+    is_that_of_the_golden(&swin_tiny(), "swin_tiny.safetensors");
+}
+
+/// The hidden size of Swin-B is 1024, so there is nothing to project.
+#[test]
+fn a_projection_is_there_only_where_the_width_changes() {
+    let has = |name: &str, part: &str| {
+        let parameters = laps::parameters(&registry::find(name).unwrap().model).unwrap();
+        parameters.iter().any(|parameter| parameter.name.contains(part))
+    };
+    assert!(has("f30k_swin", "img_enc.vision_proj") && has("f30k_swin", "txt_enc.fc"));
+    assert!(!has("f30k_swin_1024", "img_enc.vision_proj") && has("f30k_swin_1024", "txt_enc.fc"));
+}
+
+/// Until trained ones are embedded, a fresh model is what they are, on every platform.
+#[test]
+fn the_embedded_checkpoints_are_fresh_models_bit_for_bit() {
+    for name in ["shapes_vit", "shapes_swin"] {
+        let embedded = registry::embedded_checkpoint(name).unwrap();
+        let stored = SafeTensors::deserialize(embedded.bytes).unwrap();
+        let fresh = params_init::fresh(&laps::parameters(&registry::find(name).unwrap().model).unwrap(), 0).unwrap();
+        assert_eq!(stored.len(), fresh.len());
+        for (parameter, array) in fresh {
+            let view = stored.tensor(&parameter).unwrap();
+            assert_eq!(view.shape(), array.dims(), "{name}, {parameter}");
+            let bytes: Vec<u8> = array.values().iter().flat_map(|value| value.to_le_bytes()).collect();
+            assert!(view.data() == bytes, "{name}, {parameter}");
+        }
+    }
+}
