@@ -47,6 +47,12 @@ pub enum RetrievalError {
         /// Images of the matrix.
         found: usize,
     },
+    /// An unfinished matrix that is not the one to be computed.
+    #[error("`{}` can not be continued\n  expected: the same embeddings, parameters and instruction set\n  found: others", path.display())]
+    OtherInputs {
+        /// The unfinished matrix.
+        path: std::path::PathBuf,
+    },
     /// A protocol that there is not.
     #[error("there is no protocol `{name}`\n  expected: `f30k`, `coco_5k` or `coco_1k`\n  found: `{name}`")]
     UnknownProtocol {
@@ -60,6 +66,7 @@ impl RetrievalError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NotANumber { .. } => "the checkpoint or the precision makes embeddings that are not finite",
+            Self::OtherInputs { .. } => "remove it to begin anew",
             Self::NoCaption { .. } => "each image of the ids file needs a line in the captions file",
             Self::Protocol { protocol: super::Protocol::Coco1k, .. } => {
                 "leave `--limit` away, make it a multiple of 1000, or use protocol `coco_5k`, which takes the whole matrix"

@@ -2,6 +2,7 @@
 
 use std::{
     ops::{ControlFlow, Range},
+    path::Path,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -12,8 +13,10 @@ use std::{
 use super::{
     captions::CaptionMatrix,
     config::AlignmentConfig,
+    fingerprint::Fingerprint,
     images::PreparedImages,
-    plan::{Plan, Planner},
+    matrix_file::MatrixFile,
+    plan::{Plan, Planner, Tile},
     scratch::Counts,
     simd::Level,
     sink::{Sink, place},
@@ -64,7 +67,8 @@ impl Engine {
         Self::with_level(config, weights, options, Level::detect())
     }
 
-    pub(super) fn with_level(
+    /// The same with an instruction set that is not the widest one.
+    pub fn with_level(
         config: AlignmentConfig,
         weights: &AggregationWeights,
         options: EngineOptions,
@@ -82,6 +86,10 @@ impl Engine {
     /// The sizes it works with.
     pub fn config(&self) -> &AlignmentConfig {
         &self.config
+    }
+
+    pub(super) fn aggregation(&self) -> &Aggregation {
+        &self.aggregation
     }
 
     /// The instruction set that it uses: `avx512`, `avx2` or `portable`.
@@ -126,7 +134,7 @@ impl Engine {
     pub fn similarities(&self, images: &dyn ImageSource, captions: &CaptionMatrix) -> Result<Array> {
         let [rows, columns] = [images.len(), captions.len()];
         let mut matrix = vec![0.0; rows * columns];
-        let mut sink = |tile: &super::plan::Tile, similarities: &[f32]| {
+        let mut sink = |tile: &Tile, similarities: &[f32]| {
             place(tile, similarities, columns, &mut matrix);
             Ok(ControlFlow::Continue(()))
         };
@@ -134,11 +142,39 @@ impl Engine {
         Array::new(&[rows, columns], matrix)
     }
 
+    /// All similarities, into the file `path`; an interrupted run is continued. See [`MatrixFile`].
+    ///
+    /// `progress` is told of every finished tile, how many there are of how many, and may stop the run: the outcome is
+    /// then not finished and the file not there yet.
+    pub fn write(
+        &self,
+        images: &dyn ImageSource,
+        captions: &CaptionMatrix,
+        path: &Path,
+        progress: &mut (dyn FnMut(usize, usize) -> ControlFlow<()> + Send),
+    ) -> Result<Outcome> {
+        self.check_images(images)?;
+        self.check_captions(captions)?;
+        let inputs = Fingerprint::new(self, images, captions)?;
+        let mut file = MatrixFile::open(path, &self.plan(images.len(), captions)?, &inputs)?;
+        let plan = self.planner().with_tiles_of(file.plan())?;
+        let mut sink = Reporting { finished: file.finished_tiles(), all: plan.len(), file: &mut file, progress };
+        let outcome = self.run(images, captions, &plan, &mut sink)?;
+        if outcome.finished || file.finished_tiles() == plan.len() {
+            file.finish()?;
+            return Ok(Outcome { finished: true, ..outcome });
+        }
+        Ok(outcome)
+    }
+
     /// The largest tiles that fit into the memory limit.
     pub fn plan(&self, images: usize, captions: &CaptionMatrix) -> Result<Plan> {
+        self.planner().plan(images, captions)
+    }
+
+    fn planner(&self) -> Planner<'_> {
         let Self { config, aggregation, level, threads, memory_limit } = self;
         Planner { config, aggregation, level: *level, threads: *threads, memory_limit: *memory_limit }
-            .plan(images, captions)
     }
 
     /// Computes the tiles of `plan` that `sink` wants, and hands each to it when it is finished.
@@ -235,6 +271,26 @@ impl Engine {
             return Err(bad(format!("captions of width {}", self.config.width), captions.width().to_string()));
         }
         Ok(())
+    }
+}
+
+/// Tells of every tile that the file has taken.
+struct Reporting<'a> {
+    file: &'a mut MatrixFile,
+    finished: usize,
+    all: usize,
+    progress: &'a mut (dyn FnMut(usize, usize) -> ControlFlow<()> + Send),
+}
+
+impl Sink for Reporting<'_> {
+    fn wants(&mut self, tile: &Tile) -> bool {
+        self.file.wants(tile)
+    }
+
+    fn accept(&mut self, tile: &Tile, similarities: &[f32]) -> Result<ControlFlow<()>> {
+        let flow = self.file.accept(tile, similarities)?;
+        self.finished += 1;
+        Ok(if flow.is_break() { flow } else { (self.progress)(self.finished, self.all) })
     }
 }
 

@@ -110,7 +110,7 @@ impl PreparedImages {
         let raw = 2 * 4 * config.tokens() * config.width;
         let gram = 4 * config.patches * config.patches.next_multiple_of(2 * level.lanes());
         let packed = Panels::bytes(config.patches, config.width, level.lanes());
-        raw + (gram + packed).max(aggregation.scratch_bytes(config.patches))
+        raw + (gram + 2 * packed).max(aggregation.scratch_bytes(config.patches))
     }
 }
 

@@ -102,11 +102,24 @@ impl Planner<'_> {
                 }
             }
         }
-        Err(Error::Operation {
+        Err(self.too_little(least))
+    }
+
+    /// `plan` for this machine: its tiles, our threads.
+    pub(super) fn with_tiles_of(&self, plan: &Plan) -> Result<Plan> {
+        let bytes = self.threads * self.bytes(plan.tile_images, plan.tile_captions, plan.block_words);
+        if bytes > self.memory_limit {
+            return Err(self.too_little(bytes));
+        }
+        Ok(Plan { threads: self.threads, bytes, ..*plan })
+    }
+
+    fn too_little(&self, least: usize) -> Error {
+        Error::Operation {
             operation: "similarity",
             expected: format!("a memory limit of at least {least} bytes for {} threads", self.threads),
             found: format!("{} bytes", self.memory_limit),
-        })
+        }
     }
 
     /// Memory of one thread.

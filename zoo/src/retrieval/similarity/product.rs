@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, MOST_LANES, Simd};
 
 /// Entries of the width that are worked on at once: a panel's share of them (AVX2: 16 KiB) stays in the first cache.
 const DEPTH: usize = 256;
@@ -36,6 +36,11 @@ impl Panels {
     /// Rows, up to the end of the last panel.
     pub(super) fn padded(&self) -> usize {
         self.rows.next_multiple_of(self.panel)
+    }
+
+    /// All values, in the order in which they lie.
+    pub(super) fn values(&self) -> &[f32] {
+        &self.values
     }
 
     /// Entries of a row.
@@ -70,9 +75,44 @@ impl Panels {
     }
 }
 
+/// Packs rows of `width` for the left side of a [`Product`]: tiles of nearly equal height, in each of which the entries of
+/// the rows lie side by side. A tile that begins with row `i` begins at `i * width`.
+pub(super) struct Pack<'a> {
+    /// Rows, one after another.
+    pub(super) rows: &'a [f32],
+    /// Entries of a row.
+    pub(super) width: usize,
+    /// As long as `rows`.
+    pub(super) output: &'a mut [f32],
+}
+
+impl Kernel for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let count = self.rows.len() / self.width;
+        for tile in tiles(count, S::ROWS) {
+            let range = tile.start * self.width..tile.end * self.width;
+            let output = &mut self.output[range.clone()];
+            for (row, values) in self.rows[range].chunks_exact(self.width).enumerate() {
+                output[row..].iter_mut().step_by(tile.len()).zip(values).for_each(|(slot, &value)| *slot = value);
+            }
+        }
+    }
+}
+
+/// Rows in tiles of at most `most`, and of nearly equal height: a last tile of a row or two would leave the multipliers
+/// idle.
+#[inline(always)]
+fn tiles(rows: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = rows.div_ceil(most);
+    (0..count).map(move |tile| tile * rows / count..(tile + 1) * rows / count)
+}
+
 /// `(rows, width)` by packed `(columns, width)` to `(rows, columns)`, of which some panels are computed.
 pub(super) struct Product<'a> {
-    /// Rows of the left side, one after another.
+    /// Rows of the left side, as [`Pack`] writes them.
     pub(super) left: &'a [f32],
     /// The right side.
     pub(super) right: &'a Panels,
@@ -91,22 +131,21 @@ impl Kernel for Product<'_> {
     fn run<S: Simd>(self, simd: S) {
         let width = self.right.width;
         let rows = self.left.len() / width;
-        if rows == 0 {
-            return;
-        }
-        // Tiles of nearly equal height: a last tile of a row or two would leave the multipliers idle.
-        let tiles = rows.div_ceil(S::ROWS);
         for (column, panel) in self.panels.enumerate() {
             for start in (0..width).step_by(DEPTH) {
                 let depth = DEPTH.min(width - start);
-                let packed = &self.right.values[(panel * width + start) * 2 * S::LANES..][..depth * 2 * S::LANES];
-                for tile in 0..tiles {
-                    let first = tile * rows / tiles;
-                    let tile_rows = (tile + 1) * rows / tiles - first;
-                    let left = &self.left[first * width + start..];
-                    let output = &mut self.output[first * self.stride + column * 2 * S::LANES..];
-                    let part = Part { left, width, packed, stride: self.stride, fresh: start == 0 };
-                    match tile_rows {
+                let (packed, next) =
+                    self.right.values[(panel * width + start) * 2 * S::LANES..].split_at(depth * 2 * S::LANES);
+                let mut ahead = next.chunks(MOST_LANES).take(packed.len() / MOST_LANES);
+                let share = packed.len() / MOST_LANES / rows.div_ceil(S::ROWS) + 1;
+                for tile in tiles(rows, S::ROWS) {
+                    for line in (&mut ahead).take(share) {
+                        simd.prefetch(line);
+                    }
+                    let left = &self.left[tile.start * width + start * tile.len()..][..depth * tile.len()];
+                    let output = &mut self.output[tile.start * self.stride + column * 2 * S::LANES..];
+                    let part = Part { left, packed, stride: self.stride, fresh: start == 0 };
+                    match tile.len() {
                         1 => part.tile::<S, 1>(simd, output),
                         2 => part.tile::<S, 2>(simd, output),
                         3 => part.tile::<S, 3>(simd, output),
@@ -130,11 +169,13 @@ impl Kernel for Product<'_> {
 #[derive(Clone, Copy)]
 struct Part<'a> {
     left: &'a [f32],
-    width: usize,
     packed: &'a [f32],
     stride: usize,
     fresh: bool,
 }
+
+/// Entries of the width that one turn of the innermost loop works on.
+const UNROLLED: usize = 4;
 
 impl Part<'_> {
     #[inline(always)]
@@ -142,8 +183,6 @@ impl Part<'_> {
         if ROWS > S::ROWS {
             return;
         }
-        let depth = self.packed.len() / (2 * S::LANES);
-        let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &self.left[row * self.width..][..depth]);
         let mut sums = [[simd.splat(0.0); 2]; ROWS];
         if !self.fresh {
             for (row, sum) in sums.iter_mut().enumerate() {
@@ -151,18 +190,32 @@ impl Part<'_> {
                 *sum = [simd.load(from), simd.load(&from[S::LANES..])];
             }
         }
-        for (entry, right) in self.packed.chunks_exact(2 * S::LANES).enumerate() {
-            let right = [simd.load(right), simd.load(&right[S::LANES..])];
-            for row in 0..ROWS {
-                let left = simd.splat(rows[row][entry]);
-                sums[row][0] = simd.mul_add(left, right[0], sums[row][0]);
-                sums[row][1] = simd.mul_add(left, right[1], sums[row][1]);
+        let mut left = self.left.chunks_exact(UNROLLED * ROWS);
+        let mut right = self.packed.chunks_exact(UNROLLED * 2 * S::LANES);
+        for (left, right) in (&mut left).zip(&mut right) {
+            for entry in 0..UNROLLED {
+                add::<S, ROWS>(simd, &left[entry * ROWS..], &right[entry * 2 * S::LANES..], &mut sums);
             }
+        }
+        let rest = right.remainder().chunks_exact(2 * S::LANES);
+        for (left, right) in left.remainder().chunks_exact(ROWS).zip(rest) {
+            add::<S, ROWS>(simd, left, right, &mut sums);
         }
         for (row, sum) in sums.iter().enumerate() {
             let to = &mut output[row * self.stride..][..2 * S::LANES];
             simd.store(sum[0], to);
             simd.store(sum[1], &mut to[S::LANES..]);
         }
+    }
+}
+
+/// Adds the products of one entry of the rows with one entry of the columns.
+#[inline(always)]
+fn add<S: Simd, const ROWS: usize>(simd: S, left: &[f32], right: &[f32], sums: &mut [[S::Vector; 2]; ROWS]) {
+    let right = [simd.load(right), simd.load(&right[S::LANES..])];
+    for row in 0..ROWS {
+        let left = simd.splat(left[row]);
+        sums[row][0] = simd.mul_add(left, right[0], sums[row][0]);
+        sums[row][1] = simd.mul_add(left, right[1], sums[row][1]);
     }
 }

@@ -1,7 +1,7 @@
 //! The network that says how much a patch gives to each group.
 
 use super::{
-    product::{Panels, Product},
+    product::{Pack, Panels, Product},
     simd::Level,
 };
 use crate::{Error, Result, array::Array};
@@ -95,9 +95,16 @@ impl Aggregation {
         })
     }
 
+    /// All parameters, as they are packed.
+    pub(super) fn parameters(&self) -> impl Iterator<Item = Vec<f32>> {
+        let norm = self.norm.iter().flat_map(|&(weight, bias)| [weight, bias]).collect();
+        let parts = [self.hidden.values(), &self.hidden_bias, self.groups.values(), &self.group_bias];
+        std::iter::once(norm).chain(parts.map(<[f32]>::to_vec)).chain([vec![self.scale]])
+    }
+
     /// Bytes that `logits` takes for so many patches while it runs.
     pub(super) fn scratch_bytes(&self, patches: usize) -> usize {
-        4 * patches * (self.norm.len() + self.hidden.padded() + self.hidden.rows() + self.groups.padded())
+        4 * patches * (2 * self.norm.len() + self.hidden.padded() + self.hidden.rows() + self.groups.padded())
     }
 
     /// Patches `(patches, width)` to logits `(patches, stride)`, of which the first `groups` of a row are set.
@@ -137,7 +144,9 @@ fn pack(matrix: &Array, width: usize, level: Level) -> Panels {
 pub(super) fn multiply(left: &[f32], right: &Panels, level: Level) -> Vec<f32> {
     let stride = right.padded();
     let mut output = vec![0.0; left.len() / right.width() * stride];
-    level.run(Product { left, right, panels: 0..stride / right.panel(), output: &mut output, stride });
+    let mut packed = vec![0.0; left.len()];
+    level.run(Pack { rows: left, width: right.width(), output: &mut packed });
+    level.run(Product { left: &packed, right, panels: 0..stride / right.panel(), output: &mut output, stride });
     output
 }
 

@@ -7,7 +7,7 @@ use super::{
     config::AlignmentConfig,
     images::PreparedImages,
     pair::Pairs,
-    product::Product,
+    product::{Pack, Product},
     scratch::Scratch,
     simd::{Level, MOST_LANES},
 };
@@ -17,6 +17,7 @@ use super::{
 pub(super) struct Worker {
     level: Level,
     block_words: usize,
+    words: Vec<f32>,
     table: Vec<f32>,
     table_stride: usize,
     pub(super) scratch: Scratch,
@@ -34,6 +35,7 @@ impl Worker {
         Self {
             level,
             block_words,
+            words: vec![0.0; block_words * config.width],
             table: vec![0.0; block_words * table_stride + MOST_LANES],
             table_stride,
             scratch: Scratch::new(config, block_words),
@@ -41,7 +43,8 @@ impl Worker {
     }
 
     pub(super) fn bytes(config: &AlignmentConfig, level: Level, block_words: usize) -> usize {
-        4 * (block_words * table_stride(config, level) + MOST_LANES) + Scratch::bytes(config, block_words)
+        4 * (block_words * (config.width + table_stride(config, level)) + MOST_LANES)
+            + Scratch::bytes(config, block_words)
     }
 
     /// Similarities of all of `images` with `captions`, `(images, captions)`.
@@ -56,9 +59,11 @@ impl Worker {
         let mut start = range.start;
         while start < range.end {
             let end = captions.block_end(start, range.end, self.block_words);
+            let words = captions.normalised(captions.span(start..end));
+            self.level.run(Pack { rows: words, width: config.width, output: &mut self.words[..words.len()] });
             let mut columns = Columns { origin: 0, computed: 0 };
             for (place, to) in output.chunks_exact_mut(range.len()).enumerate() {
-                self.multiply(config, images, captions, start..end, place, &mut columns);
+                self.multiply(config, images, words.len() / config.width, place, &mut columns);
                 let first_token = place * config.tokens();
                 self.level.run(Pairs {
                     config,
@@ -83,25 +88,23 @@ impl Worker {
         &mut self,
         config: &AlignmentConfig,
         images: &PreparedImages,
-        captions: &CaptionMatrix,
-        block: Range<usize>,
+        words: usize,
         place: usize,
         columns: &mut Columns,
     ) {
         let [panel, tokens] = [images.tokens.panel(), config.tokens()];
         let first = place * tokens / panel;
         let last = ((place + 1) * tokens).div_ceil(panel);
-        let words = captions.span(block);
         let from = (first - columns.origin) * panel;
         let shared = columns.computed.saturating_sub(first);
         if from > 0 && shared > 0 {
-            for row in self.table.chunks_exact_mut(self.table_stride).take(words.len()) {
+            for row in self.table.chunks_exact_mut(self.table_stride).take(words) {
                 row.copy_within(from..from + shared * panel, 0);
             }
         }
         let next = columns.computed.max(first);
         self.level.run(Product {
-            left: captions.normalised(words),
+            left: &self.words[..words * config.width],
             right: &images.tokens,
             panels: next..last,
             output: &mut self.table[(next - first) * panel..],

@@ -45,6 +45,12 @@ pub(super) trait Simd: Copy {
     /// 2 to the power of each lane, which holds a whole number from -126 to 127.
     fn power_of_two(self, exponent: Self::Vector) -> Self::Vector;
 
+    /// Asks for the memory where `from` begins, without waiting for it.
+    #[inline(always)]
+    fn prefetch(self, from: &[f32]) {
+        let _ = from;
+    }
+
     /// Sum of the lanes, by halves.
     #[inline(always)]
     fn sum(self, vector: Self::Vector) -> f32 {
@@ -102,7 +108,7 @@ pub(super) trait Kernel {
 
 /// An instruction set that this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Level(Set);
+pub struct Level(Set);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Set {
@@ -115,12 +121,12 @@ enum Set {
 
 impl Level {
     /// The widest one.
-    pub(super) fn detect() -> Self {
+    pub fn detect() -> Self {
         Self::available()[0]
     }
 
     /// All of them, the widest first.
-    pub(super) fn available() -> Vec<Self> {
+    pub fn available() -> Vec<Self> {
         let mut levels = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
@@ -140,7 +146,7 @@ impl Level {
     }
 
     /// Name of the instruction set.
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => "avx512",

@@ -2,6 +2,7 @@
 
 mod definition;
 mod golden;
+mod matrix_files;
 mod plans;
 mod random;
 mod samples;

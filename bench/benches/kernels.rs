@@ -1,0 +1,176 @@
+//! Instruction counts of the similarity engine's kernels, the same on every run of one compiler: a gate for CI.
+//!
+//! `cargo bench -p bench --no-default-features --bench kernels` counts under valgrind, compares with
+//! `bench/baselines/kernels.json` and ends with 1 where a count moved by more than [`TOLERANCE`]; `-- --update` writes
+//! the counts there. Without valgrind it says that it was skipped.
+
+#![allow(clippy::print_stdout, reason = "a program")]
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    hint::black_box,
+    path::Path,
+    process::{Command, ExitCode},
+};
+
+use zoo::{
+    array::Array,
+    retrieval::similarity::{
+        AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, Level, PreparedImages,
+    },
+};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Share by which a count may move: the C library picks its copies and exponentials by the processor.
+const TOLERANCE: f64 = 0.02;
+
+const VIT: AlignmentConfig = AlignmentConfig { patches: 196, has_class_token: true, kept: 98, groups: 39, width: 512 };
+const SWIN: AlignmentConfig = AlignmentConfig { patches: 49, has_class_token: false, kept: 40, groups: 23, width: 512 };
+
+/// Words of the captions: 14 in the middle, as on Flickr30K.
+const LENGTHS: [usize; 16] = [9, 14, 12, 17, 11, 22, 14, 8, 15, 13, 31, 10, 16, 12, 19, 5];
+
+const IMAGES: usize = 3;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments[..] {
+        ["work", model, level, stage] => work(model, level, stage).map(|()| true),
+        [] => gate(false),
+        ["--update"] => gate(true),
+        _ => Err("usage: kernels [--update]".into()),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether every count is where it was.
+fn gate(update: bool) -> Result<bool> {
+    if !Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        println!("skipped: instruction counts of the kernels; valgrind is not installed");
+        return Ok(true);
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("baselines/kernels.json");
+    // Valgrind knows no AVX-512, and what it does not know it can not count.
+    let levels = Level::available().into_iter().filter(|level| level.name() != "avx512");
+    let mut counts = BTreeMap::new();
+    for level in levels {
+        for model in ["vit", "swin"] {
+            for stage in ["prepare", "compare"] {
+                counts.insert(format!("{model}/{}/{stage}", level.name()), count(model, level.name(), stage)?);
+            }
+        }
+    }
+    if update {
+        fs_err::write(&path, serde_json::to_string_pretty(&counts)? + "\n")?;
+        println!("{} counts written to {}", counts.len(), path.display());
+        return Ok(true);
+    }
+    let baselines: BTreeMap<String, u64> = serde_json::from_slice(&fs_err::read(&path)?)?;
+    let mut passed = true;
+    for (name, &baseline) in &baselines {
+        let Some(&count) = counts.get(name) else {
+            println!("{name:22} skipped: this processor has no such instructions");
+            continue;
+        };
+        let moved = count as f64 / baseline as f64 - 1.0;
+        let within = moved.abs() <= TOLERANCE;
+        passed &= within;
+        let verdict = if within { "" } else { "  moved" };
+        println!("{name:22} {count:>12} instructions, baseline {baseline:>12}, {:+.2} %{verdict}", 100.0 * moved);
+    }
+    for name in counts.keys().filter(|name| !baselines.contains_key(*name)) {
+        println!("{name:22} has no baseline");
+        passed = false;
+    }
+    if !passed {
+        println!("instruction counts moved by more than {} %; `-- --update` takes them", 100.0 * TOLERANCE);
+    }
+    Ok(passed)
+}
+
+/// Instructions of one stage.
+fn count(model: &str, level: &str, stage: &str) -> Result<u64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*kernels*measured*"])
+        .arg("--callgrind-out-file=/dev/null")
+        .arg(std::env::current_exe()?)
+        .args(["work", model, level, stage])
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let line = text.lines().find_map(|line| line.split_once("Collected :"));
+    match line.and_then(|(_, count)| count.trim().parse().ok()) {
+        Some(count) if output.status.success() && count > 0 => Ok(count),
+        _ => Err(format!("`{model}/{level}/{stage}` can not be counted\n{text}").into()),
+    }
+}
+
+fn work(model: &str, level: &str, stage: &str) -> Result<()> {
+    let config = if model == "vit" { VIT } else { SWIN };
+    let level = Level::available().into_iter().find(|one| one.name() == level).ok_or("no such instructions")?;
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let engine = Engine::with_level(config, &weights(config, &mut random)?, EngineOptions::default(), level)?;
+    let images = random.array(&[IMAGES, config.tokens(), config.width], 1.0)?;
+    let mut captions = CaptionMatrix::new(config.width);
+    for length in LENGTHS {
+        let words = random.array(&[length, config.width], 1.0)?;
+        captions.push(words.dims(), words.values())?;
+    }
+    if stage == "prepare" {
+        black_box(measured_prepare(&engine, &images)?);
+    } else {
+        black_box(measured_compare(&engine, &engine.prepare(&images, 0..IMAGES)?, &captions)?);
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn measured_prepare(engine: &Engine, images: &Array) -> Result<PreparedImages> {
+    Ok(engine.prepare(black_box(images), 0..IMAGES)?)
+}
+
+#[inline(never)]
+fn measured_compare(engine: &Engine, images: &PreparedImages, captions: &CaptionMatrix) -> Result<Array> {
+    Ok(engine.compare(black_box(images), black_box(captions))?)
+}
+
+fn weights(config: AlignmentConfig, random: &mut Random) -> Result<AggregationWeights> {
+    let [width, hidden, groups] = [config.width, config.width / 5, config.groups];
+    Ok(AggregationWeights {
+        norm_weight: random.array(&[width], 1.0)?,
+        norm_bias: random.array(&[width], 0.1)?,
+        hidden_weight: random.array(&[hidden, width], (width as f32).powf(-0.5))?,
+        hidden_bias: random.array(&[hidden], 0.1)?,
+        group_weight: random.array(&[groups, hidden], (hidden as f32).powf(-0.5))?,
+        group_bias: random.array(&[groups], 0.1)?,
+        scale: Array::new(&[1, 1, 1], vec![1.0])?,
+    })
+}
+
+/// Xorshift.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 40) as f32 / (1 << 24) as f32
+    }
+
+    /// Nearly normal, of variance 1 for a `spread` of 1.
+    fn array(&mut self, shape: &[usize], spread: f32) -> Result<Array> {
+        let count = shape.iter().product();
+        let values = (0..count).map(|_| ((0..12).map(|_| self.next()).sum::<f32>() - 6.0) * spread).collect();
+        Ok(Array::new(shape, values)?)
+    }
+}
