@@ -1,6 +1,7 @@
 //! Products of an image's patches with each other.
 
 use super::{
+    aligned::Aligned,
     selection::{Mask, patches},
     simd::MOST_LANES,
 };
@@ -9,7 +10,7 @@ use super::{
 /// it, zeros up to a whole vector right of it. So a sum over pairs of patches meets each pair once.
 #[derive(Debug)]
 pub(super) struct Gram {
-    values: Vec<f32>,
+    values: Aligned,
 }
 
 /// Where a row begins: row `16 a + b` comes after rows of 16, ..., 32, ... entries, 16 rows of each length.
@@ -22,7 +23,7 @@ fn offset(row: usize) -> usize {
 impl Gram {
     /// From all products, `(patches, stride)`.
     pub(super) fn new(products: &[f32], stride: usize, patches: usize) -> Self {
-        let mut values = vec![0.0; offset(patches)];
+        let mut values = Aligned::zeros(offset(patches));
         for (row, products) in products.chunks_exact(stride).enumerate() {
             let to = &mut values[offset(row)..][..=row];
             to.iter_mut().zip(products).for_each(|(slot, product)| *slot = 2.0 * product);
@@ -32,7 +33,7 @@ impl Gram {
     }
 
     pub(super) fn bytes(patches: usize) -> usize {
-        4 * offset(patches)
+        Aligned::bytes(offset(patches))
     }
 
     /// The row of a patch, up to a whole vector after the diagonal.
@@ -48,8 +49,8 @@ impl Gram {
 
     /// Of the groups made of the patches of `mask` with `factors` `(patches, stride)`: their squared norms, `(stride)`,
     /// and twice the product of every patch with them, `(patches, stride)`.
-    pub(super) fn group_products(&self, factors: &[f32], stride: usize, mask: &Mask) -> [Vec<f32>; 2] {
-        let mut products = vec![0.0f32; factors.len()];
+    pub(super) fn group_products(&self, factors: &[f32], stride: usize, mask: &Mask) -> (Vec<f32>, Aligned) {
+        let mut products = Aligned::zeros(factors.len());
         for (patch, row) in products.chunks_exact_mut(stride).enumerate() {
             for other in patches(mask) {
                 let product = self.twice(patch, other);
@@ -64,6 +65,6 @@ impl Gram {
                 *sum += 0.5 * f64::from(factor) * f64::from(product);
             });
         }
-        [squares.iter().map(|&square| square as f32).collect(), products]
+        (squares.iter().map(|&square| square as f32).collect(), products)
     }
 }

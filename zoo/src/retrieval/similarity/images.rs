@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{
+    aligned::Aligned,
     captions::norm,
     config::AlignmentConfig,
     gram::Gram,
@@ -33,7 +34,7 @@ pub(super) struct PreparedImage {
     pub(super) logits: Vec<f32>,
     /// `exp(logit - largest of the group)` times the patch's norm: a group points along the sum of normalised patches
     /// with these factors.
-    pub(super) factors: Vec<f32>,
+    pub(super) factors: Aligned,
     /// Products of the normalised patches.
     pub(super) gram: Gram,
     /// The patches that the image alone would keep.
@@ -41,7 +42,7 @@ pub(super) struct PreparedImage {
     /// Squared norms of the groups of those patches.
     pub(super) reference_squares: Vec<f32>,
     /// Twice the product of each patch with each of those groups.
-    pub(super) reference_products: Vec<f32>,
+    pub(super) reference_products: Aligned,
     /// Sum of the squared factors of each group over all patches, divided by `CANCELLATION`.
     pub(super) square_floor: Vec<f32>,
 }
@@ -134,7 +135,7 @@ impl PreparedImage {
         let mut relative: Vec<f32> = norms.iter().map(|norm| (norm / largest) as f32).collect();
         relative.resize(padded, 0.0);
 
-        let mut factors = vec![0.0; patches * stride];
+        let mut factors = Aligned::zeros(patches * stride);
         let mut square_floor = vec![0.0; stride];
         for group in 0..groups {
             let peak = logits.iter().skip(group).step_by(stride).copied().fold(f32::NEG_INFINITY, f32::max);
@@ -154,7 +155,7 @@ impl PreparedImage {
         let mut scores = mean_cosines(raw, normalised, width);
         let reference = select_slowly(&scores, config.kept);
         scores.resize(padded, f32::NEG_INFINITY);
-        let [reference_squares, reference_products] = gram.group_products(&factors, stride, &reference);
+        let (reference_squares, reference_products) = gram.group_products(&factors, stride, &reference);
         Self {
             scores,
             norms: relative,
@@ -171,7 +172,10 @@ impl PreparedImage {
     fn bytes(config: &AlignmentConfig) -> usize {
         let stride = stride(config);
         let padded = config.patches.next_multiple_of(MOST_LANES);
-        4 * (3 * padded + 3 * config.patches * stride + 2 * stride) + Gram::bytes(config.patches) + size_of::<Self>()
+        4 * (3 * padded + 3 * config.patches * stride + 2 * stride)
+            + Gram::bytes(config.patches)
+            + 2 * Aligned::bytes(0)
+            + size_of::<Self>()
     }
 }
 
