@@ -6,7 +6,7 @@ use super::{
     aligned::Aligned,
     captions::norm,
     config::AlignmentConfig,
-    gram::Gram,
+    gram::{Gram, GroupProducts},
     product::Panels,
     selection::{Mask, select_slowly},
     simd::{Level, MOST_LANES},
@@ -149,13 +149,23 @@ impl PreparedImage {
 
         let mut packed = Panels::new(patches, width, level.lanes());
         normalised.chunks_exact(width).enumerate().for_each(|(row, patch)| packed.set(row, patch));
-        let gram = Gram::new(&multiply(normalised, &packed, level), packed.padded(), patches);
+        let products_stride = packed.padded();
+        let products = multiply(normalised, &packed, level);
         drop(packed);
+        let gram = Gram::new(&products, products_stride, patches);
 
         let mut scores = mean_cosines(raw, normalised, width);
         let reference = select_slowly(&scores, config.kept);
         scores.resize(padded, f32::NEG_INFINITY);
-        let (reference_squares, reference_products) = gram.group_products(&factors, stride, &reference);
+        let (reference_squares, reference_products) = level.run(GroupProducts {
+            factors: &factors,
+            stride,
+            groups,
+            patches,
+            products: &products,
+            products_stride,
+            members: &reference,
+        });
         Self {
             scores,
             norms: relative,
@@ -187,7 +197,15 @@ fn mean_cosines(raw: &[f32], normalised: &[f32], width: usize) -> Vec<f32> {
         mean.iter_mut().zip(patch).for_each(|(sum, &value)| *sum += f64::from(value));
     }
     let norm = mean.iter().map(|sum| (sum / count).powi(2)).sum::<f64>().sqrt().max(1e-12) * count;
-    let cosine =
-        |patch: &[f32]| patch.iter().zip(&mean).map(|(&value, sum)| f64::from(value) * sum).sum::<f64>() / norm;
+    let cosine = |patch: &[f32]| {
+        // Eight chains, which a processor can work on at the same time.
+        let mut sums = [0.0f64; 8];
+        for (patch, mean) in patch.chunks(8).zip(mean.chunks(8)) {
+            for (sum, (&value, mean)) in sums.iter_mut().zip(patch.iter().zip(mean)) {
+                *sum += f64::from(value) * mean;
+            }
+        }
+        sums.iter().sum::<f64>() / norm
+    };
     normalised.chunks_exact(width).map(|patch| cosine(patch) as f32).collect()
 }
