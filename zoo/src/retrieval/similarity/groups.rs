@@ -26,9 +26,22 @@ pub(super) struct GroupSums<'a> {
 }
 
 impl GroupSums<'_> {
+    /// Writes the entries of all `groups` of each of `words` rows.
+    #[inline(always)]
+    pub(super) fn write_all<S: Simd>(&self, simd: S, groups: usize, words: usize, output: &mut [f32]) {
+        let vectors = groups.div_ceil(S::LANES);
+        for first in (0..vectors).step_by(3) {
+            match vectors - first {
+                1 => self.write::<S, 1>(simd, first, words, output),
+                2 => self.write::<S, 2>(simd, first, words, output),
+                _ => self.write::<S, 3>(simd, first, words, output),
+            }
+        }
+    }
+
     /// Writes the vectors from `first` on, `V` of them, of each of `words` rows.
     #[inline(always)]
-    pub(super) fn write<S: Simd, const V: usize>(&self, simd: S, first: usize, words: usize, output: &mut [f32]) {
+    fn write<S: Simd, const V: usize>(&self, simd: S, first: usize, words: usize, output: &mut [f32]) {
         // As many sums as stay in 16 registers beside the factors.
         let most = match V {
             1 => 8,

@@ -23,6 +23,7 @@
 //! Every number is summed in an order that depends on nothing but the sizes of the model and the instruction set: the
 //! similarity of a pair is the same, bit for bit, alone, in a matrix, in any tile and with any number of threads.
 
+mod aligned;
 mod captions;
 mod config;
 mod engine;

@@ -114,14 +114,7 @@ impl Pairs<'_> {
             table_stride: self.table_stride,
             stride,
         };
-        let vectors = self.config.groups.div_ceil(S::LANES);
-        for first in (0..vectors).step_by(3) {
-            match vectors - first {
-                1 => sums.write::<S, 1>(simd, first, words, similarities),
-                2 => sums.write::<S, 2>(simd, first, words, similarities),
-                _ => sums.write::<S, 3>(simd, first, words, similarities),
-            }
-        }
+        sums.write_all(simd, self.config.groups, words, similarities);
         if self.config.has_class_token {
             let rows = similarities.chunks_exact_mut(stride).zip(table.chunks(self.table_stride));
             rows.take(words).for_each(|(to, row)| to[self.config.groups] = row[self.config.patches]);

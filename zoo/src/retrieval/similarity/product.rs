@@ -5,7 +5,10 @@
 
 use std::ops::Range;
 
-use super::simd::{Kernel, MOST_LANES, Simd};
+use super::{
+    aligned::Aligned,
+    simd::{Kernel, MOST_LANES, Simd},
+};
 
 /// Entries of the width that are worked on at once: a panel's share of them (AVX2: 16 KiB) stays in the first cache.
 const DEPTH: usize = 256;
@@ -13,9 +16,9 @@ const DEPTH: usize = 256;
 /// Rows, all of one width, packed so that the entries of neighbouring rows lie side by side.
 ///
 /// The layout is (panel, entry of the width, row of the panel); the last panel is filled up with zeros.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Panels {
-    values: Vec<f32>,
+    values: Aligned,
     width: usize,
     panel: usize,
     rows: usize,
@@ -25,12 +28,12 @@ impl Panels {
     /// Room for `rows` rows of `width`, for vectors of `lanes`.
     pub(super) fn new(rows: usize, width: usize, lanes: usize) -> Self {
         let panel = 2 * lanes;
-        Self { values: vec![0.0; rows.div_ceil(panel) * panel * width], width, panel, rows }
+        Self { values: Aligned::zeros(rows.div_ceil(panel) * panel * width), width, panel, rows }
     }
 
     /// Bytes that `new` takes for these sizes.
     pub(super) fn bytes(rows: usize, width: usize, lanes: usize) -> usize {
-        4 * rows.next_multiple_of(2 * lanes) * width
+        Aligned::bytes(rows.next_multiple_of(2 * lanes) * width)
     }
 
     /// Rows, up to the end of the last panel.

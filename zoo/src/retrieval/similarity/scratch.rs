@@ -1,6 +1,6 @@
 //! Room for the work on a pair.
 
-use super::{config::AlignmentConfig, images::stride, simd::MOST_LANES};
+use super::{aligned::Aligned, config::AlignmentConfig, images::stride, simd::MOST_LANES};
 
 /// Everything that is written while pairs are worked on; nothing is allocated then.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(super) struct Scratch {
     /// Patches in which a selection differs from the image's own, ascending, or the dropped ones.
     pub(super) list: Vec<u32>,
     /// Factors of listed patches, `(kept, stride)`.
-    pub(super) factors: Vec<f32>,
+    pub(super) factors: Aligned,
     /// Squared norms of the groups, the class token and the fused patch.
     pub(super) squares: Vec<f32>,
     /// Their inverse norms.
@@ -24,7 +24,7 @@ pub(super) struct Scratch {
     /// The largest cosine of each with a word.
     pub(super) best: Vec<f32>,
     /// Their products with the words, `(words, stride)`.
-    pub(super) similarities: Vec<f32>,
+    pub(super) similarities: Aligned,
     /// One token.
     pub(super) token: Vec<f32>,
     /// What happened so far.
@@ -62,11 +62,11 @@ impl Scratch {
             mask: vec![0; config.patches.div_ceil(64)],
             kept: vec![0; config.patches],
             list: vec![0; config.patches],
-            factors: vec![0.0; config.kept * stride],
+            factors: Aligned::zeros(config.kept * stride),
             squares: vec![0.0; stride],
             inverse_norms: vec![0.0; stride],
             best: vec![0.0; stride],
-            similarities: vec![0.0; words * stride],
+            similarities: Aligned::zeros(words * stride),
             token: vec![0.0; config.width],
             counts: Counts::default(),
         }
@@ -76,6 +76,7 @@ impl Scratch {
         let padded = config.patches.next_multiple_of(MOST_LANES);
         4 * (2 * padded + 2 * config.patches + (config.kept + words + 3) * stride(config) + config.width)
             + 8 * config.patches.div_ceil(64)
+            + 2 * Aligned::bytes(0)
             + size_of::<Self>()
     }
 }

@@ -1,6 +1,7 @@
 //! The network that says how much a patch gives to each group.
 
 use super::{
+    captions::sum,
     product::{Pack, Panels, Product},
     simd::Level,
 };
@@ -153,8 +154,8 @@ pub(super) fn multiply(left: &[f32], right: &Panels, level: Level) -> Vec<f32> {
 /// Layer normalisation with epsilon 1e-5, the variance over all entries; sums in f64.
 fn layer_norm(values: &[f32], weights: &[(f32, f32)], output: &mut Vec<f32>) {
     let count = values.len() as f64;
-    let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / count;
-    let variance = values.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>() / count;
+    let mean = sum(values, f64::from) / count;
+    let variance = sum(values, |value| (f64::from(value) - mean) * (f64::from(value) - mean)) / count;
     let factor = 1.0 / (variance + 1e-5).sqrt();
     output.extend(
         values

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{
+    aligned::Aligned,
     captions::CaptionMatrix,
     config::AlignmentConfig,
     images::PreparedImages,
@@ -17,8 +18,8 @@ use super::{
 pub(super) struct Worker {
     level: Level,
     block_words: usize,
-    words: Vec<f32>,
-    table: Vec<f32>,
+    words: Aligned,
+    table: Aligned,
     table_stride: usize,
     pub(super) scratch: Scratch,
 }
@@ -35,15 +36,16 @@ impl Worker {
         Self {
             level,
             block_words,
-            words: vec![0.0; block_words * config.width],
-            table: vec![0.0; block_words * table_stride + MOST_LANES],
+            words: Aligned::zeros(block_words * config.width),
+            table: Aligned::zeros(block_words * table_stride + MOST_LANES),
             table_stride,
             scratch: Scratch::new(config, block_words),
         }
     }
 
     pub(super) fn bytes(config: &AlignmentConfig, level: Level, block_words: usize) -> usize {
-        4 * (block_words * (config.width + table_stride(config, level)) + MOST_LANES)
+        Aligned::bytes(block_words * config.width)
+            + Aligned::bytes(block_words * table_stride(config, level) + MOST_LANES)
             + Scratch::bytes(config, block_words)
     }
 
