@@ -78,11 +78,7 @@ pub fn open(
         #[cfg(feature = "torch")]
         EngineChoice::Auto | EngineChoice::Torch => torch(device, config, read),
         #[cfg(not(feature = "torch"))]
-        EngineChoice::Torch => Err(Error::Engine {
-            engine: "torch".to_owned(),
-            reason: "this build has no libtorch",
-            hint: "build with the feature `torch`, or use `--engine rust`",
-        }),
+        EngineChoice::Torch => Err(no_libtorch()),
         #[cfg(not(feature = "torch"))]
         EngineChoice::Auto => rust(device, config, read),
         EngineChoice::Rust => rust(device, config, read),
@@ -93,6 +89,8 @@ pub fn open(
 pub fn check(choice: EngineChoice, device: Device) -> Result<()> {
     match (choice, device) {
         (EngineChoice::Rust, Device::Cuda(_)) => Err(no_gpu(device)),
+        #[cfg(not(feature = "torch"))]
+        (EngineChoice::Torch, _) => Err(no_libtorch()),
         #[cfg(not(feature = "torch"))]
         (_, Device::Cuda(_)) => Err(no_gpu(device)),
         #[cfg(feature = "torch")]
@@ -186,6 +184,15 @@ fn rust(
         threads: rayon::current_num_threads(),
     };
     Ok((Box::new(ModelEncoder::<Array>::new(config, (), read)?), used))
+}
+
+#[cfg(not(feature = "torch"))]
+fn no_libtorch() -> Error {
+    Error::Engine {
+        engine: "torch".to_owned(),
+        reason: "this build has no libtorch",
+        hint: "build with the feature `torch`, or use `--engine rust`",
+    }
 }
 
 fn no_gpu(device: Device) -> Error {

@@ -10,6 +10,7 @@
 mod containers;
 mod damage;
 mod hostile;
+mod pretrained;
 mod strict;
 mod writer;
 
