@@ -19,7 +19,7 @@ const EDITION: u32 = 1;
 /// Name of the file that says what a folder holds.
 const STAMP: &str = "drawn.json";
 
-/// What [`write`] did.
+/// What [`write()`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The folder held the set already.
