@@ -50,13 +50,6 @@ impl Progress for Bars {
             }
         });
     }
-
-    fn warn(&self, message: &str) {
-        self.with(|current| match current {
-            Some(bar) => bar.suspend(|| eprintln!("warning: {message}")),
-            None => eprintln!("warning: {message}"),
-        });
-    }
 }
 
 /// A line when a stage begins and ends, on standard error.
@@ -71,9 +64,5 @@ impl Progress for Lines {
 
     fn end(&self, summary: &str) {
         eprintln!("{}: {summary}", self.0.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn warn(&self, message: &str) {
-        eprintln!("warning: {message}");
     }
 }

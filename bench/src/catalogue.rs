@@ -33,7 +33,7 @@ pub struct Summary {
     pub protocols: Vec<String>,
     /// Where its checkpoint comes from.
     pub checkpoint: Origin,
-    /// What the authors publish for it, `readme` before `paper`: rSum of `paper`, of the first protocol.
+    /// Sum of recalls in the paper, by the first protocol.
     pub paper_rsum: Option<f64>,
 }
 

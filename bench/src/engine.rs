@@ -25,11 +25,6 @@ pub enum EngineChoice {
     Rust,
 }
 
-impl EngineChoice {
-    /// Every name.
-    pub const NAMES: [&'static str; 3] = ["auto", "torch", "rust"];
-}
-
 impl FromStr for EngineChoice {
     type Err = Error;
 

@@ -16,11 +16,6 @@ pub trait Progress: Sync {
     fn end(&self, summary: &str) {
         let _ = summary;
     }
-
-    /// Something that the user should know, but that stops nothing.
-    fn warn(&self, message: &str) {
-        let _ = message;
-    }
 }
 
 impl Progress for () {}
