@@ -35,6 +35,25 @@ pub enum Init {
     Xavier,
 }
 
+/// What a model is built for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Mode {
+    /// Gives the same values every time. Exports and evaluation take no other.
+    #[default]
+    Evaluation,
+    /// Leaves parts out at random.
+    Training(Regularization),
+}
+
+/// Shares of a model that are left out at random while it trains, from 0 to below 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Regularization {
+    /// Of the hidden values and the attention weights of the text encoder.
+    pub dropout: f64,
+    /// Of the attention of the last Swin block for a whole sample; that of the blocks before it rises from 0 linearly.
+    pub drop_path: f64,
+}
+
 /// Something that has a tensor for each name.
 pub trait Parameters<T> {
     /// The tensor `name` of `shape`; an error that names it where there is none.
@@ -51,24 +70,35 @@ impl<T, F: Fn(Parameter) -> Result<T>> Parameters<T> for F {
 pub struct Path<T> {
     prefix: String,
     parameters: Rc<dyn Parameters<T>>,
+    mode: Mode,
 }
 
 impl<T> Clone for Path<T> {
     fn clone(&self) -> Self {
-        Self { prefix: self.prefix.clone(), parameters: Rc::clone(&self.parameters) }
+        Self { prefix: self.prefix.clone(), parameters: Rc::clone(&self.parameters), mode: self.mode }
     }
 }
 
 impl<T> Path<T> {
-    /// The root of the tree.
+    /// The root of the tree of a model that is built for evaluation.
     pub fn root(parameters: Rc<dyn Parameters<T>>) -> Self {
-        Self { prefix: String::new(), parameters }
+        Self { prefix: String::new(), parameters, mode: Mode::Evaluation }
+    }
+
+    /// The same place in a model that is built for `mode`.
+    pub fn with_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// What the model is built for.
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// The place `name` below this one; `name` may hold several steps, `attention.self`.
     pub fn sub(&self, name: impl std::fmt::Display) -> Self {
         let prefix = if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
-        Self { prefix, parameters: Rc::clone(&self.parameters) }
+        Self { prefix, parameters: Rc::clone(&self.parameters), mode: self.mode }
     }
 
     /// The tensor `name` of `shape` at this place.

@@ -62,17 +62,31 @@ pub trait Tensor: Clone + Sized {
     /// 1 at the `count` largest entries of the last axis, 0 elsewhere.
     fn top_mask(&self, count: usize) -> Result<Self>;
 
-    /// Scaled dot-product attention: `(..., heads, length, size)` thrice to the same, `bias` added to the logits.
-    fn attention(query: &Self, key: &Self, value: &Self, bias: Option<&Self>) -> Result<Self> {
+    /// 0 in the place of a random `share` of the values, the others divided by what remains. Only tensors that train have it.
+    fn dropout(&self, share: f64) -> Result<Self> {
+        Err(Error::Operation {
+            operation: "dropout",
+            expected: "a tensor that trains".to_owned(),
+            found: format!("one that evaluates, and a share of {share}"),
+        })
+    }
+
+    /// Weights of scaled dot-product attention: `(..., heads, length, size)` twice to `(..., heads, length, length)`,
+    /// `bias` added to the logits.
+    fn attention_weights(query: &Self, key: &Self, bias: Option<&Self>) -> Result<Self> {
         let [rank, size] = [query.shape().len(), last(query)?.fixed()?];
         let mut order: Vec<usize> = (0..rank).collect();
         order.swap(rank - 2, rank - 1);
         let logits = query.affine((size as f64).powf(-0.5), 0.0)?.matmul(&key.permute(&order)?)?;
-        let logits = match bias {
-            Some(bias) => logits.add(bias)?,
-            None => logits,
-        };
-        logits.softmax()?.matmul(value)
+        match bias {
+            Some(bias) => logits.add(bias)?.softmax(),
+            None => logits.softmax(),
+        }
+    }
+
+    /// Scaled dot-product attention: `(..., heads, length, size)` thrice to the same, `bias` added to the logits.
+    fn attention(query: &Self, key: &Self, value: &Self, bias: Option<&Self>) -> Result<Self> {
+        Self::attention_weights(query, key, bias)?.matmul(value)
     }
 
     /// Each patch of `patch` x `patch` pixels through one linear layer: `(batch, channels, height, width)` and a weight of

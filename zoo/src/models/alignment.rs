@@ -101,6 +101,12 @@ impl<T: Tensor> Alignment<T> {
         of_words.add(&of_tokens)
     }
 
+    /// Logits of each patch in each group, which do not depend on a caption: `(images, patches, width)` to
+    /// `(images, patches, groups)`.
+    pub fn logits(&self, patches: &T) -> Result<T> {
+        self.aggregation.forward(patches)
+    }
+
     /// `(images, patches, width)` and caption means `(captions, width)` to the mask of the kept patches and the scores,
     /// both `(images, captions, patches)`.
     fn select(&self, patches: &T, captions: &T) -> Result<(T, T)> {

@@ -6,7 +6,7 @@
 use crate::{
     Result,
     models::config::TextConfig,
-    nn::{Attention, FeedForward, LayerNorm, Names, padding_bias},
+    nn::{Attention, Dropout, FeedForward, LayerNorm, Names, padding_bias},
     params::{Init, Path},
     tensor::Tensor,
 };
@@ -18,6 +18,7 @@ struct Embeddings<T> {
     positions: T,
     types: T,
     norm: LayerNorm<T>,
+    dropout: Dropout,
 }
 
 impl<T> Embeddings<T> {
@@ -29,6 +30,7 @@ impl<T> Embeddings<T> {
             positions: table("position_embeddings", config.max_position_embeddings)?,
             types: table("token_type_embeddings", config.type_vocab_size)?,
             norm: LayerNorm::new(width, config.layer_norm_eps, &path.sub("LayerNorm"))?,
+            dropout: Dropout::new(path),
         })
     }
 }
@@ -38,7 +40,7 @@ impl<T: Tensor> Embeddings<T> {
     fn forward(&self, identifiers: &T, positions: &T) -> Result<T> {
         let words = self.words.embedding(identifiers)?;
         let positions = self.positions.embedding(positions)?;
-        self.norm.forward(&words.add(&self.types.narrow(0, 0, 1)?)?.add(&positions)?)
+        self.dropout.forward(&self.norm.forward(&words.add(&self.types.narrow(0, 0, 1)?)?.add(&positions)?)?)
     }
 }
 
@@ -48,16 +50,19 @@ struct Block<T> {
     attention_norm: LayerNorm<T>,
     feed_forward: FeedForward<T>,
     output_norm: LayerNorm<T>,
+    dropout: Dropout,
 }
 
 impl<T> Block<T> {
     fn new(config: &TextConfig, path: &Path<T>) -> Result<Self> {
         let (width, hidden, epsilon) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         Ok(Self {
-            attention: Attention::new(width, config.num_attention_heads, &ATTENTION, path)?,
+            attention: Attention::new(width, config.num_attention_heads, &ATTENTION, path)?
+                .with_dropout(Dropout::new(path)),
             attention_norm: LayerNorm::new(width, epsilon, &path.sub("attention.output.LayerNorm"))?,
             feed_forward: FeedForward::new(width, hidden, path)?,
             output_norm: LayerNorm::new(width, epsilon, &path.sub("output.LayerNorm"))?,
+            dropout: Dropout::new(path),
         })
     }
 }
@@ -65,8 +70,10 @@ impl<T> Block<T> {
 impl<T: Tensor> Block<T> {
     /// `(batch, length, width)` to the same.
     fn forward(&self, x: &T, bias: &T) -> Result<T> {
-        let x = self.attention_norm.forward(&self.attention.forward(x, Some(bias))?.add(x)?)?;
-        self.output_norm.forward(&self.feed_forward.forward(&x)?.add(&x)?)
+        let attended = self.dropout.forward(&self.attention.forward(x, Some(bias))?)?;
+        let x = self.attention_norm.forward(&attended.add(x)?)?;
+        let fed = self.dropout.forward(&self.feed_forward.forward(&x)?)?;
+        self.output_norm.forward(&fed.add(&x)?)
     }
 }
 

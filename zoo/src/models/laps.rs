@@ -40,11 +40,20 @@ impl<T> ImageEncoder<T> {
 impl<T: Tensor> ImageEncoder<T> {
     /// `(batch, 3, size, size)` to `(batch, tokens, embed_size)`, the class token first where there is one.
     pub fn forward(&self, pixels: &T) -> Result<T> {
-        let x = match &self.backbone {
-            Backbone::Vit(vit) => vit.forward(pixels)?,
-            Backbone::Swin(swin) => swin.forward(pixels)?,
-        };
-        self.projection.as_ref().map_or(Ok(x.clone()), |layer| layer.forward(&x))
+        self.project(&self.features(pixels)?)
+    }
+
+    /// `(batch, 3, size, size)` to what the backbone makes of it, `(batch, tokens, hidden)`.
+    pub fn features(&self, pixels: &T) -> Result<T> {
+        match &self.backbone {
+            Backbone::Vit(vit) => vit.forward(pixels),
+            Backbone::Swin(swin) => swin.forward(pixels),
+        }
+    }
+
+    /// `(..., hidden)` to `(..., embed_size)`.
+    pub fn project(&self, features: &T) -> Result<T> {
+        self.projection.as_ref().map_or(Ok(features.clone()), |layer| layer.forward(features))
     }
 }
 
@@ -65,8 +74,17 @@ impl<T> TextEncoder<T> {
 impl<T: Tensor> TextEncoder<T> {
     /// Identifiers and mask `(batch, length)` to `(batch, length, embed_size)`.
     pub fn forward(&self, identifiers: &T, mask: &T) -> Result<T> {
-        let x = self.bert.forward(identifiers, mask)?;
-        self.projection.as_ref().map_or(Ok(x.clone()), |layer| layer.forward(&x))
+        self.project(&self.features(identifiers, mask)?)
+    }
+
+    /// Identifiers and mask `(batch, length)` to what the backbone makes of them, `(batch, length, hidden)`.
+    pub fn features(&self, identifiers: &T, mask: &T) -> Result<T> {
+        self.bert.forward(identifiers, mask)
+    }
+
+    /// `(..., hidden)` to `(..., embed_size)`.
+    pub fn project(&self, features: &T) -> Result<T> {
+        self.projection.as_ref().map_or(Ok(features.clone()), |layer| layer.forward(features))
     }
 }
 

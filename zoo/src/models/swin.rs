@@ -7,7 +7,7 @@ use crate::{
     Result,
     dim::Dim,
     models::config::SwinConfig,
-    nn::{Attention, FeedForward, LayerNorm, Linear, Names},
+    nn::{Attention, DropPath, FeedForward, LayerNorm, Linear, Names},
     params::{Init, Path},
     tensor::Tensor,
 };
@@ -105,10 +105,12 @@ struct Block<T> {
     feed_forward: FeedForward<T>,
     norm_before: LayerNorm<T>,
     norm_after: LayerNorm<T>,
+    drop_path: DropPath,
 }
 
 impl<T> Block<T> {
-    fn new(config: &SwinConfig, stage: usize, grid: Grid, path: &Path<T>) -> Result<Self> {
+    fn new(config: &SwinConfig, (stage, index): (usize, usize), grid: Grid, path: &Path<T>) -> Result<Self> {
+        let before: usize = config.depths[..stage].iter().sum();
         let (width, heads, epsilon) = (config.embed_dim << stage, config.num_heads[stage], config.layer_norm_eps);
         let hidden = (width as f64 * config.mlp_ratio) as usize;
         let rows = (2 * grid.window - 1).pow(2);
@@ -121,6 +123,7 @@ impl<T> Block<T> {
             feed_forward: FeedForward::new(width, hidden, path)?,
             norm_before: LayerNorm::new(width, epsilon, &path.sub("layernorm_before"))?,
             norm_after: LayerNorm::new(width, epsilon, &path.sub("layernorm_after"))?,
+            drop_path: DropPath::new(before + index, config.depths.iter().sum(), path),
         })
     }
 }
@@ -142,7 +145,9 @@ impl<T: Tensor> Block<T> {
     /// `(batch, tokens, width)` to the same.
     fn forward(&self, x: &T) -> Result<T> {
         let windows = self.grid.partition(&self.norm_before.forward(x)?)?;
-        let x = self.grid.join(&self.attention.forward_windows(&windows, &self.bias()?)?)?.add(x)?;
+        // `SwinLayer` has the drop path around the attention alone.
+        let attended = self.grid.join(&self.attention.forward_windows(&windows, &self.bias()?)?)?;
+        let x = self.drop_path.forward(&attended)?.add(x)?;
         self.feed_forward.forward(&self.norm_after.forward(&x)?)?.add(&x)
     }
 }
@@ -187,7 +192,7 @@ impl<T> Stage<T> {
         let side = (config.image_size / config.patch_size) >> stage;
         let block = |index: usize| {
             let grid = Grid::new(side, config.window_size, index % 2 == 1);
-            Block::new(config, stage, grid, &path.sub("blocks").sub(index))
+            Block::new(config, (stage, index), grid, &path.sub("blocks").sub(index))
         };
         let last = stage + 1 == config.depths.len();
         Ok(Self {

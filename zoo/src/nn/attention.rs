@@ -1,6 +1,6 @@
 //! Multi-head self-attention.
 
-use super::Linear;
+use super::{Dropout, Linear};
 use crate::{Result, params::Path, tensor::Tensor};
 
 /// Where a family of models keeps the projections, below the block.
@@ -18,6 +18,7 @@ pub struct Attention<T> {
     value: Linear<T>,
     output: Linear<T>,
     heads: usize,
+    dropout: Dropout,
 }
 
 impl<T> Attention<T> {
@@ -26,7 +27,13 @@ impl<T> Attention<T> {
         let inner = path.sub(names.inner);
         let projection = |name| Linear::new(width, width, &inner.sub(name));
         let [query, key, value] = [projection("query")?, projection("key")?, projection("value")?];
-        Ok(Self { query, key, value, output: Linear::new(width, width, &path.sub(names.output))?, heads })
+        let output = Linear::new(width, width, &path.sub(names.output))?;
+        Ok(Self { query, key, value, output, heads, dropout: Dropout::NONE })
+    }
+
+    /// The same with `dropout` of the attention weights.
+    pub fn with_dropout(self, dropout: Dropout) -> Self {
+        Self { dropout, ..self }
     }
 }
 
@@ -38,8 +45,15 @@ impl<T: Tensor> Attention<T> {
         let split = |layer: &Linear<T>| {
             layer.forward(x)?.reshape(&[batch, length, self.heads.into(), size])?.permute(&[0, 2, 1, 3])
         };
-        let context = T::attention(&split(&self.query)?, &split(&self.key)?, &split(&self.value)?, bias)?;
+        let context = self.attend(&split(&self.query)?, &split(&self.key)?, &split(&self.value)?, bias)?;
         self.output.forward(&context.permute(&[0, 2, 1, 3])?.reshape(&[batch, length, width])?)
+    }
+
+    fn attend(&self, query: &T, key: &T, value: &T, bias: Option<&T>) -> Result<T> {
+        if self.dropout.is_none() {
+            return T::attention(query, key, value, bias);
+        }
+        self.dropout.forward(&T::attention_weights(query, key, bias)?)?.matmul(value)
     }
 
     /// Attention inside windows: `(batch, windows, length, width)` to the same; `bias` broadcasts to
@@ -53,7 +67,7 @@ impl<T: Tensor> Attention<T> {
             let x = layer.forward(x)?.reshape(&[batch, windows, length, self.heads.into(), size])?;
             x.permute(&[0, 1, 3, 2, 4])?.reshape(&merged)
         };
-        let context = T::attention(&split(&self.query)?, &split(&self.key)?, &split(&self.value)?, Some(bias))?;
+        let context = self.attend(&split(&self.query)?, &split(&self.key)?, &split(&self.value)?, Some(bias))?;
         let context = context.reshape(&apart)?.permute(&[0, 1, 3, 2, 4])?;
         self.output.forward(&context.reshape(&[batch, windows, length, width])?)
     }

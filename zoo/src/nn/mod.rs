@@ -1,11 +1,13 @@
 //! Layers. Each holds its tensors under the names that checkpoints use.
 
 mod attention;
+mod dropout;
 mod feed_forward;
 mod layer_norm;
 mod linear;
 
 pub use attention::{Attention, Names, padding_bias};
+pub use dropout::{DropPath, Dropout};
 pub use feed_forward::FeedForward;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;

@@ -4,6 +4,7 @@
 
 mod device;
 pub mod similarity;
+pub mod train;
 
 use std::rc::Rc;
 
@@ -43,7 +44,8 @@ impl Tensor for Torch {
     }
 
     fn constant(&self, values: &[f32], shape: &[usize]) -> Result<Self> {
-        Self::upload(&Array::new(shape, values.to_vec())?, &TorchDevice::of(&self.0))
+        let constant = Self::upload(&Array::new(shape, values.to_vec())?, &TorchDevice::of(&self.0))?;
+        Ok(Self::new(constant.0.f_to_kind(self.0.kind())?))
     }
 
     fn add(&self, other: &Self) -> Result<Self> {
@@ -147,10 +149,14 @@ impl Tensor for Torch {
     }
 
     fn attention(query: &Self, key: &Self, value: &Self, bias: Option<&Self>) -> Result<Self> {
-        let bias = bias.map(|bias| &*bias.0);
+        let bias = bias.map(|bias| bias.0.f_to_kind(query.0.kind())).transpose()?;
         let output =
             Tch::f_scaled_dot_product_attention(&query.0, &key.0, &value.0, bias, 0.0, false, None::<f64>, false)?;
         Ok(Self::new(output))
+    }
+
+    fn dropout(&self, share: f64) -> Result<Self> {
+        Ok(Self::new(self.0.f_dropout(share, true)?))
     }
 
     fn roll(&self, axis: usize, shift: usize) -> Result<Self> {

@@ -1,0 +1,99 @@
+//! AdamW, with a state that can be saved.
+//!
+//! Loshchilov, Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, as PyTorch computes it. Its defaults: betas 0.9
+//! and 0.999, epsilon 1e-8.
+
+use tch::Tensor as Tch;
+
+use super::weights::{Weights, download};
+use crate::{Error, Result, array::Array, tensor::Eager, torch::Torch};
+
+const BETAS: [f64; 2] = [0.9, 0.999];
+const EPSILON: f64 = 1e-8;
+
+/// The optimizer. It holds two tensors for each weight, on the device of the weights.
+pub struct AdamW {
+    weight_decay: f64,
+    /// Running means of the gradients and of their squares, in the order of the weights.
+    moments: [Vec<Tch>; 2],
+    /// Steps that each group has made.
+    pub(super) steps: [u64; 2],
+}
+
+/// Names of the two moments in a file.
+const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
+
+impl AdamW {
+    /// Before the first step.
+    pub fn new(weights: &Weights, weight_decay: f64) -> Result<Self> {
+        let zeros = || weights.list.iter().map(|weight| Ok(weight.tensor.f_detach()?.f_zeros_like()?)).collect();
+        let zeros = || -> Result<Vec<Tch>> { zeros() };
+        Ok(Self { weight_decay, moments: [zeros()?, zeros()?], steps: [0; 2] })
+    }
+
+    /// Moves the weights of each group that has gradients at its learning rate; the gradients are multiplied by `factor`
+    /// first. `rates` are those of [`Group::Heads`](super::Group) and of the backbones.
+    pub fn step(&mut self, weights: &Weights, rates: [f64; 2], factor: f64) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let mut moved = [false; 2];
+        let steps = self.steps.map(|steps| steps + 1);
+        for (index, weight) in weights.list.iter().enumerate() {
+            if !weight.tensor.requires_grad() {
+                continue;
+            }
+            let Some(gradient) = weight.gradient()? else { continue };
+            let group = weight.group.index();
+            moved[group] = true;
+            let gradient = gradient.f_mul_scalar(factor)?;
+            let corrections = BETAS.map(|beta| 1.0 - beta.powf(steps[group] as f64));
+            let [first, second] = &mut self.moments;
+            let (first, second) = (&mut first[index], &mut second[index]);
+            let _ = first.f_mul_scalar_(BETAS[0])?.f_add_(&gradient.f_mul_scalar(1.0 - BETAS[0])?)?;
+            let _ = second.f_mul_scalar_(BETAS[1])?.f_add_(&gradient.f_square()?.f_mul_scalar(1.0 - BETAS[1])?)?;
+            let mut divisor = second.f_sqrt()?;
+            let _ = divisor.f_div_scalar_(corrections[1].sqrt())?.f_add_scalar_(EPSILON)?;
+            let direction = first.f_mul_scalar(-rates[group] / corrections[0])?;
+            let mut tensor = weight.tensor.shallow_clone();
+            let _ = tensor.f_mul_scalar_(1.0 - rates[group] * self.weight_decay)?.f_addcdiv_(&direction, &divisor)?;
+        }
+        for group in 0..2 {
+            self.steps[group] += u64::from(moved[group]);
+        }
+        Ok(())
+    }
+
+    /// Names and values of the state.
+    pub fn arrays(&self, weights: &Weights) -> impl Iterator<Item = Result<(String, Array)>> {
+        let names = MOMENTS.into_iter().zip(&self.moments);
+        names.flat_map(|(moment, tensors)| {
+            let named = weights.list.iter().zip(tensors);
+            named.map(move |(weight, tensor)| Ok((format!("{moment}.{}", weight.name), download(tensor)?)))
+        })
+    }
+
+    /// The state that [`arrays`](Self::arrays) gave, `steps` being the steps that each group had made.
+    pub fn restore(
+        &mut self,
+        weights: &Weights,
+        steps: [u64; 2],
+        mut read: impl FnMut(&str) -> Result<Array>,
+    ) -> Result<()> {
+        for (moment, tensors) in MOMENTS.into_iter().zip(&mut self.moments) {
+            for (weight, tensor) in weights.list.iter().zip(tensors) {
+                let name = format!("{moment}.{}", weight.name);
+                let array = read(&name)?;
+                let restored = Torch::upload(&array, &weights.device())?.0.shallow_clone();
+                if restored.size() != tensor.size() {
+                    return Err(Error::Parameter {
+                        name,
+                        expected: format!("shape {:?}", tensor.size()),
+                        found: format!("shape {:?}", restored.size()),
+                    });
+                }
+                *tensor = restored;
+            }
+        }
+        self.steps = steps;
+        Ok(())
+    }
+}

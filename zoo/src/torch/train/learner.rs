@@ -1,0 +1,200 @@
+//! One step: a batch through the encoders, the objective and back, and the optimizer.
+
+use tch::Tensor as Tch;
+
+use super::{
+    AdamW, Hinge, Precision, Weights,
+    objective::{Embeddings, Objective},
+    precision::LossScale,
+};
+use crate::{
+    Result,
+    array::Array,
+    models::laps::Laps,
+    params::{Mode, Regularization},
+    retrieval::similarity::AlignmentConfig,
+    tensor::{Eager, Tensor},
+    torch::Torch,
+};
+
+/// How steps are made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOptions {
+    /// Largest norm of the gradient of all weights.
+    pub grad_clip: f64,
+    /// Weight decay of every weight.
+    pub weight_decay: f64,
+    /// What the encoders compute in.
+    pub precision: Precision,
+    /// What is left out at random while the backbones train.
+    pub regularization: Regularization,
+}
+
+/// Pairs of a batch, as the encoders take them or as frozen backbones left them.
+pub struct Pairs<'a> {
+    /// Pixels `(pairs, 3, size, size)`, or features `(pairs, tokens, hidden)`.
+    pub images: Images<'a>,
+    /// Tokens of each caption, or features.
+    pub captions: Captions<'a>,
+    /// The image of each pair: pairs of one image are no negatives of each other.
+    pub ids: &'a [u64],
+}
+
+/// Images of a batch.
+pub enum Images<'a> {
+    /// `(pairs, 3, size, size)`.
+    Pixels(&'a Array),
+    /// `(pairs, tokens, hidden)`.
+    Features(Array),
+}
+
+/// Captions of a batch.
+pub enum Captions<'a> {
+    /// Identifiers of each, not padded.
+    Tokens(&'a [&'a [u32]]),
+    /// Features of all words, one caption after another, `(words, hidden)`, and the words of each.
+    Features(Array, Vec<usize>),
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stepped {
+    /// The loss; where it was not finite it counted as 0 and the weights stayed as they were.
+    pub loss: f64,
+    /// Norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Pairs that had a gradient.
+    pub pairs: usize,
+    /// Whether loss and gradient were finite.
+    pub finite: bool,
+}
+
+/// Weights, objective and optimizer.
+pub struct Learner {
+    /// The weights.
+    pub weights: Weights,
+    pub(super) optimizer: AdamW,
+    pub(super) scale: LossScale,
+    objective: Objective,
+    options: StepOptions,
+    frozen: bool,
+}
+
+impl Learner {
+    /// Before the first step, with backbones that train.
+    pub fn new(weights: Weights, options: StepOptions) -> Result<Self> {
+        options.precision.check(weights.device())?;
+        let config = weights.config();
+        Ok(Self {
+            objective: Objective::new(AlignmentConfig::of(config), config.sparse_ratio),
+            optimizer: AdamW::new(&weights, options.weight_decay)?,
+            scale: LossScale::new(options.precision),
+            options,
+            frozen: false,
+            weights,
+        })
+    }
+
+    /// Backbones that are frozen get no gradients, leave nothing out at random, and do not decay.
+    pub fn freeze_backbones(&mut self, frozen: bool) -> Result<()> {
+        self.frozen = frozen;
+        self.weights.train_backbones(!frozen)
+    }
+
+    /// Moves the weights by the mean gradient of the `parts` of a batch, each with a loss of its own, at the learning
+    /// rates of heads and backbones. `seed` decides what is left out at random.
+    pub fn step(&mut self, parts: &[Pairs<'_>], hinge: &Hinge, rates: [f64; 2], seed: u64) -> Result<Stepped> {
+        tch::manual_seed(seed.cast_signed());
+        self.weights.clear_gradients()?;
+        let mut stepped = Stepped { loss: 0.0, grad_norm: 0.0, pairs: 0, finite: true };
+        for pairs in parts {
+            let embeddings = self.embed(pairs)?;
+            let found = self.objective.differentiate(&embeddings, pairs.ids, 0..pairs.ids.len(), hinge)?;
+            stepped.loss += found.loss / parts.len() as f64;
+            stepped.pairs += found.pairs;
+            match found.gradient {
+                Some(gradient) => gradient.propagate(&embeddings, self.scale.factor / parts.len() as f64)?,
+                None => stepped.finite = false,
+            }
+        }
+        if !stepped.finite {
+            return Ok(stepped);
+        }
+        let scale = self.scale.factor;
+        stepped.grad_norm = self.weights.gradient_norm()? / scale;
+        stepped.finite = stepped.grad_norm.is_finite();
+        if stepped.finite {
+            // The constant is that of `torch.nn.utils.clip_grad_norm_`.
+            let clip = (self.options.grad_clip / (stepped.grad_norm + 1e-6)).min(1.0);
+            self.optimizer.step(&self.weights, rates, clip / scale)?;
+        }
+        self.scale.update(self.options.precision, stepped.finite);
+        Ok(stepped)
+    }
+
+    fn model(&self) -> Result<Laps<Torch>> {
+        let mode = if self.frozen { Mode::Evaluation } else { Mode::Training(self.options.regularization) };
+        self.weights.model(self.options.precision, mode)
+    }
+
+    /// Embeddings with their history.
+    fn embed(&self, pairs: &Pairs<'_>) -> Result<Embeddings> {
+        let model = self.model()?;
+        let images = match &pairs.images {
+            Images::Pixels(pixels) => model.image.features(&self.upload(pixels)?)?,
+            Images::Features(features) => self.upload(features)?,
+        };
+        let images = single(&model.image.project(&images)?)?;
+        let (words, lengths) = match &pairs.captions {
+            Captions::Tokens(captions) => {
+                let (identifiers, mask) = pad_tokens(captions)?;
+                let [identifiers, mask] = [identifiers, mask].map(|array| Torch::upload(&array, &self.weights.device()));
+                let features = model.text.features(&identifiers?, &mask?)?;
+                let lengths: Vec<usize> = captions.iter().map(|caption| caption.len()).collect();
+                (unpad(&features, &lengths)?, lengths)
+            }
+            Captions::Features(features, lengths) => (self.upload(features)?, lengths.clone()),
+        };
+        let words = single(&model.text.project(&words)?)?;
+        let config = AlignmentConfig::of(self.weights.config());
+        let patches = images.narrow(1, usize::from(config.has_class_token), config.patches)?;
+        let logits = model.alignment.logits(&patches)?;
+        let [images, words, logits] = [images, words, logits].map(|tensor| tensor.0.shallow_clone());
+        Ok(Embeddings { images, words, lengths, logits })
+    }
+
+    fn upload(&self, array: &Array) -> Result<Torch> {
+        let tensor = Torch::upload(array, &self.weights.device())?;
+        Ok(Torch::new(tensor.0.f_to_kind(self.options.precision.kind())?))
+    }
+}
+
+/// As f32.
+fn single(tensor: &Torch) -> Result<Torch> {
+    Ok(Torch::new(tensor.0.f_to_kind(tch::Kind::Float)?))
+}
+
+/// Identifiers and mask, `(captions, length)`.
+pub(super) fn pad_tokens(captions: &[&[u32]]) -> Result<(Array, Array)> {
+    let length = captions.iter().map(|caption| caption.len()).max().unwrap_or(0);
+    let mut identifiers = vec![0.0; captions.len() * length];
+    let mut mask = identifiers.clone();
+    for (row, caption) in captions.iter().enumerate() {
+        for (column, &identifier) in caption.iter().enumerate() {
+            identifiers[row * length + column] = identifier as f32;
+            mask[row * length + column] = 1.0;
+        }
+    }
+    let shape = [captions.len(), length];
+    Ok((Array::new(&shape, identifiers)?, Array::new(&shape, mask)?))
+}
+
+/// `(captions, length, width)` to the words that are there, `(words, width)`.
+fn unpad(features: &Torch, lengths: &[usize]) -> Result<Torch> {
+    let [_, length, width] = features.sizes()?;
+    let (length, width) = (length.fixed()?, width.fixed()?);
+    let places = lengths.iter().enumerate().flat_map(|(row, &count)| row * length..row * length + count);
+    let places: Vec<i64> = places.map(|place| place as i64).collect();
+    let flat = features.0.f_reshape([-1, width as i64])?;
+    Ok(Torch::new(flat.f_index_select(0, &Tch::f_from_slice(&places)?.f_to_device(flat.device())?)?))
+}

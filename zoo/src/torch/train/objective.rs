@@ -1,0 +1,229 @@
+//! The objective: all embeddings of a batch to the loss and to its gradient with respect to them.
+//!
+//! The similarities are computed without recording first, an image at a time; they give the gradient of the loss with
+//! respect to each pair. Then each image is computed again, with recording, for the captions whose pairs have a gradient:
+//! with the hardest negatives these are a few. So memory hardly grows with the batch.
+
+use std::ops::Range;
+
+use tch::Tensor as Tch;
+
+use super::{
+    alignment::{Image, Order, Selection, normalise},
+    captions::CaptionSet,
+    hinge::Hinge,
+};
+use crate::{Error, Result, retrieval::similarity::AlignmentConfig};
+
+/// Weight of the term that compares the share of kept patches with `sparse_ratio`.
+const RATIO_WEIGHT: f64 = 2.0;
+
+/// Embeddings of a batch, pair `i` being image `i` and caption `i`. They may carry a history, to which
+/// [`Gradient::propagate`] passes the gradient.
+pub(super) struct Embeddings {
+    /// `(images, tokens, width)`, the class token first where there is one.
+    pub(super) images: Tch,
+    /// Words of all captions, one caption after another, `(words, width)`.
+    pub(super) words: Tch,
+    /// Words of each caption.
+    pub(super) lengths: Vec<usize>,
+    /// Logits of the aggregation, `(images, patches, groups)`.
+    pub(super) logits: Tch,
+}
+
+/// Gradient with respect to [`Embeddings`], 0 in rows that are not local.
+pub(super) struct Gradient {
+    images: Tch,
+    words: Tch,
+    logits: Tch,
+}
+
+/// What the objective finds.
+pub(super) struct Found {
+    /// The loss, the ratio term included.
+    pub(super) loss: f64,
+    /// Pairs with a gradient.
+    pub(super) pairs: usize,
+    /// Nothing where the loss is not finite.
+    pub(super) gradient: Option<Gradient>,
+}
+
+/// The objective of one model.
+pub(super) struct Objective {
+    config: AlignmentConfig,
+    ratio_term: f64,
+}
+
+impl Objective {
+    pub(super) fn new(config: AlignmentConfig, sparse_ratio: f64) -> Self {
+        let ratio_term = RATIO_WEIGHT * (config.kept as f64 / config.patches as f64 - sparse_ratio).powi(2);
+        Self { config, ratio_term }
+    }
+
+    /// The loss of all pairs, and its gradient with respect to the rows `local` of images and captions. `ids` has the image
+    /// of each pair.
+    ///
+    /// A process that has some rows of a distributed batch gathers the embeddings of all and names its own; the sum of
+    /// what the processes propagate is the gradient of the whole.
+    pub(super) fn differentiate(
+        &self,
+        all: &Embeddings,
+        ids: &[u64],
+        local: Range<usize>,
+        hinge: &Hinge,
+    ) -> Result<Found> {
+        let images = all.images.size()[0] as usize;
+        if images != all.lengths.len() || images != ids.len() || local.end > images {
+            return Err(Error::Operation {
+                operation: "objective",
+                expected: "as many images as captions and identifiers".to_owned(),
+                found: format!("{images} images, {} captions, {} identifiers", all.lengths.len(), ids.len()),
+            });
+        }
+        let _guard = tch::no_grad_guard();
+        let detached = Detached::new(all)?;
+        let captions = CaptionSet::new(detached.words.shallow_clone(), &all.lengths)?;
+        let means = normalise(&captions.mean(&all.words.f_detach()?)?)?;
+        let mut selections = Vec::with_capacity(images);
+        let mut rows = Vec::with_capacity(images);
+        for image in 0..images as i64 {
+            let tokens = detached.images.f_select(0, image)?;
+            let selection = Selection::new(&self.config, &tokens, &means)?;
+            let order = Order::new(&selection)?;
+            let (tokens, logits) = detached.ordered(image, &order, &self.config)?;
+            let image = Image { config: &self.config, tokens: &tokens, logits: &logits, order: &order };
+            rows.push(image.similarities(&captions)?);
+            selections.push(selection);
+        }
+        let similarities = Tch::f_stack(&rows, 0)?;
+        drop(captions);
+        let (alignment, with_respect) = tch::with_grad(|| hinge.differentiate(&similarities, ids))?;
+        let loss = alignment + self.ratio_term;
+        if !loss.is_finite() {
+            return Ok(Found { loss, pairs: 0, gradient: None });
+        }
+        let (gradient, pairs) = self.gradient(&detached, all, &selections, &with_respect, local)?;
+        Ok(Found { loss, pairs, gradient: Some(gradient) })
+    }
+
+    fn gradient(
+        &self,
+        detached: &Detached,
+        all: &Embeddings,
+        selections: &[Selection],
+        with_respect: &Tch,
+        local: Range<usize>,
+    ) -> Result<(Gradient, usize)> {
+        let mut gradient = Gradient {
+            images: detached.images.f_zeros_like()?,
+            words: detached.words.f_zeros_like()?,
+            logits: detached.logits.f_zeros_like()?,
+        };
+        let mut starts = vec![0];
+        starts.extend(all.lengths.iter().scan(0, |end, &length| {
+            *end += length as i64;
+            Some(*end)
+        }));
+        let mut factors = vec![0f32; with_respect.numel()];
+        let count = factors.len();
+        with_respect.f_to_device(tch::Device::Cpu)?.f_contiguous()?.f_copy_data(&mut factors, count)?;
+        let mut pairs = 0;
+        for (image, factors) in factors.chunks_exact(all.lengths.len().max(1)).enumerate() {
+            let needed = |&caption: &usize| {
+                factors[caption] != 0.0 && (local.contains(&image) || local.contains(&caption))
+            };
+            let captions: Vec<usize> = (0..factors.len()).filter(needed).collect();
+            if captions.is_empty() {
+                continue;
+            }
+            pairs += captions.len();
+            self.add_image(detached, (image, &captions, factors), (&all.lengths, &starts), &selections[image], &mut gradient)?;
+        }
+        if local.len() < all.lengths.len() {
+            gradient.clear_beyond(&local, &starts)?;
+        }
+        Ok((gradient, pairs))
+    }
+
+    /// Adds what the pairs of one image give.
+    fn add_image(
+        &self,
+        detached: &Detached,
+        (image, captions, factors): (usize, &[usize], &[f32]),
+        (lengths, starts): (&[usize], &[i64]),
+        selection: &Selection,
+        gradient: &mut Gradient,
+    ) -> Result<()> {
+        let device = detached.words.device();
+        let index = |indices: &[i64]| Ok::<Tch, Error>(Tch::f_from_slice(indices)?.f_to_device(device)?);
+        let columns: Vec<i64> = captions.iter().map(|&caption| caption as i64).collect();
+        let order = Order::new(&selection.of(&index(&columns)?)?)?;
+        let (tokens, logits) = detached.ordered(image as i64, &order, &self.config)?;
+        let words: Vec<i64> = captions.iter().flat_map(|&caption| starts[caption]..starts[caption + 1]).collect();
+        let word_rows = index(&words)?;
+        let words = detached.words.f_index_select(0, &word_rows)?;
+        let leaves = [tokens, logits, words].map(|leaf| leaf.f_set_requires_grad(true));
+        let [tokens, logits, words] = leaves;
+        let (tokens, logits, words) = (tokens?, logits?, words?);
+
+        let own: Vec<usize> = captions.iter().map(|&caption| lengths[caption]).collect();
+        let factors: Vec<f32> = captions.iter().map(|&caption| factors[caption]).collect();
+        let factors = Tch::f_from_slice(&factors)?.f_to_device(device)?;
+        let gradients = tch::with_grad(|| {
+            let captions = CaptionSet::new(words.shallow_clone(), &own)?;
+            let found = Image { config: &self.config, tokens: &tokens, logits: &logits, order: &order };
+            let weighted = found.similarities(&captions)?.f_dot(&factors)?;
+            Ok::<_, Error>(Tch::f_run_backward(&[weighted], &[&tokens, &logits, &words], false, false)?)
+        })?;
+        let image = image as i64;
+        let _ = gradient.images.f_select(0, image)?.f_index_copy_(0, &order.rows(&self.config)?, &gradients[0])?;
+        let _ = gradient.logits.f_select(0, image)?.f_index_copy_(0, order.places(), &gradients[1])?;
+        let _ = gradient.words.f_index_add_(0, &word_rows, &gradients[2])?;
+        Ok(())
+    }
+}
+
+/// Embeddings without their history, the words normalised.
+struct Detached {
+    images: Tch,
+    words: Tch,
+    logits: Tch,
+}
+
+impl Detached {
+    fn new(all: &Embeddings) -> Result<Self> {
+        Ok(Self { images: all.images.f_detach()?, words: normalise(&all.words.f_detach()?)?, logits: all.logits.f_detach()? })
+    }
+
+    /// Tokens and logits of an image in an order.
+    fn ordered(&self, image: i64, order: &Order, config: &AlignmentConfig) -> Result<(Tch, Tch)> {
+        let tokens = self.images.f_select(0, image)?.f_index_select(0, &order.rows(config)?)?;
+        Ok((tokens, self.logits.f_select(0, image)?.f_index_select(0, order.places())?))
+    }
+}
+
+impl Gradient {
+    /// Takes out the rows that are not local.
+    fn clear_beyond(&mut self, local: &Range<usize>, starts: &[i64]) -> Result<()> {
+        let rows = self.images.size()[0];
+        for (start, end) in [(0, local.start as i64), (local.end as i64, rows)] {
+            let _ = self.images.f_narrow(0, start, end - start)?.f_zero_()?;
+            let _ = self.logits.f_narrow(0, start, end - start)?.f_zero_()?;
+        }
+        for (start, end) in [(0, starts[local.start]), (starts[local.end], self.words.size()[0])] {
+            let _ = self.words.f_narrow(0, start, end - start)?.f_zero_()?;
+        }
+        Ok(())
+    }
+
+    /// Passes the gradient, times `factor`, on to what the embeddings were computed from.
+    pub(super) fn propagate(&self, all: &Embeddings, factor: f64) -> Result<()> {
+        tch::with_grad(|| {
+            let normalised = normalise(&all.words)?;
+            let along = |x: &Tch, gradient: &Tch| x.f_reshape([-1])?.f_dot(&gradient.f_reshape([-1])?);
+            let parts = [along(&all.images, &self.images)?, along(&normalised, &self.words)?, along(&all.logits, &self.logits)?];
+            let sum = parts[0].f_add(&parts[1])?.f_add(&parts[2])?.f_mul_scalar(factor)?;
+            Ok(sum.f_backward()?)
+        })
+    }
+}

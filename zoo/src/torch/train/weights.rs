@@ -1,0 +1,163 @@
+//! The weights of a model while it trains: f32, with gradients, in two groups.
+
+use std::{collections::HashMap, rc::Rc};
+
+use tch::Tensor as Tch;
+
+use super::Precision;
+use crate::{
+    Error, Result,
+    array::Array,
+    models::{
+        config::ModelConfig,
+        laps::{self, Laps},
+    },
+    params::{Mode, Parameter, Path},
+    tensor::Eager,
+    torch::{Torch, TorchDevice},
+};
+
+/// Weights that share a learning rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// The projections and the alignment.
+    Heads,
+    /// The two pretrained encoders.
+    Backbones,
+}
+
+impl Group {
+    /// The group of the parameter `name`.
+    pub fn of(name: &str) -> Self {
+        let of_backbone = ["img_enc.visual_encoder.", "txt_enc.bert."].iter().any(|prefix| name.starts_with(prefix));
+        if of_backbone { Self::Backbones } else { Self::Heads }
+    }
+
+    pub(super) fn index(self) -> usize {
+        usize::from(self == Self::Backbones)
+    }
+}
+
+/// One weight.
+pub(super) struct Weight {
+    pub(super) name: String,
+    pub(super) group: Group,
+    pub(super) tensor: Tch,
+}
+
+impl Weight {
+    /// Its gradient, if there is one.
+    pub(super) fn gradient(&self) -> Result<Option<Tch>> {
+        let gradient = self.tensor.f_grad()?;
+        Ok(gradient.defined().then_some(gradient))
+    }
+}
+
+/// All weights of one model.
+pub struct Weights {
+    config: ModelConfig,
+    device: TorchDevice,
+    pub(super) list: Vec<Weight>,
+    by_name: Rc<HashMap<String, Torch>>,
+}
+
+impl Weights {
+    /// From what `read` gives for each parameter.
+    pub fn new(
+        config: &ModelConfig,
+        device: TorchDevice,
+        mut read: impl FnMut(&Parameter) -> Result<Array>,
+    ) -> Result<Self> {
+        let mut list = Vec::new();
+        let mut by_name = HashMap::new();
+        for parameter in laps::parameters(config)? {
+            let array = read(&parameter)?;
+            if array.dims() != parameter.shape {
+                return Err(Error::Parameter {
+                    name: parameter.name,
+                    expected: format!("shape {:?}", parameter.shape),
+                    found: format!("shape {:?}", array.dims()),
+                });
+            }
+            let tensor = Torch::upload(&array, &device)?.0.f_set_requires_grad(true)?;
+            by_name.insert(parameter.name.clone(), Torch::new(tensor.shallow_clone()));
+            list.push(Weight { group: Group::of(&parameter.name), name: parameter.name, tensor });
+        }
+        Ok(Self { config: config.clone(), device, list, by_name: Rc::new(by_name) })
+    }
+
+    /// What they are the weights of.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Where they are.
+    pub fn device(&self) -> TorchDevice {
+        self.device
+    }
+
+    /// The model on these weights, its encoders in `precision`: in less than f32 on copies that pass gradients on.
+    pub(super) fn model(&self, precision: Precision, mode: Mode) -> Result<Laps<Torch>> {
+        let by_name = Rc::clone(&self.by_name);
+        let path = Path::root(Rc::new(move |parameter: Parameter| {
+            let Some(weight) = by_name.get(&parameter.name) else {
+                let (expected, found) = ("a weight".to_owned(), "none".to_owned());
+                return Err(Error::Parameter { name: parameter.name, expected, found });
+            };
+            if precision == Precision::F32 || parameter.name.starts_with("cross_net.") {
+                return Ok(weight.clone());
+            }
+            Ok(Torch::new(weight.0.f_to_kind(precision.kind())?))
+        }));
+        Laps::new(&self.config, &path.with_mode(mode))
+    }
+
+    /// Whether the backbones get gradients.
+    pub(super) fn train_backbones(&self, trained: bool) -> Result<()> {
+        for weight in self.list.iter().filter(|weight| weight.group == Group::Backbones) {
+            let _ = weight.tensor.f_set_requires_grad(trained)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets all gradients.
+    pub(super) fn clear_gradients(&self) -> Result<()> {
+        for weight in &self.list {
+            if let Some(mut gradient) = weight.gradient()? {
+                let _ = gradient.f_detach_()?.f_zero_()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Euclidean norm of all gradients together.
+    pub(super) fn gradient_norm(&self) -> Result<f64> {
+        let mut norms = Vec::new();
+        for weight in &self.list {
+            if let Some(gradient) = weight.gradient()? {
+                norms.push(gradient.f_norm()?);
+            }
+        }
+        if norms.is_empty() { Ok(0.0) } else { Ok(Tch::f_stack(&norms, 0)?.f_norm()?.f_double_value(&[])?) }
+    }
+
+    /// Names and values.
+    pub fn arrays(&self) -> impl Iterator<Item = Result<(&str, Array)>> {
+        self.list.iter().map(|weight| Ok((weight.name.as_str(), download(&weight.tensor)?)))
+    }
+
+    /// The values of `name`.
+    pub fn array(&self, name: &str) -> Result<Array> {
+        match self.by_name.get(name) {
+            Some(weight) => download(&weight.0),
+            None => {
+                let (expected, found) = ("a weight".to_owned(), "none".to_owned());
+                Err(Error::Parameter { name: name.to_owned(), expected, found })
+            }
+        }
+    }
+}
+
+pub(super) fn download(tensor: &Tch) -> Result<Array> {
+    Torch::new(tensor.f_detach()?).download()
+}
