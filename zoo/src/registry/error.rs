@@ -108,6 +108,8 @@ pub enum Origin {
     BuiltIn(&'static str),
     /// A file.
     File(PathBuf),
+    /// An option of the command.
+    Option(&'static str),
 }
 
 impl fmt::Display for Origin {
@@ -115,6 +117,7 @@ impl fmt::Display for Origin {
         match self {
             Self::BuiltIn(name) => write!(f, "`{name}` (built in)"),
             Self::File(path) => write!(f, "`{}`", path.display()),
+            Self::Option(name) => write!(f, "`{name}`"),
         }
     }
 }
