@@ -3,6 +3,8 @@
 mod commands;
 mod progress;
 mod report;
+#[cfg(feature = "torch")]
+mod training;
 
 use std::process::ExitCode;
 
@@ -22,6 +24,7 @@ enum Command {
     Info(commands::info::Info),
     Doctor(commands::doctor::Doctor),
     Reproduce(Box<commands::reproduce::Reproduce>),
+    Train(Box<commands::train::Train>),
     Bench(commands::bench::Bench),
 }
 
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Command::Info(info) => info.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Reproduce(reproduce) => reproduce.run(),
+        Command::Train(train) => train.run(),
         Command::Bench(bench) => bench.run(),
     };
     report::exit_code(result)

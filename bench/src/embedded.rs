@@ -14,19 +14,25 @@ use crate::{Error, Result, files::write_whole};
 ///
 /// Drawing takes a while, so only the split that is asked for is drawn; without one, the test split.
 pub fn data_paths(entry: &Entry, root: Option<&Path>, split: Option<&str>) -> Result<DataPaths> {
+    split_paths(entry, root, &[split.unwrap_or(&entry.data.test)])
+}
+
+/// The same for several splits.
+pub fn split_paths(entry: &Entry, root: Option<&Path>, splits: &[&str]) -> Result<DataPaths> {
     match (root, &entry.data.drawn) {
         (None, Some(drawn)) => {
             let name = format!("scenes-{}-{}-{}-{}", drawn.seed, drawn.train, drawn.dev, drawn.test);
             let folder = cache::folder()?.join(name);
-            let split = split.unwrap_or(&entry.data.test);
-            let Some(wanted) = scenes::Split::ALL.into_iter().find(|known| known.to_string() == split) else {
-                return Err(Error::Option {
+            let wanted = |split: &str| {
+                let found = scenes::Split::ALL.into_iter().find(|known| known.to_string() == split);
+                found.ok_or_else(|| Error::Option {
                     option: "--split",
                     expected: scenes::Split::ALL.map(|known| format!("`{known}`")).join(", "),
                     found: format!("`{split}`"),
-                });
+                })
             };
-            scenes::write(&folder, drawn, &[wanted])?;
+            let wanted = splits.iter().map(|split| wanted(split)).collect::<Result<Vec<_>>>()?;
+            scenes::write(&folder, drawn, &wanted)?;
             Ok(entry.data_paths(Some(&folder))?)
         }
         _ => Ok(entry.data_paths(root)?),

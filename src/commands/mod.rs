@@ -5,3 +5,4 @@ pub(crate) mod doctor;
 pub(crate) mod info;
 pub(crate) mod list;
 pub(crate) mod reproduce;
+pub(crate) mod train;

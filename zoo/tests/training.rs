@@ -48,9 +48,11 @@ fn steps(name: &str, learner: &mut Learner) -> Vec<(f64, f64)> {
         let pixels = Array::new(images.dims(), rolled).unwrap();
         let tokens = get("tokens");
         let length = tokens.dims()[1];
-        let rows: Vec<Vec<u32>> = tokens.values().chunks(length).map(|row| row.iter().map(|&t| t as u32).collect()).collect();
+        let rows: Vec<Vec<u32>> =
+            tokens.values().chunks(length).map(|row| row.iter().map(|&t| t as u32).collect()).collect();
         let lengths = get("lengths");
-        let captions: Vec<&[u32]> = rows.iter().zip(lengths.values()).map(|(row, &length)| &row[..length as usize]).collect();
+        let captions: Vec<&[u32]> =
+            rows.iter().zip(lengths.values()).map(|(row, &length)| &row[..length as usize]).collect();
         let ids: Vec<u64> = get("img_ids").values().iter().map(|&id| id as u64).collect();
         let negatives = if step < 2 { Negatives::Sum } else { Negatives::Hardest };
         let hinge = Hinge { margin: 0.2, negatives, weight: f64::from(alphas.values()[step]) };
@@ -72,13 +74,19 @@ fn four_steps_agree(name: &str, config: &ModelConfig) {
         println!("{name}, step {step}: loss {loss} and {expected}, norm {norm} and {expected_norm}");
         // The warm-up begins at 0, and with it the gradient of the first step.
         assert!((loss - expected).abs() <= RELATIVE * expected, "loss of step {step}: {loss} and not {expected}");
-        assert!((norm - expected_norm).abs() <= RELATIVE * expected_norm, "norm of step {step}: {norm} and not {expected_norm}");
+        assert!(
+            (norm - expected_norm).abs() <= RELATIVE * expected_norm,
+            "norm of step {step}: {norm} and not {expected_norm}"
+        );
     }
     let mut largest = 0f32;
     for weight in learner.weights.arrays() {
         let (weight, array) = weight.unwrap();
         let drift = difference(&array, &golden.get(&format!("after.{weight}")));
-        if drift > 1e-6 { println!("{weight} {drift:e}"); }
+        // The bias of a group's logits moves all patches of a softmax over patches, so that its gradient is 0 but for
+        // rounding: AdamW turns that into steps of the learning rate in any direction, of which three have a gradient.
+        let bound = if weight == "cross_net.aggr_net.weight.3.bias" { 2.0 * 3.0 * 2e-4 } else { PARAMETERS };
+        assert!(drift <= bound, "`{weight}` differs by {drift:e}");
         largest = largest.max(drift);
     }
     println!("{name}: parameters differ by {largest:e} at most");

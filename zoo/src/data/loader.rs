@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    DataError, ImageFault, ImageFile,
+    Augment, DataError, ImageFault, ImageFile,
     image::{self, ImageError, Preprocessing},
 };
 use crate::{Result, array::Array};
@@ -61,6 +61,8 @@ struct Shared {
     preprocessing: Preprocessing,
     batch: usize,
     ahead: usize,
+    /// Random changes, and the number of the first image for them.
+    augment: Option<(Augment, usize)>,
     state: Mutex<State>,
     /// Told when a batch has been handed out, and when all is over.
     room: Condvar,
@@ -98,11 +100,22 @@ impl Loader {
         preprocessing: Preprocessing,
         options: LoaderOptions,
     ) -> Result<Self, DataError> {
+        Self::start_with(files, preprocessing, options, None)
+    }
+
+    /// The same with random crops; the number is that of the first image among the samples of the epoch.
+    pub fn start_with(
+        files: Vec<ImageFile>,
+        preprocessing: Preprocessing,
+        options: LoaderOptions,
+        augment: Option<(Augment, usize)>,
+    ) -> Result<Self, DataError> {
         let shared = Arc::new(Shared {
             files,
             preprocessing,
             batch: options.batch.max(1),
             ahead: options.ahead.max(1),
+            augment,
             state: Mutex::default(),
             room: Condvar::new(),
             finished: Condvar::new(),
@@ -205,7 +218,12 @@ impl Shared {
     }
 
     fn load(&self, index: usize, values: &mut [f32]) -> Result<(), ImageError> {
-        let image = image::read(&self.files[index].path)?.image;
+        let mut image = image::read(&self.files[index].path)?.image;
+        if let Some((augment, first)) = self.augment
+            && let Some(part) = augment.crop(first + index, image.width(), image.height()).of(&image)
+        {
+            image = part;
+        }
         self.preprocessing.write(&image, values).map_err(|error| io::Error::other(error).into())
     }
 

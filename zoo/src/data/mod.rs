@@ -1,5 +1,6 @@
 //! Captions, tokens and images: from the files of a data set to what the encoders take.
 
+mod augment;
 mod captions;
 mod error;
 pub mod image;
@@ -8,6 +9,7 @@ mod preflight;
 pub mod scenes;
 mod tokenizer;
 
+pub use augment::{Augment, Crop};
 pub use captions::{ImageFile, Split, SplitImage, splits};
 pub use error::{DataError, ImageFault};
 pub use loader::{Batch, Loader, LoaderOptions, LoaderStats};

@@ -23,7 +23,8 @@ impl EventFile {
     pub fn create(folder: &RunFolder, step: u64) -> Result<Self> {
         let seconds = now();
         let path = folder.file(&format!("events.out.tfevents.{:010}.{step:08}.laps-zoo", seconds as u64));
-        let file = fs_err::File::create(&path).map_err(|source| Error::Io { action: "write", path: path.clone(), source })?;
+        let file =
+            fs_err::File::create(&path).map_err(|source| Error::Io { action: "write", path: path.clone(), source })?;
         let mut events = Self { path, file };
         let mut event = Vec::new();
         double(&mut event, 1, seconds);

@@ -4,6 +4,7 @@ mod config;
 mod error;
 mod events;
 mod log;
+mod observer;
 mod run_folder;
 mod sampler;
 
@@ -11,5 +12,6 @@ pub use config::{Augmentation, TrainConfig};
 pub use error::TrainError;
 pub use events::EventFile;
 pub use log::RunLog;
+pub use observer::{EpochLine, Observer, StepLine};
 pub use run_folder::{Files, RunFolder};
 pub use sampler::Sampler;

@@ -39,7 +39,8 @@ impl Hinge {
         let ids = Tch::f_from_slice(&ids)?.f_to_device(similarities.device())?;
         let same = ids.f_unsqueeze(0)?.f_eq_tensor(&ids.f_unsqueeze(1)?)?;
         let pairs = similarities.f_diagonal(0, 0, 1)?;
-        let costs = |own: &Tch| similarities.f_sub(own)?.f_add_scalar(self.margin)?.f_clamp_min(0.0)?.f_masked_fill(&same, 0.0);
+        let costs =
+            |own: &Tch| similarities.f_sub(own)?.f_add_scalar(self.margin)?.f_clamp_min(0.0)?.f_masked_fill(&same, 0.0);
         let (of_images, of_captions) = (costs(&pairs.f_unsqueeze(1)?)?, costs(&pairs.f_unsqueeze(0)?)?);
         let sum = |costs: &Tch| costs.f_sum(Kind::Float);
         let (of_images, of_captions) = match self.negatives {

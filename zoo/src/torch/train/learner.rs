@@ -148,7 +148,8 @@ impl Learner {
         let (words, lengths) = match &pairs.captions {
             Captions::Tokens(captions) => {
                 let (identifiers, mask) = pad_tokens(captions)?;
-                let [identifiers, mask] = [identifiers, mask].map(|array| Torch::upload(&array, &self.weights.device()));
+                let [identifiers, mask] =
+                    [identifiers, mask].map(|array| Torch::upload(&array, &self.weights.device()));
                 let features = model.text.features(&identifiers?, &mask?)?;
                 let lengths: Vec<usize> = captions.iter().map(|caption| caption.len()).collect();
                 (unpad(&features, &lengths)?, lengths)

@@ -3,10 +3,17 @@
 mod adamw;
 mod alignment;
 mod captions;
+mod features;
+mod feed;
 mod hinge;
 mod learner;
 mod objective;
 mod precision;
+mod run;
+mod samples;
+mod start;
+mod state;
+mod validate;
 mod weights;
 
 pub use self::{
@@ -14,5 +21,7 @@ pub use self::{
     hinge::{Hinge, Negatives},
     learner::{Captions, Images, Learner, Pairs, StepOptions, Stepped},
     precision::Precision,
+    run::{Request, Trained, train},
+    start::Start,
     weights::{Group, Weights},
 };

@@ -129,15 +129,20 @@ impl Objective {
         with_respect.f_to_device(tch::Device::Cpu)?.f_contiguous()?.f_copy_data(&mut factors, count)?;
         let mut pairs = 0;
         for (image, factors) in factors.chunks_exact(all.lengths.len().max(1)).enumerate() {
-            let needed = |&caption: &usize| {
-                factors[caption] != 0.0 && (local.contains(&image) || local.contains(&caption))
-            };
+            let needed =
+                |&caption: &usize| factors[caption] != 0.0 && (local.contains(&image) || local.contains(&caption));
             let captions: Vec<usize> = (0..factors.len()).filter(needed).collect();
             if captions.is_empty() {
                 continue;
             }
             pairs += captions.len();
-            self.add_image(detached, (image, &captions, factors), (&all.lengths, &starts), &selections[image], &mut gradient)?;
+            self.add_image(
+                detached,
+                (image, &captions, factors),
+                (&all.lengths, &starts),
+                &selections[image],
+                &mut gradient,
+            )?;
         }
         if local.len() < all.lengths.len() {
             gradient.clear_beyond(&local, &starts)?;
@@ -192,7 +197,11 @@ struct Detached {
 
 impl Detached {
     fn new(all: &Embeddings) -> Result<Self> {
-        Ok(Self { images: all.images.f_detach()?, words: normalise(&all.words.f_detach()?)?, logits: all.logits.f_detach()? })
+        Ok(Self {
+            images: all.images.f_detach()?,
+            words: normalise(&all.words.f_detach()?)?,
+            logits: all.logits.f_detach()?,
+        })
     }
 
     /// Tokens and logits of an image in an order.
@@ -221,7 +230,11 @@ impl Gradient {
         tch::with_grad(|| {
             let normalised = normalise(&all.words)?;
             let along = |x: &Tch, gradient: &Tch| x.f_reshape([-1])?.f_dot(&gradient.f_reshape([-1])?);
-            let parts = [along(&all.images, &self.images)?, along(&normalised, &self.words)?, along(&all.logits, &self.logits)?];
+            let parts = [
+                along(&all.images, &self.images)?,
+                along(&normalised, &self.words)?,
+                along(&all.logits, &self.logits)?,
+            ];
             let sum = parts[0].f_add(&parts[1])?.f_add(&parts[2])?.f_mul_scalar(factor)?;
             Ok(sum.f_backward()?)
         })

@@ -54,13 +54,13 @@ impl FromStr for Precision {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        [Self::F32, Self::Bf16, Self::F16].into_iter().find(|precision| precision.to_string() == text).ok_or_else(|| {
-            Error::Config {
+        [Self::F32, Self::Bf16, Self::F16].into_iter().find(|precision| precision.to_string() == text).ok_or_else(
+            || Error::Config {
                 key: "train.precision".to_owned(),
                 expected: "`f32`, `bf16` or `fp16`".to_owned(),
                 found: format!("`{text}`"),
-            }
-        })
+            },
+        )
     }
 }
 

@@ -1,0 +1,136 @@
+//! `laps-zoo train`
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use crate::report::Finding;
+
+/// Train an entry
+#[derive(Args)]
+pub(crate) struct Train {
+    /// Name of an entry, or path of an entry file
+    entry: String,
+    /// The run folder
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Root of the caption and image folders [default: the folder of the entry file]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where: auto, cpu, cuda:N
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Decides everything random
+    #[arg(long, value_name = "N", default_value = "0")]
+    seed: u64,
+    /// Threads [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Go on with the run of the folder
+    #[arg(long)]
+    resume: bool,
+    /// Change the entry, as in `train.epochs=1`
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The split that the best epoch is selected on
+    #[arg(long, value_enum, default_value = "dev")]
+    select_on: SelectOn,
+    /// Begin with this checkpoint: .safetensors or .pth
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["image_backbone", "text_backbone"])]
+    checkpoint: Option<PathBuf>,
+    /// Begin with this image encoder, as Hugging Face names its tensors
+    #[arg(long, value_name = "FILE")]
+    image_backbone: Option<PathBuf>,
+    /// Begin with this text encoder, as Hugging Face names its tensors
+    #[arg(long, value_name = "FILE")]
+    text_backbone: Option<PathBuf>,
+    /// No progress
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SelectOn {
+    Dev,
+    Test,
+}
+
+#[cfg(not(feature = "torch"))]
+impl Train {
+    pub(crate) fn run(self) -> Result<Finding> {
+        let Self { entry, out: _, data: _, device: _, seed: _, threads: _, resume: _, set: _, .. } = self;
+        let _ = (self.select_on, self.checkpoint, self.image_backbone, self.text_backbone, self.quiet);
+        anyhow::bail!(
+            "entry `{entry}` can not be trained: this build has no libtorch\nhint: build with the feature `torch`"
+        )
+    }
+}
+
+#[cfg(feature = "torch")]
+impl Train {
+    pub(crate) fn run(self) -> Result<Finding> {
+        use std::sync::{Arc, atomic::AtomicBool};
+
+        use bench::{embedded, engine, machine::processors};
+        use signal_hook::{consts::TERM_SIGNALS, flag};
+        use zoo::{
+            encoder::Device,
+            torch::train::{Request, Start, Trained, train},
+        };
+
+        use crate::{report::print, training};
+
+        let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
+        let device = self.device.parse::<Device>()?;
+        let mut entry = zoo::registry::find(&self.entry)?;
+        for assignment in &self.set {
+            entry.set(assignment)?;
+        }
+        let select_on = match self.select_on {
+            SelectOn::Dev => entry.data.dev.clone(),
+            SelectOn::Test => entry.data.test.clone(),
+        };
+        let mut observer = training::choose(self.quiet);
+        if self.select_on == SelectOn::Test {
+            observer.note(
+                "the best epoch is selected on the test split, as the authors' released code does it: its recalls there \
+                 are too good to be compared with those of an epoch that was selected on other data",
+            );
+        }
+        engine::set_threads(threads)?;
+        let paths = embedded::split_paths(&entry, self.data.as_deref(), &[&entry.data.train, &select_on])?;
+        let stop = Arc::new(AtomicBool::new(false));
+        for &signal in TERM_SIGNALS {
+            // The second signal ends the program at once.
+            flag::register_conditional_shutdown(signal, 2, Arc::clone(&stop))?;
+            flag::register(signal, Arc::clone(&stop))?;
+        }
+        let request = Request {
+            entry,
+            paths,
+            select_on,
+            out: self.out,
+            device,
+            seed: self.seed,
+            threads,
+            resume: self.resume,
+            start: Start {
+                checkpoint: self.checkpoint,
+                image_backbone: self.image_backbone,
+                text_backbone: self.text_backbone,
+            },
+        };
+        let trained = train(&request, &stop, observer.as_mut())?;
+        let best = trained.best.map_or_else(String::new, |(rsum, epoch)| {
+            format!(", best on `{}`: rSum {rsum:.1} after epoch {epoch}", request.select_on)
+        });
+        let Trained { steps, configuration, .. } = &trained;
+        print(&format!(
+            "{steps} steps{best}\nconfiguration {}\nrun {}\n",
+            &configuration[..16],
+            request.out.display()
+        ))?;
+        Ok(Finding::Done)
+    }
+}

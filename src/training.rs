@@ -1,0 +1,75 @@
+//! What a training run shows: a bar on a terminal, lines otherwise.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use zoo::train::{EpochLine, Observer, StepLine};
+
+/// What fits: a bar on a terminal, lines otherwise, nothing when `quiet`.
+pub(crate) fn choose(quiet: bool) -> Box<dyn Observer> {
+    match (quiet, std::io::stderr().is_terminal()) {
+        (true, _) => Box::new(()),
+        (false, true) => Box::new(Bar(ProgressBar::hidden())),
+        (false, false) => Box::new(Lines),
+    }
+}
+
+fn describe(line: &EpochLine) -> String {
+    let EpochLine { epoch, mean_loss, seconds, data_wait, recalls, best, .. } = line;
+    let [i2t, t2i] = [recalls.i2t, recalls.t2i].map(|r| format!("{:.1} {:.1} {:.1}", r.r1, r.r5, r.r10));
+    format!(
+        "epoch {epoch}: mean loss {mean_loss:.3}, {seconds:.1} s, {:.0} % waiting for data, R@1 R@5 R@10 {i2t} / {t2i}, \
+         rSum {:.1}{}",
+        100.0 * data_wait,
+        recalls.rsum,
+        if *best { ", the best so far" } else { "" }
+    )
+}
+
+struct Bar(ProgressBar);
+
+impl Observer for Bar {
+    fn note(&mut self, note: &str) {
+        self.0.suspend(|| eprintln!("note: {note}"));
+    }
+
+    fn begin(&mut self, epoch: usize, from: usize, steps: usize) {
+        let bar = ProgressBar::new(steps as u64).with_message(format!("epoch {epoch}"));
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len}  {per_sec}  {eta} left  {msg}")
+        {
+            bar.set_style(style);
+        }
+        bar.set_prefix(format!("epoch {epoch}"));
+        bar.set_position(from as u64);
+        bar.reset_eta();
+        self.0 = bar;
+    }
+
+    fn step(&mut self, line: &StepLine, data_wait: f64) {
+        let StepLine { loss, learning_rate, .. } = line;
+        self.0.set_message(format!("loss {loss:.3}  rate {learning_rate:.1e}  waits {:.0} %", 100.0 * data_wait));
+        self.0.inc(1);
+    }
+
+    fn epoch(&mut self, line: &EpochLine) {
+        self.0.finish_and_clear();
+        eprintln!("{}", describe(line));
+    }
+}
+
+/// A line for each epoch and each time that the state is saved.
+struct Lines;
+
+impl Observer for Lines {
+    fn note(&mut self, note: &str) {
+        eprintln!("note: {note}");
+    }
+
+    fn saved(&mut self, step: u64) {
+        eprintln!("step {step}: saved");
+    }
+
+    fn epoch(&mut self, line: &EpochLine) {
+        eprintln!("{}", describe(line));
+    }
+}

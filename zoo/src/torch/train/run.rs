@@ -1,0 +1,295 @@
+//! A run from its beginning, or from where it was, to its end.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use super::{
+    Learner, Start, StepOptions,
+    features::{self, Features},
+    feed::Feed,
+    hinge::{Hinge, Negatives},
+    samples::Samples,
+    state::{self, Position},
+    validate::validate,
+};
+use crate::{
+    Result,
+    data::Tokenizer,
+    encoder::Device,
+    params::Regularization,
+    random::SplitMix64,
+    registry::{DataPaths, Entry},
+    retrieval::Directions,
+    torch::TorchDevice,
+    train::{Augmentation, EpochLine, EventFile, Files, Observer, RunFolder, RunLog, Sampler, StepLine, TrainError},
+};
+
+/// What is trained, on what, and where it goes.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The entry, overrides applied.
+    pub entry: Entry,
+    /// Where its data is.
+    pub paths: DataPaths,
+    /// The split that the best epoch is selected on.
+    pub select_on: String,
+    /// The run folder.
+    pub out: PathBuf,
+    /// Where to compute.
+    pub device: Device,
+    /// Decides everything random.
+    pub seed: u64,
+    /// Threads that decode images and score.
+    pub threads: usize,
+    /// Whether to go on with the run of the folder.
+    pub resume: bool,
+    /// Where the first weights come from.
+    pub start: Start,
+}
+
+/// What came out of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trained {
+    /// Steps over all epochs.
+    pub steps: u64,
+    /// The best epoch, counted from 0, and its sum of recalls.
+    pub best: Option<(f64, usize)>,
+    /// Hash of the effective configuration.
+    pub configuration: String,
+    /// Steps whose loss or gradient was not finite.
+    pub non_finite: u64,
+}
+
+/// Trains. Everything that can be wrong with the input is looked for before the first step.
+///
+/// Where `stop` becomes true, the step at hand is finished, the state saved, and the run ends with
+/// [`TrainError::Interrupted`]. A run that goes on does so bit for bit on the CPU with as many threads of libtorch.
+pub fn train(request: &Request, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Trained> {
+    let Request { entry, seed, threads, .. } = request;
+    let config = &entry.train;
+    let device = TorchDevice::open(request.device)?;
+    let precision = config.precision.parse::<super::Precision>()?;
+    precision.check(device)?;
+    let tokenizer = Tokenizer::open(&request.paths.vocab)?;
+    tokenizer.check_fits(entry.model.text.vocab_size)?;
+    let samples = Samples::open(request, &tokenizer, &entry.data.train)?;
+    samples.check_batch(config.batch_size)?;
+    let held_out = Samples::open(request, &tokenizer, &request.select_on)?;
+    let sources = request.start.open(&entry.model)?;
+    let more = serde_json::json!({ "seed": seed, "select_on": request.select_on, "start": sources.hashes()? });
+    let (_, hash) = entry.run_configuration(&more)?;
+    let folder = RunFolder::open(&request.out, &entry.to_yaml()?, &hash, request.resume)?;
+
+    let saved = if request.resume { Some(state::open(&folder, &hash)?) } else { None };
+    let weights = match &saved {
+        Some((file, _)) => super::Weights::new(&entry.model, device, |parameter| Ok(file.read(&parameter.name)?))?,
+        None => sources.weights(&entry.model, device, *seed)?,
+    };
+    let options = StepOptions {
+        grad_clip: config.grad_clip,
+        weight_decay: config.weight_decay,
+        precision,
+        regularization: Regularization { dropout: config.dropout, drop_path: config.drop_path },
+    };
+    let mut learner = Learner::new(weights, options)?;
+    let mut position = Position::default();
+    if let Some((file, at)) = saved {
+        state::restore(&mut learner, &file, &at)?;
+        position = at;
+    }
+    let kept = keep_features(&learner, config.freeze_backbones, [&samples, &held_out], *threads, observer)?;
+    let sampler = Sampler::new(samples.tokens.len(), config.batch_size, *seed);
+    let mut run = Run {
+        request,
+        hash,
+        log: RunLog::open(&folder, position.log)?,
+        events: EventFile::create(&folder, position.step)?,
+        folder,
+        learner,
+        position,
+        sampler,
+        samples: &samples,
+        held_out: &held_out,
+        tokenizer: &tokenizer,
+        kept,
+    };
+    while run.position.epoch < config.epochs {
+        run.epoch(stop, observer)?;
+    }
+    Ok(Trained {
+        steps: run.position.step,
+        best: run.position.best,
+        configuration: run.hash,
+        non_finite: run.position.non_finite,
+    })
+}
+
+/// Features of the two splits, where backbones never train.
+fn keep_features(
+    learner: &Learner,
+    frozen: bool,
+    splits: [&Samples; 2],
+    threads: usize,
+    observer: &mut dyn Observer,
+) -> Result<[Option<Features>; 2]> {
+    let mut kept = [None, None];
+    if !frozen {
+        return Ok(kept);
+    }
+    for (samples, kept) in splits.into_iter().zip(&mut kept) {
+        let name = samples.split.name();
+        let bytes = Features::bytes(&learner.weights, samples);
+        if bytes > features::LIMIT {
+            let sizes = [bytes, features::LIMIT].map(|bytes| bytes >> 20);
+            let [size, limit] = sizes;
+            observer.note(&format!(
+                "features of split `{name}` would take {size} MiB, more than {limit}: the backbones compute in each step"
+            ));
+            continue;
+        }
+        observer.note(&format!("features of split `{name}`: {} MiB", bytes.div_ceil(1 << 20)));
+        *kept = Some(Features::open(&learner.weights, samples, threads)?);
+    }
+    Ok(kept)
+}
+
+struct Run<'a> {
+    request: &'a Request,
+    hash: String,
+    folder: RunFolder,
+    log: RunLog,
+    events: EventFile,
+    learner: Learner,
+    position: Position,
+    sampler: Sampler,
+    samples: &'a Samples,
+    held_out: &'a Samples,
+    tokenizer: &'a Tokenizer,
+    kept: [Option<Features>; 2],
+}
+
+impl Run<'_> {
+    /// The rest of the epoch at hand, and its validation.
+    fn epoch(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<()> {
+        let config = &self.request.entry.train;
+        let (epoch, steps) = (self.position.epoch, self.sampler.steps());
+        self.learner.freeze_backbones(config.is_frozen(epoch))?;
+        observer.begin(epoch, self.position.within, steps);
+        let order = self.sampler.epoch(epoch);
+        let augment = match config.augmentation {
+            Augmentation::None => None,
+            Augmentation::Full => Some(crate::data::Augment::new(self.request.seed, epoch)),
+        };
+        let kept = self.kept[0].take();
+        let features = kept.as_ref().filter(|_| augment.is_none());
+        let first = self.sampler.range(self.position.within).start;
+        let mut feed = Feed::start(self.samples, self.tokenizer, &order, first, self.request, augment, features)?;
+        let began = Instant::now();
+        while self.position.within < steps {
+            let captions = &order[self.sampler.range(self.position.within)];
+            let line = self.step(&mut feed, captions, steps)?;
+            observer.step(&line, feed.waited().as_secs_f64() / began.elapsed().as_secs_f64().max(1e-9));
+            let stopped = stop.load(Ordering::Relaxed);
+            if stopped || self.position.step.is_multiple_of(config.save_every as u64) {
+                self.save(observer)?;
+            }
+            if stopped {
+                let folder = self.folder.path().to_owned();
+                return Err(TrainError::Interrupted { step: self.position.step, folder }.into());
+            }
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        let data_wait = feed.waited().as_secs_f64() / seconds.max(1e-9);
+        drop(feed);
+        self.kept[0] = kept;
+        let recalls = validate(&self.learner.weights, self.held_out, self.kept[1].as_ref(), self.request.threads)?;
+        let line = self.finish(recalls, (seconds, data_wait))?;
+        self.save(observer)?;
+        observer.epoch(&line);
+        Ok(())
+    }
+
+    fn step(&mut self, feed: &mut Feed<'_>, captions: &[usize], steps: usize) -> Result<StepLine> {
+        let config = &self.request.entry.train;
+        let Position { epoch, within, step, .. } = self.position;
+        let (all, weight) = config.warm_up(epoch, within, steps);
+        let negatives = if all { Negatives::Sum } else { Negatives::Hardest };
+        let hinge = Hinge { margin: config.margin, negatives, weight };
+        let rates = config.rates(epoch);
+        let batch = feed.next(captions)?;
+        let seed = SplitMix64::named(self.request.seed, &format!("step {step}")).bits();
+        let done = batch.with_pairs(config.accumulate, |pairs| self.learner.step(pairs, &hinge, rates, seed))?;
+        self.position.step += 1;
+        self.position.within += 1;
+        if done.finite {
+            self.position.losses.0 += done.loss;
+            self.position.losses.1 += 1;
+        } else {
+            self.position.non_finite += 1;
+        }
+        let line = StepLine {
+            step: self.position.step,
+            epoch,
+            loss: done.loss,
+            grad_norm: done.grad_norm,
+            learning_rate: rates[0],
+            pairs: done.pairs,
+            finite: done.finite,
+        };
+        self.log.write(&line)?;
+        let scalars =
+            [("train/loss", line.loss), ("train/grad_norm", line.grad_norm), ("train/learning_rate", rates[0])];
+        self.events.scalars(line.step, &scalars)?;
+        Ok(line)
+    }
+
+    /// Ends an epoch: checkpoints, log, and the position at the beginning of the next one.
+    fn finish(&mut self, recalls: Directions, (seconds, data_wait): (f64, f64)) -> Result<EpochLine> {
+        let epoch = self.position.epoch;
+        let best = self.position.best.is_none_or(|(rsum, _)| recalls.rsum > rsum);
+        if best {
+            self.position.best = Some((recalls.rsum, epoch));
+        }
+        let (sum, count) = self.position.losses;
+        let line = EpochLine {
+            step: self.position.step,
+            epoch,
+            mean_loss: sum / count.max(1) as f64,
+            non_finite: self.position.non_finite,
+            seconds,
+            data_wait,
+            recalls,
+            best,
+        };
+        if best {
+            state::write_checkpoint(&self.folder, Files::BEST, &self.learner.weights, &self.position)?;
+        }
+        state::write_checkpoint(&self.folder, Files::LAST, &self.learner.weights, &self.position)?;
+        self.log.write(&line)?;
+        let Directions { i2t, t2i, rsum } = recalls;
+        let scalars = [
+            ("validation/rsum", rsum),
+            ("validation/i2t_r1", i2t.r1),
+            ("validation/i2t_r5", i2t.r5),
+            ("validation/i2t_r10", i2t.r10),
+            ("validation/t2i_r1", t2i.r1),
+            ("validation/t2i_r5", t2i.r5),
+            ("validation/t2i_r10", t2i.r10),
+            ("train/mean_loss", line.mean_loss),
+            ("train/data_wait", data_wait),
+        ];
+        self.events.scalars(line.step, &scalars)?;
+        self.position = Position { epoch: epoch + 1, within: 0, losses: (0.0, 0), ..self.position.clone() };
+        Ok(line)
+    }
+
+    fn save(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        self.position.log = self.log.length()?;
+        state::save(&self.folder, &self.learner, &self.position, &self.hash)?;
+        observer.saved(self.position.step);
+        Ok(())
+    }
+}
