@@ -22,5 +22,6 @@ pub mod retrieval;
 pub mod tensor;
 #[cfg(feature = "torch")]
 pub mod torch;
+pub mod train;
 
 pub use error::{Error, Result};

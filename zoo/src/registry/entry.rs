@@ -8,9 +8,10 @@ use super::{
     Checkpoint, DataConfig, DataPaths, Manifest, Origin, Protocol, PublishedTable, RegistryError,
     canonical::{canonical, sha256},
     document::Document,
+    overrides,
     reference::{Reference, resolve},
 };
-use crate::{Error, models::config::ModelConfig};
+use crate::{models::config::ModelConfig, train::TrainConfig};
 
 /// A model with its data, its checkpoint and the recalls that are published for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +22,8 @@ pub struct Entry {
     pub model: ModelConfig,
     /// The data.
     pub data: DataConfig,
+    /// The recipe; the authors' where the file has none.
+    pub train: TrainConfig,
     /// The published checkpoint, where there is one: a key of [`Manifest::checkpoints`].
     pub checkpoint: Option<String>,
     /// Where the entry comes from.
@@ -38,6 +41,7 @@ struct EntryFile {
     name: String,
     model: ModelConfig,
     data: DataConfig,
+    train: Option<TrainConfig>,
     checkpoint: Option<String>,
     references: Option<BTreeMap<String, Reference>>,
 }
@@ -49,14 +53,31 @@ struct Effective<'a> {
     data: &'a DataConfig,
 }
 
+/// What decides which weights come out.
+#[derive(Serialize)]
+struct Run<'a> {
+    model: &'a ModelConfig,
+    data: &'a DataConfig,
+    train: &'a TrainConfig,
+}
+
+#[derive(Serialize)]
+struct RunFile<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    run: Run<'a>,
+}
+
 impl Entry {
     /// Reads the text of an entry file and checks everything in it.
     pub fn from_yaml(origin: Origin, text: &str) -> Result<Self, RegistryError> {
         let document = Document { origin: &origin, text };
-        let EntryFile { name, model, data, checkpoint, references } = document.read()?;
+        let EntryFile { name, model, data, train, checkpoint, references } = document.read()?;
         check_name(&document, &name)?;
-        model.check().map_err(|error| refuse_model(&document, error))?;
+        model.check().map_err(|error| document.refuse_config("model", error))?;
         data.check(&document)?;
+        let train = train.unwrap_or_default();
+        train.check().map_err(|error| document.refuse_config("train", error))?;
         if let Some(checkpoint) = &checkpoint {
             let known = Manifest::embedded()?.checkpoints;
             if !known.contains_key(checkpoint) {
@@ -67,7 +88,7 @@ impl Entry {
         let published = resolve(&document, &references.unwrap_or_default(), &data.protocol)?;
         let config_sha256 = sha256(canonical(&Effective { model: &model, data: &data })?.as_bytes());
         let text_sha256 = sha256(text.as_bytes());
-        Ok(Self { name, model, data, checkpoint, origin, text_sha256, config_sha256, published })
+        Ok(Self { name, model, data, train, checkpoint, origin, text_sha256, config_sha256, published })
     }
 
     /// The effective configuration: `model` and `data` with every default filled in, as JSON without white space and with
@@ -77,6 +98,38 @@ impl Entry {
     /// checkpoint's source and the references, which have no part in what is computed.
     pub fn canonical(&self) -> Result<String, RegistryError> {
         Ok(canonical(&Effective { model: &self.model, data: &self.data })?)
+    }
+
+    /// The entry with each of `settings`, as `train.batch_size=128`, in place of what its recipe says, in this order.
+    ///
+    /// # Errors
+    /// As for a file: an unknown key is named with the one that is most like it, a value out of range with the range.
+    pub fn with_settings(mut self, settings: &[impl AsRef<str>]) -> Result<Self, RegistryError> {
+        self.train = overrides::apply(&self.train, settings)?;
+        Ok(self)
+    }
+
+    /// The effective configuration of a training run: [`canonical`](Self::canonical) with `train`.
+    pub fn run_canonical(&self) -> Result<String, RegistryError> {
+        Ok(canonical(&self.run())?)
+    }
+
+    /// SHA-256 of [`run_canonical`](Self::run_canonical).
+    pub fn run_sha256(&self) -> Result<String, RegistryError> {
+        Ok(sha256(self.run_canonical()?.as_bytes()))
+    }
+
+    /// An entry file that repeats this training: `model`, `data` and `train` with every default filled in. Paths of the
+    /// data are as they were given.
+    pub fn run_file(&self) -> Result<String, RegistryError> {
+        let file = RunFile { name: &self.name, run: self.run() };
+        let text = serde_yaml::to_string(&file)
+            .map_err(|source| RegistryError::Yaml { origin: self.origin.clone(), source })?;
+        Ok(format!("# The effective configuration of a run; its sha256 is {}.\n{text}", self.run_sha256()?))
+    }
+
+    fn run(&self) -> Run<'_> {
+        Run { model: &self.model, data: &self.data, train: &self.train }
     }
 
     /// The tables that are published for this entry under `protocol`; none for a protocol that is not its own.
@@ -95,7 +148,7 @@ impl Entry {
         let folder = match (root, &self.origin) {
             (Some(root), _) => root,
             (None, Origin::File(path)) => path.parent().unwrap_or(Path::new("")),
-            (None, Origin::BuiltIn(_)) => {
+            (None, Origin::BuiltIn(_) | Origin::Setting(_)) => {
                 let DataPaths { captions, images, vocab } = self.data.below(Path::new(""));
                 return Err(RegistryError::NoDataRoot { entry: self.name.clone(), holds: [captions, images, vocab] });
             }
@@ -112,14 +165,4 @@ fn check_name(document: &Document<'_>, name: &str) -> Result<(), RegistryError> 
     }
     let expected = "ASCII letters, digits, `_`, `-` and `.`, a letter or digit first";
     Err(document.refuse(&["name"], expected, format!("`{name}`")))
-}
-
-fn refuse_model(document: &Document<'_>, error: Error) -> RegistryError {
-    match error {
-        Error::Config { key, expected, found } => {
-            let keys: Vec<_> = std::iter::once("model").chain(key.split('.')).collect();
-            document.refuse(&keys, expected, format!("`{found}`"))
-        }
-        other => document.refuse(&["model"], "a model that can be built", other.to_string()),
-    }
 }

@@ -108,6 +108,8 @@ pub enum Origin {
     BuiltIn(&'static str),
     /// A file.
     File(PathBuf),
+    /// `KEY=VALUE`, given beside the entry.
+    Setting(String),
 }
 
 impl fmt::Display for Origin {
@@ -115,6 +117,7 @@ impl fmt::Display for Origin {
         match self {
             Self::BuiltIn(name) => write!(f, "`{name}` (built in)"),
             Self::File(path) => write!(f, "`{}`", path.display()),
+            Self::Setting(setting) => write!(f, "`--set {setting}`"),
         }
     }
 }
