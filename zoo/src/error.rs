@@ -7,6 +7,7 @@ use crate::{
     data::{DataError, scenes::SceneError},
     registry::RegistryError,
     retrieval::RetrievalError,
+    train::TrainError,
 };
 
 /// Result of this crate.
@@ -85,6 +86,9 @@ pub enum Error {
     /// See [`SceneError`].
     #[error(transparent)]
     Scenes(#[from] SceneError),
+    /// See [`TrainError`].
+    #[error(transparent)]
+    Train(#[from] TrainError),
 }
 
 impl Error {
@@ -97,6 +101,7 @@ impl Error {
             Self::Registry(error) => error.hint(),
             Self::Retrieval(error) => error.hint(),
             Self::Scenes(error) => error.hint(),
+            Self::Train(error) => error.hint(),
             _ => None,
         }
     }
