@@ -21,9 +21,9 @@ pub(crate) struct Train {
     /// Where: auto, cpu, cuda:N
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Decides everything random
-    #[arg(long, value_name = "N", default_value = "0")]
-    seed: u64,
+    /// Decides everything random [default: the entry's]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Threads [default: one for each processor]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -33,9 +33,9 @@ pub(crate) struct Train {
     /// Change the entry, as in `train.epochs=1`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// The split that the best epoch is selected on
-    #[arg(long, value_enum, default_value = "dev")]
-    select_on: SelectOn,
+    /// The split that the best epoch is selected on [default: the entry's]
+    #[arg(long, value_enum)]
+    select_on: Option<SelectOn>,
     /// Begin with this checkpoint: .safetensors or .pth
     #[arg(long, value_name = "FILE", conflicts_with_all = ["image_backbone", "text_backbone"])]
     checkpoint: Option<PathBuf>,
@@ -70,49 +70,43 @@ impl Train {
 #[cfg(feature = "torch")]
 impl Train {
     pub(crate) fn run(self) -> Result<Finding> {
-        use std::sync::{Arc, atomic::AtomicBool};
+        use std::{
+            path::Path,
+            sync::{Arc, atomic::AtomicBool},
+        };
 
         use bench::{embedded, engine, machine::processors};
         use signal_hook::{consts::TERM_SIGNALS, flag};
         use zoo::{
             encoder::Device,
             torch::train::{Request, Start, Trained, train},
+            train::Validation,
         };
 
         use crate::{report::print, training};
 
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let device = self.device.parse::<Device>()?;
-        let mut entry = zoo::registry::find(&self.entry)?;
-        for assignment in &self.set {
-            entry.set(assignment)?;
-        }
-        let select_on = match self.select_on {
-            SelectOn::Dev => entry.data.dev.clone(),
-            SelectOn::Test => entry.data.test.clone(),
+        let mut entry = zoo::registry::find(&self.entry)?.with_settings(&self.set)?;
+        entry.train.seed = self.seed.unwrap_or(entry.train.seed);
+        entry.train.select_on = match self.select_on {
+            None => entry.train.select_on,
+            Some(SelectOn::Dev) => Validation::Dev,
+            Some(SelectOn::Test) => Validation::Test,
         };
         let mut observer = training::choose(self.quiet);
-        if self.select_on == SelectOn::Test {
+        if entry.train.select_on == Validation::Test {
             observer.note(
                 "the best epoch is selected on the test split, as the authors' released code does it: its recalls there \
                  are too good to be compared with those of an epoch that was selected on other data",
             );
         }
         engine::set_threads(threads)?;
-        let paths = embedded::split_paths(&entry, self.data.as_deref(), &[&entry.data.train, &select_on])?;
-        let stop = Arc::new(AtomicBool::new(false));
-        for &signal in TERM_SIGNALS {
-            // The second signal ends the program at once.
-            flag::register_conditional_shutdown(signal, 2, Arc::clone(&stop))?;
-            flag::register(signal, Arc::clone(&stop))?;
-        }
-        let request = Request {
+        let mut request = Request {
+            paths: entry.data_paths(Some(Path::new("")))?,
             entry,
-            paths,
-            select_on,
             out: self.out,
             device,
-            seed: self.seed,
             threads,
             resume: self.resume,
             start: Start {
@@ -121,9 +115,17 @@ impl Train {
                 text_backbone: self.text_backbone,
             },
         };
+        let splits = [&request.entry.data.train, request.select_on()];
+        request.paths = embedded::split_paths(&request.entry, self.data.as_deref(), &splits)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        for &signal in TERM_SIGNALS {
+            // The second signal ends the program at once.
+            flag::register_conditional_shutdown(signal, 2, Arc::clone(&stop))?;
+            flag::register(signal, Arc::clone(&stop))?;
+        }
         let trained = train(&request, &stop, observer.as_mut())?;
         let best = trained.best.map_or_else(String::new, |(rsum, epoch)| {
-            format!(", best on `{}`: rSum {rsum:.1} after epoch {epoch}", request.select_on)
+            format!(", best on `{}`: rSum {rsum:.1} after epoch {epoch}", request.select_on())
         });
         let Trained { steps, configuration, .. } = &trained;
         print(&format!(

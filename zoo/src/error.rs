@@ -83,12 +83,12 @@ pub enum Error {
     /// See [`RetrievalError`].
     #[error(transparent)]
     Retrieval(#[from] RetrievalError),
-    /// See [`TrainError`].
-    #[error(transparent)]
-    Train(#[from] TrainError),
     /// See [`SceneError`].
     #[error(transparent)]
     Scenes(#[from] SceneError),
+    /// See [`TrainError`].
+    #[error(transparent)]
+    Train(#[from] TrainError),
 }
 
 impl Error {

@@ -33,6 +33,11 @@ pub enum Init {
     Normal,
     /// Uniform in +-sqrt(6 / (fan_in + fan_out)): projections.
     Xavier,
+    /// Uniform in +-1 / sqrt(inputs): weights and biases of a linear layer as PyTorch makes them.
+    Uniform {
+        /// Inputs of the layer.
+        inputs: usize,
+    },
 }
 
 /// What a model is built for.

@@ -23,12 +23,14 @@ fn tensor(parameter: &Parameter, seed: u64) -> Result<Array> {
         Init::Zeros => vec![0.0; count],
         Init::Ones => vec![1.0; count],
         Init::Normal => (0..count).map(|_| (random.normal() * INITIALIZER_RANGE) as f32).collect(),
-        Init::Xavier => {
-            let bound = xavier_bound(&parameter.shape);
-            (0..count).map(|_| ((2.0 * random.uniform() - 1.0) * bound) as f32).collect()
-        }
+        Init::Xavier => uniform(&mut random, xavier_bound(&parameter.shape), count),
+        Init::Uniform { inputs } => uniform(&mut random, libm::sqrt(1.0 / inputs.max(1) as f64), count),
     };
     Array::new(&parameter.shape, values)
+}
+
+fn uniform(random: &mut SplitMix64, bound: f64, count: usize) -> Vec<f32> {
+    (0..count).map(|_| ((2.0 * random.uniform() - 1.0) * bound) as f32).collect()
 }
 
 /// `sqrt(6 / (fan_in + fan_out))` of a weight `(out, in, ...)`; the axes after the second belong to both.

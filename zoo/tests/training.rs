@@ -13,8 +13,9 @@ use zoo::{
     params::Regularization,
     torch::{
         TorchDevice,
-        train::{Captions, Hinge, Images, Learner, Negatives, Pairs, Precision, StepOptions, Weights},
+        train::{Captions, Hinge, Images, Learner, Pairs, StepOptions, Weights},
     },
+    train::{Negatives, Precision},
 };
 
 /// f32 sums in another order, through a whole model and back: what the reference asks for.
@@ -23,6 +24,7 @@ const RELATIVE: f64 = 1e-4;
 const PARAMETERS: f32 = 1e-5;
 const PLAIN: StepOptions = StepOptions {
     grad_clip: 2.0,
+    ratio_weight: 2.0,
     weight_decay: 1e-4,
     precision: Precision::F32,
     regularization: Regularization { dropout: 0.0, drop_path: 0.0 },
@@ -54,7 +56,7 @@ fn steps(name: &str, learner: &mut Learner) -> Vec<(f64, f64)> {
         let captions: Vec<&[u32]> =
             rows.iter().zip(lengths.values()).map(|(row, &length)| &row[..length as usize]).collect();
         let ids: Vec<u64> = get("img_ids").values().iter().map(|&id| id as u64).collect();
-        let negatives = if step < 2 { Negatives::Sum } else { Negatives::Hardest };
+        let negatives = if step < 2 { Negatives::All } else { Negatives::Hardest };
         let hinge = Hinge { margin: 0.2, negatives, weight: f64::from(alphas.values()[step]) };
         let pairs = Pairs { images: Images::Pixels(&pixels), captions: Captions::Tokens(&captions), ids: &ids };
         let stepped = learner.step(&[pairs], &hinge, [2e-4, 2e-5], 0).unwrap();

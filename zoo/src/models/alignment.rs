@@ -33,8 +33,8 @@ impl<T> Aggregation<T> {
         let weight = path.sub("weight");
         Ok(Self {
             norm: LayerNorm::new(width, 1e-5, &weight.sub(0))?,
-            hidden: Linear::new(width, hidden, &weight.sub(1))?,
-            output: Linear::new(hidden, config.groups(), &weight.sub(3))?,
+            hidden: Linear::with_default_init(width, hidden, &weight.sub(1))?,
+            output: Linear::with_default_init(hidden, config.groups(), &weight.sub(3))?,
             scale: path.get("scale", &[1, 1, 1], Init::Ones)?,
         })
     }

@@ -24,6 +24,13 @@ impl<T> Linear<T> {
         Ok(Self { weight, bias: Some(path.get("bias", &[output], Init::Zeros)?) })
     }
 
+    /// With weight and bias initialised as PyTorch does it.
+    pub fn with_default_init(input: usize, output: usize, path: &Path<T>) -> Result<Self> {
+        let init = Init::Uniform { inputs: input };
+        let weight = path.get("weight", &[output, input], init)?;
+        Ok(Self { weight, bias: Some(path.get("bias", &[output], init)?) })
+    }
+
     /// Without a bias.
     pub fn without_bias(input: usize, output: usize, path: &Path<T>) -> Result<Self> {
         Ok(Self { weight: path.get("weight", &[output, input], Init::Normal)?, bias: None })

@@ -8,13 +8,10 @@ use super::{
     Checkpoint, DataConfig, DataPaths, Manifest, Origin, Protocol, PublishedTable, RegistryError,
     canonical::{canonical, sha256},
     document::Document,
+    overrides,
     reference::{Reference, resolve},
 };
-use crate::{
-    Error,
-    models::config::ModelConfig,
-    train::{TrainConfig, TrainError},
-};
+use crate::{models::config::ModelConfig, train::TrainConfig};
 
 /// A model with its data, its checkpoint and the recalls that are published for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +22,7 @@ pub struct Entry {
     pub model: ModelConfig,
     /// The data.
     pub data: DataConfig,
-    /// How it is trained.
+    /// The recipe; the authors' where the file has none.
     pub train: TrainConfig,
     /// The published checkpoint, where there is one: a key of [`Manifest::checkpoints`].
     pub checkpoint: Option<String>,
@@ -44,16 +41,9 @@ struct EntryFile {
     name: String,
     model: ModelConfig,
     data: DataConfig,
-    #[serde(default)]
-    train: TrainConfig,
+    train: Option<TrainConfig>,
     checkpoint: Option<String>,
     references: Option<BTreeMap<String, Reference>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Overridden {
-    train: TrainConfig,
 }
 
 /// What decides which numbers come out.
@@ -63,15 +53,31 @@ struct Effective<'a> {
     data: &'a DataConfig,
 }
 
+/// What decides which weights come out.
+#[derive(Serialize)]
+struct Run<'a> {
+    model: &'a ModelConfig,
+    data: &'a DataConfig,
+    train: &'a TrainConfig,
+}
+
+#[derive(Serialize)]
+struct RunFile<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    run: Run<'a>,
+}
+
 impl Entry {
     /// Reads the text of an entry file and checks everything in it.
     pub fn from_yaml(origin: Origin, text: &str) -> Result<Self, RegistryError> {
         let document = Document { origin: &origin, text };
         let EntryFile { name, model, data, train, checkpoint, references } = document.read()?;
         check_name(&document, &name)?;
-        model.check().map_err(|error| refuse_model(&document, error))?;
+        model.check().map_err(|error| document.refuse_config("model", error))?;
         data.check(&document)?;
-        train.check().map_err(|error| refuse_train(&document, error))?;
+        let train = train.unwrap_or_default();
+        train.check().map_err(|error| document.refuse_config("train", error))?;
         if let Some(checkpoint) = &checkpoint {
             let known = Manifest::embedded()?.checkpoints;
             if !known.contains_key(checkpoint) {
@@ -94,44 +100,36 @@ impl Entry {
         Ok(canonical(&Effective { model: &self.model, data: &self.data })?)
     }
 
-    /// Changes `train` by an override `train.KEY=VALUE`, the value written as in an entry file.
+    /// The entry with each of `settings`, as `train.batch_size=128`, in place of what its recipe says, in this order.
     ///
     /// # Errors
-    /// [`TrainError::Override`] for another form; [`RegistryError`] for a key or value that can not be used.
-    pub fn set(&mut self, assignment: &str) -> crate::Result<()> {
-        let wrong = || TrainError::Override { found: assignment.to_owned() };
-        let (key, value) = assignment.split_once('=').ok_or_else(wrong)?;
-        let key = key.trim().strip_prefix("train.").filter(|key| !key.is_empty()).ok_or_else(wrong)?;
-        let value: serde_json::Value = serde_yaml::from_str(value).map_err(|_| wrong())?;
-        let mut train = serde_json::to_value(&self.train).map_err(RegistryError::from)?;
-        if let Some(fields) = train.as_object_mut() {
-            fields.insert(key.to_owned(), value);
-        }
-        // JSON is YAML, and so has the same errors.
-        let text = serde_json::json!({ "train": train }).to_string();
-        let document = Document { origin: &Origin::Option("--set"), text: &text };
-        let Overridden { train } = document.read()?;
-        train.check().map_err(|error| refuse_train(&document, error))?;
-        self.train = train;
-        Ok(())
+    /// As for a file: an unknown key is named with the one that is most like it, a value out of range with the range.
+    pub fn with_settings(mut self, settings: &[impl AsRef<str>]) -> Result<Self, RegistryError> {
+        self.train = overrides::apply(&self.train, settings)?;
+        Ok(self)
     }
 
-    /// What a run of this entry is: `model`, `data` and `train` with every default filled in and what else decides its
-    /// result, as JSON without white space and with sorted keys, and the hash of that.
-    pub fn run_configuration(&self, more: &serde_json::Value) -> Result<(String, String), RegistryError> {
-        let Self { name, model, data, train, .. } = self;
-        let whole = serde_json::json!({ "name": name, "model": model, "data": data, "train": train, "run": more });
-        let text = canonical(&whole)?;
-        let hash = sha256(text.as_bytes());
-        Ok((text, hash))
+    /// The effective configuration of a training run: [`canonical`](Self::canonical) with `train`.
+    pub fn run_canonical(&self) -> Result<String, RegistryError> {
+        Ok(canonical(&self.run())?)
     }
 
-    /// The entry with every default filled in, as an entry file.
-    pub fn to_yaml(&self) -> Result<String, RegistryError> {
-        let Self { name, model, data, train, checkpoint, .. } = self;
-        let whole =
-            serde_json::json!({ "name": name, "model": model, "data": data, "train": train, "checkpoint": checkpoint });
-        serde_yaml::to_string(&whole).map_err(|source| RegistryError::Yaml { origin: self.origin.clone(), source })
+    /// SHA-256 of [`run_canonical`](Self::run_canonical).
+    pub fn run_sha256(&self) -> Result<String, RegistryError> {
+        Ok(sha256(self.run_canonical()?.as_bytes()))
+    }
+
+    /// An entry file that repeats this training: `model`, `data` and `train` with every default filled in. Paths of the
+    /// data are as they were given.
+    pub fn run_file(&self) -> Result<String, RegistryError> {
+        let file = RunFile { name: &self.name, run: self.run() };
+        let text = serde_yaml::to_string(&file)
+            .map_err(|source| RegistryError::Yaml { origin: self.origin.clone(), source })?;
+        Ok(format!("# The effective configuration of a run; its sha256 is {}.\n{text}", self.run_sha256()?))
+    }
+
+    fn run(&self) -> Run<'_> {
+        Run { model: &self.model, data: &self.data, train: &self.train }
     }
 
     /// The tables that are published for this entry under `protocol`; none for a protocol that is not its own.
@@ -150,7 +148,7 @@ impl Entry {
         let folder = match (root, &self.origin) {
             (Some(root), _) => root,
             (None, Origin::File(path)) => path.parent().unwrap_or(Path::new("")),
-            (None, Origin::BuiltIn(_) | Origin::Option(_)) => {
+            (None, Origin::BuiltIn(_) | Origin::Setting(_)) => {
                 let DataPaths { captions, images, vocab } = self.data.below(Path::new(""));
                 return Err(RegistryError::NoDataRoot { entry: self.name.clone(), holds: [captions, images, vocab] });
             }
@@ -167,23 +165,4 @@ fn check_name(document: &Document<'_>, name: &str) -> Result<(), RegistryError> 
     }
     let expected = "ASCII letters, digits, `_`, `-` and `.`, a letter or digit first";
     Err(document.refuse(&["name"], expected, format!("`{name}`")))
-}
-
-fn refuse_train(document: &Document<'_>, error: Error) -> RegistryError {
-    match error {
-        Error::Config { key, expected, found } => {
-            document.refuse(&key.split('.').collect::<Vec<_>>(), expected, format!("`{found}`"))
-        }
-        other => document.refuse(&["train"], "a recipe that can be followed", other.to_string()),
-    }
-}
-
-fn refuse_model(document: &Document<'_>, error: Error) -> RegistryError {
-    match error {
-        Error::Config { key, expected, found } => {
-            let keys: Vec<_> = std::iter::once("model").chain(key.split('.')).collect();
-            document.refuse(&keys, expected, format!("`{found}`"))
-        }
-        other => document.refuse(&["model"], "a model that can be built", other.to_string()),
-    }
 }

@@ -108,8 +108,8 @@ pub enum Origin {
     BuiltIn(&'static str),
     /// A file.
     File(PathBuf),
-    /// An option of the command.
-    Option(&'static str),
+    /// `KEY=VALUE`, given beside the entry.
+    Setting(String),
 }
 
 impl fmt::Display for Origin {
@@ -117,7 +117,7 @@ impl fmt::Display for Origin {
         match self {
             Self::BuiltIn(name) => write!(f, "`{name}` (built in)"),
             Self::File(path) => write!(f, "`{}`", path.display()),
-            Self::Option(name) => write!(f, "`{name}`"),
+            Self::Setting(setting) => write!(f, "`--set {setting}`"),
         }
     }
 }

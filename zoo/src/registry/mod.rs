@@ -11,6 +11,7 @@ mod embedded;
 mod entry;
 mod error;
 mod manifest;
+mod overrides;
 mod reference;
 mod references;
 mod split_size;

@@ -2,6 +2,7 @@ mod entries;
 mod errors;
 mod manifest;
 mod references;
+mod training;
 
 use super::{Entry, Origin, RegistryError};
 

@@ -1,59 +1,84 @@
-//! Section `train` of an entry.
+//! The recipe: section `train` of an entry.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// How an entry is trained. What is left out is as in the authors' recipe.
+/// No whole number of a recipe is larger: anything above it is a typing error.
+const LARGEST: usize = 1 << 30;
+
+/// Section `train`. What is left out is the authors' recipe. Epochs and steps are counted from 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
-    /// Times that every caption is seen.
+    /// Passes over the captions. At least 1.
     pub epochs: usize,
-    /// Captions of a step, each with its image. The last ones of an epoch that fill no batch are left out.
+    /// Captions, each with its image, whose similarities make one loss. At least 2: a caption needs a negative.
     pub batch_size: usize,
-    /// Learning rate of the projections and the alignment.
+    /// Batches whose gradients are added up for one step of the optimizer. At least 1.
+    pub accumulate: usize,
+    /// Learning rate of the projections and of the alignment.
     pub learning_rate: f64,
-    /// Learning rate of the backbones as a share of it.
+    /// Learning rate of the two backbones, as a share of `learning_rate`.
     pub backbone_lr_ratio: f64,
-    /// Epochs, counted from 0, from which on the learning rates are multiplied by `decay_rate` once more.
+    /// Epochs before which the learning rates are multiplied by `decay_rate`, in ascending order.
     pub decay_epochs: Vec<usize>,
-    /// See `decay_epochs`.
+    /// See `decay_epochs`; more than 0 and at most 1.
     pub decay_rate: f64,
-    /// Weight decay of every weight.
+    /// Weight decay of AdamW, on every parameter.
     pub weight_decay: f64,
     /// Margin of the hinge loss.
     pub margin: f64,
-    /// Largest norm of the gradient of all weights.
+    /// Weight of the squared difference between the share of patches that is kept and `sparse_ratio`.
+    pub ratio_weight: f64,
+    /// Largest norm of all gradients together; larger ones are scaled down to it.
     pub grad_clip: f64,
-    /// Epochs in which all negatives count and the loss is warmed up; afterwards the hardest count.
+    /// First epochs, in which all negatives count and the loss is scaled up from 0; after them only the hardest count.
     pub warmup_epochs: usize,
-    /// Parts that a batch is cut into, each with a loss of its own; their gradients are averaged.
-    pub accumulate: usize,
-    /// Whether the backbones stay as they are.
+    /// Whether both backbones keep their weights, and run without dropout and drop path.
     pub freeze_backbones: bool,
-    /// Epochs at the beginning in which the backbones stay as they are.
+    /// First epochs in which the backbones keep their weights all the same.
     pub frozen_epochs: usize,
-    /// Dropout of the text encoder, where it trains.
+    /// Dropout of BERT, of hidden states and of attention.
     pub dropout: f64,
-    /// Drop path of the last Swin block, where it trains.
+    /// Drop path of the last block of Swin; it rises from 0 in equal steps.
     pub drop_path: f64,
-    /// What is done to images and captions while training.
-    pub augmentation: Augmentation,
-    /// What the encoders compute in: `f32`, `bf16` or `fp16`.
-    pub precision: String,
-    /// Steps after which the state is saved; it is saved after every epoch anyway.
+    /// Whether images are cropped at random and mirrored.
+    pub image_augmentation: bool,
+    /// Whether words are masked, replaced and left out at random.
+    pub text_augmentation: bool,
+    /// What the forward and backward passes are computed in; weights are f32 always.
+    pub precision: Precision,
+    /// Steps of the optimizer between two writings of the state. At least 1.
     pub save_every: usize,
+    /// The split whose rSum chooses the best epoch.
+    pub select_on: Validation,
+    /// Where all randomness starts from.
+    pub seed: u64,
 }
 
-/// What is done to images and captions while training.
+/// What the passes are computed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Augmentation {
-    /// Nothing.
-    None,
-    /// Images are cropped and mirrored at random, tokens are masked, replaced and dropped at random.
-    Full,
+pub enum Precision {
+    /// 32 bits.
+    F32,
+    /// 16 bits with the exponent of 32.
+    Bf16,
+    /// 16 bits of IEEE 754, with a scaled loss.
+    Fp16,
+}
+
+/// The split that the best epoch is chosen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Validation {
+    /// The validation split: the test split stays unseen.
+    Dev,
+    /// The test split, as the released code does: its figures are then chosen by what they report.
+    Test,
 }
 
 impl Default for TrainConfig {
@@ -61,117 +86,71 @@ impl Default for TrainConfig {
         Self {
             epochs: 30,
             batch_size: 64,
+            accumulate: 1,
             learning_rate: 2e-4,
             backbone_lr_ratio: 0.1,
             decay_epochs: vec![9, 15, 20, 25],
             decay_rate: 0.3,
             weight_decay: 1e-4,
             margin: 0.2,
+            ratio_weight: 2.0,
             grad_clip: 2.0,
             warmup_epochs: 1,
-            accumulate: 1,
             freeze_backbones: false,
             frozen_epochs: 0,
             dropout: 0.1,
             drop_path: 0.1,
-            augmentation: Augmentation::Full,
-            precision: "f32".to_owned(),
-            save_every: 500,
+            image_augmentation: true,
+            text_augmentation: true,
+            precision: Precision::F32,
+            save_every: 1000,
+            select_on: Validation::Dev,
+            seed: 0,
         }
     }
 }
 
 impl TrainConfig {
-    /// Checks that every number is in its range.
-    pub fn check(&self) -> Result<()> {
-        let counts = [
-            ("epochs", self.epochs),
-            ("batch_size", self.batch_size),
-            ("accumulate", self.accumulate),
-            ("save_every", self.save_every),
-        ];
-        for (key, value) in counts {
-            if value == 0 {
-                return Err(refuse(key, "at least 1", value));
-            }
-        }
-        if self.batch_size < 2 * self.accumulate || !self.batch_size.is_multiple_of(self.accumulate) {
-            let expected = format!("a divisor of the {} captions of a batch that leaves at least 2", self.batch_size);
-            return Err(refuse("accumulate", &expected, self.accumulate));
-        }
-        let positive = [("learning_rate", self.learning_rate), ("margin", self.margin), ("grad_clip", self.grad_clip)];
-        for (key, value) in positive {
-            if !(value.is_finite() && value > 0.0) {
-                return Err(refuse(key, "a number above 0", value));
-            }
-        }
-        let others = [
+    /// Refuses values that no training can be done with; the key of the error is that of the section.
+    pub(crate) fn check(&self) -> Result<()> {
+        whole("epochs", self.epochs, 1)?;
+        whole("batch_size", self.batch_size, 2)?;
+        whole("accumulate", self.accumulate, 1)?;
+        whole("warmup_epochs", self.warmup_epochs, 0)?;
+        whole("frozen_epochs", self.frozen_epochs, 0)?;
+        whole("save_every", self.save_every, 1)?;
+        number("learning_rate", self.learning_rate, "more than 0 and at most 1", |x| x > 0.0 && x <= 1.0)?;
+        number("decay_rate", self.decay_rate, "more than 0 and at most 1", |x| x > 0.0 && x <= 1.0)?;
+        number("grad_clip", self.grad_clip, "more than 0", |x| x > 0.0)?;
+        number("weight_decay", self.weight_decay, "at least 0 and less than 1", |x| (0.0..1.0).contains(&x))?;
+        number("dropout", self.dropout, "at least 0 and less than 1", |x| (0.0..1.0).contains(&x))?;
+        number("drop_path", self.drop_path, "at least 0 and less than 1", |x| (0.0..1.0).contains(&x))?;
+        for (key, value) in [
             ("backbone_lr_ratio", self.backbone_lr_ratio),
-            ("decay_rate", self.decay_rate),
-            ("weight_decay", self.weight_decay),
-        ];
-        for (key, value) in others {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(refuse(key, "a number from 0", value));
-            }
+            ("margin", self.margin),
+            ("ratio_weight", self.ratio_weight),
+        ] {
+            number(key, value, "at least 0", |x| x >= 0.0)?;
         }
-        for (key, value) in [("dropout", self.dropout), ("drop_path", self.drop_path)] {
-            if !(0.0..1.0).contains(&value) {
-                return Err(refuse(key, "a share from 0 to below 1", value));
-            }
-        }
-        if !["f32", "bf16", "fp16"].contains(&self.precision.as_str()) {
-            return Err(refuse("precision", "`f32`, `bf16` or `fp16`", &self.precision));
+        if !self.decay_epochs.is_sorted_by(|before, after| before < after) {
+            let found = format!("{:?}", self.decay_epochs);
+            return Err(refused("decay_epochs", "epochs in ascending order, each once", found));
         }
         Ok(())
     }
-
-    /// Learning rates of heads and backbones in `epoch`, counted from 0.
-    pub fn rates(&self, epoch: usize) -> [f64; 2] {
-        let decays = self.decay_epochs.iter().filter(|&&from| from <= epoch).count();
-        let rate = self.learning_rate * self.decay_rate.powf(decays as f64);
-        [rate, rate * self.backbone_lr_ratio]
-    }
-
-    /// Whether the backbones stay as they are in `epoch`.
-    pub fn is_frozen(&self, epoch: usize) -> bool {
-        self.freeze_backbones || epoch < self.frozen_epochs
-    }
-
-    /// Whether all negatives count in `epoch`, and the factor of the loss at `step` of `steps`: it rises from 0 within
-    /// epoch 0.
-    pub fn warm_up(&self, epoch: usize, step: usize, steps: usize) -> (bool, f64) {
-        let weight = if epoch == 0 && self.warmup_epochs > 0 { step as f64 / steps.max(1) as f64 } else { 1.0 };
-        (epoch < self.warmup_epochs, weight)
-    }
 }
 
-fn refuse(key: &str, expected: &str, found: impl std::fmt::Display) -> Error {
-    Error::Config { key: format!("train.{key}"), expected: expected.to_owned(), found: found.to_string() }
+fn whole(key: &str, value: usize, least: usize) -> Result<()> {
+    if (least..=LARGEST).contains(&value) {
+        return Ok(());
+    }
+    Err(refused(key, &format!("at least {least} and at most {LARGEST}"), value))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::TrainConfig;
+fn number(key: &str, value: f64, expected: &str, allowed: impl Fn(f64) -> bool) -> Result<()> {
+    if value.is_finite() && allowed(value) { Ok(()) } else { Err(refused(key, expected, value)) }
+}
 
-    #[test]
-    fn the_default_is_the_recipe() {
-        let config = TrainConfig::default();
-        config.check().unwrap();
-        assert_eq!(config.rates(0), [2e-4, 2e-4 * 0.1]);
-        assert_eq!(config.rates(8), config.rates(0));
-        assert!((config.rates(25)[0] / (2e-4 * 0.3f64.powi(4)) - 1.0).abs() < 1e-12);
-        assert_eq!(config.warm_up(0, 30, 120), (true, 0.25));
-        assert_eq!(config.warm_up(1, 30, 120), (false, 1.0));
-    }
-
-    #[test]
-    fn numbers_out_of_range_are_named() {
-        let message = |config: TrainConfig| config.check().unwrap_err().to_string();
-        assert!(message(TrainConfig { epochs: 0, ..Default::default() }).contains("train.epochs"));
-        assert!(message(TrainConfig { margin: f64::NAN, ..Default::default() }).contains("train.margin"));
-        assert!(message(TrainConfig { dropout: 1.0, ..Default::default() }).contains("train.dropout"));
-        assert!(message(TrainConfig { accumulate: 3, ..Default::default() }).contains("train.accumulate"));
-        assert!(message(TrainConfig { precision: "f8".to_owned(), ..Default::default() }).contains("train.precision"));
-    }
+fn refused(key: &str, expected: &str, found: impl fmt::Display) -> Error {
+    Error::Config { key: key.to_owned(), expected: expected.to_owned(), found: found.to_string() }
 }

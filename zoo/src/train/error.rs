@@ -5,24 +5,15 @@ use std::path::PathBuf;
 /// A run that can not begin or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// An override that is no `train.KEY=VALUE`.
-    #[error("the override `{found}` can not be used\n  expected: train.KEY=VALUE\n  found: {found}")]
-    Override {
-        /// As it was given.
-        found: String,
-    },
-    /// A batch needs more captions than there are.
+    /// Not even one batch.
     #[error(
-        "split `{split}` is too small for a batch\n  expected: at least the {batch} captions of `train.batch_size`\n  \
-         found: {captions} captions"
+        "the data does not fill one batch\n  expected: at least {batch_size} captions\n  found: {samples} captions"
     )]
     Batch {
-        /// The training split.
-        split: String,
+        /// Captions of the training split.
+        samples: usize,
         /// Captions of a batch.
-        batch: usize,
-        /// Captions of the split.
-        captions: usize,
+        batch_size: usize,
     },
     /// The folder holds a run of another configuration.
     #[error(
@@ -78,12 +69,12 @@ impl TrainError {
     /// What the user can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Batch { .. } => "use `--set train.batch_size=N` with a smaller number".to_owned(),
+            Self::Batch { samples, .. } => format!("`--set train.batch_size={samples}` or less"),
             Self::OtherRun { .. } | Self::Foreign { .. } => "use another folder as --out".to_owned(),
             Self::Occupied { .. } => "go on with `--resume`, or use another folder as --out".to_owned(),
             Self::NoState { .. } => "leave `--resume` out to begin".to_owned(),
             Self::Interrupted { .. } => "go on with the same command and `--resume`".to_owned(),
-            Self::Override { .. } | Self::State { .. } => return None,
+            Self::State { .. } => return None,
         })
     }
 }

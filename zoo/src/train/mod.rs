@@ -1,4 +1,6 @@
-//! Training, as far as it needs no native library: configuration, order of the samples, schedule, and the run folder.
+//! Training: the recipe, and what a run needs besides the model.
+//!
+//! Nothing here calls libtorch, so all of it is there without the `torch` feature.
 
 mod config;
 mod error;
@@ -7,11 +9,13 @@ mod log;
 mod observer;
 mod run_folder;
 mod sampler;
+mod schedule;
 
-pub use config::{Augmentation, TrainConfig};
+pub use config::{Precision, TrainConfig, Validation};
 pub use error::TrainError;
 pub use events::EventFile;
 pub use log::RunLog;
 pub use observer::{EpochLine, Observer, StepLine};
 pub use run_folder::{Files, RunFolder};
-pub use sampler::Sampler;
+pub use sampler::{EpochOrder, Sampler};
+pub use schedule::{Negatives, Schedule};

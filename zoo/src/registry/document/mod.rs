@@ -8,9 +8,10 @@ mod reader;
 use serde::de::DeserializeOwned;
 
 use super::error::{Origin, Place, RegistryError, list, nearest};
+use crate::Error;
 pub(super) use fault::Step;
 use fault::{Fault, Problem};
-use node::Node;
+pub(super) use node::Node;
 use reader::Reader;
 
 /// A text and where it comes from.
@@ -22,9 +23,28 @@ pub(super) struct Document<'a> {
 impl Document<'_> {
     /// Reads the whole text. An unknown, repeated or missing key and a value of the wrong kind are errors at any depth.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, RegistryError> {
-        let root: Node = serde_yaml::from_str(self.text)
-            .map_err(|source| RegistryError::Yaml { origin: self.origin.clone(), source })?;
-        T::deserialize(Reader(&root)).map_err(|fault| self.report(&root, fault))
+        self.read_node(&self.node(self.text)?)
+    }
+
+    /// The tree of a YAML text that came with this one.
+    pub(super) fn node(&self, text: &str) -> Result<Node, RegistryError> {
+        serde_yaml::from_str(text).map_err(|source| RegistryError::Yaml { origin: self.origin.clone(), source })
+    }
+
+    /// The same as [`read`](Self::read) for a tree.
+    pub(super) fn read_node<T: DeserializeOwned>(&self, root: &Node) -> Result<T, RegistryError> {
+        T::deserialize(Reader(root)).map_err(|fault| self.report(root, fault))
+    }
+
+    /// The error of a configuration's own check, whose keys are those below `section`.
+    pub(super) fn refuse_config(&self, section: &str, error: Error) -> RegistryError {
+        match error {
+            Error::Config { key, expected, found } => {
+                let keys: Vec<_> = std::iter::once(section).chain(key.split('.')).collect();
+                self.refuse(&keys, expected, format!("`{found}`"))
+            }
+            other => self.refuse(&[section], "a configuration that can be used", other.to_string()),
+        }
     }
 
     /// An error about the value of the last of `keys`, each of them within the one before.
@@ -67,7 +87,11 @@ impl Document<'_> {
     }
 
     fn place(&self, steps: &[Step]) -> Box<Place> {
-        Box::new(Place { origin: self.origin.clone(), line: locate::line(self.text, steps) })
+        let line = match self.origin {
+            Origin::Setting(_) => None,
+            Origin::BuiltIn(_) | Origin::File(_) => locate::line(self.text, steps),
+        };
+        Box::new(Place { origin: self.origin.clone(), line })
     }
 
     fn report(&self, root: &Node, Fault { mut steps, problem }: Fault) -> RegistryError {

@@ -6,7 +6,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, M
 
 /// A value. Keys are text, unique in their mapping and in the order of the file.
 #[derive(Debug)]
-pub(super) enum Node {
+pub(in crate::registry) enum Node {
     Null,
     Bool(bool),
     Unsigned(u64),
@@ -15,6 +15,28 @@ pub(super) enum Node {
     Text(String),
     List(Vec<Node>),
     Mapping(Vec<(String, Node)>),
+}
+
+impl Node {
+    /// Puts `value` at the end of `keys`; mappings on the way that are not there are made.
+    pub(in crate::registry) fn set(&mut self, keys: &[&str], value: Node) {
+        let Some((first, rest)) = keys.split_first() else {
+            *self = value;
+            return;
+        };
+        if !matches!(self, Self::Mapping(_)) {
+            *self = Self::Mapping(Vec::new());
+        }
+        let Self::Mapping(nodes) = self else { return };
+        match nodes.iter_mut().find(|(key, _)| key == first) {
+            Some((_, node)) => node.set(rest, value),
+            None => {
+                let mut node = Self::Null;
+                node.set(rest, value);
+                nodes.push(((*first).to_owned(), node));
+            }
+        }
+    }
 }
 
 impl fmt::Display for Node {

@@ -75,10 +75,10 @@ fn unknown_keys_at_any_depth() {
       found: `heads`
     hint: did you mean `num_attention_heads`?
     ");
-    insta::assert_snapshot!(refused("references: { }", "train: { epochs: 30 }"), @r"
-    `models/mine.yaml`, line 9: there is no key `train`
-      expected: `name`, `model`, `data`, `checkpoint`, `references`
-      found: `train`
+    insta::assert_snapshot!(refused("references: { }", "training: { epochs: 30 }"), @r"
+    `models/mine.yaml`, line 9: there is no key `training`
+      expected: `name`, `model`, `data`, `train`, `checkpoint`, `references`
+      found: `training`
     ");
     insta::assert_snapshot!(refused("test: test,", "test: test,\n  drawn: { seed: 1, train: 1,\n    devel: 1, test: 1 },"), @r"
     `models/mine.yaml`, line 10: there is no key `data.drawn.devel`

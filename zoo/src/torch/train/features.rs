@@ -15,8 +15,8 @@ use crate::{
     models::laps::Laps,
     params::Mode,
     tensor::Eager,
-    torch::{Torch, train::Precision},
-    train::TrainError,
+    torch::Torch,
+    train::{Precision, TrainError},
 };
 
 /// Bytes that the features of a split may take in memory. Beyond, backbones compute in each step.

@@ -7,6 +7,7 @@ use crate::{
     Result,
     array::Array,
     data::{Augment, DataError, Loader, LoaderOptions, Tokenizer, image::Preprocessing},
+    train::EpochOrder,
 };
 
 /// Batches that are decoded ahead of the step.
@@ -16,7 +17,7 @@ const AHEAD: usize = 2;
 pub(super) struct Feed<'a> {
     samples: &'a Samples,
     tokenizer: &'a Tokenizer,
-    augment: Option<Augment>,
+    words: Option<Augment>,
     from: From<'a>,
     waited: Duration,
     /// Number of the next caption within the epoch.
@@ -26,6 +27,19 @@ pub(super) struct Feed<'a> {
 enum From<'a> {
     Features(&'a Features),
     Files(Loader),
+}
+
+/// Where the batches of an epoch come from.
+pub(super) enum Source<'a> {
+    /// Kept features.
+    Features(&'a Features),
+    /// Files, with what is done to images and to captions.
+    Files {
+        /// Random crops.
+        crops: Option<Augment>,
+        /// Random changes of words.
+        words: Option<Augment>,
+    },
 }
 
 /// Captions with their images.
@@ -41,29 +55,26 @@ enum Contents<'a> {
 }
 
 impl<'a> Feed<'a> {
-    /// Captions in the order `order`, from number `first` on.
+    /// The batches of an order from number `batch` on.
     pub(super) fn start(
-        samples: &'a Samples,
-        tokenizer: &'a Tokenizer,
-        order: &[usize],
-        first: usize,
         request: &Request,
-        augment: Option<Augment>,
-        features: Option<&'a Features>,
+        (samples, tokenizer): (&'a Samples, &'a Tokenizer),
+        (order, batch): (&EpochOrder, usize),
+        source: Source<'a>,
     ) -> Result<Self> {
-        let from = match features {
-            Some(features) => From::Features(features),
-            None => {
-                let rest = order.get(first..).unwrap_or_default();
-                let files = rest.iter().map(|&caption| samples.files[samples.split.image_of()[caption]].clone());
-                let batch = request.entry.train.batch_size;
-                let options = LoaderOptions { batch, threads: request.threads, ahead: AHEAD };
+        let first = batch * order.batch_size();
+        let (from, words) = match source {
+            Source::Features(features) => (From::Features(features), None),
+            Source::Files { crops, words } => {
+                let files = order.from(batch).iter().map(|&caption| samples.split.image_of()[caption]);
+                let files = files.map(|image| samples.files[image].clone()).collect();
+                let options = LoaderOptions { batch: order.batch_size(), threads: request.threads, ahead: AHEAD };
                 let preprocessing = Preprocessing::imagenet(request.entry.model.image.image_size());
-                let augment = augment.map(|augment| (augment, first));
-                From::Files(Loader::start_with(files.collect(), preprocessing, options, augment)?)
+                let crops = crops.map(|augment| (augment, first));
+                (From::Files(Loader::start_with(files, preprocessing, options, crops)?), words)
             }
         };
-        Ok(Self { samples, tokenizer, augment, from, waited: Duration::ZERO, next: first })
+        Ok(Self { samples, tokenizer, words, from, waited: Duration::ZERO, next: first })
     }
 
     /// The next batch, which is that of `captions`.
@@ -89,7 +100,7 @@ impl<'a> Feed<'a> {
     }
 
     fn tokens(&self, number: usize, caption: usize) -> Result<Vec<u32>> {
-        let Some(augment) = self.augment else { return Ok(self.samples.tokens[caption].clone()) };
+        let Some(augment) = self.words else { return Ok(self.samples.tokens[caption].clone()) };
         let pieces = self.tokenizer.pieces(&self.samples.split.captions()[caption])?;
         Ok(augment.tokens(number, &pieces, self.tokenizer.special(), self.tokenizer.entries()))
     }

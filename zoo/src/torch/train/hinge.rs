@@ -2,16 +2,7 @@
 
 use tch::{Kind, Tensor as Tch};
 
-use crate::Result;
-
-/// Which negatives count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Negatives {
-    /// All of them.
-    Sum,
-    /// The one that violates the margin most, for each image and each caption.
-    Hardest,
-}
+use crate::{Result, train::Negatives};
 
 /// Hinge loss in both directions.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,7 +35,7 @@ impl Hinge {
         let (of_images, of_captions) = (costs(&pairs.f_unsqueeze(1)?)?, costs(&pairs.f_unsqueeze(0)?)?);
         let sum = |costs: &Tch| costs.f_sum(Kind::Float);
         let (of_images, of_captions) = match self.negatives {
-            Negatives::Sum => (sum(&of_images)?, sum(&of_captions)?),
+            Negatives::All => (sum(&of_images)?, sum(&of_captions)?),
             Negatives::Hardest => (sum(&of_images.f_max_dim(1, false)?.0)?, sum(&of_captions.f_max_dim(0, false)?.0)?),
         };
         Ok(of_images.f_add(&of_captions)?.f_mul_scalar(self.weight)?)

@@ -3,7 +3,7 @@
 use tch::Tensor as Tch;
 
 use super::{
-    AdamW, Hinge, Precision, Weights,
+    AdamW, Hinge, Weights,
     objective::{Embeddings, Objective},
     precision::LossScale,
 };
@@ -15,6 +15,7 @@ use crate::{
     retrieval::similarity::AlignmentConfig,
     tensor::{Eager, Tensor},
     torch::Torch,
+    train::Precision,
 };
 
 /// How steps are made.
@@ -22,6 +23,8 @@ use crate::{
 pub struct StepOptions {
     /// Largest norm of the gradient of all weights.
     pub grad_clip: f64,
+    /// Weight of the squared difference between the share of patches that is kept and `sparse_ratio`.
+    pub ratio_weight: f64,
     /// Weight decay of every weight.
     pub weight_decay: f64,
     /// What the encoders compute in.
@@ -86,7 +89,7 @@ impl Learner {
         options.precision.check(weights.device())?;
         let config = weights.config();
         Ok(Self {
-            objective: Objective::new(AlignmentConfig::of(config), config.sparse_ratio),
+            objective: Objective::new(AlignmentConfig::of(config), config.sparse_ratio, options.ratio_weight),
             optimizer: AdamW::new(&weights, options.weight_decay)?,
             scale: LossScale::new(options.precision),
             options,
@@ -101,8 +104,8 @@ impl Learner {
         self.weights.train_backbones(!frozen)
     }
 
-    /// Moves the weights by the mean gradient of the `parts` of a batch, each with a loss of its own, at the learning
-    /// rates of heads and backbones. `seed` decides what is left out at random.
+    /// Moves the weights by the gradients of `parts`, each with a loss of its own, added up, at the learning rates of heads
+    /// and backbones. `seed` decides what is left out at random.
     pub fn step(&mut self, parts: &[Pairs<'_>], hinge: &Hinge, rates: [f64; 2], seed: u64) -> Result<Stepped> {
         tch::manual_seed(seed.cast_signed());
         self.weights.clear_gradients()?;
@@ -113,7 +116,7 @@ impl Learner {
             stepped.loss += found.loss / parts.len() as f64;
             stepped.pairs += found.pairs;
             match found.gradient {
-                Some(gradient) => gradient.propagate(&embeddings, self.scale.factor / parts.len() as f64)?,
+                Some(gradient) => gradient.propagate(&embeddings, self.scale.factor)?,
                 None => stepped.finite = false,
             }
         }

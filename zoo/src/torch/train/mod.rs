@@ -18,9 +18,8 @@ mod weights;
 
 pub use self::{
     adamw::AdamW,
-    hinge::{Hinge, Negatives},
+    hinge::Hinge,
     learner::{Captions, Images, Learner, Pairs, StepOptions, Stepped},
-    precision::Precision,
     run::{Request, Trained, train},
     start::Start,
     weights::{Group, Weights},

@@ -15,9 +15,6 @@ use super::{
 };
 use crate::{Error, Result, retrieval::similarity::AlignmentConfig};
 
-/// Weight of the term that compares the share of kept patches with `sparse_ratio`.
-const RATIO_WEIGHT: f64 = 2.0;
-
 /// Embeddings of a batch, pair `i` being image `i` and caption `i`. They may carry a history, to which
 /// [`Gradient::propagate`] passes the gradient.
 pub(super) struct Embeddings {
@@ -55,8 +52,9 @@ pub(super) struct Objective {
 }
 
 impl Objective {
-    pub(super) fn new(config: AlignmentConfig, sparse_ratio: f64) -> Self {
-        let ratio_term = RATIO_WEIGHT * (config.kept as f64 / config.patches as f64 - sparse_ratio).powi(2);
+    /// `ratio_weight` is the weight of the squared difference of the share of kept patches and `sparse_ratio`.
+    pub(super) fn new(config: AlignmentConfig, sparse_ratio: f64, ratio_weight: f64) -> Self {
+        let ratio_term = ratio_weight * (config.kept as f64 / config.patches as f64 - sparse_ratio).powi(2);
         Self { config, ratio_term }
     }
 

@@ -1,27 +1,14 @@
 //! What the encoders compute in while they train.
 
-use std::{fmt, str::FromStr};
-
 use tch::Kind;
 
+pub use crate::train::Precision;
 use crate::{Error, Result, torch::TorchDevice};
-
-/// Element type of the encoders. Weights, the alignment, the loss and the optimizer are f32 always.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// 32 bits.
-    #[default]
-    F32,
-    /// bfloat16.
-    Bf16,
-    /// Half precision, with a scaled loss. Only on a GPU.
-    F16,
-}
 
 impl Precision {
     /// Refuses a precision that the device does not do.
-    pub fn check(self, device: TorchDevice) -> Result<()> {
-        if self != Self::F16 || device.is_cuda() {
+    pub(super) fn check(self, device: TorchDevice) -> Result<()> {
+        if self != Self::Fp16 || device.is_cuda() {
             return Ok(());
         }
         Err(Error::Device {
@@ -35,32 +22,8 @@ impl Precision {
         match self {
             Self::F32 => Kind::Float,
             Self::Bf16 => Kind::BFloat16,
-            Self::F16 => Kind::Half,
+            Self::Fp16 => Kind::Half,
         }
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::F16 => "fp16",
-        })
-    }
-}
-
-impl FromStr for Precision {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        [Self::F32, Self::Bf16, Self::F16].into_iter().find(|precision| precision.to_string() == text).ok_or_else(
-            || Error::Config {
-                key: "train.precision".to_owned(),
-                expected: "`f32`, `bf16` or `fp16`".to_owned(),
-                found: format!("`{text}`"),
-            },
-        )
     }
 }
 
@@ -78,12 +41,12 @@ impl LossScale {
     const LARGEST: f64 = 16_777_216.0;
 
     pub(super) fn new(precision: Precision) -> Self {
-        Self { factor: if precision == Precision::F16 { 65536.0 } else { 1.0 }, steps: 0 }
+        Self { factor: if precision == Precision::Fp16 { 65536.0 } else { 1.0 }, steps: 0 }
     }
 
     /// After a step whose gradient was finite or not.
     pub(super) fn update(&mut self, precision: Precision, finite: bool) {
-        if precision != Precision::F16 {
+        if precision != Precision::Fp16 {
             return;
         }
         if !finite {
@@ -103,23 +66,15 @@ mod tests {
 
     #[test]
     fn the_loss_scale_is_halved_at_once_and_doubled_with_patience() {
-        let mut scale = LossScale::new(Precision::F16);
-        scale.update(Precision::F16, false);
+        let mut scale = LossScale::new(Precision::Fp16);
+        scale.update(Precision::Fp16, false);
         assert_eq!(scale.factor, 32768.0);
         for _ in 0..LossScale::PATIENCE {
-            scale.update(Precision::F16, true);
+            scale.update(Precision::Fp16, true);
         }
         assert_eq!(scale, LossScale { factor: 65536.0, steps: 0 });
         let mut none = LossScale::new(Precision::Bf16);
         none.update(Precision::Bf16, false);
         assert_eq!(none.factor, 1.0);
-    }
-
-    #[test]
-    fn names_read_back_and_others_are_refused() {
-        for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
-            assert_eq!(precision.to_string().parse::<Precision>().unwrap(), precision);
-        }
-        assert!("f64".parse::<Precision>().unwrap_err().to_string().contains("train.precision"));
     }
 }

@@ -9,22 +9,25 @@ use std::{
 use super::{
     Learner, Start, StepOptions,
     features::{self, Features},
-    feed::Feed,
-    hinge::{Hinge, Negatives},
+    feed::{Feed, Source},
+    hinge::Hinge,
     samples::Samples,
     state::{self, Position},
     validate::validate,
 };
 use crate::{
     Result,
-    data::Tokenizer,
+    data::{Augment, Tokenizer},
     encoder::Device,
     params::Regularization,
     random::SplitMix64,
-    registry::{DataPaths, Entry},
+    registry::{DataPaths, Entry, sha256},
     retrieval::Directions,
     torch::TorchDevice,
-    train::{Augmentation, EpochLine, EventFile, Files, Observer, RunFolder, RunLog, Sampler, StepLine, TrainError},
+    train::{
+        EpochLine, EpochOrder, EventFile, Files, Observer, RunFolder, RunLog, Sampler, Schedule, StepLine, TrainError,
+        Validation,
+    },
 };
 
 /// What is trained, on what, and where it goes.
@@ -34,14 +37,10 @@ pub struct Request {
     pub entry: Entry,
     /// Where its data is.
     pub paths: DataPaths,
-    /// The split that the best epoch is selected on.
-    pub select_on: String,
     /// The run folder.
     pub out: PathBuf,
     /// Where to compute.
     pub device: Device,
-    /// Decides everything random.
-    pub seed: u64,
     /// Threads that decode images and score.
     pub threads: usize,
     /// Whether to go on with the run of the folder.
@@ -63,35 +62,45 @@ pub struct Trained {
     pub non_finite: u64,
 }
 
+impl Request {
+    /// The split that the best epoch is selected on.
+    pub fn select_on(&self) -> &str {
+        match self.entry.train.select_on {
+            Validation::Dev => &self.entry.data.dev,
+            Validation::Test => &self.entry.data.test,
+        }
+    }
+}
+
 /// Trains. Everything that can be wrong with the input is looked for before the first step.
 ///
 /// Where `stop` becomes true, the step at hand is finished, the state saved, and the run ends with
 /// [`TrainError::Interrupted`]. A run that goes on does so bit for bit on the CPU with as many threads of libtorch.
 pub fn train(request: &Request, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Trained> {
-    let Request { entry, seed, threads, .. } = request;
+    let Request { entry, threads, .. } = request;
     let config = &entry.train;
     let device = TorchDevice::open(request.device)?;
-    let precision = config.precision.parse::<super::Precision>()?;
-    precision.check(device)?;
+    config.precision.check(device)?;
     let tokenizer = Tokenizer::open(&request.paths.vocab)?;
     tokenizer.check_fits(entry.model.text.vocab_size)?;
     let samples = Samples::open(request, &tokenizer, &entry.data.train)?;
-    samples.check_batch(config.batch_size)?;
-    let held_out = Samples::open(request, &tokenizer, &request.select_on)?;
+    let sampler = Sampler::new(samples.tokens.len(), config.batch_size * config.accumulate, config.seed)?;
+    let held_out = Samples::open(request, &tokenizer, request.select_on())?;
     let sources = request.start.open(&entry.model)?;
-    let more = serde_json::json!({ "seed": seed, "select_on": request.select_on, "start": sources.hashes()? });
-    let (_, hash) = entry.run_configuration(&more)?;
-    let folder = RunFolder::open(&request.out, &entry.to_yaml()?, &hash, request.resume)?;
+    let configuration = format!("{} {}", entry.run_canonical()?, sources.hashes()?.join(" "));
+    let hash = sha256(configuration.as_bytes());
+    let folder = RunFolder::open(&request.out, &entry.run_file()?, &hash, request.resume)?;
 
     let saved = if request.resume { Some(state::open(&folder, &hash)?) } else { None };
     let weights = match &saved {
         Some((file, _)) => super::Weights::new(&entry.model, device, |parameter| Ok(file.read(&parameter.name)?))?,
-        None => sources.weights(&entry.model, device, *seed)?,
+        None => sources.weights(&entry.model, device, config.seed)?,
     };
     let options = StepOptions {
         grad_clip: config.grad_clip,
+        ratio_weight: config.ratio_weight,
         weight_decay: config.weight_decay,
-        precision,
+        precision: config.precision,
         regularization: Regularization { dropout: config.dropout, drop_path: config.drop_path },
     };
     let mut learner = Learner::new(weights, options)?;
@@ -100,8 +109,9 @@ pub fn train(request: &Request, stop: &AtomicBool, observer: &mut dyn Observer) 
         state::restore(&mut learner, &file, &at)?;
         position = at;
     }
-    let kept = keep_features(&learner, config.freeze_backbones, [&samples, &held_out], *threads, observer)?;
-    let sampler = Sampler::new(samples.tokens.len(), config.batch_size, *seed);
+    let unchanged = config.freeze_backbones && !config.image_augmentation && !config.text_augmentation;
+    let wanted = [unchanged, config.freeze_backbones];
+    let kept = keep_features(&learner, [&samples, &held_out], wanted, (*threads, observer))?;
     let mut run = Run {
         request,
         hash,
@@ -111,6 +121,7 @@ pub fn train(request: &Request, stop: &AtomicBool, observer: &mut dyn Observer) 
         learner,
         position,
         sampler,
+        schedule: Schedule::new(config),
         samples: &samples,
         held_out: &held_out,
         tokenizer: &tokenizer,
@@ -127,19 +138,18 @@ pub fn train(request: &Request, stop: &AtomicBool, observer: &mut dyn Observer) 
     })
 }
 
-/// Features of the two splits, where backbones never train.
+/// Features of the two splits, where the backbones never train and always see the same.
 fn keep_features(
     learner: &Learner,
-    frozen: bool,
     splits: [&Samples; 2],
-    threads: usize,
-    observer: &mut dyn Observer,
+    wanted: [bool; 2],
+    (threads, observer): (usize, &mut dyn Observer),
 ) -> Result<[Option<Features>; 2]> {
     let mut kept = [None, None];
-    if !frozen {
-        return Ok(kept);
-    }
-    for (samples, kept) in splits.into_iter().zip(&mut kept) {
+    for ((samples, wanted), kept) in splits.into_iter().zip(wanted).zip(&mut kept) {
+        if !wanted {
+            continue;
+        }
         let name = samples.split.name();
         let bytes = Features::bytes(&learner.weights, samples);
         if bytes > features::LIMIT {
@@ -165,6 +175,7 @@ struct Run<'a> {
     learner: Learner,
     position: Position,
     sampler: Sampler,
+    schedule: Schedule,
     samples: &'a Samples,
     held_out: &'a Samples,
     tokenizer: &'a Tokenizer,
@@ -175,21 +186,15 @@ impl Run<'_> {
     /// The rest of the epoch at hand, and its validation.
     fn epoch(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<()> {
         let config = &self.request.entry.train;
-        let (epoch, steps) = (self.position.epoch, self.sampler.steps());
-        self.learner.freeze_backbones(config.is_frozen(epoch))?;
+        let (epoch, steps) = (self.position.epoch, self.sampler.batches());
+        self.learner.freeze_backbones(self.schedule.backbones_are_frozen(epoch))?;
         observer.begin(epoch, self.position.within, steps);
         let order = self.sampler.epoch(epoch);
-        let augment = match config.augmentation {
-            Augmentation::None => None,
-            Augmentation::Full => Some(crate::data::Augment::new(self.request.seed, epoch)),
-        };
         let kept = self.kept[0].take();
-        let features = kept.as_ref().filter(|_| augment.is_none());
-        let first = self.sampler.range(self.position.within).start;
-        let mut feed = Feed::start(self.samples, self.tokenizer, &order, first, self.request, augment, features)?;
+        let mut feed = self.feed(&order, kept.as_ref())?;
         let began = Instant::now();
         while self.position.within < steps {
-            let captions = &order[self.sampler.range(self.position.within)];
+            let Some(captions) = order.batch(self.position.within) else { break };
             let line = self.step(&mut feed, captions, steps)?;
             observer.step(&line, feed.waited().as_secs_f64() / began.elapsed().as_secs_f64().max(1e-9));
             let stopped = stop.load(Ordering::Relaxed);
@@ -212,15 +217,31 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// The batches of the rest of an epoch.
+    fn feed<'b>(&self, order: &EpochOrder, features: Option<&'b Features>) -> Result<Feed<'b>>
+    where
+        Self: 'b,
+    {
+        let config = &self.request.entry.train;
+        let augment = Augment::new(config.seed, self.position.epoch);
+        let source = match features {
+            Some(features) => Source::Features(features),
+            None => Source::Files {
+                crops: config.image_augmentation.then_some(augment),
+                words: config.text_augmentation.then_some(augment),
+            },
+        };
+        Feed::start(self.request, (self.samples, self.tokenizer), (order, self.position.within), source)
+    }
+
     fn step(&mut self, feed: &mut Feed<'_>, captions: &[usize], steps: usize) -> Result<StepLine> {
         let config = &self.request.entry.train;
         let Position { epoch, within, step, .. } = self.position;
-        let (all, weight) = config.warm_up(epoch, within, steps);
-        let negatives = if all { Negatives::Sum } else { Negatives::Hardest };
+        let (negatives, weight) = (self.schedule.negatives(epoch), self.schedule.warm_up(epoch, within, steps));
         let hinge = Hinge { margin: config.margin, negatives, weight };
-        let rates = config.rates(epoch);
+        let rates = [self.schedule.learning_rate(epoch), self.schedule.backbone_learning_rate(epoch)];
         let batch = feed.next(captions)?;
-        let seed = SplitMix64::named(self.request.seed, &format!("step {step}")).bits();
+        let seed = SplitMix64::named(config.seed, &format!("step {step}")).bits();
         let done = batch.with_pairs(config.accumulate, |pairs| self.learner.step(pairs, &hinge, rates, seed))?;
         self.position.step += 1;
         self.position.within += 1;

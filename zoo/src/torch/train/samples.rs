@@ -7,7 +7,6 @@ use crate::{
     Result,
     data::{DataError, ImageFault, ImageFile, Split, Tokenizer},
     retrieval::CaptionImages,
-    train::TrainError,
 };
 
 /// A split, tokenised.
@@ -29,15 +28,6 @@ impl Samples {
         check_files(&files)?;
         let images = CaptionImages::new(split.images().len(), split.image_of())?;
         Ok(Self { files, tokens, images, split })
-    }
-
-    /// Sees that there are enough captions for a batch.
-    pub(super) fn check_batch(&self, batch: usize) -> Result<()> {
-        let captions = self.tokens.len();
-        if captions >= batch {
-            return Ok(());
-        }
-        Err(TrainError::Batch { split: self.split.name().to_owned(), batch, captions }.into())
     }
 
     /// The images of some captions.

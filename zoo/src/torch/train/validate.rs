@@ -1,6 +1,6 @@
 //! Recalls of the weights as they are.
 
-use super::{Precision, Weights, features::Features, learner::pad_tokens, samples::Samples};
+use super::{Weights, features::Features, learner::pad_tokens, samples::Samples};
 use crate::{
     Result,
     array::Array,
@@ -12,6 +12,7 @@ use crate::{
     },
     tensor::{Eager, Tensor},
     torch::Torch,
+    train::Precision,
 };
 
 /// Images, and captions, that are encoded together.

@@ -4,7 +4,6 @@ use std::{collections::HashMap, rc::Rc};
 
 use tch::Tensor as Tch;
 
-use super::Precision;
 use crate::{
     Error, Result,
     array::Array,
@@ -15,6 +14,7 @@ use crate::{
     params::{Mode, Parameter, Path},
     tensor::Eager,
     torch::{Torch, TorchDevice},
+    train::Precision,
 };
 
 /// Weights that share a learning rate.
