@@ -62,6 +62,11 @@ pub trait Tensor: Clone + Sized {
     /// 1 at the `count` largest entries of the last axis, 0 elsewhere.
     fn top_mask(&self, count: usize) -> Result<Self>;
 
+    /// The same values, through which no gradient passes. Tensors without gradients have nothing to do.
+    fn detach(&self) -> Result<Self> {
+        Ok(self.clone())
+    }
+
     /// 0 in the place of a random `share` of the values, the others divided by what remains. Only tensors that train have it.
     fn dropout(&self, share: f64) -> Result<Self> {
         Err(Error::Operation {

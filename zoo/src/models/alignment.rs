@@ -108,8 +108,9 @@ impl<T: Tensor> Alignment<T> {
     }
 
     /// `(images, patches, width)` and caption means `(captions, width)` to the mask of the kept patches and the scores,
-    /// both `(images, captions, patches)`.
+    /// both `(images, captions, patches)`. Neither passes gradients on.
     fn select(&self, patches: &T, captions: &T) -> Result<(T, T)> {
+        let (patches, captions) = (patches.detach()?, captions.detach()?);
         let across = patches.normalize(NORM_EPSILON)?.permute(&[0, 2, 1])?;
         let image = patches.mean(1)?.normalize(NORM_EPSILON)?.matmul(&across)?;
         let scores = captions.normalize(NORM_EPSILON)?.matmul(&across)?.add(&image)?;

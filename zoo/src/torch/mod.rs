@@ -155,6 +155,10 @@ impl Tensor for Torch {
         Ok(Self::new(output))
     }
 
+    fn detach(&self) -> Result<Self> {
+        Ok(Self::new(self.0.f_detach()?))
+    }
+
     fn dropout(&self, share: f64) -> Result<Self> {
         Ok(Self::new(self.0.f_dropout(share, true)?))
     }

@@ -13,6 +13,8 @@ mod run;
 mod samples;
 mod start;
 mod state;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod weights;
 
