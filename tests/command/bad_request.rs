@@ -184,3 +184,16 @@ fn what_the_command_line_does_not_have() {
         assert!(run.stderr.contains("Usage: laps-zoo") || run.stderr.contains("--help"), "{}", run.stderr);
     }
 }
+
+#[cfg(not(feature = "torch"))]
+#[test]
+fn training_needs_libtorch() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let message = refused(folder.path(), ["train", "shapes_vit", "--out", out.to_str().unwrap()]);
+    assert_eq!(
+        message,
+        "error: entry `shapes_vit` can not be trained: this build has no libtorch\nhint: build with the feature `torch`\n"
+    );
+    assert!(!out.exists());
+}

@@ -40,7 +40,7 @@ fn write_checkpoint(path: &Path, parameters: &[Parameter], options: &[(&str, f64
         let block = match parameter.init {
             Init::Zeros => &zeros,
             Init::Ones => &ones,
-            Init::Normal | Init::Xavier | Init::Uniform { .. } => &normal,
+            Init::Normal | Init::Uniform { .. } => &normal,
         };
         let mut left = 4 * parameter.elements();
         while left > 0 {

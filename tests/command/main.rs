@@ -17,6 +17,8 @@ mod matrix;
 mod real;
 mod shapes;
 mod support;
+#[cfg(feature = "torch")]
+mod training;
 mod verdict;
 #[path = "../../zoo/tests/checkpoint/writer.rs"]
 #[allow(dead_code, reason = "the tests of the reader use the rest")]

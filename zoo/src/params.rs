@@ -31,9 +31,7 @@ pub enum Init {
     Ones,
     /// Normal with standard deviation 0.02: weights of pretrained-style encoders.
     Normal,
-    /// Uniform in +-sqrt(6 / (fan_in + fan_out)): projections.
-    Xavier,
-    /// Uniform in +-1 / sqrt(inputs): weights and biases of a linear layer as PyTorch makes them.
+    /// Uniform in +-1 / sqrt(inputs), as PyTorch makes weights and biases of a linear layer: projections and aggregation.
     Uniform {
         /// Inputs of the layer.
         inputs: usize,

@@ -10,7 +10,7 @@ use crate::{
         vit::Vit,
     },
     nn::Linear,
-    params::{self, Init, Parameter, Path},
+    params::{self, Parameter, Path},
     tensor::Tensor,
 };
 
@@ -89,7 +89,7 @@ impl<T: Tensor> TextEncoder<T> {
 }
 
 fn projection<T>(input: usize, output: usize, path: &Path<T>) -> Result<Option<Linear<T>>> {
-    if input == output { Ok(None) } else { Linear::with_init(input, output, Init::Xavier, path).map(Some) }
+    if input == output { Ok(None) } else { Linear::with_default_init(input, output, path).map(Some) }
 }
 
 /// LAPS.

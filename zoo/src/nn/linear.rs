@@ -15,12 +15,7 @@ pub struct Linear<T> {
 impl<T> Linear<T> {
     /// With a bias, initialised as the pretrained encoders are.
     pub fn new(input: usize, output: usize, path: &Path<T>) -> Result<Self> {
-        Self::with_init(input, output, Init::Normal, path)
-    }
-
-    /// With a bias and a weight initialised by `init`.
-    pub fn with_init(input: usize, output: usize, init: Init, path: &Path<T>) -> Result<Self> {
-        let weight = path.get("weight", &[output, input], init)?;
+        let weight = path.get("weight", &[output, input], Init::Normal)?;
         Ok(Self { weight, bias: Some(path.get("bias", &[output], Init::Zeros)?) })
     }
 

@@ -1,0 +1,204 @@
+//! Training: a run, a run that is killed and goes on, and what is refused.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use safetensors::SafeTensors;
+use tempfile::TempDir;
+use zoo::data::scenes::{self, DrawnConfig, Split};
+
+use crate::{
+    files::project,
+    support::{PROGRAM, Run, laps_zoo, refused},
+};
+
+/// 8 images with five captions each, and 4 to validate on.
+fn data() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let config = DrawnConfig { seed: 7, train: 8, dev: 4, test: 4 };
+    scenes::write(folder.path(), &config, &[Split::Train, Split::Dev, Split::Test]).unwrap();
+    folder
+}
+
+/// Two epochs of five steps, with everything random that there is.
+const RECIPE: [&str; 10] = [
+    "--threads",
+    "1",
+    "--device",
+    "cpu",
+    "--set=train.epochs=2",
+    "--set=train.batch_size=8",
+    "--set=train.save_every=2",
+    "--set=train.image_augmentation=true",
+    "--set=train.frozen_epochs=1",
+    "--set=train.learning_rate=1e-3",
+];
+
+fn arguments<'a>(folder: &'a Path, out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let paths = ["train", "shapes_vit", "--data", folder.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    paths.iter().chain(&RECIPE).chain(more).copied().collect()
+}
+
+fn trained(folder: &Path, out: &Path, more: &[&str]) -> Run {
+    let run = laps_zoo(arguments(folder, out, more));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    run
+}
+
+/// The tensors of a file, bit for bit.
+fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let bytes = fs_err::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    file.iter().map(|(name, view)| (name.to_owned(), view.data().to_vec())).collect()
+}
+
+/// The steps in a log: those of the epochs have times.
+fn steps(out: &Path) -> Vec<String> {
+    let text = fs_err::read_to_string(out.join("log.jsonl")).unwrap();
+    text.lines().filter(|line| line.contains("grad_norm")).map(str::to_owned).collect()
+}
+
+/// Starts a run and waits until it has told that the state is saved.
+fn until_saved(folder: &Path, out: &Path, more: &[&str]) -> Child {
+    let mut child = Command::new(PROGRAM)
+        .args(arguments(folder, out, more))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let saved = lines.find(|line| line.as_ref().unwrap().contains("saved"));
+    assert!(saved.is_some(), "it ended without having saved");
+    // What it says from now on has to go somewhere, or it would stop there.
+    std::thread::spawn(move || lines.for_each(drop));
+    child
+}
+
+#[test]
+fn a_run_that_is_ended_at_any_point_goes_on_bit_for_bit() {
+    let folder = data();
+    let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
+    let run = trained(folder.path(), &whole, &[]);
+    assert!(run.stdout.starts_with("10 steps, best on `dev`: rSum "), "{}", run.stdout);
+    assert_eq!(steps(&whole).len(), 10);
+
+    // Told to stop: it saves where it is. It may have come to its end before the signal came.
+    let mut child = until_saved(folder.path(), &broken, &[]);
+    let signalled = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    let status = child.wait().unwrap();
+    assert!(!signalled.success() || status.code() == Some(2) || status.success(), "{status}");
+    // Killed, twice, wherever it is.
+    for _ in 0..2 {
+        if steps(&broken).len() < 8 {
+            let mut child = until_saved(folder.path(), &broken, &["--resume"]);
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+    trained(folder.path(), &broken, &["--resume"]);
+
+    for name in ["last.safetensors", "best.safetensors", "state.safetensors"] {
+        assert_eq!(tensors(&broken.join(name)), tensors(&whole.join(name)), "{name}");
+    }
+    assert_eq!(steps(&broken), steps(&whole));
+}
+
+#[test]
+fn a_run_leaves_a_checkpoint_and_what_it_was_and_keeps_its_folder() {
+    let folder = data();
+    let out = folder.path().join("run");
+    let once = ["--set=train.epochs=1", "--select-on=test", "--seed=3"];
+    let run = trained(folder.path(), &out, &once);
+    assert!(run.stderr.contains("note: the best epoch is selected on the test split"), "{}", run.stderr);
+    assert!(run.stdout.contains("best on `test`"), "{}", run.stdout);
+    let entry = fs_err::read_to_string(out.join("entry.yaml")).unwrap();
+    for line in ["seed: 3", "select_on: test", "batch_size: 8", "grad_clip: 2.0"] {
+        assert!(entry.contains(line), "{entry}");
+    }
+    let events = fs_err::read_dir(&out)
+        .unwrap()
+        .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with("events.out.tfevents."));
+    assert_eq!(events.count(), 1);
+
+    // The checkpoint is one like any other, and gives the recalls that the run has told.
+    let checkpoint = out.join("best.safetensors");
+    let evaluated = laps_zoo(
+        ["reproduce", "shapes_vit", "--data", folder.path().to_str().unwrap(), "--checkpoint"]
+            .into_iter()
+            .chain([checkpoint.to_str().unwrap(), "--quiet"]),
+    );
+    assert_eq!(evaluated.status, 0, "{}", evaluated.stderr);
+    let rsum = run.stdout.split("rSum ").nth(1).unwrap().split_whitespace().next().unwrap();
+    assert!(evaluated.stdout.contains(&format!(" {rsum} ")), "{rsum} is not in\n{}", evaluated.stdout);
+
+    let state = fs_err::read(out.join("state.safetensors")).unwrap();
+    let refuse = |more: &[&str]| refused(folder.path(), arguments(folder.path(), &out, &[more, &["--quiet"]].concat()));
+    assert_eq!(
+        refuse(&once),
+        "error: `DIR/run` holds a run already\nhint: go on with `--resume`, or use another folder as --out\n"
+    );
+    let other = refuse(&["--set=train.margin=0.3", "--resume"]);
+    assert!(other.starts_with("error: `DIR/run` holds a run of another configuration\n  expected: "), "{other}");
+    assert!(other.ends_with("hint: use another folder as --out\n"), "{other}");
+    assert_eq!(fs_err::read(out.join("state.safetensors")).unwrap(), state);
+    // A run that is over has nothing left to do, and says the same.
+    assert_eq!(trained(folder.path(), &out, &[&once[..], &["--resume"]].concat()).stdout, run.stdout);
+
+    // Another model's weights under the name of the state.
+    fs_err::copy(project("checkpoints/shapes_swin.safetensors"), out.join("state.safetensors")).unwrap();
+    let foreign = refuse(&[&once[..], &["--resume"]].concat());
+    assert!(foreign.contains("another configuration") && foreign.contains("found: none"), "{foreign}");
+}
+
+#[test]
+fn bad_input_is_refused_before_anything_is_written() {
+    let folder = data();
+    let out = folder.path().join("run");
+    let refuse = |more: &[&str]| {
+        let message = refused(folder.path(), arguments(folder.path(), &out, more));
+        assert!(!out.exists(), "{message}");
+        message
+    };
+    insta::assert_snapshot!(refuse(&["--set=train.batch_size=41"]), @r"
+    error: the data does not fill one batch
+      expected: at least 41 captions
+      found: 40 captions
+    hint: `--set train.batch_size=40` or less
+    ");
+    let unknown = refuse(&["--set=train.epoch=1"]);
+    assert!(unknown.starts_with("error: `--set train.epoch=1`: there is no key `train.epoch`\n"), "{unknown}");
+    assert!(unknown.ends_with("hint: did you mean `epochs`?\n"), "{unknown}");
+    insta::assert_snapshot!(refuse(&["--set=train.precision=fp16"]), @r"
+    error: device `cpu` can not be used: precision `fp16` is for GPUs
+    hint: use `f32` or `bf16`, or a GPU
+    ");
+    let swin = project("checkpoints/shapes_swin.safetensors");
+    let other = refuse(&["--checkpoint", swin.to_str().unwrap()]);
+    assert!(other.starts_with("error: the options in the checkpoint differ from the entry\n"), "{other}");
+    let foreign = refuse(&["--image-backbone", swin.to_str().unwrap()]);
+    assert!(foreign.contains("shapes_swin.safetensors") && foreign.contains("missing"), "{foreign}");
+    insta::assert_snapshot!(refuse(&["--resume"]), @r"
+    error: `DIR/run` holds no state to resume from
+    hint: leave `--resume` out to begin
+    ");
+
+    let image = fs_err::read_dir(folder.path().join("images")).unwrap().next().unwrap().unwrap().path();
+    fs_err::remove_file(image).unwrap();
+    let missing = refuse(&[]);
+    assert!(missing.contains("images can not be used"), "{missing}");
+}
+
+#[test]
+fn a_folder_that_can_not_be_written_or_is_not_a_run_is_left_alone() {
+    let folder = data();
+    let file = folder.path().join("vocab.txt");
+    let below = file.join("run");
+    let message = refused(folder.path(), arguments(folder.path(), &below, &[]));
+    assert!(message.starts_with("error: can not "), "{message}");
+    let message = refused(folder.path(), arguments(folder.path(), &folder.path().join("images"), &[]));
+    assert!(message.starts_with("error: `DIR/images` is not empty and holds no run"), "{message}");
+}
