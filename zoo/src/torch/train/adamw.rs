@@ -56,8 +56,8 @@ impl AdamW {
             let mut tensor = weight.tensor.shallow_clone();
             let _ = tensor.f_mul_scalar_(1.0 - rates[group] * self.weight_decay)?.f_addcdiv_(&direction, &divisor)?;
         }
-        for group in 0..2 {
-            self.steps[group] += u64::from(moved[group]);
+        for (steps, moved) in self.steps.iter_mut().zip(moved) {
+            *steps += u64::from(moved);
         }
         Ok(())
     }
