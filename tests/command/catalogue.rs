@@ -20,6 +20,7 @@ fn help_names_the_commands() {
       info       Show one entry: model, parameters, data, checkpoint, published recalls
       doctor     Show what this machine has: libraries, devices, threads, and what is missing
       reproduce  Evaluate a checkpoint and compare its recalls with the published ones
+      train      Train an entry
       bench      Measure a part of the work on random input
       help       Print this message or the help of the given subcommand(s)
 

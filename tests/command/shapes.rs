@@ -39,7 +39,7 @@ fn the_default_gives_a_table_a_matrix_and_its_provenance() {
     assert!(first.stdout.contains(&format!("note: {NOTE}")));
     insta::assert_snapshot!(without_figures(&without_times(&first.stdout)), @r"
     shapes_vit, split test: 200 images, 1000 captions
-    checkpoint shapes_vit-752001304b54262d.safetensors (sha256 752001304b54)
+    checkpoint shapes_vit-effe8a20c031e6a9.safetensors (sha256 effe8a20c031)
     engine
 
     ┌───────────────────────────────────────────────────────────────┐
@@ -129,7 +129,7 @@ fn the_other_default_runs_too() {
     assert_eq!((run.status, run.stderr.as_str()), (0, ""));
     insta::assert_snapshot!(without_figures(&without_times(&run.stdout)), @r"
     shapes_swin, split test: 20 images, 100 captions
-    checkpoint shapes_swin-1c718dcf149ce23f.safetensors (sha256 1c718dcf149c)
+    checkpoint shapes_swin-89a91b65257dbbd6.safetensors (sha256 89a91b65257d)
     engine
 
     ┌──────────────────────────────────────────────────────────────────┐
