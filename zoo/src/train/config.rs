@@ -17,6 +17,9 @@ pub struct TrainConfig {
     pub epochs: usize,
     /// Captions, each with its image, whose similarities make one loss. At least 2: a caption needs a negative.
     pub batch_size: usize,
+    /// Images that follow one another in the split and come into one batch, each with one of its captions: negatives are
+    /// as hard as neighbours are alike. At least 1, which lets each caption go by itself.
+    pub neighbours: usize,
     /// Batches whose gradients are added up for one step of the optimizer. At least 1.
     pub accumulate: usize,
     /// Learning rate of the projections and of the alignment.
@@ -86,6 +89,7 @@ impl Default for TrainConfig {
         Self {
             epochs: 30,
             batch_size: 64,
+            neighbours: 1,
             accumulate: 1,
             learning_rate: 2e-4,
             backbone_lr_ratio: 0.1,
@@ -115,6 +119,7 @@ impl TrainConfig {
     pub(crate) fn check(&self) -> Result<()> {
         whole("epochs", self.epochs, 1)?;
         whole("batch_size", self.batch_size, 2)?;
+        whole("neighbours", self.neighbours, 1)?;
         whole("accumulate", self.accumulate, 1)?;
         whole("warmup_epochs", self.warmup_epochs, 0)?;
         whole("frozen_epochs", self.frozen_epochs, 0)?;

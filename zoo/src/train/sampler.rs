@@ -10,6 +10,16 @@ pub struct Sampler {
     samples: usize,
     batch_size: usize,
     seed: u64,
+    neighbours: Option<Neighbours>,
+}
+
+/// Images that follow one another in a split and belong into one batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Neighbours {
+    /// The captions of each image.
+    captions: Vec<Vec<usize>>,
+    /// How many images.
+    count: usize,
 }
 
 /// The batches of one epoch.
@@ -25,7 +35,20 @@ impl Sampler {
         if batch_size == 0 || samples < batch_size {
             return Err(TrainError::Batch { samples, batch_size });
         }
-        Ok(Self { samples, batch_size, seed })
+        Ok(Self { samples, batch_size, seed, neighbours: None })
+    }
+
+    /// Keeps `count` images that follow one another in the split together, each with one caption at a time; `image_of` has
+    /// the image of each caption. With 1, every caption goes by itself.
+    pub fn with_neighbours(self, image_of: &[usize], count: usize) -> Self {
+        if count <= 1 {
+            return Self { neighbours: None, ..self };
+        }
+        let mut captions = vec![Vec::new(); image_of.iter().max().map_or(0, |last| last + 1)];
+        for (caption, &image) in image_of.iter().enumerate().take(self.samples) {
+            captions[image].push(caption);
+        }
+        Self { neighbours: Some(Neighbours { captions, count }), ..self }
     }
 
     /// Batches of an epoch, at least 1.
@@ -33,12 +56,36 @@ impl Sampler {
         self.samples / self.batch_size
     }
 
-    /// The order of `epoch`. It depends on the seed, the epoch and the number of samples only.
+    /// The order of `epoch`. It depends on the seed, the epoch, the samples and which images stay together.
     pub fn epoch(&self, epoch: usize) -> EpochOrder {
-        let mut order: Vec<usize> = (0..self.samples).collect();
-        SplitMix64::named(self.seed, &format!("order of epoch {epoch}")).shuffle(&mut order);
+        let mut random = SplitMix64::named(self.seed, &format!("order of epoch {epoch}"));
+        let mut order = match &self.neighbours {
+            Some(neighbours) => neighbours.order(&mut random),
+            None => {
+                let mut order: Vec<usize> = (0..self.samples).collect();
+                random.shuffle(&mut order);
+                order
+            }
+        };
         order.truncate(self.batches() * self.batch_size);
         EpochOrder { order, batch_size: self.batch_size }
+    }
+}
+
+impl Neighbours {
+    /// As many rounds as an image has captions: each goes over the groups of images in another order, with one caption of
+    /// each image.
+    fn order(&self, random: &mut SplitMix64) -> Vec<usize> {
+        let mut captions = self.captions.clone();
+        captions.iter_mut().for_each(|captions| random.shuffle(captions));
+        let mut groups: Vec<&[Vec<usize>]> = captions.chunks(self.count).collect();
+        let rounds = captions.iter().map(Vec::len).max().unwrap_or(0);
+        let mut order = Vec::new();
+        for round in 0..rounds {
+            random.shuffle(&mut groups);
+            order.extend(groups.iter().flat_map(|group| group.iter()).filter_map(|captions| captions.get(round)));
+        }
+        order
     }
 }
 
@@ -108,6 +155,25 @@ mod tests {
         }
         // 6000 draws with probability 1/6: five standard deviations are 5 * sqrt(6000 * 5 / 36) = 145.
         assert!(missing.iter().all(|&count| (count - 1000).abs() < 145), "{missing:?}");
+    }
+
+    #[test]
+    fn neighbours_come_together_and_every_caption_once() {
+        // 40 images, 5 captions each but the last, which has 1.
+        let image_of: Vec<usize> = (0..196).map(|caption| caption / 5).collect();
+        let sampler = Sampler::new(196, 20, 3).unwrap();
+        let order = sampler.clone().with_neighbours(&image_of, 4).epoch(1).order;
+        let mut seen = order.clone();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!((order.len(), seen.len()), (180, 180));
+        // Every image has a caption in the first round, so its groups are whole.
+        for group in order[..40].chunks_exact(4) {
+            let images: Vec<usize> = group.iter().map(|&caption| image_of[caption]).collect();
+            assert!(images[0] % 4 == 0 && images.iter().zip(images[0]..).all(|(&a, b)| a == b), "{images:?}");
+        }
+        assert_ne!(order, sampler.clone().with_neighbours(&image_of, 4).epoch(2).order);
+        assert_eq!(sampler.clone().with_neighbours(&image_of, 1), sampler);
     }
 
     #[test]

@@ -66,6 +66,7 @@ fn keys_and_values_of_a_recipe_are_refused_by_name() {
     for (key, value) in [
         ("epochs", "0"),
         ("accumulate", "0"),
+        ("neighbours", "0"),
         ("save_every", "0"),
         ("learning_rate", "0"),
         ("backbone_lr_ratio", "-1"),

@@ -44,11 +44,6 @@ impl Selection {
         let kept = scores.f_zeros_like()?.f_to_kind(Kind::Bool)?.f_scatter_value(-1, &indices, 1)?;
         Ok(Self { scores, kept })
     }
-
-    /// That of some captions, by their indices.
-    pub(super) fn of(&self, captions: &Tch) -> Result<Self> {
-        Ok(Self { scores: self.scores.f_index_select(0, captions)?, kept: self.kept.f_index_select(0, captions)? })
-    }
 }
 
 /// The patches of an image in the order kept by every caption, kept by some, kept by none.

@@ -12,7 +12,7 @@ use crate::{
     array::Array,
     models::laps::Laps,
     params::{Mode, Regularization},
-    retrieval::similarity::AlignmentConfig,
+    retrieval::similarity::{AggregationWeights, AlignmentConfig},
     tensor::{Eager, Tensor},
     torch::Torch,
     train::Precision,
@@ -164,7 +164,10 @@ impl Learner {
         let patches = images.narrow(1, usize::from(config.has_class_token), config.patches)?;
         let logits = model.alignment.logits(&patches)?;
         let [images, words, logits] = [images, words, logits].map(|tensor| tensor.0.shallow_clone());
-        Ok(Embeddings { images, words, lengths, logits })
+        let on_cpu = !self.weights.device().is_cuda();
+        let load = || AggregationWeights::load(|name| self.weights.array(name));
+        let aggregation = on_cpu.then(load).transpose()?;
+        Ok(Embeddings { images, words, lengths, logits, aggregation })
     }
 
     fn upload(&self, array: &Array) -> Result<Torch> {

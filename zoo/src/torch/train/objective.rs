@@ -1,8 +1,8 @@
 //! The objective: all embeddings of a batch to the loss and to its gradient with respect to them.
 //!
-//! The similarities are computed without recording first, an image at a time; they give the gradient of the loss with
-//! respect to each pair. Then each image is computed again, with recording, for the captions whose pairs have a gradient:
-//! with the hardest negatives these are a few. So memory hardly grows with the batch.
+//! The similarities are computed without recording first, on the CPU by the exact engine and elsewhere an image at a time;
+//! they give the gradient of the loss with respect to each pair. Then each image is computed again, with recording, for the
+//! captions whose pairs have a gradient: with the hardest negatives these are a few. So memory hardly grows with the batch.
 
 use std::ops::Range;
 
@@ -13,7 +13,12 @@ use super::{
     captions::CaptionSet,
     hinge::Hinge,
 };
-use crate::{Error, Result, retrieval::similarity::AlignmentConfig};
+use crate::{
+    Error, Result,
+    retrieval::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions},
+    tensor::Eager,
+    torch::{Torch, TorchDevice},
+};
 
 /// Embeddings of a batch, pair `i` being image `i` and caption `i`. They may carry a history, to which
 /// [`Gradient::propagate`] passes the gradient.
@@ -26,6 +31,8 @@ pub(super) struct Embeddings {
     pub(super) lengths: Vec<usize>,
     /// Logits of the aggregation, `(images, patches, groups)`.
     pub(super) logits: Tch,
+    /// What the logits were computed with, for the engine of the CPU; without it the similarities are computed by libtorch.
+    pub(super) aggregation: Option<AggregationWeights>,
 }
 
 /// Gradient with respect to [`Embeddings`], 0 in rows that are not local.
@@ -82,33 +89,60 @@ impl Objective {
         let detached = Detached::new(all)?;
         let captions = CaptionSet::new(detached.words.shallow_clone(), &all.lengths)?;
         let means = normalise(&captions.mean(&all.words.f_detach()?)?)?;
-        let mut selections = Vec::with_capacity(images);
-        let mut rows = Vec::with_capacity(images);
-        for image in 0..images as i64 {
-            let tokens = detached.images.f_select(0, image)?;
-            let selection = Selection::new(&self.config, &tokens, &means)?;
-            let order = Order::new(&selection)?;
-            let (tokens, logits) = detached.ordered(image, &order, &self.config)?;
-            let image = Image { config: &self.config, tokens: &tokens, logits: &logits, order: &order };
-            rows.push(image.similarities(&captions)?);
-            selections.push(selection);
-        }
-        let similarities = Tch::f_stack(&rows, 0)?;
+        let similarities = match &all.aggregation {
+            Some(aggregation) => self.by_engine(all, aggregation)?,
+            None => Some(self.by_image(&detached, &captions, &means)?),
+        };
         drop(captions);
+        let Some(similarities) = similarities else {
+            return Ok(Found { loss: f64::NAN, pairs: 0, gradient: None });
+        };
         let (alignment, with_respect) = tch::with_grad(|| hinge.differentiate(&similarities, ids))?;
         let loss = alignment + self.ratio_term;
         if !loss.is_finite() {
             return Ok(Found { loss, pairs: 0, gradient: None });
         }
-        let (gradient, pairs) = self.gradient(&detached, all, &selections, &with_respect, local)?;
+        let (gradient, pairs) = self.gradient(&detached, (all, &means), &with_respect, local)?;
         Ok(Found { loss, pairs, gradient: Some(gradient) })
+    }
+
+    /// All similarities, an image at a time.
+    fn by_image(&self, detached: &Detached, captions: &CaptionSet, means: &Tch) -> Result<Tch> {
+        let mut rows = Vec::new();
+        for image in 0..detached.images.size()[0] {
+            let selection = Selection::new(&self.config, &detached.images.f_select(0, image)?, means)?;
+            let order = Order::new(&selection)?;
+            let (tokens, logits) = detached.ordered(image, &order, &self.config)?;
+            let image = Image { config: &self.config, tokens: &tokens, logits: &logits, order: &order };
+            rows.push(image.similarities(captions)?);
+        }
+        Ok(Tch::f_stack(&rows, 0)?)
+    }
+
+    /// The same by the exact engine of the CPU; nothing where an embedding is not finite.
+    fn by_engine(&self, all: &Embeddings, aggregation: &AggregationWeights) -> Result<Option<Tch>> {
+        let [images, words] = [&all.images, &all.words].map(|tensor| Torch::new(tensor.f_detach()?).download());
+        let (images, words) = (images?, words?);
+        if [&images, &words].iter().any(|array| array.values().iter().any(|value| !value.is_finite())) {
+            return Ok(None);
+        }
+        let mut captions = CaptionMatrix::new(self.config.width);
+        let mut start = 0;
+        for &length in &all.lengths {
+            let caption = words.rows(start..start + length)?;
+            captions.push(caption.dims(), caption.values())?;
+            start += length;
+        }
+        let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1);
+        let engine = Engine::new(self.config, aggregation, EngineOptions { threads, ..EngineOptions::default() })?;
+        let similarities = engine.similarities(&images, &captions)?;
+        Ok(Some(Torch::upload(&similarities, &TorchDevice::of(&all.images))?.0.shallow_clone()))
     }
 
     fn gradient(
         &self,
         detached: &Detached,
-        all: &Embeddings,
-        selections: &[Selection],
+        (all, means): (&Embeddings, &Tch),
         with_respect: &Tch,
         local: Range<usize>,
     ) -> Result<(Gradient, usize)> {
@@ -134,13 +168,7 @@ impl Objective {
                 continue;
             }
             pairs += captions.len();
-            self.add_image(
-                detached,
-                (image, &captions, factors),
-                (&all.lengths, &starts),
-                &selections[image],
-                &mut gradient,
-            )?;
+            self.add_image(detached, (image, &captions, factors), (&all.lengths, &starts), means, &mut gradient)?;
         }
         if local.len() < all.lengths.len() {
             gradient.clear_beyond(&local, &starts)?;
@@ -154,13 +182,15 @@ impl Objective {
         detached: &Detached,
         (image, captions, factors): (usize, &[usize], &[f32]),
         (lengths, starts): (&[usize], &[i64]),
-        selection: &Selection,
+        means: &Tch,
         gradient: &mut Gradient,
     ) -> Result<()> {
         let device = detached.words.device();
         let index = |indices: &[i64]| Ok::<Tch, Error>(Tch::f_from_slice(indices)?.f_to_device(device)?);
         let columns: Vec<i64> = captions.iter().map(|&caption| caption as i64).collect();
-        let order = Order::new(&selection.of(&index(&columns)?)?)?;
+        let means = means.f_index_select(0, &index(&columns)?)?;
+        let tokens = detached.images.f_select(0, image as i64)?;
+        let order = Order::new(&Selection::new(&self.config, &tokens, &means)?)?;
         let (tokens, logits) = detached.ordered(image as i64, &order, &self.config)?;
         let words: Vec<i64> = captions.iter().flat_map(|&caption| starts[caption]..starts[caption + 1]).collect();
         let word_rows = index(&words)?;

@@ -84,7 +84,8 @@ pub fn train(request: &Request, stop: &AtomicBool, observer: &mut dyn Observer) 
     let tokenizer = Tokenizer::open(&request.paths.vocab)?;
     tokenizer.check_fits(entry.model.text.vocab_size)?;
     let samples = Samples::open(request, &tokenizer, &entry.data.train)?;
-    let sampler = Sampler::new(samples.tokens.len(), config.batch_size * config.accumulate, config.seed)?;
+    let sampler = Sampler::new(samples.tokens.len(), config.batch_size * config.accumulate, config.seed)?
+        .with_neighbours(samples.split.image_of(), config.neighbours);
     let held_out = Samples::open(request, &tokenizer, request.select_on())?;
     let sources = request.start.open(&entry.model)?;
     let configuration = format!("{} {}", entry.run_canonical()?, sources.hashes()?.join(" "));

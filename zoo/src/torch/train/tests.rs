@@ -1,6 +1,6 @@
 //! The objective against the plain definition of the alignment.
 
-use std::rc::Rc;
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use tch::{Kind, Tensor as Tch};
 
@@ -15,7 +15,7 @@ use crate::{
     params_init::fresh,
     random::SplitMix64,
     registry,
-    retrieval::similarity::AlignmentConfig,
+    retrieval::similarity::{AggregationWeights, AlignmentConfig},
     tensor::Eager,
     torch::{Torch, TorchDevice},
     train::Negatives,
@@ -38,6 +38,7 @@ fn random(name: &str, shape: &[i64]) -> Tch {
 struct Case {
     model: ModelConfig,
     alignment: Alignment<Torch>,
+    parameters: HashMap<String, Array>,
     images: Tch,
     words: Tch,
     lengths: Vec<usize>,
@@ -49,26 +50,38 @@ impl Case {
         let model = model(name);
         let config = AlignmentConfig::of(&model);
         let device = TorchDevice::open(crate::encoder::Device::Cpu).unwrap();
+        let parameters = Rc::new(RefCell::new(HashMap::new()));
+        let seen = Rc::clone(&parameters);
         let path = Path::root(Rc::new(move |parameter: Parameter| {
             let mut array = fresh(std::slice::from_ref(&parameter), 5)?.swap_remove(0).1;
             if parameter.name.ends_with("scale") {
                 array = Array::new(&[1, 1, 1], vec![scale])?;
             }
-            Torch::upload(&array, &device)
+            let tensor = Torch::upload(&array, &device);
+            seen.borrow_mut().insert(parameter.name, array);
+            tensor
         }));
         let alignment = Alignment::new(&model, &path.sub("cross_net")).unwrap();
         let lengths = vec![3, 9, 1, 14, 6];
         let images = random("images", &[PAIRS as i64, config.tokens() as i64, 64]).set_requires_grad(true);
         let words = random("words", &[lengths.iter().sum::<usize>() as i64, 64]).set_requires_grad(true);
-        Self { model, alignment, images, words, lengths }
+        let parameters = parameters.take();
+        Self { model, alignment, parameters, images, words, lengths }
     }
 
+    /// For libtorch alone.
     fn embeddings(&self) -> Embeddings {
         let config = AlignmentConfig::of(&self.model);
         let patches = self.images.narrow(1, i64::from(config.has_class_token), config.patches as i64);
         let logits = self.alignment.logits(&Torch::new(patches)).unwrap().0.shallow_clone();
         let (images, words) = (self.images.shallow_clone(), self.words.shallow_clone());
-        Embeddings { images, words, lengths: self.lengths.clone(), logits }
+        Embeddings { images, words, lengths: self.lengths.clone(), logits, aggregation: None }
+    }
+
+    /// For the engine of the CPU.
+    fn for_engine(&self) -> Embeddings {
+        let aggregation = AggregationWeights::load(|name| Ok(self.parameters[name].clone())).unwrap();
+        Embeddings { aggregation: Some(aggregation), ..self.embeddings() }
     }
 
     /// Similarities by the plain definition, with their history.
@@ -128,11 +141,12 @@ fn gradients_are_those_of_the_plain_definition() {
             let expected = case.gradients();
 
             let objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
-            let embeddings = case.embeddings();
-            let found = objective.differentiate(&embeddings, &IDS, 0..PAIRS, &hinge(negatives)).unwrap();
-            assert!((found.loss / loss - 1.0).abs() < 1e-5, "{} and {loss}", found.loss);
-            found.gradient.unwrap().propagate(&embeddings, 1.0).unwrap();
-            close(&case.gradients(), &expected, &format!("{name}, scale {scale}, {negatives:?}"));
+            for (way, embeddings) in [("libtorch", case.embeddings()), ("engine", case.for_engine())] {
+                let found = objective.differentiate(&embeddings, &IDS, 0..PAIRS, &hinge(negatives)).unwrap();
+                assert!((found.loss / loss - 1.0).abs() < 1e-5, "{way}: {} and {loss}", found.loss);
+                found.gradient.unwrap().propagate(&embeddings, 1.0).unwrap();
+                close(&case.gradients(), &expected, &format!("{way}, {name}, scale {scale}, {negatives:?}"));
+            }
         }
     }
 }
@@ -159,10 +173,11 @@ fn gradients_of_local_rows_add_up_to_those_of_the_whole() {
 fn a_loss_that_is_not_finite_has_no_gradient() {
     let case = Case::new("f30k_swin", 1.0);
     let objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
-    let embeddings = case.embeddings();
-    let broken = Embeddings { words: embeddings.words.shallow_clone() * f64::NAN, ..embeddings };
-    let found = objective.differentiate(&broken, &IDS, 0..PAIRS, &hinge(Negatives::All)).unwrap();
-    assert!(!found.loss.is_finite() && found.gradient.is_none() && found.pairs == 0);
+    for embeddings in [case.embeddings(), case.for_engine()] {
+        let broken = Embeddings { words: embeddings.words.shallow_clone() * f64::NAN, ..embeddings };
+        let found = objective.differentiate(&broken, &IDS, 0..PAIRS, &hinge(Negatives::All)).unwrap();
+        assert!(!found.loss.is_finite() && found.gradient.is_none() && found.pairs == 0);
+    }
 }
 
 #[test]
