@@ -161,7 +161,7 @@ impl Pair<'_> {
             // Of nothing, where every patch is kept: its cosines are 0.
             let none = column == groups && kept == order.len();
             norms[column] = if none { 1.0 } else { square.sqrt() };
-            if !none && !(f64::from(square) >= floor) {
+            if !none && (square.is_nan() || f64::from(square) < floor) {
                 let token = match column == groups {
                     true => Merged::fused(image, (column, &order[kept..]), fused),
                     false => Merged::group(image, column, &order[..kept]),
