@@ -10,8 +10,8 @@ use super::{
     simd::{Kernel, MOST_LANES, Simd},
 };
 
-/// Entries of the width that are worked on at once: a panel's share of them (AVX2: 16 KiB) stays in the first cache.
-const DEPTH: usize = 256;
+/// Values of a panel that are worked on at once: 16 KiB stay in the first cache beside the rows and the next share.
+const SHARE: usize = 4096;
 
 /// Rows, all of one width, packed so that the entries of neighbouring rows lie side by side.
 ///
@@ -134,9 +134,11 @@ impl Kernel for Product<'_> {
     fn run<S: Simd>(self, simd: S) {
         let width = self.right.width;
         let rows = self.left.len() / width;
+        // Entries of the width.
+        let most = SHARE / (2 * S::LANES);
         for (column, panel) in self.panels.enumerate() {
-            for start in (0..width).step_by(DEPTH) {
-                let depth = DEPTH.min(width - start);
+            for start in (0..width).step_by(most) {
+                let depth = most.min(width - start);
                 let (packed, next) =
                     self.right.values[(panel * width + start) * 2 * S::LANES..].split_at(depth * 2 * S::LANES);
                 let mut ahead = next.chunks(MOST_LANES).take(packed.len() / MOST_LANES);
