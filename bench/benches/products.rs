@@ -4,7 +4,10 @@
 //! The engine packs the tokens of an image once for all blocks of words, so packing them is not timed; packing the words
 //! is. The others are handed both sides as they are, and pack what they want.
 #![allow(clippy::expect_used, reason = "a benchmark that can not run has nothing to say")]
-#![allow(unsafe_code, reason = "the entry points of the crates take raw pointers; lengths are asserted beside the calls")]
+#![allow(
+    unsafe_code,
+    reason = "the entry points of the crates take raw pointers; lengths are asserted beside the calls"
+)]
 
 use std::{
     hint::black_box,
@@ -174,7 +177,8 @@ fn by_matrixmultiply(left: &[f32], right: &[f32], Sizes { tokens, width, words, 
 /// Some elements against sums in f64.
 fn check(left: &[f32], right: &[f32], sizes: Sizes, found: impl Fn(usize, usize) -> f32) {
     let Sizes { tokens, width, words, .. } = sizes;
-    for (word, token) in (0..97).map(|place| (place * 31 % words, place * 17 % tokens)).chain([(words - 1, tokens - 1)]) {
+    for (word, token) in (0..97).map(|place| (place * 31 % words, place * 17 % tokens)).chain([(words - 1, tokens - 1)])
+    {
         let pairs = left[word * width..][..width].iter().zip(&right[token * width..][..width]);
         let expected: f64 = pairs.map(|(&left, &right)| f64::from(left) * f64::from(right)).sum();
         let difference = (found(word, token) - expected as f32).abs();

@@ -4,7 +4,8 @@ use zoo::{
     array::Array,
     encoder::Device,
     retrieval::similarity::{
-        AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, ImageSource, Outcome, Plan, Sink, StageTimes,
+        AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, ImageSource, Outcome, Plan, Sink,
+        StageTimes,
     },
 };
 

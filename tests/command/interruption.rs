@@ -70,8 +70,7 @@ fn evaluations(path: &Path) -> serde_json::Value {
 fn a_run_that_is_ended_goes_on_with_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| -> PathBuf { folder.path().join(name) };
-    let [whole, broken, partial] =
-        ["whole.safetensors", "broken.safetensors", "broken.safetensors.partial"].map(file);
+    let [whole, broken, partial] = ["whole.safetensors", "broken.safetensors", "broken.safetensors.partial"].map(file);
     let [expected, found] = ["whole.json", "broken.json"].map(file);
     let outputs = |sims: &Path, json: &Path| {
         ["--sims", sims.to_str().unwrap(), "--json", json.to_str().unwrap()].map(str::to_owned)

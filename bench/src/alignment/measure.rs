@@ -15,8 +15,8 @@ use zoo::{
 };
 
 use super::{
-    AlignmentMeasurement, RandomImages, SCHEMA, Stages, inputs::caption_matrix, memory::Watermark, peak_gflops, product_flops,
-    weights,
+    AlignmentMeasurement, RandomImages, SCHEMA, Stages, inputs::caption_matrix, memory::Watermark, peak_gflops,
+    product_flops, weights,
 };
 use crate::{Error, Result, engine, machine::Machine, progress::Progress, similarity::SimilarityEngine};
 

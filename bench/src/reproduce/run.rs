@@ -62,15 +62,8 @@ pub fn reproduce(request: &Request, stop: &AtomicBool, progress: &dyn Progress) 
         let encoder = encoder.as_ref();
         let interrupted = || matrix.interrupted();
         let captions = encode_captions(request, encoder, &texts.tokens, (stop, &interrupted), &mut log)?;
-        let scoring = Scoring {
-            request,
-            encoder,
-            engine: &similarity,
-            captions: &captions,
-            texts: &texts,
-            paths: &paths,
-            stop,
-        };
+        let scoring =
+            Scoring { request, encoder, engine: &similarity, captions: &captions, texts: &texts, paths: &paths, stop };
         scoring.run(&mut matrix, &mut log)?;
     }
     if stop.load(Ordering::Relaxed) {

@@ -121,12 +121,7 @@ impl Engine {
     }
 
     /// What the stages of comparing prepared images with the captions `range` take, on the calling thread.
-    pub fn stages(
-        &self,
-        images: &PreparedImages,
-        captions: &CaptionMatrix,
-        range: Range<usize>,
-    ) -> Result<StageTimes> {
+    pub fn stages(&self, images: &PreparedImages, captions: &CaptionMatrix, range: Range<usize>) -> Result<StageTimes> {
         self.check_captions(captions)?;
         if range.start > range.end || range.end > captions.len() {
             return Err(bad(format!("a range within {} captions", captions.len()), format!("{range:?}")));
@@ -138,10 +133,8 @@ impl Engine {
         let began = Instant::now();
         worker.compute(images, captions, range.clone(), &mut output, &mut ());
         let whole = began.elapsed();
-        let expected = output.clone();
         let mut stopwatch = Stopwatch::start();
         worker.compute(images, captions, range, &mut output, &mut stopwatch);
-        debug_assert_eq!(output, expected);
         Ok(StageTimes { pairs: output.len(), stages: stopwatch.times(), whole })
     }
 

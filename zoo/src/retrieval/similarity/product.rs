@@ -1,7 +1,10 @@
 //! Matrix product against a matrix packed into panels.
 //!
 //! Each element is one chain of fused multiply-adds over the width, from its first entry to its last, whatever the
-//! size of the product it is part of: tiles and threads do not change a bit of it.
+//! size of the product it is part of: tiles and threads do not change a bit of it. A general library promises no such
+//! thing, packs the tokens of an image again for each block of words, and is slower: on one core of an AMD EPYC with
+//! AVX-512, 120 words by the tokens of 16 images of ViT-224 reach 241 GFLOP/s here, 88 % of what the registers do, and 152
+//! with the crate matrixmultiply, 141 with gemm and its AVX-512 kernels, 100 with libtorch (benchmark `products`).
 
 use std::ops::Range;
 

@@ -183,7 +183,10 @@ fn other_inputs_are_refused() {
     for other in &others {
         let error = other.open(&path).unwrap_err();
         assert!(error.to_string().contains("can not be continued\n  expected: the same embeddings"), "{error}");
-        assert_eq!(error.hint().as_deref(), Some("call it as it was begun, with as many threads, or remove the file to begin anew"));
+        assert_eq!(
+            error.hint().as_deref(),
+            Some("call it as it was begun, with as many threads, or remove the file to begin anew")
+        );
     }
     let parts = |parts: &[&[u8]]| Fingerprint::of(parts);
     assert_ne!(parts(&[b"ab", b"c"]), parts(&[b"a", b"bc"]));
