@@ -15,14 +15,14 @@ const BLOCK: usize = 64;
 
 /// The matrix `(images, captions)`, in blocks of whole rows.
 pub(super) enum Matrix {
-    /// It is needed for the ranks only.
+    /// In memory, for the ranks only.
     Held {
         /// Row by row.
         values: Vec<f32>,
         /// Its cut.
         plan: Plan,
     },
-    /// It is wanted, and goes on where an earlier run was.
+    /// In the file that `--sims` names.
     File(Box<MatrixFile>),
 }
 
