@@ -1,6 +1,7 @@
 //! The command `laps-zoo`. Exit status: 0 done, 1 a check failed, 2 an error.
 
 mod commands;
+mod interrupt;
 mod progress;
 mod report;
 #[cfg(feature = "torch")]

@@ -52,7 +52,7 @@ impl Progress for Bars {
     }
 }
 
-/// A line when a stage begins and ends, on standard error.
+/// A line when a stage begins and ends, and when a part is saved, on standard error.
 #[derive(Default)]
 struct Lines(Mutex<String>);
 
@@ -60,6 +60,10 @@ impl Progress for Lines {
     fn begin(&self, stage: &str, total: usize) {
         stage.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
         eprintln!("{stage}: {total} to do");
+    }
+
+    fn saved(&self, parts: usize, all: usize) {
+        eprintln!("{}: saved {parts} of {all} parts", self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn end(&self, summary: &str) {

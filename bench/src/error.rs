@@ -38,6 +38,14 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The user asked to stop.
+    #[error("interrupted: {state}")]
+    Interrupted {
+        /// What there is.
+        state: String,
+        /// How to go on.
+        hint: &'static str,
+    },
     /// A request that can not be met.
     #[error("`{option}` can not be used\n  expected: {expected}\n  found: {found}")]
     Option {
@@ -55,7 +63,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Zoo(error) => error.hint(),
-            Self::Engine { hint, .. } => Some((*hint).to_owned()),
+            Self::Engine { hint, .. } | Self::Interrupted { hint, .. } => Some((*hint).to_owned()),
             Self::NoCheckpoint { hint, .. } => Some(hint.clone()),
             Self::Write { .. } | Self::Option { .. } => None,
         }

@@ -12,6 +12,11 @@ pub trait Progress: Sync {
         let _ = steps;
     }
 
+    /// `parts` of `all` are kept, whatever comes.
+    fn saved(&self, parts: usize, all: usize) {
+        let _ = (parts, all);
+    }
+
     /// The stage is over; `summary` says what came out of it.
     fn end(&self, summary: &str) {
         let _ = summary;

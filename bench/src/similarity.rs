@@ -5,6 +5,7 @@ use zoo::{
     encoder::Device,
     retrieval::similarity::{
         AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, ImageSource, Outcome, Plan, Sink,
+        StageTimes,
     },
 };
 
@@ -89,6 +90,21 @@ impl SimilarityEngine {
             Self::Cpu(engine) => engine.run(images, captions, plan, sink)?,
             #[cfg(feature = "torch")]
             Self::Torch(engine) => engine.run(images, captions, plan, sink)?,
+        })
+    }
+
+    /// What the stages of comparing the first images with the first captions take on one thread; `None` for the engine
+    /// on libtorch tensors, whose stages are libtorch's.
+    pub(crate) fn stages(
+        &self,
+        images: &dyn ImageSource,
+        captions: &CaptionMatrix,
+        count: [usize; 2],
+    ) -> Result<Option<StageTimes>> {
+        Ok(match self {
+            Self::Cpu(engine) => Some(engine.stages(&engine.prepare(images, 0..count[0])?, captions, 0..count[1])?),
+            #[cfg(feature = "torch")]
+            Self::Torch(_) => None,
         })
     }
 

@@ -7,13 +7,13 @@ use bench::{
     engine::{self, EngineChoice},
     files::write_whole,
     machine::processors,
-    reproduce::{Request, reproduce, table, write_similarities},
+    reproduce::{Request, reproduce, table},
 };
 use clap::Args;
 use zoo::encoder::Device;
 
 use crate::{
-    progress,
+    interrupt, progress,
     report::{Finding, print},
 };
 
@@ -52,7 +52,8 @@ pub(crate) struct Reproduce {
     /// Largest difference of a recall to a published one, in points
     #[arg(long, value_name = "POINTS", default_value = "0.1", allow_negative_numbers = true)]
     tolerance: f64,
-    /// Write the similarity matrix as safetensors: key `sims`, images x captions
+    /// Write the similarity matrix as safetensors: key `sims`, images x captions. It grows in FILE.partial; the same
+    /// command goes on with what one that was ended left there
     #[arg(long, value_name = "FILE")]
     sims: Option<PathBuf>,
     /// Write the result with its provenance as JSON
@@ -78,13 +79,12 @@ impl Reproduce {
             batch_size: self.batch_size,
             tolerance: self.tolerance,
             memory_limit: self.memory_limit.get().saturating_mul(1 << 20),
+            sims: self.sims,
         };
-        request.check(self.sims.as_deref().into_iter().chain(self.json.as_deref()))?;
+        request.check(self.json.as_deref().into_iter())?;
         engine::set_threads(threads)?;
-        let result = reproduce(&request, progress::choose(self.quiet).as_ref())?;
-        if let Some(path) = &self.sims {
-            write_similarities(path, &result.similarities)?;
-        }
+        let stop = interrupt::flag()?;
+        let result = reproduce(&request, &stop, progress::choose(self.quiet).as_ref())?;
         if let Some(path) = &self.json {
             write_whole(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
         }

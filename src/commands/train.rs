@@ -70,20 +70,16 @@ impl Train {
 #[cfg(feature = "torch")]
 impl Train {
     pub(crate) fn run(self) -> Result<Finding> {
-        use std::{
-            path::Path,
-            sync::{Arc, atomic::AtomicBool},
-        };
+        use std::path::Path;
 
         use bench::{embedded, engine, machine::processors};
-        use signal_hook::{consts::TERM_SIGNALS, flag};
         use zoo::{
             encoder::Device,
             torch::train::{Request, Start, Trained, train},
             train::Validation,
         };
 
-        use crate::{report::print, training};
+        use crate::{interrupt, report::print, training};
 
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let device = self.device.parse::<Device>()?;
@@ -117,12 +113,7 @@ impl Train {
         };
         let splits = [&request.entry.data.train, request.select_on()];
         request.paths = embedded::split_paths(&request.entry, self.data.as_deref(), &splits)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        for &signal in TERM_SIGNALS {
-            // The second signal ends the program at once.
-            flag::register_conditional_shutdown(signal, 2, Arc::clone(&stop))?;
-            flag::register(signal, Arc::clone(&stop))?;
-        }
+        let stop = interrupt::flag()?;
         let trained = train(&request, &stop, observer.as_mut())?;
         let best = trained.best.map_or_else(String::new, |(rsum, epoch)| {
             format!(", best on `{}`: rSum {rsum:.1} after epoch {epoch}", request.select_on())

@@ -51,7 +51,8 @@ fn help_names_the_commands() {
           --tolerance <POINTS>  Largest difference of a recall to a published one, in points [default:
                                 0.1]
           --sims <FILE>         Write the similarity matrix as safetensors: key `sims`, images x
-                                captions
+                                captions. It grows in FILE.partial; the same command goes on with what
+                                one that was ended left there
           --json <FILE>         Write the result with its provenance as JSON
       -q, --quiet               No progress
       -h, --help                Print help

@@ -65,7 +65,9 @@ fn the_default_gives_a_table_a_matrix_and_its_provenance() {
         stages,
         ["check images: 200 to do", "encode captions: 1000 to do", "encode and score images: 200 to do"]
     );
-    assert_eq!(first.stderr.lines().count(), 2 * stages.len(), "{}", first.stderr);
+    let saved = first.stderr.lines().filter(|line| line.contains(": saved ")).count();
+    assert_eq!(saved, 4, "{}", first.stderr);
+    assert_eq!(first.stderr.lines().count(), 2 * stages.len() + saved, "{}", first.stderr);
 
     let matrix = Matrix::open(&sims);
     assert_eq!((matrix.images, matrix.captions), (200, 1000));

@@ -15,8 +15,8 @@ use zoo::{
 };
 
 use super::{
-    AlignmentMeasurement, RandomImages, SCHEMA, inputs::caption_matrix, memory::Watermark, peak_gflops, product_flops,
-    weights,
+    AlignmentMeasurement, RandomImages, SCHEMA, Stages, inputs::caption_matrix, memory::Watermark, peak_gflops,
+    product_flops, weights,
 };
 use crate::{Error, Result, engine, machine::Machine, progress::Progress, similarity::SimilarityEngine};
 
@@ -118,6 +118,7 @@ pub fn measure(request: &Request, progress: &dyn Progress) -> Result<AlignmentMe
         .into());
     }
     let preparation = prepare(&engine, images)?;
+    let stages = Stages::measure(&engine, images, &captions_made, preparation)?;
 
     let gflops = product_flops(&config, count, words) / time.as_secs_f64() / 1e9;
     let pairs = outcome.counts.pairs;
@@ -144,6 +145,7 @@ pub fn measure(request: &Request, progress: &dyn Progress) -> Result<AlignmentMe
         seconds: time.as_secs_f64(),
         us_per_pair: time.as_secs_f64() * 1e6 / pairs as f64,
         preparation_us_per_image: preparation.as_secs_f64() * 1e6,
+        stages,
         gflops,
         peak_gflops: peak,
         share_of_peak: peak.map(|peak| gflops / peak),
@@ -226,6 +228,29 @@ mod tests {
         let flops = 2 * held.embed_size * 5 * (held.patches + 1) * held.words;
         assert!((held.gflops * held.seconds * 1e9 / flops as f64 - 1.0).abs() < 1e-9);
         assert!((held.us_per_pair * 200.0 / held.seconds - 1e6).abs() < 1.0);
+        let stages = held.stages.unwrap();
+        assert_eq!(stages.pairs, 200);
+        let names: Vec<&str> = stages.stages.iter().map(|stage| stage.name).collect();
+        insta::assert_debug_snapshot!(names, @r#"
+        [
+            "preparation",
+            "packing",
+            "product",
+            "scores",
+            "selection",
+            "groups",
+            "norms",
+            "fused",
+            "maxima",
+        ]
+        "#);
+        assert!(stages.stages.iter().all(|stage| stage.us_per_pair > 0.0), "{stages:?}");
+        let shares: f64 = stages.stages.iter().map(|stage| stage.share).sum();
+        assert!((shares - 1.0).abs() < 1e-9, "{shares}");
+        // The least of five times each, of the same work; whatever else runs makes them differ, a stage that is forgotten
+        // or counted twice would too.
+        let ratio = stages.sum_us_per_pair / stages.whole_us_per_pair;
+        assert!((0.7..1.8).contains(&ratio), "{stages:?}");
         let other = Request { seed: 4, ..request(AlignmentEngine::Cpu, false) };
         assert_ne!(measure(&other, &()).unwrap().mean_similarity, held.mean_similarity);
     }
@@ -238,6 +263,7 @@ mod tests {
             [AlignmentEngine::Cpu, AlignmentEngine::Torch].map(|engine| measure(&request(engine, false), &()).unwrap());
         assert!((cpu.mean_similarity - torch.mean_similarity).abs() < 2e-6);
         assert_eq!(torch.instruction_set, "torch on cpu");
+        assert!(torch.stages.is_none());
     }
 
     #[test]

@@ -6,12 +6,14 @@ mod measure;
 mod memory;
 mod peak;
 mod result;
+mod stages;
 
 pub use inputs::{RandomImages, captions, weights};
 pub use lengths::Lengths;
 pub use measure::{AlignmentEngine, Request, measure};
 pub use peak::peak_gflops;
 pub use result::{AlignmentMeasurement, SCHEMA, render};
+pub use stages::{StageCost, Stages};
 
 use zoo::retrieval::similarity::AlignmentConfig;
 

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
+use super::Stages;
 use crate::machine::Machine;
 
 /// Version of this structure; it changes when the meaning of a field does.
@@ -59,6 +60,8 @@ pub struct AlignmentMeasurement {
     /// Time for preparing one image, which is part of the above, in microseconds: on one thread by the engine for CPUs,
     /// on all of them by libtorch. Where images are made when they are read, that is in it.
     pub preparation_us_per_image: f64,
+    /// What each stage of a pair costs; `None` where the engine can not be taken apart.
+    pub stages: Option<Stages>,
     /// 10^9 operations a second of the product of words and tokens alone, over the whole time.
     pub gflops: f64,
     /// The most that these threads reach with multiply-adds on registers; `None` for a GPU.
@@ -81,6 +84,24 @@ pub struct AlignmentMeasurement {
     pub version: &'static str,
     /// The commit it was built from, where that is known.
     pub commit: Option<&'static str>,
+}
+
+/// The stages for people.
+fn render_stages(stages: &Stages) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY);
+    table.set_header(["stage, on one thread", "us a pair", "share"]);
+    for stage in &stages.stages {
+        let share = format!("{:.1} %", 100.0 * stage.share);
+        table.add_row([stage.name.to_owned(), format!("{:.3}", stage.us_per_pair), share]);
+    }
+    table.add_row(["sum".to_owned(), format!("{:.3}", stages.sum_us_per_pair), "100.0 %".to_owned()]);
+    for column in 1..3 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!("{table}\nmeasured as a whole, without looking at the clock: {:.3} us a pair\n", stages.whole_us_per_pair)
 }
 
 /// The table for people.
@@ -116,5 +137,8 @@ pub fn render(result: &AlignmentMeasurement) -> String {
     // Writing to a string can not fail.
     let _ = writeln!(text, "engine {engine} ({instruction_set}), {threads} of {}", machine.processor);
     let _ = writeln!(text, "{table}");
+    if let Some(stages) = &result.stages {
+        text += &render_stages(stages);
+    }
     text
 }

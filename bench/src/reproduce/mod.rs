@@ -4,11 +4,11 @@ mod compare;
 mod encode;
 mod inputs;
 mod log;
+mod matrix;
 mod provenance;
 mod request;
 mod result;
 mod run;
-mod similarities;
 pub mod table;
 
 pub use compare::{Comparison, Difference, Verdict};
@@ -16,5 +16,4 @@ pub use provenance::{CheckpointUsed, DataUsed, Provenance};
 pub use request::Request;
 pub use result::{Reproduction, SCHEMA, Stage};
 pub use run::reproduce;
-pub use similarities::write as write_similarities;
 pub(crate) use table::{footnotes, mark};

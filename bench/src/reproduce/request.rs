@@ -41,11 +41,15 @@ pub struct Request {
     pub tolerance: f64,
     /// Bytes that the similarity engine may take, its inputs and the matrix not counted.
     pub memory_limit: usize,
+    /// The file that the similarity matrix is written to as it grows, as safetensors under the key `sims`, images x
+    /// captions; see [`MatrixFile`](zoo::retrieval::similarity::MatrixFile). A run that was ended goes on with what is
+    /// there: images whose rows are complete are not encoded again; captions are, unless all rows are there.
+    pub sims: Option<PathBuf>,
 }
 
 impl Request {
-    /// Finds what is wrong with the request itself and with the files that its result will be written to.
-    pub fn check<'a>(&self, outputs: impl Iterator<Item = &'a Path>) -> Result<()> {
+    /// Finds what is wrong with the request itself and with the files that it and its result, `outputs`, will be written to.
+    pub fn check<'a>(&'a self, outputs: impl Iterator<Item = &'a Path>) -> Result<()> {
         if !(self.tolerance.is_finite() && self.tolerance >= 0.0) {
             return Err(Error::Option {
                 option: "--tolerance",
@@ -56,7 +60,7 @@ impl Request {
         if self.checkpoint.is_none() && registry::embedded_checkpoint(&self.entry.name).is_none() {
             return Err(Error::no_checkpoint(&self.entry));
         }
-        outputs.into_iter().try_for_each(files::check_writable)?;
+        outputs.chain(self.sims.as_deref()).try_for_each(files::check_writable)?;
         engine::check(self.engine, self.device)
     }
 }

@@ -1,7 +1,7 @@
 //! The result, as the JSON file holds it.
 
 use serde::Serialize;
-use zoo::{array::Array, retrieval::Evaluation};
+use zoo::retrieval::Evaluation;
 
 use super::{Comparison, Provenance, Verdict};
 
@@ -37,9 +37,6 @@ pub struct Reproduction {
     pub peak_memory_bytes: Option<u64>,
     /// What produced this.
     pub provenance: Provenance,
-    /// The similarity matrix `(images, captions)`.
-    #[serde(skip)]
-    pub similarities: Array,
 }
 
 /// A part of the work.

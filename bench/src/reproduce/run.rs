@@ -1,20 +1,26 @@
 //! The work itself.
 
-use std::{num::NonZeroUsize, rc::Rc, time::Instant};
+use std::{
+    num::NonZeroUsize,
+    rc::Rc,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
 
 use zoo::{
     data::Split,
     retrieval::{
-        Evaluation, Scores, evaluate,
+        Evaluation, evaluate,
         similarity::{AggregationWeights, AlignmentConfig, EngineOptions},
     },
 };
 
 use super::{
     Comparison, DataUsed, Provenance, Reproduction, Request, SCHEMA, Verdict, compare,
-    encode::{encode_captions, score},
+    encode::{Scoring, encode_captions},
     inputs::{look_at_images, protocols, read_checkpoint, read_texts},
     log::Log,
+    matrix::{Inputs, Matrix},
 };
 use crate::{
     Result, embedded, engine,
@@ -25,8 +31,9 @@ use crate::{
 
 /// Evaluates a checkpoint on a split, and compares with what is published.
 ///
-/// Everything that can be wrong with the input is looked for before the encoders start.
-pub fn reproduce(request: &Request, progress: &dyn Progress) -> Result<Reproduction> {
+/// Everything that can be wrong with the input is looked for before the encoders start. Setting `stop` ends the work
+/// within seconds with [`Error::Interrupted`](crate::Error::Interrupted).
+pub fn reproduce(request: &Request, stop: &AtomicBool, progress: &dyn Progress) -> Result<Reproduction> {
     let Request { entry, engine, device, .. } = request;
     let mut log = Log::new(progress);
     request.check(std::iter::empty())?;
@@ -37,20 +44,38 @@ pub fn reproduce(request: &Request, progress: &dyn Progress) -> Result<Reproduct
     let seen = look_at_images(request, &texts.split, &paths, &mut log)?;
 
     let (encoder, engine_used) = engine::open(*engine, *device, &entry.model, Rc::clone(&checkpoint))?;
-    let captions = encode_captions(request, encoder.as_ref(), &texts.tokens, &mut log)?;
     let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;
     let options = EngineOptions { threads: request.threads, memory_limit: request.memory_limit };
     let sizes = AlignmentConfig::of(&entry.model);
     let similarity = SimilarityEngine::beside(*engine, *device, sizes, &weights, options)?;
-    let similarities = score(request, (encoder.as_ref(), &similarity), &captions, &texts, &paths, &mut log)?;
+    let inputs = Inputs {
+        request,
+        checkpoint_sha256: &checkpoint_used.sha256,
+        data_sha256: &seen.sha256,
+        tokens: &texts.tokens,
+        engine: &engine_used,
+        similarity: &similarity.description(),
+    };
+    let sizes = [texts.images.images(), texts.images.captions()];
+    let mut matrix = Matrix::open(request, sizes, &inputs.fingerprint())?;
+    if !matrix.missing().is_empty() {
+        let encoder = encoder.as_ref();
+        let interrupted = || matrix.interrupted();
+        let captions = encode_captions(request, encoder, &texts.tokens, (stop, &interrupted), &mut log)?;
+        let scoring =
+            Scoring { request, encoder, engine: &similarity, captions: &captions, texts: &texts, paths: &paths, stop };
+        scoring.run(&mut matrix, &mut log)?;
+    }
+    if stop.load(Ordering::Relaxed) {
+        return Err(matrix.interrupted());
+    }
 
     let began = Instant::now();
-    let scores = Scores::new(similarities.values(), texts.images.images(), texts.images.captions())?;
-    let evaluations = protocols
-        .iter()
-        .map(|&protocol| Ok(evaluate(&scores, &texts.images, protocol)?))
-        .collect::<Result<Vec<Evaluation>>>()?;
-    log.add("rank", texts.images.images() + texts.images.captions(), "queries", began.elapsed());
+    let evaluations = matrix.finish(|scores| {
+        let evaluate = |&protocol| Ok(evaluate(scores, &texts.images, protocol)?);
+        protocols.iter().map(evaluate).collect::<Result<Vec<Evaluation>>>()
+    })?;
+    log.add("rank", sizes.iter().sum(), "queries", began.elapsed());
 
     let (comparisons, verdict) = judge(request, &texts.split, &evaluations);
     Ok(Reproduction {
@@ -81,7 +106,6 @@ pub fn reproduce(request: &Request, progress: &dyn Progress) -> Result<Reproduct
             machine: Machine::here(),
             seed: None,
         },
-        similarities,
     })
 }
 

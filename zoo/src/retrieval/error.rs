@@ -48,10 +48,19 @@ pub enum RetrievalError {
         found: usize,
     },
     /// An unfinished matrix that is not the one to be computed.
-    #[error("`{}` can not be continued\n  expected: the same embeddings, parameters and instruction set\n  found: others", path.display())]
+    #[error("`{}` can not be continued\n  expected: the same embeddings and parameters, computed in the same way\n  found: others", path.display())]
     OtherInputs {
         /// The unfinished matrix.
         path: std::path::PathBuf,
+    },
+    /// A stored matrix that can not be read.
+    #[error("can not read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The operating system's answer.
+        #[source]
+        source: std::io::Error,
     },
     /// A protocol that there is not.
     #[error("there is no protocol `{name}`\n  expected: `f30k`, `coco_5k` or `coco_1k`\n  found: `{name}`")]
@@ -66,14 +75,18 @@ impl RetrievalError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NotANumber { .. } => "the checkpoint or the precision makes embeddings that are not finite",
-            Self::OtherInputs { .. } => "remove it to begin anew",
+            Self::OtherInputs { .. } => {
+                "call it as it was begun, with as many threads, or remove the file to begin anew"
+            }
             Self::NoCaption { .. } => "each image of the ids file needs a line in the captions file",
             Self::Protocol { protocol: super::Protocol::Coco1k, .. } => {
                 "leave `--limit` away, make it a multiple of 1000, or use protocol `coco_5k`, which takes the whole matrix"
             }
-            Self::Size { .. } | Self::UnknownImage { .. } | Self::Protocol { .. } | Self::UnknownProtocol { .. } => {
-                return None;
-            }
+            Self::Size { .. }
+            | Self::UnknownImage { .. }
+            | Self::Protocol { .. }
+            | Self::Read { .. }
+            | Self::UnknownProtocol { .. } => return None,
         };
         Some(hint.to_owned())
     }

@@ -7,6 +7,7 @@ mod rank;
 mod recall;
 mod scores;
 pub mod similarity;
+mod stored;
 
 #[cfg(test)]
 mod tests;
@@ -17,3 +18,4 @@ pub use protocol::{Evaluation, Fold, Protocol, evaluate};
 pub use rank::{Rank, Ranks, TieRule};
 pub use recall::{Directions, Recall, Ties};
 pub use scores::Scores;
+pub use stored::StoredScores;

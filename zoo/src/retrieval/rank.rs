@@ -66,7 +66,7 @@ pub struct Ranks {
 impl Ranks {
     /// Ranks within the rows `images` and the columns of their captions. Rows are shared among rayon's threads.
     pub(super) fn of(scores: &Scores, captions: &CaptionImages, images: Range<usize>) -> Result<Self, RetrievalError> {
-        let columns = Columns::new(scores, captions, images.clone());
+        let columns = Columns::new(scores, captions, images.clone())?;
         let rows_each = images.len().div_ceil(rayon::current_num_threads()).max(1);
         let starts: Vec<usize> = images.clone().step_by(rows_each).collect();
         let parts: Vec<Result<Part, RetrievalError>> = starts
@@ -102,13 +102,14 @@ struct Part {
 }
 
 impl Columns {
-    fn new(scores: &Scores, captions: &CaptionImages, images: Range<usize>) -> Self {
+    fn new(scores: &Scores, captions: &CaptionImages, images: Range<usize>) -> Result<Self, RetrievalError> {
         let mut columns = captions.of(images).to_vec();
         columns.sort_unstable();
         let rows: Vec<u32> = columns.iter().map(|&column| captions.image(column)).collect();
         let pairs = rows.iter().zip(&columns);
-        let goals = pairs.map(|(&row, &column)| scores.at(row as usize, column as usize)).collect();
-        Self { columns, rows, goals }
+        let goals: Result<_, _> = pairs.map(|(&row, &column)| scores.at(row as usize, column as usize)).collect();
+        let goals = goals?;
+        Ok(Self { columns, rows, goals })
     }
 
     /// The range of the columns, if there is no gap in it.
@@ -123,7 +124,7 @@ impl Columns {
         let (mut decoded, mut gathered) = (Vec::new(), Vec::new());
         let mut part = Part { i2t: Vec::with_capacity(rows.len()), counts: Counts::new(self.columns.len()) };
         for row in rows {
-            let whole = scores.row(row, &mut decoded);
+            let whole = scores.row(row, &mut decoded)?;
             let values = match range.clone() {
                 Some(range) => &whole[range],
                 None => {

@@ -1,8 +1,8 @@
 //! A view of a similarity matrix.
 
-use super::RetrievalError;
+use super::{RetrievalError, StoredScores};
 
-/// A similarity matrix, images x captions in row-major order, that lives somewhere else: in memory or in a mapped file.
+/// A similarity matrix, images x captions in row-major order, that lives somewhere else: in memory or in a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Scores<'a> {
     values: Values<'a>,
@@ -14,6 +14,7 @@ pub struct Scores<'a> {
 enum Values<'a> {
     Floats(&'a [f32]),
     LittleEndian(&'a [u8]),
+    File(&'a StoredScores),
 }
 
 impl<'a> Scores<'a> {
@@ -23,10 +24,17 @@ impl<'a> Scores<'a> {
         Ok(Self { values: Values::Floats(values), images, captions })
     }
 
-    /// The same from the bytes of little-endian f32, at any alignment: the data of a mapped safetensors file.
+    /// The same from the bytes of little-endian f32, at any alignment: the data of a safetensors file.
     pub fn from_bytes(bytes: &'a [u8], images: usize, captions: usize) -> Result<Self, RetrievalError> {
         check(bytes.len(), 4, "bytes", images, captions)?;
         Ok(Self { values: Values::LittleEndian(bytes), images, captions })
+    }
+
+    /// The same from a file, whose rows are read when they are asked for.
+    pub fn from_file(file: &'a StoredScores) -> Result<Self, RetrievalError> {
+        let [images, captions] = [file.images(), file.captions()];
+        check(images.saturating_mul(captions), 1, "values", images, captions)?;
+        Ok(Self { values: Values::File(file), images, captions })
     }
 
     /// Rows.
@@ -40,23 +48,28 @@ impl<'a> Scores<'a> {
     }
 
     /// Similarity of one pair; both indices below the sizes.
-    pub(super) fn at(&self, image: usize, caption: usize) -> f32 {
+    pub(super) fn at(&self, image: usize, caption: usize) -> Result<f32, RetrievalError> {
         let index = image * self.captions + caption;
-        match self.values {
+        Ok(match self.values {
             Values::Floats(values) => values[index],
             Values::LittleEndian(bytes) => {
                 f32::from_le_bytes([bytes[4 * index], bytes[4 * index + 1], bytes[4 * index + 2], bytes[4 * index + 3]])
             }
-        }
+            Values::File(file) => {
+                let mut value = [0.0];
+                file.read(index, &mut value)?;
+                value[0]
+            }
+        })
     }
 
     /// Similarities of an image to all captions. `buffer` serves where they have to be decoded.
-    pub(super) fn row<'b>(&self, image: usize, buffer: &'b mut Vec<f32>) -> &'b [f32]
+    pub(super) fn row<'b>(&self, image: usize, buffer: &'b mut Vec<f32>) -> Result<&'b [f32], RetrievalError>
     where
         'a: 'b,
     {
         let range = image * self.captions..(image + 1) * self.captions;
-        match self.values {
+        Ok(match self.values {
             Values::Floats(values) => &values[range],
             Values::LittleEndian(bytes) => {
                 let (words, _) = bytes[4 * range.start..4 * range.end].as_chunks::<4>();
@@ -64,7 +77,12 @@ impl<'a> Scores<'a> {
                 buffer.extend(words.iter().map(|&word| f32::from_le_bytes(word)));
                 buffer
             }
-        }
+            Values::File(file) => {
+                buffer.resize(range.len(), 0.0);
+                file.read(range.start, buffer)?;
+                buffer
+            }
+        })
     }
 }
 
@@ -87,20 +105,40 @@ fn check(found: usize, size: usize, unit: &str, images: usize, captions: usize) 
 
 #[cfg(test)]
 mod tests {
-    use super::Scores;
+    use super::{Scores, StoredScores};
 
     #[test]
-    fn bytes_at_any_alignment_read_as_the_floats_do() {
+    fn bytes_at_any_alignment_and_in_a_file_read_as_the_floats_do() {
         let values: Vec<f32> = (0..12).map(|number| number as f32 * 0.37 - 1.0).collect();
         let mut bytes = vec![0_u8];
         bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         let floats = Scores::new(&values, 3, 4).unwrap();
         let mapped = Scores::from_bytes(&bytes[1..], 3, 4).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("matrix");
+        fs_err::write(&path, &bytes).unwrap();
+        let stored = StoredScores::open(&path, 1, [3, 4]).unwrap();
+        let stored = Scores::from_file(&stored).unwrap();
         let mut buffers = (Vec::new(), Vec::new());
-        for image in 0..3 {
-            assert_eq!(floats.row(image, &mut buffers.0), mapped.row(image, &mut buffers.1));
-            assert_eq!(floats.at(image, 2).to_bits(), mapped.at(image, 2).to_bits());
+        for other in [mapped, stored] {
+            for image in 0..3 {
+                assert_eq!(floats.row(image, &mut buffers.0).unwrap(), other.row(image, &mut buffers.1).unwrap());
+                assert_eq!(floats.at(image, 2).unwrap().to_bits(), other.at(image, 2).unwrap().to_bits());
+            }
         }
+    }
+
+    #[test]
+    fn a_file_that_is_too_short_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("matrix");
+        fs_err::write(&path, [0; 47]).unwrap();
+        let stored = StoredScores::open(&path, 0, [3, 4]).unwrap();
+        let scores = Scores::from_file(&stored).unwrap();
+        assert!(scores.row(1, &mut Vec::new()).is_ok());
+        let error = scores.row(2, &mut Vec::new()).unwrap_err().to_string();
+        assert_eq!(error, format!("can not read `{}`", path.display()));
+        assert!(StoredScores::open(&folder.path().join("none"), 0, [3, 4]).is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
+    time::Instant,
 };
 
 use super::{
@@ -19,8 +20,9 @@ use super::{
     plan::{Plan, Planner, Tile},
     scratch::Counts,
     simd::Level,
-    sink::{Sink, place},
+    sink::Sink,
     source::ImageSource,
+    stages::{StageTimes, Stopwatch},
     weights::{Aggregation, AggregationWeights},
     worker::Worker,
 };
@@ -113,9 +115,27 @@ impl Engine {
         let words = captions.longest().max(super::plan::BLOCK_WORDS);
         if !output.is_empty() {
             let mut worker = Worker::new(&self.config, self.level, words);
-            worker.compute(&self.config, images, captions, 0..captions.len(), &mut output);
+            worker.compute(images, captions, 0..captions.len(), &mut output, &mut ());
         }
         Array::new(&[images.len(), captions.len()], output)
+    }
+
+    /// What the stages of comparing prepared images with the captions `range` take, on the calling thread.
+    pub fn stages(&self, images: &PreparedImages, captions: &CaptionMatrix, range: Range<usize>) -> Result<StageTimes> {
+        self.check_captions(captions)?;
+        if range.start > range.end || range.end > captions.len() {
+            return Err(bad(format!("a range within {} captions", captions.len()), format!("{range:?}")));
+        }
+        let mut output = vec![0.0; images.len() * range.len()];
+        let mut worker = Worker::new(&self.config, self.level, captions.longest().max(super::plan::BLOCK_WORDS));
+        // The first time only fetches what is worked on.
+        worker.compute(images, captions, range.clone(), &mut output, &mut ());
+        let began = Instant::now();
+        worker.compute(images, captions, range.clone(), &mut output, &mut ());
+        let whole = began.elapsed();
+        let mut stopwatch = Stopwatch::start();
+        worker.compute(images, captions, range, &mut output, &mut stopwatch);
+        Ok(StageTimes { pairs: output.len(), stages: stopwatch.times(), whole })
     }
 
     /// Similarity of one image `(tokens, width)`, the class token first where there is one, and one caption
@@ -135,7 +155,7 @@ impl Engine {
         let [rows, columns] = [images.len(), captions.len()];
         let mut matrix = vec![0.0; rows * columns];
         let mut sink = |tile: &Tile, similarities: &[f32]| {
-            place(tile, similarities, columns, &mut matrix);
+            tile.place(similarities, columns, &mut matrix);
             Ok(ControlFlow::Continue(()))
         };
         self.run(images, captions, &self.plan(rows, captions)?, &mut sink)?;
@@ -249,7 +269,7 @@ impl Engine {
                 none => none.insert(self.prepare(images, tile.images.clone())?),
             };
             let output = &mut output[..tile.images.len() * tile.captions.len()];
-            worker.compute(&self.config, block, captions, tile.captions.clone(), output);
+            worker.compute(block, captions, tile.captions.clone(), output, &mut ());
             let mut sink = shared.sink.lock().unwrap_or_else(PoisonError::into_inner);
             if sink.accept(&tile, output)?.is_break() {
                 shared.stopped.store(true, Ordering::Relaxed);

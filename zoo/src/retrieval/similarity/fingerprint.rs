@@ -44,6 +44,18 @@ impl Fingerprint {
         Ok(Self(hash.finalize().into()))
     }
 
+    /// Of a matrix whose embeddings are computed while it is, from everything that its bits depend on: models, data, what
+    /// computes and how. Each of `parts` counts with its length.
+    pub fn of(parts: &[&[u8]]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"similarity of parts 1\n");
+        for part in parts {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        Self(hash.finalize().into())
+    }
+
     pub(super) fn bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -8,9 +8,10 @@ use super::{
     pair::Pairs,
     scratch::Scratch,
     simd::{MOST_LANES, Simd},
+    stages::Clock,
 };
 
-impl Pairs<'_> {
+impl<C: Clock> Pairs<'_, C> {
     /// The fused patch: its products with the words, and its squared norm. Where every patch is kept it is the zero
     /// vector, as a sum over no patches is, and its products are zero.
     #[inline(always)]

@@ -42,11 +42,12 @@ impl GroupSums<'_> {
     /// Writes the vectors from `first` on, `V` of them, of each of `words` rows.
     #[inline(always)]
     fn write<S: Simd, const V: usize>(&self, simd: S, first: usize, words: usize, output: &mut [f32]) {
-        // As many sums as stay in 16 registers beside the factors.
+        // As many sums as stay in registers beside the factors.
         let most = match V {
             1 => 8,
-            2 => 6,
-            _ => 3,
+            2 if S::REGISTERS < 32 => 6,
+            _ if S::REGISTERS < 32 => 3,
+            _ => 8,
         };
         let tiles = words.div_ceil(most);
         for tile in 0..tiles {
@@ -67,7 +68,7 @@ impl GroupSums<'_> {
 
     #[inline(always)]
     fn tile<S: Simd, const V: usize, const W: usize>(&self, simd: S, first: usize, start: usize, output: &mut [f32]) {
-        if V * W > 12 {
+        if V * W > S::REGISTERS * 3 / 4 {
             return;
         }
         let mut rows = [&self.table[..0]; W];

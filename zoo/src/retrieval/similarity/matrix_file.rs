@@ -13,7 +13,10 @@ use super::{
     plan::{Plan, Tile},
     sink::Sink,
 };
-use crate::{Error, Result, retrieval::RetrievalError};
+use crate::{
+    Error, Result,
+    retrieval::{RetrievalError, StoredScores},
+};
 
 /// Last bytes of an unfinished file.
 const MARK: [u8; 8] = *b"sims\0\0\x01\n";
@@ -73,6 +76,23 @@ impl MatrixFile {
     /// Number of tiles that are in the file.
     pub fn finished_tiles(&self) -> usize {
         self.done.iter().filter(|&&done| done == 1).count()
+    }
+
+    /// The tiles that are not in the file yet.
+    pub fn missing(&self) -> Vec<Tile> {
+        let unfinished = |&index: &usize| self.done.get(index) != Some(&1);
+        (0..self.plan.len()).filter(unfinished).map(|index| self.plan.tile(index)).collect()
+    }
+
+    /// The file in which the matrix grows.
+    pub fn partial(&self) -> &Path {
+        &self.partial
+    }
+
+    /// The matrix as it is in the file, to be read before [`finish`](Self::finish) puts it in its place. What tiles that
+    /// are missing cover is zero.
+    pub fn stored(&self) -> Result<StoredScores> {
+        Ok(StoredScores::open(&self.partial, self.values[0], [self.plan.images, self.plan.captions])?)
     }
 
     /// Puts the complete matrix in its place.

@@ -11,13 +11,14 @@ use super::{
     scratch::Scratch,
     selection::{patches, select},
     simd::{Kernel, Simd},
+    stages::{Clock, Stage},
 };
 
 /// Slope of the leaky ReLU below zero.
 const SLOPE: f32 = 0.1;
 
 /// The work on one image and a block of captions.
-pub(super) struct Pairs<'a> {
+pub(super) struct Pairs<'a, C> {
     pub(super) config: &'a AlignmentConfig,
     pub(super) image: &'a PreparedImage,
     /// Normalised tokens of the image's block, and where those of the image begin.
@@ -32,9 +33,11 @@ pub(super) struct Pairs<'a> {
     pub(super) scratch: &'a mut Scratch,
     /// One entry for each caption of the block.
     pub(super) output: &'a mut [f32],
+    /// Is told of each stage.
+    pub(super) clock: &'a mut C,
 }
 
-impl Kernel for Pairs<'_> {
+impl<C: Clock> Kernel for Pairs<'_, C> {
     type Output = ();
 
     #[inline(always)]
@@ -50,17 +53,24 @@ impl Kernel for Pairs<'_> {
     }
 }
 
-impl Pairs<'_> {
+impl<C: Clock> Pairs<'_, C> {
     #[inline(always)]
     fn pair<S: Simd>(&mut self, simd: S, table: &[f32], words: Range<usize>) -> f32 {
         let count = words.len();
         self.score(simd, table, self.captions.mean_weights(words.clone()));
+        self.clock.lap(Stage::Scores);
         let scratch = &mut *self.scratch;
         select(simd, &scratch.scores, self.config.patches, self.config.kept, &mut scratch.mask);
+        self.clock.lap(Stage::Selection);
         self.sum_groups(simd, table, count);
+        self.clock.lap(Stage::Groups);
         self.norm_groups(simd, &words);
+        self.clock.lap(Stage::Norms);
         self.fuse(simd, table, &words);
-        self.finish(simd, count)
+        self.clock.lap(Stage::Fused);
+        let similarity = self.finish(simd, count);
+        self.clock.lap(Stage::Maxima);
+        similarity
     }
 
     /// Scores of the patches: the image's part plus the cosine with the caption's mean word.

@@ -29,6 +29,15 @@ pub struct Tile {
     pub captions: Range<usize>,
 }
 
+impl Tile {
+    /// Writes the similarities of the tile to their place in a matrix of `columns` columns, whose first row is image 0.
+    pub fn place(&self, similarities: &[f32], columns: usize, matrix: &mut [f32]) {
+        for (image, row) in self.images.clone().zip(similarities.chunks_exact(self.captions.len())) {
+            matrix[image * columns..][self.captions.clone()].copy_from_slice(row);
+        }
+    }
+}
+
 /// A cut of the matrix into tiles. Results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {

@@ -22,10 +22,3 @@ impl<F: FnMut(&Tile, &[f32]) -> Result<ControlFlow<()>> + Send> Sink for F {
         self(tile, similarities)
     }
 }
-
-/// Writes a tile to its place in a matrix of `columns` columns.
-pub(super) fn place(tile: &Tile, similarities: &[f32], columns: usize, matrix: &mut [f32]) {
-    for (image, row) in tile.images.clone().zip(similarities.chunks_exact(tile.captions.len())) {
-        matrix[image * columns..][tile.captions.clone()].copy_from_slice(row);
-    }
-}

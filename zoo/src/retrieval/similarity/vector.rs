@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{images::stride, pair::Pairs, scratch::Scratch};
 
-impl Pairs<'_> {
+impl<C> Pairs<'_, C> {
     #[cold]
     pub(super) fn group_as_vector(&mut self, group: usize, words: &Range<usize>) {
         let stride = stride(self.config);

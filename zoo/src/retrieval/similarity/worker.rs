@@ -11,11 +11,13 @@ use super::{
     product::{Pack, Product},
     scratch::Scratch,
     simd::{Level, MOST_LANES},
+    stages::{Clock, Stage},
 };
 
 /// Room for the products of a block of words with the tokens of an image, and for what comes after.
 #[derive(Debug)]
 pub(super) struct Worker {
+    config: AlignmentConfig,
     level: Level,
     block_words: usize,
     words: Aligned,
@@ -34,6 +36,7 @@ impl Worker {
     pub(super) fn new(config: &AlignmentConfig, level: Level, block_words: usize) -> Self {
         let table_stride = table_stride(config, level);
         Self {
+            config: *config,
             level,
             block_words,
             words: Aligned::zeros(block_words * config.width),
@@ -50,25 +53,28 @@ impl Worker {
     }
 
     /// Similarities of all of `images` with `captions`, `(images, captions)`.
-    pub(super) fn compute(
+    pub(super) fn compute<C: Clock>(
         &mut self,
-        config: &AlignmentConfig,
         images: &PreparedImages,
         captions: &CaptionMatrix,
         range: Range<usize>,
         output: &mut [f32],
+        clock: &mut C,
     ) {
+        let config = self.config;
         let mut start = range.start;
         while start < range.end {
             let end = captions.block_end(start, range.end, self.block_words);
             let words = captions.normalised(captions.span(start..end));
             self.level.run(Pack { rows: words, width: config.width, output: &mut self.words[..words.len()] });
+            clock.lap(Stage::Packing);
             let mut columns = Columns { origin: 0, computed: 0 };
             for (place, to) in output.chunks_exact_mut(range.len()).enumerate() {
-                self.multiply(config, images, words.len() / config.width, place, &mut columns);
+                self.multiply(&config, images, words.len() / config.width, place, &mut columns);
+                clock.lap(Stage::Product);
                 let first_token = place * config.tokens();
                 self.level.run(Pairs {
-                    config,
+                    config: &config,
                     image: &images.images[place],
                     tokens: &images.tokens,
                     first_token,
@@ -78,6 +84,7 @@ impl Worker {
                     block: start..end,
                     scratch: &mut self.scratch,
                     output: &mut to[start - range.start..end - range.start],
+                    clock: &mut *clock,
                 });
             }
             start = end;

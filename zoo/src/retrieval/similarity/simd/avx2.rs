@@ -18,6 +18,7 @@ pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
 // SAFETY of every block below: `Avx2` exists only inside `run`, and slices are cut to 8 values first.
 impl Simd for Avx2 {
     const LANES: usize = 8;
+    const REGISTERS: usize = 16;
     const ROWS: usize = 6;
     type Vector = __m256;
 

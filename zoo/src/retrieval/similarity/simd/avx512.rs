@@ -18,6 +18,7 @@ pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
 // SAFETY of every block below: `Avx512` exists only inside `run`, and slices are cut to 16 values first.
 impl Simd for Avx512 {
     const LANES: usize = 16;
+    const REGISTERS: usize = 32;
     const ROWS: usize = 12;
     type Vector = __m512;
 

@@ -15,6 +15,8 @@ mod portable;
 pub(super) trait Simd: Copy {
     /// Values in a vector, at most [`MOST_LANES`].
     const LANES: usize;
+    /// Vectors that the processor can hold in registers.
+    const REGISTERS: usize;
     /// Rows of the largest register tile of a matrix product; its width is two vectors.
     const ROWS: usize;
     /// A vector.

@@ -13,6 +13,7 @@ fn lanes(function: impl Fn(usize) -> f32) -> [f32; 8] {
 
 impl Simd for Portable {
     const LANES: usize = 8;
+    const REGISTERS: usize = 16;
     const ROWS: usize = 4;
     type Vector = [f32; 8];
 

@@ -136,6 +136,16 @@ fn torn_files() {
     let mut file = sample.open(&path).unwrap();
     advance(&sample, &mut file, 4);
     drop(file);
+    // What is there can be read, and what is missing is known.
+    let file = sample.open(&path).unwrap();
+    assert_eq!(file.missing().iter().map(|tile| tile.index).collect::<Vec<_>>(), [4, 5, 6, 7, 8]);
+    assert_eq!(file.partial(), partial);
+    let matrix = sample.engine(1).similarities(&sample.images, &sample.captions).unwrap();
+    let stored = file.stored().unwrap();
+    let mut row = [0.0; 5];
+    stored.read(2 * LENGTHS.len(), &mut row).unwrap();
+    assert_eq!(row, matrix.values()[2 * LENGTHS.len()..][..5]);
+    drop(file);
     let whole = fs::read(&partial).unwrap();
     let mut torn = whole.clone();
     let end = expected.len();
@@ -173,8 +183,15 @@ fn other_inputs_are_refused() {
     for other in &others {
         let error = other.open(&path).unwrap_err();
         assert!(error.to_string().contains("can not be continued\n  expected: the same embeddings"), "{error}");
-        assert_eq!(error.hint().as_deref(), Some("remove it to begin anew"));
+        assert_eq!(
+            error.hint().as_deref(),
+            Some("call it as it was begun, with as many threads, or remove the file to begin anew")
+        );
     }
+    let parts = |parts: &[&[u8]]| Fingerprint::of(parts);
+    assert_ne!(parts(&[b"ab", b"c"]), parts(&[b"a", b"bc"]));
+    assert_ne!(parts(&[b"ab"]), parts(&[b"ab", b""]));
+    assert_eq!(parts(&[b"ab", b"c"]), parts(&[b"ab", b"c"]));
     let portable = Level::available().pop().unwrap();
     let engine = Engine::with_level(CONFIG, &sample.weights, EngineOptions::default(), portable).unwrap();
     let fingerprint = Fingerprint::new(&engine, &sample.images, &sample.captions).unwrap();

@@ -3,6 +3,7 @@
 mod definition;
 mod golden;
 mod matrix_files;
+mod measuring;
 mod plans;
 mod random;
 mod samples;

@@ -7,7 +7,7 @@ use crate::{
     array::Array,
     retrieval::similarity::{
         AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, HalfImages, Plan, Sink, Tile,
-        simd::Level, sink::place,
+        simd::Level,
     },
 };
 
@@ -43,7 +43,7 @@ impl Sample {
     fn run(&self, engine: &Engine, plan: &Plan) -> Vec<f32> {
         let mut found = vec![f32::NAN; self.images.dims()[0] * self.matrix.len()];
         let mut sink = |tile: &Tile, values: &[f32]| {
-            place(tile, values, self.matrix.len(), &mut found);
+            tile.place(values, self.matrix.len(), &mut found);
             Ok(ControlFlow::Continue(()))
         };
         assert!(engine.run(&self.images, &self.matrix, plan, &mut sink).unwrap().finished);
@@ -115,7 +115,7 @@ impl Sink for Interrupted<'_> {
 
     fn accept(&mut self, tile: &Tile, similarities: &[f32]) -> crate::Result<ControlFlow<()>> {
         assert!(self.wants(tile), "tile {} twice", tile.index);
-        place(tile, similarities, self.columns, self.matrix);
+        tile.place(similarities, self.columns, self.matrix);
         self.done.push(tile.index);
         Ok(if self.done.len() == self.most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }

@@ -8,7 +8,6 @@ use crate::{
     array::Array,
     retrieval::similarity::{
         AggregationWeights, AlignmentConfig, CaptionMatrix, Counts, Engine, EngineOptions, Tile, simd::Level,
-        sink::place,
     },
 };
 
@@ -36,7 +35,7 @@ fn compare(config: AlignmentConfig, weights: &AggregationWeights, images: &Array
         let plan = engine.plan(images.dims()[0], &matrix).unwrap();
         let mut found = vec![0.0; expected.len()];
         let mut sink = |tile: &Tile, values: &[f32]| {
-            place(tile, values, captions.len(), &mut found);
+            tile.place(values, captions.len(), &mut found);
             Ok(std::ops::ControlFlow::Continue(()))
         };
         counts = engine.run(images, &matrix, &plan, &mut sink).unwrap().counts;

@@ -1,0 +1,138 @@
+//! `reproduce --sims`: a run that is ended at any point goes on, and gives what one that was not ended gives.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::JoinHandle,
+};
+
+use crate::support::{PROGRAM, Run, command, finished, json};
+
+/// 200 images in batches of 16, so in four blocks.
+fn arguments(more: &[&str]) -> Vec<String> {
+    let fixed = ["reproduce", "shapes_vit", "--device", "cpu", "--threads", "1", "--batch-size", "16"];
+    fixed.iter().chain(more).map(|&argument| argument.to_owned()).collect()
+}
+
+fn run(more: &[&str]) -> Run {
+    finished(command().args(arguments(more)).output().unwrap())
+}
+
+/// A run that has said something.
+struct Begun {
+    child: Child,
+    rest: JoinHandle<String>,
+}
+
+impl Begun {
+    /// Starts a run and waits until a line of its progress contains `text`.
+    fn until(text: &str, more: &[&str]) -> Self {
+        let mut child = Command::new(PROGRAM)
+            .env("LAPS_ZOO_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"))
+            .args(arguments(more))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut seen = String::new();
+        while !seen.lines().last().is_some_and(|line| line.contains(text)) {
+            assert!(stderr.read_line(&mut seen).unwrap() > 0, "it ended without `{text}`:\n{seen}");
+        }
+        // What it says from now on has to go somewhere, or it would stop there.
+        let rest = std::thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).unwrap();
+            text
+        });
+        Self { child, rest }
+    }
+
+    /// Sends SIGINT; its exit status, and what it says then.
+    fn interrupt(mut self) -> (Option<i32>, String) {
+        assert!(Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap().success());
+        (self.child.wait().unwrap().code(), self.rest.join().unwrap())
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.rest.join().unwrap();
+    }
+}
+
+fn evaluations(path: &Path) -> serde_json::Value {
+    json(path)["evaluations"].clone()
+}
+
+#[test]
+fn a_run_that_is_ended_goes_on_with_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| -> PathBuf { folder.path().join(name) };
+    let [whole, broken, partial] = ["whole.safetensors", "broken.safetensors", "broken.safetensors.partial"].map(file);
+    let [expected, found] = ["whole.json", "broken.json"].map(file);
+    let outputs = |sims: &Path, json: &Path| {
+        ["--sims", sims.to_str().unwrap(), "--json", json.to_str().unwrap()].map(str::to_owned)
+    };
+    let whole_outputs = outputs(&whole, &expected);
+    let broken_outputs = outputs(&broken, &found);
+    let whole_outputs: Vec<&str> = whole_outputs.iter().map(String::as_str).collect();
+    let broken_outputs: Vec<&str> = broken_outputs.iter().map(String::as_str).collect();
+    let uninterrupted = run(&whole_outputs);
+    assert_eq!(uninterrupted.status, 0, "{}", uninterrupted.stderr);
+    assert!(uninterrupted.stderr.contains("encode and score images: saved 4 of 4 parts\n"), "{}", uninterrupted.stderr);
+    assert!(!file("whole.safetensors.partial").exists());
+
+    // Told to stop: three blocks of work are left, and a signal takes less.
+    let (status, said) = Begun::until("saved 1 of 4", &broken_outputs).interrupt();
+    assert_eq!(status, Some(2), "{said}");
+    let message = said.split("error: ").nth(1).unwrap_or_default().replace(&folder.path().display().to_string(), "DIR");
+    let blocks: usize = message.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!((1..4).contains(&blocks), "{said}");
+    assert_eq!(
+        message,
+        format!(
+            "interrupted: {blocks} of 4 blocks of images are in `DIR/broken.safetensors.partial`\n\
+             hint: call it again to go on\n"
+        )
+    );
+    assert!(partial.exists() && !broken.exists() && !found.exists());
+
+    // Images that are encoded together decide the last bits of their embeddings.
+    let kept = fs_err::read(&partial).unwrap();
+    let other = run(&[&broken_outputs[..], &["--limit", "100", "--quiet"]].concat());
+    let message = other.stderr.replace(&folder.path().display().to_string(), "DIR");
+    assert_eq!(other.status, 2, "{message}");
+    insta::assert_snapshot!(message, @r"
+    error: `DIR/broken.safetensors.partial` can not be continued
+      expected: the same embeddings and parameters, computed in the same way
+      found: others
+    hint: call it as it was begun, with as many threads, or remove the file to begin anew
+    ");
+    assert_eq!(fs_err::read(&partial).unwrap(), kept);
+
+    // Killed, wherever it then is.
+    if blocks < 3 {
+        Begun::until(&format!("saved {} of 4", blocks + 1), &broken_outputs).kill();
+        assert!(partial.exists() && !broken.exists());
+    }
+    let last = run(&broken_outputs);
+    assert_eq!(last.status, 0, "{}", last.stderr);
+    assert!(last.stdout.contains(" images were encoded and scored by an earlier run\n"), "{}", last.stdout);
+    assert!(!last.stderr.contains("saved 1 of 4"), "{}", last.stderr);
+    assert!(!partial.exists());
+    assert!(fs_err::read(&broken).unwrap() == fs_err::read(&whole).unwrap(), "the matrices differ");
+    assert_eq!(evaluations(&found), evaluations(&expected));
+    // The ranks from the file are those of a matrix in memory.
+    let held = file("held.json");
+    assert_eq!(run(&["--json", held.to_str().unwrap(), "--quiet"]).status, 0);
+    assert_eq!(evaluations(&held), evaluations(&expected));
+}
+
+#[test]
+fn without_a_file_an_interrupted_run_keeps_nothing() {
+    let (status, said) = Begun::until("encode captions: 1000 to do", &[]).interrupt();
+    assert_eq!(status, Some(2), "{said}");
+    assert_eq!(said, "error: interrupted: nothing was kept\nhint: a run with `--sims FILE` goes on where it was\n");
+}
