@@ -35,6 +35,7 @@ use self::{
     pairs::Pairs,
     plan::Sizes,
 };
+pub(super) use self::per_caption::Shard;
 pub use self::{images::DeviceImages, per_caption::PerCaption};
 use super::TorchDevice;
 use crate::{
