@@ -12,11 +12,15 @@ mod bad_data;
 mod bad_request;
 mod catalogue;
 mod files;
+#[cfg(feature = "torch")]
+mod full_disk;
 mod full_size;
 mod matrix;
 mod real;
 mod shapes;
 mod support;
+#[cfg(feature = "torch")]
+mod tensorboard;
 #[cfg(feature = "torch")]
 mod training;
 mod verdict;

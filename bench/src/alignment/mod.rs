@@ -10,6 +10,7 @@ mod result;
 pub use inputs::{RandomImages, captions, weights};
 pub use lengths::Lengths;
 pub use measure::{AlignmentEngine, Request, measure};
+pub use memory::Watermark;
 pub use peak::peak_gflops;
 pub use result::{AlignmentMeasurement, SCHEMA, render};
 
