@@ -2,7 +2,7 @@
 
 mod axes;
 mod binary;
-mod product;
+pub(crate) mod product;
 mod rows;
 
 use std::sync::Arc;

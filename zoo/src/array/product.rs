@@ -7,14 +7,32 @@ use rayon::prelude::*;
 use super::{Array, binary, refused};
 use crate::Result;
 
-/// `(rows, inner)` with the two strides given, at the start of `values`.
-struct Matrix<'a> {
+/// A matrix with the two strides given, at the start of `values`.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
     values: &'a [f32],
     row_stride: usize,
     column_stride: usize,
 }
 
-impl Matrix<'_> {
+/// Where a product goes: to the place of what is there, or on top of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Onto {
+    Nothing,
+    Sum,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows of `columns` values, one after another.
+    pub(crate) fn rows(values: &'a [f32], columns: usize) -> Self {
+        Self { values, row_stride: columns, column_stride: 1 }
+    }
+
+    /// The transpose of [`rows`](Self::rows).
+    pub(crate) fn columns(values: &'a [f32], columns: usize) -> Self {
+        Self { values, row_stride: 1, column_stride: columns }
+    }
+
     fn holds(&self, rows: usize, columns: usize) -> bool {
         rows == 0
             || columns == 0
@@ -22,12 +40,20 @@ impl Matrix<'_> {
     }
 }
 
-/// `result (m, n) = left (m, k) right (k, n)`.
+/// `result (m, n)` from `left (m, k) right (k, n)`, on one thread.
+pub(crate) fn product(
+    (result, onto): (&mut [f32], Onto),
+    extents: [usize; 3],
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+) -> Result<()> {
+    multiply((result, onto), extents, (&left, &right), Parallelism::None)
+}
+
 fn multiply(
-    result: &mut [f32],
+    (result, onto): (&mut [f32], Onto),
     [m, k, n]: [usize; 3],
-    left: &Matrix<'_>,
-    right: &Matrix<'_>,
+    (left, right): (&Matrix<'_>, &Matrix<'_>),
     parallelism: Parallelism,
 ) -> Result<()> {
     if result.len() < m * n || !left.holds(m, k) || !right.holds(k, n) {
@@ -42,14 +68,14 @@ fn multiply(
             result.as_mut_ptr(),
             1,
             n as isize,
-            false,
+            onto == Onto::Sum,
             left.values.as_ptr(),
             left.column_stride as isize,
             left.row_stride as isize,
             right.values.as_ptr(),
             right.column_stride as isize,
             right.row_stride as isize,
-            0.0,
+            1.0,
             1.0,
             false,
             false,
@@ -83,7 +109,7 @@ pub(super) fn matmul(left: &Array, right: &Array) -> Result<Array> {
             row_stride,
             column_stride: 1,
         });
-        multiply(result, [m, k, n], &left, &right, Parallelism::None)
+        multiply((result, Onto::Nothing), [m, k, n], (&left, &right), Parallelism::None)
     })?;
     Array::new(&shape, values)
 }
@@ -101,7 +127,7 @@ pub(super) fn linear(input: &Array, weight: &Array, bias: Option<&Array>) -> Res
     let mut values = vec![0.0; rows * out];
     let left = Matrix { values: &input.values, row_stride: inner, column_stride: 1 };
     let right = Matrix { values: &weight.values, row_stride: 1, column_stride: inner };
-    multiply(&mut values, [rows, inner, out], &left, &right, Parallelism::Rayon(0))?;
+    multiply((&mut values, Onto::Nothing), [rows, inner, out], (&left, &right), Parallelism::Rayon(0))?;
     if let Some(bias) = bias {
         for row in values.chunks_exact_mut(out.max(1)) {
             row.iter_mut().zip(bias.values.iter()).for_each(|(x, b)| *x += b);

@@ -1,7 +1,10 @@
 //! Training: the recipe, and what a run needs besides the model.
 //!
-//! Nothing here calls libtorch, so all of it is there without the `torch` feature.
+//! Nothing here calls libtorch, so all of it but the gradient of the alignment, which only training on libtorch needs, is
+//! there without the `torch` feature.
 
+#[cfg(feature = "torch")]
+pub(crate) mod alignment;
 mod config;
 mod error;
 mod events;

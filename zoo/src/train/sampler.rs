@@ -170,7 +170,7 @@ mod tests {
         // Every image has a caption in the first round, so its groups are whole.
         for group in order[..40].chunks_exact(4) {
             let images: Vec<usize> = group.iter().map(|&caption| image_of[caption]).collect();
-            assert!(images[0] % 4 == 0 && images.iter().zip(images[0]..).all(|(&a, b)| a == b), "{images:?}");
+            assert!(images[0].is_multiple_of(4) && images.iter().zip(images[0]..).all(|(&a, b)| a == b), "{images:?}");
         }
         assert_ne!(order, sampler.clone().with_neighbours(&image_of, 4).epoch(2).order);
         assert_eq!(sampler.clone().with_neighbours(&image_of, 1), sampler);

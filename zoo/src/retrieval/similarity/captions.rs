@@ -120,7 +120,7 @@ impl CaptionMatrix {
 }
 
 /// Euclidean norm, at least 1e-12; not a number if a value is none.
-pub(super) fn norm(values: &[f32]) -> f64 {
+pub(crate) fn norm(values: &[f32]) -> f64 {
     let norm = sum(values, |value| f64::from(value) * f64::from(value)).sqrt();
     if norm < 1e-12 { 1e-12 } else { norm }
 }

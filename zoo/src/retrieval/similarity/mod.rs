@@ -49,6 +49,8 @@ mod worker;
 mod tests;
 
 pub use captions::CaptionMatrix;
+#[cfg(feature = "torch")]
+pub(crate) use captions::norm;
 pub use config::AlignmentConfig;
 pub use engine::{Engine, EngineOptions, Outcome};
 pub use fingerprint::Fingerprint;

@@ -1,8 +1,9 @@
 //! The objective: all embeddings of a batch to the loss and to its gradient with respect to them.
 //!
-//! The similarities are computed without recording first, on the CPU by the exact engine and elsewhere an image at a time;
-//! they give the gradient of the loss with respect to each pair. Then each image is computed again, with recording, for the
-//! captions whose pairs have a gradient: with the hardest negatives these are a few. So memory hardly grows with the batch.
+//! The similarities are computed without recording first; they give the gradient of the loss with respect to each pair. Then
+//! the pairs that have one are differentiated, an image at a time: with the hardest negatives these are a few. So memory
+//! hardly grows with the batch. On the CPU the exact engine computes the similarities, and [`crate::train::alignment`] the
+//! gradient; elsewhere libtorch does, which records each image for the pairs that need it.
 
 use std::ops::Range;
 
@@ -15,9 +16,11 @@ use super::{
 };
 use crate::{
     Error, Result,
+    array::Array,
     retrieval::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions},
     tensor::Eager,
     torch::{Torch, TorchDevice},
+    train::alignment::Batch,
 };
 
 /// Embeddings of a batch, pair `i` being image `i` and caption `i`. They may carry a history, to which
@@ -50,6 +53,13 @@ pub(super) struct Found {
     pub(super) pairs: usize,
     /// Nothing where the loss is not finite.
     pub(super) gradient: Option<Gradient>,
+}
+
+impl Found {
+    /// A loss that is not finite.
+    fn nothing(loss: f64) -> Self {
+        Self { loss, pairs: 0, gradient: None }
+    }
 }
 
 /// The objective of one model.
@@ -86,24 +96,66 @@ impl Objective {
             });
         }
         let _guard = tch::no_grad_guard();
+        match &all.aggregation {
+            Some(aggregation) => self.on_processor(all, aggregation, (ids, hinge), &local),
+            None => self.on_libtorch(all, (ids, hinge), local),
+        }
+    }
+
+    fn on_libtorch(&self, all: &Embeddings, (ids, hinge): (&[u64], &Hinge), local: Range<usize>) -> Result<Found> {
         let detached = Detached::new(all)?;
         let captions = CaptionSet::new(detached.words.shallow_clone(), &all.lengths)?;
         let means = normalise(&captions.mean(&all.words.f_detach()?)?)?;
-        let similarities = match &all.aggregation {
-            Some(aggregation) => self.by_engine(all, aggregation)?,
-            None => Some(self.by_image(&detached, &captions, &means)?),
-        };
+        let similarities = self.by_image(&detached, &captions, &means)?;
         drop(captions);
-        let Some(similarities) = similarities else {
-            return Ok(Found { loss: f64::NAN, pairs: 0, gradient: None });
-        };
         let (alignment, with_respect) = tch::with_grad(|| hinge.differentiate(&similarities, ids))?;
         let loss = alignment + self.ratio_term;
         if !loss.is_finite() {
-            return Ok(Found { loss, pairs: 0, gradient: None });
+            return Ok(Found::nothing(loss));
         }
         let (gradient, pairs) = self.gradient(&detached, (all, &means), &with_respect, local)?;
         Ok(Found { loss, pairs, gradient: Some(gradient) })
+    }
+
+    fn on_processor(
+        &self,
+        all: &Embeddings,
+        aggregation: &AggregationWeights,
+        (ids, hinge): (&[u64], &Hinge),
+        local: &Range<usize>,
+    ) -> Result<Found> {
+        let tensors = [&all.images, &all.words, &all.logits];
+        let [images, words, logits] = tensors.map(|tensor| Torch::new(tensor.f_detach()?).download());
+        let (images, words, logits) = (images?, words?, logits?);
+        let finite = |array: &Array| array.values().iter().all(|value| value.is_finite());
+        if ![&images, &words, &logits].into_iter().all(finite) {
+            return Ok(Found::nothing(f64::NAN));
+        }
+        let mut captions = CaptionMatrix::new(self.config.width);
+        let mut start = 0;
+        for &length in &all.lengths {
+            let caption = words.rows(start..start + length)?;
+            captions.push(caption.dims(), caption.values())?;
+            start += length;
+        }
+        let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1);
+        let engine = Engine::new(self.config, aggregation, EngineOptions { threads, ..EngineOptions::default() })?;
+        let similarities = engine.similarities(&images, &captions)?;
+        let similarities = Torch::upload(&similarities, &TorchDevice::of(&all.images))?;
+        let (alignment, with_respect) = tch::with_grad(|| hinge.differentiate(&similarities.0, ids))?;
+        let loss = alignment + self.ratio_term;
+        if !loss.is_finite() {
+            return Ok(Found::nothing(loss));
+        }
+        let factors = Torch::new(with_respect).download()?;
+        let batch = Batch { config: self.config, images: &images, logits: &logits, captions: &captions };
+        let found = batch.gradient(factors.values(), local)?;
+        let upload =
+            |array: &Array| Ok::<_, Error>(Torch::upload(array, &TorchDevice::of(&all.images))?.0.shallow_clone());
+        let mut gradient =
+            Gradient { images: upload(&found.images)?, words: upload(&found.words)?, logits: upload(&found.logits)? };
+        gradient.clear_beyond(local, &all.lengths)?;
+        Ok(Found { loss, pairs: found.pairs, gradient: Some(gradient) })
     }
 
     /// All similarities, an image at a time.
@@ -117,26 +169,6 @@ impl Objective {
             rows.push(image.similarities(captions)?);
         }
         Ok(Tch::f_stack(&rows, 0)?)
-    }
-
-    /// The same by the exact engine of the CPU; nothing where an embedding is not finite.
-    fn by_engine(&self, all: &Embeddings, aggregation: &AggregationWeights) -> Result<Option<Tch>> {
-        let [images, words] = [&all.images, &all.words].map(|tensor| Torch::new(tensor.f_detach()?).download());
-        let (images, words) = (images?, words?);
-        if [&images, &words].iter().any(|array| array.values().iter().any(|value| !value.is_finite())) {
-            return Ok(None);
-        }
-        let mut captions = CaptionMatrix::new(self.config.width);
-        let mut start = 0;
-        for &length in &all.lengths {
-            let caption = words.rows(start..start + length)?;
-            captions.push(caption.dims(), caption.values())?;
-            start += length;
-        }
-        let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1);
-        let engine = Engine::new(self.config, aggregation, EngineOptions { threads, ..EngineOptions::default() })?;
-        let similarities = engine.similarities(&images, &captions)?;
-        Ok(Some(Torch::upload(&similarities, &TorchDevice::of(&all.images))?.0.shallow_clone()))
     }
 
     fn gradient(
@@ -170,9 +202,7 @@ impl Objective {
             pairs += captions.len();
             self.add_image(detached, (image, &captions, factors), (&all.lengths, &starts), means, &mut gradient)?;
         }
-        if local.len() < all.lengths.len() {
-            gradient.clear_beyond(&local, &starts)?;
-        }
+        gradient.clear_beyond(&local, &all.lengths)?;
         Ok((gradient, pairs))
     }
 
@@ -241,14 +271,14 @@ impl Detached {
 
 impl Gradient {
     /// Takes out the rows that are not local.
-    fn clear_beyond(&mut self, local: &Range<usize>, starts: &[i64]) -> Result<()> {
-        let rows = self.images.size()[0];
-        for (start, end) in [(0, local.start as i64), (local.end as i64, rows)] {
-            let _ = self.images.f_narrow(0, start, end - start)?.f_zero_()?;
-            let _ = self.logits.f_narrow(0, start, end - start)?.f_zero_()?;
-        }
-        for (start, end) in [(0, starts[local.start]), (starts[local.end], self.words.size()[0])] {
-            let _ = self.words.f_narrow(0, start, end - start)?.f_zero_()?;
+    fn clear_beyond(&mut self, local: &Range<usize>, lengths: &[usize]) -> Result<()> {
+        let words = |captions: Range<usize>| lengths[captions].iter().sum::<usize>() as i64;
+        for beyond in [0..local.start, local.end..lengths.len()] {
+            let [start, count] = [beyond.start, beyond.len()].map(|number| number as i64);
+            for tensor in [&self.images, &self.logits] {
+                let _ = tensor.f_narrow(0, start, count)?.f_zero_()?;
+            }
+            let _ = self.words.f_narrow(0, words(0..beyond.start), words(beyond))?.f_zero_()?;
         }
         Ok(())
     }

@@ -156,17 +156,19 @@ fn gradients_are_those_of_the_plain_definition() {
 fn gradients_of_local_rows_add_up_to_those_of_the_whole() {
     let case = Case::new("f30k_vit", 1.0);
     let objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
-    let gradients = |local| {
-        let embeddings = case.embeddings();
-        let found = objective.differentiate(&embeddings, &IDS, local, &hinge(Negatives::All)).unwrap();
-        found.gradient.unwrap().propagate(&embeddings, 1.0).unwrap();
-        case.gradients()
-    };
-    let whole = gradients(0..PAIRS);
-    let (first, second) = (gradients(0..2), gradients(2..PAIRS));
-    assert_eq!(first[0].narrow(0, 2, 3).abs().max().double_value(&[]), 0.0);
-    assert_eq!(second[1].narrow(0, 0, 12).abs().max().double_value(&[]), 0.0);
-    close(&[&first[0] + &second[0], &first[1] + &second[1]], &whole, "both");
+    for prepare in [Case::embeddings, Case::for_engine] {
+        let gradients = |local| {
+            let embeddings = prepare(&case);
+            let found = objective.differentiate(&embeddings, &IDS, local, &hinge(Negatives::All)).unwrap();
+            found.gradient.unwrap().propagate(&embeddings, 1.0).unwrap();
+            case.gradients()
+        };
+        let whole = gradients(0..PAIRS);
+        let (first, second) = (gradients(0..2), gradients(2..PAIRS));
+        assert_eq!(first[0].narrow(0, 2, 3).abs().max().double_value(&[]), 0.0);
+        assert_eq!(second[1].narrow(0, 0, 12).abs().max().double_value(&[]), 0.0);
+        close(&[&first[0] + &second[0], &first[1] + &second[1]], &whole, "both");
+    }
 }
 
 #[test]
