@@ -123,16 +123,10 @@ fn compare(criterion: &mut Criterion, name: &str, entry: &str) -> String {
         });
         times.sort_by(f64::total_cmp);
         let fast = times.get(times.len() / 2).copied().unwrap_or(f64::NAN);
-        report += &format!(
-            "{name}, {kind}: loop {slow:.2} s a step, ours {fast:.3} s: {:.1} times as fast\n",
-            slow / fast
-        );
-        let [loop_peak, peak, large] = [
-            (WAYS[0].0, BATCH),
-            (WAYS[1].0, BATCH),
-            (WAYS[1].0, LARGE),
-        ]
-        .map(|(way, batch)| peak(&format!("{entry}:{way}:{kind}:{batch}")));
+        report +=
+            &format!("{name}, {kind}: loop {slow:.2} s a step, ours {fast:.3} s: {:.1} times as fast\n", slow / fast);
+        let [loop_peak, peak, large] = [(WAYS[0].0, BATCH), (WAYS[1].0, BATCH), (WAYS[1].0, LARGE)]
+            .map(|(way, batch)| peak(&format!("{entry}:{way}:{kind}:{batch}")));
         report += &format!(
             "{name}, {kind}: loop {loop_peak:.0} MiB above the inputs, ours {peak:.0} MiB: a {:.1}th; batch {LARGE}: \
              {large:.0} MiB\n",

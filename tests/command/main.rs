@@ -11,6 +11,8 @@ mod bad_checkpoint;
 mod bad_data;
 mod bad_request;
 mod catalogue;
+#[cfg(feature = "torch")]
+mod features;
 mod files;
 #[cfg(feature = "torch")]
 mod full_disk;

@@ -165,11 +165,12 @@ const BF16: f64 = 0.05;
 fn a_step_in_bf16_has_about_the_same_loss() {
     for (name, config) in [("vit", vit_tiny()), ("swin", swin_tiny())] {
         let steps = Steps::open(name);
-        let step = |precision| {
-            make(&mut learner(name, &config, StepOptions { precision, ..PLAIN }), &[steps.step(2)])
-        };
+        let step = |precision| make(&mut learner(name, &config, StepOptions { precision, ..PLAIN }), &[steps.step(2)]);
         let (single, half) = (step(Precision::F32), step(Precision::Bf16));
-        println!("{name}: loss {} and in bf16 {}, norm {} and {}", single.loss, half.loss, single.grad_norm, half.grad_norm);
+        println!(
+            "{name}: loss {} and in bf16 {}, norm {} and {}",
+            single.loss, half.loss, single.grad_norm, half.grad_norm
+        );
         assert!(single.loss != half.loss, "{name}: nothing was rounded");
         assert!((half.loss / single.loss - 1.0).abs() < BF16, "{name}: {} and {}", single.loss, half.loss);
         assert!((half.grad_norm / single.grad_norm - 1.0).abs() < 2.0 * BF16, "{name}: {}", half.grad_norm);

@@ -29,13 +29,13 @@ use std::ops::{ControlFlow, Range};
 
 use tch::{Kind, Tensor as Tch};
 
+pub(super) use self::per_caption::Shard;
 use self::{
     captions::{CaptionBlock, DeviceCaptions},
     images::Aggregation,
     pairs::Pairs,
     plan::Sizes,
 };
-pub(super) use self::per_caption::Shard;
 pub use self::{images::DeviceImages, per_caption::PerCaption};
 use super::TorchDevice;
 use crate::{
