@@ -11,13 +11,19 @@ mod bad_checkpoint;
 mod bad_data;
 mod bad_request;
 mod catalogue;
+#[cfg(feature = "torch")]
+mod features;
 mod files;
+#[cfg(feature = "torch")]
+mod full_disk;
 mod full_size;
 mod interruption;
 mod matrix;
 mod real;
 mod shapes;
 mod support;
+#[cfg(feature = "torch")]
+mod tensorboard;
 #[cfg(feature = "torch")]
 mod training;
 mod verdict;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// 8 images with five captions each, and 4 to validate on.
-fn data() -> TempDir {
+pub(crate) fn data() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let config = DrawnConfig { seed: 7, train: 8, dev: 4, test: 4 };
     scenes::write(folder.path(), &config, &[Split::Train, Split::Dev, Split::Test]).unwrap();
@@ -38,19 +38,19 @@ const RECIPE: [&str; 10] = [
     "--set=train.learning_rate=1e-3",
 ];
 
-fn arguments<'a>(folder: &'a Path, out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn arguments<'a>(folder: &'a Path, out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let paths = ["train", "shapes_vit", "--data", folder.to_str().unwrap(), "--out", out.to_str().unwrap()];
     paths.iter().chain(&RECIPE).chain(more).copied().collect()
 }
 
-fn trained(folder: &Path, out: &Path, more: &[&str]) -> Run {
+pub(crate) fn trained(folder: &Path, out: &Path, more: &[&str]) -> Run {
     let run = laps_zoo(arguments(folder, out, more));
     assert_eq!(run.status, 0, "{}", run.stderr);
     run
 }
 
 /// The tensors of a file, bit for bit.
-fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let bytes = fs_err::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     file.iter().map(|(name, view)| (name.to_owned(), view.data().to_vec())).collect()
@@ -63,7 +63,7 @@ fn steps(out: &Path) -> Vec<String> {
 }
 
 /// Starts a run and waits until it has told that the state is saved.
-fn until_saved(folder: &Path, out: &Path, more: &[&str]) -> Child {
+pub(crate) fn until_saved(folder: &Path, out: &Path, more: &[&str]) -> Child {
     let mut child = Command::new(PROGRAM)
         .args(arguments(folder, out, more))
         .stdout(Stdio::null())

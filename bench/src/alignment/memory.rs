@@ -4,18 +4,18 @@ use crate::machine::peak_memory;
 
 /// The memory of this process from now on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Watermark(Option<u64>);
+pub struct Watermark(Option<u64>);
 
 impl Watermark {
     /// Forgets the peak so far. Where the system does not let it, there is no answer later.
-    pub(super) fn reset() -> Self {
+    pub fn reset() -> Self {
         // proc(5): 5 sets the peak of the resident set to its present size.
         let reset = fs_err::write("/proc/self/clear_refs", "5").is_ok();
         Self(if reset { peak_memory() } else { None })
     }
 
     /// Bytes that the process had at most since, above those that it had then.
-    pub(super) fn above(self) -> Option<u64> {
+    pub fn above(self) -> Option<u64> {
         Some(peak_memory()?.saturating_sub(self.0?))
     }
 }

@@ -11,6 +11,7 @@ mod stages;
 pub use inputs::{RandomImages, captions, weights};
 pub use lengths::Lengths;
 pub use measure::{AlignmentEngine, Request, measure};
+pub use memory::Watermark;
 pub use peak::peak_gflops;
 pub use result::{AlignmentMeasurement, SCHEMA, render};
 pub use stages::{StageCost, Stages};

@@ -20,7 +20,9 @@ pub struct TrainConfig {
     /// Images that follow one another in the split and come into one batch, each with one of its captions: negatives are
     /// as hard as neighbours are alike. At least 1, which lets each caption go by itself.
     pub neighbours: usize,
-    /// Batches whose gradients are added up for one step of the optimizer. At least 1.
+    /// Batches whose gradients are added up for one step of the optimizer. At least 1. As the loss of a batch is a sum over
+    /// its pairs, so is that of several, before clipping; negatives are of the own batch, so that this is not the same as a
+    /// larger one. The loss in logs is the mean of the batches.
     pub accumulate: usize,
     /// Learning rate of the projections and of the alignment.
     pub learning_rate: f64,

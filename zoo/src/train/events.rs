@@ -19,7 +19,7 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Begins a file in `folder` for steps from `step` on.
+    /// Begins a file in `folder` for what comes after the first `step` steps.
     pub fn create(folder: &RunFolder, step: u64) -> Result<Self> {
         let seconds = now();
         let path = folder.file(&format!("events.out.tfevents.{:010}.{step:08}.laps-zoo", seconds as u64));
@@ -31,12 +31,12 @@ impl EventFile {
         bytes(&mut event, 3, b"brain.Event:2");
         events.record(&event)?;
         if step > 0 {
-            // `SessionLog` with status START: what earlier files say of this step and later ones is void.
+            // `SessionLog` with status START: what earlier files say of the event's step and later ones is void.
             let mut log = Vec::new();
             varint(&mut log, 1, 1);
             let mut event = Vec::new();
             double(&mut event, 1, seconds);
-            varint(&mut event, 2, step);
+            varint(&mut event, 2, step + 1);
             bytes(&mut event, 7, &log);
             events.record(&event)?;
         }

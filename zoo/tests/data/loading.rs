@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use zoo::{
     Error,
     data::{
-        DataError, ImageFile, Loader, LoaderOptions, Split, SplitImage,
+        Augment, DataError, ImageFile, Loader, LoaderOptions, Split, SplitImage,
         image::{ImageError, Preprocessing},
         preflight,
     },
@@ -79,6 +79,37 @@ fn batches_come_in_order_whatever_the_threads() {
         assert!(stats.decoding > Duration::ZERO && stats.most_held <= ahead.max(1), "{stats:?}");
     }
     assert!(start(&[], 4, 2, 2).next().is_none());
+}
+
+/// Crops and mirrors depend on seed, epoch and sample: not on the threads, nor on where an epoch is taken up again.
+#[test]
+fn random_crops_are_the_same_for_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<ImageFile> = (0..23_u8)
+        .map(|index| {
+            // Stripes, so that a crop shows.
+            let mut bytes = bmp(40, 30, [index, 0, 255]);
+            bytes[54..].iter_mut().enumerate().for_each(|(at, value)| *value ^= (at % 251) as u8);
+            let name = format!("{index}.bmp");
+            let path = folder.path().join(&name);
+            fs::write(&path, bytes).unwrap();
+            ImageFile { image: SplitImage { id: name.clone(), name, row: 1 }, path }
+        })
+        .collect();
+    let pixels = |first: usize, threads: usize, augment: Option<Augment>| -> Vec<u32> {
+        let preprocessing = Preprocessing { size: SIZE, mean: [0.0; 3], std: [1.0; 3] };
+        let options = LoaderOptions { batch: 5, threads, ahead: 2 };
+        let augment = augment.map(|augment| (augment, first));
+        let batches = Loader::start_with(files[first..].to_vec(), preprocessing, options, augment).unwrap();
+        batches.flat_map(|batch| batch.unwrap().pixels.values().to_vec()).map(f32::to_bits).collect()
+    };
+    let augment = Some(Augment::new(7, 1));
+    let one = pixels(0, 1, augment);
+    for threads in [2, 5, 9] {
+        assert!(pixels(0, threads, augment) == one, "{threads} threads");
+    }
+    assert!(pixels(10, 3, augment) == one[10 * 3 * SIZE * SIZE..], "taken up at sample 10");
+    assert!(pixels(0, 1, None) != one && pixels(0, 1, Some(Augment::new(7, 2))) != one);
 }
 
 /// With a consumer that does nothing, no more than `ahead` batches and what it took are ever decoded.

@@ -29,6 +29,7 @@ use std::ops::{ControlFlow, Range};
 
 use tch::{Kind, Tensor as Tch};
 
+pub(super) use self::per_caption::Shard;
 use self::{
     captions::{CaptionBlock, DeviceCaptions},
     images::Aggregation,

@@ -25,7 +25,8 @@ impl Hinge {
         Ok((loss.f_double_value(&[])?, gradient))
     }
 
-    fn loss(&self, similarities: &Tch, ids: &[u64]) -> Result<Tch> {
+    /// The loss of similarities, recorded.
+    pub(super) fn loss(&self, similarities: &Tch, ids: &[u64]) -> Result<Tch> {
         let ids: Vec<i64> = ids.iter().map(|&id| id.cast_signed()).collect();
         let ids = Tch::f_from_slice(&ids)?.f_to_device(similarities.device())?;
         let same = ids.f_unsqueeze(0)?.f_eq_tensor(&ids.f_unsqueeze(1)?)?;

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     Result,
     array::Array,
-    models::laps::Laps,
+    models::{alignment::Alignment, laps::Laps},
     params::{Mode, Regularization},
     retrieval::similarity::{AggregationWeights, AlignmentConfig},
     tensor::{Eager, Tensor},
@@ -161,19 +161,29 @@ impl Learner {
         };
         let words = single(&model.text.project(&words)?)?;
         let config = AlignmentConfig::of(self.weights.config());
-        let patches = images.narrow(1, usize::from(config.has_class_token), config.patches)?;
-        let logits = model.alignment.logits(&patches)?;
-        let [images, words, logits] = [images, words, logits].map(|tensor| tensor.0.shallow_clone());
-        let on_cpu = !self.weights.device().is_cuda();
-        let load = || AggregationWeights::load(|name| self.weights.array(name));
-        let aggregation = on_cpu.then(load).transpose()?;
-        Ok(Embeddings { images, words, lengths, logits, aggregation })
+        embeddings(&model.alignment, &config, [images, words], lengths, |name| self.weights.array(name))
     }
 
     fn upload(&self, array: &Array) -> Result<Torch> {
         let tensor = Torch::upload(array, &self.weights.device())?;
         Ok(Torch::new(tensor.0.f_to_kind(self.options.precision.kind())?))
     }
+}
+
+/// Projected images and words with the logits of their aggregation; `weight` gives the weights of that by name.
+pub(super) fn embeddings(
+    alignment: &Alignment<Torch>,
+    config: &AlignmentConfig,
+    [images, words]: [Torch; 2],
+    lengths: Vec<usize>,
+    weight: impl FnMut(&str) -> Result<Array>,
+) -> Result<Embeddings> {
+    let patches = images.narrow(1, usize::from(config.has_class_token), config.patches)?;
+    let logits = alignment.logits(&patches)?;
+    let [images, words, logits] = [images, words, logits].map(|tensor| tensor.0.shallow_clone());
+    let on_cpu = images.device() == tch::Device::Cpu;
+    let aggregation = if on_cpu { Some(AggregationWeights::load(weight)?) } else { None };
+    Ok(Embeddings { images, words, lengths, logits, aggregation })
 }
 
 /// As f32.

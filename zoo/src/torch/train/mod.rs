@@ -2,6 +2,7 @@
 
 mod adamw;
 mod alignment;
+mod alignment_step;
 mod captions;
 mod features;
 mod feed;
@@ -20,6 +21,7 @@ mod weights;
 
 pub use self::{
     adamw::AdamW,
+    alignment_step::{AlignmentStep, AlignmentWay},
     hinge::Hinge,
     learner::{Captions, Images, Learner, Pairs, StepOptions, Stepped},
     run::{Request, Trained, train},

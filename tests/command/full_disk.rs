@@ -1,0 +1,39 @@
+//! A state that can not be written to its end: the disk is full, or the file may not become so large.
+
+use std::process::Command;
+
+use crate::{
+    support::{PROGRAM, finished},
+    training::{arguments, data, tensors, trained, until_saved},
+};
+
+#[test]
+fn a_state_that_can_not_be_written_leaves_the_one_before() {
+    let folder = data();
+    let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
+    trained(folder.path(), &whole, &[]);
+    let mut child = until_saved(folder.path(), &broken, &[]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let state = broken.join("state.safetensors");
+    let before = fs_err::read(&state).unwrap();
+    // Weights and two moments are equally large, so this is in the middle of the second third, and checkpoints fit. The
+    // limit is in blocks of 512 bytes; with its signal ignored a write beyond it fails as on a full disk, half done.
+    let limit = before.len() / 2 / 512;
+    let script = format!("trap '' XFSZ; ulimit -f {limit}; exec \"$0\" \"$@\"");
+    let mut limited = Command::new("sh");
+    limited.arg("-c").arg(script).arg(PROGRAM).args(arguments(folder.path(), &broken, &["--resume", "--quiet"]));
+    let run = finished(limited.output().unwrap());
+    let message = run.stderr.replace(&folder.path().display().to_string(), "DIR");
+    assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{message}");
+    assert!(message.starts_with("error: can not write `DIR/broken/state.safetensors`"), "{message}");
+    assert!(message.contains("File too large"), "{message}");
+    assert!(fs_err::read(&state).unwrap() == before, "the last state has changed");
+    assert!(!broken.join(".state.safetensors.part").exists());
+
+    trained(folder.path(), &broken, &["--resume"]);
+    for name in ["last.safetensors", "best.safetensors", "state.safetensors"] {
+        assert_eq!(tensors(&broken.join(name)), tensors(&whole.join(name)), "{name}");
+    }
+}
