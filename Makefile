@@ -18,8 +18,9 @@ setup: ## native libraries into .runtime/ (nothing to do when they are there)
 build: setup ## the command, optimised: target/release/laps-zoo
 	$(CARGO) build --locked --release
 
-demo: build ## set-up, build, and the embedded entry reproduced
+demo: build ## set-up, build, and the embedded entries reproduced
 	$(CARGO) run --locked --release --quiet -- reproduce shapes_vit
+	$(CARGO) run --locked --release --quiet -- reproduce shapes_swin
 
 test: setup ## set-up, and every test
 	$(CARGO) test --locked --workspace

@@ -13,8 +13,9 @@ use crate::{
 /// An entry file beside its data, with the references given, and its checkpoint.
 fn write_entry(folder: &Path, references: &str) {
     let text = fs_err::read_to_string(project("configs/shapes_vit.yaml")).unwrap();
+    let (text, _) = text.split_once("references:").unwrap();
     let text: String = text.lines().filter(|line| !line.contains("drawn:")).map(|line| format!("{line}\n")).collect();
-    fs_err::write(folder.join("entry.yaml"), text.replace("references: { }", references)).unwrap();
+    fs_err::write(folder.join("entry.yaml"), text + references + "\n").unwrap();
 }
 
 fn reproduce(folder: &Path, more: &[&str]) -> Run {

@@ -18,8 +18,8 @@ impl EmbeddedCheckpoint {
     }
 }
 
-const FRESH: &str = "the embedded checkpoint is not trained: its weights are random numbers of a fixed seed, and its recalls \
-    are those of chance";
+const TRAINED: &str = "the embedded checkpoint is what the entry's own recipe gives: trained on the drawn split `train`, the \
+    epoch selected on `dev`";
 
 macro_rules! bytes {
     ($name:literal) => {
@@ -34,5 +34,5 @@ pub fn embedded_checkpoint(name: &str) -> Option<EmbeddedCheckpoint> {
         "shapes_swin" => bytes!("shapes_swin"),
         _ => return None,
     };
-    Some(EmbeddedCheckpoint { bytes, note: FRESH })
+    Some(EmbeddedCheckpoint { bytes, note: TRAINED })
 }

@@ -43,8 +43,8 @@ fn built_in_geometry_is_that_of_the_method() {
             (ImageConfig::Swin(_), 224) => (1024, 49, 40, 23),
             (ImageConfig::Vit(_), 384) => (768, 576, 288, 115),
             (ImageConfig::Swin(_), 384) => (1024, 144, 116, 69),
-            (ImageConfig::Vit(_), 64) => (96, 64, 32, 12),
-            (ImageConfig::Swin(_), 64) => (96, 64, 52, 30),
+            (ImageConfig::Vit(_), 64) => (64, 64, 32, 12),
+            (ImageConfig::Swin(_), 64) => (64, 64, 52, 30),
             (_, size) => panic!("no geometry is known for `{name}` at {size}"),
         };
         let found = (model.image.hidden_size(), model.image.num_patches(), model.kept(), model.groups());
