@@ -13,6 +13,7 @@ mod bad_request;
 mod catalogue;
 mod files;
 mod full_size;
+mod graphs;
 mod matrix;
 mod real;
 mod shapes;
