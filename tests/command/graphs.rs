@@ -39,7 +39,33 @@ fn without_figures(text: &str) -> String {
 #[test]
 fn help_of_export() {
     let run = laps_zoo(["export", "--help"]);
-    assert_snapshot!(run.stdout, @"");
+    assert_snapshot!(run.stdout, @r"
+    Export an entry to ONNX, and compare the graphs with the model
+
+    Usage: laps-zoo export [OPTIONS] --onnx <ENTRY>
+
+    Arguments:
+      <ENTRY>  Name of an entry, or path of an entry file
+
+    Options:
+          --onnx                   As ONNX, the one form there is
+          --checkpoint <FILE>      The checkpoint: .safetensors or .pth
+          --out <DIR>              Folder to write, which must not be there yet [default:
+                                   NAME-FLAVOUR-PRECISION]
+          --flavour <FLAVOUR>      Operators: portable (ai.onnx alone) or ort (with the fused ones of
+                                   ONNX Runtime) [default: portable]
+          --precision <PRECISION>  Numbers: fp32, fp16, int8 [default: fp32]
+          --opset <N>              Version of the operators, 17 to 23 [default: 18]
+          --validate               Evaluate the entry with the graphs and without, and compare the
+                                   recalls
+          --data <DIR>             Root of the caption and image folders for --validate [default: the
+                                   folder of the entry file]
+          --split <SPLIT>          Split to validate on [default: the entry's test split]
+          --limit <N>              Validate on the first N images of the split and their captions only
+          --threads <N>            Threads [default: one for each processor]
+      -q, --quiet                  No progress
+      -h, --help                   Print help
+    ");
 }
 
 #[test]
@@ -50,7 +76,14 @@ fn an_export_says_how_far_it_is_from_the_model() {
     let root = tempfile::tempdir().unwrap();
     let (status, text) = export_to(&root.path().join("graphs"), &[]);
     assert_eq!(status, 0, "{text}");
-    assert_snapshot!(without_figures(&text), @"");
+    assert_snapshot!(without_figures(&text), @r"
+    shapes_vit, graphs portable, fp32, opset 18, in `DIR/graphs`
+      image.onnx       1.38 MB; differs
+      text.onnx        0.71 MB; differs
+      score.onnx       0.02 MB; differs
+    note: the embedded checkpoint is not trained: its weights are random numbers of a fixed seed, and its recalls are those of chance
+    compared in ONNX Runtime: within differences up to 1e-4, a cosine of at least 0.999999
+    ");
 }
 
 /// The graphs of a folder, those that are made for the run, and the tensor in pure Rust give one matrix.
@@ -110,11 +143,26 @@ fn what_can_not_be_exported_is_refused_before_the_work() {
     let message = |more: &[&str]| {
         refused(root.path(), ["export", "shapes_vit", "--onnx"].iter().chain(more).copied().collect::<Vec<_>>())
     };
-    assert_snapshot!(message(&["--opset", "16"]), @"");
-    assert_snapshot!(message(&["--flavour", "fast"]), @"");
-    assert_snapshot!(message(&["--precision", "fp8"]), @"");
+    assert_snapshot!(message(&["--opset", "16"]), @r"
+    error: `--opset` can not be used
+      expected: 17 to 23
+      found: 16
+    ");
+    assert_snapshot!(message(&["--flavour", "fast"]), @r"
+    error: `--flavour` can not be used
+      expected: `portable` or `ort`
+      found: fast
+    ");
+    assert_snapshot!(message(&["--precision", "fp8"]), @r"
+    error: `--precision` can not be used
+      expected: `fp32`, `fp16` or `int8`
+      found: fp8
+    ");
     fs_err::write(root.path().join("mine"), b"mine").unwrap();
-    assert_snapshot!(message(&["--out", folder]), @"");
+    assert_snapshot!(message(&["--out", folder]), @r"
+    error: can not write the graphs to `DIR`: it holds something already
+    hint: name a new folder as --out, or remove this one
+    ");
     let out = root.path().join("graphs");
     let arguments = ["export", "f30k_vit", "--onnx", "--out", out.to_str().unwrap()];
     assert!(refused(root.path(), arguments).starts_with("error: entry `f30k_vit` needs a checkpoint\n"));
@@ -135,8 +183,20 @@ fn graphs_that_are_not_those_of_the_request_are_refused() {
         let graphs = ["--graphs", graphs.to_str().unwrap()];
         refused(root.path(), arguments.iter().chain(&graphs).chain(more).copied().collect::<Vec<_>>())
     };
-    assert_snapshot!(message("shapes_swin", &[]), @"");
-    assert_snapshot!(message("shapes_vit", &["--engine", "rust"]), @"");
+    let text = message("shapes_swin", &[]);
+    assert!(
+        text.starts_with(
+            "error: engine `ort` can not be used\n  caused by: `DIR/graphs` can not be used as a folder of graphs\n"
+        ),
+        "{text}"
+    );
+    assert!(text.contains("\n  found: graphs of `shapes_vit`, configuration with sha256 "), "{text}");
+    assert!(text.ends_with("\nhint: export the graphs of this entry and checkpoint, or name theirs\n"), "{text}");
+    assert_snapshot!(message("shapes_vit", &["--engine", "rust"]), @r"
+    error: `--graphs` can not be used
+      expected: the engine `ort` or `auto`
+      found: the engine `rust`
+    ");
     let path = graphs.join("text.onnx");
     let mut bytes = fs_err::read(&path).unwrap();
     let last = bytes.len() - 1;

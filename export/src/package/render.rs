@@ -17,7 +17,7 @@ pub fn render(exported: &Exported, folder: &Path, note: Option<&str>) -> String 
                 drift.largest, drift.mean, drift.cosine
             )
         });
-        line(&mut text, format_args!("  {:12}{:>9.1} MB{drift}", graph.file.file, graph.file.bytes as f64 / 1e6));
+        line(&mut text, format_args!("  {:12}{:>9.2} MB{drift}", graph.file.file, graph.file.bytes as f64 / 1e6));
     }
     if let Some(note) = note {
         line(&mut text, format_args!("note: {note}"));

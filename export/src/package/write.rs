@@ -1,7 +1,7 @@
 //! Writing the folder.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -144,7 +144,7 @@ fn write_graph(request: &Request, manifest: &Manifest, folder: &Path, part: Part
         Precision::Fp16 => passes::half(&mut graph),
         // The score is a sum of maxima of cosines, and its products with weights are small.
         Precision::Int8 if part == Part::Score => {}
-        Precision::Int8 => drop(passes::int8(&mut graph, &BTreeSet::new())),
+        Precision::Int8 => passes::int8(&mut graph)?,
     }
     let (inputs, outputs) = (graph.inputs(), graph.outputs());
     let bytes = file::encode(&graph, &metadata(manifest, part)?)?;

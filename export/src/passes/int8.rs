@@ -1,35 +1,30 @@
 //! Weights in 8 bits.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
-use zoo::{array::Array, dim::Dim};
+use zoo::{Result, array::Array, dim::Dim};
 
 use crate::graph::{Content, Element, Fact, Graph, Id, Node, Operator};
 
 /// Products with constant weights in 8-bit integers: the weights with one scale for each output, the other operand with
-/// one that is found while it runs. Everything else stays as it is, and so do the products whose value is in `left_out`.
-/// Gives the names of those that were changed.
-pub fn int8(graph: &mut Graph, left_out: &BTreeSet<String>) -> Vec<String> {
+/// one that is found while it runs. Everything else stays as it is.
+///
+/// # Errors
+/// None but those of [`Array::new`], which a graph that was recorded does not bring about.
+pub fn int8(graph: &mut Graph) -> Result<()> {
     let mut quantised = HashMap::new();
-    let mut changed = Vec::new();
     for node in graph.take_nodes() {
         let product = node.is("MatMul").then(|| Some((node.input(0)?, node.input(1)?, node.output()?))).flatten();
         let weight = product.and_then(|(_, weight, _)| graph.fact(weight).known().cloned());
         match (product, weight) {
-            (Some((x, weight, output)), Some(values))
-                if values.dims().len() == 2 && !left_out.contains(&graph.fact(output).name) =>
-            {
-                changed.push(graph.fact(output).name.clone());
+            (Some((x, weight, output)), Some(values)) if values.dims().len() == 2 => {
                 let operand = *quantised.entry(x).or_insert_with(|| quantise(graph, x));
-                multiply(graph, (operand, weight, output), &values);
+                multiply(graph, (operand, weight, output), &values)?;
             }
             _ => graph.append(node),
         }
     }
-    changed
+    Ok(())
 }
 
 /// `x` in 8 bits, its scale and its zero.
@@ -47,7 +42,7 @@ fn quantise(graph: &mut Graph, x: Id) -> [Id; 3] {
     results
 }
 
-fn multiply(graph: &mut Graph, ([x, scale, zero], weight, output): ([Id; 3], Id, Id), values: &Array) {
+fn multiply(graph: &mut Graph, ([x, scale, zero], weight, output): ([Id; 3], Id, Id), values: &Array) -> Result<()> {
     let (weight, result) = (graph.fact(weight).clone(), graph.fact(output).clone());
     let (numbers, scales) = columns(values);
     let constant = |graph: &mut Graph, end: &str, element, shape: &[Dim], content| {
@@ -60,7 +55,7 @@ fn multiply(graph: &mut Graph, ([x, scale, zero], weight, output): ([Id; 3], Id,
     };
     let columns = &weight.shape[1..];
     let numbers = constant(graph, "quantised", Element::I8, &weight.shape, Content::Raw(Arc::new(numbers)));
-    let Ok(scales) = Array::new(&[scales.len()], scales) else { return };
+    let scales = Array::new(&[scales.len()], scales)?;
     let scales = constant(graph, "scale", Element::F32, columns, Content::Float(scales));
 
     let label = |end: &str| format!("{}.{end}", result.name);
@@ -74,6 +69,7 @@ fn multiply(graph: &mut Graph, ([x, scale, zero], weight, output): ([Id; 3], Id,
     let scale = graph.apply(Operator::new("Mul"), &both, (Element::F32, columns.to_vec()), &label("scale"));
     let inputs = vec![Some(product), Some(scale)];
     graph.append(Node { operator: Operator::new("Mul"), inputs, outputs: vec![Some(output)] });
+    Ok(())
 }
 
 /// `(inputs, outputs)` as 8-bit integers, and the scale of each output.
