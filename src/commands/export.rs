@@ -109,6 +109,6 @@ impl Export {
         let tolerance = exported.manifest.precision.tolerance().rsum;
         let losses = reproduce::losses(&eager, &graphs);
         print(&reproduce::render_losses(&losses, [&eager, &graphs], tolerance))?;
-        Ok(losses.iter().any(|loss| !(loss.points() <= tolerance)))
+        Ok(losses.iter().any(|loss| loss.points() > tolerance))
     }
 }

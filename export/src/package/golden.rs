@@ -47,10 +47,18 @@ impl Sample {
     }
 }
 
-/// Inputs by name, in the order of the graph, and the output that is expected, by name.
+/// What one graph is fed, in its order, and the output that is expected; each with its name.
+#[derive(Clone, Debug)]
+struct Expected {
+    part: Part,
+    inputs: Vec<(&'static str, Sample)>,
+    output: (&'static str, Array),
+}
+
+/// Inputs of every graph, and what the model definition makes of them.
 #[derive(Clone, Debug)]
 pub struct Golden {
-    parts: Vec<(Part, Vec<(&'static str, Sample)>, (&'static str, Array))>,
+    parts: Vec<Expected>,
 }
 
 impl Golden {
@@ -82,24 +90,26 @@ impl Golden {
         let similarities = model.alignment.forward(&patches, &words, &float(&mask)?)?;
         let lengths = lengths.map(|length| length as i64).to_vec();
         let whole = |values| Sample::Whole(shape.clone(), values);
-        let parts = vec![
-            (Part::Image, vec![("pixel_values", Sample::Float(pixels))], ("patch_embeddings", patches.clone())),
-            (
-                Part::Text,
-                vec![("input_ids", whole(identifiers)), ("attention_mask", whole(mask))],
-                ("word_embeddings", words.clone()),
-            ),
-            (
-                Part::Score,
-                vec![
-                    ("patch_embeddings", Sample::Float(patches)),
-                    ("word_embeddings", Sample::Float(words)),
-                    ("lengths", Sample::Whole(vec![lengths.len()], lengths)),
-                ],
-                ("similarities", similarities),
-            ),
-        ];
-        Ok(Self { parts })
+        let image = Expected {
+            part: Part::Image,
+            inputs: vec![("pixel_values", Sample::Float(pixels))],
+            output: ("patch_embeddings", patches.clone()),
+        };
+        let text = Expected {
+            part: Part::Text,
+            inputs: vec![("input_ids", whole(identifiers)), ("attention_mask", whole(mask))],
+            output: ("word_embeddings", words.clone()),
+        };
+        let score = Expected {
+            part: Part::Score,
+            inputs: vec![
+                ("patch_embeddings", Sample::Float(patches)),
+                ("word_embeddings", Sample::Float(words)),
+                ("lengths", Sample::Whole(vec![lengths.len()], lengths)),
+            ],
+            output: ("similarities", similarities),
+        };
+        Ok(Self { parts: vec![image, text, score] })
     }
 
     /// As safetensors; names are `PART.NAME`.
@@ -108,7 +118,7 @@ impl Golden {
     /// What the writer refuses.
     pub fn encode(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
         let mut tensors = Vec::new();
-        for (part, inputs, (name, output)) in &self.parts {
+        for Expected { part, inputs, output: (name, output) } in &self.parts {
             for (name, sample) in inputs {
                 tensors.push((format!("{part}.{name}"), sample.clone()));
             }
@@ -132,7 +142,7 @@ impl Golden {
 
     /// What a graph is fed, in its order.
     pub fn inputs(&self, part: Part) -> impl Iterator<Item = &(&'static str, Sample)> {
-        self.parts.iter().filter(move |own| own.0 == part).flat_map(|own| &own.1)
+        self.parts.iter().filter(move |own| own.part == part).flat_map(|own| &own.inputs)
     }
 
     /// Runs the graph of `part` and compares its output; word embeddings where there is a word.
@@ -142,7 +152,10 @@ impl Golden {
     pub fn drift(&self, part: Part, session: &Session) -> Result<Option<Drift>, RuntimeError> {
         let inputs: Vec<Input<'_>> = self.inputs(part).map(|(_, sample)| sample.input()).collect();
         let found = session.run(&inputs)?;
-        let Some((_, inputs, (_, expected))) = self.parts.iter().find(|own| own.0 == part) else { return Ok(None) };
+        let Some(Expected { inputs, output: (_, expected), .. }) = self.parts.iter().find(|own| own.part == part)
+        else {
+            return Ok(None);
+        };
         let width = expected.dims().last().copied().unwrap_or(1).max(1);
         let mask = match (part, inputs.get(1)) {
             (Part::Text, Some((_, Sample::Whole(_, mask)))) => Some(mask),

@@ -24,10 +24,12 @@ impl Precision {
     /// How far its outputs may be from those of the model definition.
     pub fn tolerance(self) -> Tolerance {
         match self {
-            // Sums in another order; cosine itself is computed in f64 from f32 values.
+            // Sums in another order.
             Self::Fp32 => Tolerance { largest: Some(1e-4), cosine: 0.999_999, rsum: 0.1 },
+            // Eleven bits a number; a ViT of two blocks came to 0.9999999.
             Self::Fp16 => Tolerance { largest: None, cosine: 0.9995, rsum: 0.2 },
-            Self::Int8 => Tolerance { largest: None, cosine: 0.97, rsum: 2.0 },
+            // Eight bits a number, one scale for all of an operand; a BERT of six blocks came to 0.992.
+            Self::Int8 => Tolerance { largest: None, cosine: 0.98, rsum: 2.0 },
         }
     }
 }
