@@ -1,6 +1,7 @@
 //! The command `laps-zoo`. Exit status: 0 done, 1 a check failed, 2 an error.
 
 mod commands;
+mod graphs;
 mod interrupt;
 mod progress;
 mod report;
@@ -26,6 +27,7 @@ enum Command {
     Doctor(commands::doctor::Doctor),
     Reproduce(Box<commands::reproduce::Reproduce>),
     Train(Box<commands::train::Train>),
+    Export(Box<commands::export::Export>),
     Bench(commands::bench::Bench),
 }
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Doctor(doctor) => doctor.run(),
         Command::Reproduce(reproduce) => reproduce.run(),
         Command::Train(train) => train.run(),
+        Command::Export(export) => export.run(),
         Command::Bench(bench) => bench.run(),
     };
     report::exit_code(result)

@@ -63,6 +63,7 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         let of_zoo = cause.downcast_ref::<zoo::Error>().and_then(zoo::Error::hint);
         let of_registry = cause.downcast_ref::<zoo::registry::RegistryError>().and_then(|error| error.hint());
         let of_runtime = cause.downcast_ref::<export::runtime::RuntimeError>().and_then(|error| error.hint());
-        of_bench.or(of_zoo).or(of_registry).or(of_runtime)
+        let of_export = cause.downcast_ref::<export::Error>().and_then(export::Error::hint);
+        of_bench.or(of_zoo).or(of_registry).or(of_runtime).or(of_export)
     })
 }

@@ -9,6 +9,7 @@ use zoo::{
     encoder::{Device, Encoder, ModelEncoder},
     models::config::ModelConfig,
     params::Parameter,
+    registry::Entry,
 };
 
 use crate::{Error, Result};
@@ -23,6 +24,8 @@ pub enum EngineChoice {
     Torch,
     /// The tensor in pure Rust.
     Rust,
+    /// ONNX Runtime, which whoever asks for it brings along as [`EncoderSource`].
+    Ort,
 }
 
 impl FromStr for EngineChoice {
@@ -33,19 +36,29 @@ impl FromStr for EngineChoice {
             "auto" => Ok(Self::Auto),
             "torch" => Ok(Self::Torch),
             "rust" => Ok(Self::Rust),
+            "ort" => Ok(Self::Ort),
             _ => Err(Error::Engine {
                 engine: name.to_owned(),
                 reason: "there is no such engine",
-                hint: "use `auto`, `torch` or `rust`",
+                hint: "use `auto`, `torch`, `rust` or `ort`",
             }),
         }
     }
 }
 
+/// Where encoders come from that this crate does not know.
+pub trait EncoderSource: fmt::Debug {
+    /// Sees that there is an encoder to be had, before anything is read.
+    fn check(&self) -> Result<()>;
+
+    /// An encoder of `entry` with the weights of `checkpoint`, whose file has the hash `sha256`.
+    fn open(&self, entry: &Entry, checkpoint: &Rc<Checkpoint>, sha256: &str) -> Result<(Box<dyn Encoder>, EngineUsed)>;
+}
+
 /// The engine that was used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EngineUsed {
-    /// `torch` or `rust`.
+    /// `torch`, `rust` or `ort`.
     pub name: &'static str,
     /// Its version.
     pub version: String,
@@ -53,11 +66,15 @@ pub struct EngineUsed {
     pub device: String,
     /// Threads of one operation.
     pub threads: usize,
+    /// The graphs that it ran: flavour, precision, version of the operators. None for an engine without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub graphs: Option<String>,
 }
 
 impl fmt::Display for EngineUsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} on {}, {} threads", self.name, self.version, self.device, self.threads)
+        write!(f, "{} {} on {}, {} threads", self.name, self.version, self.device, self.threads)?;
+        self.graphs.as_ref().map_or(Ok(()), |graphs| write!(f, "; graphs {graphs}"))
     }
 }
 
@@ -77,6 +94,7 @@ pub fn open(
         #[cfg(not(feature = "torch"))]
         EngineChoice::Auto => rust(device, config, read),
         EngineChoice::Rust => rust(device, config, read),
+        EngineChoice::Ort => Err(no_source()),
     }
 }
 
@@ -84,6 +102,7 @@ pub fn open(
 pub fn check(choice: EngineChoice, device: Device) -> Result<()> {
     match (choice, device) {
         (EngineChoice::Rust, Device::Cuda(_)) => Err(no_gpu(device)),
+        (EngineChoice::Ort, _) => Err(no_source()),
         #[cfg(not(feature = "torch"))]
         (EngineChoice::Torch, _) => Err(no_libtorch()),
         #[cfg(not(feature = "torch"))]
@@ -160,6 +179,7 @@ fn torch(
         version: torch::version().to_owned(),
         device: device.to_string(),
         threads: torch::threads(),
+        graphs: None,
     };
     Ok((Box::new(Unrecorded(ModelEncoder::<Torch>::new(config, device, read)?)), used))
 }
@@ -177,6 +197,7 @@ fn rust(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         device: "cpu".to_owned(),
         threads: rayon::current_num_threads(),
+        graphs: None,
     };
     Ok((Box::new(ModelEncoder::<Array>::new(config, (), read)?), used))
 }
@@ -187,6 +208,14 @@ fn no_libtorch() -> Error {
         engine: "torch".to_owned(),
         reason: "this build has no libtorch",
         hint: "build with the feature `torch`, or use `--engine rust`",
+    }
+}
+
+fn no_source() -> Error {
+    Error::Engine {
+        engine: "ort".to_owned(),
+        reason: "nobody brought its graphs along",
+        hint: "use the engine `ort` where encoders come from graphs",
     }
 }
 

@@ -21,6 +21,15 @@ pub enum Error {
         /// What mends it.
         hint: &'static str,
     },
+    /// An encoder from outside of this crate that can not be had.
+    #[error("engine `{engine}` can not be used")]
+    Source {
+        /// As the user named it.
+        engine: &'static str,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// There is no checkpoint for an entry.
     #[error("entry `{entry}` needs a checkpoint\n  expected: a file given as --checkpoint\n  found: none")]
     NoCheckpoint {
@@ -65,7 +74,7 @@ impl Error {
             Self::Zoo(error) => error.hint(),
             Self::Engine { hint, .. } | Self::Interrupted { hint, .. } => Some((*hint).to_owned()),
             Self::NoCheckpoint { hint, .. } => Some(hint.clone()),
-            Self::Write { .. } | Self::Option { .. } => None,
+            Self::Source { .. } | Self::Write { .. } | Self::Option { .. } => None,
         }
     }
 }

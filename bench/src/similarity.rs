@@ -30,7 +30,8 @@ impl SimilarityEngine {
         options: EngineOptions,
     ) -> Result<Self> {
         #[cfg(feature = "torch")]
-        if choice != EngineChoice::Rust && zoo::torch::TorchDevice::open(device)?.is_cuda() {
+        if !matches!(choice, EngineChoice::Rust | EngineChoice::Ort) && zoo::torch::TorchDevice::open(device)?.is_cuda()
+        {
             return Self::torch(device, config, weights, options.memory_limit);
         }
         #[cfg(not(feature = "torch"))]

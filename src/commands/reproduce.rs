@@ -13,7 +13,7 @@ use clap::Args;
 use zoo::encoder::Device;
 
 use crate::{
-    interrupt, progress,
+    graphs, interrupt, progress,
     report::{Finding, print},
 };
 
@@ -34,9 +34,12 @@ pub(crate) struct Reproduce {
     /// Evaluate the first N images of the split and their captions only
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroUsize>,
-    /// What computes the embeddings: auto, torch, rust
+    /// What computes the embeddings: auto, torch, rust, ort
     #[arg(long, default_value = "auto")]
     engine: String,
+    /// Folder of exported graphs for the engine ort, which auto takes then [default: export anew]
+    #[arg(long, value_name = "DIR")]
+    graphs: Option<PathBuf>,
     /// Where: auto, cpu, cuda:N
     #[arg(long, default_value = "auto")]
     device: String,
@@ -67,14 +70,18 @@ pub(crate) struct Reproduce {
 impl Reproduce {
     pub(crate) fn run(self) -> Result<Finding> {
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
+        let engine = self.engine.parse::<EngineChoice>()?;
+        let device = self.device.parse::<Device>()?;
+        let (engine, encoders) = graphs::choose(engine, self.graphs, device, threads)?;
         let request = Request {
             entry: zoo::registry::find(&self.entry)?,
             checkpoint: self.checkpoint,
             data: self.data,
             split: self.split,
             limit: self.limit,
-            engine: self.engine.parse::<EngineChoice>()?,
-            device: self.device.parse::<Device>()?,
+            engine,
+            encoders,
+            device,
             threads,
             batch_size: self.batch_size,
             tolerance: self.tolerance,

@@ -89,7 +89,7 @@ fn an_engine_that_this_build_has_not() {
 fn an_engine_that_there_is_not() {
     assert_snapshot!(message(&["reproduce", "shapes_vit", "--engine", "jax"]), @r"
     error: engine `jax` can not be used: there is no such engine
-    hint: use `auto`, `torch` or `rust`
+    hint: use `auto`, `torch`, `rust` or `ort`
     ");
 }
 

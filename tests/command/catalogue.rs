@@ -21,6 +21,7 @@ fn help_names_the_commands() {
       doctor     Show what this machine has: libraries, devices, threads, and what is missing
       reproduce  Evaluate a checkpoint and compare its recalls with the published ones
       train      Train an entry
+      export     Export an entry to ONNX, and compare the graphs with the model
       bench      Measure a part of the work on random input
       help       Print this message or the help of the given subcommand(s)
 
@@ -42,7 +43,9 @@ fn help_names_the_commands() {
                                 file]
           --split <SPLIT>       Split to evaluate [default: the entry's test split]
           --limit <N>           Evaluate the first N images of the split and their captions only
-          --engine <ENGINE>     What computes the embeddings: auto, torch, rust [default: auto]
+          --engine <ENGINE>     What computes the embeddings: auto, torch, rust, ort [default: auto]
+          --graphs <DIR>        Folder of exported graphs for the engine ort, which auto takes then
+                                [default: export anew]
           --device <DEVICE>     Where: auto, cpu, cuda:N [default: auto]
           --threads <N>         Threads [default: one for each processor]
           --batch-size <N>      Images, and captions, encoded at a time [default: 16]

@@ -17,6 +17,7 @@ mod files;
 #[cfg(feature = "torch")]
 mod full_disk;
 mod full_size;
+mod graphs;
 mod interruption;
 mod matrix;
 mod real;

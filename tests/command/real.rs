@@ -102,9 +102,9 @@ fn check_ranks(found: &Matrix, expected: &Matrix, direction: Direction, split: &
     differing
 }
 
-fn split_agrees(split: &str) -> Option<(Evaluated, PathBuf, PathBuf)> {
+fn split_agrees(split: &str, more: &[&str]) -> Option<(Evaluated, PathBuf, PathBuf)> {
     let (real, checkpoint) = inputs()?;
-    let found = evaluate(&real, &checkpoint, &["--split", split]);
+    let found = evaluate(&real, &checkpoint, &[&["--split", split], more].concat());
     let expected = Matrix::open(&real.join(format!("f30k_mini_{split}_sims.safetensors")));
     assert_eq!((found.matrix.images, found.matrix.captions), (expected.images, expected.captions));
 
@@ -142,7 +142,7 @@ fn near(found: [f64; 5], expected: [f64; 5]) -> bool {
 
 #[test]
 fn the_test_split_gives_the_table_and_the_matrix_of_the_reference_on_both_engines() {
-    let Some((found, real, checkpoint)) = split_agrees("test") else { return };
+    let Some((found, real, checkpoint)) = split_agrees("test", &[]) else { return };
     assert!(found.stdout.starts_with("f30k_mini, split test: 243 images, 1215 captions\n"), "{}", found.stdout);
     assert!(found.stdout.ends_with("verdict: not compared, the entry has no published recalls\n"), "{}", found.stdout);
 
@@ -156,6 +156,19 @@ fn the_test_split_gives_the_table_and_the_matrix_of_the_reference_on_both_engine
 #[test]
 #[cfg_attr(not(feature = "torch"), ignore = "the test split shows the pure-Rust engine; both would take it minutes")]
 fn the_dev_split_gives_the_table_and_the_matrix_of_the_reference() {
-    let Some((found, ..)) = split_agrees("dev") else { return };
+    let Some((found, ..)) = split_agrees("dev", &[]) else { return };
     assert!(found.stdout.starts_with("f30k_mini, split dev: 242 images, 1210 captions\n"), "{}", found.stdout);
+}
+
+/// The same table and the same matrix by the graphs that are exported for the run.
+#[test]
+fn the_test_split_gives_the_table_and_the_matrix_of_the_reference_by_onnx_runtime() {
+    if let Err(error) = export::runtime::library::find() {
+        return println!("not run: {error}");
+    }
+    let Some((found, ..)) = split_agrees("test", &["--engine", "ort"]) else { return };
+    let engine = &found.result["provenance"]["engine"];
+    assert_eq!((engine["name"].as_str(), engine["device"].as_str()), (Some("ort"), Some("cpu")));
+    assert_eq!(engine["graphs"], "portable, fp32, opset 18");
+    assert!(found.stdout.contains("; graphs portable, fp32, opset 18; similarities "), "{}", found.stdout);
 }

@@ -26,6 +26,24 @@ pub enum Error {
         /// What it was given.
         found: String,
     },
+    /// An engine that is no part of this crate failed.
+    #[error("the engine `{engine}` failed")]
+    Engine {
+        /// As the user names it.
+        engine: &'static str,
+        /// What it says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A module of a model can not be recorded.
+    #[error("module `{name}` can not be wired")]
+    Module {
+        /// Full name, as checkpoints have it.
+        name: String,
+        /// What went wrong in it.
+        #[source]
+        source: Box<Error>,
+    },
     /// A parameter was asked for that can not be had.
     #[error("parameter `{name}` can not be loaded\n  expected: {expected}\n  found: {found}")]
     Parameter {
@@ -102,6 +120,7 @@ impl Error {
             Self::Retrieval(error) => error.hint(),
             Self::Scenes(error) => error.hint(),
             Self::Train(error) => error.hint(),
+            Self::Module { source, .. } => source.hint(),
             _ => None,
         }
     }

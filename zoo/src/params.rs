@@ -98,6 +98,11 @@ impl<T> Path<T> {
         self.mode
     }
 
+    /// Full name of this place, steps joined by dots; empty at the root.
+    pub fn name(&self) -> &str {
+        &self.prefix
+    }
+
     /// The place `name` below this one; `name` may hold several steps, `attention.self`.
     pub fn sub(&self, name: impl std::fmt::Display) -> Self {
         let prefix = if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };

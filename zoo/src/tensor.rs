@@ -2,6 +2,10 @@
 
 use crate::{Error, Result, dim::Dim};
 
+/// What is added to an attention logit to take it out of the softmax: exp of its negative is exactly 0 in f32, and it is
+/// finite in f16.
+pub const PADDING: f64 = 30000.0;
+
 /// A tensor of f32 values (token identifiers are whole numbers in it), on some device or in some graph.
 ///
 /// Axes count from 0. Binary operations broadcast as NumPy does. No operation panics.
@@ -62,6 +66,13 @@ pub trait Tensor: Clone + Sized {
     /// 1 at the `count` largest entries of the last axis, 0 elsewhere.
     fn top_mask(&self, count: usize) -> Result<Self>;
 
+    /// Runs `body`, the work of the module `name` (as checkpoints name it) on this tensor. A recorder names after it what is
+    /// recorded, and faults that happen in it; tensors that hold values have nothing to do.
+    fn module<R>(&self, name: &str, body: impl FnOnce() -> Result<R>) -> Result<R> {
+        let _ = name;
+        body()
+    }
+
     /// The same values, through which no gradient passes. Tensors without gradients have nothing to do.
     fn detach(&self) -> Result<Self> {
         Ok(self.clone())
@@ -92,6 +103,12 @@ pub trait Tensor: Clone + Sized {
     /// Scaled dot-product attention: `(..., heads, length, size)` thrice to the same, `bias` added to the logits.
     fn attention(query: &Self, key: &Self, value: &Self, bias: Option<&Self>) -> Result<Self> {
         Self::attention_weights(query, key, bias)?.matmul(value)
+    }
+
+    /// `(batch, length)` with 1 for a token and 0 for padding, to an attention bias `(batch, 1, 1, length)`.
+    fn padding_bias(&self) -> Result<Self> {
+        let [batch, length] = self.sizes()?;
+        self.affine(PADDING, -PADDING)?.reshape(&[batch, 1.into(), 1.into(), length])
     }
 
     /// Each patch of `patch` x `patch` pixels through one linear layer: `(batch, channels, height, width)` and a weight of

@@ -4,6 +4,7 @@ mod compare;
 mod encode;
 mod inputs;
 mod log;
+mod loss;
 mod matrix;
 mod provenance;
 mod request;
@@ -12,6 +13,8 @@ mod run;
 pub mod table;
 
 pub use compare::{Comparison, Difference, Verdict};
+pub use inputs::open_checkpoint;
+pub use loss::{Loss, losses, render_losses};
 pub use provenance::{CheckpointUsed, DataUsed, Provenance};
 pub use request::Request;
 pub use result::{Reproduction, SCHEMA, Stage};

@@ -3,6 +3,7 @@
 use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 use zoo::{
@@ -12,7 +13,7 @@ use zoo::{
 
 use crate::{
     Error, Result,
-    engine::{self, EngineChoice},
+    engine::{self, EncoderSource, EngineChoice},
     files,
 };
 
@@ -31,6 +32,8 @@ pub struct Request {
     pub limit: Option<NonZeroUsize>,
     /// What computes the embeddings.
     pub engine: EngineChoice,
+    /// What gives the encoders, where that is no engine of this crate.
+    pub encoders: Option<Rc<dyn EncoderSource>>,
     /// Where.
     pub device: Device,
     /// Threads.
@@ -48,6 +51,25 @@ pub struct Request {
 }
 
 impl Request {
+    /// The whole test split of `entry` on the processor, with the defaults of the command.
+    pub fn new(entry: Entry, engine: EngineChoice) -> Self {
+        Self {
+            entry,
+            checkpoint: None,
+            data: None,
+            split: None,
+            limit: None,
+            engine,
+            encoders: None,
+            device: Device::Cpu,
+            threads: 1,
+            batch_size: NonZeroUsize::MIN.saturating_add(15),
+            tolerance: 0.1,
+            memory_limit: 1 << 30,
+            sims: None,
+        }
+    }
+
     /// Finds what is wrong with the request itself and with the files that it and its result, `outputs`, will be written to.
     pub fn check<'a>(&'a self, outputs: impl Iterator<Item = &'a Path>) -> Result<()> {
         if !(self.tolerance.is_finite() && self.tolerance >= 0.0) {
@@ -61,7 +83,10 @@ impl Request {
             return Err(Error::no_checkpoint(&self.entry));
         }
         outputs.chain(self.sims.as_deref()).try_for_each(files::check_writable)?;
-        engine::check(self.engine, self.device)
+        match &self.encoders {
+            Some(source) => source.check(),
+            None => engine::check(self.engine, self.device),
+        }
     }
 }
 

@@ -43,7 +43,10 @@ pub fn reproduce(request: &Request, stop: &AtomicBool, progress: &dyn Progress) 
     let (checkpoint, checkpoint_used) = read_checkpoint(request, &mut log)?;
     let seen = look_at_images(request, &texts.split, &paths, &mut log)?;
 
-    let (encoder, engine_used) = engine::open(*engine, *device, &entry.model, Rc::clone(&checkpoint))?;
+    let (encoder, engine_used) = match &request.encoders {
+        Some(source) => source.open(entry, &checkpoint, &checkpoint_used.sha256)?,
+        None => engine::open(*engine, *device, &entry.model, Rc::clone(&checkpoint))?,
+    };
     let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;
     let options = EngineOptions { threads: request.threads, memory_limit: request.memory_limit };
     let sizes = AlignmentConfig::of(&entry.model);

@@ -29,6 +29,35 @@ pub enum RuntimeError {
     /// The library was loaded and does not answer.
     #[error("ONNX Runtime does not say which execution providers it has")]
     Providers(#[source] ort::Error),
+    /// A device that was asked for and can not be used.
+    #[error("device `{device}` can not be used by ONNX Runtime")]
+    Provider {
+        /// As the user named it.
+        device: String,
+        /// The library that was asked.
+        library: PathBuf,
+        /// What it says: which library is missing, or that it was built without.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A file that is no graph, or one that this library can not run.
+    #[error("`{}` can not be loaded by ONNX Runtime", path.display())]
+    Graph {
+        /// The file.
+        path: PathBuf,
+        /// What ONNX Runtime says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A graph that did not run.
+    #[error("`{}` did not run", path.display())]
+    Run {
+        /// The file.
+        path: PathBuf,
+        /// What ONNX Runtime says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 impl RuntimeError {
@@ -40,6 +69,13 @@ impl RuntimeError {
             Self::Load { .. } | Self::Providers(_) => {
                 format!("ONNX Runtime 1.{} or newer is needed: `make setup` fetches it", ort::MINOR_VERSION)
             }
+            Self::Provider { library, .. } => {
+                format!(
+                    "`make setup CUDA=1` brings a library with CUDA (this one is `{}`), or use `--device cpu`",
+                    library.display()
+                )
+            }
+            Self::Graph { .. } | Self::Run { .. } => return None,
         })
     }
 }

@@ -25,6 +25,7 @@ struct Aggregation<T> {
     hidden: Linear<T>,
     output: Linear<T>,
     scale: T,
+    name: String,
 }
 
 impl<T> Aggregation<T> {
@@ -36,6 +37,7 @@ impl<T> Aggregation<T> {
             hidden: Linear::with_default_init(width, hidden, &weight.sub(1))?,
             output: Linear::with_default_init(hidden, config.groups(), &weight.sub(3))?,
             scale: path.get("scale", &[1, 1, 1], Init::Ones)?,
+            name: path.name().to_owned(),
         })
     }
 }
@@ -43,8 +45,10 @@ impl<T> Aggregation<T> {
 impl<T: Tensor> Aggregation<T> {
     /// `(images, patches, width)` to `(images, patches, groups)`.
     fn forward(&self, x: &T) -> Result<T> {
-        let hidden = self.hidden.forward(&self.norm.forward(x)?)?.gelu()?;
-        self.output.forward(&hidden)?.mul(&self.scale)
+        x.module(&self.name, || {
+            let hidden = self.hidden.forward(&self.norm.forward(x)?)?.gelu()?;
+            self.output.forward(&hidden)?.mul(&self.scale)
+        })
     }
 }
 
@@ -54,6 +58,7 @@ pub struct Alignment<T> {
     patches: usize,
     kept: usize,
     class_token: bool,
+    name: String,
 }
 
 impl<T> Alignment<T> {
@@ -64,6 +69,7 @@ impl<T> Alignment<T> {
             patches: config.image.num_patches(),
             kept: config.kept(),
             class_token: config.image.has_class_token(),
+            name: path.name().to_owned(),
         })
     }
 }
@@ -72,6 +78,10 @@ impl<T: Tensor> Alignment<T> {
     /// Patch embeddings `(images, tokens, width)`, word embeddings `(captions, words, width)` and their mask
     /// `(captions, words)` to `(images, captions)`.
     pub fn forward(&self, tokens: &T, words: &T, mask: &T) -> Result<T> {
+        tokens.module(&self.name, || self.align(tokens, words, mask))
+    }
+
+    fn align(&self, tokens: &T, words: &T, mask: &T) -> Result<T> {
         let [images, _, width] = tokens.sizes()?;
         let [captions, length, _] = words.sizes()?;
         let patches = tokens.narrow(1, usize::from(self.class_token), self.patches)?;

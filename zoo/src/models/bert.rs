@@ -6,7 +6,7 @@
 use crate::{
     Result,
     models::config::TextConfig,
-    nn::{Attention, Dropout, FeedForward, LayerNorm, Names, padding_bias},
+    nn::{Attention, Dropout, FeedForward, LayerNorm, Names},
     params::{Init, Path},
     tensor::Tensor,
 };
@@ -19,6 +19,7 @@ struct Embeddings<T> {
     types: T,
     norm: LayerNorm<T>,
     dropout: Dropout,
+    name: String,
 }
 
 impl<T> Embeddings<T> {
@@ -31,16 +32,19 @@ impl<T> Embeddings<T> {
             types: table("token_type_embeddings", config.type_vocab_size)?,
             norm: LayerNorm::new(width, config.layer_norm_eps, &path.sub("LayerNorm"))?,
             dropout: Dropout::new(path),
+            name: path.name().to_owned(),
         })
     }
 }
 
 impl<T: Tensor> Embeddings<T> {
-    /// `(batch, length)` identifiers to `(batch, length, width)`.
-    fn forward(&self, identifiers: &T, positions: &T) -> Result<T> {
-        let words = self.words.embedding(identifiers)?;
-        let positions = self.positions.embedding(positions)?;
-        self.dropout.forward(&self.norm.forward(&words.add(&self.types.narrow(0, 0, 1)?)?.add(&positions)?)?)
+    /// `(batch, length)` identifiers and mask to `(batch, length, width)`.
+    fn forward(&self, identifiers: &T, mask: &T) -> Result<T> {
+        identifiers.module(&self.name, || {
+            let words = self.words.embedding(identifiers)?;
+            let positions = self.positions.embedding(&mask.cumulative_sum()?.affine(1.0, -1.0)?)?;
+            self.dropout.forward(&self.norm.forward(&words.add(&self.types.narrow(0, 0, 1)?)?.add(&positions)?)?)
+        })
     }
 }
 
@@ -51,6 +55,7 @@ struct Block<T> {
     feed_forward: FeedForward<T>,
     output_norm: LayerNorm<T>,
     dropout: Dropout,
+    name: String,
 }
 
 impl<T> Block<T> {
@@ -63,6 +68,7 @@ impl<T> Block<T> {
             feed_forward: FeedForward::new(width, hidden, path)?,
             output_norm: LayerNorm::new(width, epsilon, &path.sub("output.LayerNorm"))?,
             dropout: Dropout::new(path),
+            name: path.name().to_owned(),
         })
     }
 }
@@ -70,10 +76,12 @@ impl<T> Block<T> {
 impl<T: Tensor> Block<T> {
     /// `(batch, length, width)` to the same.
     fn forward(&self, x: &T, bias: &T) -> Result<T> {
-        let attended = self.dropout.forward(&self.attention.forward(x, Some(bias))?)?;
-        let x = self.attention_norm.forward(&attended.add(x)?)?;
-        let fed = self.dropout.forward(&self.feed_forward.forward(&x)?)?;
-        self.output_norm.forward(&fed.add(&x)?)
+        x.module(&self.name, || {
+            let attended = self.dropout.forward(&self.attention.forward(x, Some(bias))?)?;
+            let x = self.attention_norm.forward(&attended.add(x)?)?;
+            let fed = self.dropout.forward(&self.feed_forward.forward(&x)?)?;
+            self.output_norm.forward(&fed.add(&x)?)
+        })
     }
 }
 
@@ -81,6 +89,7 @@ impl<T: Tensor> Block<T> {
 pub struct Bert<T> {
     embeddings: Embeddings<T>,
     blocks: Vec<Block<T>>,
+    name: String,
 }
 
 impl<T> Bert<T> {
@@ -92,6 +101,7 @@ impl<T> Bert<T> {
             blocks: (0..config.num_hidden_layers)
                 .map(|index| Block::new(config, &layers.sub(index)))
                 .collect::<Result<_>>()?,
+            name: path.name().to_owned(),
         })
     }
 }
@@ -99,9 +109,8 @@ impl<T> Bert<T> {
 impl<T: Tensor> Bert<T> {
     /// Identifiers and mask `(batch, length)`, padding at the end, to `(batch, length, width)`.
     pub fn forward(&self, identifiers: &T, mask: &T) -> Result<T> {
-        let bias = padding_bias(mask)?;
-        let positions = mask.cumulative_sum()?.affine(1.0, -1.0)?;
-        let mut x = self.embeddings.forward(identifiers, &positions)?;
+        let bias = mask.module(&self.name, || mask.padding_bias())?;
+        let mut x = self.embeddings.forward(identifiers, mask)?;
         for block in &self.blocks {
             x = block.forward(&x, &bias)?;
         }

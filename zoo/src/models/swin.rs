@@ -41,7 +41,7 @@ impl Grid {
         self.window.pow(2)
     }
 
-    /// `(batch, side * side, width)` to `(batch, windows, length, width)`.
+    /// `(batch, side * side, width)` to `(batch, length, windows, width)`.
     fn partition<T: Tensor>(self, x: &T) -> Result<T> {
         let [batch, _, width] = x.sizes()?;
         let mut x = x.reshape(&[batch, self.side.into(), self.side.into(), width])?;
@@ -49,15 +49,15 @@ impl Grid {
             x = x.roll(1, self.shift)?.roll(2, self.shift)?;
         }
         let [across, window] = [self.side / self.window, self.window].map(Dim::from);
-        let x = x.reshape(&[batch, across, window, across, window, width])?.permute(&[0, 1, 3, 2, 4, 5])?;
-        x.reshape(&[batch, self.windows().into(), self.length().into(), width])
+        let x = x.reshape(&[batch, across, window, across, window, width])?.permute(&[0, 2, 4, 1, 3, 5])?;
+        x.reshape(&[batch, self.length().into(), self.windows().into(), width])
     }
 
-    /// `(batch, windows, length, width)` back to `(batch, side * side, width)`.
+    /// `(batch, length, windows, width)` back to `(batch, side * side, width)`.
     fn join<T: Tensor>(self, x: &T) -> Result<T> {
         let [batch, _, _, width] = x.sizes()?;
         let [across, window] = [self.side / self.window, self.window].map(Dim::from);
-        let x = x.reshape(&[batch, across, across, window, window, width])?.permute(&[0, 1, 3, 2, 4, 5])?;
+        let x = x.reshape(&[batch, window, window, across, across, width])?.permute(&[0, 3, 1, 4, 2, 5])?;
         let mut x = x.reshape(&[batch, self.side.into(), self.side.into(), width])?;
         if self.shift > 0 {
             x = x.roll(1, self.side - self.shift)?.roll(2, self.side - self.shift)?;
@@ -106,6 +106,7 @@ struct Block<T> {
     norm_before: LayerNorm<T>,
     norm_after: LayerNorm<T>,
     drop_path: DropPath,
+    name: String,
 }
 
 impl<T> Block<T> {
@@ -124,6 +125,7 @@ impl<T> Block<T> {
             norm_before: LayerNorm::new(width, epsilon, &path.sub("layernorm_before"))?,
             norm_after: LayerNorm::new(width, epsilon, &path.sub("layernorm_after"))?,
             drop_path: DropPath::new(before + index, config.depths.iter().sum(), path),
+            name: path.name().to_owned(),
         })
     }
 }
@@ -144,11 +146,13 @@ impl<T: Tensor> Block<T> {
 
     /// `(batch, tokens, width)` to the same.
     fn forward(&self, x: &T) -> Result<T> {
-        let windows = self.grid.partition(&self.norm_before.forward(x)?)?;
-        // `SwinLayer` has the drop path around the attention alone.
-        let attended = self.grid.join(&self.attention.forward_windows(&windows, &self.bias()?)?)?;
-        let x = self.drop_path.forward(&attended)?.add(x)?;
-        self.feed_forward.forward(&self.norm_after.forward(&x)?)?.add(&x)
+        x.module(&self.name, || {
+            let windows = self.grid.partition(&self.norm_before.forward(x)?)?;
+            // `SwinLayer` has the drop path around the attention alone.
+            let attended = self.grid.join(&self.attention.forward_windows(&windows, &self.bias()?)?)?;
+            let x = self.drop_path.forward(&attended)?.add(x)?;
+            self.feed_forward.forward(&self.norm_after.forward(&x)?)?.add(&x)
+        })
     }
 }
 
@@ -157,6 +161,7 @@ struct Downsample<T> {
     side: usize,
     norm: LayerNorm<T>,
     reduction: Linear<T>,
+    name: String,
 }
 
 impl<T> Downsample<T> {
@@ -167,6 +172,7 @@ impl<T> Downsample<T> {
             reduction: Linear::without_bias(4 * width, 2 * width, &path.sub("reduction"))?,
             // `SwinPatchMerging` keeps PyTorch's default here, whatever the configuration says.
             norm: LayerNorm::new(4 * width, 1e-5, &path.sub("norm"))?,
+            name: path.name().to_owned(),
         })
     }
 }
@@ -176,9 +182,11 @@ impl<T: Tensor> Downsample<T> {
     fn forward(&self, x: &T) -> Result<T> {
         let [batch, _, width] = x.sizes()?;
         let half = self.side / 2;
-        let x = x.reshape(&[batch, half.into(), 2.into(), half.into(), 2.into(), width])?;
-        let x = x.permute(&[0, 1, 3, 4, 2, 5])?.reshape(&[batch, half.pow(2).into(), width.times(4)])?;
-        self.reduction.forward(&self.norm.forward(&x)?)
+        x.module(&self.name, || {
+            let x = x.reshape(&[batch, half.into(), 2.into(), half.into(), 2.into(), width])?;
+            let x = x.permute(&[0, 1, 3, 4, 2, 5])?.reshape(&[batch, half.pow(2).into(), width.times(4)])?;
+            self.reduction.forward(&self.norm.forward(&x)?)
+        })
     }
 }
 
@@ -207,6 +215,7 @@ struct Embeddings<T> {
     bias: T,
     patch: usize,
     norm: LayerNorm<T>,
+    name: String,
 }
 
 impl<T> Embeddings<T> {
@@ -219,6 +228,7 @@ impl<T> Embeddings<T> {
             patch,
             // `SwinEmbeddings` keeps PyTorch's default here, whatever the configuration says.
             norm: LayerNorm::new(width, 1e-5, &path.sub("norm"))?,
+            name: path.name().to_owned(),
         })
     }
 }
@@ -226,8 +236,10 @@ impl<T> Embeddings<T> {
 impl<T: Tensor> Embeddings<T> {
     /// `(batch, 3, size, size)` to `(batch, tokens, width)`.
     fn forward(&self, pixels: &T) -> Result<T> {
-        let x = pixels.embed_patches(&self.weight, &self.bias, self.patch)?;
-        self.norm.forward(&x)
+        pixels.module(&self.name, || {
+            let x = pixels.embed_patches(&self.weight, &self.bias, self.patch)?;
+            self.norm.forward(&x)
+        })
     }
 }
 

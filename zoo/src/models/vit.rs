@@ -19,6 +19,7 @@ struct Embeddings<T> {
     weight: T,
     bias: T,
     patch: usize,
+    name: String,
 }
 
 impl<T> Embeddings<T> {
@@ -32,6 +33,7 @@ impl<T> Embeddings<T> {
             weight: projection.get("weight", &[width, 3, patch, patch], Init::Normal)?,
             bias: projection.get("bias", &[width], Init::Zeros)?,
             patch,
+            name: path.name().to_owned(),
         })
     }
 }
@@ -39,10 +41,12 @@ impl<T> Embeddings<T> {
 impl<T: Tensor> Embeddings<T> {
     /// `(batch, 3, size, size)` to `(batch, patches + 1, width)`.
     fn forward(&self, pixels: &T) -> Result<T> {
-        let x = pixels.embed_patches(&self.weight, &self.bias, self.patch)?;
-        let [batch, _, width] = x.sizes()?;
-        let class_token = self.class_token.expand(&[batch, 1.into(), width])?;
-        T::concatenate(&[&class_token, &x], 1)?.add(&self.positions)
+        pixels.module(&self.name, || {
+            let x = pixels.embed_patches(&self.weight, &self.bias, self.patch)?;
+            let [batch, _, width] = x.sizes()?;
+            let class_token = self.class_token.expand(&[batch, 1.into(), width])?;
+            T::concatenate(&[&class_token, &x], 1)?.add(&self.positions)
+        })
     }
 }
 
@@ -52,6 +56,7 @@ struct Block<T> {
     feed_forward: FeedForward<T>,
     norm_before: LayerNorm<T>,
     norm_after: LayerNorm<T>,
+    name: String,
 }
 
 impl<T> Block<T> {
@@ -62,6 +67,7 @@ impl<T> Block<T> {
             feed_forward: FeedForward::new(width, hidden, path)?,
             norm_before: LayerNorm::new(width, epsilon, &path.sub("layernorm_before"))?,
             norm_after: LayerNorm::new(width, epsilon, &path.sub("layernorm_after"))?,
+            name: path.name().to_owned(),
         })
     }
 }
@@ -69,8 +75,10 @@ impl<T> Block<T> {
 impl<T: Tensor> Block<T> {
     /// `(batch, length, width)` to the same.
     fn forward(&self, x: &T) -> Result<T> {
-        let x = self.attention.forward(&self.norm_before.forward(x)?, None)?.add(x)?;
-        self.feed_forward.forward(&self.norm_after.forward(&x)?)?.add(&x)
+        x.module(&self.name, || {
+            let x = self.attention.forward(&self.norm_before.forward(x)?, None)?.add(x)?;
+            self.feed_forward.forward(&self.norm_after.forward(&x)?)?.add(&x)
+        })
     }
 }
 

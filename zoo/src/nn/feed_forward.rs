@@ -7,19 +7,22 @@ use crate::{Result, params::Path, tensor::Tensor};
 pub struct FeedForward<T> {
     intermediate: Linear<T>,
     output: Linear<T>,
+    name: String,
 }
 
 impl<T> FeedForward<T> {
     /// `width` to `hidden` and back; `path` is the block.
     pub fn new(width: usize, hidden: usize, path: &Path<T>) -> Result<Self> {
-        let intermediate = Linear::new(width, hidden, &path.sub("intermediate.dense"))?;
-        Ok(Self { intermediate, output: Linear::new(hidden, width, &path.sub("output.dense"))? })
+        let place = path.sub("intermediate");
+        let intermediate = Linear::new(width, hidden, &place.sub("dense"))?;
+        let output = Linear::new(hidden, width, &path.sub("output.dense"))?;
+        Ok(Self { intermediate, output, name: place.name().to_owned() })
     }
 }
 
 impl<T: Tensor> FeedForward<T> {
     /// `(..., width)` to the same.
     pub fn forward(&self, x: &T) -> Result<T> {
-        self.output.forward(&self.intermediate.forward(x)?.gelu()?)
+        self.output.forward(&x.module(&self.name, || self.intermediate.forward(x)?.gelu())?)
     }
 }

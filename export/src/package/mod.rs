@@ -1,0 +1,23 @@
+//! The folder of an exported entry: its graphs, a manifest with their hashes, and tensors to compare with.
+//!
+//! ```text
+//! image.onnx  text.onnx  score.onnx   the graphs
+//! manifest.json                       what they are of, their hashes, inputs and outputs
+//! golden.safetensors                  inputs, and what the model definition makes of them
+//! ```
+
+mod drift;
+mod golden;
+mod manifest;
+mod open;
+mod precision;
+mod render;
+mod write;
+
+pub use drift::{Drift, Tolerance};
+pub use golden::{Golden, Sample};
+pub use manifest::{FileEntry, GraphFile, Manifest, PortEntry, SCHEMA, TextPreprocessing};
+pub use open::Package;
+pub use precision::Precision;
+pub use render::render;
+pub use write::{Exported, Request, check_free, export, write_encoders};

@@ -1,0 +1,13 @@
+//! Changes to a whole graph.
+
+mod fuse;
+mod half;
+mod int8;
+mod lower;
+mod prune;
+
+pub use fuse::fuse;
+pub use half::half;
+pub use int8::int8;
+pub use lower::lower;
+pub use prune::prune;

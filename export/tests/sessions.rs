@@ -1,0 +1,110 @@
+//! Sessions: what runs, and what is refused.
+#![allow(clippy::unwrap_used, clippy::panic)] // a helper of tests is a test
+
+mod support;
+
+use std::error::Error as _;
+
+use export::{
+    graph::Flavour,
+    record::Part,
+    runtime::{OrtEncoder, Provider, RuntimeError, Session, SessionOptions, environment},
+};
+use support::{NEAR, difference, image_case, runtime, target, tiny};
+use zoo::{
+    encoder::{Device, Encoder as _},
+    random::SplitMix64,
+};
+
+/// The profile of a run names the operators that were executed.
+#[test]
+fn the_fused_operators_run() {
+    if !runtime() {
+        return;
+    }
+    let [vit, swin] = tiny();
+    for (model, part) in [(&vit, Part::Image), (&vit, Part::Text), (&swin, Part::Image)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = model.write(part, target(Flavour::Ort, 18), folder.path());
+        let options = SessionOptions { profile: Some(folder.path().join("profile")), ..SessionOptions::cpu(1) };
+        let session = Session::open(&path, &options).unwrap();
+        let eager = model.eager();
+        match part {
+            Part::Image => drop(image_case(model, &eager, 2).run(&session)),
+            _ => drop(support::text_case(model, &eager, 2, 8).run(&session)),
+        }
+        let profile = std::fs::read_to_string(session.end_profiling().unwrap()).unwrap();
+        for operator in ["MultiHeadAttention", "SkipLayerNormalization", "BiasGelu"] {
+            // Swin's norms do not follow a residual addition of the same shape everywhere, but some do.
+            assert!(profile.contains(&format!("\"op_name\" : \"{operator}\"")), "{} {part}: {operator}", model.name);
+        }
+        assert!(!profile.contains("\"op_name\" : \"Softmax\""), "{} {part}", model.name);
+    }
+}
+
+/// Never a silent fallback: this library has no CUDA, or there is no GPU so high.
+#[test]
+fn a_gpu_that_is_not_there_is_an_error() {
+    if !runtime() {
+        return;
+    }
+    let [vit, _] = tiny();
+    let folder = tempfile::tempdir().unwrap();
+    let path = vit.write(Part::Image, target(Flavour::Portable, 18), folder.path());
+    let options = SessionOptions { device: Device::Cuda(4000), ..SessionOptions::cpu(1) };
+    let Err(error) = Session::open(&path, &options) else { panic!("ran on something else") };
+    assert!(matches!(&error, RuntimeError::Provider { device, .. } if device == "cuda:4000"), "{error:?}");
+    println!("{error}: {}", error.source().unwrap());
+    assert!(error.hint().unwrap().contains("make setup CUDA=1"), "{:?}", error.hint());
+
+    // `auto` takes what is there, and says what that is.
+    let session = Session::open(&path, &SessionOptions { device: Device::Auto, ..SessionOptions::cpu(1) }).unwrap();
+    let (.., build) = environment().unwrap();
+    if !build.providers.contains(&Provider::Cuda) {
+        assert_eq!(session.device(), Device::Cpu);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_graph_is_an_error() {
+    if !runtime() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.onnx");
+    std::fs::write(&path, b"not a graph").unwrap();
+    for path in [path, folder.path().join("absent.onnx")] {
+        let error = Session::open(&path, &SessionOptions::cpu(1)).err().unwrap();
+        assert!(matches!(error, RuntimeError::Graph { .. }), "{error:?}");
+    }
+}
+
+/// Padding to a bucket, and other captions beside it, change no embedding.
+#[test]
+fn captions_of_any_length_agree_with_the_model_in_pure_rust() {
+    if !runtime() {
+        return;
+    }
+    for model in tiny() {
+        let folder = tempfile::tempdir().unwrap();
+        for part in [Part::Image, Part::Text] {
+            model.write(part, target(Flavour::Ort, 18), folder.path());
+        }
+        let longest = model.config.text.max_position_embeddings;
+        let encoder = OrtEncoder::open(folder.path(), longest, &SessionOptions::cpu(1)).unwrap();
+        let eager = model.eager();
+        let mut random = SplitMix64::named(7, "captions");
+        let lengths = [3, 8, 21, 5, 1, longest];
+        let captions: Vec<Vec<u32>> =
+            lengths.iter().map(|&length| (0..length).map(|_| 1 + random.below(1000) as u32).collect()).collect();
+        for batch in [&captions[..1], &captions[..4], &captions[4..5], &captions[4..]] {
+            let rows: Vec<&[u32]> = batch.iter().map(Vec::as_slice).collect();
+            let (found, expected) = (encoder.encode_captions(&rows).unwrap(), eager.encode_captions(&rows).unwrap());
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(difference(found, expected) <= NEAR);
+            }
+        }
+        assert!(encoder.encode_captions(&[]).unwrap().is_empty());
+    }
+}
