@@ -7,7 +7,7 @@ use half::f16;
 use crate::graph::{Content, Domain, Element, Fact, Graph, Id, Node, Operator};
 
 /// Computes in half precision what bears it. Norms, softmax and, in the graph `score`, all but the products with weights
-/// stay in single precision; so do inputs and outputs.
+/// stay in single precision; so do inputs and outputs. The softmax inside of a fused attention is that operator's own.
 pub fn half(graph: &mut Graph) {
     let mut change = Change { in_half: HashMap::new(), in_single: HashMap::new() };
     for mut node in graph.take_nodes() {
