@@ -76,5 +76,6 @@ from_zoo!(
     zoo::checkpoint::CheckpointError,
     zoo::data::DataError,
     zoo::registry::RegistryError,
-    zoo::retrieval::RetrievalError
+    zoo::retrieval::RetrievalError,
+    zoo::store::StoreError
 );

@@ -18,6 +18,8 @@ use crate::{
 };
 
 /// Evaluate a checkpoint and compare its recalls with the published ones
+///
+/// What a built-in entry needs and is not here is fetched: its checkpoint, and caption files and vocabulary below --data.
 #[derive(Args)]
 pub(crate) struct Reproduce {
     /// Name of an entry, or path of an entry file
@@ -58,6 +60,9 @@ pub(crate) struct Reproduce {
     /// Write the result with its provenance as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[cfg(feature = "fetch")]
+    #[command(flatten)]
+    access: crate::fetching::Access,
     /// No progress
     #[arg(long, short)]
     quiet: bool,
@@ -66,7 +71,7 @@ pub(crate) struct Reproduce {
 impl Reproduce {
     pub(crate) fn run(self) -> Result<Finding> {
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
-        let request = Request {
+        let mut request = Request {
             entry: zoo::registry::find(&self.entry)?,
             checkpoint: self.checkpoint,
             data: self.data,
@@ -79,6 +84,11 @@ impl Reproduce {
             tolerance: self.tolerance,
             memory_limit: self.memory_limit.get().saturating_mul(1 << 20),
         };
+        request.check_options()?;
+        #[cfg(feature = "fetch")]
+        fetch(&mut request, self.access, self.quiet)?;
+        #[cfg(not(feature = "fetch"))]
+        let _ = &mut request;
         request.check(self.sims.as_deref().into_iter().chain(self.json.as_deref()))?;
         engine::set_threads(threads)?;
         let result = reproduce(&request, progress::choose(self.quiet).as_ref())?;
@@ -91,4 +101,17 @@ impl Reproduce {
         print(&table::render(&result))?;
         Ok(if result.verdict.failed() { Finding::Failed } else { Finding::Done })
     }
+}
+
+/// Fetches what is missing: captions and vocabulary first, for they are small.
+#[cfg(feature = "fetch")]
+fn fetch(request: &mut Request, access: crate::fetching::Access, quiet: bool) -> Result<()> {
+    use crate::fetching;
+
+    let split = request.split.as_deref().unwrap_or(&request.entry.data.test);
+    fetching::texts(&request.entry, request.data.as_deref(), &[split], access, quiet)?;
+    if request.checkpoint.is_none() {
+        request.checkpoint = fetching::checkpoint(&request.entry, access, quiet)?;
+    }
+    Ok(())
 }

@@ -8,6 +8,9 @@ use clap::{Args, ValueEnum};
 use crate::report::Finding;
 
 /// Train an entry
+///
+/// A built-in entry that is given no weights begins with pretrained encoders, which are fetched where they are not here, as
+/// are caption files and vocabulary below --data.
 #[derive(Args)]
 pub(crate) struct Train {
     /// Name of an entry, or path of an entry file
@@ -45,6 +48,12 @@ pub(crate) struct Train {
     /// Begin with this text encoder, as Hugging Face names its tensors
     #[arg(long, value_name = "FILE")]
     text_backbone: Option<PathBuf>,
+    /// Begin with random weights where a built-in entry would fetch pretrained encoders
+    #[arg(long, conflicts_with_all = ["checkpoint", "image_backbone", "text_backbone"])]
+    from_scratch: bool,
+    #[cfg(feature = "fetch")]
+    #[command(flatten)]
+    access: crate::fetching::Access,
     /// No progress
     #[arg(long, short)]
     quiet: bool,
@@ -60,7 +69,9 @@ enum SelectOn {
 impl Train {
     pub(crate) fn run(self) -> Result<Finding> {
         let Self { entry, out: _, data: _, device: _, seed: _, threads: _, resume: _, set: _, .. } = self;
-        let _ = (self.select_on, self.checkpoint, self.image_backbone, self.text_backbone, self.quiet);
+        let _ = (self.select_on, self.checkpoint, self.image_backbone, self.text_backbone, self.quiet, self.from_scratch);
+        #[cfg(feature = "fetch")]
+        let _ = self.access;
         anyhow::bail!(
             "entry `{entry}` can not be trained: this build has no libtorch\nhint: build with the feature `torch`"
         )
@@ -116,6 +127,21 @@ impl Train {
             },
         };
         let splits = [&request.entry.data.train, request.select_on()];
+        #[cfg(feature = "fetch")]
+        {
+            use crate::fetching;
+
+            let splits = [request.entry.data.train.as_str(), request.select_on()];
+            fetching::texts(&request.entry, self.data.as_deref(), &splits, self.access, self.quiet)?;
+            let Start { checkpoint, image_backbone, text_backbone } = &request.start;
+            let is_given = checkpoint.is_some() || image_backbone.is_some() || text_backbone.is_some();
+            if !is_given && !self.from_scratch && !request.resume && zoo::store::data_set(&request.entry).is_some() {
+                let (image, text) = fetching::backbones(&request.entry, self.access, self.quiet)?;
+                (request.start.image_backbone, request.start.text_backbone) = (image, Some(text));
+            }
+        }
+        #[cfg(not(feature = "fetch"))]
+        let _ = self.from_scratch;
         request.paths = embedded::split_paths(&request.entry, self.data.as_deref(), &splits)?;
         let stop = Arc::new(AtomicBool::new(false));
         for &signal in TERM_SIGNALS {

@@ -7,6 +7,7 @@ use crate::{
     data::{DataError, scenes::SceneError},
     registry::RegistryError,
     retrieval::RetrievalError,
+    store::StoreError,
     train::TrainError,
 };
 
@@ -86,6 +87,13 @@ pub enum Error {
     /// See [`SceneError`].
     #[error(transparent)]
     Scenes(#[from] SceneError),
+    /// See [`StoreError`].
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// See [`crate::fetch::FetchError`].
+    #[cfg(feature = "fetch")]
+    #[error(transparent)]
+    Fetch(#[from] crate::fetch::FetchError),
     /// See [`TrainError`].
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -101,6 +109,9 @@ impl Error {
             Self::Registry(error) => error.hint(),
             Self::Retrieval(error) => error.hint(),
             Self::Scenes(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            #[cfg(feature = "fetch")]
+            Self::Fetch(error) => error.hint(),
             Self::Train(error) => error.hint(),
             _ => None,
         }

@@ -46,6 +46,16 @@ pub struct Request {
 impl Request {
     /// Finds what is wrong with the request itself and with the files that its result will be written to.
     pub fn check<'a>(&self, outputs: impl Iterator<Item = &'a Path>) -> Result<()> {
+        self.check_options()?;
+        if self.checkpoint.is_none() && registry::embedded_checkpoint(&self.entry.name).is_none() {
+            return Err(Error::no_checkpoint(&self.entry));
+        }
+        outputs.into_iter().try_for_each(files::check_writable)?;
+        engine::check(self.engine, self.device)
+    }
+
+    /// The same without the checkpoint and the outputs: what can be said before anything is fetched.
+    pub fn check_options(&self) -> Result<()> {
         if !(self.tolerance.is_finite() && self.tolerance >= 0.0) {
             return Err(Error::Option {
                 option: "--tolerance",
@@ -53,11 +63,7 @@ impl Request {
                 found: self.tolerance.to_string(),
             });
         }
-        if self.checkpoint.is_none() && registry::embedded_checkpoint(&self.entry.name).is_none() {
-            return Err(Error::no_checkpoint(&self.entry));
-        }
-        outputs.into_iter().try_for_each(files::check_writable)?;
-        engine::check(self.engine, self.device)
+        Ok(())
     }
 }
 
