@@ -15,7 +15,7 @@ use zoo::{
     registry::Entry,
 };
 
-/// Whether the network may be used.
+// A documentation comment here would become that of every command that has the option.
 #[derive(Args, Clone, Copy)]
 pub(crate) struct Access {
     /// Touch no network: use what was fetched before, and say what is missing

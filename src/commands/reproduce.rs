@@ -18,13 +18,11 @@ use crate::{
 };
 
 /// Evaluate a checkpoint and compare its recalls with the published ones
-///
-/// What a built-in entry needs and is not here is fetched: its checkpoint, and caption files and vocabulary below --data.
 #[derive(Args)]
 pub(crate) struct Reproduce {
     /// Name of an entry, or path of an entry file
     entry: String,
-    /// The checkpoint: .safetensors or .pth
+    /// The checkpoint: .safetensors or .pth [default: the published one, fetched]
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// Root of the caption and image folders [default: the folder of the entry file]
@@ -108,6 +106,10 @@ impl Reproduce {
 fn fetch(request: &mut Request, access: crate::fetching::Access, quiet: bool) -> Result<()> {
     use crate::fetching;
 
+    if request.entry.data.drawn.is_none() && request.entry.checkpoint.is_some() {
+        // Said before anything large is fetched.
+        request.entry.data_paths(request.data.as_deref())?;
+    }
     let split = request.split.as_deref().unwrap_or(&request.entry.data.test);
     fetching::texts(&request.entry, request.data.as_deref(), &[split], access, quiet)?;
     if request.checkpoint.is_none() {

@@ -8,9 +8,6 @@ use clap::{Args, ValueEnum};
 use crate::report::Finding;
 
 /// Train an entry
-///
-/// A built-in entry that is given no weights begins with pretrained encoders, which are fetched where they are not here, as
-/// are caption files and vocabulary below --data.
 #[derive(Args)]
 pub(crate) struct Train {
     /// Name of an entry, or path of an entry file
@@ -48,7 +45,7 @@ pub(crate) struct Train {
     /// Begin with this text encoder, as Hugging Face names its tensors
     #[arg(long, value_name = "FILE")]
     text_backbone: Option<PathBuf>,
-    /// Begin with random weights where a built-in entry would fetch pretrained encoders
+    /// Begin with random weights; built-in entries begin with fetched encoders otherwise
     #[arg(long, conflicts_with_all = ["checkpoint", "image_backbone", "text_backbone"])]
     from_scratch: bool,
     #[cfg(feature = "fetch")]

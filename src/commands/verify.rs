@@ -6,7 +6,7 @@ use zoo::store::{self, Outcome, Store, verify};
 
 use crate::report::{Finding, print};
 
-/// Hash what was fetched again, and check checkpoints against their entries; touches no network
+/// Hash what was fetched again, and check checkpoints against their entries, offline
 #[derive(Args)]
 pub(crate) struct Verify {
     /// Name of an entry or of a pretrained encoder

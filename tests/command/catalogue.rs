@@ -9,6 +9,7 @@ fn printed(arguments: &[&str]) -> String {
 }
 
 #[test]
+#[cfg(feature = "fetch")]
 fn help_names_the_commands() {
     insta::assert_snapshot!(printed(&["--help"]), @r"
     Reproducible model zoo and benchmark harness for LAPS image-text retrieval
@@ -19,6 +20,11 @@ fn help_names_the_commands() {
       list       List the entries of the zoo
       info       Show one entry: model, parameters, data, checkpoint, published recalls
       doctor     Show what this machine has: libraries, devices, threads, and what is missing
+      fetch      Fetch a published checkpoint or a pretrained encoder: verified, checked and ready
+      verify     Hash what was fetched again, and check checkpoints against their entries, offline
+      convert    Write a checkpoint as safetensors, with its options and the hash of its source
+      cache      Look at the folder of fetched files, or remove what it does not need
+      data       Fetch captions and images, or check what is there
       reproduce  Evaluate a checkpoint and compare its recalls with the published ones
       train      Train an entry
       bench      Measure a part of the work on random input
@@ -37,7 +43,8 @@ fn help_names_the_commands() {
       <ENTRY>  Name of an entry, or path of an entry file
 
     Options:
-          --checkpoint <FILE>   The checkpoint: .safetensors or .pth
+          --checkpoint <FILE>   The checkpoint: .safetensors or .pth [default: the published one,
+                                fetched]
           --data <DIR>          Root of the caption and image folders [default: the folder of the entry
                                 file]
           --split <SPLIT>       Split to evaluate [default: the entry's test split]
@@ -53,6 +60,7 @@ fn help_names_the_commands() {
           --sims <FILE>         Write the similarity matrix as safetensors: key `sims`, images x
                                 captions
           --json <FILE>         Write the result with its provenance as JSON
+          --offline             Touch no network: use what was fetched before, and say what is missing
       -q, --quiet               No progress
       -h, --help                Print help
     ");
@@ -93,6 +101,8 @@ fn info_shows_an_entry_with_what_is_published() {
       data        captions `f30k/captions`, images `f30k/flickr30k-images`, vocabulary `bert-base-uncased/vocab.txt`, below --data
       evaluation  split `test` by f30k
       checkpoint  https://drive.google.com/drive/folders/1m3Y9TMkas2efSbeDV_ESci6uwMGd3MUY
+      here        no, to fetch; about 000 MB; not pinned: no hash is published, the first fetch pins it
+      licence     none stated
       config      sha256 3d84ffdeb047b96bf5711ba23169c162088ff007dfd5371c8726ddbccc993540
     ┌──────────────────────────────────────────────────────────────────────┐
     │ published      i2t R@1    R@5   R@10   t2i R@1    R@5   R@10    rSum │
@@ -109,6 +119,8 @@ fn info_shows_an_entry_with_what_is_published() {
       data        captions `coco/captions`, images `coco/images`, vocabulary `bert-base-uncased/vocab.txt`, below --data
       evaluation  split `testall` by coco_5k, coco_1k
       checkpoint  https://drive.google.com/drive/folders/1JvSVOjIQhofGveR2m8xPGiwhuFutyi15
+      here        no, to fetch; about 000 MB; not pinned: no hash is published, the first fetch pins it
+      licence     none stated
       config      sha256 576bbb565c2e94ec9fe4eece792617ed7ada94e7ffedc188e1905708bbccdbca
     ┌──────────────────────────────────────────────────────────────────────────┐
     │ published         i2t R@1    R@5   R@10   t2i R@1     R@5   R@10    rSum │
@@ -128,6 +140,8 @@ fn info_shows_an_entry_with_what_is_published() {
       data        captions `coco/captions`, images `coco/images`, vocabulary `bert-base-uncased/vocab.txt`, below --data
       evaluation  split `testall` by coco_5k, coco_1k
       checkpoint  https://drive.google.com/drive/folders/1C0XZ7FAoq47huy6gItcIV4XqudRVfe3n
+      here        no, to fetch; about 000 MB; not pinned: no hash is published, the first fetch pins it
+      licence     none stated
       config      sha256 15873d2d3f9ff41ddff4a60a211960b2834505cd863ebaf0f5e0afe854f448dd
     ┌──────────────────────────────────────────────────────────────────────────┐
     │ published         i2t R@1    R@5   R@10   t2i R@1     R@5   R@10    rSum │

@@ -11,10 +11,16 @@ mod bad_checkpoint;
 mod bad_data;
 mod bad_request;
 mod catalogue;
+#[cfg(feature = "fetch")]
+mod fetching;
 mod files;
 mod full_size;
 mod matrix;
 mod real;
+#[cfg(feature = "fetch")]
+#[path = "../../zoo/tests/fetch/server.rs"]
+#[allow(dead_code, reason = "the tests of fetching use the rest")]
+mod server;
 mod shapes;
 mod support;
 #[cfg(feature = "torch")]

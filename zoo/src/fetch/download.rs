@@ -19,6 +19,9 @@ use crate::store::{BLOCK, Expected, Found, Item, Verified, beside, digest_file};
 /// older file; a second that is wrong as well is what the source has.
 const WRONG: u32 = 2;
 
+/// Wrong answers to a request for the rest before the whole file is asked for.
+const RANGES: u32 = 2;
+
 /// Bytes at the beginning that tell a web page from a file.
 const HEAD: u64 = 512;
 
@@ -53,7 +56,7 @@ impl Download<'_> {
     /// Fetches the file from `source`. The caller has the lock of the file.
     pub(super) fn run(&self, source: &mut dyn Source) -> Result<Complete, FetchError> {
         let mut part = Part::open(&self.item.path, self.expected)?;
-        let (mut attempts, mut idle, mut wrong) = (0, 0, 0);
+        let (mut attempts, mut idle, mut wrong, mut ranges) = (0, 0, 0, 0);
         loop {
             let before = part.len();
             let outcome = self.attempt(source, &mut part).and_then(|()| self.judge(source, &mut part));
@@ -65,15 +68,34 @@ impl Download<'_> {
                 Err(error) => error,
             };
             attempts += 1;
-            if matches!(error, FetchError::Digest { .. }) {
-                part.discard();
-                wrong += 1;
-                if wrong >= WRONG {
+            match &error {
+                FetchError::Digest { .. } => {
+                    part = part.emptied(self.expected)?;
+                    wrong += 1;
+                    if wrong >= WRONG {
+                        part.discard();
+                        return Err(error);
+                    }
+                }
+                // It was put aside.
+                FetchError::Rejected { .. } => {
+                    part.discard();
                     return Err(error);
                 }
-                part = Part::open(&self.item.path, self.expected)?;
-            } else if part.len() >= before + PROGRESS {
-                idle = 0;
+                FetchError::Page { .. } if part.len() == 0 => {
+                    part.discard();
+                    return Err(error);
+                }
+                // What is here is more than there is, or the server does not know how to send the rest.
+                FetchError::Status { status: 416, .. } => part = part.emptied(self.expected)?,
+                FetchError::Range { .. } => {
+                    ranges += 1;
+                    if ranges >= RANGES {
+                        part = part.emptied(self.expected)?;
+                    }
+                }
+                _ if part.len() >= before + PROGRESS => idle = 0,
+                _ => {}
             }
             if !error.is_passing() {
                 return Err(error);
@@ -140,11 +162,19 @@ impl Download<'_> {
             return Err(FetchError::NoLength { url: url.to_owned() });
         }
         let note = Note { source: source.identity(), validator, total, revision, stated, url: url.to_owned() };
+        let is_shorter = total.is_some_and(|total| total < part.len());
+        if start > 0 && is_shorter {
+            part.restart(&known, note)?;
+            return Err(FetchError::Changed { url: url.to_owned() });
+        }
         if start > 0 {
             let here = part.tail(start)?;
             let mut there = vec![0; here.len()];
             body.read_exact(&mut there).map_err(|error| self.broken(url, part.len(), total, &error))?;
-            let same_file = part.note.as_ref().is_some_and(|old| old.total == total && old.revision == note.revision);
+            let same_file = part.note.as_ref().is_some_and(|old| {
+                let same_source = old.revision == note.revision && old.url == note.url;
+                old.total == total && (same_source || known.is_hashed())
+            });
             if here != there || !same_file {
                 part.restart(&known, note)?;
                 return Err(FetchError::Changed { url: url.to_owned() });

@@ -236,7 +236,7 @@ impl FetchError {
             Self::Drive(error) => error.hint(),
             Self::Hub(error) => return error.hint(),
             Self::GaveUp { source, .. } => return source.hint(),
-            Self::Sources { failures, .. } => return failures.iter().find_map(Self::hint),
+            Self::Sources { failures, .. } => return failures.iter().rev().find_map(Self::hint),
             Self::Store(error) => return error.hint(),
             Self::Address { .. }
             | Self::NoLength { .. }
@@ -254,10 +254,10 @@ impl FetchError {
             | Self::Stalled { .. }
             | Self::Truncated { .. }
             | Self::Range { .. }
+            // Bytes that were damaged on their way come whole the next time.
+            | Self::Digest { .. }
             | Self::Changed { .. } => true,
             Self::Status { status, .. } => matches!(status, 408 | 416 | 425 | 429 | 500 | 502 | 503 | 504),
-            // Bytes that were damaged on their way come whole the next time; those that were replaced do not, and end it.
-            Self::Digest { pins: None, .. } | Self::Digest { pins: Some(_), .. } => true,
             _ => false,
         }
     }
@@ -290,4 +290,21 @@ fn total(of: Option<u64>) -> String {
 
 fn lines(failures: &[FetchError]) -> String {
     failures.iter().map(|failure| format!("\n  {}", failure.to_string().replace("\n  ", "; "))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::FetchError;
+
+    #[test]
+    fn a_disk_that_fills_up_on_the_way_is_called_by_its_name() {
+        for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+            let error = FetchError::io("write", "a.part", Error::from(kind));
+            assert!(matches!(&error, FetchError::Disk { .. }) && !error.is_passing(), "{error}");
+            assert!(error.hint().is_some_and(|hint| hint.starts_with("make room")));
+        }
+        assert!(matches!(FetchError::io("write", "a", Error::from(ErrorKind::NotFound)), FetchError::Io { .. }));
+    }
 }

@@ -122,17 +122,25 @@ impl Part {
         Ok(head)
     }
 
+    /// The same part without a byte.
+    pub(super) fn emptied(mut self, expected: &Expected) -> Result<Self, FetchError> {
+        self.restart(expected, Note::default())?;
+        self.note = None;
+        Ok(self)
+    }
+
     /// Removes what is here.
     pub(super) fn discard(self) {
-        drop(self.file);
         // What can not be removed is taken up and judged again.
-        let _ = fs_err::remove_file(&self.note_path);
         let _ = fs_err::remove_file(&self.path);
+        self.finished();
     }
 
     /// Forgets the note of a part that has become the file.
     pub(super) fn finished(self) {
-        let _ = fs_err::remove_file(&self.note_path);
+        for path in [beside(&self.note_path, ".new"), self.note_path] {
+            let _ = fs_err::remove_file(path);
+        }
     }
 }
 

@@ -52,7 +52,7 @@ fn spoil(random: &mut SplitMix64, request: &Request, reply: Reply) -> (&'static 
             ("wrong range", reply.without("Content-Range").with("Content-Range", &range))
         }
         9 => ("web page", Reply::page(503, "<html>")),
-        10 => {
+        10 if !bytes.is_empty() => {
             let mut changed = bytes.to_vec();
             let place = random.below(changed.len());
             changed[place] ^= 1 << random.below(8);

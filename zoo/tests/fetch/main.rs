@@ -7,7 +7,16 @@
     reason = "a test stops at what is not as it should be"
 )]
 
+mod data;
 mod downloads;
+mod drive;
 mod faults;
+mod hub;
+mod properties;
 mod server;
+mod sources;
 mod support;
+mod trust;
+#[path = "../checkpoint/writer.rs"]
+#[allow(dead_code, reason = "the tests of checkpoints use the rest")]
+mod writer;
