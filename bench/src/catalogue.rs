@@ -35,7 +35,7 @@ pub struct Summary {
     /// Where its checkpoint comes from.
     pub checkpoint: Origin,
     /// What is here of a published checkpoint; None where there is no place for it.
-    pub kept: Option<Kept>,
+    pub stored: Option<Kept>,
     /// Sum of recalls in the paper, by the first protocol.
     pub paper_rsum: Option<f64>,
 }
@@ -75,7 +75,7 @@ pub fn list(store: Option<&Store>) -> Result<Vec<Summary>> {
 }
 
 /// What is here of the published checkpoint of `entry`.
-fn kept(entry: &Entry, origin: &Origin, store: Option<&Store>) -> Result<Option<Kept>> {
+fn stored(entry: &Entry, origin: &Origin, store: Option<&Store>) -> Result<Option<Kept>> {
     match (origin, store) {
         (Origin::Published(_), Some(store)) => Ok(Some(store.kept_checkpoint(entry)?)),
         _ => Ok(None),
@@ -102,7 +102,7 @@ fn summary(name: &'static str, store: Option<&Store>) -> Result<Summary> {
         embed_size: entry.model.embed_size,
         parameters: elements(&laps::parameters(&entry.model)?),
         protocols: entry.data.protocol.iter().map(ToString::to_string).collect(),
-        kept: kept(&entry, &checkpoint, store)?,
+        stored: stored(&entry, &checkpoint, store)?,
         checkpoint,
         paper_rsum: tables.iter().find(|table| table.source == "paper").and_then(|table| Some(table.rsum?.value)),
     })
@@ -141,12 +141,12 @@ pub fn table(entries: &[Summary]) -> String {
             entry.embed_size.to_string(),
             count(entry.parameters),
             entry.protocols.join(", "),
-            match &entry.kept {
+            match &entry.stored {
                 Some(kept) if kept.pin.is_some() => format!("{}, pinned", kept.state.word()),
                 Some(kept) => kept.state.word().to_owned(),
                 None => entry.checkpoint.word().to_owned(),
             },
-            entry.kept.as_ref().map_or_else(|| "-".to_owned(), size),
+            entry.stored.as_ref().map_or_else(|| "-".to_owned(), size),
             entry.paper_rsum.map_or_else(|| "-".to_owned(), |rsum| format!("{rsum:.1}")),
         ]);
     }
@@ -186,7 +186,7 @@ pub struct Info {
     /// Where its checkpoint comes from.
     pub checkpoint: Origin,
     /// What is here of a published checkpoint; None where there is no place for it.
-    pub kept: Option<Kept>,
+    pub stored: Option<Kept>,
     /// Whether its data is drawn where `--data` is not given.
     pub drawn: bool,
     #[serde(skip)]
@@ -213,7 +213,7 @@ impl Info {
             data: [entry.data.captions.clone(), entry.data.images.clone(), entry.data.vocab.clone()],
             test: entry.data.test.clone(),
             protocols: entry.data.protocol.iter().map(ToString::to_string).collect(),
-            kept: kept(entry, &checkpoint, store)?,
+            stored: stored(entry, &checkpoint, store)?,
             checkpoint,
             drawn: entry.data.drawn.is_some(),
             published: entry.data.protocol.iter().flat_map(|&protocol| entry.published(protocol)).collect(),
@@ -242,7 +242,7 @@ impl Info {
                 other => other.word().to_owned(),
             },
         );
-        if let Some(kept) = &self.kept {
+        if let Some(kept) = &self.stored {
             line("here", here(kept));
             line("licence", kept.licence.clone().unwrap_or_else(|| "none stated".to_owned()));
         }

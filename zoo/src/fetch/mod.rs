@@ -28,6 +28,7 @@ mod space;
 mod watch;
 
 pub use client::Timeouts;
+pub use drive::DriveError;
 pub use error::FetchError;
 pub use fetcher::{Fetched, Fetcher, Network, Pinning, Settings};
 pub use hub::HubError;
