@@ -18,7 +18,7 @@ use zoo::{
 // A documentation comment here would become that of every command that has the option.
 #[derive(Args, Clone, Copy)]
 pub(crate) struct Access {
-    /// Touch no network: use what was fetched before, and say what is missing
+    /// Touch no network: use what was fetched, and say what is missing
     #[arg(long)]
     offline: bool,
 }

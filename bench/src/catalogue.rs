@@ -133,7 +133,16 @@ fn count(elements: usize) -> String {
 pub fn table(entries: &[Summary]) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header(["entry", "image encoder", "embed size", "parameters", "protocols", "checkpoint", "size", "paper rSum"]);
+    table.set_header([
+        "entry",
+        "image encoder",
+        "embed size",
+        "parameters",
+        "protocols",
+        "checkpoint",
+        "size",
+        "paper rSum",
+    ]);
     for entry in entries {
         table.add_row([
             entry.name.to_owned(),

@@ -29,7 +29,9 @@ impl Convert {
         let same = |left: &PathBuf, right: &PathBuf| Some(left.canonicalize().ok()? == right.canonicalize().ok()?);
         if same(&input, &output) == Some(true) {
             let path = output.display();
-            anyhow::bail!("`{path}` can not be both\n  expected: another file to write\n  found: the checkpoint itself");
+            anyhow::bail!(
+                "`{path}` can not be both\n  expected: another file to write\n  found: the checkpoint itself"
+            );
         }
         let converted = convert(&input, &output, None, entry.as_ref().map(|entry| &entry.model))?;
         print(&format!(

@@ -66,7 +66,8 @@ enum SelectOn {
 impl Train {
     pub(crate) fn run(self) -> Result<Finding> {
         let Self { entry, out: _, data: _, device: _, seed: _, threads: _, resume: _, set: _, .. } = self;
-        let _ = (self.select_on, self.checkpoint, self.image_backbone, self.text_backbone, self.quiet, self.from_scratch);
+        let _ =
+            (self.select_on, self.checkpoint, self.image_backbone, self.text_backbone, self.quiet, self.from_scratch);
         #[cfg(feature = "fetch")]
         let _ = self.access;
         anyhow::bail!(

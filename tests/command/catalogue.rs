@@ -60,7 +60,7 @@ fn help_names_the_commands() {
           --sims <FILE>         Write the similarity matrix as safetensors: key `sims`, images x
                                 captions
           --json <FILE>         Write the result with its provenance as JSON
-          --offline             Touch no network: use what was fetched before, and say what is missing
+          --offline             Touch no network: use what was fetched, and say what is missing
       -q, --quiet               No progress
       -h, --help                Print help
     ");
@@ -70,21 +70,21 @@ fn help_names_the_commands() {
 #[test]
 fn list_shows_every_entry() {
     insta::assert_snapshot!(printed(&["list"]), @r"
-    ┌───────────────────────────────────────────────────────────────────────────────────────────────────────────┐
-    │ entry            image encoder   embed size   parameters   protocols          checkpoint       paper rSum │
-    ╞═══════════════════════════════════════════════════════════════════════════════════════════════════════════╡
-    │ f30k_vit         vit 224                512      195.5 M   f30k               published             507.3 │
-    │ f30k_swin        swin 224               512      196.6 M   f30k               published             536.3 │
-    │ coco_vit         vit 224                512      195.5 M   coco_5k, coco_1k   published             434.4 │
-    │ coco_swin        swin 224               512      196.6 M   coco_5k, coco_1k   published             465.8 │
-    │ f30k_vit_384     vit 384                512      195.8 M   f30k               none published        525.4 │
-    │ f30k_swin_384    swin 384               512      196.7 M   f30k               none published        545.3 │
-    │ coco_vit_384     vit 384                512      195.8 M   coco_5k, coco_1k   none published        442.2 │
-    │ coco_swin_384    swin 384               512      196.7 M   coco_5k, coco_1k   none published        470.1 │
-    │ f30k_swin_1024   swin 224              1024      196.6 M   f30k               none published            - │
-    │ shapes_vit       vit 64                  64      501.6 k   f30k               embedded                  - │
-    │ shapes_swin      swin 64                 64      387.5 k   f30k               embedded                  - │
-    └───────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+    ┌──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┐
+    │ entry            image encoder   embed size   parameters   protocols          checkpoint               size   paper rSum │
+    ╞══════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════╡
+    │ f30k_vit         vit 224                512      195.5 M   f30k               to fetch         about 782 MB        507.3 │
+    │ f30k_swin        swin 224               512      196.6 M   f30k               to fetch         about 786 MB        536.3 │
+    │ coco_vit         vit 224                512      195.5 M   coco_5k, coco_1k   to fetch         about 782 MB        434.4 │
+    │ coco_swin        swin 224               512      196.6 M   coco_5k, coco_1k   to fetch         about 786 MB        465.8 │
+    │ f30k_vit_384     vit 384                512      195.8 M   f30k               none published              -        525.4 │
+    │ f30k_swin_384    swin 384               512      196.7 M   f30k               none published              -        545.3 │
+    │ coco_vit_384     vit 384                512      195.8 M   coco_5k, coco_1k   none published              -        442.2 │
+    │ coco_swin_384    swin 384               512      196.7 M   coco_5k, coco_1k   none published              -        470.1 │
+    │ f30k_swin_1024   swin 224              1024      196.6 M   f30k               none published              -            - │
+    │ shapes_vit       vit 64                  64      501.6 k   f30k               embedded                    -            - │
+    │ shapes_swin      swin 64                 64      387.5 k   f30k               embedded                    -            - │
+    └──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
     ");
     let entries: serde_json::Value = serde_json::from_str(&printed(&["list", "--json"])).unwrap();
     let names: Vec<_> = entries.as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();
@@ -101,7 +101,7 @@ fn info_shows_an_entry_with_what_is_published() {
       data        captions `f30k/captions`, images `f30k/flickr30k-images`, vocabulary `bert-base-uncased/vocab.txt`, below --data
       evaluation  split `test` by f30k
       checkpoint  https://drive.google.com/drive/folders/1m3Y9TMkas2efSbeDV_ESci6uwMGd3MUY
-      here        no, to fetch; about 000 MB; not pinned: no hash is published, the first fetch pins it
+      here        no, to fetch; about 782 MB; not pinned: no hash is published, the first fetch pins it
       licence     none stated
       config      sha256 3d84ffdeb047b96bf5711ba23169c162088ff007dfd5371c8726ddbccc993540
     ┌──────────────────────────────────────────────────────────────────────┐
@@ -119,7 +119,7 @@ fn info_shows_an_entry_with_what_is_published() {
       data        captions `coco/captions`, images `coco/images`, vocabulary `bert-base-uncased/vocab.txt`, below --data
       evaluation  split `testall` by coco_5k, coco_1k
       checkpoint  https://drive.google.com/drive/folders/1JvSVOjIQhofGveR2m8xPGiwhuFutyi15
-      here        no, to fetch; about 000 MB; not pinned: no hash is published, the first fetch pins it
+      here        no, to fetch; about 786 MB; not pinned: no hash is published, the first fetch pins it
       licence     none stated
       config      sha256 576bbb565c2e94ec9fe4eece792617ed7ada94e7ffedc188e1905708bbccdbca
     ┌──────────────────────────────────────────────────────────────────────────┐
@@ -140,7 +140,7 @@ fn info_shows_an_entry_with_what_is_published() {
       data        captions `coco/captions`, images `coco/images`, vocabulary `bert-base-uncased/vocab.txt`, below --data
       evaluation  split `testall` by coco_5k, coco_1k
       checkpoint  https://drive.google.com/drive/folders/1C0XZ7FAoq47huy6gItcIV4XqudRVfe3n
-      here        no, to fetch; about 000 MB; not pinned: no hash is published, the first fetch pins it
+      here        no, to fetch; about 782 MB; not pinned: no hash is published, the first fetch pins it
       licence     none stated
       config      sha256 15873d2d3f9ff41ddff4a60a211960b2834505cd863ebaf0f5e0afe854f448dd
     ┌──────────────────────────────────────────────────────────────────────────┐

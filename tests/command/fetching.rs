@@ -191,7 +191,10 @@ fn what_was_fetched_is_listed_verified_and_pruned() {
     fs_err::write(place(cache), damaged).unwrap();
     let (status, text) = said(run(cache, &server, &["verify", "--all"]));
     assert_eq!(status, 1);
-    assert!(text.contains("model.safetensors: bad: `backbones/") && text.contains("is another file than expected"), "{text}");
+    assert!(
+        text.contains("model.safetensors: bad: `backbones/") && text.contains("is another file than expected"),
+        "{text}"
+    );
     assert_eq!(said(run(cache, &server, &["fetch", "f30k_vit_384"])).0, 2);
     assert_snapshot!(said(run(cache, &server, &["fetch", "f30k"])).1, @r"
     error: there is nothing to fetch under the name `f30k`
@@ -291,7 +294,11 @@ fn a_published_checkpoint_is_fetched_from_drive_and_evaluated() {
     let listed = run(&cache, &server, &["list"]);
     assert!(listed.stdout.contains("ready, pinned"), "{}", listed.stdout);
     let info = run(&cache, &server, &["info", "f30k_vit"]);
-    assert!(info.stdout.contains("  here        ready; ") && info.stdout.contains("; pinned as sha256 "), "{}", info.stdout);
+    assert!(
+        info.stdout.contains("  here        ready; ") && info.stdout.contains("; pinned as sha256 "),
+        "{}",
+        info.stdout
+    );
     let verified = run(&cache, &server, &["verify", "f30k_vit"]);
     assert_eq!(verified.status, 0, "{}", verified.stdout);
     assert_eq!(verified.stdout.matches("fits its entry").count(), 2, "{}", verified.stdout);

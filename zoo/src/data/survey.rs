@@ -70,10 +70,8 @@ pub fn survey(
 ) -> Result<Survey, DataError> {
     let mut names = splits(captions);
     names.sort();
-    let mut survey = Survey {
-        absent: known.keys().filter(|name| !names.contains(name)).cloned().collect(),
-        ..Survey::default()
-    };
+    let mut survey =
+        Survey { absent: known.keys().filter(|name| !names.contains(name)).cloned().collect(), ..Survey::default() };
     for name in names {
         let split = Split::open(captions, &name)?;
         let mut found = SplitSurvey {
@@ -86,7 +84,8 @@ pub fn survey(
         match preflight(&split, images, threads, |_| progress()) {
             Ok(seen) => {
                 found.sha256 = Some(seen.sha256);
-                found.damaged = seen.damaged.into_iter().map(|damage| (damage.file.image.name, damage.warning)).collect();
+                found.damaged =
+                    seen.damaged.into_iter().map(|damage| (damage.file.image.name, damage.warning)).collect();
             }
             Err(DataError::Images { faults, .. }) => {
                 for fault in faults {

@@ -129,7 +129,7 @@ pub(super) fn title(page: &str) -> String {
 /// Whether a file begins as a web page does, whatever the server calls it.
 pub(super) fn looks_like_a_page(head: &[u8]) -> bool {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
-    [&b"<!doctype html"[..], b"<html", b"<head"].iter().any(|opening| {
-        head.get(..opening.len()).is_some_and(|head| head.eq_ignore_ascii_case(opening))
-    })
+    [&b"<!doctype html"[..], b"<html", b"<head"]
+        .iter()
+        .any(|opening| head.get(..opening.len()).is_some_and(|head| head.eq_ignore_ascii_case(opening)))
 }

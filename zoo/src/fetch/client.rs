@@ -1,10 +1,6 @@
 //! Requests: one client, redirects by our own rules, and nothing that the server could decide for us.
 
-use std::{
-    io::Read,
-    sync::OnceLock,
-    time::Duration,
-};
+use std::{io::Read, sync::OnceLock, time::Duration};
 
 use reqwest::{
     Url,

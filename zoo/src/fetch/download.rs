@@ -200,7 +200,11 @@ impl Download<'_> {
             };
             if part.len() + count as u64 > most {
                 let found = part.len() + count as u64;
-                return Err(FetchError::Length { url: url.to_owned(), expected: format!("at most {most} bytes"), found });
+                return Err(FetchError::Length {
+                    url: url.to_owned(),
+                    expected: format!("at most {most} bytes"),
+                    found,
+                });
             }
             part.add(&block[..count])?;
             self.watch.advance(&self.item.key, count as u64);
@@ -258,4 +262,3 @@ impl Download<'_> {
         FetchError::Truncated { url, at, of }
     }
 }
-

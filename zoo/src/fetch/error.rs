@@ -209,16 +209,22 @@ impl FetchError {
     /// What the user can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Offline { .. } => "run `laps-zoo fetch` where there is a network, or leave `--offline` out".to_owned(),
+            Self::Offline { .. } => {
+                "run `laps-zoo fetch` where there is a network, or leave `--offline` out".to_owned()
+            }
             Self::NotPinned { .. } => "fetch it once without `--locked`, and look at the pin".to_owned(),
             Self::Redirect { .. } => {
-                "a server may send on to its own hosts only, and from https never to http; nothing was sent there".to_owned()
+                "a server may send on to its own hosts only, and from https never to http; nothing was sent there"
+                    .to_owned()
             }
             Self::Connect { .. } => {
-                "look at the network and at `HTTPS_PROXY`; what is here is kept, and the same command goes on".to_owned()
+                "look at the network and at `HTTPS_PROXY`; what is here is kept, and the same command goes on"
+                    .to_owned()
             }
             Self::Status { status: 401 | 403, .. } => "the file is not public, or no longer".to_owned(),
-            Self::Status { status: 404 | 410, .. } => "the file was moved or removed: give its path yourself".to_owned(),
+            Self::Status { status: 404 | 410, .. } => {
+                "the file was moved or removed: give its path yourself".to_owned()
+            }
             Self::Status { .. } => "the same command goes on where it was broken off; try later".to_owned(),
             Self::Stalled { .. } | Self::Truncated { .. } => {
                 "what is here is kept: the same command goes on where it was broken off".to_owned()

@@ -240,8 +240,7 @@ impl Fetcher {
             }
             let url = format!("file://{}", item.path.display());
             let verified = expected.basis();
-            let fresh =
-                Pin { url, bytes: found.bytes, sha256: found.sha256, fetched: now(), verified, revision: None };
+            let fresh = Pin { url, bytes: found.bytes, sha256: found.sha256, fetched: now(), verified, revision: None };
             let pin = self.pin(item, pin, fresh)?;
             return Ok(Some(Fetched { item: item.clone(), pin, was_here: true }));
         };
@@ -266,12 +265,7 @@ impl Fetcher {
         Ok(fresh)
     }
 
-    fn from_any_source(
-        &self,
-        item: &Item,
-        pin: Option<&Pin>,
-        download: &Download<'_>,
-    ) -> Result<Complete, FetchError> {
+    fn from_any_source(&self, item: &Item, pin: Option<&Pin>, download: &Download<'_>) -> Result<Complete, FetchError> {
         let mut failures = Vec::new();
         for mut source in self.sources(item, pin)? {
             if self.settings.network == Network::Offline && !source.is_local() {
@@ -306,8 +300,7 @@ impl Fetcher {
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         if let (store::Source::Hub { repository, revision: branch, file }, Some(cache)) =
             (&item.source, &services.hub_cache)
-            && let Some((path, commit)) =
-                hub::cached(cache, repository, revision.as_deref().unwrap_or(branch), file)
+            && let Some((path, commit)) = hub::cached(cache, repository, revision.as_deref().unwrap_or(branch), file)
         {
             sources.push(Box::new(FolderFile { path, revision: Some(commit) }));
         }

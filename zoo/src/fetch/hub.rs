@@ -68,7 +68,9 @@ impl HubError {
                 "the account of the token may not see it: accept its terms on its page, or use another token".to_owned()
             }
             Self::Private { token: false, .. } => "set `HF_TOKEN` to a token of an account that may see it".to_owned(),
-            Self::Absent { .. } => "it was moved or removed; `HF_ENDPOINT` names another hub that may have it".to_owned(),
+            Self::Absent { .. } => {
+                "it was moved or removed; `HF_ENDPOINT` names another hub that may have it".to_owned()
+            }
             Self::Revision { .. } => return None,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Fetched, FetchError, Fetcher, Watch};
+use super::{FetchError, Fetched, Fetcher, Watch};
 use crate::{
     Result,
     checkpoint::Checkpoint,
@@ -92,7 +92,8 @@ pub fn missing_texts(
     let Some(set) = data_set(entry).filter(|_| root.is_dir()) else { return Ok(Vec::new()) };
     let of_split = |item: &Item| {
         let name = item.key.rsplit('/').next().unwrap_or_default();
-        name == "id_mapping.json" || splits.iter().any(|split| name.strip_prefix(split).is_some_and(|end| end.starts_with('_')))
+        name == "id_mapping.json"
+            || splits.iter().any(|split| name.strip_prefix(split).is_some_and(|end| end.starts_with('_')))
     };
     let mut items = store.captions(set, &paths.captions)?;
     items.retain(of_split);

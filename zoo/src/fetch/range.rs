@@ -52,9 +52,24 @@ mod tests {
     #[test]
     fn anything_else_is_no_range() {
         for value in [
-            "", "bytes", "bytes ", "bytes */1000", "bytes 100-199/*", "bytes 199-100/1000", "bytes 100-1000/1000",
-            "bytes 100-/1000", "bytes -199/1000", "bytes +1-2/3", "bytes 1-2/99999999999999999999", "items 1-2/3",
-            "bytes=1-2/3", "bytes 1-2/3, 4-5/6", "bytes 1 - 2/3", "bytes 1-2/3/4", "bytes 0-0/0", "\u{e9}\u{e9}\u{e9}",
+            "",
+            "bytes",
+            "bytes ",
+            "bytes */1000",
+            "bytes 100-199/*",
+            "bytes 199-100/1000",
+            "bytes 100-1000/1000",
+            "bytes 100-/1000",
+            "bytes -199/1000",
+            "bytes +1-2/3",
+            "bytes 1-2/99999999999999999999",
+            "items 1-2/3",
+            "bytes=1-2/3",
+            "bytes 1-2/3, 4-5/6",
+            "bytes 1 - 2/3",
+            "bytes 1-2/3/4",
+            "bytes 0-0/0",
+            "\u{e9}\u{e9}\u{e9}",
         ] {
             assert_eq!(ContentRange::parse(value), None, "{value}");
         }

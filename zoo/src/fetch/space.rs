@@ -14,11 +14,7 @@ pub fn free_space(folder: &Path) -> io::Result<u64> {
 }
 
 /// Refuses to begin what can not be ended: `needed` more bytes for the file at `path`.
-pub(super) fn check(
-    path: &Path,
-    needed: u64,
-    free: impl Fn(&Path) -> io::Result<u64>,
-) -> Result<(), FetchError> {
+pub(super) fn check(path: &Path, needed: u64, free: impl Fn(&Path) -> io::Result<u64>) -> Result<(), FetchError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // A file system that does not tell is no reason to stop.
     let Ok(free) = free(folder) else { return Ok(()) };

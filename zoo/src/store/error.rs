@@ -63,7 +63,9 @@ pub enum StoreError {
         name: String,
     },
     /// The cache has no place.
-    #[error("there is no folder for the cache\n  expected: `LAPS_ZOO_CACHE`, `XDG_CACHE_HOME` or `HOME`\n  found: none of them is set")]
+    #[error(
+        "there is no folder for the cache\n  expected: `LAPS_ZOO_CACHE`, `XDG_CACHE_HOME` or `HOME`\n  found: none of them is set"
+    )]
     NoCache,
     /// An archive that means harm or is damaged.
     #[error("`{}` can not be unpacked\n  expected: {expected}\n  found: {found}", path.display())]

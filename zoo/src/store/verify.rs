@@ -51,7 +51,8 @@ pub fn verify(store: &Store, prefixes: Option<&[String]>) -> Result<Vec<Verdict>
         let Some(inner) = inside(key) else { continue };
         let path = store.root.join(inner);
         let outcome = if path.is_file() {
-            let found = digest_file(&path, &Expected::default()).map_err(|source| StoreError::io("read", &path, source));
+            let found =
+                digest_file(&path, &Expected::default()).map_err(|source| StoreError::io("read", &path, source));
             let same = found.and_then(|found| {
                 pin.expected().check(&found).map_err(|mismatch| StoreError::Mismatch {
                     key: key.to_owned(),

@@ -91,7 +91,10 @@ fn every_type_stride_and_wrapper_is_kept() {
     assert_eq!(file.tensor("half").unwrap().data(), [1, 2, 3, 4, 5, 6]);
     assert_eq!(file.tensor("count").unwrap().data(), 7_i64.to_le_bytes());
     assert_eq!(file.tensor("flag").unwrap().data(), [1, 0, 1]);
-    assert_eq!((file.tensor("scalar").unwrap().shape(), file.tensor("scalar").unwrap().data()), (&[][..], &2.5_f64.to_le_bytes()[..]));
+    assert_eq!(
+        (file.tensor("scalar").unwrap().shape(), file.tensor("scalar").unwrap().data()),
+        (&[][..], &2.5_f64.to_le_bytes()[..])
+    );
     let note = Checkpoint::open(&output).unwrap().options().unwrap().get("note").cloned();
     assert_eq!(note, Some(OptionValue::Text("a \"b\" \u{e9}".to_owned())));
 }

@@ -158,7 +158,8 @@ fn a_data_set_is_looked_at_as_a_whole() {
     let config = scenes::DrawnConfig { seed: 7, train: 1, dev: 3, test: 4 };
     scenes::write(root, &config, &[scenes::Split::Dev, scenes::Split::Test]).unwrap();
     let size = |images| SplitSize { images, captions: 5 * images };
-    let known = BTreeMap::from([("dev".to_owned(), size(3)), ("test".to_owned(), size(4)), ("train".to_owned(), size(1))]);
+    let known =
+        BTreeMap::from([("dev".to_owned(), size(3)), ("test".to_owned(), size(4)), ("train".to_owned(), size(1))]);
     let [captions, images] = ["captions", "images"].map(|name| root.join(name));
     let look = |known: &BTreeMap<String, SplitSize>| survey(&captions, &images, known, 2, || {}).unwrap();
     let good = look(&known);

@@ -121,7 +121,9 @@ fn a_part_of_another_file_is_not_continued() {
     for etag in ["\"two\"", "\"one\"", ""] {
         let (old_bytes, new_bytes, first) = (Arc::clone(&old), Arc::clone(&new), AtomicUsize::new(0));
         let server = Server::start(move |request| match first.fetch_add(1, Ordering::SeqCst) {
-            0 => Reply::file(request, &old_bytes, if etag.is_empty() { "" } else { "\"one\"" }).ending(End::Cut(400_000)),
+            0 => {
+                Reply::file(request, &old_bytes, if etag.is_empty() { "" } else { "\"one\"" }).ending(End::Cut(400_000))
+            }
             // With the same tag, or none, only the bytes themselves show that the file has changed.
             _ => Reply::file(request, &new_bytes, etag),
         });
@@ -216,7 +218,9 @@ fn answers_that_pass_are_waited_out() {
 
 #[test]
 fn answers_that_do_not_pass_end_it() {
-    for (status, hint) in [(401, "not public"), (403, "not public"), (404, "moved or removed"), (410, "moved or removed")] {
+    for (status, hint) in
+        [(401, "not public"), (403, "not public"), (404, "moved or removed"), (410, "moved or removed")]
+    {
         let one = One::new(Server::start(move |_| Reply::new(status, "no")), Expected::default());
         let text = one.refused();
         assert!(text.contains(&format!("found: status {status}")) && text.contains(hint), "{text}");
@@ -336,9 +340,13 @@ fn many_at_a_time_fetch_one_file_once() {
 #[test]
 fn a_part_that_is_complete_needs_no_network() {
     let bytes = random_bytes(16, LENGTH);
-    let one = One::new(server(&bytes, |count, _, reply| {
-        if count == 0 { reply.ending(End::Cut(LENGTH as u64 - 10)) } else { reply.ending(End::Refuse) }
-    }), known(&bytes));
+    let one =
+        One::new(
+            server(&bytes, |count, _, reply| {
+                if count == 0 { reply.ending(End::Cut(LENGTH as u64 - 10)) } else { reply.ending(End::Refuse) }
+            }),
+            known(&bytes),
+        );
     one.fetch().unwrap_err();
     let part = beside(&one.item.path, ".part");
     fs_err::write(&part, bytes.as_slice()).unwrap();

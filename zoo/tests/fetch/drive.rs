@@ -94,7 +94,8 @@ fn a_file_is_found_by_its_name_and_comes_after_the_form() {
     let fetched = one.fetch().unwrap();
     one.assert_complete(&bytes);
     assert_eq!(fetched.pin.url, format!("https://drive.google.com/file/d/{FILE}"));
-    let paths: Vec<_> = one.server.log().iter().map(|request| request.path.split('?').next().unwrap().to_owned()).collect();
+    let paths: Vec<_> =
+        one.server.log().iter().map(|request| request.path.split('?').next().unwrap().to_owned()).collect();
     assert_eq!(paths, ["/embeddedfolderview", "/download", "/download", "/download", "/download"]);
     assert!(one.server.log()[4].from().is_some(), "goes on");
 }
@@ -162,7 +163,8 @@ fn a_file_and_a_folder_that_are_gone() {
 
 #[test]
 fn pages_of_another_layout() {
-    let one = drive("<html><title>Drive, new</title><div class='entries'></div></html>".to_owned(), |_, _| unreachable!());
+    let one =
+        drive("<html><title>Drive, new</title><div class='entries'></div></html>".to_owned(), |_, _| unreachable!());
     assert_snapshot!(one.refused(), @r"
     the answer of Google Drive for `1FolderFolderFolderFolderFolder01` is not understood
       expected: the listing of a folder
@@ -215,8 +217,7 @@ fn a_folder_without_the_file_says_what_is_in_it() {
       found: `train.log`, `../../model_best.pth` (no file name), `a/model_best.pth` (no file name)
     hint: its owner has changed the folder: look into it in a browser, and pass the path of the file
     ");
-    let twice =
-        [("file", FILE, "model_best.pth"), ("file", "1FileFileFileFileFileFileFile0002", "model_best.pth")];
+    let twice = [("file", FILE, "model_best.pth"), ("file", "1FileFileFileFileFileFileFile0002", "model_best.pth")];
     let one = drive(listing(&twice), |_, _| unreachable!());
     assert!(matches!(one.fetch(), Err(FetchError::Drive(DriveError::Ambiguous { count: 2, .. }))));
 }

@@ -148,7 +148,8 @@ fn the_first_form_that_is_there_is_taken() {
     if let Source::Hub { file, .. } = &mut other.source {
         *file = "pytorch_model.bin".to_owned();
     }
-    let fetched = Fetcher::new(one.settings.clone()).fetch_any(&[one.item.clone(), other.clone()], |_| Ok(()), &()).unwrap();
+    let fetched =
+        Fetcher::new(one.settings.clone()).fetch_any(&[one.item.clone(), other.clone()], |_| Ok(()), &()).unwrap();
     assert_eq!(fetched.item, other);
 }
 

@@ -126,7 +126,9 @@ proptest! {
 
 #[test]
 fn long_pages_take_time_in_proportion() {
-    for piece in ["<", "<a ", "<a href='", "<!--", "<script>", "</", "&", "<a a=b ", "<script></", "<div class=x>", "<p a"] {
+    for piece in
+        ["<", "<a ", "<a href='", "<!--", "<script>", "</", "&", "<a a=b ", "<script></", "<div class=x>", "<p a"]
+    {
         let page = piece.repeat((4 << 20) / piece.len());
         let start = Instant::now();
         read_page(&page);

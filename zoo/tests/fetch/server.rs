@@ -236,7 +236,9 @@ fn send(stream: &mut TcpStream, reply: &Reply) -> std::io::Result<()> {
         _ => u64::MAX,
     };
     match &reply.body {
-        Body::Bytes(bytes) => stream.write_all(&bytes[..bytes.len().min(usize::try_from(most).unwrap_or(usize::MAX))])?,
+        Body::Bytes(bytes) => {
+            stream.write_all(&bytes[..bytes.len().min(usize::try_from(most).unwrap_or(usize::MAX))])?
+        }
         Body::File(path, from) => {
             let mut file = std::fs::File::open(path)?;
             file.seek(SeekFrom::Start(*from))?;

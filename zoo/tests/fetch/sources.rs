@@ -128,7 +128,14 @@ fn plain_http_carries_only_what_has_a_hash() {
       expected: https, for no hash of the file is known
       found: plain http
     ");
-    for address in ["mirror.example", "ftp://mirror.example", "http://", "https://user@mirror.example", "https://a?b", "file://relative"] {
+    for address in [
+        "mirror.example",
+        "ftp://mirror.example",
+        "http://",
+        "https://user@mirror.example",
+        "https://a?b",
+        "file://relative",
+    ] {
         assert!(Base::parse(address, &[]).is_err(), "{address}");
     }
 }

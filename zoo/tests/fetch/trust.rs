@@ -37,12 +37,8 @@ fn each_kind_of_hash_is_checked() {
         assert_eq!(one.fetch().unwrap().pin.verified, basis);
         one.assert_complete(&bytes);
         let spoil = |hash: Option<String>| hash.map(|hash| hash.replace(|letter: char| letter.is_ascii_digit(), "e"));
-        let bad = Expected {
-            bytes: None,
-            sha256: spoil(good.sha256),
-            md5: spoil(good.md5),
-            git_blob: spoil(good.git_blob),
-        };
+        let bad =
+            Expected { bytes: None, sha256: spoil(good.sha256), md5: spoil(good.md5), git_blob: spoil(good.git_blob) };
         let one = One::new(serving(&bytes), bad);
         let text = one.refused();
         assert!(text.contains(&format!("found: {kind} ")), "{text}");
@@ -129,7 +125,10 @@ fn a_file_that_can_not_be_used_never_gets_its_name() {
     let open = |path: &std::path::Path| Ok(Checkpoint::open(path).map(drop)?);
     let error = Fetcher::new(one.settings.clone()).fetch(&one.item, open, &()).unwrap_err();
     let text = one.words(&error);
-    assert!(text.starts_with("`files/a.bin` was fetched and can not be used; it lies in `DIR/a.bin.rejected`"), "{text}");
+    assert!(
+        text.starts_with("`files/a.bin` was fetched and can not be used; it lies in `DIR/a.bin.rejected`"),
+        "{text}"
+    );
     assert!(text.contains("caused by: `DIR/a.bin.part` can not be read to the end"), "{text}");
     assert!(!one.is_here() && beside(&one.item.path, ".rejected").exists());
     assert!(Pins::open(&one.settings.store.pins).unwrap().get(&one.item.key).is_none(), "not pinned");

@@ -14,7 +14,9 @@ pub enum DriveError {
         words: String,
     },
     /// Only some accounts may see it.
-    #[error("`{id}` on Google Drive is not public\n  expected: the {kind} itself\n  found: a page to sign in, or a refusal")]
+    #[error(
+        "`{id}` on Google Drive is not public\n  expected: the {kind} itself\n  found: a page to sign in, or a refusal"
+    )]
     Private {
         /// The file or folder.
         id: String,
@@ -40,7 +42,10 @@ pub enum DriveError {
         found: String,
     },
     /// The folder is there and the file is not in it.
-    #[error("the folder `{folder}` on Google Drive has no file `{file}`\n  expected: `{file}`\n  found: {}", listed(names))]
+    #[error(
+        "the folder `{folder}` on Google Drive has no file `{file}`\n  expected: `{file}`\n  found: {}",
+        listed(names)
+    )]
     NotInFolder {
         /// The folder.
         folder: String,
@@ -60,7 +65,9 @@ pub enum DriveError {
         count: usize,
     },
     /// A form that leads elsewhere.
-    #[error("Google Drive asks to confirm the download of `{id}` in a way that is not followed\n  expected: {expected}\n  found: {found}")]
+    #[error(
+        "Google Drive asks to confirm the download of `{id}` in a way that is not followed\n  expected: {expected}\n  found: {found}"
+    )]
     Form {
         /// The file.
         id: String,

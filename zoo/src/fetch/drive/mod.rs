@@ -119,13 +119,7 @@ impl DriveFile<'_> {
         })
     }
 
-    fn download(
-        &self,
-        id: &str,
-        mut url: Url,
-        policy: &Policy,
-        resume: Option<&Resume>,
-    ) -> Result<Opened, FetchError> {
+    fn download(&self, id: &str, mut url: Url, policy: &Policy, resume: Option<&Resume>) -> Result<Opened, FetchError> {
         let label = self.label();
         for _ in 0..=MOST_STEPS {
             let ask = Ask { label: &label, url: url.clone(), policy, resume, token: None };

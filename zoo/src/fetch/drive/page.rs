@@ -111,7 +111,10 @@ pub fn read_notice(page: &str) -> Notice {
                 if tag.is("form") && tag.attribute("id").as_deref() == Some("download-form") && form.is_none() {
                     inside = true;
                     form = tag.attribute("action").map(|action| (action, Vec::new()));
-                } else if tag.is("input") && inside && let Some((_, inputs)) = &mut form {
+                } else if tag.is("input")
+                    && inside
+                    && let Some((_, inputs)) = &mut form
+                {
                     let hidden = tag.attribute("type").is_some_and(|kind| kind.eq_ignore_ascii_case("hidden"));
                     if let (true, Some(name)) = (hidden && inputs.len() < MOST_INPUTS, tag.attribute("name")) {
                         inputs.push((name, tag.attribute("value").unwrap_or_default()));
