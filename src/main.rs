@@ -1,6 +1,8 @@
 //! The command `laps-zoo`. Exit status: 0 done, 1 a check failed, 2 an error.
 
 mod commands;
+#[cfg(feature = "fetch")]
+mod fetching;
 mod graphs;
 mod interrupt;
 mod progress;
@@ -25,6 +27,12 @@ enum Command {
     List(commands::list::List),
     Info(commands::info::Info),
     Doctor(commands::doctor::Doctor),
+    #[cfg(feature = "fetch")]
+    Fetch(commands::fetch::Fetch),
+    Verify(commands::verify::Verify),
+    Convert(commands::convert::Convert),
+    Cache(commands::cache::Cache),
+    Data(commands::data::Data),
     Reproduce(Box<commands::reproduce::Reproduce>),
     Train(Box<commands::train::Train>),
     Export(Box<commands::export::Export>),
@@ -36,6 +44,12 @@ fn main() -> ExitCode {
         Command::List(list) => list.run(),
         Command::Info(info) => info.run(),
         Command::Doctor(doctor) => doctor.run(),
+        #[cfg(feature = "fetch")]
+        Command::Fetch(fetch) => fetch.run(),
+        Command::Verify(verify) => verify.run(),
+        Command::Convert(convert) => convert.run(),
+        Command::Cache(cache) => cache.run(),
+        Command::Data(data) => data.run(),
         Command::Reproduce(reproduce) => reproduce.run(),
         Command::Train(train) => train.run(),
         Command::Export(export) => export.run(),

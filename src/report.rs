@@ -61,9 +61,10 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         let of_bench = cause.downcast_ref::<bench::Error>().and_then(bench::Error::hint);
         let of_zoo = cause.downcast_ref::<zoo::Error>().and_then(zoo::Error::hint);
+        let of_checkpoint = cause.downcast_ref::<zoo::checkpoint::CheckpointError>().and_then(|error| error.hint());
         let of_registry = cause.downcast_ref::<zoo::registry::RegistryError>().and_then(|error| error.hint());
         let of_runtime = cause.downcast_ref::<export::runtime::RuntimeError>().and_then(|error| error.hint());
         let of_export = cause.downcast_ref::<export::Error>().and_then(export::Error::hint);
-        of_bench.or(of_zoo).or(of_registry).or(of_runtime).or(of_export)
+        of_bench.or(of_zoo).or(of_registry).or(of_checkpoint).or(of_runtime).or(of_export)
     })
 }

@@ -11,6 +11,7 @@ use zoo::{
     },
     params::Parameter,
     registry::{self, Entry, PublishedTable},
+    store::{Kept, State, Store},
 };
 
 use crate::{
@@ -33,6 +34,8 @@ pub struct Summary {
     pub protocols: Vec<String>,
     /// Where its checkpoint comes from.
     pub checkpoint: Origin,
+    /// What is here of a published checkpoint; None where there is no place for it.
+    pub stored: Option<Kept>,
     /// Sum of recalls in the paper, by the first protocol.
     pub paper_rsum: Option<f64>,
 }
@@ -66,13 +69,32 @@ impl Origin {
     }
 }
 
-/// Every built-in entry.
-pub fn list() -> Result<Vec<Summary>> {
-    registry::names().into_iter().map(summary).collect()
+/// Every built-in entry, with what is here of it in `store`.
+pub fn list(store: Option<&Store>) -> Result<Vec<Summary>> {
+    registry::names().into_iter().map(|name| summary(name, store)).collect()
 }
 
-fn summary(name: &'static str) -> Result<Summary> {
+/// What is here of the published checkpoint of `entry`.
+fn stored(entry: &Entry, origin: &Origin, store: Option<&Store>) -> Result<Option<Kept>> {
+    match (origin, store) {
+        (Origin::Published(_), Some(store)) => Ok(Some(store.kept_checkpoint(entry)?)),
+        _ => Ok(None),
+    }
+}
+
+/// In megabytes, `about` where the size follows from the model alone.
+fn size(kept: &Kept) -> String {
+    let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    match (kept.bytes, kept.about_bytes) {
+        (Some(bytes), _) => megabytes(bytes),
+        (None, Some(bytes)) => format!("about {:.0} MB", bytes as f64 / 1e6),
+        (None, None) => "unknown".to_owned(),
+    }
+}
+
+fn summary(name: &'static str, store: Option<&Store>) -> Result<Summary> {
     let entry = registry::find(name)?;
+    let checkpoint = Origin::of(&entry)?;
     let tables = entry.data.protocol.first().map(|&protocol| entry.published(protocol)).unwrap_or_default();
     Ok(Summary {
         name,
@@ -80,7 +102,8 @@ fn summary(name: &'static str) -> Result<Summary> {
         embed_size: entry.model.embed_size,
         parameters: elements(&laps::parameters(&entry.model)?),
         protocols: entry.data.protocol.iter().map(ToString::to_string).collect(),
-        checkpoint: Origin::of(&entry)?,
+        stored: stored(&entry, &checkpoint, store)?,
+        checkpoint,
         paper_rsum: tables.iter().find(|table| table.source == "paper").and_then(|table| Some(table.rsum?.value)),
     })
 }
@@ -110,7 +133,16 @@ fn count(elements: usize) -> String {
 pub fn table(entries: &[Summary]) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header(["entry", "image encoder", "embed size", "parameters", "protocols", "checkpoint", "paper rSum"]);
+    table.set_header([
+        "entry",
+        "image encoder",
+        "embed size",
+        "parameters",
+        "protocols",
+        "checkpoint",
+        "size",
+        "paper rSum",
+    ]);
     for entry in entries {
         table.add_row([
             entry.name.to_owned(),
@@ -118,11 +150,16 @@ pub fn table(entries: &[Summary]) -> String {
             entry.embed_size.to_string(),
             count(entry.parameters),
             entry.protocols.join(", "),
-            entry.checkpoint.word().to_owned(),
+            match &entry.stored {
+                Some(kept) if kept.pin.is_some() => format!("{}, pinned", kept.state.word()),
+                Some(kept) => kept.state.word().to_owned(),
+                None => entry.checkpoint.word().to_owned(),
+            },
+            entry.stored.as_ref().map_or_else(|| "-".to_owned(), size),
             entry.paper_rsum.map_or_else(|| "-".to_owned(), |rsum| format!("{rsum:.1}")),
         ]);
     }
-    for column in [2, 3, 6] {
+    for column in [2, 3, 6, 7] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -157,6 +194,8 @@ pub struct Info {
     pub protocols: Vec<String>,
     /// Where its checkpoint comes from.
     pub checkpoint: Origin,
+    /// What is here of a published checkpoint; None where there is no place for it.
+    pub stored: Option<Kept>,
     /// Whether its data is drawn where `--data` is not given.
     pub drawn: bool,
     #[serde(skip)]
@@ -164,8 +203,9 @@ pub struct Info {
 }
 
 impl Info {
-    /// Collects it. Needs neither weights nor a native library.
-    pub fn new(entry: &Entry) -> Result<Self> {
+    /// Collects it, with what is here of it in `store`. Needs neither weights nor a native library.
+    pub fn new(entry: &Entry, store: Option<&Store>) -> Result<Self> {
+        let checkpoint = Origin::of(entry)?;
         let parameters = laps::parameters(&entry.model)?;
         let size = |prefix: &str| {
             parameters.iter().filter(|parameter| parameter.name.starts_with(prefix)).map(Parameter::elements).sum()
@@ -182,7 +222,8 @@ impl Info {
             data: [entry.data.captions.clone(), entry.data.images.clone(), entry.data.vocab.clone()],
             test: entry.data.test.clone(),
             protocols: entry.data.protocol.iter().map(ToString::to_string).collect(),
-            checkpoint: Origin::of(entry)?,
+            stored: stored(entry, &checkpoint, store)?,
+            checkpoint,
             drawn: entry.data.drawn.is_some(),
             published: entry.data.protocol.iter().flat_map(|&protocol| entry.published(protocol)).collect(),
         })
@@ -210,6 +251,10 @@ impl Info {
                 other => other.word().to_owned(),
             },
         );
+        if let Some(kept) = &self.stored {
+            line("here", here(kept));
+            line("licence", kept.licence.clone().unwrap_or_else(|| "none stated".to_owned()));
+        }
         line("config", format!("sha256 {}", self.config_sha256));
         if !self.published.is_empty() {
             let _ = writeln!(text, "{}", published(&self.published));
@@ -224,6 +269,21 @@ impl Info {
         }
         text
     }
+}
+
+fn here(kept: &Kept) -> String {
+    let state = match kept.state {
+        State::Ready => "ready".to_owned(),
+        State::Fetched => "fetched, not converted".to_owned(),
+        State::Partial(bytes) => format!("{:.1} MB of it, the rest to fetch", bytes as f64 / 1e6),
+        State::Absent => "no, to fetch".to_owned(),
+    };
+    let pin = match &kept.pin {
+        Some(pin) => format!("pinned as sha256 {} on {}", &pin.sha256[..12], pin.fetched),
+        None if kept.known_hash => "of a known hash".to_owned(),
+        None => "not pinned: no hash is published, the first fetch pins it".to_owned(),
+    };
+    format!("{state}; {}; {pin}", size(kept))
 }
 
 fn published(tables: &[PublishedTable]) -> Table {

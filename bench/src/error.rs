@@ -93,5 +93,6 @@ from_zoo!(
     zoo::checkpoint::CheckpointError,
     zoo::data::DataError,
     zoo::registry::RegistryError,
-    zoo::retrieval::RetrievalError
+    zoo::retrieval::RetrievalError,
+    zoo::store::StoreError
 );

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use bench::catalogue;
 use clap::Args;
+use zoo::store::Store;
 
 use crate::report::{Finding, print};
 
@@ -21,7 +22,7 @@ pub(crate) struct Info {
 
 impl Info {
     pub(crate) fn run(self) -> Result<Finding> {
-        let info = catalogue::Info::new(&zoo::registry::find(&self.entry)?)?;
+        let info = catalogue::Info::new(&zoo::registry::find(&self.entry)?, Store::from_environment().ok().as_ref())?;
         if self.json {
             print(&format!("{}\n", serde_json::to_string_pretty(&info)?))?;
         } else {

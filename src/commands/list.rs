@@ -3,6 +3,7 @@
 use anyhow::Result;
 use bench::catalogue;
 use clap::Args;
+use zoo::store::Store;
 
 use crate::report::{Finding, print};
 
@@ -16,7 +17,7 @@ pub(crate) struct List {
 
 impl List {
     pub(crate) fn run(self) -> Result<Finding> {
-        let entries = catalogue::list()?;
+        let entries = catalogue::list(Store::from_environment().ok().as_ref())?;
         if self.json {
             print(&format!("{}\n", serde_json::to_string_pretty(&entries)?))?;
         } else {

@@ -1,9 +1,15 @@
 //! One file for each subcommand.
 
 pub(crate) mod bench;
+pub(crate) mod cache;
+pub(crate) mod convert;
+pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod export;
+#[cfg(feature = "fetch")]
+pub(crate) mod fetch;
 pub(crate) mod info;
 pub(crate) mod list;
 pub(crate) mod reproduce;
 pub(crate) mod train;
+pub(crate) mod verify;

@@ -22,7 +22,7 @@ use crate::{
 pub(crate) struct Reproduce {
     /// Name of an entry, or path of an entry file
     entry: String,
-    /// The checkpoint: .safetensors or .pth
+    /// The checkpoint: .safetensors or .pth [default: the published one, fetched]
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// Root of the caption and image folders [default: the folder of the entry file]
@@ -62,6 +62,9 @@ pub(crate) struct Reproduce {
     /// Write the result with its provenance as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[cfg(feature = "fetch")]
+    #[command(flatten)]
+    access: crate::fetching::Access,
     /// No progress
     #[arg(long, short)]
     quiet: bool,
@@ -73,7 +76,7 @@ impl Reproduce {
         let engine = self.engine.parse::<EngineChoice>()?;
         let device = self.device.parse::<Device>()?;
         let (engine, encoders) = graphs::choose(engine, self.graphs, device, threads)?;
-        let request = Request {
+        let mut request = Request {
             entry: zoo::registry::find(&self.entry)?,
             checkpoint: self.checkpoint,
             data: self.data,
@@ -88,6 +91,11 @@ impl Reproduce {
             memory_limit: self.memory_limit.get().saturating_mul(1 << 20),
             sims: self.sims,
         };
+        request.check_options()?;
+        #[cfg(feature = "fetch")]
+        fetch(&mut request, self.access, self.quiet)?;
+        #[cfg(not(feature = "fetch"))]
+        let _ = &mut request;
         request.check(self.json.as_deref().into_iter())?;
         engine::set_threads(threads)?;
         let stop = interrupt::flag()?;
@@ -98,4 +106,21 @@ impl Reproduce {
         print(&table::render(&result))?;
         Ok(if result.verdict.failed() { Finding::Failed } else { Finding::Done })
     }
+}
+
+/// Fetches what is missing: captions and vocabulary first, for they are small.
+#[cfg(feature = "fetch")]
+fn fetch(request: &mut Request, access: crate::fetching::Access, quiet: bool) -> Result<()> {
+    use crate::fetching;
+
+    if request.entry.data.drawn.is_none() && request.entry.checkpoint.is_some() {
+        // Said before anything large is fetched.
+        request.entry.data_paths(request.data.as_deref())?;
+    }
+    let split = request.split.as_deref().unwrap_or(&request.entry.data.test);
+    fetching::texts(&request.entry, request.data.as_deref(), &[split], access, quiet)?;
+    if request.checkpoint.is_none() {
+        request.checkpoint = fetching::checkpoint(&request.entry, access, quiet)?;
+    }
+    Ok(())
 }

@@ -45,6 +45,12 @@ pub(crate) struct Train {
     /// Begin with this text encoder, as Hugging Face names its tensors
     #[arg(long, value_name = "FILE")]
     text_backbone: Option<PathBuf>,
+    /// Begin with random weights; built-in entries begin with fetched encoders otherwise
+    #[arg(long, conflicts_with_all = ["checkpoint", "image_backbone", "text_backbone"])]
+    from_scratch: bool,
+    #[cfg(feature = "fetch")]
+    #[command(flatten)]
+    access: crate::fetching::Access,
     /// No progress
     #[arg(long, short)]
     quiet: bool,
@@ -60,7 +66,10 @@ enum SelectOn {
 impl Train {
     pub(crate) fn run(self) -> Result<Finding> {
         let Self { entry, out: _, data: _, device: _, seed: _, threads: _, resume: _, set: _, .. } = self;
-        let _ = (self.select_on, self.checkpoint, self.image_backbone, self.text_backbone, self.quiet);
+        let _ =
+            (self.select_on, self.checkpoint, self.image_backbone, self.text_backbone, self.quiet, self.from_scratch);
+        #[cfg(feature = "fetch")]
+        let _ = self.access;
         anyhow::bail!(
             "entry `{entry}` can not be trained: this build has no libtorch\nhint: build with the feature `torch`"
         )
@@ -111,7 +120,22 @@ impl Train {
                 text_backbone: self.text_backbone,
             },
         };
-        let splits = [&request.entry.data.train, request.select_on()];
+        #[cfg(feature = "fetch")]
+        {
+            use crate::fetching;
+
+            let splits = [request.entry.data.train.as_str(), request.select_on()];
+            fetching::texts(&request.entry, self.data.as_deref(), &splits, self.access, self.quiet)?;
+            let Start { checkpoint, image_backbone, text_backbone } = &request.start;
+            let is_given = checkpoint.is_some() || image_backbone.is_some() || text_backbone.is_some();
+            if !is_given && !self.from_scratch && !request.resume && zoo::store::data_set(&request.entry).is_some() {
+                let (image, text) = fetching::backbones(&request.entry, self.access, self.quiet)?;
+                (request.start.image_backbone, request.start.text_backbone) = (image, Some(text));
+            }
+        }
+        #[cfg(not(feature = "fetch"))]
+        let _ = self.from_scratch;
+        let splits = [request.entry.data.train.as_str(), request.select_on()];
         request.paths = embedded::split_paths(&request.entry, self.data.as_deref(), &splits)?;
         let stop = interrupt::flag()?;
         let trained = train(&request, &stop, observer.as_mut())?;

@@ -127,6 +127,26 @@ fn results_that_could_not_be_written_are_refused_before_the_work() {
 }
 
 #[test]
+#[cfg(feature = "fetch")]
+fn an_entry_without_its_checkpoint_says_what_is_missing() {
+    let folder = crate::full_size::write_data(&zoo::registry::find("f30k_vit").unwrap().data);
+    let data = folder.path().to_str().unwrap();
+    let text = refused(folder.path(), ["reproduce", "f30k_vit", "--offline", "--quiet", "--data", data]);
+    assert!(text.starts_with("error: `checkpoints/f30k_vit/model_best.pth` is not here\n"), "{text}");
+    assert!(text.contains("and `--offline` forbids to fetch it\nhint: "), "{text}");
+    // Captions come first: they are small.
+    fs_err::remove_file(folder.path().join("f30k/captions/test_caps.txt")).unwrap();
+    let text = refused(folder.path(), ["reproduce", "f30k_vit", "--offline", "--quiet", "--data", data]);
+    assert_snapshot!(text, @r"
+    error: `captions/f30k/test_caps.txt` is not here
+      expected: the file in `DIR/f30k/captions/test_caps.txt`
+      found: nothing, and `--offline` forbids to fetch it
+    hint: run `laps-zoo fetch` where there is a network, or leave `--offline` out
+    ");
+}
+
+#[test]
+#[cfg(not(feature = "fetch"))]
 fn an_entry_without_its_checkpoint_says_where_it_is() {
     assert_snapshot!(message(&["reproduce", "f30k_vit"]), @r"
     error: entry `f30k_vit` needs a checkpoint
@@ -134,6 +154,10 @@ fn an_entry_without_its_checkpoint_says_where_it_is() {
       found: none
     hint: download `model_best.pth` from https://drive.google.com/drive/folders/1m3Y9TMkas2efSbeDV_ESci6uwMGd3MUY and pass its path
     ");
+}
+
+#[test]
+fn an_entry_without_a_published_checkpoint() {
     assert_snapshot!(message(&["reproduce", "f30k_vit_384"]), @r"
     error: entry `f30k_vit_384` needs a checkpoint
       expected: a file given as --checkpoint

@@ -9,6 +9,7 @@ fn printed(arguments: &[&str]) -> String {
 }
 
 #[test]
+#[cfg(feature = "fetch")]
 fn help_names_the_commands() {
     insta::assert_snapshot!(printed(&["--help"]), @r"
     Reproducible model zoo and benchmark harness for LAPS image-text retrieval
@@ -19,6 +20,11 @@ fn help_names_the_commands() {
       list       List the entries of the zoo
       info       Show one entry: model, parameters, data, checkpoint, published recalls
       doctor     Show what this machine has: libraries, devices, threads, and what is missing
+      fetch      Fetch a published checkpoint or a pretrained encoder: verified, checked and ready
+      verify     Hash what was fetched again, and check checkpoints against their entries, offline
+      convert    Write a checkpoint as safetensors, with its options and the hash of its source
+      cache      Look at the folder of fetched files, or remove what it does not need
+      data       Fetch captions and images, or check what is there
       reproduce  Evaluate a checkpoint and compare its recalls with the published ones
       train      Train an entry
       export     Export an entry to ONNX, and compare the graphs with the model
@@ -38,7 +44,8 @@ fn help_names_the_commands() {
       <ENTRY>  Name of an entry, or path of an entry file
 
     Options:
-          --checkpoint <FILE>   The checkpoint: .safetensors or .pth
+          --checkpoint <FILE>   The checkpoint: .safetensors or .pth [default: the published one,
+                                fetched]
           --data <DIR>          Root of the caption and image folders [default: the folder of the entry
                                 file]
           --split <SPLIT>       Split to evaluate [default: the entry's test split]
@@ -57,6 +64,7 @@ fn help_names_the_commands() {
                                 captions. It grows in FILE.partial; the same command goes on with what
                                 one that was ended left there
           --json <FILE>         Write the result with its provenance as JSON
+          --offline             Touch no network: use what was fetched, and say what is missing
       -q, --quiet               No progress
       -h, --help                Print help
     ");
@@ -66,21 +74,21 @@ fn help_names_the_commands() {
 #[test]
 fn list_shows_every_entry() {
     insta::assert_snapshot!(printed(&["list"]), @r"
-    ┌───────────────────────────────────────────────────────────────────────────────────────────────────────────┐
-    │ entry            image encoder   embed size   parameters   protocols          checkpoint       paper rSum │
-    ╞═══════════════════════════════════════════════════════════════════════════════════════════════════════════╡
-    │ f30k_vit         vit 224                512      195.5 M   f30k               published             507.3 │
-    │ f30k_swin        swin 224               512      196.6 M   f30k               published             536.3 │
-    │ coco_vit         vit 224                512      195.5 M   coco_5k, coco_1k   published             434.4 │
-    │ coco_swin        swin 224               512      196.6 M   coco_5k, coco_1k   published             465.8 │
-    │ f30k_vit_384     vit 384                512      195.8 M   f30k               none published        525.4 │
-    │ f30k_swin_384    swin 384               512      196.7 M   f30k               none published        545.3 │
-    │ coco_vit_384     vit 384                512      195.8 M   coco_5k, coco_1k   none published        442.2 │
-    │ coco_swin_384    swin 384               512      196.7 M   coco_5k, coco_1k   none published        470.1 │
-    │ f30k_swin_1024   swin 224              1024      196.6 M   f30k               none published            - │
-    │ shapes_vit       vit 64                  64      501.6 k   f30k               embedded                  - │
-    │ shapes_swin      swin 64                 64      387.5 k   f30k               embedded                  - │
-    └───────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+    ┌──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┐
+    │ entry            image encoder   embed size   parameters   protocols          checkpoint               size   paper rSum │
+    ╞══════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════╡
+    │ f30k_vit         vit 224                512      195.5 M   f30k               to fetch         about 782 MB        507.3 │
+    │ f30k_swin        swin 224               512      196.6 M   f30k               to fetch         about 786 MB        536.3 │
+    │ coco_vit         vit 224                512      195.5 M   coco_5k, coco_1k   to fetch         about 782 MB        434.4 │
+    │ coco_swin        swin 224               512      196.6 M   coco_5k, coco_1k   to fetch         about 786 MB        465.8 │
+    │ f30k_vit_384     vit 384                512      195.8 M   f30k               none published              -        525.4 │
+    │ f30k_swin_384    swin 384               512      196.7 M   f30k               none published              -        545.3 │
+    │ coco_vit_384     vit 384                512      195.8 M   coco_5k, coco_1k   none published              -        442.2 │
+    │ coco_swin_384    swin 384               512      196.7 M   coco_5k, coco_1k   none published              -        470.1 │
+    │ f30k_swin_1024   swin 224              1024      196.6 M   f30k               none published              -            - │
+    │ shapes_vit       vit 64                  64      501.6 k   f30k               embedded                    -            - │
+    │ shapes_swin      swin 64                 64      387.5 k   f30k               embedded                    -            - │
+    └──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
     ");
     let entries: serde_json::Value = serde_json::from_str(&printed(&["list", "--json"])).unwrap();
     let names: Vec<_> = entries.as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();
@@ -97,6 +105,8 @@ fn info_shows_an_entry_with_what_is_published() {
       data        captions `f30k/captions`, images `f30k/flickr30k-images`, vocabulary `bert-base-uncased/vocab.txt`, below --data
       evaluation  split `test` by f30k
       checkpoint  https://drive.google.com/drive/folders/1m3Y9TMkas2efSbeDV_ESci6uwMGd3MUY
+      here        no, to fetch; about 782 MB; not pinned: no hash is published, the first fetch pins it
+      licence     none stated
       config      sha256 3d84ffdeb047b96bf5711ba23169c162088ff007dfd5371c8726ddbccc993540
     ┌──────────────────────────────────────────────────────────────────────┐
     │ published      i2t R@1    R@5   R@10   t2i R@1    R@5   R@10    rSum │
@@ -113,6 +123,8 @@ fn info_shows_an_entry_with_what_is_published() {
       data        captions `coco/captions`, images `coco/images`, vocabulary `bert-base-uncased/vocab.txt`, below --data
       evaluation  split `testall` by coco_5k, coco_1k
       checkpoint  https://drive.google.com/drive/folders/1JvSVOjIQhofGveR2m8xPGiwhuFutyi15
+      here        no, to fetch; about 786 MB; not pinned: no hash is published, the first fetch pins it
+      licence     none stated
       config      sha256 576bbb565c2e94ec9fe4eece792617ed7ada94e7ffedc188e1905708bbccdbca
     ┌──────────────────────────────────────────────────────────────────────────┐
     │ published         i2t R@1    R@5   R@10   t2i R@1     R@5   R@10    rSum │
@@ -132,6 +144,8 @@ fn info_shows_an_entry_with_what_is_published() {
       data        captions `coco/captions`, images `coco/images`, vocabulary `bert-base-uncased/vocab.txt`, below --data
       evaluation  split `testall` by coco_5k, coco_1k
       checkpoint  https://drive.google.com/drive/folders/1C0XZ7FAoq47huy6gItcIV4XqudRVfe3n
+      here        no, to fetch; about 782 MB; not pinned: no hash is published, the first fetch pins it
+      licence     none stated
       config      sha256 15873d2d3f9ff41ddff4a60a211960b2834505cd863ebaf0f5e0afe854f448dd
     ┌──────────────────────────────────────────────────────────────────────────┐
     │ published         i2t R@1    R@5   R@10   t2i R@1     R@5   R@10    rSum │

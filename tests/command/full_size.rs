@@ -27,11 +27,11 @@ const IMAGES: usize = 5;
 const MOST_MEMORY: u64 = 1_400_000_000;
 
 /// One at a time: each takes more than 1 GB of memory and 0.8 GB of disk.
-static ALONE: Mutex<()> = Mutex::new(());
+pub(crate) static ALONE: Mutex<()> = Mutex::new(());
 
 /// A checkpoint of 197 million numbers in all: normal ones of the deviation that the encoders start from, drawn once and
 /// repeated.
-fn write_checkpoint(path: &Path, parameters: &[Parameter], options: &[(&str, f64)]) {
+pub(crate) fn write_checkpoint(path: &Path, parameters: &[Parameter], options: &[(&str, f64)]) {
     let normal = Parameter { name: "normal".to_owned(), shape: vec![1 << 18], init: Init::Normal };
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let normal = bytes(params_init::fresh(&[normal], 0).unwrap()[0].1.values());
@@ -52,7 +52,7 @@ fn write_checkpoint(path: &Path, parameters: &[Parameter], options: &[(&str, f64
 }
 
 /// Drawn scenes in the layout of a data set, with a vocabulary of the size of bert-base-uncased.
-fn write_data(data: &registry::DataConfig) -> TempDir {
+pub(crate) fn write_data(data: &registry::DataConfig) -> TempDir {
     let folder = scenes(IMAGES);
     let root = folder.path();
     for (from, to) in [("captions", &data.captions), ("images", &data.images), ("vocab.txt", &data.vocab)] {

@@ -13,6 +13,8 @@ mod bad_request;
 mod catalogue;
 #[cfg(feature = "torch")]
 mod features;
+#[cfg(feature = "fetch")]
+mod fetching;
 mod files;
 #[cfg(feature = "torch")]
 mod full_disk;
@@ -21,6 +23,10 @@ mod graphs;
 mod interruption;
 mod matrix;
 mod real;
+#[cfg(feature = "fetch")]
+#[path = "../../zoo/tests/fetch/server.rs"]
+#[allow(dead_code, reason = "the tests of fetching use the rest")]
+mod server;
 mod shapes;
 mod support;
 #[cfg(feature = "torch")]

@@ -7,6 +7,7 @@ use crate::{
     data::{DataError, scenes::SceneError},
     registry::RegistryError,
     retrieval::RetrievalError,
+    store::StoreError,
     train::TrainError,
 };
 
@@ -104,6 +105,13 @@ pub enum Error {
     /// See [`SceneError`].
     #[error(transparent)]
     Scenes(#[from] SceneError),
+    /// See [`StoreError`].
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// See [`crate::fetch::FetchError`].
+    #[cfg(feature = "fetch")]
+    #[error(transparent)]
+    Fetch(#[from] crate::fetch::FetchError),
     /// See [`TrainError`].
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -119,6 +127,9 @@ impl Error {
             Self::Registry(error) => error.hint(),
             Self::Retrieval(error) => error.hint(),
             Self::Scenes(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            #[cfg(feature = "fetch")]
+            Self::Fetch(error) => error.hint(),
             Self::Train(error) => error.hint(),
             Self::Module { source, .. } => source.hint(),
             _ => None,

@@ -12,6 +12,8 @@ pub mod data;
 pub mod dim;
 pub mod encoder;
 pub mod error;
+#[cfg(feature = "fetch")]
+pub mod fetch;
 pub mod models;
 pub mod nn;
 pub mod params;
@@ -19,6 +21,7 @@ pub mod params_init;
 pub mod random;
 pub mod registry;
 pub mod retrieval;
+pub mod store;
 pub mod tensor;
 #[cfg(feature = "torch")]
 pub mod torch;

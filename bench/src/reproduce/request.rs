@@ -72,13 +72,7 @@ impl Request {
 
     /// Finds what is wrong with the request itself and with the files that it and its result, `outputs`, will be written to.
     pub fn check<'a>(&'a self, outputs: impl Iterator<Item = &'a Path>) -> Result<()> {
-        if !(self.tolerance.is_finite() && self.tolerance >= 0.0) {
-            return Err(Error::Option {
-                option: "--tolerance",
-                expected: "a number of points, not negative".to_owned(),
-                found: self.tolerance.to_string(),
-            });
-        }
+        self.check_options()?;
         if self.checkpoint.is_none() && registry::embedded_checkpoint(&self.entry.name).is_none() {
             return Err(Error::no_checkpoint(&self.entry));
         }
@@ -87,6 +81,18 @@ impl Request {
             Some(source) => source.check(),
             None => engine::check(self.engine, self.device),
         }
+    }
+
+    /// The same without the checkpoint and the outputs: what can be said before anything is fetched.
+    pub fn check_options(&self) -> Result<()> {
+        if !(self.tolerance.is_finite() && self.tolerance >= 0.0) {
+            return Err(Error::Option {
+                option: "--tolerance",
+                expected: "a number of points, not negative".to_owned(),
+                found: self.tolerance.to_string(),
+            });
+        }
+        Ok(())
     }
 }
 

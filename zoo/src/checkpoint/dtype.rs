@@ -54,6 +54,26 @@ impl Dtype {
         }
     }
 
+    /// The name in the header of a safetensors file; none for [`Dtype::Other`].
+    pub(super) fn safetensors_name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::F64 => "F64",
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::I64 => "I64",
+            Self::I32 => "I32",
+            Self::I16 => "I16",
+            Self::I8 => "I8",
+            Self::U64 => "U64",
+            Self::U32 => "U32",
+            Self::U16 => "U16",
+            Self::U8 => "U8",
+            Self::Bool => "BOOL",
+            Self::Other => return None,
+        })
+    }
+
     /// Little-endian `bytes` as f32, or nothing where this is no float type.
     pub(super) fn decode(self, bytes: &[u8]) -> Option<Vec<f32>> {
         Some(match self {

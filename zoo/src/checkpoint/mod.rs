@@ -9,6 +9,7 @@
 //! size needs no more memory than its largest tensor twice over.
 
 mod backbone;
+mod convert;
 mod dtype;
 mod error;
 mod format;
@@ -32,6 +33,7 @@ use fs_err::File;
 use sha2::{Digest, Sha256};
 
 pub use backbone::{Backbone, HEADS};
+pub use convert::{Converted, convert};
 pub use dtype::Dtype;
 pub use error::CheckpointError;
 pub use format::Format;
@@ -180,6 +182,28 @@ impl Checkpoint {
     /// [`CheckpointError::Mismatch`] with everything that differs; [`CheckpointError::Damaged`] or
     /// [`CheckpointError::Io`] for a tensor that can not be read.
     pub fn check(&self, model: &[Parameter]) -> Result<(), CheckpointError> {
+        let mut report = self.compare(model);
+        for Parameter { name, .. } in model {
+            let Some(stored) = self.tensors.get(name).filter(|stored| stored.dtype.is_float()) else { continue };
+            let bytes = self.bytes(name, stored)?;
+            if let Some(count @ 1..) = stored.dtype.count_non_finite(&bytes) {
+                let elements = stored.shape.iter().product();
+                report.non_finite.push(NonFinite { name: name.clone(), count, elements });
+            }
+        }
+        if report.is_empty() { Ok(()) } else { Err(CheckpointError::Mismatch(Box::new(report))) }
+    }
+
+    /// The same by names, shapes and types alone, without reading a tensor.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Mismatch`] with everything that differs.
+    pub fn check_layout(&self, model: &[Parameter]) -> Result<(), CheckpointError> {
+        let report = self.compare(model);
+        if report.is_empty() { Ok(()) } else { Err(CheckpointError::Mismatch(Box::new(report))) }
+    }
+
+    fn compare(&self, model: &[Parameter]) -> Report {
         let mut report = Report { path: self.path.clone(), parameters: model.len(), ..Report::default() };
         for Parameter { name, shape, .. } in model {
             let Some(stored) = self.tensors.get(name) else {
@@ -192,18 +216,20 @@ impl Checkpoint {
             }
             if !stored.dtype.is_float() {
                 report.types.push(WrongType { name: name.clone(), found: stored.dtype });
-                continue;
-            }
-            let bytes = self.bytes(name, stored)?;
-            if let Some(count @ 1..) = stored.dtype.count_non_finite(&bytes) {
-                let elements = stored.shape.iter().product();
-                report.non_finite.push(NonFinite { name: name.clone(), count, elements });
             }
         }
         let wanted: BTreeSet<_> = model.iter().map(|parameter| parameter.name.as_str()).collect();
         let unexpected = self.tensors.keys().filter(|name| !wanted.contains(name.as_str()) && !is_ignored(name));
         report.unexpected = unexpected.cloned().collect();
-        if report.is_empty() { Ok(()) } else { Err(CheckpointError::Mismatch(Box::new(report))) }
+        report
+    }
+
+    fn refuse_non_finite(&self, parameters: usize, non_finite: Vec<NonFinite>) -> Result<(), CheckpointError> {
+        if non_finite.is_empty() {
+            return Ok(());
+        }
+        let report = Report { path: self.path.clone(), parameters, non_finite, ..Report::default() };
+        Err(CheckpointError::Mismatch(Box::new(report)))
     }
 
     /// The tensor `name` as f32.

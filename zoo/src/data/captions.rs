@@ -5,7 +5,7 @@
 //! captions.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroUsize,
     path::{Component, Path, PathBuf},
 };
@@ -131,6 +131,11 @@ pub fn splits(folder: &Path) -> Vec<String> {
     let mut splits: Vec<String> = ids.filter(|name| folder.join(format!("{name}{CAPTIONS}")).is_file()).collect();
     splits.sort();
     splits
+}
+
+/// The file names of all images that `folder` maps ids to.
+pub(super) fn image_names(folder: &Path) -> Result<BTreeSet<String>, DataError> {
+    Ok(mapping(&folder.join(MAPPING))?.into_values().collect())
 }
 
 fn missing(folder: &Path, name: &str, path: &Path) -> DataError {

@@ -7,6 +7,7 @@ pub mod image;
 mod loader;
 mod preflight;
 pub mod scenes;
+mod survey;
 mod tokenizer;
 
 pub use augment::{Augment, Crop};
@@ -14,4 +15,5 @@ pub use captions::{ImageFile, Split, SplitImage, splits};
 pub use error::{DataError, ImageFault};
 pub use loader::{Batch, Loader, LoaderOptions, LoaderStats};
 pub use preflight::{Damage, Preflight, preflight};
+pub use survey::{SplitSurvey, Survey, survey};
 pub use tokenizer::{SpecialTokens, Tokenizer};

@@ -6,6 +6,9 @@ use serde::Deserialize;
 
 use super::{Origin, RegistryError, SplitSize, document::Document};
 
+/// The server of the COCO images.
+pub const COCO_IMAGES: &str = "http://images.cocodataset.org";
+
 /// `checkpoints/manifest.yaml`. A size or hash that is None is published nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,6 +79,9 @@ pub struct Checkpoint {
     pub sha256: Option<String>,
     /// None where none is stated.
     pub licence: Option<String>,
+    /// Further addresses of the file, `https://` or `file://`, in the order of trying.
+    #[serde(default)]
+    pub mirrors: Vec<String>,
 }
 
 /// A pretrained encoder on the Hugging Face hub.

@@ -24,7 +24,7 @@ pub use data_config::{DataConfig, DataPaths};
 pub use embedded::{EmbeddedCheckpoint, embedded_checkpoint};
 pub use entry::Entry;
 pub use error::{Origin, Place, RegistryError};
-pub use manifest::{Backbone, CaptionFile, CaptionFiles, Checkpoint, ImageArchive, Manifest, ModelFile};
+pub use manifest::{Backbone, COCO_IMAGES, CaptionFile, CaptionFiles, Checkpoint, ImageArchive, Manifest, ModelFile};
 pub use references::{Cell, PublishedTable, References, Status, Table};
 pub use split_size::SplitSize;
 

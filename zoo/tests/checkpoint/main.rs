@@ -8,6 +8,7 @@
 )]
 
 mod containers;
+mod convert;
 mod damage;
 mod hostile;
 mod pretrained;

@@ -1,0 +1,311 @@
+//! Fetching as a user does it: from a server that behaves like the services, with cuts, kills and rivals.
+
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+};
+
+use insta::assert_snapshot;
+use tempfile::TempDir;
+use zoo::{
+    fetch::drive::is_id,
+    models::laps,
+    params::{Init, Parameter},
+    params_init,
+    random::SplitMix64,
+    registry,
+};
+
+use crate::{
+    files::with_poolers,
+    full_size::{ALONE, write_checkpoint, write_data},
+    server::{End, Reply, Request, Server},
+    support::{PROGRAM, Run, finished},
+    writer,
+};
+
+const SWIN: &str = "swin-base-patch4-window7-224";
+const COMMIT: &str = "86b5e0934494bd15c9632b12f734a8a67f723594";
+
+/// The program with a cache and services of its own.
+fn command(cache: &Path, server: &Server) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.env("LAPS_ZOO_CACHE", cache).env("HF_HOME", cache.join("none"));
+    for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "LAPS_ZOO_MIRRORS"] {
+        command.env_remove(name);
+    }
+    for name in ["LAPS_ZOO_GDRIVE_URL", "HF_ENDPOINT", "LAPS_ZOO_GITHUB_URL", "LAPS_ZOO_COCO_URL"] {
+        command.env(name, server.url());
+    }
+    command
+}
+
+fn run(cache: &Path, server: &Server, arguments: &[&str]) -> Run {
+    finished(command(cache, server).args(arguments).output().unwrap())
+}
+
+fn start(cache: &Path, server: &Server, arguments: &[&str]) -> Child {
+    let mut command = command(cache, server);
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// A readable checkpoint of about 8 MB: any will do as an encoder whose hash nobody has published.
+fn encoder() -> Arc<Vec<u8>> {
+    let parameter = Parameter { name: "a".to_owned(), shape: vec![2 << 20], init: Init::Normal };
+    let values = params_init::fresh(&[parameter], 7).unwrap()[0].1.values().to_vec();
+    Arc::new(writer::safetensors(&[("a", &[2 << 20], values)]))
+}
+
+/// A hub that has it.
+fn hub(request: &Request, bytes: &Arc<Vec<u8>>) -> Reply {
+    if !request.path.ends_with("/model.safetensors") {
+        return Reply::new(404, "").with("X-Error-Code", "EntryNotFound");
+    }
+    Reply::file(request, bytes, "\"abc\"").with("X-Repo-Commit", COMMIT)
+}
+
+fn place(cache: &Path) -> std::path::PathBuf {
+    cache.join(format!("backbones/{SWIN}/model.safetensors"))
+}
+
+#[test]
+fn a_fetch_that_is_killed_at_any_moment_leaves_no_wrong_file() {
+    const KILLS: usize = 24;
+    let (bytes, folder) = (encoder(), tempfile::tempdir().unwrap());
+    let cache = folder.path();
+    let (served, asked) = (Arc::clone(&bytes), AtomicUsize::new(0));
+    let (stalls, stalled) = mpsc::channel();
+    let server = Server::start(move |request| {
+        let reply = hub(request, &served);
+        let count = asked.fetch_add(1, Ordering::SeqCst);
+        if count < KILLS / 2 {
+            // Killed when this many bytes have been sent at the latest.
+            let most = SplitMix64::named(7, &format!("kill {count}")).below(1 << 20) as u64;
+            stalls.send(()).unwrap();
+            return reply.ending(End::Stall(most));
+        }
+        reply
+    });
+    let mut random = SplitMix64::named(7, "moments");
+    for kill in 0..KILLS {
+        let mut child = start(cache, &server, &["fetch", SWIN]);
+        if kill < KILLS / 2 {
+            stalled.recv().unwrap();
+        }
+        // Not waited for anything: the moment is meant to be any.
+        std::thread::sleep(std::time::Duration::from_micros(random.below(60_000) as u64));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if place(cache).exists() {
+            assert!(fs_err::read(place(cache)).unwrap() == *bytes, "kill {kill}: a wrong file");
+            fs_err::remove_file(place(cache)).unwrap();
+        }
+    }
+    // What remains of the faults is used up by the last run, which goes on.
+    let last = run(cache, &server, &["fetch", SWIN]);
+    assert_eq!(last.status, 0, "{}", last.stderr);
+    assert!(fs_err::read(place(cache)).unwrap() == *bytes);
+    let verified = run(cache, &server, &["verify", "--all"]);
+    assert_eq!(verified.status, 0, "{}", verified.stdout);
+    let left: Vec<_> =
+        fs_err::read_dir(place(cache).parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["model.safetensors"]);
+}
+
+#[test]
+fn processes_that_fetch_one_file_fetch_it_once() {
+    let (bytes, folder) = (encoder(), tempfile::tempdir().unwrap());
+    let served = Arc::clone(&bytes);
+    let server = Server::start(move |request| hub(request, &served));
+    let children: Vec<_> = (0..4).map(|_| start(folder.path(), &server, &["fetch", SWIN])).collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert!(fs_err::read(place(folder.path())).unwrap() == *bytes);
+    assert_eq!(server.log().len(), 1);
+}
+
+#[test]
+fn what_was_fetched_is_listed_verified_and_pruned() {
+    let (bytes, folder) = (encoder(), tempfile::tempdir().unwrap());
+    let cache = folder.path();
+    let served = Arc::clone(&bytes);
+    let server = Server::start(move |request| hub(request, &served));
+    let sha256 = registry::sha256(&bytes);
+    let said = |run: Run| {
+        let text = format!("{}{}", run.stdout, run.stderr).replace(&server.url(), "SERVER");
+        let text = text.replace(&cache.display().to_string(), "CACHE").replace(&sha256, "SHA256");
+        let text = text.replace(&sha256[..12], "SHA").replace(&bytes.len().to_string(), "BYTES");
+        (run.status, text)
+    };
+    assert_eq!(said(run(cache, &server, &["cache", "list"])), (0, "nothing was fetched\n".to_owned()));
+    assert_eq!(said(run(cache, &server, &["cache", "path"])), (0, "CACHE\n".to_owned()));
+    assert_eq!(said(run(cache, &server, &["verify", SWIN])), (1, "nothing was fetched\n".to_owned()));
+    let (status, text) = said(run(cache, &server, &["fetch", SWIN, "--offline"]));
+    assert_eq!(status, 2);
+    assert_snapshot!(text, @r"
+    backbones/swin-base-patch4-window7-224/model.safetensors: not fetched
+    error: `backbones/swin-base-patch4-window7-224/model.safetensors` is not here
+      expected: the file in `CACHE/backbones/swin-base-patch4-window7-224/model.safetensors`
+      found: nothing, and `--offline` forbids to fetch it
+    hint: run `laps-zoo fetch` where there is a network, or leave `--offline` out
+    ");
+    let (status, text) = said(run(cache, &server, &["fetch", SWIN, "--locked"]));
+    assert_eq!(status, 2);
+    assert_snapshot!(text, @r"
+    backbones/swin-base-patch4-window7-224/model.safetensors: not fetched
+    error: `backbones/swin-base-patch4-window7-224/model.safetensors` is not pinned
+      expected: its sha256 in `CACHE/laps-zoo.lock`
+      found: none, and `--locked` forbids to add it
+    hint: fetch it once without `--locked`, and look at the pin
+    ");
+    let (status, text) = said(run(cache, &server, &["fetch", SWIN]));
+    assert_eq!(status, 0);
+    assert_snapshot!(text, @r"
+    CACHE/backbones/swin-base-patch4-window7-224/model.safetensors
+    BYTES bytes, sha256 SHA256, verified on first fetch: nobody has published a hash
+    backbones/swin-base-patch4-window7-224/model.safetensors: from 0 of BYTES bytes
+    backbones/swin-base-patch4-window7-224/model.safetensors: BYTES bytes, verified on first fetch: nobody has published a hash
+    ");
+    assert_eq!(said(run(cache, &server, &["fetch", SWIN, "--locked", "--offline", "--quiet"])).0, 0);
+    assert_snapshot!(said(run(cache, &server, &["cache", "list"])).1, @r"
+    backbones/swin-base-patch4-window7-224/model.safetensors: BYTES bytes, sha256 SHA, on first fetch: nobody has published a hash, here
+    ");
+    assert_snapshot!(said(run(cache, &server, &["verify", SWIN])).1, @r"
+    backbones/swin-base-patch4-window7-224/model.safetensors: good, sha256 SHA256
+    ");
+
+    fs_err::write(cache.join(format!("backbones/{SWIN}/pytorch_model.bin.part")), b"half").unwrap();
+    assert_snapshot!(said(run(cache, &server, &["cache", "prune"])).1, @r"
+    removed backbones/swin-base-patch4-window7-224/pytorch_model.bin.part (4 bytes): a download that was broken off
+    ");
+    assert_eq!(said(run(cache, &server, &["cache", "prune"])), (0, "nothing to remove\n".to_owned()));
+
+    let mut damaged = bytes.to_vec();
+    damaged[100] ^= 1;
+    fs_err::write(place(cache), damaged).unwrap();
+    let (status, text) = said(run(cache, &server, &["verify", "--all"]));
+    assert_eq!(status, 1);
+    assert!(
+        text.contains("model.safetensors: bad: `backbones/") && text.contains("is another file than expected"),
+        "{text}"
+    );
+    assert_eq!(said(run(cache, &server, &["fetch", "f30k_vit_384"])).0, 2);
+    assert_snapshot!(said(run(cache, &server, &["fetch", "f30k"])).1, @r"
+    error: there is nothing to fetch under the name `f30k`
+      expected: `coco_swin`, `coco_vit`, `f30k_swin`, `f30k_vit`, `bert-base-uncased`, `swin-base-patch4-window7-224`, `vit-base-patch16-224-in21k`
+      found: `f30k`
+    hint: `laps-zoo list` shows the entries
+    ");
+}
+
+#[test]
+fn data_that_is_not_what_is_known_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|_| Reply::new(200, "1000092795\n"));
+    let data = folder.path().join("data");
+    let run = run(folder.path(), &server, &["data", "fetch", "f30k", "--quiet", "--data", data.to_str().unwrap()]);
+    assert_eq!((run.status, run.stdout.as_str()), (2, ""));
+    assert!(run.stderr.contains("is of another size") && run.stderr.contains("hint: "), "{}", run.stderr);
+    let files = fs_err::read_dir(data.join("f30k/captions")).unwrap().map(|entry| entry.unwrap().file_name());
+    let files: Vec<_> = files.filter(|name| !name.to_string_lossy().contains(".part")).collect();
+    assert!(files.is_empty(), "{files:?}");
+}
+
+#[test]
+fn data_check_reports_what_it_finds() {
+    let entry = registry::find("f30k_vit").unwrap();
+    let data = write_data(&entry.data);
+    let server = Server::start(|_| Reply::new(500, ""));
+    let run = run(data.path(), &server, &["data", "check", "f30k", "--quiet", "--data", data.path().to_str().unwrap()]);
+    assert_eq!((run.status, run.stderr.as_str()), (1, ""));
+    let (text, hash): (Vec<&str>, Vec<&str>) = run.stdout.lines().partition(|line| !line.starts_with("  data sha256 "));
+    assert_eq!(hash.len(), 1, "{}", run.stdout);
+    assert_snapshot!(text.join("\n"), @r"
+    test: 5 images, 25 captions, expected 1000 and 5000
+    dev: not there
+    train: not there
+    ");
+}
+
+const FOLDER: &str = "1m3Y9TMkas2efSbeDV_ESci6uwMGd3MUY";
+const FILE: &str = "1CheckpointCheckpointCheckpoint01";
+
+/// The whole road: folder page, form to confirm, 800 MB with a cut in the middle, check, conversion, evaluation.
+#[test]
+fn a_published_checkpoint_is_fetched_from_drive_and_evaluated() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    assert!(is_id(FOLDER) && is_id(FILE));
+    let entry = registry::find("f30k_vit").unwrap();
+    let folder: TempDir = write_data(&entry.data);
+    let (root, cache) = (folder.path(), folder.path().join("cache"));
+    let published = root.join("model_best.pth");
+    let parameters = with_poolers(laps::parameters(&entry.model).unwrap(), 768, 768);
+    let options = [("embed_size", 512.0), ("sparse_ratio", 0.5), ("aggr_ratio", 0.4)];
+    write_checkpoint(&published, &parameters, &options);
+    let bytes = fs_err::metadata(&published).unwrap().len();
+    assert!(bytes > 780_000_000);
+
+    let (served, bodies) = (published.clone(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&bodies);
+    let server = Server::start(move |request| {
+        let query = request.path.split_once('?').map_or("", |(_, query)| query);
+        match request.path.split('?').next().unwrap() {
+            "/embeddedfolderview" => Reply::page(
+                200,
+                &format!(
+                    "<title>f30k_vit</title><div class='flip-entries'><a href='https://drive.google.com/file/d/{FILE}/view'>\
+                     <div class='flip-entry-title'>model_best.pth</div></a></div>"
+                ),
+            ),
+            "/download" if !query.contains("uuid=1") => Reply::page(
+                200,
+                &format!(
+                    "<form id='download-form' action='https://drive.usercontent.google.com/download'><input type='hidden' \
+                     name='id' value='{FILE}'><input type='hidden' name='uuid' value='1'></form>"
+                ),
+            ),
+            "/download" => {
+                let reply = Reply::disk(request, &served, "").with("Content-Disposition", "attachment");
+                match count.fetch_add(1, Ordering::SeqCst) {
+                    0 => reply.ending(End::Cut(bytes / 2)),
+                    _ => reply,
+                }
+            }
+            _ => Reply::new(404, ""),
+        }
+    });
+    let data = root.to_str().unwrap();
+    let arguments = ["reproduce", "f30k_vit", "--data", data, "--limit", "1", "--device", "cpu"];
+    let evaluated = run(&cache, &server, &arguments);
+    assert_eq!(evaluated.status, 0, "{}", evaluated.stderr);
+    assert!(evaluated.stdout.contains("checkpoint model_best.safetensors"), "{}", evaluated.stdout);
+    let key = "checkpoints/f30k_vit/model_best.pth";
+    let cut = format!("{key}: `https://drive.google.com/file/d/{FILE}` is truncated at {} of {bytes} bytes", bytes / 2);
+    assert!(evaluated.stderr.contains(&cut), "{}", evaluated.stderr);
+    assert_eq!(bodies.load(Ordering::SeqCst), 2, "goes on after the cut, and is not fetched again");
+    let before = server.log().len();
+
+    let listed = run(&cache, &server, &["list"]);
+    assert!(listed.stdout.contains("ready, pinned"), "{}", listed.stdout);
+    let info = run(&cache, &server, &["info", "f30k_vit"]);
+    assert!(
+        info.stdout.contains("  here        ready; ") && info.stdout.contains("; pinned as sha256 "),
+        "{}",
+        info.stdout
+    );
+    let verified = run(&cache, &server, &["verify", "f30k_vit"]);
+    assert_eq!(verified.status, 0, "{}", verified.stdout);
+    assert_eq!(verified.stdout.matches("fits its entry").count(), 2, "{}", verified.stdout);
+    let pruned = run(&cache, &server, &["cache", "prune"]);
+    assert!(pruned.stdout.contains(&format!("removed {key} ({bytes} bytes): converted")), "{}", pruned.stdout);
+    // Nothing more is asked for, with the original gone too.
+    let again = run(&cache, &server, &["fetch", "f30k_vit", "--offline", "--quiet"]);
+    assert_eq!((again.status, again.stderr.as_str()), (0, ""));
+    assert_eq!(server.log().len(), before);
+}

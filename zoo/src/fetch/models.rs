@@ -1,0 +1,108 @@
+//! What an entry needs: its checkpoint ready to be used, encoders to begin with, captions and vocabulary.
+
+use std::path::{Path, PathBuf};
+
+use super::{FetchError, Fetched, Fetcher, Watch};
+use crate::{
+    Result,
+    checkpoint::Checkpoint,
+    registry::{DataPaths, Entry},
+    store::{Item, Pin, Store, TEXT_ENCODER, check_checkpoint, data_set, image_encoder, make_ready, ready_key},
+};
+
+/// A checkpoint that is fetched, checked against its entry, and in safetensors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The safetensors file.
+    pub path: PathBuf,
+    /// Its pin.
+    pub pin: Pin,
+    /// What was fetched.
+    pub original: Item,
+    /// Whether it had been ready before.
+    pub was_here: bool,
+}
+
+impl Fetcher {
+    /// The published checkpoint of `entry`, fetched where it is not here, and made ready.
+    ///
+    /// # Errors
+    /// As for [`Fetcher::fetch`]; [`crate::checkpoint::CheckpointError`] as the cause of [`FetchError::Rejected`] for one
+    /// that does not fit the entry.
+    pub fn checkpoint(&self, entry: &Entry, watch: &dyn Watch) -> Result<Ready> {
+        let store = &self.settings().store;
+        let original = store.checkpoint(entry)?;
+        let path = store.root.join(ready_key(&original));
+        if let Some(pin) = store.ready(&original)? {
+            return Ok(Ready { path, pin, original, was_here: true });
+        }
+        let fetched = self.fetch(&original, |path| check_checkpoint(path, entry), watch)?;
+        watch.note(&original.key, "checked against the entry; converting");
+        let pin = make_ready(store, entry, &original, &fetched.pin)?;
+        Ok(Ready { path, pin, original, was_here: false })
+    }
+
+    /// The pretrained encoder `name`; it has to be a checkpoint that can be read.
+    ///
+    /// # Errors
+    /// As for [`Fetcher::fetch`].
+    pub fn backbone(&self, name: &str, watch: &dyn Watch) -> Result<Fetched> {
+        let items = self.settings().store.backbone(name)?;
+        let readable = |path: &Path| Ok(Checkpoint::open(path).map(drop)?);
+        Ok(self.fetch_any(&items, readable, watch)?)
+    }
+
+    /// The pretrained encoders that training `entry` begins with: of images where it is known which one, and of texts.
+    ///
+    /// # Errors
+    /// As for [`Fetcher::fetch`].
+    pub fn backbones(&self, entry: &Entry, watch: &dyn Watch) -> Result<(Option<PathBuf>, PathBuf)> {
+        let image = image_encoder(&entry.model.image).map(|name| self.backbone(name, watch)).transpose()?;
+        let text = self.backbone(TEXT_ENCODER, watch)?;
+        Ok((image.map(|fetched| fetched.item.path), text.item.path))
+    }
+
+    /// Caption files of `splits` and vocabulary of the built-in entry `entry` that are missing at `paths`, below `root`.
+    /// Nothing is fetched for an entry of another kind, nor into a folder that is not there.
+    ///
+    /// # Errors
+    /// The first of [`Fetcher::fetch`].
+    pub fn texts(
+        &self,
+        entry: &Entry,
+        (root, paths): (&Path, &DataPaths),
+        splits: &[&str],
+        watch: &dyn Watch,
+    ) -> Result<Vec<Fetched>> {
+        let missing = missing_texts(&self.settings().store, entry, (root, paths), splits)?;
+        all(self.fetch_all(&missing, watch))
+    }
+}
+
+/// What [`Fetcher::texts`] would fetch.
+///
+/// # Errors
+/// Those of the built-in manifest.
+pub fn missing_texts(
+    store: &Store,
+    entry: &Entry,
+    (root, paths): (&Path, &DataPaths),
+    splits: &[&str],
+) -> Result<Vec<Item>> {
+    let Some(set) = data_set(entry).filter(|_| root.is_dir()) else { return Ok(Vec::new()) };
+    let of_split = |item: &Item| {
+        let name = item.key.rsplit('/').next().unwrap_or_default();
+        name == "id_mapping.json"
+            || splits.iter().any(|split| name.strip_prefix(split).is_some_and(|end| end.starts_with('_')))
+    };
+    let mut items = store.captions(set, &paths.captions)?;
+    items.retain(of_split);
+    items.push(store.vocabulary(Some(&paths.vocab))?);
+    items.retain(|item| !item.path.exists());
+    Ok(items)
+}
+
+/// All of them, or the first error.
+pub fn all(outcomes: Vec<Result<Fetched, FetchError>>) -> Result<Vec<Fetched>> {
+    Ok(outcomes.into_iter().collect::<Result<_, _>>()?)
+}
