@@ -22,6 +22,7 @@ pub(crate) enum Onto {
     Sum,
 }
 
+#[cfg(feature = "torch")]
 impl<'a> Matrix<'a> {
     /// Rows of `columns` values, one after another.
     pub(crate) fn rows(values: &'a [f32], columns: usize) -> Self {
@@ -32,7 +33,9 @@ impl<'a> Matrix<'a> {
     pub(crate) fn columns(values: &'a [f32], columns: usize) -> Self {
         Self { values, row_stride: 1, column_stride: columns }
     }
+}
 
+impl Matrix<'_> {
     fn holds(&self, rows: usize, columns: usize) -> bool {
         rows == 0
             || columns == 0
@@ -41,6 +44,7 @@ impl<'a> Matrix<'a> {
 }
 
 /// `result (m, n)` from `left (m, k) right (k, n)`, on one thread.
+#[cfg(feature = "torch")]
 pub(crate) fn product(
     (result, onto): (&mut [f32], Onto),
     extents: [usize; 3],

@@ -174,7 +174,7 @@ fn nearly_every_scene_has_others_that_differ_in_exactly_one_thing() {
         |scene: &Scene| drawn.iter().filter(|other| differences(&scene.content, &other.scene.content) == 1).count();
     let counts: Vec<usize> = drawn.iter().map(|drawn| near(&drawn.scene)).collect();
     assert!(counts.iter().filter(|&&count| count > 0).count() >= 196, "{counts:?}");
-    // Four to the first scene of a group of five, one to each of the others.
+    // Three to the first scene of a group of four, one to each of the others.
     assert!(counts.iter().sum::<usize>() >= 280, "{counts:?}");
 }
 
@@ -226,6 +226,7 @@ fn overlap(scene: &Scene, front: Colour, back: Colour) -> (usize, usize) {
 #[test]
 fn pixels_show_what_the_sentences_say() {
     let mut checked = BTreeMap::new();
+    let mut slivers = 0;
     for Drawn { scene, captions } in groups::draw(&config(), Split::Train).unwrap() {
         let pixels = raster::draw(&scene);
         assert_eq!(pixels.len(), PIXELS * PIXELS * 3);
@@ -245,13 +246,16 @@ fn pixels_show_what_the_sentences_say() {
                 // Pixels on the edge are mixed.
                 Relation::InFrontOf => {
                     let (both, front) = overlap(&scene, a, b);
-                    assert!(both > 0 && 4 * front >= 3 * both, "{captions:?}: {front} of {both}");
+                    assert!(4 * front >= 3 * both, "{captions:?}: {front} of {both}");
+                    slivers += usize::from(both == 0);
                 }
             }
             *checked.entry(format!("{relation:?}")).or_insert(0) += 1;
         }
     }
     assert!(checked.len() == 4 && checked.values().all(|&count| count >= 20), "{checked:?}");
+    // Behind the tips of a star an object may be covered in slivers alone, all of whose pixels are on an edge.
+    assert!(slivers <= 1, "{slivers} overlaps do not show a whole pixel");
 }
 
 #[test]
