@@ -124,7 +124,6 @@ impl Train {
                 text_backbone: self.text_backbone,
             },
         };
-        let splits = [&request.entry.data.train, request.select_on()];
         #[cfg(feature = "fetch")]
         {
             use crate::fetching;
@@ -140,6 +139,7 @@ impl Train {
         }
         #[cfg(not(feature = "fetch"))]
         let _ = self.from_scratch;
+        let splits = [&request.entry.data.train, request.select_on()];
         request.paths = embedded::split_paths(&request.entry, self.data.as_deref(), &splits)?;
         let stop = Arc::new(AtomicBool::new(false));
         for &signal in TERM_SIGNALS {
