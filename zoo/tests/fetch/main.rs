@@ -13,6 +13,7 @@ mod drive;
 mod faults;
 mod hub;
 mod properties;
+#[allow(dead_code, reason = "the tests of the command use the rest")]
 mod server;
 mod sources;
 mod support;
