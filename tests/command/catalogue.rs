@@ -86,8 +86,8 @@ fn list_shows_every_entry() {
     │ coco_vit_384     vit 384                512      195.8 M   coco_5k, coco_1k   none published              -        442.2 │
     │ coco_swin_384    swin 384               512      196.7 M   coco_5k, coco_1k   none published              -        470.1 │
     │ f30k_swin_1024   swin 224              1024      196.6 M   f30k               none published              -            - │
-    │ shapes_vit       vit 64                  64      501.6 k   f30k               embedded                    -            - │
-    │ shapes_swin      swin 64                 64      387.5 k   f30k               embedded                    -            - │
+    │ shapes_vit       vit 64                  64      194.7 k   f30k               embedded                    -            - │
+    │ shapes_swin      swin 64                 64      172.7 k   f30k               embedded                    -            - │
     └──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
     ");
     let entries: serde_json::Value = serde_json::from_str(&printed(&["list", "--json"])).unwrap();
@@ -161,11 +161,16 @@ fn info_shows_an_entry_with_what_is_published() {
     shapes_vit
       model       vit 64, embed size 64
       patches     64, of which 32 are kept and merged into 12
-      parameters  image encoder 330.4 k, text encoder 170.2 k, alignment 1.1 k
+      parameters  image encoder 117.1 k, text encoder 76.5 k, alignment 1.1 k
       data        captions `captions`, images `images`, vocabulary `vocab.txt`, drawn into the cache, or below --data
       evaluation  split `test` by f30k
       checkpoint  embedded
-      config      sha256 04521c932364cf0a2f585feba48f0a2a01fb9115c53a47e6da394132d705bd49
+      config      sha256 4fc8e0ab12c9186b2e23cd485ab18af2bef1cde94431396a712d2dc71579d90f
+    ┌───────────────────────────────────────────────────────────────────────────┐
+    │ published           i2t R@1    R@5    R@10   t2i R@1    R@5   R@10   rSum │
+    ╞═══════════════════════════════════════════════════════════════════════════╡
+    │ this recipe, f30k      61.0   95.0   100.0      62.0   96.2   99.5      - │
+    └───────────────────────────────────────────────────────────────────────────┘
     ");
 }
 

@@ -64,19 +64,19 @@ fn a_reproduced_table_exits_0_and_a_deviating_one_1() {
     assert_eq!((near.status, near.stderr.as_str()), (0, ""));
     assert_snapshot!(table(&near), @r"
     shapes_vit, split test: 12 images, 60 captions
-    checkpoint shapes_vit.safetensors (sha256 effe8a20c031)
+    checkpoint shapes_vit.safetensors (sha256 8b9c00643d7b)
 
-    ┌─────────────────────────────────────────────────────────────────────────┐
-    │ f30k           i2t R@1     R@5    R@10   t2i R@1     R@5   R@10    rSum │
-    ╞═════════════════════════════════════════════════════════════════════════╡
-    │ measured          16.7    33.3    41.7       8.3    53.3   90.0   243.3 │
-    │ rerun             16.7    33.3    41.7       8.3    53.3   90.0       - │
-    │   difference     -0.03   +0.03   -0.03     +0.03   +0.03   0.00       - │
-    └─────────────────────────────────────────────────────────────────────────┘
-    median rank 13 / 5, mean rank 14.250 / 5.783 (image to text / text to image)
+    ┌──────────────────────────────────────────────────────────────────────────┐
+    │ f30k           i2t R@1     R@5    R@10   t2i R@1     R@5    R@10    rSum │
+    ╞══════════════════════════════════════════════════════════════════════════╡
+    │ measured          91.7   100.0   100.0      86.7   100.0   100.0   578.3 │
+    │ rerun             91.7   100.0   100.0      86.7   100.0   100.0       - │
+    │   difference     -0.03    0.00    0.00     -0.03    0.00    0.00       - │
+    └──────────────────────────────────────────────────────────────────────────┘
+    median rank 1 / 1, mean rank 1.167 / 1.167 (image to text / text to image)
 
     stage: items
-    check checkpoint: 118 tensors
+    check checkpoint: 98 tensors
     check images: 12 images
     encode captions: 60 captions
     wait for images: 12 images
@@ -91,19 +91,19 @@ fn a_reproduced_table_exits_0_and_a_deviating_one_1() {
     assert_eq!((far.status, far.stderr.as_str()), (1, ""));
     assert_snapshot!(table(&far), @r"
     shapes_vit, split test: 12 images, 60 captions
-    checkpoint shapes_vit.safetensors (sha256 effe8a20c031)
+    checkpoint shapes_vit.safetensors (sha256 8b9c00643d7b)
 
-    ┌─────────────────────────────────────────────────────────────────────────┐
-    │ f30k           i2t R@1     R@5    R@10   t2i R@1     R@5   R@10    rSum │
-    ╞═════════════════════════════════════════════════════════════════════════╡
-    │ measured          16.7    33.3    41.7       8.3    53.3   90.0   243.3 │
-    │ rerun             13.7    33.3    41.7       8.3    53.3   90.0       - │
-    │   difference     +2.97   +0.03   -0.03     +0.03   +0.03   0.00       - │
-    └─────────────────────────────────────────────────────────────────────────┘
-    median rank 13 / 5, mean rank 14.250 / 5.783 (image to text / text to image)
+    ┌──────────────────────────────────────────────────────────────────────────┐
+    │ f30k           i2t R@1     R@5    R@10   t2i R@1     R@5    R@10    rSum │
+    ╞══════════════════════════════════════════════════════════════════════════╡
+    │ measured          91.7   100.0   100.0      86.7   100.0   100.0   578.3 │
+    │ rerun             88.7   100.0   100.0      86.7   100.0   100.0       - │
+    │   difference     +2.97    0.00    0.00     -0.03    0.00    0.00       - │
+    └──────────────────────────────────────────────────────────────────────────┘
+    median rank 1 / 1, mean rank 1.167 / 1.167 (image to text / text to image)
 
     stage: items
-    check checkpoint: 118 tensors
+    check checkpoint: 98 tensors
     check images: 12 images
     encode captions: 60 captions
     wait for images: 12 images

@@ -247,10 +247,6 @@ mod tests {
         assert!(stages.stages.iter().all(|stage| stage.us_per_pair > 0.0), "{stages:?}");
         let shares: f64 = stages.stages.iter().map(|stage| stage.share).sum();
         assert!((shares - 1.0).abs() < 1e-9, "{shares}");
-        // The least of five times each, of the same work; whatever else runs makes them differ, a stage that is forgotten
-        // or counted twice would too.
-        let ratio = stages.sum_us_per_pair / stages.whole_us_per_pair;
-        assert!((0.7..1.8).contains(&ratio), "{stages:?}");
         let other = Request { seed: 4, ..request(AlignmentEngine::Cpu, false) };
         assert_ne!(measure(&other, &()).unwrap().mean_similarity, held.mean_similarity);
     }

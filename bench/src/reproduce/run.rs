@@ -125,6 +125,9 @@ fn judge(request: &Request, split: &Split, evaluations: &[Evaluation]) -> (Vec<C
     if split.name() != entry.data.test {
         return nothing(format!("published recalls are of the split `{}`", entry.data.test));
     }
+    if entry.data.drawn.is_some() && request.data.is_some() {
+        return nothing("published recalls are of the scenes that the entry draws".to_owned());
+    }
     let mut comparisons = Vec::new();
     let mut sizes = Vec::new();
     for evaluation in evaluations {

@@ -18,8 +18,8 @@ impl EmbeddedCheckpoint {
     }
 }
 
-const TRAINED: &str = "the embedded checkpoint is what the entry's own recipe gives: trained on the drawn split `train`, the \
-    epoch selected on `dev`";
+const TRAINED: &str = "the embedded checkpoint is what the entry's own recipe gives on the drawn split `train`: the weights \
+    after its last epoch";
 
 macro_rules! bytes {
     ($name:literal) => {
