@@ -206,7 +206,7 @@ impl Fetcher {
             free_space: self.settings.free_space,
             watch,
         };
-        let complete = self.from_any_source(item, pin, &download)?;
+        let complete = self.try_sources(item, pin, &download)?;
         let Complete { part, found, url, revision, verified } = complete;
         let fresh = Pin { url, bytes: found.bytes, sha256: found.sha256, fetched: now(), verified, revision };
         // Pinned before it has its name: whoever sees the file can hold it against the pin.
@@ -265,7 +265,7 @@ impl Fetcher {
         Ok(fresh)
     }
 
-    fn from_any_source(&self, item: &Item, pin: Option<&Pin>, download: &Download<'_>) -> Result<Complete, FetchError> {
+    fn try_sources(&self, item: &Item, pin: Option<&Pin>, download: &Download<'_>) -> Result<Complete, FetchError> {
         let mut failures = Vec::new();
         for mut source in self.sources(item, pin)? {
             if self.settings.network == Network::Offline && !source.is_local() {
