@@ -149,8 +149,10 @@ fn check(step: &AlignmentStep, hinge: &Hinge, name: &str) -> String {
     let largest = |array: &Array| array.values().iter().fold(0f32, |largest, value| largest.max(value.abs()));
     let of_weights = expected.1[2..].iter().map(|(_, array)| largest(array)).fold(0f32, f32::max);
     for ((tensor, expected), (_, found)) in expected.1.iter().zip(&found.1) {
-        // The bias of a group's logits moves all patches of a softmax over patches: its gradient is rounding alone.
-        let scale = if tensor.ends_with("weight.3.bias") { of_weights } else { largest(expected) };
+        // The bias of a group's logits moves all patches of a softmax over patches: its gradient is rounding alone. That of
+        // the factor of all logits is one sum over all pairs, whose terms cancel.
+        let sums = tensor.ends_with("weight.3.bias") || tensor.ends_with("scale");
+        let scale = if sums { of_weights } else { largest(expected) };
         let drifts = expected.values().iter().zip(found.values()).map(|(a, b)| (a - b).abs() / scale);
         let drifts: Vec<f32> = drifts.collect();
         let beyond = drifts.iter().filter(|&&drift| drift.is_nan() || drift > AGREEMENT).count() as f64;
