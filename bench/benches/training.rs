@@ -121,6 +121,8 @@ fn compare(criterion: &mut Criterion, name: &str, entry: &str) -> String {
                 time
             });
         });
+        // What was timed has added to the gradients.
+        step.take_gradients().expect("gradients");
         times.sort_by(f64::total_cmp);
         let fast = times.get(times.len() / 2).copied().unwrap_or(f64::NAN);
         report +=
