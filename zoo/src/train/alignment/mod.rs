@@ -4,7 +4,7 @@
 //! a caption, `P = X T^T`, `G = X X^T` and `E` the exponentials of the logits of the patches that the caption keeps, a group
 //! has the products `E P` with the words and the squared norm `E G E^T`, so that a pair gives gradients of `P`, `G` and `E`
 //! only; what they mean for `X` and `T` is one product for each image. Nothing of the embeddings' width is made for a pair,
-//! and nothing is recorded. Selection has no gradient, nor have the weights of the fused patch.
+//! but where products of patches cancel too many digits, and nothing is recorded. Selection has no gradient, nor have the weights of the fused patch.
 
 mod image;
 mod pair;
