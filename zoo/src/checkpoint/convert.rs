@@ -1,7 +1,7 @@
 //! Any checkpoint as a safetensors file, tensor by tensor.
 //!
-//! The other way is not offered: no maintained Rust crate writes the containers of `torch.save`, and the authors' code
-//! needs none, for three lines of Python load a safetensors file into it:
+//! The other way is not offered: `tch` writes archives of TorchScript, no state dicts, `pyferrite`, the one crate found that
+//! writes these, is at 0.0.2, and the authors' code needs none, for three lines of Python load a safetensors file into it:
 //!
 //! ```python
 //! from safetensors.torch import load_file

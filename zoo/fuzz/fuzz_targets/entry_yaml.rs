@@ -1,0 +1,14 @@
+//! Entry files.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use zoo::registry::{Entry, Origin};
+
+fuzz_target!(|text: &str| {
+    // Longer files are refused before they are parsed.
+    if text.len() <= 1 << 16
+        && let Ok(entry) = Entry::from_yaml(Origin::File("fuzz.yaml".into()), text)
+    {
+        entry.canonical().expect("an entry that was read can be written");
+    }
+});
