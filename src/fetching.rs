@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use zoo::{
-    fetch::{Fetcher, Network, Pinning, Settings, Watch, missing_texts},
+    fetch::{Fetcher, Network, Pinning, Settings, Watch, missing_images, missing_texts},
     registry::Entry,
 };
 
@@ -50,6 +50,22 @@ pub(crate) fn texts(entry: &Entry, root: Option<&Path>, splits: &[&str], access:
     }
     let watch = watch(quiet);
     fetcher(access, false)?.texts(entry, (root, &paths), splits, watch.as_ref())?;
+    Ok(())
+}
+
+/// Fetches and unpacks the archives of images of `splits` that are missing below `root`.
+pub(crate) fn images(entry: &Entry, root: Option<&Path>, splits: &[&str], access: Access, quiet: bool) -> Result<()> {
+    let Some(root) = root else { return Ok(()) };
+    let paths = entry.data_paths(Some(root))?;
+    let Ok(store) = zoo::store::Store::from_environment() else { return Ok(()) };
+    let missing = missing_images(&store, entry, (root, &paths), splits)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let (fetcher, watch) = (fetcher(access, false)?, watch(quiet));
+    for archive in &missing {
+        fetcher.images(archive, watch.as_ref())?;
+    }
     Ok(())
 }
 

@@ -108,7 +108,7 @@ impl Reproduce {
     }
 }
 
-/// Fetches what is missing: captions and vocabulary first, for they are small.
+/// Fetches what is missing, the small before the large: captions and vocabulary, the checkpoint, images.
 #[cfg(feature = "fetch")]
 fn fetch(request: &mut Request, access: crate::fetching::Access, quiet: bool) -> Result<()> {
     use crate::fetching;
@@ -122,5 +122,6 @@ fn fetch(request: &mut Request, access: crate::fetching::Access, quiet: bool) ->
     if request.checkpoint.is_none() {
         request.checkpoint = fetching::checkpoint(&request.entry, access, quiet)?;
     }
-    Ok(())
+    let split = request.split.as_deref().unwrap_or(&request.entry.data.test);
+    fetching::images(&request.entry, request.data.as_deref(), &[split], access, quiet)
 }

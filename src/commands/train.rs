@@ -136,6 +136,8 @@ impl Train {
         #[cfg(not(feature = "fetch"))]
         let _ = self.from_scratch;
         let splits = [request.entry.data.train.as_str(), request.select_on()];
+        #[cfg(feature = "fetch")]
+        crate::fetching::images(&request.entry, self.data.as_deref(), &splits, self.access, self.quiet)?;
         request.paths = embedded::split_paths(&request.entry, self.data.as_deref(), &splits)?;
         let stop = interrupt::flag()?;
         let trained = train(&request, &stop, observer.as_mut())?;

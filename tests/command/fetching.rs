@@ -233,6 +233,35 @@ fn data_check_reports_what_it_finds() {
     ");
 }
 
+#[test]
+fn archives_of_images_that_a_split_is_in_are_fetched_by_reproduce() {
+    let entry = registry::find("coco_swin").unwrap();
+    let data = write_data(&entry.data);
+    let root = data.path();
+    let mapping = root.join(&entry.data.captions).join("id_mapping.json");
+    let text = fs_err::read_to_string(&mapping).unwrap();
+    fs_err::write(&mapping, text.replace("test_", "val2014/test_")).unwrap();
+    let server = Server::start(|_| Reply::new(404, ""));
+    let arguments = |more: &'static str| {
+        let fixed = ["reproduce", "coco_swin", "--quiet", "--checkpoint", "none.safetensors", "--data"];
+        fixed.into_iter().chain([root.to_str().unwrap()]).chain(more.split_whitespace()).collect::<Vec<_>>()
+    };
+    let offline = run(root, &server, &arguments("--offline"));
+    assert_eq!(offline.status, 2);
+    assert!(offline.stderr.contains("`images/val2014.zip`"), "{}", offline.stderr);
+    assert!(server.log().is_empty());
+    let online = run(root, &server, &arguments(""));
+    assert_eq!(online.status, 2);
+    assert!(online.stderr.contains("val2014.zip") && online.stderr.contains("404"), "{}", online.stderr);
+    let asked: Vec<_> = server.log().iter().map(|request| request.path.clone()).collect();
+    assert_eq!(asked, ["/zips/val2014.zip"]);
+
+    fs_err::create_dir(root.join(&entry.data.images).join("val2014")).unwrap();
+    let there = run(root, &server, &arguments(""));
+    assert!(there.stderr.contains("none.safetensors"), "{}", there.stderr);
+    assert_eq!(server.log().len(), 1);
+}
+
 const FOLDER: &str = "1m3Y9TMkas2efSbeDV_ESci6uwMGd3MUY";
 const FILE: &str = "1CheckpointCheckpointCheckpoint01";
 

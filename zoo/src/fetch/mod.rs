@@ -32,7 +32,7 @@ pub use drive::DriveError;
 pub use error::FetchError;
 pub use fetcher::{Fetched, Fetcher, Network, Pinning, Settings};
 pub use hub::HubError;
-pub use models::{Ready, all, missing_texts};
+pub use models::{Ready, all, missing_images, missing_texts};
 pub use policy::Policy;
 pub use range::ContentRange;
 pub use retry::Retry;

@@ -1,11 +1,15 @@
 //! What an entry needs: its checkpoint ready to be used, encoders to begin with, captions and vocabulary.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use super::{FetchError, Fetched, Fetcher, Watch};
 use crate::{
     Result,
     checkpoint::Checkpoint,
+    data::Split,
     registry::{DataPaths, Entry},
     store::{Item, Pin, Store, TEXT_ENCODER, check_checkpoint, data_set, image_encoder, make_ready, ready_key},
 };
@@ -100,6 +104,35 @@ pub fn missing_texts(
     items.push(store.vocabulary(Some(&paths.vocab))?);
     items.retain(|item| !item.path.exists());
     Ok(items)
+}
+
+/// The archives of images that `splits` of the built-in entry `entry` name files of, and that are not unpacked at `paths`:
+/// their folder is not there, or they lie beside it still. None where images can not be fetched, and none into a folder
+/// `root` that is not there. The caption files have to be there.
+///
+/// # Errors
+/// Those of the caption files and of the built-in manifest.
+pub fn missing_images(
+    store: &Store,
+    entry: &Entry,
+    (root, paths): (&Path, &DataPaths),
+    splits: &[&str],
+) -> Result<Vec<Item>> {
+    let Some(set) = data_set(entry).filter(|_| root.is_dir()) else { return Ok(Vec::new()) };
+    let (mut archives, _) = store.archives(set, &paths.images)?;
+    archives.retain(|archive| archive.path.is_file() || !archive.path.with_extension("").is_dir());
+    if archives.is_empty() {
+        return Ok(archives);
+    }
+    let mut folders = BTreeSet::new();
+    for split in splits {
+        let split = Split::open(&paths.captions, split)?;
+        folders.extend(split.images().iter().filter_map(|image| Some(image.name.split_once('/')?.0.to_owned())));
+    }
+    let is_named =
+        |archive: &Item| archive.path.file_stem().is_some_and(|stem| folders.contains(stem.to_string_lossy().as_ref()));
+    archives.retain(is_named);
+    Ok(archives)
 }
 
 /// All of them, or the first error.

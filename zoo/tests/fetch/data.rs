@@ -14,9 +14,9 @@ use insta::assert_snapshot;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 use zoo::{
     data::{scenes, survey},
-    fetch::Fetcher,
-    registry::SplitSize,
-    store::{Expected, Source, StoreError, unpack},
+    fetch::{Fetcher, missing_images},
+    registry::{self, SplitSize},
+    store::{Expected, Source, Store, StoreError, unpack},
 };
 
 use crate::{
@@ -183,4 +183,42 @@ fn a_data_set_is_looked_at_as_a_whole() {
     assert_eq!(bad.splits[1].unreadable[0].0, names[1]);
     assert_eq!((bad.splits[1].sha256.clone(), bad.unexpected), (None, vec!["other.txt".to_owned()]));
     assert_snapshot!(bad.splits[1].unreadable[0].1, @"not a JPEG, PNG, GIF, BMP or WebP file");
+}
+
+#[test]
+fn the_archives_that_a_split_names_files_of_are_missing_until_their_folders_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let entry = registry::find("coco_vit").unwrap();
+    let paths = entry.data_paths(Some(root)).unwrap();
+    fs_err::create_dir_all(&paths.captions).unwrap();
+    for (name, text) in [
+        ("id_mapping.json", r#"{"1": "val2014/a.jpg", "2": "train2014/b.jpg"}"#),
+        ("testall_ids.txt", "1\n"),
+        ("testall_caps.txt", "a\n"),
+        ("train_ids.txt", "1\n2\n"),
+        ("train_caps.txt", "a\nb\n"),
+    ] {
+        fs_err::write(paths.captions.join(name), text).unwrap();
+    }
+    let store = Store::at(root.join("cache"));
+    let missing = |splits: &[&str]| -> Vec<String> {
+        let items = missing_images(&store, &entry, (root, &paths), splits).unwrap();
+        items.into_iter().map(|item| item.key).collect()
+    };
+    assert_eq!(missing(&["testall"]), ["images/val2014.zip"]);
+    assert_eq!(missing(&["train", "testall"]), ["images/train2014.zip", "images/val2014.zip"]);
+
+    fs_err::create_dir_all(paths.images.join("val2014")).unwrap();
+    assert_eq!(missing(&["testall"]), [""; 0]);
+    assert_eq!(missing(&["train"]), ["images/train2014.zip"]);
+    // An archive that lies there was not unpacked to its end.
+    fs_err::write(paths.images.join("val2014.zip"), "").unwrap();
+    assert_eq!(missing(&["testall"]), ["images/val2014.zip"]);
+
+    let unknown = missing_images(&store, &entry, (root, &paths), &["dev"]);
+    assert!(unknown.unwrap_err().to_string().contains("dev"));
+    let flickr = registry::find("f30k_vit").unwrap();
+    let paths = flickr.data_paths(Some(root)).unwrap();
+    assert_eq!(missing_images(&store, &flickr, (root, &paths), &["test"]).unwrap(), []);
 }
