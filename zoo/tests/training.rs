@@ -4,18 +4,22 @@
 
 mod support;
 
+use std::sync::atomic::AtomicBool;
+
 use support::{Tensors, difference, golden, swin_tiny, vit_tiny};
 use zoo::{
     array::Array,
     checkpoint::Checkpoint,
+    data::scenes,
     encoder::Device,
     models::config::ModelConfig,
     params::Regularization,
+    registry,
     torch::{
         TorchDevice,
-        train::{Captions, Hinge, Images, Learner, Pairs, StepOptions, Stepped, Weights},
+        train::{Captions, Hinge, Images, Learner, Pairs, Request, Start, StepOptions, Stepped, Weights, train},
     },
-    train::{Negatives, Precision},
+    train::{Files, Negatives, Precision},
 };
 
 /// f32 sums in another order, through a whole model and back: what the reference asks for.
@@ -175,4 +179,29 @@ fn a_step_in_bf16_has_about_the_same_loss() {
         assert!((half.loss / single.loss - 1.0).abs() < BF16, "{name}: {} and {}", single.loss, half.loss);
         assert!((half.grad_norm / single.grad_norm - 1.0).abs() < 2.0 * BF16, "{name}: {}", half.grad_norm);
     }
+}
+
+/// Features of frozen backbones take long, and there is no step yet that could be saved.
+#[test]
+fn a_run_that_is_told_to_stop_before_its_first_step_leaves_nothing_half_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let drawn = scenes::DrawnConfig { seed: 7, train: 8, dev: 4, test: 4 };
+    scenes::write(folder.path(), &drawn, &scenes::Split::ALL).unwrap();
+    let mut entry = registry::find("shapes_vit").unwrap();
+    entry.train.freeze_backbones = true;
+    entry.train.batch_size = 8;
+    let request = Request {
+        paths: entry.data_paths(Some(folder.path())).unwrap(),
+        entry,
+        out: folder.path().join("run"),
+        device: Device::Cpu,
+        threads: 1,
+        resume: false,
+        start: Start::default(),
+    };
+    let message = || train(&request, &AtomicBool::new(true), &mut ()).unwrap_err().to_string();
+    let first = message();
+    assert!(first.starts_with("training was interrupted before its first step"), "{first}");
+    assert!(!request.out.join(Files::STATE).exists());
+    assert_eq!(message(), first, "the folder takes the same run again");
 }

@@ -63,6 +63,12 @@ pub enum TrainError {
         /// The run folder.
         folder: PathBuf,
     },
+    /// The run was told to stop before its first step.
+    #[error("training was interrupted before its first step; the run in `{}` is as it was", folder.display())]
+    NotBegun {
+        /// The run folder.
+        folder: PathBuf,
+    },
 }
 
 impl TrainError {
@@ -74,6 +80,7 @@ impl TrainError {
             Self::Occupied { .. } => "go on with `--resume`, or use another folder as --out".to_owned(),
             Self::NoState { .. } => "leave `--resume` out to begin".to_owned(),
             Self::Interrupted { .. } => "go on with the same command and `--resume`".to_owned(),
+            Self::NotBegun { .. } => "the same command does it all".to_owned(),
             Self::State { .. } => return None,
         })
     }

@@ -1,6 +1,9 @@
 //! What frozen backbones make of a split, computed once: in half precision, in memory, and on the disk for the next run.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use half::{f16, slice::HalfFloatSliceExt};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -44,20 +47,28 @@ impl Features {
         2 * (images + samples.spans().last().map_or(0, |span| span.end) * model.text.hidden_size)
     }
 
-    /// Those of the disk if they are there, else computed, and then kept there.
-    pub(super) fn open(weights: &Weights, samples: &Samples, threads: usize) -> Result<Self> {
+    /// Those of the disk if they are there, else computed, and then kept there. Nothing where `stop` becomes true.
+    pub(super) fn open(
+        weights: &Weights,
+        samples: &Samples,
+        threads: usize,
+        stop: &AtomicBool,
+    ) -> Result<Option<Self>> {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let path = file(weights, samples)?;
         if path.is_file()
             && let Some(features) = Self::read(&path, samples)
         {
-            return Ok(features);
+            return Ok(Some(features));
         }
-        let features = Self::compute(weights, samples, threads)?;
+        let Some(features) = Self::compute(weights, samples, threads, stop)? else { return Ok(None) };
         features.write(&path)?;
-        Ok(features)
+        Ok(Some(features))
     }
 
-    fn compute(weights: &Weights, samples: &Samples, threads: usize) -> Result<Self> {
+    fn compute(weights: &Weights, samples: &Samples, threads: usize, stop: &AtomicBool) -> Result<Option<Self>> {
         let _guard = tch::no_grad_guard();
         let model: Laps<Torch> = weights.model(Precision::F32, Mode::Evaluation)?;
         let device = weights.device();
@@ -66,6 +77,9 @@ impl Features {
         let preprocessing = Preprocessing::imagenet(weights.config().image.image_size());
         let options = LoaderOptions { batch: TOGETHER, threads, ahead: 2 };
         for batch in Loader::start(samples.files.clone(), preprocessing, options)? {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             let features = model.image.features(&Torch::upload(&batch?.pixels, &device)?)?.download()?;
             image_shape = [features.dims()[1], features.dims()[2]];
             images.extend(features.values().iter().map(|&value| f16::from_f32(value)));
@@ -76,6 +90,9 @@ impl Features {
         let mut order: Vec<usize> = (0..samples.tokens.len()).collect();
         order.sort_by_key(|&caption| samples.tokens[caption].len());
         for group in order.chunks(TOGETHER) {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             let rows: Vec<&[u32]> = group.iter().map(|&caption| samples.tokens[caption].as_slice()).collect();
             let (identifiers, mask) = pad_tokens(&rows)?;
             let [identifiers, mask] = [identifiers, mask].map(|array| Torch::upload(&array, &device));
@@ -86,7 +103,7 @@ impl Features {
                 target.iter_mut().zip(row).for_each(|(to, &from)| *to = f16::from_f32(from));
             }
         }
-        Ok(Self { images, image_shape, words, word_width, spans })
+        Ok(Some(Self { images, image_shape, words, word_width, spans }))
     }
 
     /// Nothing where the file does not hold what is needed: it is then written anew.

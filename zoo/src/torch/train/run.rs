@@ -112,7 +112,9 @@ pub fn train(request: &Request, stop: &AtomicBool, observer: &mut dyn Observer) 
     }
     let unchanged = config.freeze_backbones && !config.image_augmentation && !config.text_augmentation;
     let wanted = [unchanged, config.freeze_backbones];
-    let kept = keep_features(&learner, [&samples, &held_out], wanted, (*threads, observer))?;
+    let Some(kept) = keep_features(&learner, [&samples, &held_out], wanted, (*threads, stop), observer)? else {
+        return Err(TrainError::NotBegun { folder: folder.path().to_owned() }.into());
+    };
     let mut run = Run {
         request,
         hash,
@@ -139,13 +141,14 @@ pub fn train(request: &Request, stop: &AtomicBool, observer: &mut dyn Observer) 
     })
 }
 
-/// Features of the two splits, where the backbones never train and always see the same.
+/// Features of the two splits, where the backbones never train and always see the same. Nothing where `stop` becomes true.
 fn keep_features(
     learner: &Learner,
     splits: [&Samples; 2],
     wanted: [bool; 2],
-    (threads, observer): (usize, &mut dyn Observer),
-) -> Result<[Option<Features>; 2]> {
+    (threads, stop): (usize, &AtomicBool),
+    observer: &mut dyn Observer,
+) -> Result<Option<[Option<Features>; 2]>> {
     let mut kept = [None, None];
     for ((samples, wanted), kept) in splits.into_iter().zip(wanted).zip(&mut kept) {
         if !wanted {
@@ -162,9 +165,10 @@ fn keep_features(
             continue;
         }
         observer.note(&format!("features of split `{name}`: {} MiB", bytes.div_ceil(1 << 20)));
-        *kept = Some(Features::open(&learner.weights, samples, threads)?);
+        let Some(features) = Features::open(&learner.weights, samples, threads, stop)? else { return Ok(None) };
+        *kept = Some(features);
     }
-    Ok(kept)
+    Ok(Some(kept))
 }
 
 struct Run<'a> {
