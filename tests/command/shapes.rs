@@ -134,7 +134,7 @@ fn the_other_default_runs_too() {
     assert_eq!((run.status, run.stderr.as_str()), (0, ""));
     insta::assert_snapshot!(without_figures(&without_times(&run.stdout)), @r"
     shapes_swin, split test: 200 images, 1000 captions
-    checkpoint shapes_swin-87e0eb468b0ce741.safetensors (sha256 87e0eb468b0c)
+    checkpoint shapes_swin-2e2ff279f0812b2c.safetensors (sha256 2e2ff279f081)
     engine
 
     ┌──────────────────────────────────────────────────────────────────────┐
