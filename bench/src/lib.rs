@@ -12,6 +12,8 @@ pub mod files;
 pub mod machine;
 pub mod progress;
 pub mod reproduce;
+pub mod results;
 pub mod similarity;
+pub mod tables;
 
 pub use error::{Error, Result};

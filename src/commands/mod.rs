@@ -11,5 +11,6 @@ pub(crate) mod fetch;
 pub(crate) mod info;
 pub(crate) mod list;
 pub(crate) mod reproduce;
+pub(crate) mod table;
 pub(crate) mod train;
 pub(crate) mod verify;

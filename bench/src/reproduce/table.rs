@@ -77,7 +77,7 @@ fn recall_table(evaluation: &Evaluation, comparisons: &[Comparison]) -> Table {
 }
 
 /// With the two decimals that the tolerance is judged by, and no sign on what they round to nothing.
-fn signed(difference: f64) -> String {
+pub(crate) fn signed(difference: f64) -> String {
     let text = format!("{difference:+.2}");
     if text == "-0.00" || text == "+0.00" { "0.00".to_owned() } else { text }
 }
@@ -123,7 +123,7 @@ fn stages(result: &Reproduction) -> Table {
     table.set_header(["stage", "seconds", "items", "a second"]);
     for stage in &result.stages {
         table.add_row([
-            stage.name.to_owned(),
+            stage.name.to_string(),
             format!("{:.2}", stage.seconds),
             format!("{} {}", stage.items, stage.unit),
             format!("{:.1}", stage.rate()),
