@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod cache;
+pub(crate) mod card;
 pub(crate) mod convert;
 pub(crate) mod data;
 pub(crate) mod doctor;
@@ -10,6 +11,7 @@ pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod info;
 pub(crate) mod list;
+pub(crate) mod report;
 pub(crate) mod reproduce;
 pub(crate) mod table;
 pub(crate) mod train;
