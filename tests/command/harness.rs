@@ -81,7 +81,8 @@ fn shells_are_told_every_command() {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("laps-zoo.bash");
     // Bash itself says that `laps-zoo rep` can become these two.
-    let ask = "COMP_WORDS=(laps-zoo rep); COMP_CWORD=1; _laps-zoo laps-zoo rep laps-zoo; echo ${COMPREPLY[@]}";
+    let ask = "words=($(complete -p laps-zoo)); COMP_WORDS=(laps-zoo rep); COMP_CWORD=1; \
+               ${words[-2]} laps-zoo rep laps-zoo; echo ${COMPREPLY[@]}";
     fs_err::write(&script, printed(&["completions", "bash"]) + ask).unwrap();
     let Ok(output) = Command::new("bash").arg(&script).output() else {
         println!("skipped: there is no bash");

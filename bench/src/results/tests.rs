@@ -103,4 +103,9 @@ fn recalls_follow_from_the_ranks() {
     assert!(reading(&value).unwrap_err().contains("expected: `ranks.i2t` of 1000 queries\n  found: 999"));
     value["ranks"][0]["i2t"]["3"] = json!(181);
     assert!(reading(&value).unwrap_err().contains("i2t R@1 of 75.7, as the ranks say"));
+    // A mean over folds is not the recall of all queries where folds differ in their captions.
+    let mut fold = value["evaluations"][0].clone();
+    fold["first_image"] = json!(0);
+    value["evaluations"][0]["folds"] = json!([fold, fold]);
+    assert_eq!(reading(&value).unwrap().evaluations[0].folds.len(), 2);
 }
