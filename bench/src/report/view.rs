@@ -6,7 +6,7 @@ use zoo::retrieval::{Evaluation, Protocol};
 
 use super::{Thumbnails, chart};
 use crate::{
-    reproduce::{Provenance, QueryFailure, RankCounts, Reproduction, Verdict},
+    reproduce::{Provenance, QueryFailure, RankCounts, Reproduction, Verdict, outcome},
     tables::{Row, RowKind, Tables},
 };
 
@@ -113,16 +113,12 @@ impl<'a> ResultView<'a> {
 }
 
 fn verdict(verdict: &Verdict) -> (&'static str, String) {
-    match verdict {
-        Verdict::Reproduced { tolerance } => {
-            ("good", format!("reproduced: every published recall is within {tolerance} points"))
-        }
-        Verdict::Deviates { tolerance, largest, outside } => (
-            "bad",
-            format!("deviates: {outside} published recalls off by more than {tolerance} points, {largest:.2} at most"),
-        ),
-        Verdict::NotCompared { reason } => ("open", format!("not compared: {reason}")),
-    }
+    let class = match verdict {
+        Verdict::Reproduced { .. } => "good",
+        Verdict::Deviates { .. } => "bad",
+        Verdict::NotCompared { .. } => "open",
+    };
+    (class, outcome(verdict))
 }
 
 impl EvaluationView {

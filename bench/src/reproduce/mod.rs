@@ -22,4 +22,4 @@ pub use queries::{QueryAnswer, QueryFailure, QueryFailures, RankCounts};
 pub use request::Request;
 pub use result::{Reproduction, SCHEMA, Stage};
 pub use run::reproduce;
-pub(crate) use table::{footnotes, mark, signed};
+pub(crate) use table::{footnotes, mark, outcome, signed};

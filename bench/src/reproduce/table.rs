@@ -41,7 +41,7 @@ pub fn render(result: &Reproduction) -> String {
     for note in &result.notes {
         line(&mut text, format_args!("note: {note}"));
     }
-    line(&mut text, format_args!("{}", verdict(&result.verdict)));
+    line(&mut text, format_args!("verdict: {}", outcome(&result.verdict)));
     text
 }
 
@@ -135,17 +135,16 @@ fn stages(result: &Reproduction) -> Table {
     table
 }
 
-fn verdict(verdict: &Verdict) -> String {
+/// A verdict in words.
+pub(crate) fn outcome(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Reproduced { tolerance } => {
-            format!("verdict: reproduced, every published recall is within {tolerance} points")
+            format!("reproduced, every published recall is within {tolerance} points")
         }
         Verdict::Deviates { tolerance, largest, outside } => {
             let recalls = if *outside == 1 { "recall is" } else { "recalls are" };
-            format!(
-                "verdict: deviates, {outside} published {recalls} off by more than {tolerance} points, {largest:.2} at most"
-            )
+            format!("deviates, {outside} published {recalls} off by more than {tolerance} points, {largest:.2} at most")
         }
-        Verdict::NotCompared { reason } => format!("verdict: not compared, {reason}"),
+        Verdict::NotCompared { reason } => format!("not compared, {reason}"),
     }
 }

@@ -21,7 +21,7 @@ use zoo::{
 
 use crate::{
     Error, Result,
-    reproduce::{Provenance, Reproduction, Verdict, footnotes, mark, signed},
+    reproduce::{Provenance, Reproduction, Verdict, footnotes, mark, outcome, signed},
 };
 
 pub(crate) use markdown::table as markdown_table;
@@ -232,7 +232,7 @@ impl ResultUsed {
              {}, {}; laps-zoo {version}{commit}",
             self.entry,
             self.split,
-            self.outcome(),
+            outcome(&self.verdict),
             checkpoint.file,
             short(&checkpoint.sha256),
             short(config_sha256),
@@ -240,14 +240,6 @@ impl ResultUsed {
             machine.processor,
             machine.system,
         )
-    }
-
-    fn outcome(&self) -> String {
-        match &self.verdict {
-            Verdict::Reproduced { tolerance } => format!("reproduced within {tolerance} points"),
-            Verdict::Deviates { largest, .. } => format!("deviates by up to {largest:.2} points"),
-            Verdict::NotCompared { reason } => format!("not compared, {reason}"),
-        }
     }
 }
 

@@ -71,9 +71,9 @@ fn a_terminal_sees_measured_beside_published() {
     ‡ inferred: the source prints it in a row where it can not belong
     paper: Table 1, also for the methods that it compares with; its checkpoints are not published
     README: what the authors print beside their checkpoints, which were chosen on the test split
-    [1] f30k_vit on test: reproduced within 0.1 points; checkpoint model_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86_64; laps-zoo 0.1.0
+    [1] f30k_vit on test: reproduced, every published recall is within 0.1 points; checkpoint model_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86_64; laps-zoo 0.1.0
     [2] f30k_vit on test: not compared, published recalls are of the whole split; checkpoint model_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86_64; laps-zoo 0.1.0
-    [3] coco_swin on testall: reproduced within 0.1 points; checkpoint model_best.pth (sha256 cccccccccccc), config 576bbb565c2e, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; Another, larger Processor, linux x86_64; laps-zoo 0.1.0
+    [3] coco_swin on testall: reproduced, every published recall is within 0.1 points; checkpoint model_best.pth (sha256 cccccccccccc), config 576bbb565c2e, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; Another, larger Processor, linux x86_64; laps-zoo 0.1.0
     ");
 }
 
@@ -124,9 +124,9 @@ fn markdown_has_the_same_rows() {
     - ‡ inferred: the source prints it in a row where it can not belong
     - paper: Table 1, also for the methods that it compares with; its checkpoints are not published
     - README: what the authors print beside their checkpoints, which were chosen on the test split
-    - \[1\] f30k\_vit on test: reproduced within 0.1 points; checkpoint model\_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86\_64; laps-zoo 0.1.0
+    - \[1\] f30k\_vit on test: reproduced, every published recall is within 0.1 points; checkpoint model\_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86\_64; laps-zoo 0.1.0
     - \[2\] f30k\_vit on test: not compared, published recalls are of the whole split; checkpoint model\_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86\_64; laps-zoo 0.1.0
-    - \[3\] coco\_swin on testall: reproduced within 0.1 points; checkpoint model\_best.pth (sha256 cccccccccccc), config 576bbb565c2e, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; Another, larger Processor, linux x86\_64; laps-zoo 0.1.0
+    - \[3\] coco\_swin on testall: reproduced, every published recall is within 0.1 points; checkpoint model\_best.pth (sha256 cccccccccccc), config 576bbb565c2e, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; Another, larger Processor, linux x86\_64; laps-zoo 0.1.0
     ");
 }
 
@@ -193,9 +193,9 @@ fn latex_has_the_same_rows() {
     \noindent $^\ddagger$ inferred: the source prints it in a row where it can not belong\\
     \noindent paper: Table 1, also for the methods that it compares with; its checkpoints are not published\\
     \noindent README: what the authors print beside their checkpoints, which were chosen on the test split\\
-    \noindent {[}1{]} f30k\_vit on test: reproduced within 0.1 points; checkpoint model\_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86\_64; laps-zoo 0.1.0\\
+    \noindent {[}1{]} f30k\_vit on test: reproduced, every published recall is within 0.1 points; checkpoint model\_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86\_64; laps-zoo 0.1.0\\
     \noindent {[}2{]} f30k\_vit on test: not compared, published recalls are of the whole split; checkpoint model\_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86\_64; laps-zoo 0.1.0\\
-    \noindent {[}3{]} coco\_swin on testall: reproduced within 0.1 points; checkpoint model\_best.pth (sha256 cccccccccccc), config 576bbb565c2e, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; Another, larger Processor, linux x86\_64; laps-zoo 0.1.0\\
+    \noindent {[}3{]} coco\_swin on testall: reproduced, every published recall is within 0.1 points; checkpoint model\_best.pth (sha256 cccccccccccc), config 576bbb565c2e, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; Another, larger Processor, linux x86\_64; laps-zoo 0.1.0\\
     ");
 }
 
