@@ -84,7 +84,7 @@ impl Graphs {
         };
         let (_, library, _) = environment()?;
         let used = EngineUsed {
-            name: "ort",
+            name: "ort".into(),
             version: library.version.unwrap_or_else(|| "of unknown version".to_owned()),
             device: encoder.device().to_string(),
             threads: self.threads,

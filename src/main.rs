@@ -12,7 +12,7 @@ mod training;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Reproducible models for LAPS image-text retrieval.
 #[derive(Parser)]
@@ -34,9 +34,14 @@ enum Command {
     Cache(commands::cache::Cache),
     Data(commands::data::Data),
     Reproduce(Box<commands::reproduce::Reproduce>),
+    Table(commands::table::Table),
+    Report(commands::report::Report),
+    Card(commands::card::Card),
     Train(Box<commands::train::Train>),
     Export(Box<commands::export::Export>),
     Bench(commands::bench::Bench),
+    Completions(commands::completions::Completions),
+    Man(commands::man::Manual),
 }
 
 fn main() -> ExitCode {
@@ -51,9 +56,42 @@ fn main() -> ExitCode {
         Command::Cache(cache) => cache.run(),
         Command::Data(data) => data.run(),
         Command::Reproduce(reproduce) => reproduce.run(),
+        Command::Table(table) => table.run(),
+        Command::Card(card) => card.run(),
+        Command::Report(report) => report.run(),
         Command::Train(train) => train.run(),
         Command::Export(export) => export.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Completions(completions) => completions.run(Arguments::command()),
+        Command::Man(manual) => manual.run(Arguments::command()),
     };
     report::exit_code(result)
+}
+
+#[cfg(all(test, feature = "fetch"))]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::Arguments;
+
+    /// Commands that the documentation names exist, with the options that it gives them.
+    #[test]
+    fn commands_of_the_documentation_can_be_understood() {
+        let texts = [include_str!("../README.md"), include_str!("../bench/docs/numbers.md")];
+        let lines = texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.strip_prefix("$ laps-zoo "));
+        let mut count = 0;
+        for line in lines {
+            let words = line.split(" #").next().unwrap_or_default().split_whitespace();
+            if let Err(error) = Arguments::try_parse_from(std::iter::once("laps-zoo").chain(words)) {
+                panic!("{line}: {error}");
+            }
+            count += 1;
+        }
+        assert!(count > 10, "only {count} commands were found");
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
 }

@@ -1,8 +1,8 @@
 //! What computes the embeddings.
 
-use std::{fmt, path::PathBuf, rc::Rc, str::FromStr};
+use std::{borrow::Cow, fmt, path::PathBuf, rc::Rc, str::FromStr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zoo::{
     array::Array,
     checkpoint::Checkpoint,
@@ -56,10 +56,10 @@ pub trait EncoderSource: fmt::Debug {
 }
 
 /// The engine that was used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineUsed {
     /// `torch`, `rust` or `ort`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its version.
     pub version: String,
     /// Where it computed.
@@ -175,7 +175,7 @@ fn torch(
 
     let device = TorchDevice::open(device)?;
     let used = EngineUsed {
-        name: "torch",
+        name: "torch".into(),
         version: torch::version().to_owned(),
         device: device.to_string(),
         threads: torch::threads(),
@@ -193,7 +193,7 @@ fn rust(
         return Err(no_gpu(device));
     }
     let used = EngineUsed {
-        name: "rust",
+        name: "rust".into(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         device: "cpu".to_owned(),
         threads: rayon::current_num_threads(),

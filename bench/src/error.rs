@@ -47,6 +47,34 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A file that could not be read.
+    #[error("can not read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file that is no result, or one that can not be trusted.
+    #[error("`{}` is no result to report\n  expected: {expected}\n  found: {found}", path.display())]
+    NoResult {
+        /// The file.
+        path: PathBuf,
+        /// What a result has.
+        expected: String,
+        /// What is there.
+        found: String,
+        /// What mends it.
+        hint: Option<&'static str>,
+    },
+    /// A page that could not be made of its template.
+    #[error("the page can not be made")]
+    Page {
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The user asked to stop.
     #[error("interrupted: {state}")]
     Interrupted {
@@ -74,7 +102,10 @@ impl Error {
             Self::Zoo(error) => error.hint(),
             Self::Engine { hint, .. } | Self::Interrupted { hint, .. } => Some((*hint).to_owned()),
             Self::NoCheckpoint { hint, .. } => Some(hint.clone()),
-            Self::Source { .. } | Self::Write { .. } | Self::Option { .. } => None,
+            Self::NoResult { hint, .. } => hint.map(str::to_owned),
+            Self::Source { .. } | Self::Page { .. } | Self::Read { .. } | Self::Write { .. } | Self::Option { .. } => {
+                None
+            }
         }
     }
 }

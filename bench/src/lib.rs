@@ -4,6 +4,7 @@
 //! and what measured it; [`reproduce::table`] and serde write it.
 
 pub mod alignment;
+pub mod card;
 pub mod catalogue;
 pub mod embedded;
 pub mod engine;
@@ -11,7 +12,10 @@ pub mod error;
 pub mod files;
 pub mod machine;
 pub mod progress;
+pub mod report;
 pub mod reproduce;
+pub mod results;
 pub mod similarity;
+pub mod tables;
 
 pub use error::{Error, Result};

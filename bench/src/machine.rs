@@ -1,9 +1,9 @@
 //! The machine that something was measured on.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a figure of time or memory depends on.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// Operating system and architecture.
     pub system: String,

@@ -2,6 +2,8 @@
 
 pub(crate) mod bench;
 pub(crate) mod cache;
+pub(crate) mod card;
+pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod data;
 pub(crate) mod doctor;
@@ -10,6 +12,9 @@ pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod info;
 pub(crate) mod list;
+pub(crate) mod man;
+pub(crate) mod report;
 pub(crate) mod reproduce;
+pub(crate) mod table;
 pub(crate) mod train;
 pub(crate) mod verify;

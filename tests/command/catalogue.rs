@@ -17,19 +17,26 @@ fn help_names_the_commands() {
     Usage: laps-zoo <COMMAND>
 
     Commands:
-      list       List the entries of the zoo
-      info       Show one entry: model, parameters, data, checkpoint, published recalls
-      doctor     Show what this machine has: libraries, devices, threads, and what is missing
-      fetch      Fetch a published checkpoint or a pretrained encoder: verified, checked and ready
-      verify     Hash what was fetched again, and check checkpoints against their entries, offline
-      convert    Write a checkpoint as safetensors, with its options and the hash of its source
-      cache      Look at the folder of fetched files, or remove what it does not need
-      data       Fetch captions and images, or check what is there
-      reproduce  Evaluate a checkpoint and compare its recalls with the published ones
-      train      Train an entry
-      export     Export an entry to ONNX, and compare the graphs with the model
-      bench      Measure a part of the work on random input
-      help       Print this message or the help of the given subcommand(s)
+      list         List the entries of the zoo
+      info         Show one entry: model, parameters, data, checkpoint, published recalls
+      doctor       Show what this machine has: libraries, devices, threads, and what is missing
+      fetch        Fetch a published checkpoint or a pretrained encoder: verified, checked and ready
+      verify       Hash what was fetched again, and check checkpoints against their entries, offline
+      convert      Write a checkpoint as safetensors, with its options and the hash of its source
+      cache        Look at the folder of fetched files, or remove what it does not need
+      data         Fetch captions and images, or check what is there
+      reproduce    Evaluate a checkpoint and compare its recalls with the published ones
+      table        Fold results of `reproduce --json` into the tables of the paper
+      report       Write results of `reproduce --json` as one HTML page with charts and the hardest
+                   failures
+      card         Write the card of a model in Markdown: what it is, recipe, recalls, licence, known
+                   faults
+      train        Train an entry
+      export       Export an entry to ONNX, and compare the graphs with the model
+      bench        Measure a part of the work on random input
+      completions  Print what completes the command in a shell
+      man          Print the manual page, or write one for each command
+      help         Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help     Print help

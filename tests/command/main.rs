@@ -20,8 +20,10 @@ mod files;
 mod full_disk;
 mod full_size;
 mod graphs;
+mod harness;
 mod interruption;
 mod matrix;
+mod readme;
 mod real;
 #[cfg(feature = "fetch")]
 #[path = "../../zoo/tests/fetch/server.rs"]

@@ -92,6 +92,7 @@ fn the_default_gives_a_table_a_matrix_and_its_provenance() {
     let cells: Vec<String> = cells.map(|cell| format!("{cell:.1}")).collect();
     assert_eq!(measured.split_whitespace().skip(2).take(7).collect::<Vec<_>>(), cells);
 
+    queries(&result, &matrix);
     provenance(&result);
 
     // The scenes are drawn once: nothing in their folder is touched again.
@@ -101,6 +102,40 @@ fn the_default_gives_a_table_a_matrix_and_its_provenance() {
     assert_eq!((again.status, again.stderr.as_str()), (0, ""));
     assert_eq!(fs_err::metadata(&stamp).unwrap().modified().unwrap(), drawn);
     assert!(again.stdout.contains("verdict: not compared"));
+}
+
+/// Ranks and failures are those of the matrix.
+fn queries(result: &serde_json::Value, matrix: &Matrix) {
+    for (side, direction) in [("i2t", Direction::ImageToText), ("t2i", Direction::TextToImage)] {
+        let ranks = matrix.ranks(direction);
+        let counts = result["ranks"][0][side].as_object().unwrap();
+        assert_eq!(counts.values().map(|count| count.as_u64().unwrap() as usize).sum::<usize>(), ranks.len());
+        for (rank, count) in counts {
+            let rank: usize = rank.parse().unwrap();
+            let found = ranks.iter().filter(|&&before| before + 1 == rank).count();
+            assert_eq!(count.as_u64().unwrap() as usize, found, "{side} rank {rank}");
+        }
+        let mut hardest: Vec<usize> = ranks.iter().map(|before| before + 1).filter(|&rank| rank > 1).collect();
+        hardest.sort_unstable_by(|a, b| b.cmp(a));
+        hardest.truncate(10);
+        let failures = result["failures"][side].as_array().unwrap();
+        assert_eq!(failures.len(), hardest.len());
+        for (failure, rank) in failures.iter().zip(hardest) {
+            let number = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
+            let query = number(&failure["query"]);
+            assert_eq!((number(&failure["rank"]), ranks[query] + 1), (rank, rank));
+            assert_eq!(number(&failure["right"]["index"]), matrix.target(direction, query));
+            let scores = matrix.scores(direction, query);
+            let mut best = scores.clone();
+            best.sort_by(|a, b| b.total_cmp(a));
+            for (answer, score) in failure["first"].as_array().unwrap().iter().zip(best) {
+                // A decimal that is read as f64 first may come back one unit of f32 off.
+                let similarity = answer["similarity"].as_f64().unwrap() as f32;
+                assert!((similarity - score).abs() <= f32::EPSILON * score.abs(), "{similarity}, {score}");
+                assert_eq!(scores[number(&answer["index"])], score);
+            }
+        }
+    }
 }
 
 fn provenance(result: &serde_json::Value) {
@@ -122,7 +157,7 @@ fn provenance(result: &serde_json::Value) {
     assert_eq!(text("/provenance/checkpoint/format"), "safetensors");
     assert_eq!(text("/provenance/checkpoint/note"), NOTE);
     assert_eq!(result["provenance"]["seed"], serde_json::Value::Null);
-    assert_eq!(result["schema"], 1);
+    assert_eq!(result["schema"], 2);
     assert_eq!(result["verdict"]["outcome"], "reproduced");
     assert!(result["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
     assert!(result["stages"].as_array().unwrap().iter().all(|stage| stage["seconds"].as_f64().unwrap() >= 0.0));

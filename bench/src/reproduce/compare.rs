@@ -1,6 +1,6 @@
 //! Measured beside published.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zoo::{
     registry::{Cell, PublishedTable},
     retrieval::{Directions, Evaluation, Protocol},
@@ -12,7 +12,7 @@ const ROUNDING: f64 = 1e-9;
 pub(super) const NO_PUBLISHED: &str = "the entry has no published recalls";
 
 /// A published table and what the measured one differs by.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// Who published it: `readme`, `paper`, or a name that the entry gives.
     pub source: String,
@@ -27,7 +27,7 @@ pub struct Comparison {
 }
 
 /// A published figure and the measured one.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// In percent.
     pub published: f64,
@@ -38,7 +38,7 @@ pub struct Difference {
 }
 
 /// What follows from the comparison.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum Verdict {
     /// Every deciding figure is within the tolerance.
@@ -70,7 +70,7 @@ impl Verdict {
 }
 
 /// The six recalls in the order of the tables.
-pub(super) fn recalls(directions: &Directions) -> [f64; 6] {
+pub(crate) fn recalls(directions: &Directions) -> [f64; 6] {
     let (i, t) = (&directions.i2t, &directions.t2i);
     [i.r1, i.r5, i.r10, t.r1, t.r5, t.r10]
 }

@@ -20,7 +20,7 @@ impl<'a> Log<'a> {
     /// A stage whose time was measured apart.
     pub(super) fn add(&mut self, name: &'static str, items: usize, unit: &'static str, time: Duration) -> &Stage {
         let at = self.stages.len();
-        self.stages.push(Stage { name, items, unit, seconds: time.as_secs_f64() });
+        self.stages.push(Stage { name: name.into(), items, unit: unit.into(), seconds: time.as_secs_f64() });
         &self.stages[at]
     }
 

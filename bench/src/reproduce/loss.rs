@@ -46,7 +46,7 @@ pub fn render_losses(losses: &[Loss], results: [&Reproduction; 2], tolerance: f6
             let name = engine
                 .graphs
                 .as_ref()
-                .map_or_else(|| engine.name.to_owned(), |graphs| format!("{}, {graphs}", engine.name));
+                .map_or_else(|| engine.name.to_string(), |graphs| format!("{}, {graphs}", engine.name));
             table.add_row([name].into_iter().chain(figures.iter().map(|figure| format!("{figure:.2}"))));
         }
         for column in table.column_iter_mut().skip(1) {

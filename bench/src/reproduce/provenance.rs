@@ -1,17 +1,19 @@
 //! What produced a result.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use zoo::checkpoint::Checkpoint;
 
 use crate::{Result, engine::EngineUsed, machine::Machine};
 
 /// Everything that a result rests on.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     /// Version of this program.
-    pub version: &'static str,
+    pub version: Cow<'static, str>,
     /// The commit it was built from, where that is known.
-    pub commit: Option<&'static str>,
+    pub commit: Option<Cow<'static, str>>,
     /// SHA-256 of the effective configuration of the entry.
     pub config_sha256: String,
     /// The checkpoint.
@@ -29,7 +31,7 @@ pub struct Provenance {
 }
 
 /// A checkpoint.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointUsed {
     /// Name of the file, without its folder.
     pub file: String,
@@ -60,7 +62,7 @@ impl CheckpointUsed {
 }
 
 /// Images and captions.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataUsed {
     /// Hash of captions and images, see [`zoo::data::preflight`].
     pub sha256: String,

@@ -1,15 +1,19 @@
 //! The result, as the JSON file holds it.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use zoo::retrieval::Evaluation;
 
-use super::{Comparison, Provenance, Verdict};
+use super::{Comparison, Provenance, QueryFailures, RankCounts, Verdict};
 
 /// Version of this structure; it changes when the meaning of a field does.
-pub const SCHEMA: u32 = 1;
+///
+/// 2: `ranks` and `failures` are there. What version 1 has means the same, so it can be read.
+pub const SCHEMA: u32 = 2;
 
 /// What one evaluation of one checkpoint gave.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reproduction {
     /// [`SCHEMA`].
     pub schema: u32,
@@ -25,6 +29,12 @@ pub struct Reproduction {
     pub captions: usize,
     /// Recalls in percent and ranks from 1, a protocol each.
     pub evaluations: Vec<Evaluation>,
+    /// How many queries have which rank, in the order of `evaluations`.
+    #[serde(default)]
+    pub ranks: Vec<RankCounts>,
+    /// The hardest queries of the whole matrix that failed.
+    #[serde(default)]
+    pub failures: QueryFailures,
     /// Published tables, and the differences to them.
     pub comparisons: Vec<Comparison>,
     /// What follows.
@@ -40,14 +50,14 @@ pub struct Reproduction {
 }
 
 /// A part of the work.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
     /// What was done.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// How many were done: images, captions or pairs.
     pub items: usize,
     /// What they are.
-    pub unit: &'static str,
+    pub unit: Cow<'static, str>,
     /// How long it took.
     pub seconds: f64,
 }

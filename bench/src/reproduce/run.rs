@@ -16,7 +16,7 @@ use zoo::{
 };
 
 use super::{
-    Comparison, DataUsed, Provenance, Reproduction, Request, SCHEMA, Verdict, compare,
+    Comparison, DataUsed, Provenance, QueryFailures, RankCounts, Reproduction, Request, SCHEMA, Verdict, compare,
     encode::{Scoring, encode_captions},
     inputs::{look_at_images, protocols, read_checkpoint, read_texts},
     log::Log,
@@ -74,9 +74,11 @@ pub fn reproduce(request: &Request, stop: &AtomicBool, progress: &dyn Progress) 
     }
 
     let began = Instant::now();
-    let evaluations = matrix.finish(|scores| {
+    let (evaluations, failures) = matrix.finish(|scores| {
         let evaluate = |&protocol| Ok(evaluate(scores, &texts.images, protocol)?);
-        protocols.iter().map(evaluate).collect::<Result<Vec<Evaluation>>>()
+        let evaluations = protocols.iter().map(evaluate).collect::<Result<Vec<Evaluation>>>()?;
+        let failures = QueryFailures::find(scores, &texts.images, &texts.split, &evaluations)?;
+        Ok((evaluations, failures))
     })?;
     log.add("rank", sizes.iter().sum(), "queries", began.elapsed());
 
@@ -88,15 +90,17 @@ pub fn reproduce(request: &Request, stop: &AtomicBool, progress: &dyn Progress) 
         limit: request.limit.map(NonZeroUsize::get),
         images: texts.images.images(),
         captions: texts.images.captions(),
+        ranks: evaluations.iter().map(RankCounts::of).collect(),
         evaluations,
+        failures,
         comparisons,
         verdict,
         notes: log.notes,
         stages: log.stages,
         peak_memory_bytes: peak_memory(),
         provenance: Provenance {
-            version: env!("CARGO_PKG_VERSION"),
-            commit: engine::commit(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: engine::commit().map(Into::into),
             config_sha256: entry.config_sha256.clone(),
             checkpoint: checkpoint_used,
             data: DataUsed {

@@ -41,7 +41,7 @@ pub fn render(result: &Reproduction) -> String {
     for note in &result.notes {
         line(&mut text, format_args!("note: {note}"));
     }
-    line(&mut text, format_args!("{}", verdict(&result.verdict)));
+    line(&mut text, format_args!("verdict: {}", outcome(&result.verdict)));
     text
 }
 
@@ -77,7 +77,7 @@ fn recall_table(evaluation: &Evaluation, comparisons: &[Comparison]) -> Table {
 }
 
 /// With the two decimals that the tolerance is judged by, and no sign on what they round to nothing.
-fn signed(difference: f64) -> String {
+pub(crate) fn signed(difference: f64) -> String {
     let text = format!("{difference:+.2}");
     if text == "-0.00" || text == "+0.00" { "0.00".to_owned() } else { text }
 }
@@ -123,7 +123,7 @@ fn stages(result: &Reproduction) -> Table {
     table.set_header(["stage", "seconds", "items", "a second"]);
     for stage in &result.stages {
         table.add_row([
-            stage.name.to_owned(),
+            stage.name.to_string(),
             format!("{:.2}", stage.seconds),
             format!("{} {}", stage.items, stage.unit),
             format!("{:.1}", stage.rate()),
@@ -135,17 +135,16 @@ fn stages(result: &Reproduction) -> Table {
     table
 }
 
-fn verdict(verdict: &Verdict) -> String {
+/// A verdict in words.
+pub(crate) fn outcome(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Reproduced { tolerance } => {
-            format!("verdict: reproduced, every published recall is within {tolerance} points")
+            format!("reproduced, every published recall is within {tolerance} points")
         }
         Verdict::Deviates { tolerance, largest, outside } => {
             let recalls = if *outside == 1 { "recall is" } else { "recalls are" };
-            format!(
-                "verdict: deviates, {outside} published {recalls} off by more than {tolerance} points, {largest:.2} at most"
-            )
+            format!("deviates, {outside} published {recalls} off by more than {tolerance} points, {largest:.2} at most")
         }
-        Verdict::NotCompared { reason } => format!("verdict: not compared, {reason}"),
+        Verdict::NotCompared { reason } => format!("not compared, {reason}"),
     }
 }

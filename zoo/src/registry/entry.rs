@@ -33,6 +33,7 @@ pub struct Entry {
     /// SHA-256 of [`Entry::canonical`].
     pub config_sha256: String,
     published: Vec<PublishedTable>,
+    rows: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -85,10 +86,16 @@ impl Entry {
                 return Err(document.refuse_word(&["checkpoint"], &known, checkpoint));
             }
         }
-        let published = resolve(&document, &references.unwrap_or_default(), &data.protocol)?;
+        let references = references.unwrap_or_default();
+        let published = resolve(&document, &references, &data.protocol)?;
+        let rows = references.into_iter().filter_map(|(source, reference)| match reference {
+            Reference::Row(row) => Some((source, row)),
+            Reference::Tables(_) => None,
+        });
+        let rows = rows.collect();
         let config_sha256 = sha256(canonical(&Effective { model: &model, data: &data })?.as_bytes());
         let text_sha256 = sha256(text.as_bytes());
-        Ok(Self { name, model, data, train, checkpoint, origin, text_sha256, config_sha256, published })
+        Ok(Self { name, model, data, train, checkpoint, origin, text_sha256, config_sha256, published, rows })
     }
 
     /// The effective configuration: `model` and `data` with every default filled in, as JSON without white space and with
@@ -135,6 +142,11 @@ impl Entry {
     /// The tables that are published for this entry under `protocol`; none for a protocol that is not its own.
     pub fn published(&self, protocol: Protocol) -> Vec<PublishedTable> {
         self.published.iter().filter(|table| table.protocol == protocol).cloned().collect()
+    }
+
+    /// The row of `references.yaml` in `source` that the entry refers to: `vit_224` of `paper`.
+    pub fn reference_row(&self, source: &str) -> Option<&str> {
+        self.rows.get(source).map(String::as_str)
     }
 
     /// Where the published checkpoint comes from, if there is one.

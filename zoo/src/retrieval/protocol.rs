@@ -76,7 +76,7 @@ impl FromStr for Protocol {
 }
 
 /// A recall table and what it rests on.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// How it was computed.
     pub protocol: Protocol,
@@ -97,13 +97,13 @@ pub struct Evaluation {
     pub pessimistic: Directions,
     /// Queries that the rule for ties matters to, over all folds.
     pub ties: Ties,
-    /// The parts, at least one; written out if there are several.
-    #[serde(skip_serializing_if = "is_whole")]
+    /// The parts, at least one; written out if there are several, and none if it was read where they were not.
+    #[serde(default, skip_serializing_if = "is_whole")]
     pub folds: Vec<Fold>,
 }
 
 /// Consecutive images and their captions, evaluated among themselves.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fold {
     /// Row of its first image.
     pub first_image: usize,
@@ -120,13 +120,13 @@ pub struct Fold {
     pub pessimistic: Directions,
     /// Queries that the rule for ties matters to.
     pub ties: Ties,
-    /// The ranks themselves.
+    /// The ranks themselves; they are not written out.
     #[serde(skip)]
     pub ranks: Ranks,
 }
 
 fn is_whole(folds: &[Fold]) -> bool {
-    folds.len() == 1
+    folds.len() <= 1
 }
 
 /// Ranks and recalls of a similarity matrix. Reads each value of the folds once and keeps 12 bytes a caption and thread.

@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{CaptionImages, RetrievalError, Scores};
 
 /// Which of several candidates with exactly the same score comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TieRule {
     /// The right one.
@@ -55,7 +55,7 @@ impl Rank {
 }
 
 /// Ranks of consecutive images and their captions among each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranks {
     /// Of each image: the rank of the best of its captions.
     pub i2t: Vec<Rank>,

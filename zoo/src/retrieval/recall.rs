@@ -1,11 +1,11 @@
 //! Recalls: what the published tables hold.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Ranks, TieRule};
 
 /// One direction of retrieval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recall {
     /// Percentage of queries whose right answer comes first.
     pub r1: f64,
@@ -20,7 +20,7 @@ pub struct Recall {
 }
 
 /// Both directions of retrieval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Directions {
     /// Captions for an image.
     pub i2t: Recall,
@@ -31,7 +31,7 @@ pub struct Directions {
 }
 
 /// Queries whose rank depends on the rule for ties.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ties {
     /// Of the images.
     pub i2t: usize,

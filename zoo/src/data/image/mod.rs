@@ -1,5 +1,6 @@
 //! Images: from the bytes of a file to normalised pixels, bit for bit as Pillow 10.4 does it.
 
+mod compress;
 mod decode;
 mod error;
 mod jpeg;
@@ -7,6 +8,7 @@ mod preprocess;
 mod raster;
 mod resize;
 
+pub use compress::jpeg;
 pub use decode::{Decoded, MAX_PIXELS, decode, read};
 pub use error::ImageError;
 pub use preprocess::Preprocessing;

@@ -1,0 +1,92 @@
+//! The page in Chromium, at the width of a desk and of a phone.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::{Thumbnails, images, page, with_folds, with_queries};
+
+/// Names under which it is installed.
+const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+/// Widths in pixels.
+const WIDTHS: [u32; 2] = [1280, 390];
+
+/// The browser; None, with a word about it, where there is none.
+fn chromium() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let found =
+        NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file());
+    if found.is_none() {
+        println!("skipped: there is no Chromium (Debian's package `chromium`)");
+    }
+    found
+}
+
+/// Opens `file` with `options`, and gives what it printed to standard output and standard error.
+fn open(browser: &Path, folder: &Path, file: &Path, options: &[String]) -> [String; 2] {
+    let output = Command::new(browser)
+        // It has no sandbox of its own for root, who tests in containers; the page is ours.
+        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"])
+        .args(["--enable-logging=stderr", "--timeout=120000"])
+        .arg(format!("--user-data-dir={}", folder.join("profile").display()))
+        .args(options)
+        .arg(format!("file://{}", file.display()))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What the page complains about, drawn at `width`.
+fn complaints(browser: &Path, folder: &Path, file: &Path, width: u32) -> Vec<String> {
+    let picture = folder.join("page.png");
+    let options = [format!("--window-size={width},1600"), format!("--screenshot={}", picture.display())];
+    let [_, log] = open(browser, folder, file, &options);
+    let header = fs_err::read(&picture).unwrap();
+    // The width in the header of a PNG file.
+    assert_eq!(header[16..20], width.to_be_bytes(), "{log}");
+    log.lines().filter(|line| line.contains("CONSOLE")).map(str::to_owned).collect()
+}
+
+/// Width of the window that the page is in, and of its content. It is put into a frame, for a window can not be as narrow
+/// as a phone.
+fn widths(browser: &Path, folder: &Path, html: &str, width: u32) -> String {
+    const TELL: &str =
+        "<script>parent.postMessage(innerWidth + ' ' + document.documentElement.scrollWidth, '*')</script>";
+    let open_to_scripts: String = html.lines().filter(|line| !line.contains("Content-Security-Policy")).collect();
+    fs_err::write(folder.join("inner.html"), open_to_scripts.replace("</body>", &format!("{TELL}</body>"))).unwrap();
+    let frame = format!(
+        "<!doctype html><script>addEventListener('message', event => document.title = event.data)</script>\
+         <iframe src=inner.html style=\"width:{width}px;height:800px;border:0\"></iframe>"
+    );
+    let file = folder.join("frame.html");
+    fs_err::write(&file, frame).unwrap();
+    let [document, log] =
+        open(browser, folder, &file, &["--virtual-time-budget=5000".to_owned(), "--dump-dom".to_owned()]);
+    let title = document.split("<title>").nth(1).and_then(|rest| rest.split("</title>").next());
+    title.unwrap_or_else(|| panic!("{document}\n{log}")).to_owned()
+}
+
+#[test]
+fn a_browser_draws_it_without_a_complaint_and_nothing_is_cut_off() {
+    let Some(browser) = chromium() else { return };
+    let folder = images();
+    let html = page(vec![with_queries(), with_folds()], &Thumbnails::new(vec![folder.path().to_owned()])).unwrap();
+    let file = folder.path().join("report.html");
+    fs_err::write(&file, &html).unwrap();
+    for width in WIDTHS {
+        assert_eq!(complaints(&browser, folder.path(), &file, width), [""; 0]);
+        assert_eq!(widths(&browser, folder.path(), &html, width), format!("{width} {width}"));
+    }
+    // The same means find what is wrong: an image from elsewhere, which the page's policy forbids, and what is too wide.
+    let address = "<img src=\"http://127.0.0.1:9/x.png\">";
+    let worse = html.replace("</main>", &format!("{address}<p style=\"width:2000px\">wide</p></main>"));
+    fs_err::write(&file, &worse).unwrap();
+    let found = complaints(&browser, folder.path(), &file, WIDTHS[1]);
+    assert!(found.len() == 1 && found[0].contains("Content Security Policy"), "{found:?}");
+    let cut = widths(&browser, folder.path(), &worse, WIDTHS[1]);
+    assert!(cut.starts_with("390 ") && cut != "390 390", "{cut}");
+}

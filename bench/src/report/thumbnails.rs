@@ -1,0 +1,88 @@
+//! Small copies of images inside the page.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    path::{Component, Path, PathBuf},
+};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use zoo::data::image;
+
+/// Longer side of a copy, in pixels.
+const SIDE: usize = 128;
+/// Of the JPEG files.
+const QUALITY: u8 = 82;
+
+/// Finds images below some folders, and makes each small once.
+#[derive(Debug)]
+pub struct Thumbnails {
+    folders: Vec<PathBuf>,
+    made: RefCell<BTreeMap<String, Option<String>>>,
+    missing: Cell<usize>,
+}
+
+impl Thumbnails {
+    /// Of images below `folders`, which are looked at in this order.
+    pub fn new(folders: Vec<PathBuf>) -> Self {
+        Self { folders, made: RefCell::default(), missing: Cell::new(0) }
+    }
+
+    /// The image `name`, relative to a folder, as an address that has it in itself; None if it is in no folder, or can not
+    /// be decoded. A name that leads out of the folder is in none.
+    pub fn of(&self, name: &str) -> Option<String> {
+        if let Some(known) = self.made.borrow().get(name) {
+            return known.clone();
+        }
+        let address = self.make(name);
+        if address.is_none() {
+            self.missing.set(self.missing.get() + 1);
+        }
+        self.made.borrow_mut().insert(name.to_owned(), address.clone());
+        address
+    }
+
+    /// Images that were asked for and not found.
+    pub fn missing(&self) -> usize {
+        self.missing.get()
+    }
+
+    fn make(&self, name: &str) -> Option<String> {
+        let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        let path = self.folders.iter().map(|folder| folder.join(name)).find(|path| inside && path.is_file())?;
+        let full = image::read(&path).ok()?.image;
+        let [width, height] = [full.width(), full.height()];
+        let longer = width.max(height);
+        let side = |side: usize| if longer > SIDE { (side * SIDE).div_ceil(longer).max(1) } else { side };
+        let small = image::resize(&full, side(width), side(height));
+        let bytes = image::jpeg(&small, QUALITY).ok()?;
+        Some(format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zoo::data::image::{RgbImage, jpeg};
+
+    use super::*;
+
+    #[test]
+    fn copies_are_small_and_come_from_inside_the_folders_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let images = folder.path().join("images");
+        fs_err::create_dir(&images).unwrap();
+        let large = jpeg(&RgbImage::new(400, 100, vec![90; 120_000]).unwrap(), 80).unwrap();
+        fs_err::write(images.join("a.jpg"), &large).unwrap();
+        fs_err::write(folder.path().join("secret.jpg"), &large).unwrap();
+        let thumbnails = Thumbnails::new(vec![folder.path().join("none"), images]);
+        let address = thumbnails.of("a.jpg").unwrap();
+        let bytes = BASE64_STANDARD.decode(address.strip_prefix("data:image/jpeg;base64,").unwrap()).unwrap();
+        let small = image::decode(&bytes).unwrap().image;
+        assert_eq!((small.width(), small.height()), (128, 32));
+        let outside = folder.path().join("secret.jpg");
+        for name in ["../secret.jpg", outside.to_str().unwrap(), "b.jpg", "b.jpg"] {
+            assert_eq!(thumbnails.of(name), None, "{name}");
+        }
+        assert_eq!(thumbnails.missing(), 3);
+    }
+}

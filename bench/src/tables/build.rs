@@ -1,0 +1,186 @@
+//! From results to rows.
+
+use zoo::{
+    registry::{self, Cell, Entry, PublishedTable, References, Status},
+    retrieval::{Evaluation, Protocol},
+};
+
+use super::{Group, RecallTable, ResultUsed, Row, RowKind, SCHEMA, Tables};
+use crate::{
+    Result,
+    reproduce::{Comparison, Difference, Reproduction, recalls},
+};
+
+/// Methods that the paper compares with: keys of `references.yaml`, and their names.
+const BASELINES: [(&str, &str); 4] = [("vsepp", "VSE++"), ("scan", "SCAN"), ("sgr", "SGR"), ("chan", "CHAN")];
+/// Names of the published rows of built-in sources.
+pub(super) const PAPER: &str = "LAPS, paper";
+pub(super) const README: &str = "LAPS, README";
+
+impl Tables {
+    /// The tables of some results, in whatever order they come.
+    ///
+    /// # Errors
+    /// If the published tables can not be read, which are part of the program.
+    pub fn new(results: Vec<Reproduction>) -> Result<Self> {
+        Ok(Self::sorted(results)?.0)
+    }
+
+    /// What is published for an entry, with nothing measured.
+    ///
+    /// # Errors
+    /// If the published tables can not be read, which are part of the program.
+    pub fn published(entry: &Entry) -> Result<Self> {
+        let references = References::embedded()?;
+        let table = |&protocol: &Protocol| {
+            let row = |table: &PublishedTable| Row {
+                name: source_name(&table.source).to_owned(),
+                kind: RowKind::Published,
+                result: None,
+                figures: cells(table),
+            };
+            let published = entry.published(protocol);
+            let rows: Vec<Row> =
+                baselines(entry, protocol, &references).into_iter().chain(published.iter().map(row)).collect();
+            let groups = vec![Group { name: entry.name.clone(), rows }];
+            (!groups[0].rows.is_empty()).then_some(RecallTable { protocol, groups })
+        };
+        let tables = entry.data.protocol.iter().filter_map(table).collect();
+        Ok(Self { schema: SCHEMA, tables, results: Vec::new() })
+    }
+
+    /// The same as [`Tables::new`], and the results in the order in which the tables number them.
+    pub(crate) fn sorted(mut results: Vec<Reproduction>) -> Result<(Self, Vec<Reproduction>)> {
+        results.sort_by_cached_key(order);
+        let references = References::embedded()?;
+        let tables =
+            Protocol::ALL.into_iter().filter_map(|protocol| table(protocol, &results, &references).transpose());
+        let tables = Self {
+            schema: SCHEMA,
+            tables: tables.collect::<Result<_>>()?,
+            results: results.iter().map(ResultUsed::new).collect(),
+        };
+        Ok((tables, results))
+    }
+}
+
+/// Everything that tells results apart, but for clocks.
+fn order(result: &Reproduction) -> (usize, String, String, String, usize, [String; 5]) {
+    let Reproduction { entry, split, limit, provenance, .. } = result;
+    let place = registry::names().iter().position(|name| name == entry).unwrap_or(usize::MAX);
+    let rest = [
+        provenance.checkpoint.sha256.clone(),
+        provenance.data.sha256.clone(),
+        provenance.engine.to_string(),
+        provenance.similarity.clone(),
+        provenance.machine.processor.clone(),
+    ];
+    (place, entry.clone(), provenance.config_sha256.clone(), split.clone(), limit.unwrap_or(0), rest)
+}
+
+/// The rows of a protocol; None where no result has it.
+fn table(protocol: Protocol, results: &[Reproduction], references: &References) -> Result<Option<RecallTable>> {
+    let numbered = (1..).zip(results);
+    let with: Vec<(usize, &Reproduction, &Evaluation)> = numbered
+        .filter_map(|(number, result)| {
+            let evaluation = result.evaluations.iter().find(|evaluation| evaluation.protocol == protocol)?;
+            Some((number, result, evaluation))
+        })
+        .collect();
+    let same = |a: &Reproduction, b: &Reproduction| {
+        let key = |result: &Reproduction| (result.entry.clone(), result.split.clone(), result.limit);
+        key(a) == key(b) && a.provenance.config_sha256 == b.provenance.config_sha256
+    };
+    let groups = with.chunk_by(|(_, a, _), (_, b, _)| same(a, b));
+    let groups = groups.map(|group| rows(group, references)).collect::<Result<Vec<_>>>()?;
+    Ok((!groups.is_empty()).then_some(RecallTable { protocol, groups }))
+}
+
+fn rows(results: &[(usize, &Reproduction, &Evaluation)], references: &References) -> Result<Group> {
+    let [(_, first, evaluation), ..] = results else { return Ok(Group { name: String::new(), rows: Vec::new() }) };
+    let entry = built_in(first)?;
+    let mut rows = Vec::new();
+    if let Some(entry) = &entry
+        && evaluation.published_size
+        && first.split == entry.data.test
+    {
+        rows.extend(baselines(entry, evaluation.protocol, references));
+    }
+    let comparisons = |result: &'_ Reproduction| {
+        let of_this = |comparison: &&Comparison| comparison.protocol == evaluation.protocol;
+        result.comparisons.iter().filter(of_this).cloned().collect::<Vec<_>>()
+    };
+    for comparison in results.iter().flat_map(|(_, result, _)| comparisons(result)) {
+        let name = source_name(&comparison.source).to_owned();
+        let figures = figures(&comparison, |cell| Cell { value: cell.published, status: cell.status });
+        let row = Row { name, kind: RowKind::Published, result: None, figures };
+        if !rows.contains(&row) {
+            rows.push(row);
+        }
+    }
+    for &(number, result, evaluation) in results {
+        let printed = |value| Some(Cell { value, status: Status::Printed });
+        let [a, b, c, d, e, f] = recalls(&evaluation.headline).map(printed);
+        let figures_measured = [a, b, c, d, e, f, printed(evaluation.headline.rsum)];
+        let row = |name, kind, figures| Row { name, kind, result: Some(number), figures };
+        rows.push(row("measured".to_owned(), RowKind::Measured, figures_measured));
+        for comparison in comparisons(result) {
+            let name = format!("  less {}", source_name(&comparison.source));
+            let cell = |cell: Difference| Cell { value: cell.difference, status: Status::Printed };
+            rows.push(row(name, RowKind::Difference, figures(&comparison, cell)));
+        }
+    }
+    Ok(Group { name: name(first, entry.as_ref()), rows })
+}
+
+/// The built-in entry that a result is of; None where the configuration is another one under the same name.
+fn built_in(result: &Reproduction) -> Result<Option<Entry>> {
+    if !registry::names().contains(&result.entry.as_str()) {
+        return Ok(None);
+    }
+    let entry = registry::find(&result.entry)?;
+    Ok((entry.config_sha256 == result.provenance.config_sha256).then_some(entry))
+}
+
+/// The entry, and what of it was evaluated where that is not its whole test split.
+fn name(result: &Reproduction, entry: Option<&Entry>) -> String {
+    let mut name = result.entry.clone();
+    if entry.is_none() && registry::names().contains(&result.entry.as_str()) {
+        name += ", another configuration";
+    }
+    if entry.is_none_or(|entry| entry.data.test != result.split) {
+        name += &format!(", split {}", result.split);
+    }
+    if let Some(limit) = result.limit {
+        name += &format!(", first {limit} images");
+    }
+    name
+}
+
+fn source_name(source: &str) -> &str {
+    match source {
+        "paper" => PAPER,
+        "readme" => README,
+        other => other,
+    }
+}
+
+/// What the paper prints for the methods that it compares with, for the same image encoder.
+fn baselines(entry: &Entry, protocol: Protocol, references: &References) -> Vec<Row> {
+    let methods = entry.reference_row("paper").and_then(|row| references.paper.get(row));
+    let row = |(key, name): (&str, &str)| {
+        let figures = cells(&methods?.get(key)?.get(&protocol)?.published("paper", protocol));
+        Some(Row { name: name.to_owned(), kind: RowKind::Baseline, result: None, figures })
+    };
+    BASELINES.into_iter().filter_map(row).collect()
+}
+
+fn cells(table: &PublishedTable) -> [Option<Cell>; 7] {
+    let ([a, b, c], [d, e, f]) = (table.i2t, table.t2i);
+    [a, b, c, d, e, f, table.rsum]
+}
+
+fn figures(comparison: &Comparison, cell: impl Fn(Difference) -> Cell) -> [Option<Cell>; 7] {
+    let [a, b, c, d, e, f] = comparison.recalls;
+    [a, b, c, d, e, f, comparison.rsum].map(|difference| difference.map(&cell))
+}

@@ -1,0 +1,29 @@
+//! Tables with lines.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::{FIGURES, Tables};
+
+/// A table a protocol, then the notes.
+pub(super) fn render(tables: &Tables) -> String {
+    let mut text = String::new();
+    for recalls in &tables.tables {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_BORDERS_ONLY);
+        table.set_header([recalls.protocol.name()].iter().chain(&FIGURES));
+        for group in &recalls.groups {
+            table.add_row([&group.name]);
+            for row in &group.rows {
+                table.add_row([format!("  {}", row.label())].into_iter().chain(row.texts()));
+            }
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        text += &format!("{table}\n");
+    }
+    for note in tables.notes() {
+        text += &format!("{note}\n");
+    }
+    text
+}

@@ -1,0 +1,41 @@
+//! `laps-zoo table`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use bench::{
+    files::{check_writable, write_whole},
+    results,
+    tables::{Format, Tables},
+};
+use clap::Args;
+
+use crate::report::{Finding, print};
+
+/// Fold results of `reproduce --json` into the tables of the paper
+#[derive(Args)]
+pub(crate) struct Table {
+    /// Results, in any order
+    #[arg(required = true, value_name = "RESULT")]
+    results: Vec<PathBuf>,
+    /// terminal, markdown, csv, latex, json
+    #[arg(long, default_value = "terminal")]
+    format: String,
+    /// Write the tables to a file
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl Table {
+    pub(crate) fn run(self) -> Result<Finding> {
+        let format = self.format.parse::<Format>()?;
+        self.out.as_deref().into_iter().try_for_each(check_writable)?;
+        let results = self.results.iter().map(|path| results::read(path)).collect::<Result<_, _>>()?;
+        let text = Tables::new(results)?.render(format)?;
+        match &self.out {
+            Some(path) => write_whole(path, text.as_bytes())?,
+            None => print(&text)?,
+        }
+        Ok(Finding::Done)
+    }
+}
