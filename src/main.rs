@@ -3,6 +3,7 @@
 mod commands;
 #[cfg(feature = "fetch")]
 mod fetching;
+mod gate;
 mod graphs;
 mod interrupt;
 mod progress;
@@ -36,7 +37,7 @@ enum Command {
     Reproduce(Box<commands::reproduce::Reproduce>),
     Train(Box<commands::train::Train>),
     Export(Box<commands::export::Export>),
-    Bench(commands::bench::Bench),
+    Bench(Box<commands::bench::Bench>),
 }
 
 fn main() -> ExitCode {

@@ -47,6 +47,24 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A file of figures that can not be read.
+    #[error("`{}` holds no figures that can be read", path.display())]
+    Baseline {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An image file that can not be used.
+    #[error("image `{}` can not be used", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The user asked to stop.
     #[error("interrupted: {state}")]
     Interrupted {
@@ -74,7 +92,11 @@ impl Error {
             Self::Zoo(error) => error.hint(),
             Self::Engine { hint, .. } | Self::Interrupted { hint, .. } => Some((*hint).to_owned()),
             Self::NoCheckpoint { hint, .. } => Some(hint.clone()),
-            Self::Source { .. } | Self::Write { .. } | Self::Option { .. } => None,
+            Self::Source { .. }
+            | Self::Write { .. }
+            | Self::Baseline { .. }
+            | Self::Image { .. }
+            | Self::Option { .. } => None,
         }
     }
 }

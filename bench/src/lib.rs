@@ -9,6 +9,7 @@ pub mod embedded;
 pub mod engine;
 pub mod error;
 pub mod files;
+pub mod gate;
 pub mod machine;
 pub mod progress;
 pub mod reproduce;

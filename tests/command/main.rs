@@ -19,6 +19,7 @@ mod files;
 #[cfg(feature = "torch")]
 mod full_disk;
 mod full_size;
+mod gate;
 mod graphs;
 mod interruption;
 mod matrix;

@@ -2,6 +2,7 @@
 
 mod captions;
 mod error;
+mod hits;
 mod protocol;
 mod rank;
 mod recall;
@@ -14,6 +15,7 @@ mod tests;
 
 pub use captions::CaptionImages;
 pub use error::RetrievalError;
+pub use hits::{CUTS, DirectionHits, Hits, hits};
 pub use protocol::{Evaluation, Fold, Protocol, evaluate};
 pub use rank::{Rank, Ranks, TieRule};
 pub use recall::{Directions, Recall, Ties};
