@@ -10,6 +10,7 @@ mod progress;
 mod report;
 #[cfg(feature = "torch")]
 mod training;
+mod ways;
 
 use std::process::ExitCode;
 

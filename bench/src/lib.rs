@@ -14,5 +14,6 @@ pub mod machine;
 pub mod progress;
 pub mod reproduce;
 pub mod similarity;
+pub mod timing;
 
 pub use error::{Error, Result};

@@ -28,7 +28,7 @@ fn help_names_the_commands() {
       reproduce  Evaluate a checkpoint and compare its recalls with the published ones
       train      Train an entry
       export     Export an entry to ONNX, and compare the graphs with the model
-      bench      Measure a part of the work on random input
+      bench      Measure parts of the work, or hold what can be counted against baselines
       help       Print this message or the help of the given subcommand(s)
 
     Options:

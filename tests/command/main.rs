@@ -32,6 +32,7 @@ mod shapes;
 mod support;
 #[cfg(feature = "torch")]
 mod tensorboard;
+mod timing;
 #[cfg(feature = "torch")]
 mod training;
 mod verdict;

@@ -27,25 +27,25 @@ const THREADS: usize = 2;
 #[command(next_help_heading = "Gate")]
 pub(crate) struct Gate {
     /// Compare deterministic measures with the baselines; exit with 1 where one moved. No clock is looked at
-    #[arg(long, required_unless_present_any = ["bless", "evaluate"], conflicts_with = "bless")]
+    #[arg(long, required_unless_present_any = ["bless", "entry", "evaluate"], conflicts_with_all = ["bless", "entry"])]
     gate: bool,
     /// Take what is measured for the new baselines
-    #[arg(long)]
+    #[arg(long, conflicts_with = "entry")]
     bless: bool,
     /// Only these, between commas: memory, recalls, parameters, graphs, drift, kernels
-    #[arg(long, value_name = "GROUPS", value_delimiter = ',')]
+    #[arg(long, value_name = "GROUPS", value_delimiter = ',', conflicts_with = "entry")]
     only: Vec<String>,
     /// Only these entries, between commas
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "bless")]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["bless", "entry"])]
     entries: Vec<String>,
     /// The folder of baselines
-    #[arg(long, value_name = "DIR", default_value = "bench/baselines")]
+    #[arg(long, value_name = "DIR", default_value = "bench/baselines", conflicts_with = "entry")]
     baselines: PathBuf,
     /// Instruction counts, as `cargo bench -p bench --bench kernels -- --counts FILE` writes them
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "entry")]
     kernels: Option<PathBuf>,
     /// Print memory and hits of one entry as JSON: what the gate calls in a process of its own
-    #[arg(long, hide = true, value_name = "NAME", conflicts_with_all = ["gate", "bless"])]
+    #[arg(long, hide = true, value_name = "NAME", conflicts_with_all = ["gate", "bless", "entry"])]
     evaluate: Option<String>,
 }
 
