@@ -93,7 +93,7 @@ impl Timing {
         let scenario = self.scenario.parse::<Scenario>()?;
         let engines = self.engines()?;
         let precisions = self.precision.iter().map(|name| name.parse()).collect::<export::Result<Vec<Precision>>>()?;
-        let torch = cfg!(feature = "torch") && engines.iter().any(|&choice| choice == EngineChoice::Torch);
+        let torch = cfg!(feature = "torch") && engines.contains(&EngineChoice::Torch);
         let parts = self.parts(&entry, torch)?;
         let outputs = [&self.json, &self.csv, &self.markdown];
         outputs.into_iter().flatten().try_for_each(|path| check_writable(path))?;
