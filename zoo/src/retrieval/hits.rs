@@ -106,7 +106,7 @@ mod tests {
         // The captions of the first image and one of the second are sure; one is another's, and the third image has one
         // that scores far higher elsewhere and one that does not.
         assert_eq!(found.t2i[0], Hits { certain: 4, found: 4, possible: 4 });
-        let wide = hits(&scores, &captions, 0.5).unwrap();
+        let wide = hits(&scores, &captions, 0.45).unwrap();
         assert_eq!(wide.i2t[0], Hits { certain: 1, found: 2, possible: 2 });
         assert_eq!(wide.t2i[0], Hits { certain: 3, found: 4, possible: 6 });
     }
