@@ -3,12 +3,14 @@
 mod commands;
 #[cfg(feature = "fetch")]
 mod fetching;
+mod gate;
 mod graphs;
 mod interrupt;
 mod progress;
 mod report;
 #[cfg(feature = "torch")]
 mod training;
+mod ways;
 
 use std::process::ExitCode;
 
@@ -39,7 +41,7 @@ enum Command {
     Card(commands::card::Card),
     Train(Box<commands::train::Train>),
     Export(Box<commands::export::Export>),
-    Bench(commands::bench::Bench),
+    Bench(Box<commands::bench::Bench>),
     Completions(commands::completions::Completions),
     Man(commands::man::Manual),
 }

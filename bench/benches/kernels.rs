@@ -1,19 +1,20 @@
 //! Instruction counts of the similarity engine's kernels, the same on every run of one compiler: a gate for CI.
 //!
 //! `cargo bench -p bench --no-default-features --bench kernels` counts under valgrind, compares with
-//! `bench/baselines/kernels.json` and ends with 1 where a count moved by more than [`TOLERANCE`]; `-- --update` writes
-//! the counts there. Without valgrind it says that it was skipped.
+//! `bench/baselines/kernels.json` and ends with 1 where a count moved by more than `Group::Kernels` allows.
+//! `-- --counts FILE` writes the counts, for `laps-zoo bench --gate --kernels FILE` and `--bless`. Without valgrind it says
+//! that it was skipped.
 
 #![allow(clippy::print_stdout, reason = "a program")]
 
 use std::{
-    collections::BTreeMap,
     error::Error,
     hint::black_box,
     path::Path,
     process::{Command, ExitCode},
 };
 
+use bench::gate::{Baselines, Group, KernelCounts, MeasuredOn, judge, render};
 use zoo::{
     array::Array,
     retrieval::similarity::{
@@ -22,9 +23,6 @@ use zoo::{
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-/// Share by which a count may move: the C library picks its copies and exponentials by the processor.
-const TOLERANCE: f64 = 0.02;
 
 const VIT: AlignmentConfig = AlignmentConfig { patches: 196, has_class_token: true, kept: 98, groups: 39, width: 512 };
 const SWIN: AlignmentConfig = AlignmentConfig { patches: 49, has_class_token: false, kept: 40, groups: 23, width: 512 };
@@ -39,9 +37,9 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
         ["work", model, level, stage] => work(model, level, stage).map(|()| true),
-        [] => gate(false),
-        ["--update"] => gate(true),
-        _ => Err("usage: kernels [--update]".into()),
+        [] => gate(),
+        ["--counts", file] => write(Path::new(file)),
+        _ => Err("usage: kernels [--counts FILE]".into()),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -54,48 +52,39 @@ fn main() -> ExitCode {
 }
 
 /// Whether every count is where it was.
-fn gate(update: bool) -> Result<bool> {
-    if !Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        println!("skipped: instruction counts of the kernels; valgrind is not installed");
-        return Ok(true);
+fn gate() -> Result<bool> {
+    let baselines = Baselines::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("baselines"))?;
+    let report = judge(&counts()?.gathered(), &baselines.read(Group::Kernels)?, &MeasuredOn::here());
+    print!("{}", render(std::slice::from_ref(&report)));
+    Ok(!report.fails())
+}
+
+fn write(file: &Path) -> Result<bool> {
+    let counts = counts()?;
+    fs_err::write(file, serde_json::to_string_pretty(&counts)? + "\n")?;
+    match &counts.skipped {
+        Some(reason) => println!("skipped: instruction counts of the kernels; {reason}"),
+        None => println!("{} counts written to {}", counts.counts.len(), file.display()),
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("baselines/kernels.json");
+    Ok(true)
+}
+
+/// Counts every stage of either model with every instruction set that can be counted.
+fn counts() -> Result<KernelCounts> {
+    let mut all = KernelCounts::default();
+    if !Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        all.skipped = Some("valgrind is not installed".to_owned());
+        return Ok(all);
+    }
     // Valgrind knows no AVX-512, and what it does not know it can not count.
-    let levels = Level::available().into_iter().filter(|level| level.name() != "avx512");
-    let mut counts = BTreeMap::new();
-    for level in levels {
+    for level in Level::available().into_iter().filter(|level| level.name() != "avx512") {
         for model in ["vit", "swin"] {
             for stage in ["prepare", "compare"] {
-                counts.insert(format!("{model}/{}/{stage}", level.name()), count(model, level.name(), stage)?);
+                all.counts.insert(format!("{model}/{}/{stage}", level.name()), count(model, level.name(), stage)?);
             }
         }
     }
-    if update {
-        fs_err::write(&path, serde_json::to_string_pretty(&counts)? + "\n")?;
-        println!("{} counts written to {}", counts.len(), path.display());
-        return Ok(true);
-    }
-    let baselines: BTreeMap<String, u64> = serde_json::from_slice(&fs_err::read(&path)?)?;
-    let mut passed = true;
-    for (name, &baseline) in &baselines {
-        let Some(&count) = counts.get(name) else {
-            println!("{name:22} skipped: this processor has no such instructions");
-            continue;
-        };
-        let moved = count as f64 / baseline as f64 - 1.0;
-        let within = moved.abs() <= TOLERANCE;
-        passed &= within;
-        let verdict = if within { "" } else { "  moved" };
-        println!("{name:22} {count:>12} instructions, baseline {baseline:>12}, {:+.2} %{verdict}", 100.0 * moved);
-    }
-    for name in counts.keys().filter(|name| !baselines.contains_key(*name)) {
-        println!("{name:22} has no baseline");
-        passed = false;
-    }
-    if !passed {
-        println!("instruction counts moved by more than {} %; `-- --update` takes them", 100.0 * TOLERANCE);
-    }
-    Ok(passed)
+    Ok(all)
 }
 
 /// Instructions of one stage.

@@ -75,6 +75,24 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A file of figures that can not be read.
+    #[error("`{}` holds no figures that can be read", path.display())]
+    Baseline {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An image file that can not be used.
+    #[error("image `{}` can not be used", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The user asked to stop.
     #[error("interrupted: {state}")]
     Interrupted {
@@ -103,9 +121,13 @@ impl Error {
             Self::Engine { hint, .. } | Self::Interrupted { hint, .. } => Some((*hint).to_owned()),
             Self::NoCheckpoint { hint, .. } => Some(hint.clone()),
             Self::NoResult { hint, .. } => hint.map(str::to_owned),
-            Self::Source { .. } | Self::Page { .. } | Self::Read { .. } | Self::Write { .. } | Self::Option { .. } => {
-                None
-            }
+            Self::Source { .. }
+            | Self::Page { .. }
+            | Self::Read { .. }
+            | Self::Write { .. }
+            | Self::Baseline { .. }
+            | Self::Image { .. }
+            | Self::Option { .. } => None,
         }
     }
 }

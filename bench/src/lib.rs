@@ -10,6 +10,7 @@ pub mod embedded;
 pub mod engine;
 pub mod error;
 pub mod files;
+pub mod gate;
 pub mod machine;
 pub mod progress;
 pub mod report;
@@ -17,5 +18,6 @@ pub mod reproduce;
 pub mod results;
 pub mod similarity;
 pub mod tables;
+pub mod timing;
 
 pub use error::{Error, Result};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What a figure of time or memory depends on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// Operating system and architecture.
     pub system: String,
@@ -29,6 +29,11 @@ impl Machine {
 /// Processors that this process may use.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Load of the machine in the minute before, in processes; `None` where the system does not tell.
+pub fn load() -> Option<f64> {
+    fs_err::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
 /// The most memory that this process has had so far, in bytes; `None` where the system does not tell.

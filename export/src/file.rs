@@ -30,7 +30,7 @@ pub fn encode(graph: &Graph, metadata: &[(String, String)]) -> Result<Vec<u8>> {
     Ok(model.encode_to_vec())
 }
 
-fn model(graph: &Graph, metadata: &[(String, String)]) -> ModelProto {
+pub(crate) fn model(graph: &Graph, metadata: &[(String, String)]) -> ModelProto {
     let opset = i64::from(graph.target.opset.number());
     let mut opset_import = vec![OperatorSetIdProto { domain: String::new(), version: opset }];
     if graph.nodes().iter().any(|node| node.operator.domain == Domain::Microsoft) {

@@ -12,5 +12,6 @@ pub mod passes;
 pub mod protobuf;
 pub mod record;
 pub mod runtime;
+pub mod structure;
 
 pub use error::{Error, Result};

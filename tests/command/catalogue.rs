@@ -33,7 +33,7 @@ fn help_names_the_commands() {
                    faults
       train        Train an entry
       export       Export an entry to ONNX, and compare the graphs with the model
-      bench        Measure a part of the work on random input
+      bench        Measure parts of the work, or hold what can be counted against baselines
       completions  Print what completes the command in a shell
       man          Print the manual page, or write one for each command
       help         Print this message or the help of the given subcommand(s)

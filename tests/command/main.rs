@@ -19,6 +19,7 @@ mod files;
 #[cfg(feature = "torch")]
 mod full_disk;
 mod full_size;
+mod gate;
 mod graphs;
 mod harness;
 mod interruption;
@@ -33,6 +34,7 @@ mod shapes;
 mod support;
 #[cfg(feature = "torch")]
 mod tensorboard;
+mod timing;
 #[cfg(feature = "torch")]
 mod training;
 mod verdict;

@@ -18,7 +18,12 @@ use super::{
     AlignmentMeasurement, RandomImages, SCHEMA, Stages, inputs::caption_matrix, memory::Watermark, peak_gflops,
     product_flops, weights,
 };
-use crate::{Error, Result, engine, machine::Machine, progress::Progress, similarity::SimilarityEngine};
+use crate::{
+    Error, Result, engine,
+    machine::{Machine, load},
+    progress::Progress,
+    similarity::SimilarityEngine,
+};
 
 /// Images whose preparation is timed.
 const PREPARED: usize = 16;
@@ -192,10 +197,6 @@ fn prepare(engine: &SimilarityEngine, images: &dyn ImageSource) -> Result<Durati
         least = least.min(began.elapsed() / count.max(1) as u32);
     }
     Ok(least)
-}
-
-fn load() -> Option<f64> {
-    fs_err::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -14,6 +14,11 @@ pub enum Flavour {
     Ort,
 }
 
+impl Flavour {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Portable, Self::Ort];
+}
+
 impl fmt::Display for Flavour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

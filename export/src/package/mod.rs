@@ -20,4 +20,4 @@ pub use manifest::{FileEntry, GraphFile, Manifest, PortEntry, SCHEMA, TextPrepro
 pub use open::Package;
 pub use precision::Precision;
 pub use render::render;
-pub use write::{Exported, Request, check_free, export, write_encoders};
+pub use write::{Exported, Request, check_free, export, graph, write_encoders};

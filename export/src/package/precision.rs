@@ -21,6 +21,9 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Fp32, Self::Fp16, Self::Int8];
+
     /// How far its outputs may be from those of the model definition.
     pub fn tolerance(self) -> Tolerance {
         match self {

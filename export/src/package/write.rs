@@ -8,7 +8,10 @@ use std::{
 
 use fs_err as fs;
 use sha2::{Digest, Sha256};
-use zoo::{array::Array, checkpoint::Checkpoint, data::image::Preprocessing, params::Parameter, registry::Entry};
+use zoo::{
+    array::Array, checkpoint::Checkpoint, data::image::Preprocessing, models::config::ModelConfig, params::Parameter,
+    registry::Entry,
+};
 
 use super::{
     Drift, Golden, GraphFile, Manifest, Precision, SCHEMA,
@@ -16,7 +19,7 @@ use super::{
 };
 use crate::{
     Error, Result, file,
-    graph::Target,
+    graph::{Graph, Target},
     passes,
     record::{Part, record},
     runtime::{RuntimeError, Session, SessionOptions},
@@ -137,15 +140,30 @@ fn reader(request: &Request) -> impl Fn(&Parameter) -> zoo::Result<Array> + 'sta
     move |parameter| Ok(checkpoint.read(&parameter.name)?)
 }
 
-fn write_graph(request: &Request, manifest: &Manifest, folder: &Path, part: Part) -> Result<GraphFile> {
-    let mut graph = record(part, &request.entry.model, request.target, reader(request))?;
-    match request.precision {
+/// The graph of a part in the numbers of `precision`, as it is written.
+///
+/// # Errors
+/// As [`record`].
+pub fn graph(
+    part: Part,
+    config: &ModelConfig,
+    (target, precision): (Target, Precision),
+    read: impl Fn(&Parameter) -> zoo::Result<Array> + 'static,
+) -> Result<Graph> {
+    let mut graph = record(part, config, target, read)?;
+    match precision {
         Precision::Fp32 => {}
         Precision::Fp16 => passes::half(&mut graph),
         // The score is a sum of maxima of cosines, and its products with weights are small.
         Precision::Int8 if part == Part::Score => {}
         Precision::Int8 => passes::int8(&mut graph)?,
     }
+    Ok(graph)
+}
+
+fn write_graph(request: &Request, manifest: &Manifest, folder: &Path, part: Part) -> Result<GraphFile> {
+    let Request { entry, target, precision, .. } = request;
+    let graph = graph(part, &entry.model, (*target, *precision), reader(request))?;
     let (inputs, outputs) = (graph.inputs(), graph.outputs());
     let bytes = file::encode(&graph, &metadata(manifest, part)?)?;
     let file = write_file(folder, &part.file(), &bytes)?;

@@ -3,6 +3,7 @@
 mod captions;
 mod error;
 mod failures;
+mod hits;
 mod protocol;
 mod rank;
 mod recall;
@@ -16,6 +17,7 @@ mod tests;
 pub use captions::CaptionImages;
 pub use error::RetrievalError;
 pub use failures::{Answer, Failure, failures};
+pub use hits::{CUTS, DirectionHits, Hits, hits};
 pub use protocol::{Evaluation, Fold, Protocol, evaluate};
 pub use rank::{Rank, Ranks, TieRule};
 pub use recall::{Directions, Recall, Ties};

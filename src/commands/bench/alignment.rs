@@ -1,4 +1,4 @@
-//! `laps-zoo bench`
+//! `laps-zoo bench alignment`
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
@@ -9,7 +9,7 @@ use bench::{
     files::{check_writable, write_whole},
     machine::processors,
 };
-use clap::{Args, Subcommand};
+use clap::Args;
 use zoo::encoder::Device;
 
 use crate::{
@@ -17,21 +17,9 @@ use crate::{
     report::{Finding, print},
 };
 
-/// Measure a part of the work on random input
-#[derive(Args)]
-pub(crate) struct Bench {
-    #[command(subcommand)]
-    part: Part,
-}
-
-#[derive(Subcommand)]
-enum Part {
-    Alignment(Alignment),
-}
-
 /// Measure similarities of random embeddings: time of a pair, operations a second, memory
 #[derive(Args)]
-struct Alignment {
+pub(crate) struct Alignment {
     /// Name of an entry, or path of an entry file: its sizes are taken
     #[arg(long)]
     entry: String,
@@ -67,16 +55,8 @@ struct Alignment {
     quiet: bool,
 }
 
-impl Bench {
-    pub(crate) fn run(self) -> Result<Finding> {
-        match self.part {
-            Part::Alignment(alignment) => alignment.run(),
-        }
-    }
-}
-
 impl Alignment {
-    fn run(self) -> Result<Finding> {
+    pub(crate) fn run(self) -> Result<Finding> {
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let request = Request {
             entry: zoo::registry::find(&self.entry)?,

@@ -1,0 +1,55 @@
+//! Weights, pixels and tokens to measure with.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use safetensors::{Dtype, tensor::TensorView};
+use zoo::{array::Array, models::laps, params_init::fresh, random::SplitMix64, registry::Entry};
+
+use crate::{Error, Result, alignment::Lengths};
+
+/// Writes a checkpoint of fresh weights to `folder`, for an entry that has none. What an encoder takes does not hang on the
+/// values of its weights.
+///
+/// # Errors
+/// [`Error::Write`].
+pub fn random_checkpoint(entry: &Entry, seed: u64, folder: &Path) -> Result<PathBuf> {
+    let path = folder.join(format!("{}.safetensors", entry.name));
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Write { path: path.clone(), source };
+    let tensors = fresh(&laps::parameters(&entry.model)?, seed)?;
+    let bytes: Vec<(&str, &[usize], Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, array)| {
+            let bytes = array.values().iter().flat_map(|value| value.to_le_bytes()).collect();
+            (name.as_str(), array.dims(), bytes)
+        })
+        .collect();
+    let views = bytes
+        .iter()
+        .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.to_vec(), bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(|error| failed(error.into()))?;
+    safetensors::serialize_to_file(views, None::<HashMap<String, String>>, &path)
+        .map_err(|error| failed(error.into()))?;
+    Ok(path)
+}
+
+/// Standard normal pixels, `(batch, 3, size, size)`.
+pub(super) fn pixels(entry: &Entry, batch: usize, seed: u64) -> Result<Array> {
+    let size = entry.model.image.image_size();
+    let mut random = SplitMix64::named(seed, "pixels");
+    let values = (0..batch * 3 * size * size).map(|_| random.normal() as f32).collect();
+    Ok(Array::new(&[batch, 3, size, size], values)?)
+}
+
+/// Identifiers of captions whose lengths are distributed as those of Flickr30K, as far as the model takes them.
+pub(super) fn tokens(entry: &Entry, batch: usize, seed: u64) -> Vec<Vec<u32>> {
+    let text = &entry.model.text;
+    let mut random = SplitMix64::named(seed, "tokens");
+    // The first entry of a vocabulary is padding.
+    let mut identifier = |_| 1 + random.below(text.vocab_size.saturating_sub(1)) as u32;
+    let lengths = Lengths::new(seed).take(batch).map(|length| length.min(text.max_position_embeddings));
+    lengths.map(|length| (0..length).map(&mut identifier).collect()).collect()
+}

@@ -1,0 +1,270 @@
+//! The measurement.
+
+use std::{num::NonZeroUsize, time::Instant};
+
+use zoo::{
+    data::{
+        Loader, LoaderOptions, Split,
+        image::{self, Preprocessing},
+    },
+    models::laps,
+    params::Parameter,
+    retrieval::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions},
+};
+
+use super::{
+    Part, Request, Row, SCHEMA, Steps, Timing, Versions, Way,
+    inputs::{pixels, tokens},
+};
+use crate::{
+    Error, Result,
+    alignment::{RandomImages, captions},
+    embedded,
+    engine::{self, EngineUsed},
+    machine::{Machine, load},
+    progress::Progress,
+    similarity::SimilarityEngine,
+};
+
+/// Memory that the similarity engine may take, in bytes.
+const MEMORY: usize = 1 << 30;
+
+/// Batches that the loader decodes ahead, and that a step of it consists of.
+const AHEAD: usize = 3;
+
+/// Measures the parts of a request, one after another.
+///
+/// # Errors
+/// What [`Request::check`] and the engines refuse.
+pub fn measure(request: &Request, progress: &dyn Progress) -> Result<Timing> {
+    request.check()?;
+    let load_before = load();
+    let mut rows = Vec::new();
+    for &part in &request.parts {
+        progress.begin(part.name(), 1);
+        match part {
+            Part::Image | Part::Text => {
+                for way in &request.ways {
+                    rows.extend(encode(request, part, way.as_ref())?);
+                }
+            }
+            Part::Alignment => rows.extend(align(request)?),
+            Part::Training => rows.extend(train(request)?),
+            Part::Loading | Part::Decoding => rows.extend(files(request, part)?),
+        }
+        progress.end("done");
+    }
+    Ok(Timing {
+        schema: SCHEMA,
+        entry: request.entry.name.clone(),
+        config_sha256: request.entry.config_sha256.clone(),
+        weights: request.weights.clone(),
+        scenario: request.scenario,
+        warm_up: request.warm_up,
+        repeats: request.repeats,
+        seed: request.seed,
+        threads: request.threads,
+        machine: Machine::here(),
+        load_before,
+        versions: Versions {
+            laps_zoo: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: engine::commit().map(str::to_owned),
+            build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
+        },
+        rows,
+    })
+}
+
+/// What a row holds beside the times.
+struct Labels<'a> {
+    part: Part,
+    engine: &'a str,
+    version: &'a str,
+    device: &'a str,
+    precision: &'a str,
+    batch: usize,
+}
+
+impl Labels<'_> {
+    /// A row of steps of so many items each.
+    fn row(&self, steps: &Steps, items: usize) -> Row {
+        Row {
+            part: self.part,
+            engine: self.engine.to_owned(),
+            version: self.version.to_owned(),
+            device: self.device.to_owned(),
+            precision: self.precision.to_owned(),
+            batch: self.batch,
+            items: self.part.item().to_owned(),
+            throughput: steps.rate() * items as f64,
+            p50_ms: steps.percentile(50),
+            p90_ms: steps.percentile(90),
+            p99_ms: steps.percentile(99),
+            parameters: None,
+            gmacs: None,
+            peak_bytes: steps.peak_bytes,
+            file_bytes: None,
+            load_ms: None,
+        }
+    }
+}
+
+/// Numbers in the weights of a part, and its multiply-adds.
+fn sizes(request: &Request, part: Part) -> Result<(Option<usize>, Option<f64>)> {
+    let (prefix, place) = match part {
+        Part::Image => ("img_enc.", 0),
+        Part::Text => ("txt_enc.", 1),
+        Part::Alignment => ("cross_net.", 2),
+        Part::Training => ("", 3),
+        Part::Loading | Part::Decoding => return Ok((None, None)),
+    };
+    let parameters = laps::parameters(&request.entry.model)?;
+    let own = parameters.iter().filter(|parameter| parameter.name.starts_with(prefix)).map(Parameter::elements).sum();
+    // A step of training is no fixed number of multiply-adds: only pairs with a gradient go back.
+    let counted = request.multiply_adds.get(place).copied().flatten();
+    Ok((Some(own), counted.map(|count| count as f64 / 1e9)))
+}
+
+fn on_gpu(device: &str) -> bool {
+    device != "cpu"
+}
+
+fn encode(request: &Request, part: Part, way: &dyn Way) -> Result<Vec<Row>> {
+    let began = Instant::now();
+    let (encoder, EngineUsed { name, version, device, .. }) = way.open()?;
+    let load_ms = began.elapsed().as_secs_f64() * 1e3;
+    let (parameters, gmacs) = sizes(request, part)?;
+    let precision = way.precision();
+    let mut rows = Vec::new();
+    for batch in request.batches() {
+        let steps = if part == Part::Image {
+            let pixels = pixels(&request.entry, batch, request.seed)?;
+            // What comes back is on the processor, so a step is over when it is.
+            Steps::measure(request.warm_up, request.repeats, || encoder.encode_images(&pixels))?
+        } else {
+            let tokens = tokens(&request.entry, batch, request.seed);
+            let captions: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+            Steps::measure(request.warm_up, request.repeats, || encoder.encode_captions(&captions))?
+        };
+        let labels = Labels { part, engine: &name, version: &version, device: &device, precision: &precision, batch };
+        let mut row = labels.row(&steps, batch);
+        row.peak_bytes = row.peak_bytes.filter(|_| !on_gpu(&device));
+        rows.push(Row { parameters, gmacs, file_bytes: way.file_bytes(), load_ms: Some(load_ms), ..row });
+    }
+    Ok(rows)
+}
+
+fn align(request: &Request) -> Result<Vec<Row>> {
+    let config = AlignmentConfig::of(&request.entry.model);
+    let weights = AggregationWeights::load(|name| Ok(request.checkpoint.read(name)?))?;
+    let options = EngineOptions { threads: request.threads, memory_limit: MEMORY };
+    let cpu = SimilarityEngine::Cpu(Box::new(Engine::new(config, &weights, options)?));
+    #[cfg_attr(not(feature = "torch"), allow(unused_mut, reason = "without libtorch there is one engine"))]
+    let mut engines = vec![("cpu", cpu.description(), "cpu".to_owned(), cpu)];
+    #[cfg(feature = "torch")]
+    if request.torch {
+        let device = zoo::torch::TorchDevice::open(request.device)?.to_string();
+        let engine = SimilarityEngine::torch(request.device, config, &weights, MEMORY)?;
+        engines.push(("torch", zoo::torch::version().to_owned(), device, engine));
+    }
+    let (parameters, gmacs) = sizes(request, Part::Alignment)?;
+    let mut rows = Vec::new();
+    for batch in request.batches() {
+        let images = RandomImages { seed: request.seed, images: batch, config }.hold()?;
+        let mut matrix = CaptionMatrix::new(config.width);
+        for words in captions(request.seed, batch, config.width)? {
+            matrix.push(words.dims(), words.values())?;
+        }
+        for (engine, version, device, similarity) in &engines {
+            let steps = Steps::measure(request.warm_up, request.repeats, || similarity.similarities(&images, &matrix))?;
+            let labels = Labels { part: Part::Alignment, engine, version, device, precision: "fp32", batch };
+            let mut row = labels.row(&steps, batch * batch);
+            row.peak_bytes = row.peak_bytes.filter(|_| !on_gpu(device));
+            rows.push(Row { parameters, gmacs, ..row });
+        }
+    }
+    Ok(rows)
+}
+
+#[cfg(feature = "torch")]
+fn train(request: &Request) -> Result<Vec<Row>> {
+    use zoo::{
+        torch::{TorchDevice, version},
+        train::Precision,
+    };
+
+    let device = TorchDevice::open(request.device)?.to_string();
+    let precision = match request.entry.train.precision {
+        Precision::F32 => "fp32",
+        Precision::Bf16 => "bf16",
+        Precision::Fp16 => "fp16",
+    };
+    let (parameters, gmacs) = sizes(request, Part::Training)?;
+    let mut rows = Vec::new();
+    // One pair has no negative.
+    for batch in request.batches().into_iter().filter(|&batch| batch > 1) {
+        let steps = super::train::Trainer::new(request, batch)?.measure(request)?;
+        let labels =
+            Labels { part: Part::Training, engine: "torch", version: version(), device: &device, precision, batch };
+        let mut row = labels.row(&steps, batch);
+        row.peak_bytes = row.peak_bytes.filter(|_| !on_gpu(&device));
+        rows.push(Row { parameters, gmacs, ..row });
+    }
+    Ok(rows)
+}
+
+#[cfg(not(feature = "torch"))]
+fn train(_: &Request) -> Result<Vec<Row>> {
+    Err(Error::Engine {
+        engine: "torch".to_owned(),
+        reason: "this build has no libtorch, which trains",
+        hint: "build with the feature `torch`, or leave the part `training` out",
+    })
+}
+
+/// The first images of the test split, as often as it takes.
+fn files(request: &Request, part: Part) -> Result<Vec<Row>> {
+    let entry = &request.entry;
+    let paths = embedded::data_paths(entry, request.data.as_deref(), None)?;
+    let split = Split::open(&paths.captions, &entry.data.test)?;
+    let version = env!("CARGO_PKG_VERSION");
+    let mut rows = Vec::new();
+    for batch in request.batches() {
+        let count = if part == Part::Loading { AHEAD * batch } else { batch };
+        let limit = NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
+        let mut files = split.clone().limit(limit).image_files(&paths.images);
+        if files.is_empty() {
+            return Err(Error::Option {
+                option: "--data",
+                expected: "a split with images".to_owned(),
+                found: "none".to_owned(),
+            });
+        }
+        files = files.iter().cycle().take(count).cloned().collect();
+        let (engine, steps) = if part == Part::Loading {
+            let preprocessing = Preprocessing::imagenet(entry.model.image.image_size());
+            let options = LoaderOptions { batch, threads: request.threads, ahead: AHEAD };
+            let steps = Steps::measure::<_, Error>(request.warm_up, request.repeats, || {
+                for loaded in Loader::start(files.clone(), preprocessing, options)? {
+                    drop(loaded?);
+                }
+                Ok(())
+            })?;
+            ("loader", steps)
+        } else {
+            let steps = Steps::measure::<_, Error>(request.warm_up, request.repeats, || {
+                for file in &files {
+                    drop(
+                        image::read(&file.path)
+                            .map_err(|source| Error::Image { path: file.path.clone(), source: source.into() })?,
+                    );
+                }
+                Ok(())
+            })?;
+            ("decoder", steps)
+        };
+        let labels = Labels { part, engine, version, device: "cpu", precision: "8 bits", batch };
+        rows.push(labels.row(&steps, count));
+    }
+    Ok(rows)
+}

@@ -1,0 +1,26 @@
+//! `laps-zoo bench`: how long the parts of the work take, on what.
+//!
+//! [`measure`] gives a [`Timing`], one documented structure whose rows say what ran them; [`render`], [`csv`],
+//! [`markdown`] and serde write it, and [`Against`] compares two of them.
+
+mod against;
+mod inputs;
+mod measure;
+mod part;
+mod request;
+mod result;
+mod steps;
+#[cfg(feature = "torch")]
+mod train;
+mod way;
+mod write;
+
+pub use against::Against;
+pub use inputs::random_checkpoint;
+pub use measure::measure;
+pub use part::{Part, Scenario};
+pub use request::Request;
+pub use result::{Row, SCHEMA, Timing, Versions};
+pub use steps::Steps;
+pub use way::{DirectWay, Way};
+pub use write::{csv, markdown, render};

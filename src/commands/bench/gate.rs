@@ -1,0 +1,116 @@
+//! `laps-zoo bench --gate` and `--bless`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use bench::{
+    engine,
+    gate::{
+        Baselines, Gathered, Group, GroupReport, MeasuredOn, evaluation, judge, kernels, parameters, render,
+        render_blessed,
+    },
+    progress::Progress,
+};
+use clap::Args;
+use zoo::registry::{self, Entry};
+
+use crate::{
+    gate::{drift, evaluations, graphs},
+    progress,
+    report::{Finding, print},
+};
+
+/// Threads of everything that the gate computes: drift and memory are of that many.
+const THREADS: usize = 2;
+
+#[derive(Args)]
+#[command(next_help_heading = "Gate")]
+pub(crate) struct Gate {
+    /// Compare deterministic measures with the baselines; exit with 1 where one moved. No clock is looked at
+    #[arg(long, required_unless_present_any = ["bless", "entry", "evaluate"], conflicts_with_all = ["bless", "entry"])]
+    gate: bool,
+    /// Take what is measured for the new baselines
+    #[arg(long, conflicts_with = "entry")]
+    bless: bool,
+    /// Only these, between commas: memory, recalls, parameters, graphs, drift, kernels
+    #[arg(long, value_name = "GROUPS", value_delimiter = ',', conflicts_with = "entry")]
+    only: Vec<String>,
+    /// Only these entries, between commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["bless", "entry"])]
+    entries: Vec<String>,
+    /// The folder of baselines
+    #[arg(long, value_name = "DIR", default_value = "bench/baselines", conflicts_with = "entry")]
+    baselines: PathBuf,
+    /// Instruction counts, as `cargo bench -p bench --bench kernels -- --counts FILE` writes them
+    #[arg(long, value_name = "FILE", conflicts_with = "entry")]
+    kernels: Option<PathBuf>,
+    /// Print memory and hits of one entry as JSON: what the gate calls in a process of its own
+    #[arg(long, hide = true, value_name = "NAME", conflicts_with_all = ["gate", "bless", "entry"])]
+    evaluate: Option<String>,
+}
+
+impl Gate {
+    pub(crate) fn run(self, quiet: bool) -> Result<Finding> {
+        if let Some(name) = &self.evaluate {
+            engine::set_threads(THREADS)?;
+            let measures = evaluation(&registry::find(name)?)?;
+            print(&serde_json::to_string(&measures)?)?;
+            return Ok(Finding::Done);
+        }
+        let only = self.only.iter().map(|name| name.parse()).collect::<bench::Result<Vec<Group>>>()?;
+        let wanted = |group| only.is_empty() || only.contains(&group);
+        let entries = match self.entries.is_empty() {
+            true => registry::names(),
+            false => self.entries.iter().map(String::as_str).collect(),
+        };
+        let entries = entries.into_iter().map(registry::find).collect::<Result<Vec<Entry>, _>>()?;
+        let baselines = Baselines::open(&self.baselines)?;
+        // Before anything is measured, so that a file that is broken is said at once.
+        Group::ALL.into_iter().try_for_each(|group| baselines.read(group).map(drop))?;
+        engine::set_threads(THREADS)?;
+        let gathered = self.gather(&entries, wanted, progress::choose(quiet).as_ref())?;
+        let mut reports = Vec::new();
+        for one in &gathered {
+            let baseline = baselines.read(one.group)?.of_entries(one.group, &entries);
+            reports.push(judge(one, &baseline, &MeasuredOn::here()));
+            if self.bless {
+                baselines.bless(one)?;
+            }
+        }
+        print(&if self.bless { render_blessed(&reports) } else { render(&reports) })?;
+        let failed = !self.bless && reports.iter().any(GroupReport::fails);
+        Ok(if failed { Finding::Failed } else { Finding::Done })
+    }
+
+    fn gather(
+        &self,
+        entries: &[Entry],
+        wanted: impl Fn(Group) -> bool,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Gathered>> {
+        let mut gathered = Vec::new();
+        if wanted(Group::Memory) || wanted(Group::Recalls) {
+            gathered.extend(evaluations(entries, progress)?);
+        }
+        let stage = |group: Group, measure: &dyn Fn() -> Result<Gathered>| {
+            progress.begin(group.name(), 1);
+            let gathered = measure()?;
+            progress.end("done");
+            Ok::<_, anyhow::Error>(gathered)
+        };
+        if wanted(Group::Parameters) {
+            gathered.push(stage(Group::Parameters, &|| Ok(parameters(entries)?))?);
+        }
+        if wanted(Group::Graphs) {
+            gathered.push(stage(Group::Graphs, &|| graphs(entries))?);
+        }
+        if wanted(Group::Drift) {
+            gathered.push(stage(Group::Drift, &|| drift(entries, THREADS))?);
+        }
+        if wanted(Group::Kernels) {
+            gathered.push(kernels(self.kernels.as_deref())?);
+        }
+        gathered.retain(|one| wanted(one.group));
+        Ok(gathered)
+    }
+}

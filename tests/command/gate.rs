@@ -1,0 +1,168 @@
+//! The gate: what moved is named, and nothing else fails it.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use insta::assert_snapshot;
+
+use crate::support::{Run, json, laps_zoo};
+
+const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/baselines");
+
+/// The committed baselines, to be changed.
+fn baselines() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in fs_err::read_dir(COMMITTED).unwrap() {
+        let file = file.unwrap();
+        fs_err::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    folder
+}
+
+fn gate(folder: &Path, more: &[&str]) -> Run {
+    laps_zoo(["bench", "--gate", "--quiet", "--baselines", folder.to_str().unwrap()].iter().chain(more))
+}
+
+/// Changes one figure of a baseline.
+fn change(folder: &Path, group: &str, name: &str, by: i64) {
+    let path = folder.join(format!("{group}.json"));
+    let mut baseline = json(&path);
+    let value = &mut baseline["values"][name];
+    *value = (value.as_i64().unwrap() + by).into();
+    fs_err::write(path, baseline.to_string()).unwrap();
+}
+
+/// Graphs and hits of the command as it is, against baselines that differ by one node and by one hit.
+#[test]
+fn a_node_more_and_a_hit_less_fail_and_are_named() {
+    let folder = baselines();
+    let of_one = ["--entries", "shapes_vit", "--only", "parameters,graphs,recalls"];
+    let run = gate(folder.path(), &of_one);
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{}", run.stdout);
+    assert_snapshot!(run.stdout, @"
+    recalls     6 figures, none moved
+    parameters  2 figures, none moved
+    graphs      54 figures, none moved
+    ");
+    change(folder.path(), "graphs", "shapes_vit/portable/fp32/text/nodes", -1);
+    change(folder.path(), "recalls", "shapes_vit/text to image/hits among the first 5", 1);
+    change(folder.path(), "parameters", "shapes_vit/numbers", 64);
+    let run = gate(folder.path(), &of_one);
+    assert_eq!((run.status, run.stderr.as_str()), (1, ""));
+    let found = |group: &str, name: &str| json(&Path::new(COMMITTED).join(group))["values"][name].as_i64().unwrap();
+    let nodes = found("graphs.json", "shapes_vit/portable/fp32/text/nodes");
+    let hits = found("recalls.json", "shapes_vit/text to image/hits among the first 5");
+    let numbers = found("parameters.json", "shapes_vit/numbers");
+    for (line, before, after, change) in [
+        ("graphs: shapes_vit/portable/fp32/text/nodes", nodes - 1, nodes, "+1"),
+        ("recalls: shapes_vit/text to image/hits among the first 5", hits + 1, hits, "-1"),
+        ("parameters: shapes_vit/numbers", numbers + 64, numbers, "-64"),
+    ] {
+        let row = run.stdout.lines().find(|row| row.contains(line)).unwrap_or_else(|| panic!("{}", run.stdout));
+        let cells: Vec<&str> = row.split(line).nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(cells[..3], [before.to_string(), after.to_string(), change.to_owned()], "{row}");
+    }
+    assert_eq!(run.stdout.lines().filter(|row| row.contains("shapes_vit/")).count(), 3, "{}", run.stdout);
+}
+
+/// Counts as the benchmark of the kernels writes them, one of them 3 % higher.
+#[test]
+fn a_slower_kernel_fails_and_is_named() {
+    let folder = baselines();
+    let file = folder.path().join("counts.json");
+    let values = json(&folder.path().join("kernels.json"))["values"].clone();
+    let run = |counts: &serde_json::Value| {
+        fs_err::write(&file, serde_json::json!({ "counts": counts }).to_string()).unwrap();
+        gate(folder.path(), &["--only", "kernels", "--kernels", file.to_str().unwrap()])
+    };
+    assert_eq!(run(&values).status, 0);
+    let mut slower = values.clone();
+    let name = "vit/portable/compare";
+    let count = slower[name].as_u64().unwrap();
+    slower[name] = (count + count * 3 / 100).into();
+    let failed = run(&slower);
+    assert_eq!(failed.status, 1);
+    let row = failed.stdout.lines().find(|row| row.contains(name)).unwrap();
+    assert!(row.contains("+3.00 %"), "{row}");
+    assert_eq!(failed.stdout.lines().filter(|row| row.contains("kernels: ")).count(), 1, "{}", failed.stdout);
+
+    fs_err::write(&file, r#"{ "skipped": "valgrind is not installed" }"#).unwrap();
+    let skipped = gate(folder.path(), &["--only", "kernels", "--kernels", file.to_str().unwrap()]);
+    assert_eq!((skipped.status, skipped.stdout.as_str()), (0, "kernels     skipped: valgrind is not installed\n"));
+}
+
+/// What else the machine does has no part in the verdict, nor in what is printed.
+#[test]
+fn the_verdict_is_the_same_on_a_loaded_machine() {
+    let arguments = ["--entries", "shapes_swin", "--only", "memory,recalls,parameters,drift"];
+    let alone = gate(Path::new(COMMITTED), &arguments);
+    assert_eq!(alone.status, 0, "{}", alone.stdout);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut value = 1.0_f64;
+                while !done.load(Ordering::Relaxed) {
+                    value = std::hint::black_box(value).sqrt() + 1.0;
+                }
+            });
+        }
+        let loaded: Vec<Run> = (0..3).map(|_| gate(Path::new(COMMITTED), &arguments)).collect();
+        done.store(true, Ordering::Relaxed);
+        for run in loaded {
+            assert_eq!((run.status, &run.stdout), (alone.status, &alone.stdout));
+        }
+    });
+}
+
+#[test]
+fn one_call_takes_what_was_measured_for_the_baseline() {
+    let folder = tempfile::tempdir().unwrap();
+    let bless = || {
+        let folder = folder.path().to_str().unwrap();
+        laps_zoo(["bench", "--bless", "--quiet", "--only", "parameters,kernels", "--baselines", folder])
+    };
+    let missing = gate(folder.path(), &["--only", "parameters"]);
+    assert_eq!(missing.status, 1);
+    assert!(missing.stdout.contains("22 figures, 22 without a baseline"), "{}", missing.stdout);
+    let first = bless();
+    assert_eq!((first.status, first.stderr.as_str()), (0, ""));
+    assert!(first.stdout.contains("22 figures taken, 22 of them changed"), "{}", first.stdout);
+    assert_eq!(gate(folder.path(), &["--only", "parameters"]).status, 0);
+    let again = bless();
+    assert_snapshot!(again.stdout, @"
+    parameters  22 figures taken, 0 of them changed
+    kernels     kept as it was: no counts are given as --kernels; `cargo bench -p bench --no-default-features --bench kernels -- --counts FILE` makes them
+    ");
+    assert_eq!(json(&folder.path().join("parameters.json")), json(&Path::new(COMMITTED).join("parameters.json")));
+}
+
+#[test]
+fn a_gate_that_can_not_be_is_refused() {
+    let text = |arguments: &[&str]| {
+        let run = laps_zoo(arguments);
+        assert_eq!((run.status, run.stdout.as_str()), (2, ""));
+        run.stderr
+    };
+    assert_snapshot!(text(&["bench", "--gate", "--only", "clocks", "--baselines", COMMITTED]), @"
+    error: `--only` can not be used
+      expected: `memory`, `recalls`, `parameters`, `graphs`, `drift`, `kernels`
+      found: `clocks`
+    ");
+    assert_snapshot!(text(&["bench", "--gate", "--baselines", "nowhere"]), @"
+    error: `--baselines` can not be used
+      expected: a folder of baselines; that of this project is `bench/baselines` in its repository
+      found: `nowhere`
+    ");
+    assert!(text(&["bench", "--gate", "--bless"]).contains("cannot be used with"));
+    let folder = baselines();
+    fs_err::write(folder.path().join("graphs.json"), "{").unwrap();
+    let broken = text(&["bench", "--gate", "--baselines", folder.path().to_str().unwrap()]);
+    assert_snapshot!(broken.replace(&folder.path().display().to_string(), "DIR"), @"
+    error: `DIR/graphs.json` holds no figures that can be read
+      caused by: EOF while parsing an object at line 1 column 1
+    ");
+}

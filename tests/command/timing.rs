@@ -1,0 +1,206 @@
+//! `laps-zoo bench --entry`: every figure says what ran it.
+
+use insta::assert_snapshot;
+
+use crate::support::{json, laps_zoo};
+
+#[test]
+fn help_of_bench() {
+    let run = laps_zoo(["bench", "--help"]);
+    assert_snapshot!(run.stdout, @"
+    Measure parts of the work, or hold what can be counted against baselines
+
+    Usage: laps-zoo bench [OPTIONS]
+           laps-zoo bench <COMMAND>
+
+    Commands:
+      alignment  Measure similarities of random embeddings: time of a pair, operations a second, memory
+      help       Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help  Print help
+
+    Measuring:
+          --entry <ENTRY>           Name of the entry, or path of the entry file, whose parts are
+                                    measured
+          --parts <PARTS>           Parts, between commas: image, text, alignment, training, loading,
+                                    decoding [default: those that this build and the files at hand have]
+          --engine <ENGINES>        Engines, between commas: torch, rust, ort [default: the fastest that
+                                    needs no export]
+          --precision <PRECISIONS>  Numbers of the graphs of the engine ort, between commas: fp32, fp16,
+                                    int8; the others have fp32 only [default: fp32]
+          --device <DEVICE>         Where: auto, cpu, cuda:N [default: auto]
+          --batch-size <N>          Items of a step, between commas [default: 16]
+          --scenario <SCENARIO>     single: one item at a time, whose time counts; offline: batches,
+                                    whose throughput counts [default: offline]
+          --warm-up <N>             Steps before the clock is looked at [default: 3]
+          --repeats <N>             Steps with it [default: 20]
+          --threads <N>             Threads [default: one for each processor]
+          --seed <SEED>             Seed of pixels, tokens and embeddings, and of weights where there is
+                                    no checkpoint [default: 7]
+          --checkpoint <FILE>       The checkpoint [default: the embedded one, or else random weights]
+          --data <DIR>              Root of the caption and image folders, for loading and decoding
+          --json <FILE>             Write the result as JSON
+          --csv <FILE>              Write a line for each figure as CSV
+          --markdown <FILE>         Write the table as Markdown
+          --against <FILE>          Compare with the JSON of another run, like with like
+
+    Gate:
+          --gate             Compare deterministic measures with the baselines; exit with 1 where one
+                             moved. No clock is looked at
+          --bless            Take what is measured for the new baselines
+          --only <GROUPS>    Only these, between commas: memory, recalls, parameters, graphs, drift,
+                             kernels
+          --entries <NAMES>  Only these entries, between commas
+          --baselines <DIR>  The folder of baselines [default: bench/baselines]
+          --kernels <FILE>   Instruction counts, as `cargo bench -p bench --bench kernels -- --counts
+                             FILE` writes them
+      -q, --quiet            No progress
+    ");
+}
+
+/// The parts that every build has, in every form, and beside themselves.
+#[test]
+fn parts_are_measured_and_written_in_every_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let [result, csv, markdown] = ["result.json", "result.csv", "result.md"].map(path);
+    let measure = |more: &[&str]| {
+        let common = ["bench", "--quiet", "--entry", "shapes_swin", "--engine", "rust", "--warm-up", "1"];
+        let run = laps_zoo(common.iter().chain(&["--repeats", "3", "--threads", "2"]).chain(more));
+        assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{}", run.stdout);
+        run.stdout
+    };
+    let files = ["--json", &result, "--csv", &csv, "--markdown", &markdown];
+    let text = measure(&[&["--batch-size", "2,4"][..], &files].concat());
+    let found = json(result.as_ref());
+    let rows = found["rows"].as_array().unwrap();
+    let names: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{} {} {}", row["part"].as_str().unwrap(), row["engine"].as_str().unwrap(), row["batch"]))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "image rust 2",
+            "image rust 4",
+            "text rust 2",
+            "text rust 4",
+            "alignment cpu 2",
+            "alignment cpu 4",
+            "loading loader 2",
+            "loading loader 4",
+            "decoding decoder 2",
+            "decoding decoder 4"
+        ]
+    );
+    for row in rows {
+        let figure = |name: &str| row[name].as_f64().unwrap();
+        assert!(
+            figure("throughput") > 0.0 && figure("p50_ms") <= figure("p90_ms") && figure("p90_ms") <= figure("p99_ms")
+        );
+        for name in ["version", "device", "precision", "items"] {
+            assert!(!row[name].as_str().unwrap().is_empty(), "{name}");
+        }
+        // An item of three steps takes at least a third of the longest step's share, and at most all of it.
+        let items = figure("batch") * if row["part"] == "alignment" { figure("batch") } else { 1.0 };
+        let items = items * if row["part"] == "loading" { 3.0 } else { 1.0 };
+        let mean = items / figure("throughput") * 1e3;
+        assert!((figure("p99_ms") / 3.0..=figure("p99_ms") * 1.000_001).contains(&mean), "{row}");
+    }
+    let [image, text_row] = [&rows[0], &rows[2]];
+    assert_eq!(image["file_bytes"], fs_err::metadata("checkpoints/shapes_swin.safetensors").unwrap().len());
+    assert!(image["load_ms"].as_f64().unwrap() > 0.0);
+    let parts = ["image", "text", "alignment"]
+        .map(|part| rows.iter().find(|row| row["part"] == part).unwrap()["parameters"].as_u64().unwrap());
+    assert_eq!(parts.iter().sum::<u64>(), 172_671);
+    assert!(image["gmacs"].as_f64().unwrap() > text_row["gmacs"].as_f64().unwrap());
+    assert!(!found["machine"]["processor"].as_str().unwrap().is_empty());
+    assert_eq!(found["weights"].as_str().unwrap().len(), "sha256 ".len() + 64);
+
+    let machine = found["machine"]["processor"].as_str().unwrap();
+    let lines = |path: &str| fs_err::read_to_string(path).unwrap().lines().count();
+    assert_eq!((lines(&csv), lines(&markdown)), (1 + 10, 3 + 1 + 2 + 10));
+    for text in [&text, &fs_err::read_to_string(&csv).unwrap(), &fs_err::read_to_string(&markdown).unwrap()] {
+        assert!(text.contains(machine), "{text}");
+    }
+
+    // One item at a time is another scenario: nothing is compared. The same again is, row by row.
+    let single = measure(&["--parts", "text", "--scenario", "single", "--against", &result]);
+    assert!(single.contains("not compared: the scenario differs: `single` here, `offline` there"), "{single}");
+    let again = measure(&["--parts", "text", "--batch-size", "4,8", "--against", &result]);
+    let ratio = again.lines().filter(|line| line.starts_with("│ text")).count();
+    // Two rows of the figures, and the one that both have.
+    assert_eq!(ratio, 3, "{again}");
+    assert!(again.contains("without a counterpart: 1 rows here, 9 rows there"), "{again}");
+    assert!(!again.contains("the machines differ"), "{again}");
+
+    let mut other = found.clone();
+    other["machine"]["processor"] = "Another".into();
+    fs_err::write(&result, other.to_string()).unwrap();
+    let elsewhere = measure(&["--parts", "text", "--batch-size", "4", "--against", &result]);
+    assert!(elsewhere.contains("note: the machines differ"), "{elsewhere}");
+    assert!(elsewhere.contains("  there: Another, "), "{elsewhere}");
+}
+
+/// A step of training, and the alignment on libtorch beside that of the processor.
+#[cfg(feature = "torch")]
+#[test]
+fn training_is_measured_on_libtorch() {
+    let folder = tempfile::tempdir().unwrap();
+    let result = folder.path().join("result.json");
+    let arguments = ["bench", "--quiet", "--entry", "shapes_vit", "--parts", "training,alignment", "--batch-size", "4"];
+    let more = ["--warm-up", "0", "--repeats", "1", "--device", "cpu", "--json", result.to_str().unwrap()];
+    let run = laps_zoo(arguments.iter().chain(&more));
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    let found = json(&result);
+    let rows: Vec<&str> = found["rows"].as_array().unwrap().iter().map(|row| row["engine"].as_str().unwrap()).collect();
+    assert_eq!(rows, ["torch", "cpu", "torch"]);
+    assert_eq!(found["rows"][0]["parameters"], 194_729);
+}
+
+/// Graphs of two precisions, where ONNX Runtime is there.
+#[test]
+fn graphs_are_measured_by_precision() {
+    if let Err(error) = export::runtime::library::find() {
+        println!("not run: {error}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let result = folder.path().join("result.json");
+    let arguments = ["bench", "--quiet", "--entry", "shapes_vit", "--parts", "image", "--engine", "ort"];
+    let more = ["--precision", "fp32,int8", "--batch-size", "2", "--repeats", "2", "--json", result.to_str().unwrap()];
+    let run = laps_zoo(arguments.iter().chain(&more));
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    let found = json(&result);
+    let rows = found["rows"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["precision"].as_str().unwrap()).collect();
+    assert_eq!(names, ["fp32", "int8"]);
+    let bytes = |row: usize| rows[row]["file_bytes"].as_u64().unwrap();
+    assert!(bytes(1) < bytes(0) / 2, "{} {}", bytes(0), bytes(1));
+}
+
+#[test]
+fn what_can_not_be_measured_is_refused() {
+    let text = |more: &[&str]| {
+        let run = laps_zoo(["bench", "--quiet", "--entry"].iter().chain(more));
+        assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{}", run.stderr);
+        run.stderr
+    };
+    assert_snapshot!(text(&["shapes_vit", "--parts", "images"]), @"
+    error: `--parts` can not be used
+      expected: `image`, `text`, `alignment`, `training`, `loading`, `decoding`
+      found: `images`
+    ");
+    assert_snapshot!(text(&["shapes_vit", "--engine", "rust", "--parts", "training"]), @"
+    error: `--parts` can not be used
+      expected: parts of the engines that are asked for; `torch` trains
+      found: `training`
+    ");
+    assert_snapshot!(text(&["shapes_vit", "--scenario", "server"]), @"
+    error: `--scenario` can not be used
+      expected: `single` or `offline`
+      found: `server`
+    ");
+    assert!(text(&["shapes_vit", "--gate"]).contains("cannot be used with"));
+}
