@@ -5,10 +5,13 @@ mod commands;
 mod fetching;
 mod graphs;
 mod interrupt;
+mod model;
 mod progress;
+mod ranking;
 mod report;
 #[cfg(feature = "torch")]
 mod training;
+mod vocabulary;
 
 use std::process::ExitCode;
 
@@ -36,6 +39,10 @@ enum Command {
     Reproduce(Box<commands::reproduce::Reproduce>),
     Train(Box<commands::train::Train>),
     Export(Box<commands::export::Export>),
+    Embed(Box<commands::embed::Embed>),
+    Score(Box<commands::score::Score>),
+    Index(Box<commands::index::Index>),
+    Search(Box<commands::search::Search>),
     Bench(commands::bench::Bench),
 }
 
@@ -53,6 +60,10 @@ fn main() -> ExitCode {
         Command::Reproduce(reproduce) => reproduce.run(),
         Command::Train(train) => train.run(),
         Command::Export(export) => export.run(),
+        Command::Embed(embed) => embed.run(),
+        Command::Score(score) => score.run(),
+        Command::Index(index) => index.run(),
+        Command::Search(search) => search.run(),
         Command::Bench(bench) => bench.run(),
     };
     report::exit_code(result)

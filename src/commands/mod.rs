@@ -5,11 +5,15 @@ pub(crate) mod cache;
 pub(crate) mod convert;
 pub(crate) mod data;
 pub(crate) mod doctor;
+pub(crate) mod embed;
 pub(crate) mod export;
 #[cfg(feature = "fetch")]
 pub(crate) mod fetch;
+pub(crate) mod index;
 pub(crate) mod info;
 pub(crate) mod list;
 pub(crate) mod reproduce;
+pub(crate) mod score;
+pub(crate) mod search;
 pub(crate) mod train;
 pub(crate) mod verify;

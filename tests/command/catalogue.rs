@@ -28,6 +28,10 @@ fn help_names_the_commands() {
       reproduce  Evaluate a checkpoint and compare its recalls with the published ones
       train      Train an entry
       export     Export an entry to ONNX, and compare the graphs with the model
+      embed      Write the embeddings of images or captions as safetensors or for NumPy
+      score      Compare images with captions, exactly
+      index      Make an index of images or captions to search in, or bring one up to date
+      search     Search an index of images by a text, or one of captions by an image
       bench      Measure a part of the work on random input
       help       Print this message or the help of the given subcommand(s)
 

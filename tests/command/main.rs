@@ -11,6 +11,7 @@ mod bad_checkpoint;
 mod bad_data;
 mod bad_request;
 mod catalogue;
+mod embed;
 #[cfg(feature = "torch")]
 mod features;
 #[cfg(feature = "fetch")]
@@ -23,6 +24,7 @@ mod graphs;
 mod interruption;
 mod matrix;
 mod real;
+mod search;
 #[cfg(feature = "fetch")]
 #[path = "../../zoo/tests/fetch/server.rs"]
 #[allow(dead_code, reason = "the tests of fetching use the rest")]
