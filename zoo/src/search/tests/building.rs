@@ -214,7 +214,7 @@ fn captions_of_a_length_are_encoded_together() {
     let summary = index_captions(&captions, &path, &path, whole, &bench.encoding(&|_| ()), &|_| ()).unwrap();
     assert_eq!((summary.items, summary.encoded), (6, 6));
     assert_eq!(names(&path), captions);
-    assert_eq!(*bench.fake.batches.borrow(), [vec![3, 3, 4], vec![5, 5, 13]]);
+    assert_eq!(*bench.fake.batches.borrow(), [vec![3, 3, 4], vec![5, 5, 14]]);
     let index = Index::open(&path).unwrap();
     let one = bench.encoding(&|_| ()).captions_held(&captions[2..3]).unwrap();
     let mut values = vec![0.0; one[0].values().len()];
@@ -224,9 +224,9 @@ fn captions_of_a_length_are_encoded_together() {
     let model = &index.description().model;
     let written = (Format::Numpy, Content::Rows);
     let embedded = embed_captions(captions, &npy, written, model, &bench.encoding(&|_| ())).unwrap();
-    assert_eq!((&embedded.shape[..], &embedded.lengths[..]), (&[6, 13, 16][..], &[5, 4, 13, 3, 5, 3][..]));
+    assert_eq!((&embedded.shape[..], &embedded.lengths[..]), (&[6, 14, 16][..], &[5, 4, 14, 3, 5, 3][..]));
     let bytes = fs_err::read(&npy).unwrap();
-    assert_eq!(bytes.len(), 128 + 4 * 6 * 13 * 16);
+    assert_eq!(bytes.len(), 128 + 4 * 6 * 14 * 16);
     // Padding is zeros.
-    assert!(bytes[128 + 4 * 5 * 16..128 + 4 * 13 * 16].iter().all(|&byte| byte == 0));
+    assert!(bytes[128 + 4 * 5 * 16..128 + 4 * 14 * 16].iter().all(|&byte| byte == 0));
 }
