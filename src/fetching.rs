@@ -69,6 +69,14 @@ pub(crate) fn images(entry: &Entry, root: Option<&Path>, splits: &[&str], access
     Ok(())
 }
 
+/// The vocabulary of the published entries, in the cache.
+pub(crate) fn vocabulary(access: Access, quiet: bool) -> Result<PathBuf> {
+    let fetcher = fetcher(access, false)?;
+    let item = fetcher.settings().store.vocabulary(None)?;
+    let watch = watch(quiet);
+    Ok(fetcher.fetch(&item, |_| Ok(()), watch.as_ref()).map_err(zoo::Error::from)?.item.path)
+}
+
 /// The pretrained encoders of `entry`: of images where it is known which one, and of texts.
 #[cfg(feature = "torch")]
 pub(crate) fn backbones(entry: &Entry, access: Access, quiet: bool) -> Result<(Option<PathBuf>, PathBuf)> {

@@ -58,11 +58,11 @@ impl Graphs {
     ) -> export::Result<(OrtEncoder, EngineUsed)> {
         let options = SessionOptions { device: self.device, ..SessionOptions::cpu(self.threads) };
         let longest = entry.model.text.max_position_embeddings;
-        let (encoder, manifest): (OrtEncoder, Manifest) = match &self.folder {
+        let (encoder, manifest) = match &self.folder {
             Some(folder) => {
                 let package = Package::open(folder)?;
                 package.check(&entry.config_sha256, sha256)?;
-                (OrtEncoder::open(folder, longest, &options)?, package.manifest)
+                return self.open_package(&package);
             }
             None => {
                 let temporary = tempfile::tempdir().map_err(|source| export::Error::Io {
@@ -76,12 +76,24 @@ impl Graphs {
                     target: Target::default(),
                     precision: Precision::Fp32,
                     threads: self.threads,
+                    vocabulary: None,
                 };
                 let manifest = write_encoders(&request, temporary.path())?;
                 // A session holds what it needs of a file: the folder may go.
                 (OrtEncoder::open(temporary.path(), longest, &options)?, manifest)
             }
         };
+        self.used(encoder, &manifest)
+    }
+
+    /// The encoder of a folder of graphs alone, whose files were seen to be those that were written.
+    pub(crate) fn open_package(&self, package: &Package) -> export::Result<(OrtEncoder, EngineUsed)> {
+        let options = SessionOptions { device: self.device, ..SessionOptions::cpu(self.threads) };
+        let encoder = OrtEncoder::open(&package.folder, package.manifest.text.longest, &options)?;
+        self.used(encoder, &package.manifest)
+    }
+
+    fn used(&self, encoder: OrtEncoder, manifest: &Manifest) -> export::Result<(OrtEncoder, EngineUsed)> {
         let (_, library, _) = environment()?;
         let used = EngineUsed {
             name: "ort".into(),
@@ -94,7 +106,7 @@ impl Graphs {
     }
 }
 
-fn failed(error: export::Error) -> bench::Error {
+pub(crate) fn failed(error: export::Error) -> bench::Error {
     bench::Error::Source { engine: "ort", source: error.into() }
 }
 

@@ -6,10 +6,13 @@ mod fetching;
 mod gate;
 mod graphs;
 mod interrupt;
+mod model;
 mod progress;
+mod ranking;
 mod report;
 #[cfg(feature = "torch")]
 mod training;
+mod vocabulary;
 mod ways;
 
 use std::process::ExitCode;
@@ -41,6 +44,10 @@ enum Command {
     Card(commands::card::Card),
     Train(Box<commands::train::Train>),
     Export(Box<commands::export::Export>),
+    Embed(Box<commands::embed::Embed>),
+    Score(Box<commands::score::Score>),
+    Index(Box<commands::index::Index>),
+    Search(Box<commands::search::Search>),
     Bench(Box<commands::bench::Bench>),
     Completions(commands::completions::Completions),
     Man(commands::man::Manual),
@@ -63,6 +70,10 @@ fn main() -> ExitCode {
         Command::Report(report) => report.run(),
         Command::Train(train) => train.run(),
         Command::Export(export) => export.run(),
+        Command::Embed(embed) => embed.run(),
+        Command::Score(score) => score.run(),
+        Command::Index(index) => index.run(),
+        Command::Search(search) => search.run(),
         Command::Bench(bench) => bench.run(),
         Command::Completions(completions) => completions.run(Arguments::command()),
         Command::Man(manual) => manual.run(Arguments::command()),

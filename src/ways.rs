@@ -71,6 +71,7 @@ impl GraphWay {
             target: Target::default(),
             precision,
             threads: subject.threads,
+            vocabulary: None,
         };
         let manifest = write_encoders(&request, folder.path())?;
         let longest = subject.entry.model.text.max_position_embeddings;

@@ -13,7 +13,7 @@ use export::{
 };
 use safetensors::SafeTensors;
 use support::{open, runtime, target};
-use zoo::{checkpoint::Checkpoint, registry};
+use zoo::{checkpoint::Checkpoint, data::scenes, registry};
 
 fn request(target: Target, precision: Precision) -> Request {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../checkpoints/shapes_vit.safetensors");
@@ -23,6 +23,7 @@ fn request(target: Target, precision: Precision) -> Request {
         target,
         precision,
         threads: 1,
+        vocabulary: Some(scenes::vocabulary().join("\n").into_bytes()),
     }
 }
 
@@ -41,7 +42,16 @@ fn a_folder_holds_the_graphs_a_manifest_and_tensors_to_compare_with() {
     let exported = export(&request, &folder).unwrap();
     assert!(exported.outside.is_empty(), "{exported:?}");
     assert_eq!(names(root.path()), ["graphs"], "nothing is left beside it");
-    assert_eq!(names(&folder), ["golden.safetensors", "image.onnx", "manifest.json", "score.onnx", "text.onnx"]);
+    let expected = [
+        "alignment.safetensors",
+        "golden.safetensors",
+        "image.onnx",
+        "manifest.json",
+        "score.onnx",
+        "text.onnx",
+        "vocab.txt",
+    ];
+    assert_eq!(names(&folder), expected);
 
     let package = Package::open(&folder).unwrap();
     // The last digit of a drift may change on its way through JSON.
@@ -137,7 +147,7 @@ fn a_folder_that_was_changed_or_is_of_another_entry_is_refused() {
     );
     assert!(message(package.check(&own, "0000").unwrap_err()).contains("graphs of the checkpoint with sha256 0000"));
 
-    for file in ["image.onnx", "golden.safetensors"] {
+    for file in ["image.onnx", "golden.safetensors", "alignment.safetensors", "vocab.txt"] {
         let path = folder.join(file);
         let whole = std::fs::read(&path).unwrap();
         let mut changed = whole.clone();

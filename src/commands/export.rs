@@ -23,6 +23,7 @@ use crate::{
     graphs::Graphs,
     interrupt, progress,
     report::{Finding, print},
+    vocabulary,
 };
 
 /// Export an entry to ONNX, and compare the graphs with the model
@@ -36,6 +37,9 @@ pub(crate) struct Export {
     /// The checkpoint: .safetensors or .pth
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    /// The WordPiece vocabulary, to be part of the folder [default: that of the entry's data, where it is at hand]
+    #[arg(long, value_name = "FILE")]
+    vocab: Option<PathBuf>,
     /// Folder to write, which must not be there yet [default: NAME-FLAVOUR-PRECISION]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -51,7 +55,7 @@ pub(crate) struct Export {
     /// Evaluate the entry with the graphs and without, and compare the recalls
     #[arg(long)]
     validate: bool,
-    /// Root of the caption and image folders for --validate [default: the folder of the entry file]
+    /// Root of the caption and image folders, for --validate and the vocabulary [default: the folder of the entry file]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Split to validate on [default: the entry's test split]
@@ -78,7 +82,10 @@ impl Export {
         package::check_free(&out)?;
         engine::set_threads(threads)?;
         let (checkpoint, note) = open_checkpoint(&entry, self.checkpoint.as_deref())?;
-        let request = Request { entry: entry.clone(), checkpoint: Rc::new(checkpoint), target, precision, threads };
+        let vocabulary = vocabulary::find(&entry, self.vocab.as_deref(), self.data.as_deref())?;
+        let vocabulary = vocabulary.map(|found| found.bytes);
+        let checkpoint = Rc::new(checkpoint);
+        let request = Request { entry: entry.clone(), checkpoint, target, precision, threads, vocabulary };
         let exported = export(&request, &out)?;
         print(&package::render(&exported, &out, note.as_deref()))?;
         let mut failed = !exported.outside.is_empty();

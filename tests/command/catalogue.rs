@@ -33,6 +33,10 @@ fn help_names_the_commands() {
                    faults
       train        Train an entry
       export       Export an entry to ONNX, and compare the graphs with the model
+      embed        Write the embeddings of images or captions as safetensors or for NumPy
+      score        Compare images with captions, exactly
+      index        Make an index of images or captions to search in, or bring one up to date
+      search       Search an index of images by a text, or one of captions by an image
       bench        Measure parts of the work, or hold what can be counted against baselines
       completions  Print what completes the command in a shell
       man          Print the manual page, or write one for each command

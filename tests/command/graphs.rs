@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// ONNX Runtime, or words where it is not.
-fn runtime() -> bool {
+pub(crate) fn runtime() -> bool {
     let found = export::runtime::library::find();
     if let Err(error) = &found {
         println!("not run: {error}");
@@ -19,7 +19,7 @@ fn runtime() -> bool {
     found.is_ok()
 }
 
-fn export_to(folder: &Path, more: &[&str]) -> (i32, String) {
+pub(crate) fn export_to(folder: &Path, more: &[&str]) -> (i32, String) {
     let arguments = ["export", "shapes_vit", "--onnx", "--quiet", "--out", folder.to_str().unwrap()];
     let run = laps_zoo(arguments.iter().chain(more));
     assert_eq!(run.stderr, "");
@@ -50,6 +50,8 @@ fn help_of_export() {
     Options:
           --onnx                   As ONNX, the one form there is
           --checkpoint <FILE>      The checkpoint: .safetensors or .pth
+          --vocab <FILE>           The WordPiece vocabulary, to be part of the folder [default: that of
+                                   the entry's data, where it is at hand]
           --out <DIR>              Folder to write, which must not be there yet [default:
                                    NAME-FLAVOUR-PRECISION]
           --flavour <FLAVOUR>      Operators: portable (ai.onnx alone) or ort (with the fused ones of
@@ -58,8 +60,8 @@ fn help_of_export() {
           --opset <N>              Version of the operators, 17 to 23 [default: 18]
           --validate               Evaluate the entry with the graphs and without, and compare the
                                    recalls
-          --data <DIR>             Root of the caption and image folders for --validate [default: the
-                                   folder of the entry file]
+          --data <DIR>             Root of the caption and image folders, for --validate and the
+                                   vocabulary [default: the folder of the entry file]
           --split <SPLIT>          Split to validate on [default: the entry's test split]
           --limit <N>              Validate on the first N images of the split and their captions only
           --threads <N>            Threads [default: one for each processor]

@@ -20,17 +20,22 @@ fn run(more: &[&str]) -> Run {
 }
 
 /// A run that has said something.
-struct Begun {
+pub(crate) struct Begun {
     child: Child,
     rest: JoinHandle<String>,
 }
 
 impl Begun {
-    /// Starts a run and waits until a line of its progress contains `text`.
+    /// Starts a run of `reproduce` and waits until a line of its progress contains `text`.
     fn until(text: &str, more: &[&str]) -> Self {
+        Self::command_until(text, &arguments(more))
+    }
+
+    /// The same of any command.
+    pub(crate) fn command_until(text: &str, arguments: &[String]) -> Self {
         let mut child = Command::new(PROGRAM)
             .env("LAPS_ZOO_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"))
-            .args(arguments(more))
+            .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -50,7 +55,7 @@ impl Begun {
     }
 
     /// Sends SIGINT; its exit status, and what it says then.
-    fn interrupt(mut self) -> (Option<i32>, String) {
+    pub(crate) fn interrupt(mut self) -> (Option<i32>, String) {
         assert!(Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap().success());
         (self.child.wait().unwrap().code(), self.rest.join().unwrap())
     }

@@ -11,6 +11,7 @@ mod bad_checkpoint;
 mod bad_data;
 mod bad_request;
 mod catalogue;
+mod embed;
 #[cfg(feature = "torch")]
 mod features;
 #[cfg(feature = "fetch")]
@@ -26,6 +27,7 @@ mod interruption;
 mod matrix;
 mod readme;
 mod real;
+mod search;
 #[cfg(feature = "fetch")]
 #[path = "../../zoo/tests/fetch/server.rs"]
 #[allow(dead_code, reason = "the tests of fetching use the rest")]

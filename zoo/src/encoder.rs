@@ -1,6 +1,6 @@
 //! The seam between retrieval and whatever computes embeddings.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, num::NonZeroUsize, str::FromStr};
 
 use crate::{
     Error, Result,
@@ -19,6 +19,32 @@ pub trait Encoder {
 
     /// Token identifiers of each caption, not padded, to word embeddings `(words, width)` of each.
     fn encode_captions(&self, captions: &[&[u32]]) -> Result<Vec<Array>>;
+}
+
+/// Word embeddings `(words, width)` of captions, in their order. Captions of about the same length are encoded together,
+/// `batch` at a time, so that little is padded. `encoded` is told how many each batch had; its error ends the work.
+pub fn encode_by_length<E: From<Error>>(
+    encoder: &dyn Encoder,
+    captions: &[Vec<u32>],
+    batch: NonZeroUsize,
+    mut encoded: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Vec<Array>, E> {
+    let mut order: Vec<usize> = (0..captions.len()).collect();
+    order.sort_by_key(|&index| captions[index].len());
+    let mut words: Vec<Option<Array>> = vec![None; captions.len()];
+    for part in order.chunks(batch.get()) {
+        let rows: Vec<&[u32]> = part.iter().map(|&index| captions[index].as_slice()).collect();
+        for (&index, embeddings) in part.iter().zip(encoder.encode_captions(&rows)?) {
+            words[index] = Some(embeddings);
+        }
+        encoded(part.len())?;
+    }
+    let missing = || Error::Operation {
+        operation: "encode_captions",
+        expected: "embeddings of every caption".to_owned(),
+        found: "fewer".to_owned(),
+    };
+    Ok(words.into_iter().map(|words| words.ok_or_else(missing)).collect::<Result<_>>()?)
 }
 
 /// Where to compute, as the user says it: `auto`, `cpu`, `cuda` or `cuda:N`.

@@ -7,6 +7,7 @@ use crate::{
     data::{DataError, scenes::SceneError},
     registry::RegistryError,
     retrieval::RetrievalError,
+    search::SearchError,
     store::StoreError,
     train::TrainError,
 };
@@ -105,6 +106,9 @@ pub enum Error {
     /// See [`SceneError`].
     #[error(transparent)]
     Scenes(#[from] SceneError),
+    /// See [`SearchError`].
+    #[error(transparent)]
+    Search(#[from] SearchError),
     /// See [`StoreError`].
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -127,6 +131,7 @@ impl Error {
             Self::Registry(error) => error.hint(),
             Self::Retrieval(error) => error.hint(),
             Self::Scenes(error) => error.hint(),
+            Self::Search(error) => error.hint(),
             Self::Store(error) => error.hint(),
             #[cfg(feature = "fetch")]
             Self::Fetch(error) => error.hint(),

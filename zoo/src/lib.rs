@@ -21,6 +21,7 @@ pub mod params_init;
 pub mod random;
 pub mod registry;
 pub mod retrieval;
+pub mod search;
 pub mod store;
 pub mod tensor;
 #[cfg(feature = "torch")]

@@ -9,7 +9,7 @@ use std::{
 use zoo::{
     array::Array,
     data::{Loader, LoaderOptions, image::Preprocessing},
-    encoder::Encoder,
+    encoder::{Encoder, encode_by_length},
     registry::DataPaths,
     retrieval::similarity::{CaptionMatrix, Tile},
 };
@@ -29,22 +29,13 @@ pub(super) fn encode_captions(
     (stop, interrupted): (&AtomicBool, &dyn Fn() -> Error),
     log: &mut Log<'_>,
 ) -> Result<CaptionMatrix> {
-    let mut order: Vec<usize> = (0..tokens.len()).collect();
-    order.sort_by_key(|&index| tokens[index].len());
     log.follow("encode captions", tokens.len(), "captions", |progress| {
-        let mut words: Vec<Option<Array>> = vec![None; tokens.len()];
-        for batch in order.chunks(request.batch_size.get()) {
-            if stop.load(Ordering::Relaxed) {
-                return Err(interrupted());
-            }
-            let rows: Vec<&[u32]> = batch.iter().map(|&index| tokens[index].as_slice()).collect();
-            for (&index, embeddings) in batch.iter().zip(encoder.encode_captions(&rows)?) {
-                words[index] = Some(embeddings);
-            }
-            progress.advance(batch.len());
-        }
+        let words = encode_by_length(encoder, tokens, request.batch_size, |count| {
+            progress.advance(count);
+            if stop.load(Ordering::Relaxed) { Err(interrupted()) } else { Ok(()) }
+        })?;
         let mut captions = CaptionMatrix::new(request.entry.model.embed_size);
-        for embeddings in words.into_iter().flatten() {
+        for embeddings in words {
             captions.push(embeddings.dims(), embeddings.values())?;
         }
         Ok(captions)

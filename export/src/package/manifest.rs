@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use zoo::data::image::Preprocessing;
 
-use super::{Drift, Precision};
+use super::{AlignmentFile, Drift, Precision};
 use crate::graph::Port;
 
 /// Version of this structure; it changes when the meaning of a field does.
@@ -38,6 +38,12 @@ pub struct Manifest {
     pub graphs: BTreeMap<String, GraphFile>,
     /// The tensors to compare with.
     pub golden: FileEntry,
+    /// The alignment without a graph.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alignment: Option<AlignmentFile>,
+    /// The WordPiece vocabulary, where it was at hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<FileEntry>,
 }
 
 /// What is done to a caption.

@@ -4,6 +4,7 @@
 //! image.onnx  text.onnx  score.onnx   the graphs
 //! manifest.json                       what they are of, their hashes, inputs and outputs
 //! golden.safetensors                  inputs, and what the model definition makes of them
+//! alignment.safetensors  vocab.txt    what a product needs beside the encoders
 //! ```
 
 mod drift;
@@ -11,6 +12,7 @@ mod golden;
 mod manifest;
 mod open;
 mod precision;
+mod product;
 mod render;
 mod write;
 
@@ -19,5 +21,6 @@ pub use golden::{Golden, Sample};
 pub use manifest::{FileEntry, GraphFile, Manifest, PortEntry, SCHEMA, TextPreprocessing};
 pub use open::Package;
 pub use precision::Precision;
+pub use product::AlignmentFile;
 pub use render::render;
 pub use write::{Exported, Request, check_free, export, graph, write_encoders};

@@ -7,7 +7,7 @@ use fs_err as fs;
 use super::{Manifest, SCHEMA, manifest::FileEntry, write::sha256};
 use crate::{Error, Result, record::Part};
 
-const AGAIN: &str = "write it again with `laps-zoo export NAME --onnx --out DIR`";
+pub(super) const AGAIN: &str = "write it again with `laps-zoo export NAME --onnx --out DIR`";
 
 /// A folder of graphs whose files are those that were written.
 #[derive(Clone, Debug)]
@@ -42,6 +42,8 @@ impl Package {
             );
         }
         let mut files: Vec<FileEntry> = vec![manifest.golden.clone()];
+        files.extend(manifest.alignment.iter().map(|alignment| alignment.file.clone()));
+        files.extend(manifest.vocabulary.clone());
         for part in Part::ALL {
             match manifest.graphs.get(part.name()) {
                 Some(graph) if graph.file.file == part.file() => files.push(graph.file.clone()),

@@ -16,6 +16,7 @@ use zoo::{
 use super::{
     Drift, Golden, GraphFile, Manifest, Precision, SCHEMA,
     manifest::{FileEntry, TextPreprocessing},
+    product,
 };
 use crate::{
     Error, Result, file,
@@ -38,6 +39,8 @@ pub struct Request {
     pub precision: Precision,
     /// Threads of the check.
     pub threads: usize,
+    /// The WordPiece vocabulary of the text encoder, to be part of the folder.
+    pub vocabulary: Option<Vec<u8>>,
 }
 
 /// What was written.
@@ -111,6 +114,7 @@ fn write(request: &Request, folder: &Path) -> Result<Exported> {
         let graph = write_graph(request, &manifest, folder, part)?;
         manifest.graphs.insert(part.to_string(), graph);
     }
+    product::write(request, folder, &mut manifest)?;
     let golden = Golden::compute(&request.entry.model, reader(request))?;
     let path = folder.join(&manifest.golden.file);
     let bytes = golden.encode().map_err(|error| Error::io("write", &path, error))?;
@@ -192,6 +196,8 @@ fn describe(request: &Request) -> Result<Manifest> {
         },
         graphs: BTreeMap::new(),
         golden: FileEntry { file: "golden.safetensors".to_owned(), bytes: 0, sha256: String::new() },
+        alignment: None,
+        vocabulary: None,
     })
 }
 
@@ -240,7 +246,7 @@ fn compare(
     Ok((None, outside))
 }
 
-fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileEntry> {
+pub(super) fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileEntry> {
     let path: PathBuf = folder.join(name);
     fs::write(&path, bytes).map_err(|error| Error::io("write", &path, error))?;
     Ok(FileEntry { file: name.to_owned(), bytes: bytes.len() as u64, sha256: sha256(bytes) })

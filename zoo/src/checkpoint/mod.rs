@@ -40,6 +40,7 @@ pub use format::Format;
 pub use names::{IGNORED, is_ignored};
 pub use options::{Difference, OptionValue, Options};
 pub use report::{NonFinite, Report, WrongShape, WrongType};
+pub(crate) use safetensors::header as safetensors_header;
 
 use crate::{array::Array, params::Parameter};
 use format::{HEAD, Sniffed, sniff};

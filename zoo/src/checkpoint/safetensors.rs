@@ -15,8 +15,8 @@ use super::{Options, Training, source::Contents, source::Handle, source::Stored}
 /// Longest header in bytes. The header of a whole LAPS checkpoint takes about 60 kB.
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 
-/// Reads the header of a file of `length` bytes; what is wrong with it in words otherwise.
-pub(super) fn open(file: &mut File, length: u64) -> Result<Contents, String> {
+/// Reads the header of a file of `length` bytes, and where the tensors begin; what is wrong with it in words otherwise.
+pub(crate) fn header(file: &mut File, length: u64) -> Result<(Metadata, u64), String> {
     let mut prefix = [0; 8];
     file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(&mut prefix)).map_err(|error| error.to_string())?;
     let header_length = u64::from_le_bytes(prefix);
@@ -36,10 +36,16 @@ pub(super) fn open(file: &mut File, length: u64) -> Result<Contents, String> {
     if expected != length {
         return Err(format!("{length} bytes where the header describes {expected}"));
     }
+    Ok((metadata, 8 + header_length))
+}
+
+/// Reads what a file of `length` bytes holds; what is wrong with it in words otherwise.
+pub(super) fn open(file: &mut File, length: u64) -> Result<Contents, String> {
+    let (metadata, begin) = header(file, length)?;
     let mut tensors = BTreeMap::new();
     for (name, info) in metadata.tensors() {
         let (start, end) = info.data_offsets;
-        let handle = Handle::At { offset: 8 + header_length + start as u64, length: end - start };
+        let handle = Handle::At { offset: begin + start as u64, length: end - start };
         tensors.insert(name, Stored { dtype: info.dtype.into(), shape: info.shape.clone(), handle });
     }
     let facts = metadata.metadata().as_ref();

@@ -147,8 +147,8 @@ fn missing(folder: &Path, name: &str, path: &Path) -> DataError {
     }
 }
 
-/// The lines of a file without white space around them; a line may be empty, the file not.
-fn rows(path: &Path) -> Result<Vec<String>, DataError> {
+/// The lines of a text file without white space around them; a line may be empty, the file not.
+pub fn rows(path: &Path) -> Result<Vec<String>, DataError> {
     let bytes = fs_err::read(path)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];

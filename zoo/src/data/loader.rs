@@ -26,13 +26,24 @@ pub struct LoaderOptions {
     pub ahead: usize,
 }
 
+/// What becomes of an image that can not be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFault {
+    /// It ends the loading.
+    Stop,
+    /// The batch says so, and its pixels are zero.
+    Skip,
+}
+
 /// Consecutive images of a split.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Batch {
     /// Index of the first one.
     pub first: usize,
     /// Their pixels, `(batch, 3, size, size)`, normalised.
     pub pixels: Array,
+    /// The images that can not be used, by index, in order; none unless they are skipped.
+    pub faults: Vec<(usize, ImageError)>,
 }
 
 /// What loading has cost so far.
@@ -48,8 +59,8 @@ pub struct LoaderStats {
     pub most_held: usize,
 }
 
-/// The batches of a list of images, in order. Ends after the first image that can not be used. Dropping it stops its
-/// threads after the image that each of them is at.
+/// The batches of a list of images, in order. Ends after the first image that can not be used, unless these are skipped.
+/// Dropping it stops its threads after the image that each of them is at.
 pub struct Loader {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -63,6 +74,7 @@ struct Shared {
     ahead: usize,
     /// Random changes, and the number of the first image for them.
     augment: Option<(Augment, usize)>,
+    on_fault: OnFault,
     state: Mutex<State>,
     /// Told when a batch has been handed out, and when all is over.
     room: Condvar,
@@ -89,8 +101,8 @@ struct Held {
     busy: usize,
     /// Images of the batch that nobody has begun with.
     waiting: usize,
-    /// The first image that can not be used.
-    fault: Option<(usize, ImageError)>,
+    /// The images that can not be used.
+    faults: Vec<(usize, ImageError)>,
 }
 
 impl Loader {
@@ -100,7 +112,17 @@ impl Loader {
         preprocessing: Preprocessing,
         options: LoaderOptions,
     ) -> Result<Self, DataError> {
-        Self::start_with(files, preprocessing, options, None)
+        Self::begin(files, preprocessing, options, None, OnFault::Stop)
+    }
+
+    /// The same, and what becomes of an image that can not be used.
+    pub fn start_on_fault(
+        files: Vec<ImageFile>,
+        preprocessing: Preprocessing,
+        options: LoaderOptions,
+        on_fault: OnFault,
+    ) -> Result<Self, DataError> {
+        Self::begin(files, preprocessing, options, None, on_fault)
     }
 
     /// The same with random crops; the number is that of the first image among the samples of the epoch.
@@ -110,12 +132,23 @@ impl Loader {
         options: LoaderOptions,
         augment: Option<(Augment, usize)>,
     ) -> Result<Self, DataError> {
+        Self::begin(files, preprocessing, options, augment, OnFault::Stop)
+    }
+
+    fn begin(
+        files: Vec<ImageFile>,
+        preprocessing: Preprocessing,
+        options: LoaderOptions,
+        augment: Option<(Augment, usize)>,
+        on_fault: OnFault,
+    ) -> Result<Self, DataError> {
         let shared = Arc::new(Shared {
             files,
             preprocessing,
             batch: options.batch.max(1),
             ahead: options.ahead.max(1),
             augment,
+            on_fault,
             state: Mutex::default(),
             room: Condvar::new(),
             finished: Condvar::new(),
@@ -154,8 +187,10 @@ impl Loader {
         drop(state);
         self.shared.room.notify_all();
 
-        let Some(Held { pixels, fault, .. }) = held else { return Err(lost(first).into()) };
-        if let Some((index, cause)) = fault {
+        let Some(Held { pixels, mut faults, .. }) = held else { return Err(lost(first).into()) };
+        faults.sort_by_key(|&(index, _)| index);
+        if self.shared.on_fault == OnFault::Stop && !faults.is_empty() {
+            let (index, cause) = faults.swap_remove(0);
             let ImageFile { image, path } = self.shared.files[index].clone();
             return Err(DataError::Image(Box::new(ImageFault { id: image.id, row: image.row, path, cause })).into());
         }
@@ -163,7 +198,7 @@ impl Loader {
         let values = values.into_inner().unwrap_or_else(PoisonError::into_inner);
         let size = self.shared.preprocessing.size;
         let count = self.shared.range(first / self.shared.batch).len();
-        Ok(Batch { first, pixels: Array::new(&[count, 3, size, size], values)? })
+        Ok(Batch { first, pixels: Array::new(&[count, 3, size, size], values)?, faults })
     }
 }
 
@@ -242,7 +277,7 @@ impl Shared {
             if index.is_multiple_of(self.batch) {
                 let waiting = self.range(index / self.batch).len();
                 let pixels = Arc::new(Mutex::new(vec![0.0; waiting * self.preprocessing.values()]));
-                state.held.push_back(Held { pixels, busy: 0, waiting, fault: None });
+                state.held.push_back(Held { pixels, busy: 0, waiting, faults: Vec::new() });
                 state.stats.most_held = state.stats.most_held.max(state.held.len());
             }
             let held = state.held.back_mut()?;
@@ -259,18 +294,14 @@ impl Shared {
         state.stats.decoding += took;
         state.stats.images += usize::from(result.is_ok());
         let place = index / self.batch - state.handed;
-        if result.is_err() {
+        if result.is_err() && self.on_fault == OnFault::Stop {
             // All images before this one have been begun with, so the first fault is always found.
             state.stopped = true;
             self.room.notify_all();
         }
         if let Some(held) = state.held.get_mut(place) {
             held.busy -= 1;
-            if let Err(cause) = result
-                && held.fault.as_ref().is_none_or(|(before, _)| index < *before)
-            {
-                held.fault = Some((index, cause));
-            }
+            held.faults.extend(result.err().map(|cause| (index, cause)));
         }
         drop(state);
         self.finished.notify_all();

@@ -11,9 +11,9 @@ mod survey;
 mod tokenizer;
 
 pub use augment::{Augment, Crop};
-pub use captions::{ImageFile, Split, SplitImage, splits};
+pub use captions::{ImageFile, Split, SplitImage, rows, splits};
 pub use error::{DataError, ImageFault};
-pub use loader::{Batch, Loader, LoaderOptions, LoaderStats};
+pub use loader::{Batch, Loader, LoaderOptions, LoaderStats, OnFault};
 pub use preflight::{Damage, Preflight, preflight};
 pub use survey::{SplitSurvey, Survey, survey};
 pub use tokenizer::{SpecialTokens, Tokenizer};

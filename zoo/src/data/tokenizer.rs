@@ -43,12 +43,16 @@ pub struct SpecialTokens {
 impl Tokenizer {
     /// Reads a `vocab.txt`: one token a line, whose identifier is the line, counted from 0.
     pub fn open(path: &Path) -> Result<Self, DataError> {
+        Self::read(path, fs_err::read(path)?)
+    }
+
+    /// The same from the content of such a file; `path` is what messages call it.
+    pub fn read(path: &Path, bytes: Vec<u8>) -> Result<Self, DataError> {
         let content = |expected: &str, found: String| DataError::Content {
             path: path.to_owned(),
             expected: expected.to_owned(),
             found,
         };
-        let bytes = fs_err::read(path)?;
         let text =
             String::from_utf8(bytes).map_err(|error| content("text in UTF-8", error.utf8_error().to_string()))?;
         if text.trim().is_empty() {

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use zoo::{
     Error,
     data::{
-        Augment, DataError, ImageFile, Loader, LoaderOptions, Split, SplitImage,
+        Augment, DataError, ImageFile, Loader, LoaderOptions, OnFault, Split, SplitImage,
         image::{ImageError, Preprocessing},
         preflight,
     },
@@ -285,4 +285,26 @@ fn speed_on_one_thread() {
     let count: usize = loader.by_ref().map(|batch| batch.unwrap().pixels.dims()[0]).sum();
     let seconds = loader.stats().decoding.as_secs_f64();
     println!("{count} photos in {seconds:.2} s: {:.0} a second", count as f64 / seconds);
+}
+
+#[test]
+fn images_that_can_not_be_used_are_skipped_where_that_is_asked_for() {
+    let (folder, files) = images(11);
+    for (index, content) in [(0, &b"<html>"[..]), (4, b""), (5, b"BM"), (10, b"BM")] {
+        fs::write(folder.path().join(format!("{index}.bmp")), content).unwrap();
+    }
+    let preprocessing = Preprocessing { size: SIZE, mean: [0.0; 3], std: [1.0 / 255.0; 3] };
+    for threads in [1, 4] {
+        let options = LoaderOptions { batch: 4, threads, ahead: 2 };
+        let loader = Loader::start_on_fault(files.clone(), preprocessing, options, OnFault::Skip).unwrap();
+        let (mut reds, mut faults) = (Vec::new(), Vec::new());
+        for batch in loader {
+            let batch = batch.unwrap();
+            let pixels = batch.pixels.values().chunks_exact(3 * SIZE * SIZE);
+            reds.extend(pixels.map(|image| image[0].round() as usize));
+            faults.extend(batch.faults.into_iter().map(|(index, _)| index));
+        }
+        assert_eq!(reds, [0, 1, 2, 3, 0, 0, 6, 7, 8, 9, 0]);
+        assert_eq!(faults, [0, 4, 5, 10]);
+    }
 }

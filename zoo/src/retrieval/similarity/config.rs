@@ -1,9 +1,11 @@
 //! Sizes of the alignment.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result, models::config::ModelConfig};
 
 /// Sizes of the alignment of one model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlignmentConfig {
     /// Spatial patches of an image, the class token not among them.
     pub patches: usize,

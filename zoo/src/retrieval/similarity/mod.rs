@@ -55,7 +55,7 @@ mod weights;
 mod worker;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use captions::CaptionMatrix;
 #[cfg(feature = "torch")]

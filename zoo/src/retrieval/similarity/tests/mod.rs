@@ -6,5 +6,5 @@ mod matrix_files;
 mod measuring;
 mod plans;
 mod random;
-mod samples;
+pub(crate) mod samples;
 mod selecting;

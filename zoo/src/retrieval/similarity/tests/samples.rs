@@ -6,15 +6,15 @@ use crate::{
 };
 
 /// ViT-224 as published.
-pub(super) const VIT: AlignmentConfig =
+pub(crate) const VIT: AlignmentConfig =
     AlignmentConfig { patches: 196, has_class_token: true, kept: 98, groups: 39, width: 512 };
 
 /// Swin-224 as published.
-pub(super) const SWIN: AlignmentConfig =
+pub(crate) const SWIN: AlignmentConfig =
     AlignmentConfig { patches: 49, has_class_token: false, kept: 40, groups: 23, width: 512 };
 
 /// Xorshift.
-pub(super) struct Random(pub(super) u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> f32 {
@@ -25,14 +25,14 @@ impl Random {
     }
 
     /// Nearly normal, of variance 1 for a `spread` of 1.
-    pub(super) fn normal(&mut self, shape: &[usize], spread: f32) -> Array {
+    pub(crate) fn normal(&mut self, shape: &[usize], spread: f32) -> Array {
         let count = shape.iter().product();
         let values = (0..count).map(|_| ((0..12).map(|_| self.next()).sum::<f32>() - 6.0) * spread).collect();
         Array::new(shape, values).unwrap()
     }
 
     /// Weights whose logits spread by about `scale`.
-    pub(super) fn weights(&mut self, config: &AlignmentConfig, scale: f32) -> AggregationWeights {
+    pub(crate) fn weights(&mut self, config: &AlignmentConfig, scale: f32) -> AggregationWeights {
         let [width, hidden, groups] = [config.width, (config.width / 5).max(1), config.groups];
         AggregationWeights {
             norm_weight: self.normal(&[width], 1.0),
@@ -46,7 +46,7 @@ impl Random {
     }
 
     /// Embeddings `(count, rows, width)` around one common direction of length `shared`, as trained ones lie.
-    pub(super) fn embeddings(&mut self, shape: [usize; 3], shared: f32) -> Array {
+    pub(crate) fn embeddings(&mut self, shape: [usize; 3], shared: f32) -> Array {
         let direction = self.normal(&[shape[2]], shared);
         let mut values = self.normal(&shape, 1.0).into_values();
         for row in values.chunks_exact_mut(shape[2]) {
@@ -56,7 +56,7 @@ impl Random {
     }
 
     /// Captions of the given lengths, likewise.
-    pub(super) fn captions(&mut self, lengths: &[usize], width: usize, shared: f32) -> Vec<Array> {
+    pub(crate) fn captions(&mut self, lengths: &[usize], width: usize, shared: f32) -> Vec<Array> {
         let words = self.embeddings([1, lengths.iter().sum(), width], shared);
         let mut start = 0;
         let cut = |&length: &usize| {

@@ -1,0 +1,140 @@
+//! `laps-zoo search`
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use anyhow::Result;
+use bench::engine::EngineUsed;
+use clap::{ArgGroup, Args};
+use serde::Serialize;
+use zoo::{
+    registry,
+    search::{CANDIDATES, Hit, Index, Kind, ModelUsed, Reach, Searcher},
+};
+
+use crate::{
+    model::{Choice, Model},
+    ranking::{plain, table},
+    report::{Finding, print},
+};
+
+/// Search an index of images by a text, or one of captions by an image
+#[derive(Args)]
+#[command(group = ArgGroup::new("query").required(true).args(["text", "image"]))]
+pub(crate) struct Search {
+    /// The index that `laps-zoo index` made
+    #[arg(value_name = "INDEX")]
+    index: PathBuf,
+    /// What to look for in an index of images
+    #[arg(value_name = "TEXT")]
+    text: Option<String>,
+    /// What to look for in an index of captions
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// Results
+    #[arg(long, value_name = "N", default_value = "10")]
+    top: NonZeroUsize,
+    /// Items that are compared exactly, chosen by one vector each
+    #[arg(long, value_name = "N", default_value_t = candidates())]
+    candidates: NonZeroUsize,
+    /// Compare every item exactly
+    #[arg(long, conflicts_with = "candidates")]
+    exact: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    model: Choice,
+}
+
+fn candidates() -> NonZeroUsize {
+    NonZeroUsize::new(CANDIDATES).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Found<'a> {
+    schema: u32,
+    index: String,
+    kind: Kind,
+    /// The folder or file that the index was made of.
+    source: &'a str,
+    items: usize,
+    query: String,
+    /// Items that were compared exactly.
+    compared: usize,
+    model: &'a ModelUsed,
+    engine: &'a EngineUsed,
+    results: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    rank: usize,
+    similarity: f32,
+    /// Cosine of the pooled vectors.
+    pooled: f32,
+    name: &'a str,
+}
+
+impl Search {
+    pub(crate) fn run(self) -> Result<Finding> {
+        let Self { index, text, image, top, candidates, exact, json, mut model } = self;
+        let index = Index::open(&index)?;
+        let description = index.description();
+        let kind = if text.is_some() { Kind::Images } else { Kind::Captions };
+        description.check_kind(index.path(), kind).map_err(zoo::Error::from)?;
+        if model.entry.is_none() && model.graphs.is_none() && registry::names().contains(&&*description.model.entry) {
+            model.entry = Some(description.model.entry.clone());
+        }
+        let model: Model = model.open()?;
+        description.check_model(index.path(), &model.used).map_err(zoo::Error::from)?;
+
+        let encoding = model.encoding(&|_| ());
+        let (query, embedded) = match (text, image) {
+            (Some(text), _) => {
+                let text = text.trim().to_owned();
+                (text.clone(), encoding.captions_held(&[text])?)
+            }
+            (None, Some(path)) => (path.display().to_string(), encoding.images_held(&[path])?),
+            // One of them is required.
+            (None, None) => return Ok(Finding::Done),
+        };
+        let reach = if exact { Reach::All } else { Reach::Candidates(candidates.get()) };
+        let searcher = Searcher { index: &index, engine: &model.similarity, stop: &model.stop };
+        let hits = match embedded.first() {
+            Some(query) => searcher.search(query, reach, top.get())?,
+            None => Vec::new(),
+        };
+        let items = index.items().len();
+        let compared = if exact { items } else { candidates.max(top).get().min(items) };
+        if json {
+            let row = |(place, hit): (usize, &Hit)| Row {
+                rank: place + 1,
+                similarity: hit.similarity,
+                pooled: hit.pooled,
+                name: &index.items()[hit.item].name,
+            };
+            let found = Found {
+                schema: 1,
+                index: index.path().display().to_string(),
+                kind,
+                source: &description.source,
+                items,
+                query,
+                compared,
+                model: &model.used,
+                engine: &model.engine,
+                results: hits.iter().enumerate().map(row).collect(),
+            };
+            print(&format!("{}\n", serde_json::to_string_pretty(&found)?))?;
+        } else {
+            let row = |(place, hit): (usize, &Hit)| {
+                [(place + 1).to_string(), format!("{:.4}", hit.similarity), plain(&index.items()[hit.item].name)]
+            };
+            let what = if kind == Kind::Images { "image" } else { "caption" };
+            let rows = table(["", "similarity", what], hits.iter().enumerate().map(row));
+            print(&format!("{}\n{compared} of {items} {kind} compared exactly\n\n{rows}", model.line()))?;
+        }
+        Ok(Finding::Done)
+    }
+}

@@ -1,0 +1,105 @@
+//! In which numbers embeddings are stored.
+
+use std::{fmt, str::FromStr};
+
+use half::f16;
+use serde::{Deserialize, Serialize};
+
+use super::SearchError;
+
+/// In which numbers embeddings are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Precision {
+    /// Half precision.
+    #[serde(rename = "fp16")]
+    Half,
+    /// Single precision: what the encoder gave.
+    #[serde(rename = "fp32")]
+    Single,
+}
+
+impl Precision {
+    /// Bytes of a value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Half => 2,
+            Self::Single => 4,
+        }
+    }
+
+    /// As safetensors names it.
+    pub(super) fn safetensors(self) -> &'static str {
+        match self {
+            Self::Half => "F16",
+            Self::Single => "F32",
+        }
+    }
+
+    /// As NumPy names it.
+    pub(super) fn numpy(self) -> &'static str {
+        match self {
+            Self::Half => "<f2",
+            Self::Single => "<f4",
+        }
+    }
+
+    /// Little-endian bytes of `values`, of something called `name`.
+    ///
+    /// # Errors
+    /// [`SearchError::Overflow`] for a finite value that half precision does not have.
+    pub(super) fn encode(self, values: &[f32], name: &str) -> Result<Vec<u8>, SearchError> {
+        match self {
+            Self::Single => Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+            Self::Half => {
+                let mut bytes = Vec::with_capacity(2 * values.len());
+                for &value in values {
+                    let half = f16::from_f32(value);
+                    if half.is_infinite() {
+                        return Err(SearchError::Overflow { name: name.to_owned(), value });
+                    }
+                    bytes.extend(half.to_le_bytes());
+                }
+                Ok(bytes)
+            }
+        }
+    }
+
+    /// Puts the values of little-endian `bytes` into `values`, which are as many.
+    pub(super) fn decode(self, bytes: &[u8], values: &mut [f32]) {
+        match self {
+            Self::Single => {
+                let words = bytes.as_chunks::<4>().0;
+                values.iter_mut().zip(words).for_each(|(value, &word)| *value = f32::from_le_bytes(word));
+            }
+            Self::Half => {
+                let words = bytes.as_chunks::<2>().0;
+                values.iter_mut().zip(words).for_each(|(value, &word)| *value = f16::from_le_bytes(word).to_f32());
+            }
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Half => "fp16",
+            Self::Single => "fp32",
+        })
+    }
+}
+
+impl FromStr for Precision {
+    type Err = SearchError;
+
+    fn from_str(text: &str) -> Result<Self, SearchError> {
+        match text {
+            "fp16" => Ok(Self::Half),
+            "fp32" => Ok(Self::Single),
+            _ => Err(SearchError::Option {
+                option: "--precision",
+                expected: "`fp16` or `fp32`",
+                found: format!("`{text}`"),
+            }),
+        }
+    }
+}
