@@ -14,7 +14,7 @@ pub mod table;
 
 pub use compare::{Comparison, Difference, Verdict};
 pub use inputs::open_checkpoint;
-pub use loss::{Loss, losses, render_losses};
+pub use loss::{Beside, Loss, render_losses};
 pub use provenance::{CheckpointUsed, DataUsed, Provenance};
 pub use request::Request;
 pub use result::{Reproduction, SCHEMA, Stage};

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use zoo::retrieval::Evaluation;
 
-use super::{Comparison, Provenance, Verdict};
+use super::{Beside, Comparison, Provenance, Verdict};
 
 /// Version of this structure; it changes when the meaning of a field does.
 pub const SCHEMA: u32 = 1;
@@ -37,6 +37,9 @@ pub struct Reproduction {
     pub peak_memory_bytes: Option<u64>,
     /// What produced this.
     pub provenance: Provenance,
+    /// The same in other precisions, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<Beside>,
 }
 
 /// A part of the work.

@@ -6,18 +6,23 @@
 //! golden.safetensors                  inputs, and what the model definition makes of them
 //! ```
 
+mod calibration;
 mod drift;
+mod fault;
 mod golden;
 mod manifest;
 mod open;
 mod precision;
 mod render;
+mod selection;
 mod write;
 
 pub use drift::{Drift, Tolerance};
+pub use fault::at_fault;
 pub use golden::{Golden, Sample};
 pub use manifest::{FileEntry, GraphFile, Manifest, PortEntry, SCHEMA, TextPreprocessing};
 pub use open::Package;
 pub use precision::Precision;
 pub use render::render;
+pub use selection::NodeDrift;
 pub use write::{Exported, Request, check_free, export, write_encoders};

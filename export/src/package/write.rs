@@ -13,6 +13,7 @@ use zoo::{array::Array, checkpoint::Checkpoint, data::image::Preprocessing, para
 use super::{
     Drift, Golden, GraphFile, Manifest, Precision, SCHEMA,
     manifest::{FileEntry, TextPreprocessing},
+    selection::select,
 };
 use crate::{
     Error, Result, file,
@@ -132,25 +133,31 @@ pub fn write_encoders(request: &Request, folder: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
-fn reader(request: &Request) -> impl Fn(&Parameter) -> zoo::Result<Array> + 'static {
+pub(super) fn reader(request: &Request) -> impl Fn(&Parameter) -> zoo::Result<Array> + 'static {
     let checkpoint = Rc::clone(&request.checkpoint);
     move |parameter| Ok(checkpoint.read(&parameter.name)?)
 }
 
 fn write_graph(request: &Request, manifest: &Manifest, folder: &Path, part: Part) -> Result<GraphFile> {
     let mut graph = record(part, &request.entry.model, request.target, reader(request))?;
+    let mut products = Vec::new();
     match request.precision {
         Precision::Fp32 => {}
         Precision::Fp16 => passes::half(&mut graph),
         // The score is a sum of maxima of cosines, and its products with weights are small.
         Precision::Int8 if part == Part::Score => {}
-        Precision::Int8 => passes::int8(&mut graph)?,
+        Precision::Int8 => {
+            products = select(part, &graph, &request.entry.model, request.threads)?;
+            let left_out = products.iter().filter(|product| product.left_out).map(|product| product.node.clone());
+            passes::int8(&mut graph, &left_out.collect())?;
+            passes::lower(&mut graph);
+        }
     }
     let (inputs, outputs) = (graph.inputs(), graph.outputs());
     let bytes = file::encode(&graph, &metadata(manifest, part)?)?;
     let file = write_file(folder, &part.file(), &bytes)?;
     let (inputs, outputs) = (inputs.iter().map(Into::into).collect(), outputs.iter().map(Into::into).collect());
-    Ok(GraphFile { file, inputs, outputs, drift: None })
+    Ok(GraphFile { file, inputs, outputs, drift: None, products })
 }
 
 /// A manifest without files.
