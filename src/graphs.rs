@@ -147,7 +147,7 @@ impl Graphs {
                 let request = Request {
                     entry: entry.clone(),
                     checkpoint: Rc::clone(checkpoint),
-                    target: Target { flavour: self.provider().flavour(), ..Target::default() },
+                    target: Target::default(),
                     precision: self.precision,
                     threads: self.options.threads,
                 };
@@ -181,11 +181,12 @@ impl EncoderSource for Graphs {
     fn check(&self) -> Result<()> {
         let fits = || {
             let (_, library, _) = environment()?;
-            self.provider().find(&library)?;
             // What a folder holds can be said before anything else is read.
-            let Some(folder) = &self.folder else { return Ok(()) };
-            let manifest = Package::manifest(folder)?;
-            self.provider().check(manifest.flavour.parse()?, manifest.precision)
+            if let Some(folder) = &self.folder {
+                let manifest = Package::manifest(folder)?;
+                self.provider().check(manifest.flavour.parse()?, manifest.precision)?;
+            }
+            Ok(self.provider().find(&library)?)
         };
         fits().map_err(failed)
     }

@@ -1,6 +1,9 @@
 //! Which products are left out of 8 bits, and which are at fault.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    io::{BufWriter, Write},
+};
 
 use serde::{Deserialize, Serialize};
 use zoo::{array::Array, models::config::ModelConfig};
@@ -76,8 +79,13 @@ impl Probe {
         passes::lower(&mut graph);
         let folder = tempfile::tempdir().map_err(|error| Error::io("write", std::env::temp_dir(), error))?;
         let path = folder.path().join(part.file());
-        fs_err::write(&path, file::encode(&graph, &[])?).map_err(|error| Error::io("write", &path, error))?;
-        let session = open(&path, threads)?;
+        let failed = |error: std::io::Error| Error::io("write", &path, error);
+        let mut writer = BufWriter::new(fs_err::File::create(&path).map_err(failed)?);
+        file::write(&graph, &[], &mut writer)?;
+        writer.flush().map_err(failed)?;
+        drop((writer, graph));
+        // Results hang on the number of threads in their last digits only; the choice is made by far larger differences.
+        let session = Session::open(&path, &SessionOptions::cpu(threads))?;
         let inputs = calibration::inputs(part, config)?;
         let exact = run(&session, &inputs, &vec![0; names.len()])?;
         Ok(Self { session, inputs, names, exact })
@@ -104,11 +112,6 @@ impl Probe {
         };
         Ok(turn(&found, &self.exact, mask))
     }
-}
-
-/// Results hang on the number of threads in their last digits only, and the choice is made by far larger differences.
-fn open(path: &Path, threads: usize) -> Result<Session, RuntimeError> {
-    Session::open(path, &SessionOptions::cpu(threads))
 }
 
 fn run(session: &Session, inputs: &[Sample], switches: &[i64]) -> Result<Array, RuntimeError> {

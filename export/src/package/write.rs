@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     Error, Result, file,
-    graph::Target,
+    graph::{Graph, Target},
     passes,
     record::{Part, record},
     runtime::{RuntimeError, Session, SessionOptions},
@@ -154,8 +155,7 @@ fn write_graph(request: &Request, manifest: &Manifest, folder: &Path, part: Part
         }
     }
     let (inputs, outputs) = (graph.inputs(), graph.outputs());
-    let bytes = file::encode(&graph, &metadata(manifest, part)?)?;
-    let file = write_file(folder, &part.file(), &bytes)?;
+    let file = write_onnx(&graph, &metadata(manifest, part)?, folder, part)?;
     let (inputs, outputs) = (inputs.iter().map(Into::into).collect(), outputs.iter().map(Into::into).collect());
     Ok(GraphFile { file, inputs, outputs, drift: None, products })
 }
@@ -229,6 +229,37 @@ fn compare(
     Ok((None, outside))
 }
 
+/// Writes a graph as it is put together, and hashes it on the way.
+fn write_onnx(graph: &Graph, metadata: &[(String, String)], folder: &Path, part: Part) -> Result<FileEntry> {
+    let path = folder.join(part.file());
+    let failed = |error: std::io::Error| Error::io("write", &path, error);
+    let mut hashed =
+        Hashed { file: BufWriter::new(fs::File::create(&path).map_err(failed)?), hash: Sha256::new(), bytes: 0 };
+    file::write(graph, metadata, &mut hashed)?;
+    hashed.flush().map_err(failed)?;
+    Ok(FileEntry { file: part.file(), bytes: hashed.bytes, sha256: hexadecimal(&hashed.hash.finalize()) })
+}
+
+/// A file, and the hash of what was written to it.
+struct Hashed {
+    file: BufWriter<fs::File>,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
 fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileEntry> {
     let path: PathBuf = folder.join(name);
     fs::write(&path, bytes).map_err(|error| Error::io("write", &path, error))?;
@@ -237,5 +268,9 @@ fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileEntry> {
 
 /// In hexadecimal.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -59,15 +59,6 @@ impl Provider {
         }
     }
 
-    /// The operators that run fastest on it. On the processor that is measured; on a GPU it is not, and TensorRT knows
-    /// those of `ai.onnx` alone.
-    pub fn flavour(self) -> Flavour {
-        match self {
-            Self::Cpu | Self::Cuda => Flavour::Ort,
-            Self::TensorRt => Flavour::Portable,
-        }
-    }
-
     /// Sees that graphs with the operators of `flavour` and the numbers of `precision` are for it.
     ///
     /// # Errors
