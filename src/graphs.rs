@@ -1,6 +1,10 @@
 //! Encoders that are graphs: those of a folder, or those that are exported for one run.
 
-use std::{path::PathBuf, rc::Rc};
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use bench::{
     Result,
@@ -8,8 +12,8 @@ use bench::{
 };
 use export::{
     graph::Target,
-    package::{Manifest, Package, Precision, Request, write_encoders},
-    runtime::{OrtEncoder, SessionOptions, environment},
+    package::{self, Manifest, Package, Precision, Request, write_encoders},
+    runtime::{OrtEncoder, Place, Provider, ProviderOptions, SessionOptions, environment},
 };
 use zoo::{
     checkpoint::Checkpoint,
@@ -17,52 +21,121 @@ use zoo::{
     registry::Entry,
 };
 
-/// The engine to take and, if that is ONNX Runtime, its graphs. A folder that is named decides for it; without one, `auto`
-/// stays with the engines that need no export.
+/// What the user says about execution providers.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Providers {
+    /// Execution provider of the engine ort: auto, cpu, cuda, tensorrt. One that can not be used is an error
+    #[arg(long, value_name = "PROVIDER")]
+    ep: Option<String>,
+    /// Memory in MiB that the arena of CUDA or the workspace of TensorRT may take
+    #[arg(long, value_name = "MIB")]
+    ep_memory: Option<std::num::NonZeroUsize>,
+    /// Folder in which TensorRT keeps the engines it has built
+    #[arg(long, value_name = "DIR")]
+    ep_cache: Option<PathBuf>,
+}
+
+impl Providers {
+    /// Whether any of them is given, which asks for the engine `ort`.
+    pub(crate) fn given(&self) -> bool {
+        self.ep.is_some() || self.ep_memory.is_some() || self.ep_cache.is_some()
+    }
+
+    /// How sessions compute; `default` stands for a provider that is not named.
+    ///
+    /// # Errors
+    /// [`export::Error::Option`] for a provider that is none, or one that contradicts `device`.
+    pub(crate) fn options(&self, default: &str, device: Device, threads: usize) -> export::Result<SessionOptions> {
+        Ok(SessionOptions {
+            place: Place::of(self.ep.as_deref().unwrap_or(default).parse()?, device)?,
+            provider: ProviderOptions {
+                memory_limit: self.ep_memory.map(|mib| mib.get().saturating_mul(1 << 20)),
+                engine_cache: self.ep_cache.clone(),
+                ..ProviderOptions::default()
+            },
+            ..SessionOptions::cpu(threads)
+        })
+    }
+}
+
+/// The engine to take and, if that is ONNX Runtime, its graphs. A folder that is named decides for it, as does a provider;
+/// without either, `auto` stays with the engines that need no export.
 pub(crate) fn choose(
     engine: EngineChoice,
     folder: Option<PathBuf>,
+    providers: &Providers,
     device: Device,
     threads: usize,
-) -> Result<(EngineChoice, Option<Rc<dyn EncoderSource>>)> {
-    match (engine, folder) {
-        (EngineChoice::Torch | EngineChoice::Rust, Some(_)) => Err(bench::Error::Option {
-            option: "--graphs",
-            expected: "the engine `ort` or `auto`".to_owned(),
-            found: format!("the engine `{}`", format!("{engine:?}").to_lowercase()),
-        }),
-        (EngineChoice::Auto, None) | (EngineChoice::Torch | EngineChoice::Rust, None) => Ok((engine, None)),
-        (EngineChoice::Ort | EngineChoice::Auto, folder) => {
-            Ok((EngineChoice::Ort, Some(Rc::new(Graphs { folder, device, threads }))))
-        }
+) -> anyhow::Result<(EngineChoice, Option<Rc<Graphs>>)> {
+    let refused = |option| bench::Error::Option {
+        option,
+        expected: "the engine `ort` or `auto`".to_owned(),
+        found: format!("the engine `{}`", format!("{engine:?}").to_lowercase()),
+    };
+    match engine {
+        EngineChoice::Torch | EngineChoice::Rust if folder.is_some() => return Err(refused("--graphs").into()),
+        EngineChoice::Torch | EngineChoice::Rust if providers.given() => return Err(refused("--ep").into()),
+        EngineChoice::Torch | EngineChoice::Rust => return Ok((engine, None)),
+        EngineChoice::Auto if folder.is_none() && !providers.given() => return Ok((engine, None)),
+        EngineChoice::Auto | EngineChoice::Ort => {}
     }
+    let options = providers.options("auto", device, threads)?;
+    Ok((EngineChoice::Ort, Some(Rc::new(Graphs::new(folder, Precision::Fp32, options)))))
 }
 
 /// Graphs in ONNX Runtime.
 #[derive(Debug)]
 pub(crate) struct Graphs {
     /// None to export them.
-    pub(crate) folder: Option<PathBuf>,
-    /// Where to compute.
-    pub(crate) device: Device,
-    /// Threads of one operation.
-    pub(crate) threads: usize,
+    folder: Option<PathBuf>,
+    /// Of those that are exported.
+    precision: Precision,
+    options: SessionOptions,
+    /// What was exported last.
+    exported: RefCell<Option<(Request, Manifest)>>,
 }
 
 impl Graphs {
+    /// Those of `folder`, or such of `precision` as are exported when they are opened.
+    pub(crate) fn new(folder: Option<PathBuf>, precision: Precision, options: SessionOptions) -> Self {
+        Self { folder, precision, options, exported: RefCell::default() }
+    }
+
+    /// Others that are exported, run in the same way.
+    pub(crate) fn in_precision(&self, precision: Precision) -> Self {
+        Self::new(None, precision, self.options.clone())
+    }
+
+    /// Of those that are exported.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The nodes of what was exported last that lose most, for people.
+    pub(crate) fn at_fault(&self) -> export::Result<String> {
+        let exported = self.exported.borrow();
+        exported.as_ref().map_or(Ok(String::new()), |(request, manifest)| package::at_fault(request, manifest))
+    }
+
+    /// What computes as far as the user says it.
+    fn provider(&self) -> Provider {
+        match self.options.place {
+            Place::Gpu(provider, _) => provider,
+            Place::Best | Place::Processor => Provider::Cpu,
+        }
+    }
+
     fn encoder(
         &self,
         entry: &Entry,
         checkpoint: &Rc<Checkpoint>,
         sha256: &str,
     ) -> export::Result<(OrtEncoder, EngineUsed)> {
-        let options = SessionOptions { device: self.device, ..SessionOptions::cpu(self.threads) };
-        let longest = entry.model.text.max_position_embeddings;
-        let (encoder, manifest) = match &self.folder {
+        match &self.folder {
             Some(folder) => {
                 let package = Package::open(folder)?;
                 package.check(&entry.config_sha256, sha256)?;
-                return self.open_package(&package);
+                self.open_package(&package)
             }
             None => {
                 let temporary = tempfile::tempdir().map_err(|source| export::Error::Io {
@@ -74,33 +147,35 @@ impl Graphs {
                     entry: entry.clone(),
                     checkpoint: Rc::clone(checkpoint),
                     target: Target::default(),
-                    precision: Precision::Fp32,
-                    threads: self.threads,
+                    precision: self.precision,
+                    threads: self.options.threads,
                     vocabulary: None,
                 };
                 let manifest = write_encoders(&request, temporary.path())?;
+                self.exported.replace(Some((request, manifest.clone())));
                 // A session holds what it needs of a file: the folder may go.
-                (OrtEncoder::open(temporary.path(), longest, &options)?, manifest)
+                self.open_files(temporary.path(), &manifest)
             }
-        };
-        self.used(encoder, &manifest)
+        }
     }
 
     /// The encoder of a folder of graphs alone, whose files were seen to be those that were written.
     pub(crate) fn open_package(&self, package: &Package) -> export::Result<(OrtEncoder, EngineUsed)> {
-        let options = SessionOptions { device: self.device, ..SessionOptions::cpu(self.threads) };
-        let encoder = OrtEncoder::open(&package.folder, package.manifest.text.longest, &options)?;
-        self.used(encoder, &package.manifest)
+        self.open_files(&package.folder, &package.manifest)
     }
 
-    fn used(&self, encoder: OrtEncoder, manifest: &Manifest) -> export::Result<(OrtEncoder, EngineUsed)> {
+    fn open_files(&self, folder: &Path, manifest: &Manifest) -> export::Result<(OrtEncoder, EngineUsed)> {
+        self.provider().check(manifest.flavour.parse()?, manifest.precision)?;
+        let sizes = (manifest.image.size, manifest.text.longest);
+        let encoder = OrtEncoder::open(folder, sizes, &self.options)?;
         let (_, library, _) = environment()?;
         let used = EngineUsed {
             name: "ort".into(),
             version: library.version.unwrap_or_else(|| "of unknown version".to_owned()),
             device: encoder.device().to_string(),
-            threads: self.threads,
+            threads: self.options.threads,
             graphs: Some(manifest.description()),
+            placement: Some(encoder.placement().clone()),
         };
         Ok((encoder, used))
     }
@@ -112,7 +187,16 @@ pub(crate) fn failed(error: export::Error) -> bench::Error {
 
 impl EncoderSource for Graphs {
     fn check(&self) -> Result<()> {
-        environment().map(drop).map_err(|error| failed(error.into()))
+        let fits = || {
+            let (_, library, _) = environment()?;
+            // What a folder holds can be said before anything else is read.
+            if let Some(folder) = &self.folder {
+                let manifest = Package::manifest(folder)?;
+                self.provider().check(manifest.flavour.parse()?, manifest.precision)?;
+            }
+            Ok(self.provider().find(&library)?)
+        };
+        fits().map_err(failed)
     }
 
     fn open(&self, entry: &Entry, checkpoint: &Rc<Checkpoint>, sha256: &str) -> Result<(Box<dyn Encoder>, EngineUsed)> {

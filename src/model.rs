@@ -7,9 +7,9 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bench::{
-    engine::{self, EngineChoice, EngineUsed},
+    engine::{self, EncoderSource, EngineChoice, EngineUsed},
     machine::processors,
     progress::Progress,
     reproduce::open_checkpoint,
@@ -51,6 +51,8 @@ pub(crate) struct Choice {
     /// Where: auto, cpu, cuda:N
     #[arg(long, default_value = "auto")]
     device: String,
+    #[command(flatten)]
+    providers: graphs::Providers,
     /// Threads [default: one for each processor]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -112,8 +114,8 @@ impl Choice {
             (Some(name), _) => self.of_entry(registry::find(name)?, choice, device, threads)?,
             (None, Some(folder)) => {
                 // The folder decides for the engine; any other is refused.
-                graphs::choose(choice, Some(folder.clone()), device, threads)?;
-                self.of_graphs(folder, device, threads)?
+                let (_, graphs) = graphs::choose(choice, Some(folder.clone()), &self.providers, device, threads)?;
+                self.of_graphs(folder, graphs, threads)?
             }
             (None, None) => {
                 return Err(bench::Error::Option {
@@ -154,7 +156,7 @@ impl Choice {
     }
 
     fn of_entry(&self, entry: Entry, choice: EngineChoice, device: Device, threads: usize) -> Result<Parts> {
-        let (choice, encoders) = graphs::choose(choice, self.graphs.clone(), device, threads)?;
+        let (choice, encoders) = graphs::choose(choice, self.graphs.clone(), &self.providers, device, threads)?;
         match &encoders {
             Some(source) => source.check()?,
             None => engine::check(choice, device)?,
@@ -183,7 +185,7 @@ impl Choice {
         })
     }
 
-    fn of_graphs(&self, folder: &Path, device: Device, threads: usize) -> Result<Parts> {
+    fn of_graphs(&self, folder: &Path, graphs: Option<Rc<Graphs>>, threads: usize) -> Result<Parts> {
         let package = Package::open(folder)?;
         let alignment = package.alignment()?;
         let vocabulary = match self.vocab.clone().or_else(|| package.vocabulary()) {
@@ -191,7 +193,7 @@ impl Choice {
             None => return Err(no_vocabulary(&folder.display().to_string()).into()),
         };
         engine::set_threads(threads)?;
-        let graphs = Graphs { folder: Some(folder.to_owned()), device, threads };
+        let graphs = graphs.context("a folder of graphs needs the engine `ort`")?;
         let (encoder, engine) = graphs.open_package(&package).map_err(graphs::failed)?;
         let manifest = package.manifest;
         Ok(Parts {

@@ -11,7 +11,7 @@ use export::{
     graph::Target,
     package::{self, Manifest, Precision, Request as ExportRequest, write_encoders},
     record::Part,
-    runtime::{OrtEncoder, SessionOptions, environment},
+    runtime::{OrtEncoder, Place, SessionOptions, environment},
     structure::multiply_adds,
 };
 use tempfile::TempDir;
@@ -58,7 +58,6 @@ pub(crate) fn ways(
 struct GraphWay {
     folder: TempDir,
     manifest: Manifest,
-    longest: usize,
     options: SessionOptions,
 }
 
@@ -74,13 +73,13 @@ impl GraphWay {
             vocabulary: None,
         };
         let manifest = write_encoders(&request, folder.path())?;
-        let longest = subject.entry.model.text.max_position_embeddings;
-        let options = SessionOptions { device: subject.device, ..SessionOptions::cpu(subject.threads) };
-        Ok(Self { folder, manifest, longest, options })
+        let place = Place::of("auto".parse()?, subject.device)?;
+        Ok(Self { folder, manifest, options: SessionOptions { place, ..SessionOptions::cpu(subject.threads) } })
     }
 
     fn load(&self) -> export::Result<(OrtEncoder, EngineUsed)> {
-        let encoder = OrtEncoder::open(self.folder.path(), self.longest, &self.options)?;
+        let sizes = (self.manifest.image.size, self.manifest.text.longest);
+        let encoder = OrtEncoder::open(self.folder.path(), sizes, &self.options)?;
         let (_, library, _) = environment()?;
         let used = EngineUsed {
             name: "ort".into(),
@@ -88,6 +87,7 @@ impl GraphWay {
             device: encoder.device().to_string(),
             threads: self.options.threads,
             graphs: Some(self.manifest.description()),
+            placement: Some(encoder.placement().clone()),
         };
         Ok((encoder, used))
     }

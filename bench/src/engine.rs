@@ -1,6 +1,6 @@
 //! What computes the embeddings.
 
-use std::{borrow::Cow, fmt, path::PathBuf, rc::Rc, str::FromStr};
+use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf, rc::Rc, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use zoo::{
@@ -69,12 +69,23 @@ pub struct EngineUsed {
     /// The graphs that it ran: flavour, precision, version of the operators. None for an engine without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub graphs: Option<String>,
+    /// Which execution provider ran how many nodes of each graph in one run of it. None for an engine without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placement: Option<BTreeMap<String, BTreeMap<String, usize>>>,
 }
 
 impl fmt::Display for EngineUsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} on {}, {} threads", self.name, self.version, self.device, self.threads)?;
-        self.graphs.as_ref().map_or(Ok(()), |graphs| write!(f, "; graphs {graphs}"))
+        if let Some(graphs) = &self.graphs {
+            write!(f, "; graphs {graphs}")?;
+        }
+        // On the processor there is nothing else that could have run them.
+        for (graph, providers) in self.placement.iter().flatten().filter(|_| self.device != "cpu") {
+            let nodes: Vec<String> = providers.iter().map(|(name, nodes)| format!("{nodes} by {name}")).collect();
+            write!(f, "; nodes of `{graph}`: {}", nodes.join(", "))?;
+        }
+        Ok(())
     }
 }
 
@@ -180,6 +191,7 @@ fn torch(
         device: device.to_string(),
         threads: torch::threads(),
         graphs: None,
+        placement: None,
     };
     Ok((Box::new(Unrecorded(ModelEncoder::<Torch>::new(config, device, read)?)), used))
 }
@@ -198,6 +210,7 @@ fn rust(
         device: "cpu".to_owned(),
         threads: rayon::current_num_threads(),
         graphs: None,
+        placement: None,
     };
     Ok((Box::new(ModelEncoder::<Array>::new(config, (), read)?), used))
 }

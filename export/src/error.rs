@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::runtime::RuntimeError;
+use crate::runtime::{Provider, RuntimeError};
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -26,13 +26,27 @@ pub enum Error {
         /// What was given.
         found: String,
     },
+    /// Graphs that are not for the provider that is to run them.
+    #[error("the execution provider `{provider}` can not run these graphs\n  expected: {expected}\n  found: {found}")]
+    Provider {
+        /// The provider.
+        provider: Provider,
+        /// What it takes.
+        expected: &'static str,
+        /// What they are.
+        found: String,
+        /// What mends it.
+        hint: &'static str,
+    },
     /// A graph that does not fit into one file.
-    #[error("graph `{graph}` does not fit into an ONNX file\n  expected: less than 2147483648 bytes\n  found: {bytes}")]
+    #[error("graph `{graph}` does not fit into an ONNX file\n  expected: at most {largest} bytes\n  found: {bytes}")]
     Large {
         /// The graph.
         graph: &'static str,
         /// Its size in bytes.
         bytes: usize,
+        /// The most that readers of protobuf take.
+        largest: usize,
     },
     /// A folder that graphs can not be written to.
     #[error("can not write the graphs to `{}`: {reason}", path.display())]
@@ -89,8 +103,11 @@ impl Error {
         match self {
             Self::Zoo(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
-            Self::Folder { hint, .. } | Self::Package { hint, .. } => Some((*hint).to_owned()),
-            Self::Option { .. } | Self::Large { .. } | Self::Io { .. } => None,
+            Self::Folder { hint, .. } | Self::Package { hint, .. } | Self::Provider { hint, .. } => {
+                Some((*hint).to_owned())
+            }
+            Self::Large { .. } => Some("`--precision fp16` halves it".to_owned()),
+            Self::Option { .. } | Self::Io { .. } => None,
         }
     }
 }

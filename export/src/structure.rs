@@ -1,11 +1,9 @@
 //! How large a graph is.
 
-use prost::Message;
-
 use zoo::dim::Dim;
 
 use crate::{
-    file::model,
+    file::{constants, len},
     graph::{Graph, Node},
 };
 
@@ -23,10 +21,7 @@ pub struct Structure {
 impl Structure {
     /// Of the file that [`encode`](crate::file::encode) writes.
     pub fn of(graph: &Graph) -> Self {
-        let model = model(graph, &[]);
-        let bytes = model.encoded_len();
-        let [nodes, initialisers] = model.graph.map_or([0; 2], |graph| [graph.node.len(), graph.initializer.len()]);
-        Self { nodes, initialisers, bytes }
+        Self { nodes: graph.nodes().len(), initialisers: constants(graph).len(), bytes: len(graph) }
     }
 }
 

@@ -4,9 +4,13 @@
 
 mod support;
 
-use std::{collections::HashMap, path::Path, process::Command};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::Path,
+    process::Command,
+};
 
-use export::{graph::Flavour, record::Part};
+use export::{file::encode, graph::Flavour, passes, record::Part};
 use safetensors::{Dtype, tensor::TensorView};
 use support::{Case, NEAR, Tensors, Tiny, Value, cases, difference, open, runtime, target, tiny};
 use zoo::tensor::Tensor as _;
@@ -126,6 +130,7 @@ fn graphs_pass_the_checker_and_agree_in_the_reference_evaluator() {
     let folder = tempfile::tempdir().unwrap();
     for model in tiny() {
         second_engine(&model, folder.path());
+        rounded(&model, folder.path());
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/second_engine.py");
     let output = Command::new(python).arg(script).arg(folder.path()).arg(NEAR.to_string()).output().unwrap();
@@ -134,6 +139,27 @@ fn graphs_pass_the_checker_and_agree_in_the_reference_evaluator() {
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     // Two models; the portable flavour by opset 17, 18 and 23, that of ONNX Runtime by 18; three graphs each.
     assert_eq!(text.lines().filter(|line| line.ends_with(" ok")).count(), 2 * (3 + 1) * 3, "{text}");
+    // Two models, two flavours, two precisions, two encoders.
+    assert_eq!(text.lines().filter(|line| line.ends_with(": checked")).count(), 2 * 2 * 2 * 2, "{text}");
+}
+
+/// Encoders in half precision and in 8 bits, by the oldest and the newest opset.
+fn rounded(model: &Tiny, folder: &Path) {
+    for (flavour, opset) in [(Flavour::Portable, 17), (Flavour::Ort, 23)] {
+        for precision in ["fp16", "int8"] {
+            let place = folder.join(format!("checked/{}-{flavour}-{precision}", model.name));
+            std::fs::create_dir_all(&place).unwrap();
+            for part in [Part::Image, Part::Text] {
+                let mut graph = model.graph(part, target(flavour, opset));
+                match precision {
+                    "fp16" => passes::half(&mut graph),
+                    _ => passes::int8(&mut graph, &BTreeSet::new()).unwrap(),
+                }
+                passes::lower(&mut graph);
+                std::fs::write(place.join(part.file()), encode(&graph, &[]).unwrap()).unwrap();
+            }
+        }
+    }
 }
 
 fn second_engine(model: &Tiny, folder: &Path) {

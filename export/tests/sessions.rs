@@ -8,7 +8,7 @@ use std::error::Error as _;
 use export::{
     graph::Flavour,
     record::Part,
-    runtime::{OrtEncoder, Provider, RuntimeError, Session, SessionOptions, environment},
+    runtime::{OrtEncoder, Place, Provider, RuntimeError, Session, SessionOptions, environment},
 };
 use support::{NEAR, difference, image_case, runtime, target, tiny};
 use zoo::{
@@ -42,7 +42,7 @@ fn the_fused_operators_run() {
     }
 }
 
-/// Never a silent fallback: this library has no CUDA, or there is no GPU so high.
+/// Never a silent fallback: this library has no such provider, or there is no GPU so high.
 #[test]
 fn a_gpu_that_is_not_there_is_an_error() {
     if !runtime() {
@@ -51,18 +51,69 @@ fn a_gpu_that_is_not_there_is_an_error() {
     let [vit, _] = tiny();
     let folder = tempfile::tempdir().unwrap();
     let path = vit.write(Part::Image, target(Flavour::Portable, 18), folder.path());
-    let options = SessionOptions { device: Device::Cuda(4000), ..SessionOptions::cpu(1) };
-    let Err(error) = Session::open(&path, &options) else { panic!("ran on something else") };
-    assert!(matches!(&error, RuntimeError::Provider { device, .. } if device == "cuda:4000"), "{error:?}");
-    println!("{error}: {}", error.source().unwrap());
-    assert!(error.hint().unwrap().contains("make setup CUDA=1"), "{:?}", error.hint());
+    let (_, library, build) = environment().unwrap();
+    for provider in [Provider::Cuda, Provider::TensorRt] {
+        let options = SessionOptions { place: Place::Gpu(provider, 4000), ..SessionOptions::cpu(1) };
+        let Err(error) = Session::open(&path, &options) else { panic!("ran on something else") };
+        println!("{error}");
+        if library.path.with_file_name(provider.file().unwrap()).exists() {
+            assert!(matches!(&error, RuntimeError::Provider { device, .. } if device == "cuda:4000"), "{error:?}");
+            println!("{}", error.source().unwrap());
+        } else {
+            assert!(error.to_string().contains(provider.file().unwrap()), "{error}");
+        }
+        assert!(error.hint().unwrap().contains("make setup CUDA=1"), "{:?}", error.hint());
+    }
 
     // `auto` takes what is there, and says what that is.
-    let session = Session::open(&path, &SessionOptions { device: Device::Auto, ..SessionOptions::cpu(1) }).unwrap();
-    let (.., build) = environment().unwrap();
+    let session = Session::open(&path, &SessionOptions { place: Place::Best, ..SessionOptions::cpu(1) }).unwrap();
     if !build.providers.contains(&Provider::Cuda) {
-        assert_eq!(session.device(), Device::Cpu);
+        assert_eq!((session.device(), session.provider()), (Device::Cpu, Provider::Cpu));
     }
+}
+
+/// The provider is that of the nodes which ran, and all of them are counted.
+#[test]
+fn what_ran_where_is_read_off_a_run() {
+    if !runtime() {
+        return;
+    }
+    let [vit, _] = tiny();
+    let folder = tempfile::tempdir().unwrap();
+    for part in [Part::Image, Part::Text] {
+        vit.write(part, target(Flavour::Ort, 18), folder.path());
+    }
+    let sizes = (vit.config.image.image_size(), vit.config.text.max_position_embeddings);
+    let encoder = OrtEncoder::open(folder.path(), sizes, &SessionOptions::cpu(1)).unwrap();
+    assert_eq!(encoder.provider(), Provider::Cpu);
+    for part in ["image", "text"] {
+        let placement = &encoder.placement()[part];
+        assert_eq!(placement.keys().collect::<Vec<_>>(), ["CPUExecutionProvider"]);
+        // Two blocks of six products each, two of them in the fused attention.
+        assert!((20..100).contains(&placement["CPUExecutionProvider"]), "{placement:?}");
+    }
+    assert!(folder.path().read_dir().unwrap().count() == 2, "no profile is left beside the graphs");
+}
+
+/// A session that was told to stop runs nothing more; others do.
+#[test]
+fn a_run_can_be_ended_from_another_thread() {
+    if !runtime() {
+        return;
+    }
+    let [vit, _] = tiny();
+    let folder = tempfile::tempdir().unwrap();
+    let path = vit.write(Part::Image, target(Flavour::Portable, 18), folder.path());
+    let (session, other) = (support::open(&path), support::open(&path));
+    let case = image_case(&vit, &vit.eager(), 1);
+    case.run(&session);
+    let stopper = session.stopper();
+    std::thread::spawn(move || stopper.stop().unwrap()).join().unwrap();
+    let inputs: Vec<_> = case.inputs.iter().map(|(_, value)| value.input()).collect();
+    let error = session.run(&inputs).unwrap_err();
+    assert!(matches!(&error, RuntimeError::Run { .. }), "{error:?}");
+    assert!(error.source().unwrap().to_string().contains("terminate"), "{:?}", error.source());
+    case.run(&other);
 }
 
 #[test]
@@ -91,7 +142,9 @@ fn captions_of_any_length_agree_with_the_model_in_pure_rust() {
             model.write(part, target(Flavour::Ort, 18), folder.path());
         }
         let longest = model.config.text.max_position_embeddings;
-        let encoder = OrtEncoder::open(folder.path(), longest, &SessionOptions::cpu(1)).unwrap();
+        let encoder =
+            OrtEncoder::open(folder.path(), (model.config.image.image_size(), longest), &SessionOptions::cpu(1))
+                .unwrap();
         let eager = model.eager();
         let mut random = SplitMix64::named(7, "captions");
         let lengths = [3, 8, 21, 5, 1, longest];

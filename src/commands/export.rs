@@ -10,17 +10,18 @@ use anyhow::Result;
 use bench::{
     engine::{self, EncoderSource, EngineChoice},
     machine::processors,
-    reproduce::{self, Reproduction, open_checkpoint, reproduce},
+    reproduce::{self, Beside, Reproduction, open_checkpoint, reproduce},
 };
 use clap::Args;
 use export::{
     graph::{Flavour, Opset, Target},
     package::{self, Exported, Precision, Request, export},
+    runtime::{Place, SessionOptions},
 };
-use zoo::{encoder::Device, registry::Entry};
+use zoo::encoder::Device;
 
 use crate::{
-    graphs::Graphs,
+    graphs::{Graphs, Providers},
     interrupt, progress,
     report::{Finding, print},
     vocabulary,
@@ -64,6 +65,8 @@ pub(crate) struct Export {
     /// Validate on the first N images of the split and their captions only
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroUsize>,
+    #[command(flatten)]
+    providers: Providers,
     /// Threads [default: one for each processor]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -80,26 +83,41 @@ impl Export {
         let entry = zoo::registry::find(&self.entry)?;
         let out = self.out.clone().unwrap_or_else(|| format!("{}-{}-{precision}", entry.name, target.flavour).into());
         package::check_free(&out)?;
+        // The comparison with the golden tensors, which have sizes of their own, is always that of the processor.
+        let device = if self.providers.given() { Device::Auto } else { Device::Cpu };
+        let options = self.providers.options("cpu", device, threads)?;
+        if let Place::Gpu(provider, _) = options.place {
+            provider.check(target.flavour, precision)?;
+        }
         engine::set_threads(threads)?;
         let (checkpoint, note) = open_checkpoint(&entry, self.checkpoint.as_deref())?;
         let vocabulary = vocabulary::find(&entry, self.vocab.as_deref(), self.data.as_deref())?;
         let vocabulary = vocabulary.map(|found| found.bytes);
         let checkpoint = Rc::new(checkpoint);
-        let request = Request { entry: entry.clone(), checkpoint, target, precision, threads, vocabulary };
+        let request = Request { entry, checkpoint, target, precision, threads, vocabulary };
         let exported = export(&request, &out)?;
         print(&package::render(&exported, &out, note.as_deref()))?;
         let mut failed = !exported.outside.is_empty();
+        if failed {
+            print(&package::at_fault(&request, &exported.manifest)?)?;
+        }
         if self.validate {
-            failed |= self.validate(&entry, &exported, &out, threads)?;
+            failed |= self.validate(&request, (&exported, &out), options)?;
         }
         Ok(if failed { Finding::Failed } else { Finding::Done })
     }
 
     /// Whether the graphs lose more of the recalls than they may.
-    fn validate(&self, entry: &Entry, exported: &Exported, folder: &Path, threads: usize) -> Result<bool> {
-        let graphs = Graphs { folder: Some(folder.to_owned()), device: Device::Cpu, threads };
+    fn validate(
+        &self,
+        request: &Request,
+        (exported, folder): (&Exported, &Path),
+        options: SessionOptions,
+    ) -> Result<bool> {
+        let threads = options.threads;
+        let graphs = Rc::new(Graphs::new(Some(folder.to_owned()), exported.manifest.precision, options));
         let stop = interrupt::flag()?;
-        let [eager, graphs] = [None, Some(Rc::new(graphs) as Rc<dyn EncoderSource>)].map(|encoders| {
+        let [eager, graphs] = [None, Some(graphs as Rc<dyn EncoderSource>)].map(|encoders| {
             let engine = if encoders.is_some() { EngineChoice::Ort } else { EngineChoice::Auto };
             let request = reproduce::Request {
                 checkpoint: self.checkpoint.clone(),
@@ -109,14 +127,17 @@ impl Export {
                 encoders,
                 device: Device::Cpu,
                 threads,
-                ..reproduce::Request::new(entry.clone(), engine)
+                ..reproduce::Request::new(request.entry.clone(), engine)
             };
             reproduce(&request, &stop, progress::choose(self.quiet).as_ref())
         });
         let (eager, graphs): (Reproduction, Reproduction) = (eager?, graphs?);
-        let tolerance = exported.manifest.precision.tolerance().rsum;
-        let losses = reproduce::losses(&eager, &graphs);
-        print(&reproduce::render_losses(&losses, [&eager, &graphs], tolerance))?;
-        Ok(losses.iter().any(|loss| loss.points() > tolerance))
+        let manifest = &exported.manifest;
+        let beside = Beside::new(&eager, graphs, manifest.precision.tolerance().rsum);
+        print(&reproduce::render_losses(&eager, &beside))?;
+        if beside.failed() {
+            print(&package::at_fault(request, manifest)?)?;
+        }
+        Ok(beside.failed())
     }
 }

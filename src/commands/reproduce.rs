@@ -1,19 +1,21 @@
 //! `laps-zoo reproduce`
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{num::NonZeroUsize, path::PathBuf, rc::Rc};
 
 use anyhow::Result;
 use bench::{
-    engine::{self, EngineChoice},
+    engine::{self, EncoderSource, EngineChoice},
     files::write_whole,
     machine::processors,
-    reproduce::{Request, reproduce, table},
+    reproduce::{Beside, Request, render_losses, reproduce, table},
 };
 use clap::Args;
+use export::package::Precision;
 use zoo::encoder::Device;
 
 use crate::{
-    graphs, interrupt, progress,
+    graphs::{self, Graphs},
+    interrupt, progress,
     report::{Finding, print},
 };
 
@@ -40,6 +42,11 @@ pub(crate) struct Reproduce {
     /// Folder of exported graphs for the engine ort, which auto takes then [default: export anew]
     #[arg(long, value_name = "DIR")]
     graphs: Option<PathBuf>,
+    /// With the engine ort: evaluate these precisions too, fp16 and int8, and compare them with fp32
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "graphs")]
+    precisions: Vec<String>,
+    #[command(flatten)]
+    providers: graphs::Providers,
     /// Where: auto, cpu, cuda:N
     #[arg(long, default_value = "auto")]
     device: String,
@@ -75,7 +82,9 @@ impl Reproduce {
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let engine = self.engine.parse::<EngineChoice>()?;
         let device = self.device.parse::<Device>()?;
-        let (engine, encoders) = graphs::choose(engine, self.graphs, device, threads)?;
+        let (engine, graphs) = graphs::choose(engine, self.graphs, &self.providers, device, threads)?;
+        let precisions = precisions(&self.precisions, graphs.as_deref())?;
+        let encoders = graphs.clone().map(|graphs| graphs as Rc<dyn EncoderSource>);
         let mut request = Request {
             entry: zoo::registry::find(&self.entry)?,
             checkpoint: self.checkpoint,
@@ -99,13 +108,45 @@ impl Reproduce {
         request.check(self.json.as_deref().into_iter())?;
         engine::set_threads(threads)?;
         let stop = interrupt::flag()?;
-        let result = reproduce(&request, &stop, progress::choose(self.quiet).as_ref())?;
+        let progress = progress::choose(self.quiet);
+        let mut result = reproduce(&request, &stop, progress.as_ref())?;
+        let mut tables = String::new();
+        for graphs in precisions.into_iter().map(Rc::new) {
+            let encoders = Some(Rc::clone(&graphs) as Rc<dyn EncoderSource>);
+            let other = reproduce(&Request { encoders, sims: None, ..request.clone() }, &stop, progress.as_ref())?;
+            let beside = Beside::new(&result, other, graphs.precision().tolerance().rsum);
+            tables += &format!("\n{}", render_losses(&result, &beside));
+            if beside.failed() {
+                tables += &graphs.at_fault()?;
+            }
+            result.beside.push(beside);
+        }
         if let Some(path) = &self.json {
             write_whole(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
         }
         print(&table::render(&result))?;
-        Ok(if result.verdict.failed() { Finding::Failed } else { Finding::Done })
+        print(&tables)?;
+        let failed = result.verdict.failed() || result.beside.iter().any(Beside::failed);
+        Ok(if failed { Finding::Failed } else { Finding::Done })
     }
+}
+
+/// The graphs in further precisions.
+fn precisions(names: &[String], graphs: Option<&Graphs>) -> Result<Vec<Graphs>> {
+    let refused = |expected: &str, found: &str| bench::Error::Option {
+        option: "--precisions",
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    };
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some(graphs) = graphs else { return Err(refused("the engine `ort`", "another one").into()) };
+    let parse = |name: &String| match name.parse() {
+        Ok(Precision::Fp32) | Err(_) => Err(refused("`fp16`, `int8`, or both with a comma between", name).into()),
+        Ok(precision) => Ok(graphs.in_precision(precision)),
+    };
+    names.iter().map(parse).collect()
 }
 
 /// Fetches what is missing, the small before the large: captions and vocabulary, the checkpoint, images.

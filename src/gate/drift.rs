@@ -23,7 +23,8 @@ pub(crate) fn drift(entries: &[Entry], threads: usize) -> Result<Gathered> {
             for precision in Precision::ALL {
                 let target = Target { flavour, ..Target::default() };
                 let checkpoint = Rc::clone(&checkpoint);
-                let request = Request { entry: entry.clone(), checkpoint, target, precision, threads, vocabulary: None };
+                let request =
+                    Request { entry: entry.clone(), checkpoint, target, precision, threads, vocabulary: None };
                 let folder = tempfile::tempdir()?;
                 let exported = export(&request, &folder.path().join("graphs"))?;
                 if let Some(reason) = exported.unchecked {

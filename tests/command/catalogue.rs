@@ -64,6 +64,13 @@ fn help_names_the_commands() {
           --engine <ENGINE>     What computes the embeddings: auto, torch, rust, ort [default: auto]
           --graphs <DIR>        Folder of exported graphs for the engine ort, which auto takes then
                                 [default: export anew]
+          --precisions <LIST>   With the engine ort: evaluate these precisions too, fp16 and int8, and
+                                compare them with fp32
+          --ep <PROVIDER>       Execution provider of the engine ort: auto, cpu, cuda, tensorrt. One
+                                that can not be used is an error
+          --ep-memory <MIB>     Memory in MiB that the arena of CUDA or the workspace of TensorRT may
+                                take
+          --ep-cache <DIR>      Folder in which TensorRT keeps the engines it has built
           --device <DEVICE>     Where: auto, cpu, cuda:N [default: auto]
           --threads <N>         Threads [default: one for each processor]
           --batch-size <N>      Images, and captions, encoded at a time [default: 16]

@@ -64,6 +64,11 @@ fn help_of_export() {
                                    vocabulary [default: the folder of the entry file]
           --split <SPLIT>          Split to validate on [default: the entry's test split]
           --limit <N>              Validate on the first N images of the split and their captions only
+          --ep <PROVIDER>          Execution provider of the engine ort: auto, cpu, cuda, tensorrt. One
+                                   that can not be used is an error
+          --ep-memory <MIB>        Memory in MiB that the arena of CUDA or the workspace of TensorRT may
+                                   take
+          --ep-cache <DIR>         Folder in which TensorRT keeps the engines it has built
           --threads <N>            Threads [default: one for each processor]
       -q, --quiet                  No progress
       -h, --help                   Print help
@@ -136,6 +141,123 @@ fn validation_compares_the_recalls() {
     assert_eq!(verdict, format!("{} the tolerance of 2.0", if outside { "outside" } else { "within" }));
     assert_eq!(status, i32::from(outside), "{text}");
     assert_eq!(text.lines().filter(|line| line.starts_with("│ ort, portable, int8, opset 18")).count(), 1, "{text}");
+}
+
+/// A provider that is asked for and not there ends the command, and the file that is missing is named.
+#[test]
+fn a_provider_that_is_not_there_is_an_error() {
+    let Ok(library) = export::runtime::library::find() else { return println!("not run: there is no ONNX Runtime") };
+    let root = tempfile::tempdir().unwrap();
+    for (provider, file) in
+        [("cuda", "libonnxruntime_providers_cuda.so"), ("tensorrt", "libonnxruntime_providers_tensorrt.so")]
+    {
+        if library.path.with_file_name(file).exists() {
+            println!("not run: there is a `{file}`");
+            continue;
+        }
+        let text = refused(root.path(), ["reproduce", "shapes_vit", "--quiet", "--ep", provider]);
+        let folder = library.path.parent().unwrap().display().to_string();
+        let text = text.replace(&library.path.display().to_string(), "LIBRARY").replace(&folder, "FOLDER");
+        let expected = format!(
+            "error: engine `ort` can not be used\n  caused by: the execution provider `{provider}` is not there\n  expected: \
+             `FOLDER/{file}`\n  found: nothing there, beside `LIBRARY`\nhint: "
+        );
+        assert!(text.starts_with(&expected), "{text}");
+    }
+    let message = |more: &[&str]| {
+        refused(root.path(), ["reproduce", "shapes_vit", "--quiet"].iter().chain(more).copied().collect::<Vec<_>>())
+    };
+    assert_snapshot!(message(&["--ep", "npu"]), @r"
+    error: `--ep` can not be used
+      expected: `auto`, `cpu`, `cuda` or `tensorrt`
+      found: npu
+    ");
+    assert_snapshot!(message(&["--ep", "cpu", "--device", "cuda:0"]), @r"
+    error: `--device` can not be used
+      expected: `cpu` or `auto` with `--ep cpu`
+      found: cuda:0
+    ");
+    assert_snapshot!(message(&["--ep", "cpu", "--engine", "rust"]), @r"
+    error: `--ep` can not be used
+      expected: the engine `ort` or `auto`
+      found: the engine `rust`
+    ");
+}
+
+/// Graphs that a provider can not run are refused before anything is read.
+#[test]
+fn graphs_of_the_wrong_kind_for_a_provider_are_refused() {
+    if !runtime() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let graphs = root.path().join("graphs");
+    assert_eq!(export_to(&graphs, &["--flavour", "ort"]).0, 0);
+    let graphs = ["--graphs", graphs.to_str().unwrap()];
+    let arguments = ["reproduce", "shapes_vit", "--quiet", "--ep", "tensorrt"];
+    assert_snapshot!(refused(root.path(), arguments.iter().chain(&graphs)), @r"
+    error: engine `ort` can not be used
+      caused by: the execution provider `tensorrt` can not run these graphs
+      expected: graphs of the flavour `portable`
+      found: the flavour `ort`
+    hint: export them with `--flavour portable`, or use `--ep cuda`
+    ");
+    let arguments = ["export", "shapes_vit", "--onnx", "--precision", "int8", "--ep", "cuda", "--out", "DIR"];
+    assert_snapshot!(refused(root.path(), arguments), @r"
+    error: the execution provider `cuda` can not run these graphs
+      expected: graphs in fp32 or fp16
+      found: int8
+    hint: export them with `--precision fp16`, or use `--ep cpu`: int8 here is that of the processor
+    ");
+}
+
+/// Tables of other precisions stand beside that of fp32, in the JSON too, and decide on the exit status.
+#[test]
+fn further_precisions_are_evaluated_beside() {
+    if !runtime() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let result = root.path().join("result");
+    let data = scenes(12);
+    let paths = ["--data", data.path().to_str().unwrap(), "--json", result.to_str().unwrap()];
+    let arguments = ["reproduce", "shapes_vit", "--quiet", "--engine", "ort", "--precisions", "fp16,int8"];
+    let run = laps_zoo(arguments.iter().chain(&paths));
+    assert_eq!(run.stderr, "");
+    let result = json(&result);
+    let beside = result["beside"].as_array().unwrap();
+    assert_eq!(beside.len(), 2);
+    let own = result["evaluations"][0]["rsum"].as_f64().unwrap();
+    let mut outside = false;
+    for (one, (precision, tolerance)) in beside.iter().zip([("fp16", 0.2), ("int8", 2.0)]) {
+        assert!(one["engine"]["graphs"].as_str().unwrap().contains(precision), "{one}");
+        assert_eq!(one["tolerance"], tolerance);
+        let lost = one["rsum_lost"][0].as_f64().unwrap();
+        assert!((own - one["evaluations"][0]["rsum"].as_f64().unwrap() - lost).abs() < 1e-9, "{one}");
+        let verdict = if lost <= tolerance { "within" } else { "outside" };
+        let line = format!("rSum lost: {lost:.2} points, {verdict} the tolerance of {tolerance:.1}\n");
+        assert!(run.stdout.contains(&line), "{line}{}", run.stdout);
+        // The nodes at fault are named where too much is lost, and only there.
+        let (_, after) = run.stdout.split_once(&line).unwrap();
+        assert_eq!(after.starts_with("  image: `img_enc."), lost > tolerance, "{}", run.stdout);
+        outside |= lost > tolerance;
+    }
+    assert_eq!(run.status, i32::from(outside), "{}", run.stdout);
+    let engine = &result["provenance"]["engine"];
+    assert!(engine["placement"]["image"]["CPUExecutionProvider"].as_u64().unwrap() > 10, "{engine}");
+    let message = |more: &[&str]| {
+        refused(root.path(), ["reproduce", "shapes_vit", "--quiet"].iter().chain(more).copied().collect::<Vec<_>>())
+    };
+    assert_snapshot!(message(&["--engine", "ort", "--precisions", "fp32"]), @r"
+    error: `--precisions` can not be used
+      expected: `fp16`, `int8`, or both with a comma between
+      found: fp32
+    ");
+    assert_snapshot!(message(&["--engine", "rust", "--precisions", "int8"]), @r"
+    error: `--precisions` can not be used
+      expected: the engine `ort`
+      found: another one
+    ");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use zoo::retrieval::Evaluation;
 
-use super::{Comparison, Provenance, QueryFailures, RankCounts, Verdict};
+use super::{Beside, Comparison, Provenance, QueryFailures, RankCounts, Verdict};
 
 /// Version of this structure; it changes when the meaning of a field does.
 ///
@@ -47,6 +47,9 @@ pub struct Reproduction {
     pub peak_memory_bytes: Option<u64>,
     /// What produced this.
     pub provenance: Provenance,
+    /// The same in other precisions, where that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<Beside>,
 }
 
 /// A part of the work.

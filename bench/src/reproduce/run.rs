@@ -113,6 +113,7 @@ pub fn reproduce(request: &Request, stop: &AtomicBool, progress: &dyn Progress) 
             machine: Machine::here(),
             seed: None,
         },
+        beside: Vec::new(),
     })
 }
 

@@ -96,7 +96,7 @@ impl Graph {
     ///
     /// # Errors
     /// [`Error::Operation`] if the name is taken.
-    pub(super) fn input(&mut self, name: &str, element: Element, shape: &[Dim]) -> Result<Id> {
+    pub(crate) fn input(&mut self, name: &str, element: Element, shape: &[Dim]) -> Result<Id> {
         self.declare(name)?;
         let id = self.push(Fact { name: name.to_owned(), element, shape: shape.to_vec(), content: None });
         self.inputs.push(id);

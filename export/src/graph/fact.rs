@@ -18,6 +18,15 @@ pub enum Content {
 }
 
 impl Content {
+    /// Their size in bytes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Float(array) => size_of_val(array.values()),
+            Self::Whole(values) => size_of_val(values.as_slice()),
+            Self::Raw(bytes) => bytes.len(),
+        }
+    }
+
     /// Elements in row-major order, little-endian.
     pub fn bytes(&self) -> Vec<u8> {
         match self {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use zoo::data::image::Preprocessing;
 
-use super::{AlignmentFile, Drift, Precision};
+use super::{AlignmentFile, Drift, NodeDrift, Precision};
 use crate::graph::Port;
 
 /// Version of this structure; it changes when the meaning of a field does.
@@ -82,6 +82,9 @@ pub struct GraphFile {
     pub outputs: Vec<PortEntry>,
     /// How far its output was from the golden one in ONNX Runtime when it was written; None where that was not there.
     pub drift: Option<Drift>,
+    /// In int8 its products with constant matrices, the most sensitive first, and which were left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub products: Vec<NodeDrift>,
 }
 
 /// An input or output.

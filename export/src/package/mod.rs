@@ -7,20 +7,25 @@
 //! alignment.safetensors  vocab.txt    what a product needs beside the encoders
 //! ```
 
+mod calibration;
 mod drift;
+mod fault;
 mod golden;
 mod manifest;
 mod open;
 mod precision;
 mod product;
 mod render;
+mod selection;
 mod write;
 
 pub use drift::{Drift, Tolerance};
+pub use fault::at_fault;
 pub use golden::{Golden, Sample};
 pub use manifest::{FileEntry, GraphFile, Manifest, PortEntry, SCHEMA, TextPreprocessing};
 pub use open::Package;
 pub use precision::Precision;
 pub use product::AlignmentFile;
 pub use render::render;
+pub use selection::NodeDrift;
 pub use write::{Exported, Request, check_free, export, graph, write_encoders};

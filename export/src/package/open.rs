@@ -26,21 +26,7 @@ impl Package {
     /// was changed.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("manifest.json");
-        let refused = |path: &Path, expected: &str, found: String| {
-            Err(Error::Package { path: path.to_owned(), expected: expected.to_owned(), found, hint: AGAIN })
-        };
-        let Ok(text) = fs::read(&path) else { return refused(folder, "a file `manifest.json`", "none".to_owned()) };
-        let manifest: Manifest = match serde_json::from_slice(&text) {
-            Ok(manifest) => manifest,
-            Err(error) => return refused(&path, "the manifest of an export", error.to_string()),
-        };
-        if manifest.schema != SCHEMA {
-            return refused(
-                &path,
-                &format!("version {SCHEMA} of the manifest"),
-                format!("version {}", manifest.schema),
-            );
-        }
+        let manifest = Self::manifest(folder)?;
         let mut files: Vec<FileEntry> = vec![manifest.golden.clone()];
         files.extend(manifest.alignment.iter().map(|alignment| alignment.file.clone()));
         files.extend(manifest.vocabulary.clone());
@@ -65,6 +51,24 @@ impl Package {
         Ok(Self { folder: folder.to_owned(), manifest })
     }
 
+    /// Reads the manifest of `folder` alone.
+    ///
+    /// # Errors
+    /// [`Error::Package`] for a folder without a manifest, or with one of another version.
+    pub fn manifest(folder: &Path) -> Result<Manifest> {
+        let path = folder.join("manifest.json");
+        let Ok(text) = fs::read(&path) else { return refused(folder, "a file `manifest.json`", "none".to_owned()) };
+        let manifest: Manifest = match serde_json::from_slice(&text) {
+            Ok(manifest) => manifest,
+            Err(error) => return refused(&path, "the manifest of an export", error.to_string()),
+        };
+        if manifest.schema != SCHEMA {
+            let found = format!("version {}", manifest.schema);
+            return refused(&path, &format!("version {SCHEMA} of the manifest"), found);
+        }
+        Ok(manifest)
+    }
+
     /// Sees that the graphs are those of an entry and a checkpoint, by their hashes.
     ///
     /// # Errors
@@ -87,4 +91,8 @@ impl Package {
         }
         Ok(())
     }
+}
+
+fn refused<T>(path: &Path, expected: &str, found: String) -> Result<T> {
+    Err(Error::Package { path: path.to_owned(), expected: expected.to_owned(), found, hint: AGAIN })
 }

@@ -19,6 +19,13 @@ pub fn render(exported: &Exported, folder: &Path, note: Option<&str>) -> String 
         });
         line(&mut text, format_args!("  {:12}{:>9.2} MB{drift}", graph.file.file, graph.file.bytes as f64 / 1e6));
     }
+    for part in Part::ALL {
+        let Some(graph) = manifest.graphs.get(part.name()).filter(|graph| !graph.products.is_empty()) else { continue };
+        let left_out: Vec<&str> =
+            graph.products.iter().filter(|product| product.left_out).map(|product| product.node.as_str()).collect();
+        let (count, all) = (left_out.len(), graph.products.len());
+        line(&mut text, format_args!("  {part}: {count} of {all} products stay in fp32{}", list(&left_out)));
+    }
     if let Some(note) = note {
         line(&mut text, format_args!("note: {note}"));
     }
@@ -36,7 +43,12 @@ pub fn render(exported: &Exported, folder: &Path, note: Option<&str>) -> String 
     text
 }
 
-fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
+/// `: a, b`, or nothing for none.
+fn list(names: &[&str]) -> String {
+    if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) }
+}
+
+pub(super) fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
     // Writing to a string can not fail.
     let _ = writeln!(text, "{content}");
 }

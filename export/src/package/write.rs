@@ -1,7 +1,8 @@
 //! Writing the folder.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -17,6 +18,7 @@ use super::{
     Drift, Golden, GraphFile, Manifest, Precision, SCHEMA,
     manifest::{FileEntry, TextPreprocessing},
     product,
+    selection::select,
 };
 use crate::{
     Error, Result, file,
@@ -139,12 +141,13 @@ pub fn write_encoders(request: &Request, folder: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
-fn reader(request: &Request) -> impl Fn(&Parameter) -> zoo::Result<Array> + 'static {
+pub(super) fn reader(request: &Request) -> impl Fn(&Parameter) -> zoo::Result<Array> + 'static {
     let checkpoint = Rc::clone(&request.checkpoint);
     move |parameter| Ok(checkpoint.read(&parameter.name)?)
 }
 
-/// The graph of a part in the numbers of `precision`, as it is written.
+/// The graph of a part in the numbers of `precision`. In [`Precision::Int8`] it is the one that leaves no product out of 8
+/// bits, which needs no measuring.
 ///
 /// # Errors
 /// As [`record`].
@@ -155,24 +158,38 @@ pub fn graph(
     read: impl Fn(&Parameter) -> zoo::Result<Array> + 'static,
 ) -> Result<Graph> {
     let mut graph = record(part, config, target, read)?;
-    match precision {
-        Precision::Fp32 => {}
-        Precision::Fp16 => passes::half(&mut graph),
-        // The score is a sum of maxima of cosines, and its products with weights are small.
-        Precision::Int8 if part == Part::Score => {}
-        Precision::Int8 => passes::int8(&mut graph)?,
-    }
+    rewrite(&mut graph, part, precision, &BTreeSet::new())?;
     Ok(graph)
 }
 
+/// Takes a graph from single precision to `precision`, but for the products `left_out` of 8 bits.
+fn rewrite(graph: &mut Graph, part: Part, precision: Precision, left_out: &BTreeSet<String>) -> Result<()> {
+    match precision {
+        Precision::Fp32 => {}
+        Precision::Fp16 => passes::half(graph),
+        // The score is a sum of maxima of cosines, and its products with weights are small.
+        Precision::Int8 if part == Part::Score => {}
+        Precision::Int8 => {
+            passes::int8(graph, left_out)?;
+            passes::lower(graph);
+        }
+    }
+    Ok(())
+}
+
 fn write_graph(request: &Request, manifest: &Manifest, folder: &Path, part: Part) -> Result<GraphFile> {
-    let Request { entry, target, precision, .. } = request;
-    let graph = graph(part, &entry.model, (*target, *precision), reader(request))?;
+    let Request { entry, target, precision, threads, .. } = request;
+    let mut graph = record(part, &entry.model, *target, reader(request))?;
+    let products = match precision {
+        Precision::Int8 if part != Part::Score => select(part, &graph, &entry.model, *threads)?,
+        _ => Vec::new(),
+    };
+    let left_out = products.iter().filter(|product| product.left_out).map(|product| product.node.clone());
+    rewrite(&mut graph, part, *precision, &left_out.collect())?;
     let (inputs, outputs) = (graph.inputs(), graph.outputs());
-    let bytes = file::encode(&graph, &metadata(manifest, part)?)?;
-    let file = write_file(folder, &part.file(), &bytes)?;
+    let file = write_onnx(&graph, &metadata(manifest, part)?, folder, part)?;
     let (inputs, outputs) = (inputs.iter().map(Into::into).collect(), outputs.iter().map(Into::into).collect());
-    Ok(GraphFile { file, inputs, outputs, drift: None })
+    Ok(GraphFile { file, inputs, outputs, drift: None, products })
 }
 
 /// A manifest without files.
@@ -246,6 +263,37 @@ fn compare(
     Ok((None, outside))
 }
 
+/// Writes a graph as it is put together, and hashes it on the way.
+fn write_onnx(graph: &Graph, metadata: &[(String, String)], folder: &Path, part: Part) -> Result<FileEntry> {
+    let path = folder.join(part.file());
+    let failed = |error: std::io::Error| Error::io("write", &path, error);
+    let mut hashed =
+        Hashed { file: BufWriter::new(fs::File::create(&path).map_err(failed)?), hash: Sha256::new(), bytes: 0 };
+    file::write(graph, metadata, &mut hashed)?;
+    hashed.flush().map_err(failed)?;
+    Ok(FileEntry { file: part.file(), bytes: hashed.bytes, sha256: hexadecimal(&hashed.hash.finalize()) })
+}
+
+/// A file, and the hash of what was written to it.
+struct Hashed {
+    file: BufWriter<fs::File>,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
 pub(super) fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileEntry> {
     let path: PathBuf = folder.join(name);
     fs::write(&path, bytes).map_err(|error| Error::io("write", &path, error))?;
@@ -254,5 +302,9 @@ pub(super) fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<File
 
 /// In hexadecimal.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -105,7 +105,7 @@ impl Change {
 }
 
 /// Rounded to the nearest; what is beyond the range of half precision becomes its largest number.
-fn bytes(values: &[f32]) -> Vec<u8> {
+pub(super) fn bytes(values: &[f32]) -> Vec<u8> {
     let bounded = |value: &f32| f16::from_f32(value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()));
     values.iter().flat_map(|value| bounded(value).to_le_bytes()).collect()
 }

@@ -4,10 +4,12 @@ mod fuse;
 mod half;
 mod int8;
 mod lower;
+mod probe;
 mod prune;
 
 pub use fuse::fuse;
 pub use half::half;
 pub use int8::int8;
 pub use lower::lower;
+pub use probe::{Rounding, probe};
 pub use prune::prune;

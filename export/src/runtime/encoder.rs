@@ -1,41 +1,86 @@
 //! Embeddings by ONNX Runtime.
 
-use std::{cell::RefCell, path::Path};
+use std::{cell::RefCell, collections::BTreeMap, path::Path};
 
 use zoo::{
     array::Array,
     encoder::{Device, Encoder},
 };
 
-use super::{Input, RuntimeError, Session, SessionOptions};
+use super::{Input, Placement, Provider, ProviderOptions, RuntimeError, Session, SessionOptions, ShapeProfile};
 use crate::record::Part;
 
 /// Captions are padded to a multiple of this many tokens: each further length is a further set of buffers that ONNX
 /// Runtime keeps.
 const BUCKET: usize = 4;
+/// Most images, or captions, at a time that TensorRT builds engines for; beyond, it builds another one.
+const MOST_TOGETHER: usize = 32;
 
 /// The graphs `image` and `text` of a folder.
 pub struct OrtEncoder {
     image: Session,
     text: Session,
     longest: usize,
+    placement: BTreeMap<String, Placement>,
     /// Identifiers and mask of a batch, kept for the next one.
     buffers: RefCell<[Vec<i64>; 2]>,
 }
 
 impl OrtEncoder {
-    /// Loads both graphs of `folder`; captions have at most `longest` tokens.
+    /// Loads both graphs of `folder`, for images of `size` x `size` and captions of at most `longest` tokens, and runs each
+    /// once on zeros: a provider that was asked for has to do its part.
     ///
     /// # Errors
-    /// As [`Session::open`].
-    pub fn open(folder: &Path, longest: usize, options: &SessionOptions) -> Result<Self, RuntimeError> {
-        let open = |part: Part| Session::open(&folder.join(part.file()), options);
-        Ok(Self { image: open(Part::Image)?, text: open(Part::Text)?, longest, buffers: RefCell::default() })
+    /// As [`Session::open`] and [`Session::placement`].
+    pub fn open(
+        folder: &Path,
+        (size, longest): (usize, usize),
+        options: &SessionOptions,
+    ) -> Result<Self, RuntimeError> {
+        let profiles = tempfile::tempdir().map_err(|error| RuntimeError::Profile { source: error.into() })?;
+        let mut placement = BTreeMap::new();
+        let mut open = |part: Part, profiled: Vec<ShapeProfile>| -> Result<Session, RuntimeError> {
+            let provider = ProviderOptions { profiles: profiled, ..options.provider.clone() };
+            let profile = Some(profiles.path().join(part.name()));
+            let session =
+                Session::open(&folder.join(part.file()), &SessionOptions { provider, profile, ..options.clone() })?;
+            let ran = match part {
+                Part::Image => {
+                    let shape = [1, 3, size, size];
+                    session.placement(&[Input::Float(&shape, &vec![0.0; shape.iter().product()])])?
+                }
+                _ => {
+                    let shape = [1, BUCKET.min(longest)];
+                    let ones = vec![1; shape[1]];
+                    session.placement(&[Input::Whole(&shape, &ones), Input::Whole(&shape, &ones)])?
+                }
+            };
+            placement.insert(part.to_string(), ran);
+            Ok(session)
+        };
+        let profile = |input: &str, shapes| ShapeProfile { input: input.to_owned(), shapes };
+        let images = [1, MOST_TOGETHER / 2, MOST_TOGETHER].map(|batch| vec![batch, 3, size, size]);
+        let captions = [(1, BUCKET), (MOST_TOGETHER / 2, 16), (MOST_TOGETHER, longest)]
+            .map(|(batch, length)| vec![batch, length.min(longest)]);
+        let image = open(Part::Image, vec![profile("pixel_values", images)])?;
+        let captions = ["input_ids", "attention_mask"].map(|input| profile(input, captions.clone()));
+        let text = open(Part::Text, captions.into())?;
+        Ok(Self { image, text, longest, placement, buffers: RefCell::default() })
     }
 
     /// Where it computes.
     pub fn device(&self) -> Device {
         self.image.device()
+    }
+
+    /// What computes.
+    pub fn provider(&self) -> Provider {
+        self.image.provider()
+    }
+
+    /// What ran where, by the name of the graph.
+    pub fn placement(&self) -> &BTreeMap<String, Placement> {
+        &self.placement
     }
 
     /// Length that captions of at most `length` tokens are padded to.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::Provider;
+
 /// What can be wrong with ONNX Runtime.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
@@ -29,9 +31,42 @@ pub enum RuntimeError {
     /// The library was loaded and does not answer.
     #[error("ONNX Runtime does not say which execution providers it has")]
     Providers(#[source] ort::Error),
+    /// The library comes without a provider that was asked for.
+    #[error(
+        "the execution provider `{provider}` is not there\n  expected: `{}`\n  found: nothing there, beside `{}`",
+        missing.display(), library.display()
+    )]
+    ProviderFile {
+        /// The provider.
+        provider: Provider,
+        /// The file that it would be in.
+        missing: PathBuf,
+        /// The library that was asked.
+        library: PathBuf,
+    },
+    /// The provider that was asked for executed nothing.
+    #[error("the execution provider `{provider}` executed no node of the graph\n  found: {used}")]
+    Elsewhere {
+        /// The provider.
+        provider: Provider,
+        /// Those that did.
+        used: String,
+    },
+    /// A profile that does not say what ran where.
+    #[error("ONNX Runtime does not say which execution provider ran the nodes")]
+    Profile {
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Runs can not be made to end.
+    #[error("ONNX Runtime does not take a request to end a run")]
+    Stop(#[source] ort::Error),
     /// A device that was asked for and can not be used.
-    #[error("device `{device}` can not be used by ONNX Runtime")]
+    #[error("device `{device}` can not be used by the execution provider `{provider}` of ONNX Runtime")]
     Provider {
+        /// The provider.
+        provider: Provider,
         /// As the user named it.
         device: String,
         /// The library that was asked.
@@ -69,13 +104,16 @@ impl RuntimeError {
             Self::Load { .. } | Self::Providers(_) => {
                 format!("ONNX Runtime 1.{} or newer is needed: `make setup` fetches it", ort::MINOR_VERSION)
             }
-            Self::Provider { library, .. } => {
+            Self::Provider { library, .. } | Self::ProviderFile { library, .. } => {
                 format!(
                     "`make setup CUDA=1` brings a library with CUDA (this one is `{}`), or use `--device cpu`",
                     library.display()
                 )
             }
-            Self::Graph { .. } | Self::Run { .. } => return None,
+            Self::Elsewhere { .. } => {
+                "use `--ep cpu`, or look for what ONNX Runtime printed about the provider".to_owned()
+            }
+            Self::Graph { .. } | Self::Run { .. } | Self::Profile { .. } | Self::Stop(_) => return None,
         })
     }
 }

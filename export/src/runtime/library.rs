@@ -11,7 +11,7 @@ use std::{
 use fs_err as fs;
 use ort::ep::{self, ExecutionProvider as _};
 
-use crate::runtime::RuntimeError;
+use crate::runtime::{Provider, RuntimeError};
 
 /// The folder that `make setup` fills, of the workspace that this was built in.
 const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.runtime/onnxruntime");
@@ -58,24 +58,6 @@ pub struct Build {
     pub providers: Vec<Provider>,
 }
 
-/// What a graph can be executed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provider {
-    /// The processor.
-    Cpu,
-    /// NVIDIA GPUs.
-    Cuda,
-}
-
-impl fmt::Display for Provider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-        })
-    }
-}
-
 /// The library to use: the one that `ORT_DYLIB_PATH` names, else that of `make setup`, else one in `../lib` beside the
 /// executable. Loads nothing.
 pub fn find() -> Result<Library, RuntimeError> {
@@ -117,9 +99,12 @@ impl Library {
         // Only loads and checks the version; an environment, with its threads and telemetry, is not made.
         ort::init_from(&self.path).map_err(|error| failed(error.to_string().into()))?;
         let mut providers = Vec::new();
-        for (provider, available) in
-            [(Provider::Cpu, ep::CPU::is_available()), (Provider::Cuda, ep::CUDA::is_available())]
-        {
+        let asked = [
+            (Provider::Cpu, ep::CPU::is_available()),
+            (Provider::Cuda, ep::CUDA::is_available()),
+            (Provider::TensorRt, ep::TensorRT::is_available()),
+        ];
+        for (provider, available) in asked {
             if available.map_err(RuntimeError::Providers)? {
                 providers.push(provider);
             }

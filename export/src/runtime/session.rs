@@ -3,26 +3,26 @@
 use std::{
     cell::RefCell,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use ort::{
-    ep,
-    session::{SessionInputValue, builder::SessionBuilder},
+    session::{RunOptions, SessionInputValue, builder::SessionBuilder},
     value::TensorRef,
 };
 use zoo::{array::Array, encoder::Device};
 
-use super::{Provider, RuntimeError, environment};
+use super::{Place, Placement, Provider, ProviderOptions, RuntimeError, environment, placement, provider};
 
 /// How a session computes.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
-    /// Where: a GPU that is asked for and can not be used is an error; `auto` takes one only if it can.
-    pub device: Device,
+    /// Where: a GPU that is asked for and can not be used is an error.
+    pub place: Place,
     /// Threads of one operation.
     pub threads: usize,
-    /// Most bytes of a GPU's memory.
-    pub memory_limit: Option<usize>,
+    /// What a GPU provider is told.
+    pub provider: ProviderOptions,
     /// Where a profile of every run is written, as the beginning of a file name.
     pub profile: Option<PathBuf>,
 }
@@ -30,7 +30,7 @@ pub struct SessionOptions {
 impl SessionOptions {
     /// On the processor, with `threads` threads.
     pub fn cpu(threads: usize) -> Self {
-        Self { device: Device::Cpu, threads, memory_limit: None, profile: None }
+        Self { place: Place::Processor, threads, provider: ProviderOptions::default(), profile: None }
     }
 }
 
@@ -47,33 +47,77 @@ pub enum Input<'a> {
 pub struct Session {
     path: PathBuf,
     inner: RefCell<ort::session::Session>,
+    provider: Provider,
     device: Device,
+    run_options: Arc<RunOptions>,
+}
+
+/// Ends runs of a session from another thread.
+#[derive(Clone)]
+pub struct Stopper(Arc<RunOptions>);
+
+impl Stopper {
+    /// Ends the run that is under way, between two of its nodes, and every later one, with [`RuntimeError::Run`].
+    ///
+    /// # Errors
+    /// [`RuntimeError::Stop`] if ONNX Runtime does not take it.
+    pub fn stop(&self) -> Result<(), RuntimeError> {
+        self.0.terminate().map_err(RuntimeError::Stop)
+    }
 }
 
 impl Session {
     /// Loads the graph in the file `path`.
     ///
     /// # Errors
-    /// [`RuntimeError::Provider`] if the device that is asked for can not be used, [`RuntimeError::Graph`] if the file is
-    /// no graph that can be run.
+    /// [`RuntimeError::Provider`] and [`RuntimeError::ProviderFile`] if the device that is asked for can not be used,
+    /// [`RuntimeError::Graph`] if the file is no graph that can be run.
     pub fn open(path: &Path, options: &SessionOptions) -> Result<Self, RuntimeError> {
         let (.., build) = environment()?;
         let has_cuda = build.providers.contains(&Provider::Cuda);
-        let (inner, device) = match options.device {
-            Device::Auto if has_cuda => match commit(path, options, Some(0)) {
-                Ok(session) => (session, Device::Cuda(0)),
-                Err(RuntimeError::Provider { .. }) => (commit(path, options, None)?, Device::Cpu),
+        let (inner, provider, device) = match options.place {
+            Place::Best if has_cuda => match commit(path, options, Some((Provider::Cuda, 0))) {
+                Ok(session) => (session, Provider::Cuda, Device::Cuda(0)),
+                Err(RuntimeError::Provider { .. } | RuntimeError::ProviderFile { .. }) => {
+                    (commit(path, options, None)?, Provider::Cpu, Device::Cpu)
+                }
                 Err(error) => return Err(error),
             },
-            Device::Auto | Device::Cpu => (commit(path, options, None)?, Device::Cpu),
-            Device::Cuda(index) => (commit(path, options, Some(index))?, Device::Cuda(index)),
+            Place::Best | Place::Processor => (commit(path, options, None)?, Provider::Cpu, Device::Cpu),
+            Place::Gpu(provider, index) => {
+                (commit(path, options, Some((provider, index)))?, provider, Device::Cuda(index))
+            }
         };
-        Ok(Self { path: path.to_owned(), inner: RefCell::new(inner), device })
+        let run_options = Arc::new(RunOptions::new().map_err(RuntimeError::Stop)?);
+        Ok(Self { path: path.to_owned(), inner: RefCell::new(inner), provider, device, run_options })
     }
 
     /// Where it computes.
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// What computes, if [`Session::placement`] agrees.
+    pub fn provider(&self) -> Provider {
+        self.provider
+    }
+
+    /// What ends its runs from another thread.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(Arc::clone(&self.run_options))
+    }
+
+    /// Runs the graph once on `inputs` and says which provider executed how many nodes; of a session that was opened with
+    /// a profile, which ends with it.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Elsewhere`] if the provider executed none of them; as [`Session::run`] and
+    /// [`Session::end_profiling`].
+    pub fn placement(&self, inputs: &[Input<'_>]) -> Result<Placement, RuntimeError> {
+        self.run(inputs)?;
+        let placement = placement::read(&self.end_profiling()?)?;
+        placement::check(&placement, self.provider)?;
+        Ok(placement)
     }
 
     /// Runs the graph on inputs in its order, and copies its output.
@@ -91,7 +135,7 @@ impl Session {
             });
         }
         let mut session = self.inner.borrow_mut();
-        let outputs = session.run(&values[..]).map_err(failed)?;
+        let outputs = session.run_with_options(&values[..], &self.run_options).map_err(failed)?;
         let Some(output) = outputs.values().next() else {
             return Err(RuntimeError::Run { path: self.path.clone(), source: "it has no output".into() });
         };
@@ -118,7 +162,11 @@ impl Session {
     }
 }
 
-fn commit(path: &Path, options: &SessionOptions, cuda: Option<usize>) -> Result<ort::session::Session, RuntimeError> {
+fn commit(
+    path: &Path,
+    options: &SessionOptions,
+    gpu: Option<(Provider, usize)>,
+) -> Result<ort::session::Session, RuntimeError> {
     let (environment, library, _) = environment()?;
     let failed = |text: String| RuntimeError::Graph { path: path.to_owned(), source: text.into() };
     let configured = || -> Result<SessionBuilder, String> {
@@ -132,16 +180,10 @@ fn commit(path: &Path, options: &SessionOptions, cuda: Option<usize>) -> Result<
         }
     };
     let mut builder = configured().map_err(failed)?;
-    if let Some(index) = cuda {
-        let mut provider = ep::CUDA::default().with_device_id(i32::try_from(index).unwrap_or(i32::MAX));
-        // TF32 would cost three digits that the comparison with the eager model sees.
-        provider = provider.with_tf32(false);
-        if let Some(limit) = options.memory_limit {
-            provider = provider.with_memory_limit(limit);
-        }
-        // Without this a provider that does not load is replaced by the processor without a word.
-        let provider = provider.build().error_on_failure();
-        builder = builder.with_execution_providers([provider]).map_err(|error| RuntimeError::Provider {
+    if let Some((provider, index)) = gpu {
+        let providers = provider::dispatch((provider, index), &options.provider, &library)?;
+        builder = builder.with_execution_providers(providers).map_err(|error| RuntimeError::Provider {
+            provider,
             device: Device::Cuda(index).to_string(),
             library: library.path.clone(),
             source: error.to_string().into(),

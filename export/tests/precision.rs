@@ -1,0 +1,170 @@
+//! Products in fewer bits: which of them, and what each of them does.
+#![allow(clippy::unwrap_used, clippy::panic)] // a helper of tests is a test
+
+mod support;
+
+use std::{collections::BTreeSet, path::Path, rc::Rc};
+
+use export::{
+    file::encode,
+    graph::{Flavour, Graph},
+    package::{Precision, Request, at_fault, export},
+    passes::{self, Rounding},
+    record::Part,
+    runtime::{Input, Session},
+};
+use support::{Case, difference, image_case, open, runtime, target, text_case, tiny};
+use zoo::{array::Array, checkpoint::Checkpoint, registry};
+
+fn session(graph: &Graph, folder: &Path) -> Session {
+    let path = folder.join("graph.onnx");
+    std::fs::write(&path, encode(graph, &[]).unwrap()).unwrap();
+    open(&path)
+}
+
+fn switched(case: &Case, session: &Session, switches: &[i64]) -> Array {
+    let shape = [switches.len()];
+    let inputs: Vec<Input<'_>> =
+        case.inputs.iter().map(|(_, value)| value.input()).chain([Input::Whole(&shape, switches)]).collect();
+    session.run(&inputs).unwrap()
+}
+
+/// With every switch off it is the graph itself, with all on the one in 8 bits, and with one on the one in 8 bits that
+/// leaves all others out.
+#[test]
+fn a_probe_is_each_of_the_graphs_it_stands_for() {
+    if !runtime() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for model in tiny() {
+        let eager = model.eager();
+        let cases = [(Part::Image, image_case(&model, &eager, 2)), (Part::Text, text_case(&model, &eager, 3, 9))];
+        for (part, case) in cases {
+            for flavour in [Flavour::Portable, Flavour::Ort] {
+                let graph = model.graph(part, target(flavour, 18));
+                let mut probe = graph.clone();
+                let names = passes::probe(&mut probe, Rounding::Int8).unwrap();
+                let products = graph.nodes().iter().filter(|node| {
+                    node.is("MatMul") && node.input(1).is_some_and(|id| graph.fact(id).content.is_some())
+                });
+                assert_eq!(names.len(), products.count());
+                let probe = session(&probe, folder.path());
+                let in_eight = |left_out: &BTreeSet<String>| {
+                    let mut graph = graph.clone();
+                    passes::int8(&mut graph, left_out).unwrap();
+                    case.run(&session(&graph, folder.path()))
+                };
+                let exact = case.run(&session(&graph, folder.path()));
+                let mut switches = vec![0; names.len()];
+                // The same kernels; ONNX Runtime may fuse a bias into one product and not into the other.
+                let same = 1e-5;
+                assert!(difference(&switched(&case, &probe, &switches), &exact) <= same);
+                let all = in_eight(&BTreeSet::new());
+                assert!(difference(&all, &exact) > 1e-4, "8 bits are seen");
+                switches.fill(1);
+                // A value on the border of two levels may fall to either side of it.
+                let border = difference(&all, &exact) / 4.0;
+                assert!(difference(&switched(&case, &probe, &switches), &all) <= border);
+                switches.fill(0);
+                // The projection, which nothing behind it hides.
+                let last = names.len() - 1;
+                switches[last] = 1;
+                let others: BTreeSet<String> = names
+                    .iter()
+                    .enumerate()
+                    .filter(|&(index, _)| index != last)
+                    .map(|(_, name)| name.clone())
+                    .collect();
+                let one = in_eight(&others);
+                assert!(difference(&one, &exact) > same, "{} {part}: {}", model.name, names[last]);
+                assert!(difference(&switched(&case, &probe, &switches), &one) <= difference(&one, &exact) / 4.0);
+            }
+        }
+    }
+}
+
+/// All tokens of an operand share one scale, and yet captions that stand beside others are rounded as well as alone.
+#[test]
+fn captions_are_rounded_as_well_beside_others() {
+    if !runtime() {
+        return;
+    }
+    let [vit, _] = tiny();
+    let folder = tempfile::tempdir().unwrap();
+    let eager = vit.eager();
+    let mut case = text_case(&vit, &eager, 2, 8);
+    let graph = vit.graph(Part::Text, target(Flavour::Portable, 18));
+    let exact = case.run(&session(&graph, folder.path()));
+    let mut rounded = graph.clone();
+    passes::int8(&mut rounded, &BTreeSet::new()).unwrap();
+    let rounded = session(&rounded, folder.path());
+    let alone = difference(&case.run(&rounded), &exact);
+    // A third caption beside them, which shares the scale of the operands, moves them by no more than rounding does.
+    for (_, value) in &mut case.inputs {
+        let support::Value::Whole(shape, values) = value else { panic!("no identifiers") };
+        shape[0] += 1;
+        values.extend(vec![1; shape[1]]);
+    }
+    let beside = case.run(&rounded).rows(0..2).unwrap();
+    assert!(difference(&beside, &exact) <= 2.0 * alone, "{alone}");
+}
+
+fn request(precision: Precision) -> Request {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../checkpoints/shapes_vit.safetensors");
+    Request {
+        entry: registry::find("shapes_vit").unwrap(),
+        checkpoint: Rc::new(Checkpoint::open(path).unwrap()),
+        target: target(Flavour::Ort, 18),
+        precision,
+        threads: 1,
+        vocabulary: None,
+    }
+}
+
+/// The most sensitive are left out, the manifest names them, and the file has no product in 8 bits of their names.
+#[test]
+fn sensitive_products_are_left_out_and_named() {
+    if !runtime() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("graphs");
+    let request = request(Precision::Int8);
+    let exported = export(&request, &folder).unwrap();
+    for part in [Part::Image, Part::Text] {
+        let products = &exported.manifest.graphs[part.name()].products;
+        assert!(products.is_sorted_by(|a, b| a.turn >= b.turn) && products.len() > 10, "{products:#?}");
+        assert!(products.is_sorted_by(|a, b| a.left_out >= b.left_out), "{products:#?}");
+        assert!(!products[products.len() / 2].left_out, "most are in 8 bits: {products:#?}");
+        let file = std::fs::read(folder.join(part.file())).unwrap();
+        for product in products {
+            let name = format!("{}.integer", product.node);
+            let inside = file.windows(name.len()).any(|window| window == name.as_bytes());
+            assert_eq!(inside, !product.left_out, "{name}");
+        }
+        let worst = products.iter().find(|product| !product.left_out).unwrap();
+        let line = format!("  {part}: `{}` alone turns the output by {:.1e}\n", worst.node, worst.turn);
+        let text = at_fault(&request, &exported.manifest).unwrap();
+        assert!(text.contains(&line), "{text}");
+    }
+    assert!(exported.manifest.graphs["score"].products.is_empty());
+}
+
+/// Half precision turns an output far less than 8 bits do, by every node.
+#[test]
+fn nodes_at_fault_in_half_precision_are_measured() {
+    if !runtime() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let request = request(Precision::Fp16);
+    let exported = export(&request, &root.path().join("graphs")).unwrap();
+    let text = at_fault(&request, &exported.manifest).unwrap();
+    assert_eq!(text.lines().count(), 2 * 5, "{text}");
+    for line in text.lines() {
+        let turn: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+        // Eleven bits: a relative error of 2^-12 at most, whose square this is about.
+        assert!(turn < 1e-5, "{line}");
+    }
+}
