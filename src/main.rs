@@ -94,7 +94,13 @@ mod tests {
         let lines = texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.strip_prefix("$ laps-zoo "));
         let mut count = 0;
         for line in lines {
-            let words = line.split(" #").next().unwrap_or_default().split_whitespace();
+            let line = line.split(" #").next().unwrap_or_default();
+            // What stands between quotation marks is one word.
+            let pieces = line.split('"').enumerate();
+            let words = pieces.flat_map(|(place, piece)| match place % 2 {
+                0 => piece.split_whitespace().collect(),
+                _ => vec![piece],
+            });
             if let Err(error) = Arguments::try_parse_from(std::iter::once("laps-zoo").chain(words)) {
                 panic!("{line}: {error}");
             }

@@ -135,6 +135,12 @@ fn wrong_shapes_missing_and_unexpected_tensors_come_in_one_report() {
       `vit_type`
         expected: vit
         found: swin
+      `img_res`
+        expected: 64
+        found: 60
+      `num_patches`
+        expected: 64
+        found: 36
       `sparse_ratio`
         expected: 0.5
         found: 0.8

@@ -105,7 +105,7 @@ fn list_shows_every_entry() {
     │ coco_swin_384    swin 384               512      196.7 M   coco_5k, coco_1k   none published              -        470.1 │
     │ f30k_swin_1024   swin 224              1024      196.6 M   f30k               none published              -            - │
     │ shapes_vit       vit 64                  64      194.7 k   f30k               embedded                    -            - │
-    │ shapes_swin      swin 60                 64      172.7 k   f30k               embedded                    -            - │
+    │ shapes_swin      swin 60                 64      174.2 k   f30k               embedded                    -            - │
     └──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
     ");
     let entries: serde_json::Value = serde_json::from_str(&printed(&["list", "--json"])).unwrap();

@@ -33,7 +33,7 @@ fn the_lists_of_the_entries() {
     f30k_swin: 631 tensors, 196609120 numbers, 2ef8fdf1aa5a2f4d63b94c40bc5df6f52c7c732019836a042d863628d3e5e092
     f30k_swin_1024: 629 tensors, 196638192 numbers, 466cb2883b9d40d1cb686b0d5bb811fd3ab44fe36d50e057dbe72022ac2de19c
     shapes_vit: 98 tensors, 194729 numbers, bccc476dfc3d500453cf2bbfed2f2aa58cf9532aef6fc62107bacd1f5fc6147a
-    shapes_swin: 121 tensors, 172671 numbers, d71f688254c78ee52d0bbcd5e7084ca74f94cdf11aad9d56614ce14fd72c0ff7
+    shapes_swin: 121 tensors, 174230 numbers, 0ece7372fdddbb254a4b67703724d3f27ebaa863e2a7b13d50cf258acdf4e306
     ");
 }
 

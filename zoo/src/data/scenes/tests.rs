@@ -280,7 +280,8 @@ fn the_entries_fit_the_scenes() {
     for name in ["shapes_vit", "shapes_swin"] {
         let entry = crate::registry::find(name).unwrap();
         assert_eq!(entry.model.text.vocab_size, vocabulary().len());
-        assert_eq!(entry.model.image.image_size(), PIXELS);
+        // A pixel that is thrown away is one that the model can not see; hardly any is.
+        assert!((15 * PIXELS / 16..=PIXELS).contains(&entry.model.image.image_size()));
         let drawn = entry.data.drawn.unwrap();
         let words = |split| {
             let drawn = groups::draw(&drawn, split).unwrap();
