@@ -23,7 +23,7 @@ use crate::{
     Error, Result,
     models::{config::ModelConfig, laps},
     params::Parameter,
-    store::{Digests, Expected, FileLock, beside, put},
+    store::{BLOCK, Digests, Expected, FileLock, beside, put},
 };
 
 /// Bytes that the header is a multiple of, so that every tensor of a type lies at a multiple of its size.
@@ -94,8 +94,11 @@ fn write(checkpoint: &Checkpoint, part: &Path, source: &str, parameters: &[Param
     let mut file = File::create(part).map_err(failed)?;
     let mut digests = Digests::new(&Expected::default(), None);
     let mut out = |bytes: &[u8]| {
-        digests.update(bytes);
-        file.write_all(bytes).map_err(failed)
+        // A block is still in the processor's caches when it is written.
+        bytes.chunks(BLOCK).try_for_each(|block| {
+            digests.update(block);
+            file.write_all(block).map_err(failed)
+        })
     };
     out(&(header.len() as u64).to_le_bytes())?;
     out(&header)?;
