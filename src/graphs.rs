@@ -117,14 +117,6 @@ impl Graphs {
         exported.as_ref().map_or(Ok(String::new()), |(request, manifest)| package::at_fault(request, manifest))
     }
 
-    /// What computes as far as the user says it.
-    fn provider(&self) -> Provider {
-        match self.options.place {
-            Place::Gpu(provider, _) => provider,
-            Place::Best | Place::Processor => Provider::Cpu,
-        }
-    }
-
     fn encoder(
         &self,
         entry: &Entry,
@@ -154,31 +146,44 @@ impl Graphs {
                 let manifest = write_encoders(&request, temporary.path())?;
                 self.exported.replace(Some((request, manifest.clone())));
                 // A session holds what it needs of a file: the folder may go.
-                self.open_files(temporary.path(), &manifest)
+                open_files(temporary.path(), &manifest, &self.options)
             }
         }
     }
 
     /// The encoder of a folder of graphs alone, whose files were seen to be those that were written.
     pub(crate) fn open_package(&self, package: &Package) -> export::Result<(OrtEncoder, EngineUsed)> {
-        self.open_files(&package.folder, &package.manifest)
+        open_files(&package.folder, &package.manifest, &self.options)
     }
+}
 
-    fn open_files(&self, folder: &Path, manifest: &Manifest) -> export::Result<(OrtEncoder, EngineUsed)> {
-        self.provider().check(manifest.flavour.parse()?, manifest.precision)?;
-        let sizes = (manifest.image.size, manifest.text.longest);
-        let encoder = OrtEncoder::open(folder, sizes, &self.options)?;
-        let (_, library, _) = environment()?;
-        let used = EngineUsed {
-            name: "ort".into(),
-            version: library.version.unwrap_or_else(|| "of unknown version".to_owned()),
-            device: encoder.device().to_string(),
-            threads: self.options.threads,
-            graphs: Some(manifest.description()),
-            placement: Some(encoder.placement().clone()),
-        };
-        Ok((encoder, used))
+/// What computes as far as the user says it.
+fn provider(options: &SessionOptions) -> Provider {
+    match options.place {
+        Place::Gpu(provider, _) => provider,
+        Place::Best | Place::Processor => Provider::Cpu,
     }
+}
+
+/// Opens the graphs of a folder, and says what computes them.
+pub(crate) fn open_files(
+    folder: &Path,
+    manifest: &Manifest,
+    options: &SessionOptions,
+) -> export::Result<(OrtEncoder, EngineUsed)> {
+    provider(options).check(manifest.flavour.parse()?, manifest.precision)?;
+    let sizes = (manifest.image.size, manifest.text.longest);
+    let encoder = OrtEncoder::open(folder, sizes, options)?;
+    let (_, library, _) = environment()?;
+    let used = EngineUsed {
+        name: "ort".into(),
+        version: library.version.unwrap_or_else(|| "of unknown version".to_owned()),
+        device: encoder.device().to_string(),
+        threads: options.threads,
+        graphs: Some(manifest.description()),
+        placement: Some(encoder.placement().clone()),
+    };
+    Ok((encoder, used))
 }
 
 pub(crate) fn failed(error: export::Error) -> bench::Error {
@@ -192,9 +197,9 @@ impl EncoderSource for Graphs {
             // What a folder holds can be said before anything else is read.
             if let Some(folder) = &self.folder {
                 let manifest = Package::manifest(folder)?;
-                self.provider().check(manifest.flavour.parse()?, manifest.precision)?;
+                provider(&self.options).check(manifest.flavour.parse()?, manifest.precision)?;
             }
-            Ok(self.provider().find(&library)?)
+            Ok(provider(&self.options).find(&library)?)
         };
         fits().map_err(failed)
     }

@@ -22,6 +22,8 @@ use zoo::{
     registry::Entry,
 };
 
+use crate::graphs::open_files;
+
 /// What is shared by all ways of one entry.
 pub(crate) struct Subject<'a> {
     pub(crate) entry: &'a Entry,
@@ -78,18 +80,7 @@ impl GraphWay {
     }
 
     fn load(&self) -> export::Result<(OrtEncoder, EngineUsed)> {
-        let sizes = (self.manifest.image.size, self.manifest.text.longest);
-        let encoder = OrtEncoder::open(self.folder.path(), sizes, &self.options)?;
-        let (_, library, _) = environment()?;
-        let used = EngineUsed {
-            name: "ort".into(),
-            version: library.version.unwrap_or_else(|| "of unknown version".to_owned()),
-            device: encoder.device().to_string(),
-            threads: self.options.threads,
-            graphs: Some(self.manifest.description()),
-            placement: Some(encoder.placement().clone()),
-        };
-        Ok((encoder, used))
+        open_files(self.folder.path(), &self.manifest, &self.options)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use zoo::{
     array::Array,
-    params::Regularization,
     torch::{
         TorchDevice,
         train::{Captions, Hinge, Images, Learner, Pairs, StepOptions, Weights},
@@ -32,14 +31,7 @@ impl Trainer {
         let device = TorchDevice::open(request.device)?;
         let weights =
             Weights::new(&request.entry.model, device, |parameter| Ok(request.checkpoint.read(&parameter.name)?))?;
-        let options = StepOptions {
-            grad_clip: config.grad_clip,
-            ratio_weight: config.ratio_weight,
-            weight_decay: config.weight_decay,
-            precision: config.precision,
-            regularization: Regularization { dropout: config.dropout, drop_path: config.drop_path },
-        };
-        let mut learner = Learner::new(weights, options)?;
+        let mut learner = Learner::new(weights, StepOptions::of(config))?;
         learner.freeze_backbones(config.freeze_backbones)?;
         Ok(Self {
             learner,

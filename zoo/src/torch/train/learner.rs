@@ -15,7 +15,7 @@ use crate::{
     retrieval::similarity::{AggregationWeights, AlignmentConfig},
     tensor::{Eager, Tensor},
     torch::Torch,
-    train::Precision,
+    train::{Precision, TrainConfig},
 };
 
 /// How steps are made.
@@ -31,6 +31,19 @@ pub struct StepOptions {
     pub precision: Precision,
     /// What is left out at random while the backbones train.
     pub regularization: Regularization,
+}
+
+impl StepOptions {
+    /// Those of a recipe.
+    pub fn of(config: &TrainConfig) -> Self {
+        Self {
+            grad_clip: config.grad_clip,
+            ratio_weight: config.ratio_weight,
+            weight_decay: config.weight_decay,
+            precision: config.precision,
+            regularization: Regularization { dropout: config.dropout, drop_path: config.drop_path },
+        }
+    }
 }
 
 /// Pairs of a batch, as the encoders take them or as frozen backbones left them.

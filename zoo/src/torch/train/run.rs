@@ -19,7 +19,6 @@ use crate::{
     Result,
     data::{Augment, Tokenizer},
     encoder::Device,
-    params::Regularization,
     random::SplitMix64,
     registry::{DataPaths, Entry, sha256},
     retrieval::Directions,
@@ -97,14 +96,7 @@ pub fn train(request: &Request, stop: &AtomicBool, observer: &mut dyn Observer) 
         Some((file, _)) => super::Weights::new(&entry.model, device, |parameter| Ok(file.read(&parameter.name)?))?,
         None => sources.weights(&entry.model, device, config.seed)?,
     };
-    let options = StepOptions {
-        grad_clip: config.grad_clip,
-        ratio_weight: config.ratio_weight,
-        weight_decay: config.weight_decay,
-        precision: config.precision,
-        regularization: Regularization { dropout: config.dropout, drop_path: config.drop_path },
-    };
-    let mut learner = Learner::new(weights, options)?;
+    let mut learner = Learner::new(weights, StepOptions::of(config))?;
     let mut position = Position::default();
     if let Some((file, at)) = saved {
         state::restore(&mut learner, &file, &at)?;
