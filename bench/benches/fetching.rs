@@ -21,7 +21,7 @@ use std::{
 use bench::machine::Machine;
 use writer::{Pickle, torch_legacy};
 use zoo::{
-    checkpoint::convert,
+    checkpoint::{convert, convert_verified},
     fetch::{Fetcher, Network, Pinning, Settings},
     store::{Expected, Item, LARGEST_WEIGHTS, Source, Store, digest_file},
 };
@@ -42,7 +42,7 @@ fn main() {
     let machine = Machine::here();
     println!("{mib:.0} MiB, {ROUNDS} rounds in turn; {}, {} processors", machine.processor, machine.processors);
 
-    let mut rounds: [Vec<Duration>; 4] = Default::default();
+    let mut rounds: [Vec<Duration>; 5] = Default::default();
     for round in 0..ROUNDS {
         let room = folder.path().join(round.to_string());
         fs_err::create_dir(&room).unwrap();
@@ -57,18 +57,24 @@ fn main() {
             run(Command::new("sync").arg(room.join("copy")));
         }));
         rounds[3].push(timed(|| {
-            let converted = convert(&source, &room.join("converted.safetensors"), Some(&sha256), None).unwrap();
+            let converted = convert(&source, &room.join("converted.safetensors"), None).unwrap();
+            assert_eq!((converted.tensors, &converted.source_sha256), (TENSORS, &sha256));
+        }));
+        rounds[4].push(timed(|| {
+            let (converted, _) = convert_verified(&source, &room.join("verified.safetensors"), &sha256, None).unwrap();
             assert_eq!(converted.tensors, TENSORS);
         }));
         fs_err::remove_dir_all(&room).unwrap();
     }
-    let names = ["curl and sha256sum", "fetch", "cp and sync", "convert"];
+    let names = ["curl and sha256sum", "fetch", "cp and sync", "convert", "convert after fetch"];
     let medians = rounds.map(median);
     for (name, median) in names.into_iter().zip(medians) {
         println!("{name:>20}: {median:.3} s, {:.0} MiB/s", mib / median);
     }
     println!("fetch at {:.2} of the rate of curl and sha256sum", medians[0] / medians[1]);
-    println!("convert at {:.2} of the rate of cp and sync", medians[2] / medians[3]);
+    for (name, median) in names.into_iter().zip(medians).skip(3) {
+        println!("{name} at {:.2} of the rate of cp and sync", medians[2] / median);
+    }
 }
 
 /// A checkpoint whose values are all different.

@@ -33,13 +33,12 @@ impl Convert {
                 "`{path}` can not be both\n  expected: another file to write\n  found: the checkpoint itself"
             );
         }
-        let converted = convert(&input, &output, None, entry.as_ref().map(|entry| &entry.model))?;
+        let converted = convert(&input, &output, entry.as_ref().map(|entry| &entry.model))?;
         print(&format!(
-            "{}\n{} tensors, {} bytes, sha256 {}\nfrom sha256 {}\n",
+            "{}\n{} tensors, {} bytes\nfrom sha256 {}\n",
             converted.path.display(),
             converted.tensors,
             converted.bytes,
-            converted.sha256,
             converted.source_sha256
         ))?;
         Ok(Finding::Done)

@@ -10,24 +10,29 @@
 //! ```
 
 use std::{
-    collections::BTreeMap,
-    io::Write,
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Seek, Write},
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
 };
 
 use fs_err::File;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::{Checkpoint, CheckpointError, NonFinite, source::Stored};
 use crate::{
     Error, Result,
     models::{config::ModelConfig, laps},
     params::Parameter,
-    store::{BLOCK, Digests, Expected, FileLock, beside, put},
+    store::{Expected, FileLock, beside, digest_file, hex, put},
 };
 
 /// Bytes that the header is a multiple of, so that every tensor of a type lies at a multiple of its size.
 const ALIGNMENT: usize = 8;
+/// Digits of a SHA-256.
+const SHA256_DIGITS: usize = 64;
 
 /// A file that [`convert`] wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,28 +43,48 @@ pub struct Converted {
     pub tensors: usize,
     /// Its size.
     pub bytes: u64,
-    /// Its SHA-256 in hexadecimal.
-    pub sha256: String,
     /// SHA-256 of the source in hexadecimal.
     pub source_sha256: String,
 }
 
 /// Writes the checkpoint `input` to `output` as safetensors: the same tensors, bit for bit in their types, with the
-/// options, the training facts and the hash of the source as metadata. In memory is one tensor at a time; the file takes
-/// its name when it is complete.
+/// options, the training facts and the hash of the source as metadata. In memory is one tensor at a time; the source is
+/// hashed beside that, and the file takes its name when it is complete.
 ///
 /// Where `model` is given, the checkpoint has to be one of it: options, names, shapes and types are compared before
-/// anything is written, and values that are not finite are found on the way. `source_sha256` saves hashing the source.
+/// anything is written, and values that are not finite are found on the way.
 ///
 /// # Errors
 /// [`CheckpointError`] for a source that can not be read or does not fit, [`Error::Io`] for an output that can not be
 /// written.
-pub fn convert(
+pub fn convert(input: &Path, output: &Path, model: Option<&ModelConfig>) -> Result<Converted> {
+    let (tensors, bytes, source_sha256) = place(input, output, None, model)?;
+    Ok(Converted { path: output.to_owned(), tensors, bytes, source_sha256 })
+}
+
+/// The same for a source whose SHA-256 is known. It is the hash of the file written that is computed here, and returned
+/// with it: the other comes first in that file, so that both would take one after the other. In memory are two tensors.
+///
+/// # Errors
+/// As for [`convert`].
+pub fn convert_verified(
     input: &Path,
     output: &Path,
-    source_sha256: Option<&str>,
+    source_sha256: &str,
     model: Option<&ModelConfig>,
-) -> Result<Converted> {
+) -> Result<(Converted, String)> {
+    let (tensors, bytes, sha256) = place(input, output, Some(source_sha256), model)?;
+    let source_sha256 = source_sha256.to_owned();
+    Ok((Converted { path: output.to_owned(), tensors, bytes, source_sha256 }, sha256))
+}
+
+/// Tensors and bytes of the file written, and the hash of the source, or of the file where `source` is that of the source.
+fn place(
+    input: &Path,
+    output: &Path,
+    source: Option<&str>,
+    model: Option<&ModelConfig>,
+) -> Result<(usize, u64, String)> {
     let checkpoint = Checkpoint::open(input)?;
     let parameters = match model {
         Some(model) => {
@@ -72,56 +97,83 @@ pub fn convert(
         }
         None => Vec::new(),
     };
-    let source_sha256 = source_sha256.map_or_else(|| checkpoint.sha256(), |known| Ok(known.to_owned()))?;
     let failed = |source| Error::Io { action: "write", path: output.to_owned(), source };
     let _lock = FileLock::acquire(output, || {}).map_err(failed)?;
     let part = beside(output, ".part");
-    let written = write(&checkpoint, &part, &source_sha256, &parameters);
+    let written = write(&checkpoint, &part, source, &parameters);
     let placed = written.and_then(|found| put(&part, output).map(|()| found).map_err(failed));
-    let (tensors, digests) = placed.inspect_err(|_| {
+    placed.inspect_err(|_| {
         let _ = fs_err::remove_file(&part);
-    })?;
-    let found = digests.finish();
-    Ok(Converted { path: output.to_owned(), tensors, bytes: found.bytes, sha256: found.sha256, source_sha256 })
+    })
 }
 
-fn write(checkpoint: &Checkpoint, part: &Path, source: &str, parameters: &[Parameter]) -> Result<(usize, Digests)> {
+/// See [`place`]. Hashing takes longer than all the rest, so that it has a thread of its own.
+fn write(
+    checkpoint: &Checkpoint,
+    part: &Path,
+    source: Option<&str>,
+    parameters: &[Parameter],
+) -> Result<(usize, u64, String)> {
     let failed = |source| Error::Io { action: "write", path: part.to_owned(), source };
     let mut tensors: Vec<(&String, &Stored)> = checkpoint.tensors.iter().collect();
     // Wider types first: then each lies at a multiple of its own size. Within a type the order is that of the names.
     tensors.sort_by_key(|(_, stored)| std::cmp::Reverse(stored.dtype.size()));
-    let header = header(checkpoint, &tensors, source)?;
+    // A hash that is not known yet has its place already.
+    let head = header(checkpoint, &tensors, source.unwrap_or(&"0".repeat(SHA256_DIGITS)))?;
     let mut file = File::create(part).map_err(failed)?;
-    let mut digests = Digests::new(&Expected::default(), None);
-    let mut out = |bytes: &[u8]| {
-        // A block is still in the processor's caches when it is written.
-        bytes.chunks(BLOCK).try_for_each(|block| {
-            digests.update(block);
-            file.write_all(block).map_err(failed)
-        })
-    };
-    out(&(header.len() as u64).to_le_bytes())?;
-    out(&header)?;
-    let mut not_finite = Vec::new();
-    let wanted: std::collections::BTreeSet<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
-    for (name, stored) in &tensors {
-        let bytes = checkpoint.bytes(name, stored)?;
-        let elements = stored.shape.iter().product();
-        if Some(bytes.len()) != stored.dtype.size().and_then(|size| size.checked_mul(elements)) {
-            return Err(checkpoint.damaged(format!("`{name}` of {} bytes", bytes.len())).into());
+    thread::scope(|scope| {
+        // Without room in the channel no more than the tensor being written and the one being hashed are in memory.
+        let (hashed, blocks) = mpsc::sync_channel::<Vec<u8>>(0);
+        let hashed = source.is_some().then_some(hashed);
+        let hash = scope.spawn(move || match source {
+            Some(_) => {
+                let hash = blocks.iter().fold(Sha256::new(), |hash, block| hash.chain_update(block));
+                Ok(hex(&hash.finalize()))
+            }
+            // Opened anew, so that tensors are read meanwhile.
+            None => match digest_file(&checkpoint.path, &Expected::default()) {
+                Ok(found) => Ok(found.sha256),
+                Err(source) => Err(CheckpointError::Io { path: checkpoint.path.clone(), source }),
+            },
+        });
+        let mut bytes = 0;
+        let mut out = |block: Vec<u8>| {
+            bytes += block.len() as u64;
+            file.write_all(&block).map_err(failed)?;
+            // The thread ends only when there is nothing more to hash.
+            hashed
+                .as_ref()
+                .map_or(Ok(()), |hashed| hashed.send(block))
+                .map_err(|_| failed(io::ErrorKind::BrokenPipe.into()))
+        };
+        out(head.clone())?;
+        let mut not_finite = Vec::new();
+        let wanted: BTreeSet<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+        for (name, stored) in &tensors {
+            let bytes = checkpoint.bytes(name, stored)?;
+            let elements = stored.shape.iter().product();
+            if Some(bytes.len()) != stored.dtype.size().and_then(|size| size.checked_mul(elements)) {
+                return Err(checkpoint.damaged(format!("`{name}` of {} bytes", bytes.len())).into());
+            }
+            if wanted.contains(name.as_str())
+                && let Some(count @ 1..) = stored.dtype.count_non_finite(&bytes)
+            {
+                not_finite.push(NonFinite { name: (*name).clone(), count, elements });
+            }
+            out(bytes)?;
         }
-        if wanted.contains(name.as_str())
-            && let Some(count @ 1..) = stored.dtype.count_non_finite(&bytes)
-        {
-            not_finite.push(NonFinite { name: (*name).clone(), count, elements });
+        checkpoint.refuse_non_finite(parameters.len(), not_finite)?;
+        drop(hashed);
+        let hash: String = hash.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        if source.is_none() {
+            let head = header(checkpoint, &tensors, &hash)?;
+            file.rewind().and_then(|()| file.write_all(&head)).map_err(failed)?;
         }
-        out(&bytes)?;
-    }
-    checkpoint.refuse_non_finite(parameters.len(), not_finite)?;
-    Ok((tensors.len(), digests))
+        Ok((tensors.len(), bytes, hash))
+    })
 }
 
-/// The header with spaces at its end, as the format allows.
+/// The header behind its length, with spaces at its end, as the format allows.
 fn header(checkpoint: &Checkpoint, tensors: &[(&String, &Stored)], source: &str) -> Result<Vec<u8>> {
     let mut entries = serde_json::Map::new();
     entries.insert("__metadata__".to_owned(), json!(metadata(checkpoint, source)));
@@ -140,7 +192,9 @@ fn header(checkpoint: &Checkpoint, tensors: &[(&String, &Stored)], source: &str)
     }
     let mut header = Value::Object(entries).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(ALIGNMENT), b' ');
-    Ok(header)
+    let mut head = (header.len() as u64).to_le_bytes().to_vec();
+    head.append(&mut header);
+    Ok(head)
 }
 
 /// What the reader takes up again (`opt`, `epoch`, `best_rsum`, `Eiters`), and where the file comes from.

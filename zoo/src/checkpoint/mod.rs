@@ -33,7 +33,7 @@ use fs_err::File;
 use sha2::{Digest, Sha256};
 
 pub use backbone::{Backbone, HEADS};
-pub use convert::{Converted, convert};
+pub use convert::{Converted, convert, convert_verified};
 pub use dtype::Dtype;
 pub use error::CheckpointError;
 pub use format::Format;

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Item, Pin, Pins, Store, Verified, digest_file, now};
 use crate::{
     Result,
-    checkpoint::{Checkpoint, convert},
+    checkpoint::{Checkpoint, convert_verified},
     models::laps,
     registry::Entry,
     store::{Expected, StoreError},
@@ -33,14 +33,15 @@ pub fn ready_key(original: &Item) -> String {
 /// Converts the fetched checkpoint `original`, pinned as `pin`, and pins what came out. Returns the pin of that.
 ///
 /// # Errors
-/// As for [`convert`] with the model of `entry`.
+/// As for [`convert_verified`] with the model of `entry`.
 pub fn make_ready(store: &Store, entry: &Entry, original: &Item, pin: &Pin) -> Result<Pin> {
     let key = ready_key(original);
-    let converted = convert(&original.path, &store.root.join(&key), Some(&pin.sha256), Some(&entry.model))?;
+    let path = store.root.join(&key);
+    let (converted, sha256) = convert_verified(&original.path, &path, &pin.sha256, Some(&entry.model))?;
     let ready = Pin {
         url: format!("sha256:{}", converted.source_sha256),
         bytes: converted.bytes,
-        sha256: converted.sha256,
+        sha256,
         fetched: now(),
         verified: Verified::Converted,
         revision: None,

@@ -2,7 +2,7 @@
 
 use safetensors::SafeTensors;
 use zoo::{
-    checkpoint::{Checkpoint, Format, OptionValue, convert},
+    checkpoint::{Checkpoint, Format, OptionValue, convert, convert_verified},
     registry::find,
     store::{Expected, digest_file},
 };
@@ -18,7 +18,7 @@ fn a_torch_file_becomes_the_file_that_python_writes() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["vit_tiny", "swin_tiny"] {
         let (input, output) = (golden(&format!("{name}.pth")), folder.path().join(format!("{name}.safetensors")));
-        let converted = convert(&input, &output, None, None).unwrap();
+        let converted = convert(&input, &output, None).unwrap();
         let [ours, theirs] = [&output, &golden(&format!("{name}.safetensors"))].map(|path| fs_err::read(path).unwrap());
         let [ours, theirs] = [&ours, &theirs].map(|bytes| SafeTensors::deserialize(bytes).unwrap());
         assert_eq!(converted.tensors, theirs.len());
@@ -33,14 +33,18 @@ fn a_torch_file_becomes_the_file_that_python_writes() {
             assert!(ours.data() == theirs.data(), "{name}");
         }
         let found = digest_file(&output, &Expected::default()).unwrap();
-        assert_eq!((converted.bytes, &converted.sha256), (found.bytes, &found.sha256));
+        // With the hash of the source at hand it is that of the file which is found on the way; the file is the same.
+        let verified = folder.path().join("verified.safetensors");
+        let (same, sha256) = convert_verified(&input, &verified, &converted.source_sha256, None).unwrap();
+        assert_eq!((converted.bytes, same.bytes, &sha256), (found.bytes, found.bytes, &found.sha256));
+        assert_eq!(fs_err::read(&verified).unwrap(), fs_err::read(&output).unwrap());
         let [before, after] = [&input, &output].map(|path| Checkpoint::open(path).unwrap());
         assert_eq!(converted.source_sha256, before.sha256().unwrap());
         assert_eq!((before.options(), before.training()), (after.options(), after.training()));
         assert_eq!(after.format(), Format::SafeTensors);
         // Once more, from safetensors: the same tensors, with the options still there.
         let again = folder.path().join("again.safetensors");
-        convert(&output, &again, None, None).unwrap();
+        convert(&output, &again, None).unwrap();
         let again = Checkpoint::open(&again).unwrap();
         assert_eq!((again.options(), again.training()), (before.options(), before.training()));
         assert!(again.tensors().eq(after.tensors()));
@@ -83,7 +87,7 @@ fn every_type_stride_and_wrapper_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let [input, output] = ["in.pth", "out.safetensors"].map(|name| folder.path().join(name));
     fs_err::write(&input, bytes).unwrap();
-    convert(&input, &output, None, None).unwrap();
+    convert(&input, &output, None).unwrap();
     let bytes = fs_err::read(&output).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let transposed: Vec<u8> = [0, 3, 1, 4, 2, 5].into_iter().flat_map(|value| (value as f32).to_le_bytes()).collect();
@@ -115,7 +119,7 @@ fn what_does_not_fit_leaves_the_output_as_it_was() {
     let whole = fs_err::read(golden("vit_tiny.pth")).unwrap();
     fs_err::write(&cut, &whole[..whole.len() / 2]).unwrap();
     for input in [&golden("swin_tiny.pth"), &infinite, &cut, &folder.path().join("absent")] {
-        convert(input, &output, None, Some(&entry.model)).unwrap_err();
+        convert(input, &output, Some(&entry.model)).unwrap_err();
         assert_eq!(fs_err::read(&output).unwrap(), b"what was there");
     }
     let mut left: Vec<_> = fs_err::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -136,9 +140,9 @@ fn values_that_are_not_finite_are_found_on_the_way() {
     // The file stores halves or singles; either is not finite with all bits set.
     spoiled[end - 4..].fill(0xff);
     fs_err::write(&bad, spoiled).unwrap();
-    convert(&good, &output, None, Some(&entry.model)).unwrap();
+    convert(&good, &output, Some(&entry.model)).unwrap();
     fs_err::remove_file(&output).unwrap();
-    let error = convert(&bad, &output, None, Some(&entry.model)).unwrap_err();
+    let error = convert(&bad, &output, Some(&entry.model)).unwrap_err();
     assert!(error.to_string().contains("not finite: 1"), "{error}");
     assert!(!output.exists() && !folder.path().join("out.part").exists());
 }

@@ -224,7 +224,7 @@ impl Run<'_> {
         let source = match features {
             Some(features) => Source::Features(features),
             None => Source::Files {
-                crops: config.image_augmentation.then_some(augment),
+                crops: config.crops().map(|crops| (augment, crops)),
                 words: config.text_augmentation.then_some(augment),
             },
         };
