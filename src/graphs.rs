@@ -13,7 +13,7 @@ use bench::{
 use export::{
     graph::Target,
     package::{self, Manifest, Package, Precision, Request, write_encoders},
-    runtime::{OrtEncoder, Place, Provider, ProviderOptions, SessionOptions, environment},
+    runtime::{OrtEncoder, Place, Provider, ProviderOptions, RuntimeError, SessionOptions, environment, library},
 };
 use zoo::{
     checkpoint::Checkpoint,
@@ -81,6 +81,27 @@ pub(crate) fn choose(
     }
     let options = providers.options("auto", device, threads)?;
     Ok((EngineChoice::Ort, Some(Rc::new(Graphs::new(folder, Precision::Fp32, options)))))
+}
+
+/// The engine for a whole data set, of which `auto` takes the faster one: on the processor that is ONNX Runtime where its
+/// library is there, by the figures of `bench/docs/numbers.md`; on GPUs nothing is measured, and libtorch stays.
+///
+/// # Errors
+/// [`RuntimeError`] for a library that the user names and that is not there.
+pub(crate) fn for_data_set(engine: EngineChoice, device: Device) -> anyhow::Result<EngineChoice> {
+    let on_processor = match device {
+        Device::Cpu => true,
+        Device::Auto => bench::engine::libtorch().is_none_or(|libtorch| libtorch.gpus == 0),
+        Device::Cuda(_) => false,
+    };
+    if engine != EngineChoice::Auto || !on_processor {
+        return Ok(engine);
+    }
+    match library::find() {
+        Ok(_) => Ok(EngineChoice::Ort),
+        Err(RuntimeError::Missing { .. }) => Ok(engine),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Graphs in ONNX Runtime.

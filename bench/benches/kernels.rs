@@ -2,8 +2,9 @@
 //!
 //! `cargo bench -p bench --no-default-features --bench kernels` counts under valgrind, compares with
 //! `bench/baselines/kernels.json` and ends with 1 where a count moved by more than `Group::Kernels` allows.
-//! `-- --counts FILE` writes the counts, for `laps-zoo bench --gate --kernels FILE` and `--bless`. Without valgrind it says
-//! that it was skipped.
+//! `-- --counts FILE` writes the counts, for `laps-zoo bench --gate --kernels FILE` and `--bless`. With `--slower swin/compare`
+//! behind it that stage does its work twice, so that the gate can be seen to fail. Without valgrind it says that it was
+//! skipped.
 
 #![allow(clippy::print_stdout, reason = "a program")]
 
@@ -36,10 +37,12 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
-        ["work", model, level, stage] => work(model, level, stage).map(|()| true),
+        ["work", model, level, stage] => work(model, level, stage, 1).map(|()| true),
+        ["work", model, level, stage, "twice"] => work(model, level, stage, 2).map(|()| true),
         [] => gate(),
-        ["--counts", file] => write(Path::new(file)),
-        _ => Err("usage: kernels [--counts FILE]".into()),
+        ["--counts", file] => write(Path::new(file), None),
+        ["--counts", file, "--slower", slower] => write(Path::new(file), Some(slower)),
+        _ => Err("usage: kernels [--counts FILE [--slower MODEL/STAGE]]".into()),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -54,13 +57,13 @@ fn main() -> ExitCode {
 /// Whether every count is where it was.
 fn gate() -> Result<bool> {
     let baselines = Baselines::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("baselines"))?;
-    let report = judge(&counts()?.gathered(), &baselines.read(Group::Kernels)?, &MeasuredOn::here());
+    let report = judge(&counts(None)?.gathered(), &baselines.read(Group::Kernels)?, &MeasuredOn::here());
     print!("{}", render(std::slice::from_ref(&report)));
     Ok(!report.fails())
 }
 
-fn write(file: &Path) -> Result<bool> {
-    let counts = counts()?;
+fn write(file: &Path, slower: Option<&str>) -> Result<bool> {
+    let counts = counts(slower)?;
     fs_err::write(file, serde_json::to_string_pretty(&counts)? + "\n")?;
     match &counts.skipped {
         Some(reason) => println!("skipped: instruction counts of the kernels; {reason}"),
@@ -69,8 +72,8 @@ fn write(file: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Counts every stage of either model with every instruction set that can be counted.
-fn counts() -> Result<KernelCounts> {
+/// Counts every stage of either model with every instruction set that can be counted; `slower` names one to be done twice.
+fn counts(slower: Option<&str>) -> Result<KernelCounts> {
     let mut all = KernelCounts::default();
     if !Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success()) {
         all.skipped = Some("valgrind is not installed".to_owned());
@@ -80,7 +83,9 @@ fn counts() -> Result<KernelCounts> {
     for level in Level::available().into_iter().filter(|level| level.name() != "avx512") {
         for model in ["vit", "swin"] {
             for stage in ["prepare", "compare"] {
-                all.counts.insert(format!("{model}/{}/{stage}", level.name()), count(model, level.name(), stage)?);
+                let times = if slower == Some(&format!("{model}/{stage}")) { &["twice"][..] } else { &[] };
+                let found = count(&[&[model, level.name(), stage], times].concat())?;
+                all.counts.insert(format!("{model}/{}/{stage}", level.name()), found);
             }
         }
     }
@@ -88,22 +93,23 @@ fn counts() -> Result<KernelCounts> {
 }
 
 /// Instructions of one stage.
-fn count(model: &str, level: &str, stage: &str) -> Result<u64> {
+fn count(stage: &[&str]) -> Result<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*kernels*measured*"])
         .arg("--callgrind-out-file=/dev/null")
         .arg(std::env::current_exe()?)
-        .args(["work", model, level, stage])
+        .arg("work")
+        .args(stage)
         .output()?;
     let text = String::from_utf8_lossy(&output.stderr);
     let line = text.lines().find_map(|line| line.split_once("Collected :"));
     match line.and_then(|(_, count)| count.trim().parse().ok()) {
         Some(count) if output.status.success() && count > 0 => Ok(count),
-        _ => Err(format!("`{model}/{level}/{stage}` can not be counted\n{text}").into()),
+        _ => Err(format!("`{}` can not be counted\n{text}", stage.join("/")).into()),
     }
 }
 
-fn work(model: &str, level: &str, stage: &str) -> Result<()> {
+fn work(model: &str, level: &str, stage: &str, times: usize) -> Result<()> {
     let config = if model == "vit" { VIT } else { SWIN };
     let level = Level::available().into_iter().find(|one| one.name() == level).ok_or("no such instructions")?;
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
@@ -114,10 +120,12 @@ fn work(model: &str, level: &str, stage: &str) -> Result<()> {
         let words = random.array(&[length, config.width], 1.0)?;
         captions.push(words.dims(), words.values())?;
     }
-    if stage == "prepare" {
-        black_box(measured_prepare(&engine, &images)?);
-    } else {
-        black_box(measured_compare(&engine, &engine.prepare(&images, 0..IMAGES)?, &captions)?);
+    for _ in 0..times {
+        if stage == "prepare" {
+            black_box(measured_prepare(&engine, &images)?);
+        } else {
+            black_box(measured_compare(&engine, &engine.prepare(&images, 0..IMAGES)?, &captions)?);
+        }
     }
     Ok(())
 }

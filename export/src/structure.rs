@@ -86,8 +86,8 @@ mod tests {
         let block = |length: u64, width: u64, inner: u64| {
             4 * length * width * width + 2 * length * length * width + 2 * length * width * inner
         };
-        // 64 patches of 8 x 8 pixels and a class token, width 64 everywhere, so no projection.
-        let image = 64 * (3 * 8 * 8) * 64 + 3 * block(65, 64, 128);
+        // 36 patches of 10 x 10 pixels and a class token, width 64 everywhere, so no projection.
+        let image = 36 * (3 * 10 * 10) * 64 + 3 * block(37, 64, 128);
         assert_eq!(multiply_adds(&zeros(Part::Image), |_| 1), image);
         assert_eq!(multiply_adds(&zeros(Part::Image), |_| 5), 5 * image);
         let sizes = |symbol: &str| if symbol == "batch" { 3 } else { 9 };

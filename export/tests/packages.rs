@@ -81,7 +81,7 @@ fn a_folder_holds_the_graphs_a_manifest_and_tensors_to_compare_with() {
     assert_eq!([metadata("entry"), metadata("part"), metadata("opset")], ["shapes_vit", "image", "18"]);
     assert_eq!(metadata("config_sha256"), request.entry.config_sha256);
     assert_eq!(metadata("checkpoint_sha256"), package.manifest.checkpoint_sha256);
-    assert!(metadata("image_preprocessing").contains("\"size\":64"), "{}", metadata("image_preprocessing"));
+    assert!(metadata("image_preprocessing").contains("\"size\":60"), "{}", metadata("image_preprocessing"));
 }
 
 /// Drift of the precisions is bounded, and it is there: a graph that was left in single precision would have none.

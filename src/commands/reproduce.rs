@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, path::PathBuf, rc::Rc};
 
 use anyhow::Result;
 use bench::{
-    engine::{self, EncoderSource, EngineChoice},
+    engine::{self, EncoderSource},
     files::write_whole,
     machine::processors,
     reproduce::{Beside, Request, render_losses, reproduce, table},
@@ -80,8 +80,8 @@ pub(crate) struct Reproduce {
 impl Reproduce {
     pub(crate) fn run(self) -> Result<Finding> {
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
-        let engine = self.engine.parse::<EngineChoice>()?;
         let device = self.device.parse::<Device>()?;
+        let engine = graphs::for_data_set(self.engine.parse()?, device)?;
         let (engine, graphs) = graphs::choose(engine, self.graphs, &self.providers, device, threads)?;
         let precisions = precisions(&self.precisions, graphs.as_deref())?;
         let encoders = graphs.clone().map(|graphs| graphs as Rc<dyn EncoderSource>);

@@ -64,7 +64,7 @@ fn a_truncated_checkpoint() {
     assert_snapshot!(message("half.safetensors", &bytes[..bytes.len() / 2]), @r"
     error: `DIR/half.safetensors` can not be read to the end
       expected: a whole safetensors checkpoint
-      found: 395470 bytes where the header describes 790940
+      found: 405588 bytes where the header describes 811176
     hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
     ");
     let zip = fs_err::read(project("tests/golden/vit_tiny.pth")).unwrap();
@@ -135,12 +135,6 @@ fn wrong_shapes_missing_and_unexpected_tensors_come_in_one_report() {
       `vit_type`
         expected: vit
         found: swin
-      `img_res`
-        expected: 64
-        found: 60
-      `num_patches`
-        expected: 64
-        found: 36
       `sparse_ratio`
         expected: 0.5
         found: 0.8

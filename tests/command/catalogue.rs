@@ -104,7 +104,7 @@ fn list_shows_every_entry() {
     │ coco_vit_384     vit 384                512      195.8 M   coco_5k, coco_1k   none published              -        442.2 │
     │ coco_swin_384    swin 384               512      196.7 M   coco_5k, coco_1k   none published              -        470.1 │
     │ f30k_swin_1024   swin 224              1024      196.6 M   f30k               none published              -            - │
-    │ shapes_vit       vit 64                  64      194.7 k   f30k               embedded                    -            - │
+    │ shapes_vit       vit 60                  64      199.8 k   f30k               embedded                    -            - │
     │ shapes_swin      swin 60                 64      174.2 k   f30k               embedded                    -            - │
     └──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
     ");
@@ -177,18 +177,18 @@ fn info_shows_an_entry_with_what_is_published() {
     ");
     insta::assert_snapshot!(printed(&["info", "shapes_vit"]), @r"
     shapes_vit
-      model       vit 64, embed size 64
-      patches     64, of which 32 are kept and merged into 12
-      parameters  image encoder 117.1 k, text encoder 76.5 k, alignment 1.1 k
+      model       vit 60, embed size 64
+      patches     36, of which 18 are kept and merged into 7
+      parameters  image encoder 122.2 k, text encoder 76.5 k, alignment 1.0 k
       data        captions `captions`, images `images`, vocabulary `vocab.txt`, drawn into the cache, or below --data
       evaluation  split `test` by f30k
       checkpoint  embedded
-      config      sha256 4fc8e0ab12c9186b2e23cd485ab18af2bef1cde94431396a712d2dc71579d90f
-    ┌───────────────────────────────────────────────────────────────────────────┐
-    │ published           i2t R@1    R@5    R@10   t2i R@1    R@5   R@10   rSum │
-    ╞═══════════════════════════════════════════════════════════════════════════╡
-    │ this recipe, f30k      61.0   95.0   100.0      62.0   96.2   99.5      - │
-    └───────────────────────────────────────────────────────────────────────────┘
+      config      sha256 164eacb67b988f1c73737406465036e5932a13190c00ca8c86cfe7c4806c9d68
+    ┌──────────────────────────────────────────────────────────────────────────┐
+    │ published           i2t R@1    R@5   R@10   t2i R@1    R@5   R@10   rSum │
+    ╞══════════════════════════════════════════════════════════════════════════╡
+    │ this recipe, f30k      62.5   93.0   99.5      63.9   97.0   99.4      - │
+    └──────────────────────────────────────────────────────────────────────────┘
     ");
 }
 

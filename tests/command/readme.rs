@@ -1,7 +1,14 @@
-//! Examples of the documentation that show what is printed: they are run, in order, in an empty folder.
+//! Examples of the documentation. Those that show what is printed are run in order in an empty folder; those of the README
+//! once more, all of them, in a folder with files of the names that it gives.
+
+use std::path::Path;
+
+use safetensors::{Dtype, serialize, tensor::TensorView};
+use zoo::data::scenes::{self, DrawnConfig, Split};
 
 use crate::{
-    files::project,
+    files::{project, shapes_vit},
+    graphs::runtime,
     support::{command, finished},
 };
 
@@ -85,6 +92,113 @@ fn examples_print_what_they_show() {
         }
     }
     assert!(run >= 4, "only {run} examples were found");
+}
+
+/// Commands of the README for which a test has no data: offline they end with an error that says what is missing.
+const WITHOUT_DATA: [&str; 4] = ["fetch f30k_vit", "fetch bert-base-uncased", "data fetch", "data check"];
+/// What of them runs without libtorch or ONNX Runtime is decided by what they name.
+const OF_LIBTORCH: [&str; 2] = ["train ", "--engine torch"];
+const OF_ONNX_RUNTIME: [&str; 4] = ["--engine ort", "torch,ort", "--graphs", "int8"];
+
+/// The words of a command line; what stands between quotation marks is one.
+fn words(line: &str) -> Vec<&str> {
+    let pieces = line.split('"').enumerate();
+    let words = pieces.flat_map(|(place, piece)| match place % 2 {
+        0 => piece.split_whitespace().collect(),
+        _ => vec![piece],
+    });
+    words.collect()
+}
+
+/// The files that the README speaks of, of tiny models and drawn scenes. What it says of `f30k_vit` holds for any entry.
+fn prepare(room: &Path) {
+    let config = DrawnConfig { seed: 7, train: 64, dev: 20, test: 200 };
+    scenes::write(&room.join("DATA"), &config, &Split::ALL).unwrap();
+    let entry = fs_err::read_to_string(project("configs/shapes_vit.yaml")).unwrap();
+    // In 8 bits it can not have the figures of the embedded entry.
+    let entry = entry.split("references:").next().unwrap().replace("name: shapes_vit", "name: mine");
+    fs_err::write(room.join("mine.yaml"), entry).unwrap();
+    for name in ["mine.safetensors", "model_best.pth"] {
+        fs_err::copy(project("checkpoints/shapes_vit.safetensors"), room.join(name)).unwrap();
+    }
+    for (prefix, name) in [("img_enc.visual_encoder.", "vit"), ("txt_enc.bert.", "bert")] {
+        let tensors: Vec<_> = shapes_vit().into_iter().filter(|(own, ..)| own.starts_with(prefix)).collect();
+        let named: Vec<_> = tensors
+            .iter()
+            .map(|(own, shape, values)| {
+                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                (own[prefix.len()..].to_owned(), shape.clone(), bytes)
+            })
+            .collect();
+        let views =
+            named.iter().map(|(own, shape, bytes)| (own, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+        fs_err::write(room.join(name).with_extension("safetensors"), serialize(views, None).unwrap()).unwrap();
+    }
+    let image = |number: usize| room.join(format!("DATA/images/test_{number:05}.png"));
+    fs_err::create_dir(room.join("photos")).unwrap();
+    for number in 0..6 {
+        fs_err::copy(image(number), room.join(format!("photos/{number}.png"))).unwrap();
+    }
+    for (number, name) in ["a.png", "b.png", "a.jpg"].into_iter().enumerate() {
+        fs_err::copy(image(number), room.join(name)).unwrap();
+    }
+    let captions = fs_err::read_to_string(room.join("DATA/captions/test_caps.txt")).unwrap();
+    let few: Vec<&str> = captions.lines().take(20).collect();
+    fs_err::write(room.join("titles.txt"), few.join("\n")).unwrap();
+    fs_err::create_dir(room.join("baselines")).unwrap();
+    for entry in ["shapes_vit", "shapes_swin"] {
+        let name = entry.replace("shapes_", "") + ".json";
+        let arguments = ["reproduce", entry, "--data", "DATA", "--quiet", "--json", &name];
+        let made = finished(command().current_dir(room).args(arguments).output().unwrap());
+        assert_eq!(made.status, 0, "{}", made.stderr);
+    }
+}
+
+/// Every command of the README, in its order, on files of its names.
+#[test]
+fn every_command_of_the_readme_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = folder.path();
+    prepare(room);
+    let text = fs_err::read_to_string(project("README.md")).unwrap();
+    let (mut run, mut left_out) = (0, Vec::new());
+    for line in text.lines().filter_map(|line| line.strip_prefix("$ laps-zoo ")) {
+        let line = line.split(" #").next().unwrap_or_default().trim();
+        let names = |list: &[&str]| list.iter().any(|word| line.contains(word));
+        let without_data = names(&WITHOUT_DATA);
+        let entry = if without_data { "f30k_vit" } else { "shapes_vit" };
+        let line = &line.replace("f30k_vit", entry).replace("IMAGES", "DATA/images");
+        if (names(&OF_LIBTORCH) && !cfg!(feature = "torch")) || (names(&OF_ONNX_RUNTIME) && !runtime()) {
+            left_out.push(line.clone());
+            continue;
+        }
+        let more: &[&str] = match words(line)[..] {
+            ["fetch", ..] | ["data", "fetch", ..] => &["--offline"],
+            ["bench", "--gate" | "--bless"] => &["--only", "parameters", "--baselines", "baselines"],
+            ["bench", "alignment", ..] => &["--quiet"],
+            _ => &[],
+        };
+        // What the gate compares with is what is taken for the baselines; that of the project has a test of its own.
+        if line.starts_with("bench --gate") {
+            let bless = ["bench", "--bless", "--quiet"];
+            let blessed = command().current_dir(room).args(bless).args(more).output().unwrap();
+            assert_eq!(finished(blessed).status, 0);
+        }
+        let mut command = command();
+        command.current_dir(room).env("LAPS_ZOO_CACHE", room.join("cache")).args(words(line)).args(more);
+        let ended = finished(command.output().unwrap());
+        if without_data {
+            assert!(ended.status == 2 && ended.stderr.contains("error: "), "{line}: {}", ended.stderr);
+        } else {
+            assert_eq!(ended.status, 0, "{line}: {}{}", ended.stdout, ended.stderr);
+        }
+        if line.contains("--json here.json") {
+            fs_err::copy(room.join("here.json"), room.join("there.json")).unwrap();
+        }
+        run += 1;
+    }
+    println!("{run} commands; not in this build or on this machine: {left_out:#?}");
+    assert!(run + left_out.len() >= 35, "only {run} commands were found");
 }
 
 #[test]

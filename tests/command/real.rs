@@ -12,7 +12,7 @@ use std::{
 use crate::{
     files::project,
     matrix::{Direction, Matrix, figures, reported},
-    support::{json, laps_zoo},
+    support::{OWN, json, laps_zoo},
 };
 
 const DIRECTIONS: [Direction; 2] = [Direction::ImageToText, Direction::TextToImage];
@@ -142,7 +142,7 @@ fn near(found: [f64; 5], expected: [f64; 5]) -> bool {
 
 #[test]
 fn the_test_split_gives_the_table_and_the_matrix_of_the_reference_on_both_engines() {
-    let Some((found, real, checkpoint)) = split_agrees("test", &[]) else { return };
+    let Some((found, real, checkpoint)) = split_agrees("test", &OWN) else { return };
     assert!(found.stdout.starts_with("f30k_mini, split test: 243 images, 1215 captions\n"), "{}", found.stdout);
     assert!(found.stdout.ends_with("verdict: not compared, the entry has no published recalls\n"), "{}", found.stdout);
 
@@ -156,19 +156,24 @@ fn the_test_split_gives_the_table_and_the_matrix_of_the_reference_on_both_engine
 #[test]
 #[cfg_attr(not(feature = "torch"), ignore = "the test split shows the pure-Rust engine; both would take it minutes")]
 fn the_dev_split_gives_the_table_and_the_matrix_of_the_reference() {
-    let Some((found, ..)) = split_agrees("dev", &[]) else { return };
+    let Some((found, ..)) = split_agrees("dev", &OWN) else { return };
     assert!(found.stdout.starts_with("f30k_mini, split dev: 242 images, 1210 captions\n"), "{}", found.stdout);
 }
 
-/// The same table and the same matrix by the graphs that are exported for the run.
+/// The same table and the same matrix by the graphs that are exported for the run; in half precision and in 8 bits no more
+/// is lost than may be, which is what the command ends with.
 #[test]
 fn the_test_split_gives_the_table_and_the_matrix_of_the_reference_by_onnx_runtime() {
     if let Err(error) = export::runtime::library::find() {
         return println!("not run: {error}");
     }
-    let Some((found, ..)) = split_agrees("test", &["--engine", "ort"]) else { return };
+    let Some((found, ..)) = split_agrees("test", &["--engine", "ort", "--precisions", "fp16,int8"]) else { return };
     let engine = &found.result["provenance"]["engine"];
     assert_eq!((engine["name"].as_str(), engine["device"].as_str()), (Some("ort"), Some("cpu")));
     assert_eq!(engine["graphs"], "portable, fp32, opset 18");
     assert!(found.stdout.contains("; graphs portable, fp32, opset 18; similarities "), "{}", found.stdout);
+    let beside = found.result["beside"].as_array().unwrap();
+    let graphs: Vec<_> = beside.iter().map(|one| one["engine"]["graphs"].as_str().unwrap()).collect();
+    println!("lost: {:?}", beside.iter().map(|one| &one["rsum_lost"]).collect::<Vec<_>>());
+    assert_eq!(graphs, ["portable, fp16, opset 18", "portable, int8, opset 18"]);
 }

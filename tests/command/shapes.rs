@@ -6,8 +6,9 @@ use std::{
 };
 
 use crate::{
+    graphs::runtime,
     matrix::{Direction, Matrix, figures, reported},
-    support::{PROGRAM, command, finished, json, laps_zoo, without_times},
+    support::{OWN, PROGRAM, command, finished, json, laps_zoo, without_times},
 };
 
 const NOTE: &str = "the embedded checkpoint is what the entry's own recipe gives on the drawn split `train`: the weights after its last epoch";
@@ -40,16 +41,16 @@ fn the_default_gives_a_table_a_matrix_and_its_provenance() {
     assert!(first.stdout.contains(&format!("note: {NOTE}")));
     insta::assert_snapshot!(without_figures(&without_times(&first.stdout)), @r"
     shapes_vit, split test: 200 images, 1000 captions
-    checkpoint shapes_vit-8b9c00643d7b7c0a.safetensors (sha256 8b9c00643d7b)
+    checkpoint shapes_vit-28c8821cd05bf1e0.safetensors (sha256 28c8821cd05b)
     engine
 
-    ┌───────────────────────────────────────────────────────────────────────┐
-    │ f30k           i2t R@1    R@5    R@10   t2i R@1    R@5   R@10    rSum │
-    ╞═══════════════════════════════════════════════════════════════════════╡
-    │ measured          00.0   00.0   000.0      00.0   00.0   00.0   000.0 │
-    │ this recipe       00.0   00.0   000.0      00.0   00.0   00.0       - │
-    │   difference      0.00   0.00    0.00      0.00   0.00   0.00       - │
-    └───────────────────────────────────────────────────────────────────────┘
+    ┌──────────────────────────────────────────────────────────────────────┐
+    │ f30k           i2t R@1    R@5   R@10   t2i R@1    R@5   R@10    rSum │
+    ╞══════════════════════════════════════════════════════════════════════╡
+    │ measured          00.0   00.0   00.0      00.0   00.0   00.0   000.0 │
+    │ this recipe       00.0   00.0   00.0      00.0   00.0   00.0       - │
+    │   difference      0.00   0.00   0.00      0.00   0.00   0.00       - │
+    └──────────────────────────────────────────────────────────────────────┘
     median rank 0 / 0, mean rank 0.000 / 0.000 (image to text / text to image)
 
     stage: items
@@ -96,7 +97,7 @@ fn the_default_gives_a_table_a_matrix_and_its_provenance() {
     provenance(&result);
 
     // The scenes are drawn once: nothing in their folder is touched again.
-    let stamp = cache.join("scenes-7-10000-200-200/drawn.json");
+    let stamp = cache.join("scenes-7-20000-200-200/drawn.json");
     let drawn = fs_err::metadata(&stamp).unwrap().modified().unwrap();
     let again = run(&["--quiet", "--limit", "2"]);
     assert_eq!((again.status, again.stderr.as_str()), (0, ""));
@@ -147,7 +148,8 @@ fn provenance(result: &serde_json::Value) {
     }
     assert_eq!(text("/provenance/version"), env!("CARGO_PKG_VERSION"));
     assert!(result["provenance"].as_object().unwrap().contains_key("commit"));
-    let engine = if cfg!(feature = "torch") { "torch" } else { "rust" };
+    // The faster one of those that are there.
+    let engine = if runtime() { "ort" } else { OWN[1] };
     assert_eq!((text("/provenance/engine/name"), text("/provenance/engine/device")), (engine, "cpu"));
     assert!(!text("/provenance/engine/version").is_empty());
     assert!(result["provenance"]["engine"]["threads"].as_u64().unwrap() >= 1);
@@ -163,22 +165,35 @@ fn provenance(result: &serde_json::Value) {
     assert!(result["stages"].as_array().unwrap().iter().all(|stage| stage["seconds"].as_f64().unwrap() >= 0.0));
 }
 
+/// A library that is named and is not there is no reason to compute by something else in silence.
+#[test]
+fn a_named_library_that_is_not_there_is_an_error() {
+    let run = |engine: &str| {
+        let arguments = ["reproduce", "shapes_vit", "--quiet", "--limit", "2", "--engine", engine];
+        finished(command().env("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so").args(arguments).output().unwrap())
+    };
+    let auto = run("auto");
+    assert_eq!((auto.status, auto.stdout.as_str()), (2, ""));
+    assert!(auto.stderr.starts_with("error: ") && auto.stderr.contains("/nowhere"), "{}", auto.stderr);
+    assert_eq!(run(OWN[1]).status, 0);
+}
+
 #[test]
 fn the_other_default_runs_too() {
     let run = laps_zoo(["reproduce", "shapes_swin", "--quiet"]);
     assert_eq!((run.status, run.stderr.as_str()), (0, ""));
     insta::assert_snapshot!(without_figures(&without_times(&run.stdout)), @r"
     shapes_swin, split test: 200 images, 1000 captions
-    checkpoint shapes_swin-2e2ff279f0812b2c.safetensors (sha256 2e2ff279f081)
+    checkpoint shapes_swin-b3674f531c9c59c7.safetensors (sha256 b3674f531c9c)
     engine
 
-    ┌──────────────────────────────────────────────────────────────────────┐
-    │ f30k           i2t R@1    R@5   R@10   t2i R@1    R@5   R@10    rSum │
-    ╞══════════════════════════════════════════════════════════════════════╡
-    │ measured          00.0   00.0   00.0      00.0   00.0   00.0   000.0 │
-    │ this recipe       00.0   00.0   00.0      00.0   00.0   00.0       - │
-    │   difference      0.00   0.00   0.00      0.00   0.00   0.00       - │
-    └──────────────────────────────────────────────────────────────────────┘
+    ┌───────────────────────────────────────────────────────────────────────┐
+    │ f30k           i2t R@1    R@5    R@10   t2i R@1    R@5   R@10    rSum │
+    ╞═══════════════════════════════════════════════════════════════════════╡
+    │ measured          00.0   00.0   000.0      00.0   00.0   00.0   000.0 │
+    │ this recipe       00.0   00.0   000.0      00.0   00.0   00.0       - │
+    │   difference      0.00   0.00    0.00      0.00   0.00   0.00       - │
+    └───────────────────────────────────────────────────────────────────────┘
     median rank 0 / 0, mean rank 0.000 / 0.000 (image to text / text to image)
 
     stage: items

@@ -17,6 +17,9 @@ pub(crate) struct Run {
 /// Path of the program.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_laps-zoo");
 
+/// The engine of this build that needs no graphs.
+pub(crate) const OWN: [&str; 2] = ["--engine", if cfg!(feature = "torch") { "torch" } else { "rust" }];
+
 /// The program, with a cache of its own that the tests share.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(PROGRAM);

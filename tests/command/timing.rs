@@ -156,7 +156,7 @@ fn training_is_measured_on_libtorch() {
     let found = json(&result);
     let rows: Vec<&str> = found["rows"].as_array().unwrap().iter().map(|row| row["engine"].as_str().unwrap()).collect();
     assert_eq!(rows, ["torch", "cpu", "torch"]);
-    assert_eq!(found["rows"][0]["parameters"], 194_729);
+    assert_eq!(found["rows"][0]["parameters"], 199_784);
 }
 
 /// Graphs of two precisions, where ONNX Runtime is there.

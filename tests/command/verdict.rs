@@ -64,7 +64,7 @@ fn a_reproduced_table_exits_0_and_a_deviating_one_1() {
     assert_eq!((near.status, near.stderr.as_str()), (0, ""));
     assert_snapshot!(table(&near), @r"
     shapes_vit, split test: 12 images, 60 captions
-    checkpoint shapes_vit.safetensors (sha256 8b9c00643d7b)
+    checkpoint shapes_vit.safetensors (sha256 28c8821cd05b)
 
     ┌──────────────────────────────────────────────────────────────────────────┐
     │ f30k           i2t R@1     R@5    R@10   t2i R@1     R@5    R@10    rSum │
@@ -73,7 +73,7 @@ fn a_reproduced_table_exits_0_and_a_deviating_one_1() {
     │ rerun             91.7   100.0   100.0      86.7   100.0   100.0       - │
     │   difference     -0.03    0.00    0.00     -0.03    0.00    0.00       - │
     └──────────────────────────────────────────────────────────────────────────┘
-    median rank 1 / 1, mean rank 1.167 / 1.167 (image to text / text to image)
+    median rank 1 / 1, mean rank 1.250 / 1.200 (image to text / text to image)
 
     stage: items
     check checkpoint: 98 tensors
@@ -91,7 +91,7 @@ fn a_reproduced_table_exits_0_and_a_deviating_one_1() {
     assert_eq!((far.status, far.stderr.as_str()), (1, ""));
     assert_snapshot!(table(&far), @r"
     shapes_vit, split test: 12 images, 60 captions
-    checkpoint shapes_vit.safetensors (sha256 8b9c00643d7b)
+    checkpoint shapes_vit.safetensors (sha256 28c8821cd05b)
 
     ┌──────────────────────────────────────────────────────────────────────────┐
     │ f30k           i2t R@1     R@5    R@10   t2i R@1     R@5    R@10    rSum │
@@ -100,7 +100,7 @@ fn a_reproduced_table_exits_0_and_a_deviating_one_1() {
     │ rerun             88.7   100.0   100.0      86.7   100.0   100.0       - │
     │   difference     +2.97    0.00    0.00     -0.03    0.00    0.00       - │
     └──────────────────────────────────────────────────────────────────────────┘
-    median rank 1 / 1, mean rank 1.167 / 1.167 (image to text / text to image)
+    median rank 1 / 1, mean rank 1.250 / 1.200 (image to text / text to image)
 
     stage: items
     check checkpoint: 98 tensors

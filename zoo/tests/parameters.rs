@@ -32,7 +32,7 @@ fn the_lists_of_the_entries() {
     f30k_vit: 406 tensors, 195535128 numbers, 2378e9b77c4a9ec36368a883bd61a64704a4681ebf236f3467d82de44abca95e
     f30k_swin: 631 tensors, 196609120 numbers, 2ef8fdf1aa5a2f4d63b94c40bc5df6f52c7c732019836a042d863628d3e5e092
     f30k_swin_1024: 629 tensors, 196638192 numbers, 466cb2883b9d40d1cb686b0d5bb811fd3ab44fe36d50e057dbe72022ac2de19c
-    shapes_vit: 98 tensors, 194729 numbers, bccc476dfc3d500453cf2bbfed2f2aa58cf9532aef6fc62107bacd1f5fc6147a
+    shapes_vit: 98 tensors, 199784 numbers, 35ece35027e4b3b4b4625d7bd60a0d60e2e6ea2090b6e4da1002bd498634ac9e
     shapes_swin: 121 tensors, 174230 numbers, 0ece7372fdddbb254a4b67703724d3f27ebaa863e2a7b13d50cf258acdf4e306
     ");
 }

@@ -31,7 +31,7 @@ impl Trainer {
         let device = TorchDevice::open(request.device)?;
         let weights =
             Weights::new(&request.entry.model, device, |parameter| Ok(request.checkpoint.read(&parameter.name)?))?;
-        let mut learner = Learner::new(weights, StepOptions::of(config))?;
+        let mut learner = Learner::new(weights, StepOptions::of(config, request.threads))?;
         learner.freeze_backbones(config.freeze_backbones)?;
         Ok(Self {
             learner,

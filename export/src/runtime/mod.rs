@@ -1,5 +1,6 @@
 //! ONNX Runtime, loaded at run time: nothing here is touched by a command that does not ask for it.
 
+mod binding;
 mod encoder;
 mod environment;
 mod error;

@@ -6,13 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use ort::{
-    session::{RunOptions, SessionInputValue, builder::SessionBuilder},
-    value::TensorRef,
-};
+use ort::session::{RunOptions, builder::SessionBuilder};
 use zoo::{array::Array, encoder::Device};
 
-use super::{Place, Placement, Provider, ProviderOptions, RuntimeError, environment, placement, provider};
+use super::{
+    Place, Placement, Provider, ProviderOptions, RuntimeError, binding::Binding, environment, placement, provider,
+};
 
 /// How a session computes.
 #[derive(Clone, Debug)]
@@ -47,6 +46,8 @@ pub enum Input<'a> {
 pub struct Session {
     path: PathBuf,
     inner: RefCell<ort::session::Session>,
+    /// Of the last inputs, for the next ones of the same shapes.
+    binding: RefCell<Option<Binding>>,
     provider: Provider,
     device: Device,
     run_options: Arc<RunOptions>,
@@ -89,7 +90,14 @@ impl Session {
             }
         };
         let run_options = Arc::new(RunOptions::new().map_err(RuntimeError::Stop)?);
-        Ok(Self { path: path.to_owned(), inner: RefCell::new(inner), provider, device, run_options })
+        Ok(Self {
+            path: path.to_owned(),
+            inner: RefCell::new(inner),
+            binding: RefCell::default(),
+            provider,
+            device,
+            run_options,
+        })
     }
 
     /// Where it computes.
@@ -120,29 +128,35 @@ impl Session {
         Ok(placement)
     }
 
-    /// Runs the graph on inputs in its order, and copies its output.
+    /// Runs the graph on inputs in its order, and copies its output. The memory of both is bound to the session and serves
+    /// the next run on inputs of the same shapes.
     ///
     /// # Errors
     /// [`RuntimeError::Run`] with what ONNX Runtime says.
     pub fn run(&self, inputs: &[Input<'_>]) -> Result<Array, RuntimeError> {
         let failed =
             |source: ort::Error| RuntimeError::Run { path: self.path.clone(), source: source.to_string().into() };
-        let mut values: Vec<SessionInputValue<'_>> = Vec::with_capacity(inputs.len());
+        // Sizes and values come apart; what copies them relies on their agreement.
         for input in inputs {
-            values.push(match *input {
-                Input::Float(shape, data) => TensorRef::from_array_view((shape, data)).map_err(failed)?.into(),
-                Input::Whole(shape, data) => TensorRef::from_array_view((shape, data)).map_err(failed)?.into(),
-            });
+            let (shape, values) = match *input {
+                Input::Float(shape, data) => (shape, data.len()),
+                Input::Whole(shape, data) => (shape, data.len()),
+            };
+            if shape.iter().product::<usize>() != values {
+                return Err(failed(ort::Error::new(format!("an input of the shape {shape:?} with {values} values"))));
+            }
         }
         let mut session = self.inner.borrow_mut();
-        let outputs = session.run_with_options(&values[..], &self.run_options).map_err(failed)?;
-        let Some(output) = outputs.values().next() else {
-            return Err(RuntimeError::Run { path: self.path.clone(), source: "it has no output".into() });
+        let mut kept = self.binding.borrow_mut();
+        let binding = match kept.take().filter(|binding| binding.fits(inputs)) {
+            Some(binding) => binding,
+            None => {
+                let index = if let Device::Cuda(index) = self.device { index } else { 0 };
+                Binding::new(&session, inputs, (self.provider, index)).map_err(failed)?
+            }
         };
-        let (shape, data) = output.try_extract_tensor::<f32>().map_err(failed)?;
-        let shape: Vec<usize> = shape.iter().map(|&size| usize::try_from(size).unwrap_or_default()).collect();
-        Array::new(&shape, data.to_vec())
-            .map_err(|error| RuntimeError::Run { path: self.path.clone(), source: error.into() })
+        let (shape, values) = kept.insert(binding).run(&mut session, inputs, &self.run_options).map_err(failed)?;
+        Array::new(&shape, values).map_err(|error| RuntimeError::Run { path: self.path.clone(), source: error.into() })
     }
 
     /// What the file says of itself under `key`.

@@ -12,6 +12,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Seek, Write},
+    panic::resume_unwind,
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -33,6 +34,9 @@ use crate::{
 const ALIGNMENT: usize = 8;
 /// Digits of a SHA-256.
 const SHA256_DIGITS: usize = 64;
+
+/// Bytes after which the disk is told to begin: much for one operation of it, little beside a checkpoint.
+const SYNCED: usize = 64 << 20;
 
 /// A file that [`convert`] wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +111,7 @@ fn place(
     })
 }
 
-/// See [`place`]. Hashing takes longer than all the rest, so that it has a thread of its own.
+/// See [`place`]. What takes time goes on at once: reading and writing here, hashing and the disk on their own threads.
 fn write(
     checkpoint: &Checkpoint,
     part: &Path,
@@ -118,59 +122,95 @@ fn write(
     let mut tensors: Vec<(&String, &Stored)> = checkpoint.tensors.iter().collect();
     // Wider types first: then each lies at a multiple of its own size. Within a type the order is that of the names.
     tensors.sort_by_key(|(_, stored)| std::cmp::Reverse(stored.dtype.size()));
-    // A hash that is not known yet has its place already.
-    let head = header(checkpoint, &tensors, source.unwrap_or(&"0".repeat(SHA256_DIGITS)))?;
-    let mut file = File::create(part).map_err(failed)?;
+    let file = File::create(part).map_err(failed)?;
+    let disk = file.try_clone().map_err(failed)?;
     thread::scope(|scope| {
         // Without room in the channel no more than the tensor being written and the one being hashed are in memory.
-        let (hashed, blocks) = mpsc::sync_channel::<Vec<u8>>(0);
+        let (hashed, blocks) = mpsc::sync_channel(0);
+        let hash = scope.spawn(move || if source.is_some() { Ok(hash_of(&blocks)) } else { source_hash(checkpoint) });
+        let (wrote, writes) = mpsc::sync_channel(1);
+        // Otherwise the disk idles until all is written, and then everybody waits for it.
+        let synced = scope.spawn(move || writes.iter().try_for_each(|()| disk.sync_data()));
         let hashed = source.is_some().then_some(hashed);
-        let hash = scope.spawn(move || match source {
-            Some(_) => {
-                let hash = blocks.iter().fold(Sha256::new(), |hash, block| hash.chain_update(block));
-                Ok(hex(&hash.finalize()))
-            }
-            // Opened anew, so that tensors are read meanwhile.
-            None => match digest_file(&checkpoint.path, &Expected::default()) {
-                Ok(found) => Ok(found.sha256),
-                Err(source) => Err(CheckpointError::Io { path: checkpoint.path.clone(), source }),
-            },
-        });
-        let mut bytes = 0;
-        let mut out = |block: Vec<u8>| {
-            bytes += block.len() as u64;
-            file.write_all(&block).map_err(failed)?;
-            // The thread ends only when there is nothing more to hash.
-            hashed
-                .as_ref()
-                .map_or(Ok(()), |hashed| hashed.send(block))
-                .map_err(|_| failed(io::ErrorKind::BrokenPipe.into()))
-        };
-        out(head.clone())?;
-        let mut not_finite = Vec::new();
-        let wanted: BTreeSet<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
-        for (name, stored) in &tensors {
-            let bytes = checkpoint.bytes(name, stored)?;
-            let elements = stored.shape.iter().product();
-            if Some(bytes.len()) != stored.dtype.size().and_then(|size| size.checked_mul(elements)) {
-                return Err(checkpoint.damaged(format!("`{name}` of {} bytes", bytes.len())).into());
-            }
-            if wanted.contains(name.as_str())
-                && let Some(count @ 1..) = stored.dtype.count_non_finite(&bytes)
-            {
-                not_finite.push(NonFinite { name: (*name).clone(), count, elements });
-            }
-            out(bytes)?;
-        }
-        checkpoint.refuse_non_finite(parameters.len(), not_finite)?;
-        drop(hashed);
-        let hash: String = hash.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let mut output = Output { file, hashed, wrote, bytes: 0, unsynced: 0 };
+        // A hash that is not known yet has its place already.
+        output.write(header(checkpoint, &tensors, source.unwrap_or(&"0".repeat(SHA256_DIGITS)))?).map_err(failed)?;
+        copy(checkpoint, &tensors, parameters, |bytes| output.write(bytes).map_err(failed))?;
+        let Output { mut file, hashed, wrote, bytes, .. } = output;
+        // The threads end when there is nothing more for them.
+        drop((hashed, wrote));
+        synced.join().unwrap_or_else(|panic| resume_unwind(panic)).map_err(failed)?;
+        let hash: String = hash.join().unwrap_or_else(|panic| resume_unwind(panic))?;
         if source.is_none() {
-            let head = header(checkpoint, &tensors, &hash)?;
-            file.rewind().and_then(|()| file.write_all(&head)).map_err(failed)?;
+            let header = header(checkpoint, &tensors, &hash)?;
+            file.rewind().and_then(|()| file.write_all(&header)).map_err(failed)?;
         }
         Ok((tensors.len(), bytes, hash))
     })
+}
+
+/// A file that is written, hashed and brought to the disk.
+struct Output {
+    file: File,
+    /// Where blocks are hashed; without it they are not.
+    hashed: Option<mpsc::SyncSender<Vec<u8>>>,
+    /// Tells the thread that waits for the disk.
+    wrote: mpsc::SyncSender<()>,
+    bytes: u64,
+    unsynced: usize,
+}
+
+impl Output {
+    fn write(&mut self, block: Vec<u8>) -> io::Result<()> {
+        self.file.write_all(&block)?;
+        self.bytes += block.len() as u64;
+        self.unsynced += block.len();
+        if self.unsynced >= SYNCED {
+            self.unsynced = 0;
+            // Whether it is busy or has failed is seen in the end.
+            let _ = self.wrote.try_send(());
+        }
+        match &self.hashed {
+            // The thread ends only when there is nothing more to hash.
+            Some(hashed) => hashed.send(block).map_err(|_| io::ErrorKind::BrokenPipe.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn hash_of(blocks: &mpsc::Receiver<Vec<u8>>) -> String {
+    hex(&blocks.iter().fold(Sha256::new(), |hash, block| hash.chain_update(block)).finalize())
+}
+
+/// The file is opened anew, so that tensors are read meanwhile.
+fn source_hash(checkpoint: &Checkpoint) -> Result<String, CheckpointError> {
+    let found = digest_file(&checkpoint.path, &Expected::default());
+    found.map(|found| found.sha256).map_err(|source| CheckpointError::Io { path: checkpoint.path.clone(), source })
+}
+
+/// Reads the tensors one after another; those of `parameters` have to be finite.
+fn copy(
+    checkpoint: &Checkpoint,
+    tensors: &[(&String, &Stored)],
+    parameters: &[Parameter],
+    mut out: impl FnMut(Vec<u8>) -> Result<()>,
+) -> Result<()> {
+    let wanted: BTreeSet<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+    let mut not_finite = Vec::new();
+    for (name, stored) in tensors {
+        let bytes = checkpoint.bytes(name, stored)?;
+        let elements = stored.shape.iter().product();
+        if Some(bytes.len()) != stored.dtype.size().and_then(|size| size.checked_mul(elements)) {
+            return Err(checkpoint.damaged(format!("`{name}` of {} bytes", bytes.len())).into());
+        }
+        if wanted.contains(name.as_str())
+            && let Some(count @ 1..) = stored.dtype.count_non_finite(&bytes)
+        {
+            not_finite.push(NonFinite { name: (*name).clone(), count, elements });
+        }
+        out(bytes)?;
+    }
+    Ok(checkpoint.refuse_non_finite(parameters.len(), not_finite)?)
 }
 
 /// The header behind its length, with spaces at its end, as the format allows.

@@ -4,7 +4,8 @@
 use super::image::RgbImage;
 use crate::{data::SpecialTokens, random::SplitMix64};
 
-/// Range of a crop's ratio of width to height.
+/// Share of an image's area that a crop keeps, and the range of its ratio of width to height.
+const AREA: [f64; 2] = [0.6, 1.0];
 const RATIO: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 /// Share of the basic tokens that are changed; of these, shares that are masked and that are replaced.
 const CHANGED: f64 = 0.2;
@@ -16,15 +17,6 @@ const REPLACED: f64 = 0.1;
 pub struct Augment {
     seed: u64,
     epoch: usize,
-}
-
-/// What may be done to an image.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Crops {
-    /// Smallest share of the area that a crop keeps; the largest is 1.
-    pub area: f64,
-    /// Whether half of the images are mirrored.
-    pub mirror: bool,
 }
 
 /// A part of an image, perhaps mirrored.
@@ -54,18 +46,17 @@ impl Augment {
 
     /// The crop of an image of `width` x `height` pixels: area and ratio are drawn until a crop fits, as torchvision's
     /// `RandomResizedCrop` does it; after ten attempts the largest in the middle whose ratio is in the range.
-    pub fn crop(self, sample: usize, width: usize, height: usize, crops: Crops) -> Crop {
+    pub fn crop(self, sample: usize, width: usize, height: usize) -> Crop {
         let mut random = self.random("crop", sample);
-        let mirrored = |random: &mut SplitMix64| random.uniform() < 0.5 && crops.mirror;
         let between = |[low, high]: [f64; 2], random: &mut SplitMix64| low + (high - low) * random.uniform();
         for _ in 0..10 {
-            let area = (width * height) as f64 * between([crops.area, 1.0], &mut random);
+            let area = (width * height) as f64 * between(AREA, &mut random);
             let ratio = libm::exp(between(RATIO.map(libm::log), &mut random));
             let [columns, rows] = [area * ratio, area / ratio].map(|square| libm::rint(libm::sqrt(square)) as usize);
             if (1..=width).contains(&columns) && (1..=height).contains(&rows) {
                 let top = random.below(height - rows + 1);
                 let left = random.below(width - columns + 1);
-                return Crop { left, top, width: columns, height: rows, mirrored: mirrored(&mut random) };
+                return Crop { left, top, width: columns, height: rows, mirrored: random.uniform() < 0.5 };
             }
         }
         let ratio = width as f64 / height as f64;
@@ -76,7 +67,7 @@ impl Augment {
             columns = (libm::rint(height as f64 * RATIO[1]) as usize).clamp(1, width);
         }
         let (left, top) = ((width - columns) / 2, (height - rows) / 2);
-        Crop { left, top, width: columns, height: rows, mirrored: mirrored(&mut random) }
+        Crop { left, top, width: columns, height: rows, mirrored: random.uniform() < 0.5 }
     }
 
     /// The tokens of a caption from the word pieces of its basic tokens, from `[CLS]` to `[SEP]`. `entries` is the size of
@@ -119,15 +110,15 @@ impl Crop {
 
 #[cfg(test)]
 mod tests {
-    use super::{Augment, Crop, Crops};
+    use super::{Augment, Crop};
     use crate::data::{SpecialTokens, image::RgbImage};
 
     const SPECIAL: SpecialTokens = SpecialTokens { padding: 0, unknown: 1, first: 2, last: 3, mask: 4 };
 
     #[test]
     fn crops_have_the_area_and_the_ratio_that_they_may_have() {
-        let (augment, published) = (Augment::new(7, 1), Crops { area: 0.6, mirror: true });
-        let crops: Vec<Crop> = (0..4000).map(|sample| augment.crop(sample, 500, 375, published)).collect();
+        let augment = Augment::new(7, 1);
+        let crops: Vec<Crop> = (0..4000).map(|sample| augment.crop(sample, 500, 375)).collect();
         for crop in &crops {
             assert!(crop.left + crop.width <= 500 && crop.top + crop.height <= 375, "{crop:?}");
             let share = (crop.width * crop.height) as f64 / (500.0 * 375.0);
@@ -138,13 +129,10 @@ mod tests {
         let mirrored = crops.iter().filter(|crop| crop.mirrored).count();
         // Six standard errors.
         assert!((1810..2190).contains(&mirrored), "{mirrored}");
-        assert_eq!(crops[5], augment.crop(5, 500, 375, published));
-        assert_ne!(crops[5], Augment::new(7, 2).crop(5, 500, 375, published));
-        let narrow = augment.crop(0, 10, 1000, published);
+        assert_eq!(crops[5], augment.crop(5, 500, 375));
+        assert_ne!(crops[5], Augment::new(7, 2).crop(5, 500, 375));
+        let narrow = augment.crop(0, 10, 1000);
         assert_eq!((narrow.width, narrow.height, narrow.top), (10, 13, 493));
-        let slight = Crops { area: 0.9, mirror: false };
-        let slight: Vec<Crop> = (0..1000).map(|sample| augment.crop(sample, 500, 375, slight)).collect();
-        assert!(slight.iter().all(|crop| crop.width * crop.height > 500 * 375 * 89 / 100 && !crop.mirrored));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Augment, Crops, DataError, ImageFault, ImageFile,
+    Augment, DataError, ImageFault, ImageFile,
     image::{self, ImageError, Preprocessing},
 };
 use crate::{Result, array::Array};
@@ -73,7 +73,7 @@ struct Shared {
     batch: usize,
     ahead: usize,
     /// Random changes, and the number of the first image for them.
-    augment: Option<(Augment, Crops, usize)>,
+    augment: Option<(Augment, usize)>,
     on_fault: OnFault,
     state: Mutex<State>,
     /// Told when a batch has been handed out, and when all is over.
@@ -130,7 +130,7 @@ impl Loader {
         files: Vec<ImageFile>,
         preprocessing: Preprocessing,
         options: LoaderOptions,
-        augment: Option<(Augment, Crops, usize)>,
+        augment: Option<(Augment, usize)>,
     ) -> Result<Self, DataError> {
         Self::begin(files, preprocessing, options, augment, OnFault::Stop)
     }
@@ -139,7 +139,7 @@ impl Loader {
         files: Vec<ImageFile>,
         preprocessing: Preprocessing,
         options: LoaderOptions,
-        augment: Option<(Augment, Crops, usize)>,
+        augment: Option<(Augment, usize)>,
         on_fault: OnFault,
     ) -> Result<Self, DataError> {
         let shared = Arc::new(Shared {
@@ -254,8 +254,8 @@ impl Shared {
 
     fn load(&self, index: usize, values: &mut [f32]) -> Result<(), ImageError> {
         let mut image = image::read(&self.files[index].path)?.image;
-        if let Some((augment, crops, first)) = self.augment
-            && let Some(part) = augment.crop(first + index, image.width(), image.height(), crops).of(&image)
+        if let Some((augment, first)) = self.augment
+            && let Some(part) = augment.crop(first + index, image.width(), image.height()).of(&image)
         {
             image = part;
         }

@@ -10,7 +10,7 @@ pub mod scenes;
 mod survey;
 mod tokenizer;
 
-pub use augment::{Augment, Crop, Crops};
+pub use augment::{Augment, Crop};
 pub use captions::{ImageFile, Split, SplitImage, rows, splits};
 pub use error::{DataError, ImageFault};
 pub use loader::{Batch, Loader, LoaderOptions, LoaderStats, OnFault};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, data::Crops};
+use crate::{Error, Result};
 
 /// No whole number of a recipe is larger: anything above it is a typing error.
 const LARGEST: usize = 1 << 30;
@@ -50,12 +50,8 @@ pub struct TrainConfig {
     pub dropout: f64,
     /// Drop path of the last block of Swin; it rises from 0 in equal steps.
     pub drop_path: f64,
-    /// Whether images are cropped at random, and mirrored where `mirror` says so.
+    /// Whether images are cropped at random and mirrored.
     pub image_augmentation: bool,
-    /// Smallest share of its area that a crop keeps of an image; more than 0 and at most 1.
-    pub crop_area: f64,
-    /// Whether half of the images are mirrored, which exchanges left and right but not the words for them.
-    pub mirror: bool,
     /// Whether words are masked, replaced and left out at random.
     pub text_augmentation: bool,
     /// What the forward and backward passes are computed in; weights are f32 always.
@@ -111,8 +107,6 @@ impl Default for TrainConfig {
             dropout: 0.1,
             drop_path: 0.1,
             image_augmentation: true,
-            crop_area: 0.6,
-            mirror: true,
             text_augmentation: true,
             precision: Precision::F32,
             save_every: 1000,
@@ -123,11 +117,6 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// What is done to images, where anything is.
-    pub fn crops(&self) -> Option<Crops> {
-        self.image_augmentation.then_some(Crops { area: self.crop_area, mirror: self.mirror })
-    }
-
     /// Refuses values that no training can be done with; the key of the error is that of the section.
     pub(crate) fn check(&self) -> Result<()> {
         whole("epochs", self.epochs, 1)?;
@@ -138,7 +127,6 @@ impl TrainConfig {
         whole("frozen_epochs", self.frozen_epochs, 0)?;
         whole("save_every", self.save_every, 1)?;
         number("learning_rate", self.learning_rate, "more than 0 and at most 1", |x| x > 0.0 && x <= 1.0)?;
-        number("crop_area", self.crop_area, "more than 0 and at most 1", |x| x > 0.0 && x <= 1.0)?;
         number("decay_rate", self.decay_rate, "more than 0 and at most 1", |x| x > 0.0 && x <= 1.0)?;
         number("grad_clip", self.grad_clip, "more than 0", |x| x > 0.0)?;
         number("weight_decay", self.weight_decay, "at least 0 and less than 1", |x| (0.0..1.0).contains(&x))?;

@@ -90,3 +90,60 @@ fn a_browser_draws_it_without_a_complaint_and_nothing_is_cut_off() {
     let cut = widths(&browser, folder.path(), &worse, WIDTHS[1]);
     assert!(cut.starts_with("390 ") && cut != "390 390", "{cut}");
 }
+
+/// Colour of the page's upper left corner, where nothing but its background is.
+fn background(browser: &Path, folder: &Path, file: &Path, dark: bool) -> String {
+    let picture = folder.join("page.png");
+    // Chromium's own numbers: 0 is dark, 1 is light.
+    let options = [
+        format!("--blink-settings=preferredColorScheme={}", u8::from(!dark)),
+        "--window-size=1280,800".to_owned(),
+        format!("--screenshot={}", picture.display()),
+    ];
+    open(browser, folder, file, &options);
+    let pixels = zoo::data::image::read(&picture).unwrap();
+    pixels.image.pixels()[..3].iter().map(|value| format!("{value:02x}")).collect()
+}
+
+#[test]
+fn it_is_dark_for_those_who_prefer_it() {
+    let Some(browser) = chromium() else { return };
+    let folder = images();
+    let html = page(vec![with_queries()], &Thumbnails::new(vec![folder.path().to_owned()])).unwrap();
+    let file = folder.path().join("report.html");
+    fs_err::write(&file, &html).unwrap();
+    assert_eq!(background(&browser, folder.path(), &file, false), "fbfbfa");
+    assert_eq!(background(&browser, folder.path(), &file, true), "15181c");
+}
+
+/// Relative luminance of WCAG 2 for a colour such as `#15181c` or `#fff`.
+fn luminance(colour: &str) -> f64 {
+    let digits: String = match colour.len() {
+        3 => colour.chars().flat_map(|digit| [digit, digit]).collect(),
+        _ => colour.to_owned(),
+    };
+    let channel = |at: usize| {
+        let value = f64::from(u8::from_str_radix(&digits[at..at + 2], 16).unwrap()) / 255.0;
+        if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+    };
+    0.2126 * channel(0) + 0.7152 * channel(2) + 0.0722 * channel(4)
+}
+
+/// WCAG 2 asks for 4.5 between text and what is behind it.
+#[test]
+fn text_can_be_read_in_light_and_in_dark() {
+    let style = include_str!("../../../templates/report.html");
+    let palettes: Vec<&str> = style.lines().filter(|line| line.trim_start().starts_with(":root {")).collect();
+    assert_eq!(palettes.len(), 2);
+    for palette in palettes {
+        let colour =
+            |name: &str| luminance(palette.split(&format!("--{name}: #")).nth(1).unwrap().split(';').next().unwrap());
+        for text in ["text", "soft", "blue", "orange", "good", "bad"] {
+            for behind in ["page", "card"] {
+                let [low, high] = [colour(text).min(colour(behind)), colour(text).max(colour(behind))];
+                let contrast = (high + 0.05) / (low + 0.05);
+                assert!(contrast >= 4.5, "{text} on {behind}: {contrast:.2} in {palette}");
+            }
+        }
+    }
+}

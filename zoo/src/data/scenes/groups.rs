@@ -13,7 +13,7 @@ use crate::random::SplitMix64;
 /// Scenes of a group: one, and as many that differ from it in exactly one attribute or relation.
 const GROUP: usize = 4;
 /// Scenes of a split; beyond, a new one takes ever more draws.
-const MOST: usize = 10_000;
+const MOST: usize = 20_000;
 /// Draws without a new scene after which there are taken to be no more.
 const PATIENCE: usize = 20_000;
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -146,17 +147,19 @@ fn fill(folder: &Path, config: &DrawnConfig, splits: &[Split]) -> Result<()> {
         let before = Split::ALL.into_iter().filter(|&other| other < split);
         let first: u128 = before.map(|other| config.count(other) as u128).sum();
         let drawn = groups::draw(config, split)?;
+        let name = |index: usize| format!("{split}_{index:05}.png");
+        drawn.par_iter().enumerate().try_for_each(|(index, drawn)| -> Result<()> {
+            save(&images.join(name(index)), &encode(&raster::draw(&drawn.scene))?)
+        })?;
         let (mut ids, mut texts) = (String::new(), String::new());
         for (index, drawn) in drawn.iter().enumerate() {
             let id = first + index as u128;
-            let name = format!("{split}_{index:05}.png");
-            save(&images.join(&name), &encode(&raster::draw(&drawn.scene))?)?;
             for caption in &drawn.captions {
                 ids.push_str(&format!("{id}\n"));
                 texts.push_str(caption);
                 texts.push('\n');
             }
-            names.insert(id, name);
+            names.insert(id, name(index));
         }
         save(&captions.join(format!("{split}_ids.txt")), ids.as_bytes())?;
         save(&captions.join(format!("{split}_caps.txt")), texts.as_bytes())?;

@@ -20,6 +20,30 @@ pub struct AdamW {
     pub(super) steps: [u64; 2],
 }
 
+/// What one weight is moved by. All of it shares its values with what it is of.
+struct Move {
+    weight: Tch,
+    gradient: Tch,
+    moments: [Tch; 2],
+    step: u64,
+    rate: f64,
+}
+
+impl Move {
+    fn make(self, factor: f64, decay: f64) -> Result<()> {
+        let Self { mut weight, gradient, moments: [mut first, mut second], step, rate } = self;
+        let gradient = gradient.f_mul_scalar(factor)?;
+        let corrections = BETAS.map(|beta| 1.0 - beta.powf(step as f64));
+        let _ = first.f_mul_scalar_(BETAS[0])?.f_add_(&gradient.f_mul_scalar(1.0 - BETAS[0])?)?;
+        let _ = second.f_mul_scalar_(BETAS[1])?.f_add_(&gradient.f_square()?.f_mul_scalar(1.0 - BETAS[1])?)?;
+        let mut divisor = second.f_sqrt()?;
+        let _ = divisor.f_div_scalar_(corrections[1].sqrt())?.f_add_scalar_(EPSILON)?;
+        let direction = first.f_mul_scalar(-rate / corrections[0])?;
+        let _ = weight.f_mul_scalar_(1.0 - rate * decay)?.f_addcdiv_(&direction, &divisor)?;
+        Ok(())
+    }
+}
+
 /// Names of the two moments in a file.
 const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
 
@@ -34,9 +58,9 @@ impl AdamW {
     /// Moves the weights of each group that has gradients at its learning rate; the gradients are multiplied by `factor`
     /// first. `rates` are those of [`Group::Heads`](super::Group) and of the backbones.
     pub fn step(&mut self, weights: &Weights, rates: [f64; 2], factor: f64) -> Result<()> {
-        let _guard = tch::no_grad_guard();
         let mut moved = [false; 2];
         let steps = self.steps.map(|steps| steps + 1);
+        let mut moves = Vec::with_capacity(weights.list.len());
         for (index, weight) in weights.list.iter().enumerate() {
             if !weight.tensor.requires_grad() {
                 continue;
@@ -44,18 +68,29 @@ impl AdamW {
             let Some(gradient) = weight.gradient()? else { continue };
             let group = weight.group.index();
             moved[group] = true;
-            let gradient = gradient.f_mul_scalar(factor)?;
-            let corrections = BETAS.map(|beta| 1.0 - beta.powf(steps[group] as f64));
-            let [first, second] = &mut self.moments;
-            let (first, second) = (&mut first[index], &mut second[index]);
-            let _ = first.f_mul_scalar_(BETAS[0])?.f_add_(&gradient.f_mul_scalar(1.0 - BETAS[0])?)?;
-            let _ = second.f_mul_scalar_(BETAS[1])?.f_add_(&gradient.f_square()?.f_mul_scalar(1.0 - BETAS[1])?)?;
-            let mut divisor = second.f_sqrt()?;
-            let _ = divisor.f_div_scalar_(corrections[1].sqrt())?.f_add_scalar_(EPSILON)?;
-            let direction = first.f_mul_scalar(-rates[group] / corrections[0])?;
-            let mut tensor = weight.tensor.shallow_clone();
-            let _ = tensor.f_mul_scalar_(1.0 - rates[group] * self.weight_decay)?.f_addcdiv_(&direction, &divisor)?;
+            moves.push(Move {
+                weight: weight.tensor.shallow_clone(),
+                gradient,
+                moments: [0, 1].map(|moment| self.moments[moment][index].shallow_clone()),
+                step: steps[group],
+                rate: rates[group],
+            });
         }
+        // What a weight becomes hangs on no other: for many small ones, half of them on another thread.
+        let second = moves.split_off(moves.len() / 2);
+        let decay = self.weight_decay;
+        let make = |moves: Vec<Move>| {
+            move || {
+                let _guard = tch::no_grad_guard();
+                moves.into_iter().try_for_each(|one| one.make(factor, decay))
+            }
+        };
+        let (first, second) = if weights.device().is_cuda() {
+            (make(moves)(), make(second)())
+        } else {
+            rayon::join(make(moves), make(second))
+        };
+        first.and(second)?;
         for (steps, moved) in self.steps.iter_mut().zip(moved) {
             *steps += u64::from(moved);
         }

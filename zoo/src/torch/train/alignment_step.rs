@@ -7,7 +7,12 @@ use std::{cell::RefCell, rc::Rc};
 
 use tch::Tensor as Tch;
 
-use super::{Hinge, learner::embeddings, objective::Objective, weights::download};
+use super::{
+    Hinge,
+    learner::embeddings,
+    objective::{Embeddings, Objective},
+    weights::download,
+};
 use crate::{
     Error, Result,
     array::Array,
@@ -85,8 +90,9 @@ impl AlignmentStep {
             Some((_, tensor)) => download(&tensor.0),
             None => Err(missing(name)),
         };
-        let embeddings = embeddings(&self.alignment, &self.config, [images, words], self.lengths.clone(), weight)?;
-        let found = self.objective.differentiate(&embeddings, &self.ids, 0..self.ids.len(), hinge)?;
+        let embeddings = embeddings(&self.alignment, &self.config, [images, words], self.lengths.clone())?;
+        let all = Embeddings::gather(std::slice::from_ref(&embeddings), weight)?;
+        let found = self.objective.differentiate(&all, &self.ids, 0..self.ids.len(), hinge)?;
         if let Some(gradient) = found.gradient {
             gradient.propagate(&embeddings, 1.0)?;
         }

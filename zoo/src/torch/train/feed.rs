@@ -6,7 +6,7 @@ use super::{Captions, Images, Pairs, features::Features, run::Request, samples::
 use crate::{
     Result,
     array::Array,
-    data::{Augment, Crops, DataError, Loader, LoaderOptions, Tokenizer, image::Preprocessing},
+    data::{Augment, DataError, Loader, LoaderOptions, Tokenizer, image::Preprocessing},
     train::EpochOrder,
 };
 
@@ -36,7 +36,7 @@ pub(super) enum Source<'a> {
     /// Files, with what is done to images and to captions.
     Files {
         /// Random crops.
-        crops: Option<(Augment, Crops)>,
+        crops: Option<Augment>,
         /// Random changes of words.
         words: Option<Augment>,
     },
@@ -70,7 +70,7 @@ impl<'a> Feed<'a> {
                 let files = files.map(|image| samples.files[image].clone()).collect();
                 let options = LoaderOptions { batch: order.batch_size(), threads: request.threads, ahead: AHEAD };
                 let preprocessing = Preprocessing::imagenet(request.entry.model.image.image_size());
-                let crops = crops.map(|(augment, crops)| (augment, crops, first));
+                let crops = crops.map(|augment| (augment, first));
                 (From::Files(Loader::start_with(files, preprocessing, options, crops)?), words)
             }
         };

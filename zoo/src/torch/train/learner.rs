@@ -1,10 +1,12 @@
 //! One step: a batch through the encoders, the objective and back, and the optimizer.
 
+use std::ops::Range;
+
 use tch::Tensor as Tch;
 
 use super::{
     AdamW, Hinge, Weights,
-    objective::{Embeddings, Objective},
+    objective::{Embeddings, Gradient, Objective},
     precision::LossScale,
 };
 use crate::{
@@ -12,9 +14,9 @@ use crate::{
     array::Array,
     models::{alignment::Alignment, laps::Laps},
     params::{Mode, Regularization},
-    retrieval::similarity::{AggregationWeights, AlignmentConfig},
+    retrieval::similarity::AlignmentConfig,
     tensor::{Eager, Tensor},
-    torch::Torch,
+    torch::{Torch, TorchDevice, set_threads, threads},
     train::{Precision, TrainConfig},
 };
 
@@ -31,17 +33,20 @@ pub struct StepOptions {
     pub precision: Precision,
     /// What is left out at random while the backbones train.
     pub regularization: Regularization,
+    /// Threads of a step on the processor.
+    pub threads: usize,
 }
 
 impl StepOptions {
     /// Those of a recipe.
-    pub fn of(config: &TrainConfig) -> Self {
+    pub fn of(config: &TrainConfig, threads: usize) -> Self {
         Self {
             grad_clip: config.grad_clip,
             ratio_weight: config.ratio_weight,
             weight_decay: config.weight_decay,
             precision: config.precision,
             regularization: Regularization { dropout: config.dropout, drop_path: config.drop_path },
+            threads,
         }
     }
 }
@@ -122,14 +127,20 @@ impl Learner {
     pub fn step(&mut self, parts: &[Pairs<'_>], hinge: &Hinge, rates: [f64; 2], seed: u64) -> Result<Stepped> {
         tch::manual_seed(seed.cast_signed());
         self.weights.clear_gradients()?;
+        let in_halves = self.in_halves(parts);
+        if in_halves {
+            // Threads that libtorch keeps waiting would take the processor from the halves.
+            self.place().take_threads();
+        }
         let mut stepped = Stepped { loss: 0.0, grad_norm: 0.0, pairs: 0, finite: true };
         for pairs in parts {
-            let embeddings = self.embed(pairs)?;
-            let found = self.objective.differentiate(&embeddings, pairs.ids, 0..pairs.ids.len(), hinge)?;
+            let embedded = self.embed(pairs, in_halves)?;
+            let all = Embeddings::gather(&embedded, |name| self.weights.array(name))?;
+            let found = self.objective.differentiate(&all, pairs.ids, 0..pairs.ids.len(), hinge)?;
             stepped.loss += found.loss / parts.len() as f64;
             stepped.pairs += found.pairs;
             match found.gradient {
-                Some(gradient) => gradient.propagate(&embeddings, self.scale.factor)?,
+                Some(gradient) => self.propagate(&gradient, embedded)?,
                 None => stepped.finite = false,
             }
         }
@@ -148,55 +159,127 @@ impl Learner {
         Ok(stepped)
     }
 
-    fn model(&self) -> Result<Laps<Torch>> {
-        let mode = if self.frozen { Mode::Evaluation } else { Mode::Training(self.options.regularization) };
-        self.weights.model(self.options.precision, mode)
+    fn mode(&self) -> Mode {
+        if self.frozen { Mode::Evaluation } else { Mode::Training(self.options.regularization) }
     }
 
-    /// Embeddings with their history.
-    fn embed(&self, pairs: &Pairs<'_>) -> Result<Embeddings> {
-        let model = self.model()?;
+    /// Whether a batch goes through the encoders in two halves at once. The operations of small models are too short to be
+    /// shared out themselves. Each half adds to the gradients when it is ready: two summands from 0 give the same bits in
+    /// either order, more would not, nor would numbers that both draw from one generator.
+    fn in_halves(&self, parts: &[Pairs<'_>]) -> bool {
+        let nothing_left_out = self.mode() == Mode::Evaluation
+            || self.options.regularization == Regularization { dropout: 0.0, drop_path: 0.0 };
+        let [pairs] = parts else { return false };
+        !self.weights.device().is_cuda() && self.options.threads > 1 && pairs.ids.len() > 1 && nothing_left_out
+    }
+
+    /// Embeddings with their history, of all pairs or of two halves.
+    fn embed(&self, pairs: &Pairs<'_>, in_halves: bool) -> Result<Vec<Embeddings>> {
+        let count = pairs.ids.len();
+        if !in_halves {
+            let model = self.weights.model(self.options.precision, self.mode())?;
+            return Ok(vec![self.place().embed(&model, pairs, 0..count)?]);
+        }
+        let half = |range: Range<usize>| {
+            let (weights, place, mode) = (self.weights.shared(), self.place(), self.mode());
+            move || {
+                place.take_threads();
+                place.embed(&weights.model(place.precision, mode)?, pairs, range)
+            }
+        };
+        let (first, second) = (half(0..count / 2), half(count / 2..count));
+        let (first, second) = rayon::join(first, second);
+        Ok(vec![first?, second?])
+    }
+
+    /// The gradient of all pairs to the weights, through embeddings of all or of halves.
+    fn propagate(&self, gradient: &Gradient, mut parts: Vec<Embeddings>) -> Result<()> {
+        let (place, factor) = (self.place(), self.scale.factor);
+        let (Some(second), first) = (parts.pop(), parts.pop()) else { return Ok(()) };
+        let Some(first) = first else { return gradient.propagate(&second, factor) };
+        let [of_first, of_second] = gradient.halves(&first)?;
+        let back = |gradient: Gradient, part: Embeddings| {
+            move || {
+                place.take_threads();
+                gradient.propagate(&part, factor)
+            }
+        };
+        let (first, second) = rayon::join(back(of_first, first), back(of_second, second));
+        first.and(second)
+    }
+
+    fn place(&self) -> Place {
+        Place {
+            config: AlignmentConfig::of(self.weights.config()),
+            device: self.weights.device(),
+            precision: self.options.precision,
+            threads: (self.options.threads / 2).max(1),
+        }
+    }
+}
+
+/// Where and how embeddings are computed.
+#[derive(Clone, Copy)]
+struct Place {
+    config: AlignmentConfig,
+    device: TorchDevice,
+    precision: Precision,
+    /// Of one operation of a half.
+    threads: usize,
+}
+
+impl Place {
+    /// libtorch keeps the number of each thread apart.
+    fn take_threads(&self) {
+        if threads() != self.threads {
+            set_threads(self.threads);
+        }
+    }
+
+    /// Embeddings of some pairs, with their history.
+    fn embed(&self, model: &Laps<Torch>, pairs: &Pairs<'_>, range: Range<usize>) -> Result<Embeddings> {
         let images = match &pairs.images {
-            Images::Pixels(pixels) => model.image.features(&self.upload(pixels)?)?,
-            Images::Features(features) => self.upload(features)?,
+            Images::Pixels(pixels) => model.image.features(&self.upload(&pixels.rows(range.clone())?)?)?,
+            Images::Features(features) => self.upload(&features.rows(range.clone())?)?,
         };
         let images = single(&model.image.project(&images)?)?;
         let (words, lengths) = match &pairs.captions {
             Captions::Tokens(captions) => {
+                let captions = &captions[range];
                 let (identifiers, mask) = pad_tokens(captions)?;
-                let [identifiers, mask] =
-                    [identifiers, mask].map(|array| Torch::upload(&array, &self.weights.device()));
+                let [identifiers, mask] = [identifiers, mask].map(|array| Torch::upload(&array, &self.device));
                 let features = model.text.features(&identifiers?, &mask?)?;
                 let lengths: Vec<usize> = captions.iter().map(|caption| caption.len()).collect();
                 (unpad(&features, &lengths)?, lengths)
             }
-            Captions::Features(features, lengths) => (self.upload(features)?, lengths.clone()),
+            Captions::Features(features, lengths) => {
+                let words = |captions: &[usize]| captions.iter().sum::<usize>();
+                let start = words(&lengths[..range.start]);
+                let lengths = &lengths[range];
+                (self.upload(&features.rows(start..start + words(lengths))?)?, lengths.to_vec())
+            }
         };
         let words = single(&model.text.project(&words)?)?;
-        let config = AlignmentConfig::of(self.weights.config());
-        embeddings(&model.alignment, &config, [images, words], lengths, |name| self.weights.array(name))
+        embeddings(&model.alignment, &self.config, [images, words], lengths)
     }
 
     fn upload(&self, array: &Array) -> Result<Torch> {
-        let tensor = Torch::upload(array, &self.weights.device())?;
-        Ok(Torch::new(tensor.0.f_to_kind(self.options.precision.kind())?))
+        let tensor = Torch::upload(array, &self.device)?;
+        Ok(Torch::new(tensor.0.f_to_kind(self.precision.kind())?))
     }
 }
 
-/// Projected images and words with the logits of their aggregation; `weight` gives the weights of that by name.
+/// Projected images and words with the logits of their aggregation, without its weights.
 pub(super) fn embeddings(
     alignment: &Alignment<Torch>,
     config: &AlignmentConfig,
     [images, words]: [Torch; 2],
     lengths: Vec<usize>,
-    weight: impl FnMut(&str) -> Result<Array>,
 ) -> Result<Embeddings> {
     let patches = images.narrow(1, usize::from(config.has_class_token), config.patches)?;
     let logits = alignment.logits(&patches)?;
     let [images, words, logits] = [images, words, logits].map(|tensor| tensor.0.shallow_clone());
-    let on_cpu = images.device() == tch::Device::Cpu;
-    let aggregation = if on_cpu { Some(AggregationWeights::load(weight)?) } else { None };
-    Ok(Embeddings { images, words, lengths, logits, aggregation })
+    Ok(Embeddings { images, words, lengths, logits, aggregation: None })
 }
 
 /// As f32.

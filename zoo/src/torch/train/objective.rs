@@ -38,6 +38,26 @@ pub(super) struct Embeddings {
     pub(super) aggregation: Option<AggregationWeights>,
 }
 
+impl Embeddings {
+    /// Those of several parts, one after another and without their history; on the processor with the weights of the
+    /// aggregation, which `weight` gives by name.
+    pub(super) fn gather(parts: &[Self], weight: impl FnMut(&str) -> Result<Array>) -> Result<Self> {
+        let together = |own: fn(&Self) -> &Tch| -> Result<Tch> {
+            let parts = parts.iter().map(|part| own(part).f_detach()).collect::<Result<Vec<_>, _>>()?;
+            if let [whole] = &parts[..] { Ok(whole.shallow_clone()) } else { Ok(Tch::f_cat(&parts, 0)?) }
+        };
+        let images = together(|part| &part.images)?;
+        let on_processor = images.device() == tch::Device::Cpu;
+        Ok(Self {
+            words: together(|part| &part.words)?,
+            logits: together(|part| &part.logits)?,
+            lengths: parts.iter().flat_map(|part| &part.lengths).copied().collect(),
+            aggregation: on_processor.then(|| AggregationWeights::load(weight)).transpose()?,
+            images,
+        })
+    }
+}
+
 /// Gradient with respect to [`Embeddings`], 0 in rows that are not local.
 pub(super) struct Gradient {
     images: Tch,
@@ -138,7 +158,7 @@ impl Objective {
             captions.push(caption.dims(), caption.values())?;
             start += length;
         }
-        let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1);
+        let threads = rayon::current_num_threads();
         let engine = Engine::new(self.config, aggregation, EngineOptions { threads, ..EngineOptions::default() })?;
         let similarities = engine.similarities(&images, &captions)?;
         let similarities = Torch::upload(&similarities, &TorchDevice::of(&all.images))?;
@@ -281,6 +301,22 @@ impl Gradient {
             let _ = self.words.f_narrow(0, words(0..beyond.start), words(beyond))?.f_zero_()?;
         }
         Ok(())
+    }
+
+    /// That of the rows of `first`, and that of all after them.
+    pub(super) fn halves(&self, first: &Embeddings) -> Result<[Self; 2]> {
+        let images = first.images.size()[0];
+        let words = first.words.size()[0];
+        let part = |tensor: &Tch, start: i64, end: i64| tensor.f_narrow(0, start, end - start);
+        let all = [self.images.size()[0], self.words.size()[0]];
+        let between = |[image, word]: [i64; 2], [last_image, last_word]: [i64; 2]| -> Result<Self> {
+            Ok(Self {
+                images: part(&self.images, image, last_image)?,
+                words: part(&self.words, word, last_word)?,
+                logits: part(&self.logits, image, last_image)?,
+            })
+        };
+        Ok([between([0, 0], [images, words])?, between([images, words], all)?])
     }
 
     /// Passes the gradient, times `factor`, on to what the embeddings were computed from.

@@ -96,7 +96,7 @@ pub fn train(request: &Request, stop: &AtomicBool, observer: &mut dyn Observer) 
         Some((file, _)) => super::Weights::new(&entry.model, device, |parameter| Ok(file.read(&parameter.name)?))?,
         None => sources.weights(&entry.model, device, config.seed)?,
     };
-    let mut learner = Learner::new(weights, StepOptions::of(config))?;
+    let mut learner = Learner::new(weights, StepOptions::of(config, *threads))?;
     let mut position = Position::default();
     if let Some((file, at)) = saved {
         state::restore(&mut learner, &file, &at)?;
@@ -207,6 +207,7 @@ impl Run<'_> {
         let data_wait = feed.waited().as_secs_f64() / seconds.max(1e-9);
         drop(feed);
         self.kept[0] = kept;
+        crate::torch::set_threads(self.request.threads);
         let recalls = validate(&self.learner.weights, self.held_out, self.kept[1].as_ref(), self.request.threads)?;
         let line = self.finish(recalls, (seconds, data_wait))?;
         self.save(observer)?;
@@ -224,7 +225,7 @@ impl Run<'_> {
         let source = match features {
             Some(features) => Source::Features(features),
             None => Source::Files {
-                crops: config.crops().map(|crops| (augment, crops)),
+                crops: config.image_augmentation.then_some(augment),
                 words: config.text_augmentation.then_some(augment),
             },
         };

@@ -98,18 +98,13 @@ impl Weights {
 
     /// The model on these weights, its encoders in `precision`: in less than f32 on copies that pass gradients on.
     pub(super) fn model(&self, precision: Precision, mode: Mode) -> Result<Laps<Torch>> {
-        let by_name = Rc::clone(&self.by_name);
-        let path = Path::root(Rc::new(move |parameter: Parameter| {
-            let Some(weight) = by_name.get(&parameter.name) else {
-                let (expected, found) = ("a weight".to_owned(), "none".to_owned());
-                return Err(Error::Parameter { name: parameter.name, expected, found });
-            };
-            if precision == Precision::F32 || parameter.name.starts_with("cross_net.") {
-                return Ok(weight.clone());
-            }
-            Ok(Torch::new(weight.0.f_to_kind(precision.kind())?))
-        }));
-        Laps::new(&self.config, &path.with_mode(mode))
+        model(&self.config, Rc::clone(&self.by_name), precision, mode)
+    }
+
+    /// The same weights for another thread.
+    pub(super) fn shared(&self) -> SharedWeights {
+        let tensors = self.list.iter().map(|weight| (weight.name.clone(), weight.tensor.shallow_clone()));
+        SharedWeights { config: self.config.clone(), tensors: tensors.collect() }
     }
 
     /// Whether the backbones get gradients.
@@ -156,6 +151,39 @@ impl Weights {
             }
         }
     }
+}
+
+/// The weights of a [`Weights`], to take into another thread.
+pub(super) struct SharedWeights {
+    config: ModelConfig,
+    tensors: Vec<(String, Tch)>,
+}
+
+impl SharedWeights {
+    /// As [`Weights::model`].
+    pub(super) fn model(self, precision: Precision, mode: Mode) -> Result<Laps<Torch>> {
+        let by_name = self.tensors.into_iter().map(|(name, tensor)| (name, Torch::new(tensor))).collect();
+        model(&self.config, Rc::new(by_name), precision, mode)
+    }
+}
+
+fn model(
+    config: &ModelConfig,
+    by_name: Rc<HashMap<String, Torch>>,
+    precision: Precision,
+    mode: Mode,
+) -> Result<Laps<Torch>> {
+    let path = Path::root(Rc::new(move |parameter: Parameter| {
+        let Some(weight) = by_name.get(&parameter.name) else {
+            let (expected, found) = ("a weight".to_owned(), "none".to_owned());
+            return Err(Error::Parameter { name: parameter.name, expected, found });
+        };
+        if precision == Precision::F32 || parameter.name.starts_with("cross_net.") {
+            return Ok(weight.clone());
+        }
+        Ok(Torch::new(weight.0.f_to_kind(precision.kind())?))
+    }));
+    Laps::new(config, &path.with_mode(mode))
 }
 
 pub(super) fn download(tensor: &Tch) -> Result<Array> {

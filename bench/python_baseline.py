@@ -1,0 +1,269 @@
+#!/usr/bin/env python3
+"""What Python's toolchain makes of the same encoders, beside the graphs of `laps-zoo export`, in one run on one machine.
+
+    bench/python_baseline.py setup DIR                      a virtual environment with pinned versions (about 7 GB)
+    DIR/venv/bin/python bench/python_baseline.py prepare DIR --laps-zoo target/release/laps-zoo
+    DIR/venv/bin/python bench/python_baseline.py time DIR vit     likewise `swin` and `bert`
+    DIR/venv/bin/python bench/python_baseline.py table DIR
+
+`prepare` makes ViT-B/16, Swin-B and BERT-base of transformers with random weights, each with the projection behind it,
+exports them by torch.onnx, quantises that by onnxruntime.quantization, and writes the same weights as a checkpoint that
+`laps-zoo export` takes. `time` runs all of them in the same process, one after the other, round by round, and reports
+medians; it fails if an output is not what torch gives. Weights are random: speed is measured here, and no recall.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+import venv
+
+PACKAGES = [
+    "torch==2.13.0",
+    "transformers==4.57.6",
+    "onnx==1.23.2",
+    "onnxscript==0.7.2",
+    "onnxruntime==1.32.0",
+    "numpy==2.4.6",
+    "safetensors==0.8.0",
+]
+MODELS = ["vit", "swin", "bert"]
+EMBED_SIZE = 512
+# Name, flavour, precision.
+OURS = [
+    ("ours, portable", "portable", "fp32"),
+    ("ours, ort", "ort", "fp32"),
+    ("ours, portable, int8", "portable", "int8"),
+    ("ours, ort, int8", "ort", "int8"),
+]
+# Largest difference to torch's output in fp32, of sums in another order; smallest cosine in 8 bits.
+NEAR, COSINE = 1e-3, 0.97
+
+
+def setup(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    venv.create(folder / "venv", with_pip=True)
+    subprocess.run([folder / "venv/bin/pip", "install", "--quiet", *PACKAGES], check=True)
+
+
+def encoder(name):
+    """The encoder with its projection; and its inputs, by name, at the sizes that are measured."""
+    import torch
+    import transformers
+
+    class Projected(torch.nn.Module):
+        def __init__(self, inner, width):
+            super().__init__()
+            self.inner = inner
+            self.projection = torch.nn.Linear(width, EMBED_SIZE)
+
+        def forward(self, *inputs):
+            if len(inputs) == 2:
+                hidden = self.inner(input_ids=inputs[0], attention_mask=inputs[1]).last_hidden_state
+            else:
+                hidden = self.inner(pixel_values=inputs[0]).last_hidden_state
+            return self.projection(hidden)
+
+    torch.manual_seed(0)
+    if name == "vit":
+        config = transformers.ViTConfig()
+        inner, width = transformers.ViTModel(config, add_pooling_layer=False), config.hidden_size
+    elif name == "swin":
+        config = transformers.SwinConfig(
+            image_size=224, patch_size=4, embed_dim=128, depths=[2, 2, 18, 2], num_heads=[4, 8, 16, 32], window_size=7
+        )
+        inner, width = transformers.SwinModel(config, add_pooling_layer=False), config.hidden_size
+    else:
+        config = transformers.BertConfig()
+        inner, width = transformers.BertModel(config, add_pooling_layer=False), config.hidden_size
+    return Projected(inner, width).eval()
+
+
+def inputs(name, batch, length):
+    import numpy
+
+    random = numpy.random.default_rng(1)
+    if name == "bert":
+        # Captions of which the shortest is half as long as the longest.
+        lengths = numpy.linspace(length // 2, length, batch).astype(int)
+        mask = (numpy.arange(length)[None, :] < lengths[:, None]).astype(numpy.int64)
+        return {"input_ids": random.integers(1, 30522, (batch, length)) * mask, "attention_mask": mask}
+    return {"pixel_values": random.standard_normal((batch, 3, 224, 224), dtype=numpy.float32)}
+
+
+def checkpoint(models, entry, path):
+    """The weights of an image encoder and of BERT under the names of the authors' code; the alignment is random."""
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for model, backbone, projection in [
+        (models[entry], "img_enc.visual_encoder", "img_enc.vision_proj"),
+        (models["bert"], "txt_enc.bert", "txt_enc.fc"),
+    ]:
+        for key, value in model.inner.state_dict().items():
+            tensors[f"{backbone}.{key}"] = value
+        for key, value in model.projection.state_dict().items():
+            tensors[f"{projection}.{key}"] = value
+    patches, ratios = (196, (0.5, 0.4)) if entry == "vit" else (49, (0.8, 0.6))
+    hidden, groups = int(EMBED_SIZE * 0.2), int(patches * ratios[1] * ratios[0])
+    prefix = "cross_net.aggr_net"
+    norm, first, second = torch.nn.LayerNorm(EMBED_SIZE), torch.nn.Linear(EMBED_SIZE, hidden), torch.nn.Linear(hidden, groups)
+    for place, layer in [(0, norm), (1, first), (3, second)]:
+        for key, value in layer.state_dict().items():
+            tensors[f"{prefix}.weight.{place}.{key}"] = value
+    tensors[f"{prefix}.scale"] = torch.ones(1, 1, 1)
+    kept = {key: value.contiguous().clone() for key, value in tensors.items() if value.is_floating_point()}
+    save_file(kept, path)
+
+
+def prepare(folder, laps_zoo):
+    import torch
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    folder.mkdir(parents=True, exist_ok=True)
+    models = {name: encoder(name) for name in MODELS}
+    dims = {"batch": torch.export.Dim("batch", min=1, max=256), "length": torch.export.Dim("length", min=2, max=512)}
+    for name, model in models.items():
+        path, eight = folder / f"{name}.onnx", folder / f"{name}-int8.onnx"
+        feed = inputs(name, 2, 16)
+        axes = {0: dims["batch"], 1: dims["length"]} if name == "bert" else {0: dims["batch"]}
+        if not path.exists():
+            arguments = tuple(torch.from_numpy(value) for value in feed.values())
+            torch.onnx.export(
+                model,
+                arguments,
+                path,
+                dynamo=True,
+                external_data=False,
+                input_names=list(feed),
+                # One tuple for the variable arguments of `forward`.
+                dynamic_shapes=(tuple(axes for _ in feed),),
+            )
+        if not eight.exists():
+            quantize_dynamic(
+                path,
+                eight,
+                op_types_to_quantize=["MatMul", "Gemm"],
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+            )
+    for entry in ["vit", "swin"]:
+        weights = folder / f"{entry}.safetensors"
+        if not weights.exists():
+            checkpoint(models, entry, weights)
+        for _, flavour, precision in OURS:
+            out = folder / f"{entry}-{flavour}-{precision}"
+            if not out.exists():
+                command = [laps_zoo, "export", f"f30k_{entry}", "--onnx", "--checkpoint", weights, "--out", out, "--quiet"]
+                subprocess.run([*command, "--flavour", flavour, "--precision", precision, "--threads", "1"], check=True)
+
+
+def candidates(folder, name, threads):
+    """What is compared, by name: functions that take the inputs."""
+    import onnxruntime
+    import torch
+
+    torch.set_num_threads(threads)
+    model = encoder(name)
+
+    def eager(feed):
+        with torch.inference_mode():
+            return model(*(torch.from_numpy(value) for value in feed.values())).numpy()
+
+    def session(path):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        opened = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return lambda feed: opened.run(None, feed)[0]
+
+    found = {"torch eager": eager}
+    found["torch.onnx"] = session(folder / f"{name}.onnx")
+    found["torch.onnx, int8"] = session(folder / f"{name}-int8.onnx")
+    file = "text.onnx" if name == "bert" else "image.onnx"
+    for label, flavour, precision in OURS:
+        entry = "vit" if name == "bert" else name
+        found[label] = session(folder / f"{entry}-{flavour}-{precision}" / file)
+    return found
+
+
+def drift(found, exact, feed):
+    import numpy
+
+    if "attention_mask" in feed:
+        kept = feed["attention_mask"] == 1
+        found, exact = found[kept], exact[kept]
+    cosine = float((found * exact).sum() / numpy.linalg.norm(found) / numpy.linalg.norm(exact))
+    return float(numpy.abs(found - exact).max()), cosine
+
+
+def measure(folder, name, batch, length, rounds, threads):
+    feed = inputs(name, batch, length)
+    compared = candidates(folder, name, threads)
+    exact = compared["torch eager"](feed)
+    seconds = {label: [] for label in compared}
+    result = {"model": name, "batch": batch, "threads": threads, "rounds": rounds, "candidates": {}}
+    if name == "bert":
+        result["length"] = length
+    for label, run in compared.items():
+        largest, cosine = drift(run(feed), exact, feed)
+        if not (cosine >= COSINE if "int8" in label else largest <= NEAR):
+            sys.exit(f"error: `{label}` does not give what torch gives: {largest:.1e} apart, cosine {cosine:.5f}")
+        result["candidates"][label] = {"largest": largest, "cosine": cosine}
+    for _ in range(rounds):
+        for label, run in compared.items():
+            began = time.perf_counter()
+            run(feed)
+            seconds[label].append(time.perf_counter() - began)
+    for label, times in seconds.items():
+        median = statistics.median(times)
+        result["candidates"][label].update(seconds=times, median=median, per_second=batch / median)
+    (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    table(folder, [name])
+
+
+def table(folder, names):
+    """Items a second, and how many times those of torch eager."""
+    for name in names:
+        path = folder / f"{name}.json"
+        if not path.exists():
+            continue
+        result = json.loads(path.read_text())
+        length = f" x {result['length']} tokens" if "length" in result else ""
+        print(f"\n{name}, batch {result['batch']}{length}, {result['threads']} thread, {result['rounds']} rounds\n")
+        print("| | a second | torch eager | largest difference | cosine |\n|---|---|---|---|---|")
+        eager = result["candidates"]["torch eager"]["per_second"]
+        for label, one in result["candidates"].items():
+            rate = one["per_second"]
+            print(f"| {label} | {rate:.2f} | {rate / eager:.2f} | {one['largest']:.1e} | {one['cosine']:.5f} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=["setup", "prepare", "time", "table"])
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("model", nargs="?", choices=MODELS)
+    parser.add_argument("--laps-zoo", default="target/release/laps-zoo")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--length", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    if options.step == "setup":
+        setup(options.folder)
+    elif options.step == "prepare":
+        prepare(options.folder, options.laps_zoo)
+    elif options.step == "table":
+        table(options.folder, MODELS)
+    elif options.model is None:
+        parser.error("`time` takes a model: vit, swin or bert")
+    else:
+        batch = options.batch or (16 if options.model == "bert" else 4)
+        measure(options.folder, options.model, batch, options.length, options.rounds, options.threads)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+//! Inputs and output of a graph in memory that stays from run to run.
+
+use ort::{
+    memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
+    session::{IoBinding, RunOptions, Session},
+    value::{DynTensor, Tensor},
+};
+
+use super::{Input, Provider};
+
+/// Memory for inputs of certain shapes, and for what a graph with one output makes of them.
+pub(super) struct Binding {
+    inner: IoBinding,
+    inputs: Vec<(String, DynTensor)>,
+    output: String,
+    /// Whether the output has memory of its own already; its shape shows in the first run.
+    kept: bool,
+    provider: (Provider, usize),
+}
+
+impl Binding {
+    /// Memory for inputs like `inputs`, in the order of the graph, where `provider` on its device reads it fastest.
+    pub(super) fn new(session: &Session, inputs: &[Input<'_>], provider: (Provider, usize)) -> ort::Result<Self> {
+        let allocator = allocator(session, provider, MemoryType::CPUInput)?;
+        let missing = |what: &str| ort::Error::new(format!("the graph has no such {what}"));
+        if session.inputs().len() != inputs.len() {
+            return Err(ort::Error::new(format!(
+                "{} inputs for {} of the graph",
+                inputs.len(),
+                session.inputs().len()
+            )));
+        }
+        let names = session.inputs().iter().map(|outlet| outlet.name().to_owned());
+        let inputs = names.zip(inputs).map(|(name, input)| {
+            let tensor = match *input {
+                Input::Float(shape, _) => Tensor::<f32>::new(&allocator, shape.to_vec())?.upcast(),
+                Input::Whole(shape, _) => Tensor::<i64>::new(&allocator, shape.to_vec())?.upcast(),
+            };
+            Ok((name, tensor))
+        });
+        let inputs: Vec<_> = inputs.collect::<ort::Result<_>>()?;
+        let output = session.outputs().first().ok_or_else(|| missing("output"))?.name().to_owned();
+        let mut inner = session.create_binding()?;
+        let anywhere = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput)?;
+        inner.bind_output_to_device(&output, &anywhere)?;
+        Ok(Self { inner, inputs, output, kept: false, provider })
+    }
+
+    /// Whether this memory is for inputs like `inputs`.
+    pub(super) fn fits(&self, inputs: &[Input<'_>]) -> bool {
+        let like = |((_, tensor), input): (&(String, DynTensor), &Input<'_>)| {
+            let shape = match *input {
+                Input::Float(shape, _) if tensor.try_extract_tensor::<f32>().is_ok() => shape,
+                Input::Whole(shape, _) if tensor.try_extract_tensor::<i64>().is_ok() => shape,
+                _ => return false,
+            };
+            tensor.shape().iter().map(|&size| size as usize).eq(shape.iter().copied())
+        };
+        self.inputs.len() == inputs.len() && self.inputs.iter().zip(inputs).all(like)
+    }
+
+    /// Runs the graph on `inputs`: shape and values of its output.
+    pub(super) fn run(
+        &mut self,
+        session: &mut Session,
+        inputs: &[Input<'_>],
+        options: &RunOptions,
+    ) -> ort::Result<(Vec<usize>, Vec<f32>)> {
+        for ((name, tensor), input) in self.inputs.iter_mut().zip(inputs) {
+            match *input {
+                Input::Float(_, values) => tensor.try_extract_tensor_mut::<f32>()?.1.copy_from_slice(values),
+                Input::Whole(_, values) => tensor.try_extract_tensor_mut::<i64>()?.1.copy_from_slice(values),
+            }
+            // Binding is what copies to a device.
+            self.inner.bind_input(&*name, tensor)?;
+        }
+        self.inner.synchronize_inputs()?;
+        let found = {
+            let outputs = session.run_binding_with_options(&self.inner, options)?;
+            self.inner.synchronize_outputs()?;
+            let output = outputs.get(&self.output).ok_or_else(|| ort::Error::new("it has no output"))?;
+            let (shape, values) = output.try_extract_tensor::<f32>()?;
+            (shape.iter().map(|&size| usize::try_from(size).unwrap_or_default()).collect::<Vec<_>>(), values.to_vec())
+        };
+        if !self.kept {
+            let allocator = allocator(session, self.provider, MemoryType::CPUOutput)?;
+            self.inner.bind_output(&self.output, Tensor::<f32>::new(&allocator, found.0.clone())?)?;
+            self.kept = true;
+        }
+        Ok(found)
+    }
+}
+
+/// Of memory that the processor writes and reads; for CUDA it is pinned, which is not yet run on a GPU.
+fn allocator(session: &Session, provider: (Provider, usize), kind: MemoryType) -> ort::Result<Allocator> {
+    match provider {
+        (Provider::Cuda, index) => {
+            let index = i32::try_from(index).unwrap_or(i32::MAX);
+            let pinned = MemoryInfo::new(AllocationDevice::CUDA_PINNED, index, AllocatorType::Device, kind)?;
+            Allocator::new(session, pinned)
+        }
+        _ => Ok(Allocator::default()),
+    }
+}
