@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What Python's toolchain makes of the same encoders, beside the graphs of `laps-zoo export`, in one run on one machine.
 
-    bench/python_baseline.py setup DIR                      a virtual environment with pinned versions (about 7 GB)
+    bench/python_baseline.py setup DIR                      a virtual environment with pinned versions (about 5 GB)
     DIR/venv/bin/python bench/python_baseline.py prepare DIR --laps-zoo target/release/laps-zoo
     DIR/venv/bin/python bench/python_baseline.py time DIR vit     likewise `swin` and `bert`
     DIR/venv/bin/python bench/python_baseline.py table DIR

@@ -84,7 +84,7 @@ pub(crate) fn choose(
 }
 
 /// The engine for a whole data set, of which `auto` takes the faster one: on the processor that is ONNX Runtime where its
-/// library is there, by the figures of `bench/docs/numbers.md`; on GPUs nothing is measured, and libtorch stays.
+/// library is there, by the figures of the README; on GPUs nothing is measured, and libtorch stays.
 ///
 /// # Errors
 /// [`RuntimeError`] for a library that the user names and that is not there.

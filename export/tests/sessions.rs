@@ -8,7 +8,7 @@ use std::error::Error as _;
 use export::{
     graph::Flavour,
     record::Part,
-    runtime::{OrtEncoder, Place, Provider, RuntimeError, Session, SessionOptions, environment},
+    runtime::{Input, OrtEncoder, Place, Provider, RuntimeError, Session, SessionOptions, environment},
 };
 use support::{NEAR, difference, image_case, runtime, target, tiny};
 use zoo::{
@@ -114,6 +114,36 @@ fn a_run_can_be_ended_from_another_thread() {
     assert!(matches!(&error, RuntimeError::Run { .. }), "{error:?}");
     assert!(error.source().unwrap().to_string().contains("terminate"), "{:?}", error.source());
     case.run(&other);
+}
+
+/// What is copied into kept memory fits it, and a session goes on after what did not.
+#[test]
+fn inputs_that_do_not_fit_are_errors() {
+    if !runtime() {
+        return;
+    }
+    let [vit, _] = tiny();
+    let folder = tempfile::tempdir().unwrap();
+    let session = support::open(&vit.write(Part::Image, target(Flavour::Portable, 18), folder.path()));
+    let eager = vit.eager();
+    let (two, three) = (image_case(&vit, &eager, 2), image_case(&vit, &eager, 3));
+    let expected = two.run(&session);
+    let size = vit.config.image.image_size();
+    let (shape, values) = ([2, 3, size, size], vec![0.0; 2 * 3 * size * size]);
+    let whole = vec![0; values.len()];
+    for (inputs, cause) in [
+        (vec![Input::Float(&shape, &values[1..])], "values"),
+        (vec![], "0 inputs for a graph of 1"),
+        (vec![Input::Float(&shape, &values), Input::Float(&shape, &values)], "2 inputs for a graph of 1"),
+        (vec![Input::Whole(&shape, &whole)], "expected: (tensor(float))"),
+        (vec![Input::Float(&shape[..2], &values[..6])], "pixel_values"),
+    ] {
+        let error = session.run(&inputs).unwrap_err();
+        assert!(error.source().unwrap().to_string().contains(cause), "{:?}", error.source());
+        // Other sizes and back: what the memory held before leaves no trace.
+        assert_eq!(three.run(&session).dims()[0], 3);
+        assert!(two.run(&session) == expected && two.run(&session) == expected);
+    }
 }
 
 #[test]

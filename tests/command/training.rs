@@ -25,9 +25,7 @@ pub(crate) fn data() -> TempDir {
 }
 
 /// Two epochs of five steps, with everything random that there is.
-const RECIPE: [&str; 10] = [
-    "--threads",
-    "1",
+const RECIPE: [&str; 8] = [
     "--device",
     "cpu",
     "--set=train.epochs=2",
@@ -38,9 +36,13 @@ const RECIPE: [&str; 10] = [
     "--set=train.learning_rate=1e-3",
 ];
 
+/// With two, batches are encoded in halves.
+const TWO_THREADS: &str = "--threads=2";
+
 pub(crate) fn arguments<'a>(folder: &'a Path, out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let paths = ["train", "shapes_vit", "--data", folder.to_str().unwrap(), "--out", out.to_str().unwrap()];
-    paths.iter().chain(&RECIPE).chain(more).copied().collect()
+    let threads = if more.contains(&TWO_THREADS) { &[][..] } else { &["--threads=1"] };
+    paths.iter().chain(&RECIPE).chain(threads).chain(more).copied().collect()
 }
 
 pub(crate) fn trained(folder: &Path, out: &Path, more: &[&str]) -> Run {
@@ -80,26 +82,36 @@ pub(crate) fn until_saved(folder: &Path, out: &Path, more: &[&str]) -> Child {
 
 #[test]
 fn a_run_that_is_ended_at_any_point_goes_on_bit_for_bit() {
+    goes_on(&[]);
+}
+
+#[test]
+fn so_does_one_on_two_threads() {
+    goes_on(&[TWO_THREADS]);
+}
+
+fn goes_on(more: &[&str]) {
+    let resumed = [more, &["--resume"]].concat();
     let folder = data();
     let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
-    let run = trained(folder.path(), &whole, &[]);
+    let run = trained(folder.path(), &whole, more);
     assert!(run.stdout.starts_with("10 steps, best on `dev`: rSum "), "{}", run.stdout);
     assert_eq!(steps(&whole).len(), 10);
 
     // Told to stop: it saves where it is. It may have come to its end before the signal came.
-    let mut child = until_saved(folder.path(), &broken, &[]);
+    let mut child = until_saved(folder.path(), &broken, more);
     let signalled = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     let status = child.wait().unwrap();
     assert!(!signalled.success() || status.code() == Some(2) || status.success(), "{status}");
     // Killed, twice, wherever it is.
     for _ in 0..2 {
         if steps(&broken).len() < 8 {
-            let mut child = until_saved(folder.path(), &broken, &["--resume"]);
+            let mut child = until_saved(folder.path(), &broken, &resumed);
             child.kill().unwrap();
             child.wait().unwrap();
         }
     }
-    trained(folder.path(), &broken, &["--resume"]);
+    trained(folder.path(), &broken, &resumed);
 
     for name in ["last.safetensors", "best.safetensors", "state.safetensors"] {
         assert_eq!(tensors(&broken.join(name)), tensors(&whole.join(name)), "{name}");

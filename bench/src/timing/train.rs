@@ -47,9 +47,12 @@ impl Trainer {
         let Self { learner, hinge, rates, pixels, tokens } = self;
         let captions: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
         let ids: Vec<u64> = (0..captions.len() as u64).collect();
-        Steps::measure(request.warm_up, request.repeats, || {
+        let steps = Steps::measure(request.warm_up, request.repeats, || {
             let pairs = Pairs { images: Images::Pixels(pixels), captions: Captions::Tokens(&captions), ids: &ids };
             learner.step(&[pairs], hinge, *rates, request.seed)
-        })
+        });
+        // What is measured next has all of them.
+        learner.release_threads();
+        steps
     }
 }

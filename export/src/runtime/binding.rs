@@ -3,7 +3,7 @@
 use ort::{
     memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
     session::{IoBinding, RunOptions, Session},
-    value::{DynTensor, Tensor},
+    value::{DynTensor, Tensor, TensorElementType},
 };
 
 use super::{Input, Provider};
@@ -19,42 +19,37 @@ pub(super) struct Binding {
 }
 
 impl Binding {
-    /// Memory for inputs like `inputs`, in the order of the graph, where `provider` on its device reads it fastest.
+    /// Memory for inputs like `inputs`, in the order of the graph, for `provider` on its device.
     pub(super) fn new(session: &Session, inputs: &[Input<'_>], provider: (Provider, usize)) -> ort::Result<Self> {
-        let allocator = allocator(session, provider, MemoryType::CPUInput)?;
-        let missing = |what: &str| ort::Error::new(format!("the graph has no such {what}"));
-        if session.inputs().len() != inputs.len() {
-            return Err(ort::Error::new(format!(
-                "{} inputs for {} of the graph",
-                inputs.len(),
-                session.inputs().len()
-            )));
+        let wanted = session.inputs().len();
+        if wanted != inputs.len() {
+            return Err(ort::Error::new(format!("{} inputs for a graph of {wanted}", inputs.len())));
         }
-        let names = session.inputs().iter().map(|outlet| outlet.name().to_owned());
-        let inputs = names.zip(inputs).map(|(name, input)| {
+        let allocator = allocator(session, provider, MemoryType::CPUInput)?;
+        let tensors = session.inputs().iter().zip(inputs).map(|(outlet, input)| {
             let tensor = match *input {
                 Input::Float(shape, _) => Tensor::<f32>::new(&allocator, shape.to_vec())?.upcast(),
                 Input::Whole(shape, _) => Tensor::<i64>::new(&allocator, shape.to_vec())?.upcast(),
             };
-            Ok((name, tensor))
+            Ok((outlet.name().to_owned(), tensor))
         });
-        let inputs: Vec<_> = inputs.collect::<ort::Result<_>>()?;
-        let output = session.outputs().first().ok_or_else(|| missing("output"))?.name().to_owned();
+        let tensors = tensors.collect::<ort::Result<_>>()?;
+        let output = session.outputs().first().ok_or_else(|| ort::Error::new("it has no output"))?;
+        let output = output.name().to_owned();
         let mut inner = session.create_binding()?;
         let anywhere = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput)?;
         inner.bind_output_to_device(&output, &anywhere)?;
-        Ok(Self { inner, inputs, output, kept: false, provider })
+        Ok(Self { inner, inputs: tensors, output, kept: false, provider })
     }
 
     /// Whether this memory is for inputs like `inputs`.
     pub(super) fn fits(&self, inputs: &[Input<'_>]) -> bool {
         let like = |((_, tensor), input): (&(String, DynTensor), &Input<'_>)| {
-            let shape = match *input {
-                Input::Float(shape, _) if tensor.try_extract_tensor::<f32>().is_ok() => shape,
-                Input::Whole(shape, _) if tensor.try_extract_tensor::<i64>().is_ok() => shape,
-                _ => return false,
+            let (element, shape) = match *input {
+                Input::Float(shape, _) => (TensorElementType::Float32, shape),
+                Input::Whole(shape, _) => (TensorElementType::Int64, shape),
             };
-            tensor.shape().iter().map(|&size| size as usize).eq(shape.iter().copied())
+            *tensor.data_type() == element && tensor.shape().iter().map(|&size| size as usize).eq(shape.iter().copied())
         };
         self.inputs.len() == inputs.len() && self.inputs.iter().zip(inputs).all(like)
     }

@@ -31,6 +31,10 @@ pub(super) fn narrow(array: &Array, axis: usize, start: usize, length: usize) ->
     if start.checked_add(length).is_none_or(|end| end > size) {
         return Err(refused("narrow", format!("a part of 0..{size}"), format!("{length} from {start}")));
     }
+    if length == size {
+        // All of it: the values are shared.
+        return Ok(array.clone());
+    }
     let inner: usize = array.shape[axis + 1..].iter().product();
     let values = array.values.chunks_exact((size * inner).max(1));
     let values = values.flat_map(|block| &block[start * inner..(start + length) * inner]).copied().collect();

@@ -280,7 +280,7 @@ fn the_entries_fit_the_scenes() {
     for name in ["shapes_vit", "shapes_swin"] {
         let entry = crate::registry::find(name).unwrap();
         assert_eq!(entry.model.text.vocab_size, vocabulary().len());
-        assert!(entry.model.image.image_size() <= PIXELS);
+        assert_eq!(entry.model.image.image_size(), 60, "no more than {PIXELS}");
         let drawn = entry.data.drawn.unwrap();
         let words = |split| {
             let drawn = groups::draw(&drawn, split).unwrap();

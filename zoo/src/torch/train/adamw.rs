@@ -56,8 +56,9 @@ impl AdamW {
     }
 
     /// Moves the weights of each group that has gradients at its learning rate; the gradients are multiplied by `factor`
-    /// first. `rates` are those of [`Group::Heads`](super::Group) and of the backbones.
-    pub fn step(&mut self, weights: &Weights, rates: [f64; 2], factor: f64) -> Result<()> {
+    /// first. `rates` are those of [`Group::Heads`](super::Group) and of the backbones. `in_halves` moves half of the weights
+    /// on another thread, which pays where they are many and small.
+    pub fn step(&mut self, weights: &Weights, rates: [f64; 2], factor: f64, in_halves: bool) -> Result<()> {
         let mut moved = [false; 2];
         let steps = self.steps.map(|steps| steps + 1);
         let mut moves = Vec::with_capacity(weights.list.len());
@@ -76,8 +77,6 @@ impl AdamW {
                 rate: rates[group],
             });
         }
-        // What a weight becomes hangs on no other: for many small ones, half of them on another thread.
-        let second = moves.split_off(moves.len() / 2);
         let decay = self.weight_decay;
         let make = |moves: Vec<Move>| {
             move || {
@@ -85,12 +84,14 @@ impl AdamW {
                 moves.into_iter().try_for_each(|one| one.make(factor, decay))
             }
         };
-        let (first, second) = if weights.device().is_cuda() {
-            (make(moves)(), make(second)())
+        // What a weight becomes hangs on no other.
+        let second = if in_halves { moves.split_off(moves.len() / 2) } else { Vec::new() };
+        if second.is_empty() {
+            make(moves)()?;
         } else {
-            rayon::join(make(moves), make(second))
-        };
-        first.and(second)?;
+            let (first, second) = rayon::join(make(moves), make(second));
+            first.and(second)?;
+        }
         for (steps, moved) in self.steps.iter_mut().zip(moved) {
             *steps += u64::from(moved);
         }

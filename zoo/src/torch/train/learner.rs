@@ -123,7 +123,7 @@ impl Learner {
     }
 
     /// Moves the weights by the gradients of `parts`, each with a loss of its own, added up, at the learning rates of heads
-    /// and backbones. `seed` decides what is left out at random.
+    /// and backbones. `seed` decides what is left out at random. See [`release_threads`](Self::release_threads).
     pub fn step(&mut self, parts: &[Pairs<'_>], hinge: &Hinge, rates: [f64; 2], seed: u64) -> Result<Stepped> {
         tch::manual_seed(seed.cast_signed());
         self.weights.clear_gradients()?;
@@ -153,10 +153,15 @@ impl Learner {
         if stepped.finite {
             // The constant is that of `torch.nn.utils.clip_grad_norm_`.
             let clip = (self.options.grad_clip / (stepped.grad_norm + 1e-6)).min(1.0);
-            self.optimizer.step(&self.weights, rates, clip / scale)?;
+            self.optimizer.step(&self.weights, rates, clip / scale, in_halves)?;
         }
         self.scale.update(self.options.precision, stepped.finite);
         Ok(stepped)
+    }
+
+    /// Gives this thread the libtorch threads back that steps in halves do without.
+    pub fn release_threads(&self) {
+        set_threads(self.options.threads);
     }
 
     fn mode(&self) -> Mode {
@@ -193,10 +198,12 @@ impl Learner {
     }
 
     /// The gradient of all pairs to the weights, through embeddings of all or of halves.
-    fn propagate(&self, gradient: &Gradient, mut parts: Vec<Embeddings>) -> Result<()> {
+    fn propagate(&self, gradient: &Gradient, parts: Vec<Embeddings>) -> Result<()> {
         let (place, factor) = (self.place(), self.scale.factor);
-        let (Some(second), first) = (parts.pop(), parts.pop()) else { return Ok(()) };
-        let Some(first) = first else { return gradient.propagate(&second, factor) };
+        let [first, second] = match <[Embeddings; 2]>::try_from(parts) {
+            Ok(halves) => halves,
+            Err(parts) => return parts.iter().try_for_each(|all| gradient.propagate(all, factor)),
+        };
         let [of_first, of_second] = gradient.halves(&first)?;
         let back = |gradient: Gradient, part: Embeddings| {
             move || {

@@ -305,18 +305,13 @@ impl Gradient {
 
     /// That of the rows of `first`, and that of all after them.
     pub(super) fn halves(&self, first: &Embeddings) -> Result<[Self; 2]> {
-        let images = first.images.size()[0];
-        let words = first.words.size()[0];
-        let part = |tensor: &Tch, start: i64, end: i64| tensor.f_narrow(0, start, end - start);
-        let all = [self.images.size()[0], self.words.size()[0]];
-        let between = |[image, word]: [i64; 2], [last_image, last_word]: [i64; 2]| -> Result<Self> {
-            Ok(Self {
-                images: part(&self.images, image, last_image)?,
-                words: part(&self.words, word, last_word)?,
-                logits: part(&self.logits, image, last_image)?,
-            })
+        let [images, words] = [&first.images, &first.words].map(|tensor| tensor.size()[0]);
+        let split = |tensor: &Tch, at: i64| -> Result<[Tch; 2]> {
+            Ok([tensor.f_narrow(0, 0, at)?, tensor.f_narrow(0, at, tensor.size()[0] - at)?])
         };
-        Ok([between([0, 0], [images, words])?, between([images, words], all)?])
+        let ([i, after_i], [w, after_w]) = (split(&self.images, images)?, split(&self.words, words)?);
+        let [l, after_l] = split(&self.logits, images)?;
+        Ok([Self { images: i, words: w, logits: l }, Self { images: after_i, words: after_w, logits: after_l }])
     }
 
     /// Passes the gradient, times `factor`, on to what the embeddings were computed from.

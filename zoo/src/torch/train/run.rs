@@ -74,7 +74,7 @@ impl Request {
 /// Trains. Everything that can be wrong with the input is looked for before the first step.
 ///
 /// Where `stop` becomes true, the step at hand is finished, the state saved, and the run ends with
-/// [`TrainError::Interrupted`]. A run that goes on does so bit for bit on the CPU with as many threads of libtorch.
+/// [`TrainError::Interrupted`]. A run that goes on does so bit for bit on the CPU with as many threads.
 pub fn train(request: &Request, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Trained> {
     let Request { entry, threads, .. } = request;
     let config = &entry.train;
@@ -207,7 +207,7 @@ impl Run<'_> {
         let data_wait = feed.waited().as_secs_f64() / seconds.max(1e-9);
         drop(feed);
         self.kept[0] = kept;
-        crate::torch::set_threads(self.request.threads);
+        self.learner.release_threads();
         let recalls = validate(&self.learner.weights, self.held_out, self.kept[1].as_ref(), self.request.threads)?;
         let line = self.finish(recalls, (seconds, data_wait))?;
         self.save(observer)?;
