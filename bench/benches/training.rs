@@ -12,6 +12,8 @@
 //! Both use `RAYON_NUM_THREADS` threads, or every processor:
 //!
 //!     RAYON_NUM_THREADS=1 cargo bench -p bench --bench training -- vit_224
+//!
+//! `LAPS_ZOO_BENCH_DEVICE=cuda:0` computes on a GPU, whose memory is not measured.
 #![allow(clippy::expect_used, clippy::panic, reason = "a benchmark that can not run has nothing to say")]
 
 use std::{
@@ -25,11 +27,12 @@ use bench::alignment::{RandomImages, Watermark, captions};
 use criterion::{Criterion, SamplingMode};
 use zoo::{
     array::Array,
+    encoder::Device,
     models::config::ModelConfig,
     registry,
     retrieval::similarity::AlignmentConfig,
     torch::{
-        set_threads,
+        TorchDevice, set_threads,
         train::{AlignmentStep, AlignmentWay, Hinge},
     },
     train::Negatives,
@@ -64,7 +67,7 @@ fn main() {
     set_threads(threads);
     let filter = env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     for (name, entry) in MODELS {
-        let name = format!("{name}, threads {threads}");
+        let name = format!("{name}, {}, threads {threads}", device());
         if name.contains(&filter) {
             report += &compare(&mut criterion, &name, entry);
         }
@@ -86,7 +89,13 @@ fn inputs(model: &ModelConfig, batch: usize) -> (Array, Vec<Array>) {
 fn step(entry: &str, batch: usize) -> AlignmentStep {
     let model = model(entry);
     let (images, captions) = inputs(&model, batch);
-    AlignmentStep::new(&model, &images, &captions, SEED).expect("step")
+    AlignmentStep::new(&model, &images, &captions, SEED, device()).expect("step")
+}
+
+/// Where both compute.
+fn device() -> TorchDevice {
+    let device = env::var("LAPS_ZOO_BENCH_DEVICE").map_or(Device::Cpu, |device| device.parse().expect("a device"));
+    TorchDevice::open(device).expect("a device that is there")
 }
 
 fn hinge(negatives: Negatives) -> Hinge {
@@ -127,6 +136,9 @@ fn compare(criterion: &mut Criterion, name: &str, entry: &str) -> String {
         let fast = times.get(times.len() / 2).copied().unwrap_or(f64::NAN);
         report +=
             &format!("{name}, {kind}: loop {slow:.2} s a step, ours {fast:.3} s: {:.1} times as fast\n", slow / fast);
+        if device().is_cuda() {
+            continue;
+        }
         let [loop_peak, peak, large] = [(WAYS[0].0, BATCH), (WAYS[1].0, BATCH), (WAYS[1].0, LARGE)]
             .map(|(way, batch)| peak(&format!("{entry}:{way}:{kind}:{batch}")));
         report += &format!(

@@ -11,15 +11,16 @@ use export::{
     package::{Precision, Request, at_fault, export},
     passes::{self, Rounding},
     record::Part,
-    runtime::{Input, Session},
+    runtime::{Input, Session, SessionOptions},
 };
-use support::{Case, difference, image_case, open, runtime, target, text_case, tiny};
+use support::{Case, difference, image_case, runtime, target, text_case, tiny};
 use zoo::{array::Array, checkpoint::Checkpoint, registry};
 
 fn session(graph: &Graph, folder: &Path) -> Session {
     let path = folder.join("graph.onnx");
     std::fs::write(&path, encode(graph, &[]).unwrap()).unwrap();
-    open(&path)
+    // 8 bits are those of the processor.
+    Session::open(&path, &SessionOptions::cpu(1)).unwrap()
 }
 
 fn switched(case: &Case, session: &Session, switches: &[i64]) -> Array {

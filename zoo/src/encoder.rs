@@ -92,6 +92,8 @@ impl FromStr for Device {
 pub struct ModelEncoder<T: Eager> {
     model: Laps<T>,
     device: T::Device,
+    /// Entries of the vocabulary, and the longest caption.
+    tables: [usize; 2],
 }
 
 impl<T: Eager> ModelEncoder<T> {
@@ -117,7 +119,8 @@ impl<T: Eager> ModelEncoder<T> {
             }
             T::upload(&array, &place)
         }));
-        Ok(Self { model: Laps::new(config, &path)?, device })
+        let tables = [config.text.vocab_size, config.text.max_position_embeddings];
+        Ok(Self { model: Laps::new(config, &path)?, device, tables })
     }
 
     /// The model itself.
@@ -144,6 +147,16 @@ impl<T: Eager> Encoder for ModelEncoder<T> {
 
     fn encode_captions(&self, captions: &[&[u32]]) -> Result<Vec<Array>> {
         let length = captions.iter().map(|caption| caption.len()).max().unwrap_or(0);
+        // A GPU that is told to take rows that a table has not takes no further orders.
+        let [entries, longest] = self.tables;
+        let largest = captions.iter().flat_map(|caption| caption.iter()).max().map_or(0, |&largest| largest as usize);
+        if largest >= entries || length > longest {
+            return Err(Error::Operation {
+                operation: "encode_captions",
+                expected: format!("at most {longest} tokens below {entries}"),
+                found: format!("{length} tokens, the largest {largest}"),
+            });
+        }
         let mut identifiers = vec![0.0; captions.len() * length];
         let mut mask = identifiers.clone();
         for (row, caption) in captions.iter().enumerate() {

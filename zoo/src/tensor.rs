@@ -87,6 +87,11 @@ pub trait Tensor: Clone + Sized {
         })
     }
 
+    /// The same values in the type of the numbers of `other`; where all tensors have one type they are that already.
+    fn in_type_of(&self, _other: &Self) -> Result<Self> {
+        Ok(self.clone())
+    }
+
     /// Weights of scaled dot-product attention: `(..., heads, length, size)` twice to `(..., heads, length, length)`,
     /// `bias` added to the logits.
     fn attention_weights(query: &Self, key: &Self, bias: Option<&Self>) -> Result<Self> {
@@ -95,7 +100,7 @@ pub trait Tensor: Clone + Sized {
         order.swap(rank - 2, rank - 1);
         let logits = query.affine((size as f64).powf(-0.5), 0.0)?.matmul(&key.permute(&order)?)?;
         match bias {
-            Some(bias) => logits.add(bias)?.softmax(),
+            Some(bias) => logits.add(&bias.in_type_of(&logits)?)?.softmax(),
             None => logits.softmax(),
         }
     }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Tensors, difference, golden, swin_tiny, vit_tiny};
+use support::{Tensors, device, difference, golden, swin_tiny, vit_tiny};
 use zoo::{
     array::Array,
     checkpoint::Checkpoint,
@@ -31,7 +31,12 @@ where
         checkpoint.options().unwrap().check(config).unwrap();
         checkpoint.check(&laps::parameters(config).unwrap()).unwrap();
         let read = move |parameter: &Parameter| Ok(checkpoint.read(&parameter.name)?);
-        encoder_agrees(name, &ModelEncoder::<T>::new(config, device.clone(), read).unwrap());
+        let encoder = ModelEncoder::<T>::new(config, device.clone(), read).unwrap();
+        // What a table has not is refused, and changes nothing.
+        let beyond = config.text.vocab_size as u32;
+        assert!(encoder.encode_captions(&[&[1, beyond]]).is_err());
+        assert!(encoder.encode_captions(&[&[1; 513]]).is_err());
+        encoder_agrees(name, &encoder);
     }
 }
 
@@ -106,26 +111,23 @@ fn alignment_agrees_in_pure_rust() {
 
 #[cfg(feature = "torch")]
 mod torch {
-    use zoo::{
-        encoder::Device,
-        torch::{Torch, TorchDevice},
-    };
+    use zoo::torch::{Torch, TorchDevice};
 
     use super::*;
 
     #[test]
     fn vit_encoders_agree_in_libtorch() {
-        encoders_agree::<Torch>("vit", &vit_tiny(), TorchDevice::open(Device::Cpu).unwrap());
+        encoders_agree::<Torch>("vit", &vit_tiny(), TorchDevice::open(device()).unwrap());
     }
 
     #[test]
     fn swin_encoders_agree_in_libtorch() {
-        encoders_agree::<Torch>("swin", &swin_tiny(), TorchDevice::open(Device::Cpu).unwrap());
+        encoders_agree::<Torch>("swin", &swin_tiny(), TorchDevice::open(device()).unwrap());
     }
 
     #[test]
     fn alignment_agrees_in_libtorch() {
-        let device = TorchDevice::open(Device::Cpu).unwrap();
+        let device = TorchDevice::open(device()).unwrap();
         alignment_agrees::<Torch>("vit", vit_tiny(), &device);
         alignment_agrees::<Torch>("swin", swin_tiny(), &device);
     }

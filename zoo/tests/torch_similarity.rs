@@ -7,10 +7,10 @@ mod support;
 
 use std::{ops::ControlFlow, rc::Rc};
 
-use support::{Tensors, difference, swin_tiny, vit_tiny};
+use support::{Tensors, device, difference, swin_tiny, vit_tiny};
 use zoo::{
     array::Array,
-    encoder::{Device, pad_words},
+    encoder::pad_words,
     models::{alignment::Alignment, config::ModelConfig},
     params::{Parameter, Path},
     random::SplitMix64,
@@ -28,8 +28,8 @@ use zoo::{
 const BOUND: f32 = 2e-6;
 const LIMIT: usize = 1 << 28;
 
-fn cpu() -> TorchDevice {
-    TorchDevice::open(Device::Cpu).unwrap()
+fn place() -> TorchDevice {
+    TorchDevice::open(device()).unwrap()
 }
 
 fn published(config: ModelConfig, width: usize) -> AlignmentConfig {
@@ -84,7 +84,7 @@ fn on_tensors(
     captions: &[Array],
     limit: usize,
 ) -> (Array, Outcome) {
-    let engine = TorchEngine::new(config, weights, cpu(), limit).unwrap();
+    let engine = TorchEngine::new(config, weights, place(), limit).unwrap();
     let captions = CaptionMatrix::from_arrays(captions, config.width).unwrap();
     let [rows, columns] = [images.dims()[0], captions.len()];
     let plan = engine.plan(rows, &captions).unwrap();
@@ -159,7 +159,7 @@ fn three_ways_agree_at_the_published_geometries() {
         println!("{name}, definition: {drift:e}");
         assert!(drift <= BOUND, "{name}: {drift:e}");
 
-        let looped = PerCaption::new(config, &weights, cpu(), &images, 0..7).unwrap();
+        let looped = PerCaption::new(config, &weights, place(), &images, 0..7).unwrap();
         let looped = looped.similarities(&captions).unwrap().permute(&[1, 0]).unwrap();
         let drift = difference(&found, &looped);
         println!("{name}, loop over captions: {drift:e}");
@@ -253,7 +253,7 @@ fn a_memory_limit_is_kept_to_and_changes_nothing() {
         let (images, captions) = random(&config, 5);
         let (whole, _) = on_tensors(config, &weights, &images, &captions, LIMIT);
         let matrix = CaptionMatrix::from_arrays(&captions, 512).unwrap();
-        let plan = |limit: usize| TorchEngine::new(config, &weights, cpu(), limit).unwrap().plan(5, &matrix);
+        let plan = |limit: usize| TorchEngine::new(config, &weights, place(), limit).unwrap().plan(5, &matrix);
         let error = plan(0).unwrap_err().to_string();
         let least: usize = error.split(' ').find_map(|word| word.parse().ok()).unwrap();
         assert!(plan(least - 1).is_err());
@@ -289,7 +289,7 @@ fn a_run_goes_on_where_it_was_stopped() {
     let weights = weights(&config, 1.0);
     let (images, captions) = random(&config, 6);
     let captions = CaptionMatrix::from_arrays(&captions, 64).unwrap();
-    let engine = TorchEngine::new(config, &weights, cpu(), LIMIT).unwrap();
+    let engine = TorchEngine::new(config, &weights, place(), LIMIT).unwrap();
     let mut plan = engine.plan(6, &captions).unwrap();
     (plan.tile_images, plan.tile_captions) = (4, 3);
     let mut sink = Places(Vec::new(), 3);
@@ -305,7 +305,7 @@ fn a_run_goes_on_where_it_was_stopped() {
 fn wrong_input_is_refused() {
     let config = AlignmentConfig { patches: 49, has_class_token: false, kept: 40, groups: 23, width: 64 };
     let right = weights(&config, 1.0);
-    let engine = TorchEngine::new(config, &right, cpu(), LIMIT).unwrap();
+    let engine = TorchEngine::new(config, &right, place(), LIMIT).unwrap();
     let (images, captions) = random(&config, 2);
     let captions = CaptionMatrix::from_arrays(&captions, 64).unwrap();
     assert!(engine.similarities(&normal("images", &[2, 50, 64], 1.0), &captions).is_err());
@@ -319,7 +319,7 @@ fn wrong_input_is_refused() {
     let error = engine.similarities(&images, &captions).unwrap_err().to_string();
     assert!(error.contains("image 1"), "{error}");
     let wrong = AggregationWeights { group_bias: normal("group bias", &[22], 1.0), ..right.clone() };
-    assert!(TorchEngine::new(config, &wrong, cpu(), LIMIT).is_err());
+    assert!(TorchEngine::new(config, &wrong, place(), LIMIT).is_err());
     let wrong = AggregationWeights { scale: Array::new(&[1], vec![f32::INFINITY]).unwrap(), ..right };
-    assert!(TorchEngine::new(config, &wrong, cpu(), LIMIT).is_err());
+    assert!(TorchEngine::new(config, &wrong, place(), LIMIT).is_err());
 }

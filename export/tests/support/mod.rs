@@ -8,7 +8,7 @@ use export::{
     file::encode,
     graph::{Flavour, Graph, Opset, Target},
     record::{Part, record},
-    runtime::{Input, Session, SessionOptions, environment},
+    runtime::{Input, Place, ProviderChoice, Session, SessionOptions, environment},
 };
 use zoo::{
     array::Array, checkpoint::Checkpoint, encoder::ModelEncoder, models::config::ModelConfig, params::Parameter,
@@ -18,7 +18,7 @@ use zoo::{
 #[path = "../../../zoo/tests/support/mod.rs"]
 pub mod models;
 
-pub use models::{Tensors, difference, golden, swin_tiny, vit_tiny};
+pub use models::{Tensors, device, difference, golden, swin_tiny, vit_tiny};
 
 /// Two correct f32 implementations of models of this size: sums in another order.
 pub const NEAR: f32 = 1e-4;
@@ -69,7 +69,8 @@ pub fn runtime() -> bool {
 }
 
 pub fn open(path: &Path) -> Session {
-    Session::open(path, &SessionOptions::cpu(1)).unwrap()
+    let place = Place::of(ProviderChoice::Auto, device()).unwrap();
+    Session::open(path, &SessionOptions { place, ..SessionOptions::cpu(1) }).unwrap()
 }
 
 /// Inputs of one part, and what the model in pure Rust makes of them.

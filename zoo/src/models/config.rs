@@ -145,6 +145,11 @@ impl ImageConfig {
         }
     }
 
+    /// Whether tokens attend to those of their window only.
+    pub fn is_windowed(&self) -> bool {
+        matches!(self, Self::Swin(_))
+    }
+
     /// Whether the first token is a class token.
     pub fn has_class_token(&self) -> bool {
         matches!(self, Self::Vit(_))

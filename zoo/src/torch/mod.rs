@@ -95,6 +95,12 @@ impl Tensor for Torch {
     }
 
     fn select(&self, axis: usize, indices: &[usize]) -> Result<Self> {
+        // A GPU that is told to take what is not there takes no further orders.
+        let size = self.0.size().get(axis).map_or(0, |&size| size as usize);
+        if let Some(beyond) = indices.iter().find(|&&index| index >= size) {
+            let (expected, found) = (format!("indices below {size}"), beyond.to_string());
+            return Err(Error::Operation { operation: "select", expected, found });
+        }
         let indices: Vec<i64> = indices.iter().map(|&index| index as i64).collect();
         let indices = Tch::f_from_slice(&indices)?.f_to_device(self.0.device())?;
         Ok(Self::new(self.0.f_index_select(axis as i64, &indices)?))
@@ -148,8 +154,13 @@ impl Tensor for Torch {
         Ok(Self::new(self.0.f_zeros_like()?.f_scatter_value(-1, &indices, 1.0)?))
     }
 
+    fn in_type_of(&self, other: &Self) -> Result<Self> {
+        Ok(Self::new(self.0.f_to_kind(other.0.kind())?))
+    }
+
     fn attention(query: &Self, key: &Self, value: &Self, bias: Option<&Self>) -> Result<Self> {
-        let bias = bias.map(|bias| bias.0.f_to_kind(query.0.kind())).transpose()?;
+        let bias = bias.map(|bias| bias.in_type_of(query)).transpose()?;
+        let bias = bias.as_ref().map(|bias| &*bias.0);
         let output =
             Tch::f_scaled_dot_product_attention(&query.0, &key.0, &value.0, bias, 0.0, false, None::<f64>, false)?;
         Ok(Self::new(output))
@@ -203,6 +214,12 @@ impl<E: Encoder> Encoder for Unrecorded<E> {
 
 impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
+        // Behind the reason libtorch lists where in its code it was found.
+        let reason = |text: String| text.split("\nException raised from").next().unwrap_or_default().to_owned();
+        let error = match error {
+            tch::TchError::Torch(text) => tch::TchError::Torch(reason(text)),
+            other => other,
+        };
         Self::Torch(Box::new(error))
     }
 }

@@ -7,11 +7,17 @@ use std::path::PathBuf;
 use safetensors::{Dtype, SafeTensors};
 use zoo::{
     array::Array,
+    encoder::Device,
     models::config::{ImageConfig, ModelConfig, SwinConfig, TextConfig, TextType, VitConfig},
 };
 
 pub fn golden(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden")).join(name)
+}
+
+/// Where the tests compute: on the processor, or where `LAPS_ZOO_TEST_DEVICE` says, as `cuda:0`.
+pub fn device() -> Device {
+    std::env::var("LAPS_ZOO_TEST_DEVICE").map_or(Device::Cpu, |device| device.parse().unwrap())
 }
 
 /// A file of tensors, read as f32.

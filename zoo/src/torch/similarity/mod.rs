@@ -1,4 +1,4 @@
-//! The exact similarity engine on libtorch tensors, for GPUs. Not yet run on a GPU: its tests run on the CPU.
+//! The exact similarity engine on libtorch tensors, for GPUs. Its tests run where `LAPS_ZOO_TEST_DEVICE` says.
 //!
 //! The algebra is that of [`crate::retrieval::similarity`], arranged as a few large matrix products over all images and
 //! all captions of a block. With normalised patches `n_l`, their factors `E_kl` in group `k`, and the mask `m` of the

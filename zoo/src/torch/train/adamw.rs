@@ -16,11 +16,13 @@ pub struct AdamW {
     weight_decay: f64,
     /// Running means of the gradients and of their squares, in the order of the weights.
     moments: [Vec<Tch>; 2],
+    /// The same memory, in the order of the buckets.
+    buckets: [Vec<Tch>; 2],
     /// Steps that each group has made.
     pub(super) steps: [u64; 2],
 }
 
-/// What one weight is moved by. All of it shares its values with what it is of.
+/// What a weight, or a bucket of them, is moved by. All of it shares its values with what it is of.
 struct Move {
     weight: Tch,
     gradient: Tch,
@@ -50,32 +52,49 @@ const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
 impl AdamW {
     /// Before the first step.
     pub fn new(weights: &Weights, weight_decay: f64) -> Result<Self> {
-        let zeros = || weights.list.iter().map(|weight| Ok(weight.tensor.f_detach()?.f_zeros_like()?)).collect();
-        let zeros = || -> Result<Vec<Tch>> { zeros() };
-        Ok(Self { weight_decay, moments: [zeros()?, zeros()?], steps: [0; 2] })
+        let zeros =
+            || -> Result<Vec<Tch>> { weights.buckets.iter().map(|bucket| Ok(bucket.values.f_zeros_like()?)).collect() };
+        let buckets = [zeros()?, zeros()?];
+        let of_weights = |flat: &[Tch]| -> Result<Vec<Tch>> {
+            let mut all = Vec::with_capacity(weights.list.len());
+            for (bucket, flat) in weights.buckets.iter().zip(flat) {
+                all.extend(bucket.parts(flat, &weights.list)?);
+            }
+            Ok(all)
+        };
+        let moments = [of_weights(&buckets[0])?, of_weights(&buckets[1])?];
+        Ok(Self { weight_decay, buckets, moments, steps: [0; 2] })
     }
 
     /// Moves the weights of each group that has gradients at its learning rate; the gradients are multiplied by `factor`
     /// first. `rates` are those of [`Group::Heads`](super::Group) and of the backbones. `in_halves` moves half of the weights
-    /// on another thread, which pays where they are many and small.
+    /// on another thread, which pays where they are many and small; otherwise those of a bucket move together.
     pub fn step(&mut self, weights: &Weights, rates: [f64; 2], factor: f64, in_halves: bool) -> Result<()> {
         let mut moved = [false; 2];
         let steps = self.steps.map(|steps| steps + 1);
         let mut moves = Vec::with_capacity(weights.list.len());
-        for (index, weight) in weights.list.iter().enumerate() {
-            if !weight.tensor.requires_grad() {
+        for (place, bucket) in weights.buckets.iter().enumerate() {
+            let group = bucket.group.index();
+            let mut add = |weight: &Tch, gradient, moments: &[Vec<Tch>; 2], place: usize| {
+                moved[group] = true;
+                moves.push(Move {
+                    weight: weight.shallow_clone(),
+                    gradient,
+                    moments: [0, 1].map(|moment| moments[moment][place].shallow_clone()),
+                    step: steps[group],
+                    rate: rates[group],
+                });
+            };
+            let whole = if in_halves { None } else { bucket.gradient(&weights.list)? };
+            if let Some(gradient) = whole {
+                add(&bucket.values, gradient, &self.buckets, place);
                 continue;
             }
-            let Some(gradient) = weight.gradient()? else { continue };
-            let group = weight.group.index();
-            moved[group] = true;
-            moves.push(Move {
-                weight: weight.tensor.shallow_clone(),
-                gradient,
-                moments: [0, 1].map(|moment| self.moments[moment][index].shallow_clone()),
-                step: steps[group],
-                rate: rates[group],
-            });
+            for (weight, place) in weights.list[bucket.members.clone()].iter().zip(bucket.members.clone()) {
+                if let Some(gradient) = weight.gradient()?.filter(|_| weight.tensor.requires_grad()) {
+                    add(&weight.tensor, gradient, &self.moments, place);
+                }
+            }
         }
         let decay = self.weight_decay;
         let make = |moves: Vec<Move>| {
@@ -126,7 +145,7 @@ impl AdamW {
                         found: format!("shape {:?}", restored.size()),
                     });
                 }
-                *tensor = restored;
+                tensor.f_copy_(&restored)?;
             }
         }
         self.steps = steps;

@@ -48,9 +48,14 @@ pub struct AlignmentStep {
 impl AlignmentStep {
     /// Images `(pairs, tokens, width)` and as many captions `(words, width)`, each pair of an image of its own; the weights
     /// of the alignment are made from `seed`.
-    pub fn new(model: &ModelConfig, images: &Array, captions: &[Array], seed: u64) -> Result<Self> {
+    pub fn new(
+        model: &ModelConfig,
+        images: &Array,
+        captions: &[Array],
+        seed: u64,
+        device: TorchDevice,
+    ) -> Result<Self> {
         let config = AlignmentConfig::of(model);
-        let device = TorchDevice::open(crate::encoder::Device::Cpu)?;
         let leaf = move |array: &Array| Ok::<Tch, Error>(Torch::upload(array, &device)?.0.f_set_requires_grad(true)?);
         let parameters = Rc::new(RefCell::new(Vec::new()));
         let seen = Rc::clone(&parameters);
@@ -76,7 +81,7 @@ impl AlignmentStep {
         })
     }
 
-    /// The loss; its gradients are added to those of the leaves.
+    /// The loss; its gradients are added to those of the leaves, which a GPU has finished too.
     pub fn forward_backward(&self, way: AlignmentWay, hinge: &Hinge) -> Result<f64> {
         match way {
             AlignmentWay::Vectorised => self.vectorised(hinge),
@@ -95,6 +100,8 @@ impl AlignmentStep {
         let found = self.objective.differentiate(&all, &self.ids, 0..self.ids.len(), hinge)?;
         if let Some(gradient) = found.gradient {
             gradient.propagate(&embeddings, 1.0)?;
+            // Reading a number waits for a GPU.
+            let _ = self.images.f_grad()?.f_double_value(&[0, 0, 0])?;
         }
         Ok(found.loss)
     }

@@ -1,14 +1,13 @@
-//! Training on libtorch. Tested on the CPU; not yet run on a GPU.
+//! Training on libtorch. Its tests run where `LAPS_ZOO_TEST_DEVICE` says; it has been run on one GPU, not on several.
 
 mod adamw;
-mod alignment;
 mod alignment_step;
-mod captions;
 mod features;
 mod feed;
 mod hinge;
 mod learner;
 mod objective;
+mod pairs;
 mod precision;
 mod run;
 mod samples;

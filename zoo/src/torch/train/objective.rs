@@ -1,18 +1,17 @@
 //! The objective: all embeddings of a batch to the loss and to its gradient with respect to them.
 //!
 //! The similarities are computed without recording first; they give the gradient of the loss with respect to each pair. Then
-//! the pairs that have one are differentiated, an image at a time: with the hardest negatives these are a few. So memory
-//! hardly grows with the batch. On the CPU the exact engine computes the similarities, and [`crate::train::alignment`] the
-//! gradient; elsewhere libtorch does, which records each image for the pairs that need it.
+//! the pairs that have one are differentiated, some at a time: with the hardest negatives these are a few. So memory hardly
+//! grows with the batch. On the CPU the exact engine computes the similarities, and [`crate::train::alignment`] the
+//! gradient; elsewhere libtorch does, which records the pairs that need it.
 
 use std::ops::Range;
 
-use tch::Tensor as Tch;
+use tch::{Kind, Tensor as Tch};
 
 use super::{
-    alignment::{Image, Order, Selection, normalise},
-    captions::CaptionSet,
     hinge::Hinge,
+    pairs::{Batch, normalise},
 };
 use crate::{
     Error, Result,
@@ -20,7 +19,7 @@ use crate::{
     retrieval::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions},
     tensor::Eager,
     torch::{Torch, TorchDevice},
-    train::alignment::Batch,
+    train::alignment,
 };
 
 /// Embeddings of a batch, pair `i` being image `i` and caption `i`. They may carry a history, to which
@@ -86,13 +85,15 @@ impl Found {
 pub(super) struct Objective {
     config: AlignmentConfig,
     ratio_term: f64,
+    /// Bytes that the pairs which libtorch computes together may take, about.
+    pub(super) memory: usize,
 }
 
 impl Objective {
     /// `ratio_weight` is the weight of the squared difference of the share of kept patches and `sparse_ratio`.
     pub(super) fn new(config: AlignmentConfig, sparse_ratio: f64, ratio_weight: f64) -> Self {
         let ratio_term = ratio_weight * (config.kept as f64 / config.patches as f64 - sparse_ratio).powi(2);
-        Self { config, ratio_term }
+        Self { config, ratio_term, memory: 1 << 30 }
     }
 
     /// The loss of all pairs, and its gradient with respect to the rows `local` of images and captions. `ids` has the image
@@ -123,18 +124,62 @@ impl Objective {
     }
 
     fn on_libtorch(&self, all: &Embeddings, (ids, hinge): (&[u64], &Hinge), local: Range<usize>) -> Result<Found> {
-        let detached = Detached::new(all)?;
-        let captions = CaptionSet::new(detached.words.shallow_clone(), &all.lengths)?;
-        let means = normalise(&captions.mean(&all.words.f_detach()?)?)?;
-        let similarities = self.by_image(&detached, &captions, &means)?;
-        drop(captions);
+        let [images, words, logits] = [&all.images, &all.words, &all.logits].map(Tch::f_detach);
+        let places = Places::new(&all.lengths, &all.words)?;
+        let words = places.pad(&words?)?;
+        let counts: Vec<f32> = all.lengths.iter().map(|&length| length as f32).collect();
+        let counts = Tch::f_from_slice(&counts)?.f_to_device(words.device())?;
+        let batch =
+            Batch::new((&self.config, self.memory), [images?, logits?, words], places.padding.shallow_clone(), counts)?;
+        let similarities = batch.similarities()?;
         let (alignment, with_respect) = tch::with_grad(|| hinge.differentiate(&similarities, ids))?;
         let loss = alignment + self.ratio_term;
         if !loss.is_finite() {
             return Ok(Found::nothing(loss));
         }
-        let (gradient, pairs) = self.gradient(&detached, (all, &means), &with_respect, local)?;
-        Ok(Found { loss, pairs, gradient: Some(gradient) })
+        let factors = Torch::new(with_respect).download()?;
+        let captions = all.lengths.len();
+        let pairs: Vec<(usize, usize)> = (0..factors.values().len())
+            .filter(|&place| factors.values()[place] != 0.0)
+            .map(|place| (place / captions, place % captions))
+            .filter(|(image, caption)| local.contains(image) || local.contains(caption))
+            .collect();
+        let mut gradient = self.of_pairs(&batch, &pairs, &factors)?;
+        gradient.words = places.unpad(&gradient.words)?;
+        gradient.clear_beyond(&local, &all.lengths)?;
+        Ok(Found { loss, pairs: pairs.len(), gradient: Some(gradient) })
+    }
+
+    /// What some pairs give, that of the words padded.
+    fn of_pairs(&self, batch: &Batch<'_>, pairs: &[(usize, usize)], factors: &Array) -> Result<Gradient> {
+        let device = batch.images.device();
+        let mut gradient = Gradient {
+            images: batch.images.f_zeros_like()?,
+            words: batch.captions.f_zeros_like()?,
+            logits: batch.logits.f_zeros_like()?,
+        };
+        for some in pairs.chunks(batch.together()) {
+            let index = |own: fn(&(usize, usize)) -> usize| {
+                let rows: Vec<i64> = some.iter().map(|pair| own(pair) as i64).collect();
+                Tch::f_from_slice(&rows)?.f_to_device(device)
+            };
+            let (images, captions) = (index(|pair| pair.0)?, index(|pair| pair.1)?);
+            let width = factors.dims()[1];
+            let factors: Vec<f32> =
+                some.iter().map(|(image, caption)| factors.values()[image * width + caption]).collect();
+            let factors = Tch::f_from_slice(&factors)?.f_to_device(device)?;
+            let chunk = batch.chunk(&images, &captions)?.recorded()?;
+            let leaves = [&chunk.images, &chunk.captions, &chunk.logits];
+            let found = tch::with_grad(|| {
+                let weighted = chunk.similarities(&self.config)?.f_dot(&factors)?;
+                Ok::<_, Error>(Tch::f_run_backward(&[weighted], &leaves, false, false)?)
+            })?;
+            let sums = [&mut gradient.images, &mut gradient.words, &mut gradient.logits];
+            for ((sum, own), rows) in sums.into_iter().zip(&found).zip([&images, &captions, &images]) {
+                add_rows(sum, own, rows)?;
+            }
+        }
+        Ok(gradient)
     }
 
     fn on_processor(
@@ -168,7 +213,7 @@ impl Objective {
             return Ok(Found::nothing(loss));
         }
         let factors = Torch::new(with_respect).download()?;
-        let batch = Batch { config: self.config, images: &images, logits: &logits, captions: &captions };
+        let batch = alignment::Batch { config: self.config, images: &images, logits: &logits, captions: &captions };
         let found = batch.gradient(factors.values(), local)?;
         let upload =
             |array: &Array| Ok::<_, Error>(Torch::upload(array, &TorchDevice::of(&all.images))?.0.shallow_clone());
@@ -177,115 +222,59 @@ impl Objective {
         gradient.clear_beyond(local, &all.lengths)?;
         Ok(Found { loss, pairs: found.pairs, gradient: Some(gradient) })
     }
-
-    /// All similarities, an image at a time.
-    fn by_image(&self, detached: &Detached, captions: &CaptionSet, means: &Tch) -> Result<Tch> {
-        let mut rows = Vec::new();
-        for image in 0..detached.images.size()[0] {
-            let selection = Selection::new(&self.config, &detached.images.f_select(0, image)?, means)?;
-            let order = Order::new(&selection)?;
-            let (tokens, logits) = detached.ordered(image, &order, &self.config)?;
-            let image = Image { config: &self.config, tokens: &tokens, logits: &logits, order: &order };
-            rows.push(image.similarities(captions)?);
-        }
-        Ok(Tch::f_stack(&rows, 0)?)
-    }
-
-    fn gradient(
-        &self,
-        detached: &Detached,
-        (all, means): (&Embeddings, &Tch),
-        with_respect: &Tch,
-        local: Range<usize>,
-    ) -> Result<(Gradient, usize)> {
-        let mut gradient = Gradient {
-            images: detached.images.f_zeros_like()?,
-            words: detached.words.f_zeros_like()?,
-            logits: detached.logits.f_zeros_like()?,
-        };
-        let mut starts = vec![0];
-        starts.extend(all.lengths.iter().scan(0, |end, &length| {
-            *end += length as i64;
-            Some(*end)
-        }));
-        let mut factors = vec![0f32; with_respect.numel()];
-        let count = factors.len();
-        with_respect.f_to_device(tch::Device::Cpu)?.f_contiguous()?.f_copy_data(&mut factors, count)?;
-        let mut pairs = 0;
-        for (image, factors) in factors.chunks_exact(all.lengths.len().max(1)).enumerate() {
-            let needed =
-                |&caption: &usize| factors[caption] != 0.0 && (local.contains(&image) || local.contains(&caption));
-            let captions: Vec<usize> = (0..factors.len()).filter(needed).collect();
-            if captions.is_empty() {
-                continue;
-            }
-            pairs += captions.len();
-            self.add_image(detached, (image, &captions, factors), (&all.lengths, &starts), means, &mut gradient)?;
-        }
-        gradient.clear_beyond(&local, &all.lengths)?;
-        Ok((gradient, pairs))
-    }
-
-    /// Adds what the pairs of one image give.
-    fn add_image(
-        &self,
-        detached: &Detached,
-        (image, captions, factors): (usize, &[usize], &[f32]),
-        (lengths, starts): (&[usize], &[i64]),
-        means: &Tch,
-        gradient: &mut Gradient,
-    ) -> Result<()> {
-        let device = detached.words.device();
-        let index = |indices: &[i64]| Ok::<Tch, Error>(Tch::f_from_slice(indices)?.f_to_device(device)?);
-        let columns: Vec<i64> = captions.iter().map(|&caption| caption as i64).collect();
-        let means = means.f_index_select(0, &index(&columns)?)?;
-        let tokens = detached.images.f_select(0, image as i64)?;
-        let order = Order::new(&Selection::new(&self.config, &tokens, &means)?)?;
-        let (tokens, logits) = detached.ordered(image as i64, &order, &self.config)?;
-        let words: Vec<i64> = captions.iter().flat_map(|&caption| starts[caption]..starts[caption + 1]).collect();
-        let word_rows = index(&words)?;
-        let words = detached.words.f_index_select(0, &word_rows)?;
-        let leaves = [tokens, logits, words].map(|leaf| leaf.f_set_requires_grad(true));
-        let [tokens, logits, words] = leaves;
-        let (tokens, logits, words) = (tokens?, logits?, words?);
-
-        let own: Vec<usize> = captions.iter().map(|&caption| lengths[caption]).collect();
-        let factors: Vec<f32> = captions.iter().map(|&caption| factors[caption]).collect();
-        let factors = Tch::f_from_slice(&factors)?.f_to_device(device)?;
-        let gradients = tch::with_grad(|| {
-            let captions = CaptionSet::new(words.shallow_clone(), &own)?;
-            let found = Image { config: &self.config, tokens: &tokens, logits: &logits, order: &order };
-            let weighted = found.similarities(&captions)?.f_dot(&factors)?;
-            Ok::<_, Error>(Tch::f_run_backward(&[weighted], &[&tokens, &logits, &words], false, false)?)
-        })?;
-        let image = image as i64;
-        let _ = gradient.images.f_select(0, image)?.f_index_copy_(0, &order.rows(&self.config)?, &gradients[0])?;
-        let _ = gradient.logits.f_select(0, image)?.f_index_copy_(0, order.places(), &gradients[1])?;
-        let _ = gradient.words.f_index_add_(0, &word_rows, &gradients[2])?;
-        Ok(())
-    }
 }
 
-/// Embeddings without their history, the words normalised.
-struct Detached {
-    images: Tch,
+/// Adds each row of `own` to the row of `sum` that `rows` names. As a product it is the same in every run, where a GPU adds
+/// up by index in whatever order.
+fn add_rows(sum: &mut Tch, own: &Tch, rows: &Tch) -> Result<()> {
+    let which = Tch::f_zeros([sum.size()[0], rows.size()[0]], (Kind::Float, own.device()))?;
+    let which = which.f_scatter_value(0, &rows.f_unsqueeze(0)?, 1.0)?;
+    let added = which.f_matmul(&own.f_reshape([rows.size()[0], -1])?)?;
+    let _ = sum.f_add_(&added.f_reshape(sum.size())?)?;
+    Ok(())
+}
+
+/// Where the words of captions are, one caption after another and padded to the longest.
+struct Places {
+    /// For each place of each caption its word, or one beyond all words, `(captions * length)`.
     words: Tch,
-    logits: Tch,
+    /// For each word its place.
+    places: Tch,
+    /// Where there is no word, `(captions, length)`.
+    padding: Tch,
 }
 
-impl Detached {
-    fn new(all: &Embeddings) -> Result<Self> {
-        Ok(Self {
-            images: all.images.f_detach()?,
-            words: normalise(&all.words.f_detach()?)?,
-            logits: all.logits.f_detach()?,
-        })
+impl Places {
+    fn new(lengths: &[usize], words: &Tch) -> Result<Self> {
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let none = words.size()[0];
+        let mut of_places = vec![none; lengths.len() * longest];
+        let mut places = Vec::with_capacity(none as usize);
+        for (caption, &length) in lengths.iter().enumerate() {
+            let start = caption * longest;
+            for (offset, word) in of_places[start..start + length].iter_mut().enumerate() {
+                *word = places.len() as i64;
+                places.push((start + offset) as i64);
+            }
+        }
+        let there = |numbers: &[i64]| Tch::f_from_slice(numbers)?.f_to_device(words.device());
+        let of_places = there(&of_places)?;
+        let padding = of_places.f_eq(none)?.f_reshape([lengths.len() as i64, longest as i64])?;
+        Ok(Self { words: of_places, places: there(&places)?, padding })
     }
 
-    /// Tokens and logits of an image in an order.
-    fn ordered(&self, image: i64, order: &Order, config: &AlignmentConfig) -> Result<(Tch, Tch)> {
-        let tokens = self.images.f_select(0, image)?.f_index_select(0, &order.rows(config)?)?;
-        Ok((tokens, self.logits.f_select(0, image)?.f_index_select(0, order.places())?))
+    /// `(words, width)` to `(captions, length, width)`, with 0 where there is no word.
+    fn pad(&self, words: &Tch) -> Result<Tch> {
+        let width = words.size()[1];
+        let with_none = Tch::f_cat(&[words, &Tch::f_zeros([1, width], (Kind::Float, words.device()))?], 0)?;
+        let [captions, length] = [0, 1].map(|axis| self.padding.size()[axis]);
+        Ok(with_none.f_index_select(0, &self.words)?.f_reshape([captions, length, width])?)
+    }
+
+    /// The way back.
+    fn unpad(&self, padded: &Tch) -> Result<Tch> {
+        let width = padded.size()[2];
+        Ok(padded.f_reshape([-1, width])?.f_index_select(0, &self.places)?)
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     array::Array,
+    encoder::Device,
     models::{alignment::Alignment, config::ModelConfig},
     params::{Parameter, Path},
     params_init::fresh,
@@ -29,10 +30,16 @@ fn model(name: &str) -> ModelConfig {
     ModelConfig { embed_size: 64, ..registry::find(name).unwrap().model }
 }
 
+/// Where the integration tests compute too.
+fn device() -> TorchDevice {
+    let device = std::env::var("LAPS_ZOO_TEST_DEVICE").map_or(Device::Cpu, |device| device.parse().unwrap());
+    TorchDevice::open(device).unwrap()
+}
+
 fn random(name: &str, shape: &[i64]) -> Tch {
     let mut random = SplitMix64::named(3, name);
     let values: Vec<f32> = (0..shape.iter().product()).map(|_: i64| random.normal() as f32).collect();
-    Tch::from_slice(&values).reshape(shape)
+    Tch::from_slice(&values).reshape(shape).to_device(device().device())
 }
 
 struct Case {
@@ -49,7 +56,7 @@ impl Case {
     fn new(name: &str, scale: f32) -> Self {
         let model = model(name);
         let config = AlignmentConfig::of(&model);
-        let device = TorchDevice::open(crate::encoder::Device::Cpu).unwrap();
+        let device = device();
         let parameters = Rc::new(RefCell::new(HashMap::new()));
         let seen = Rc::clone(&parameters);
         let path = Path::root(Rc::new(move |parameter: Parameter| {
@@ -96,7 +103,7 @@ impl Case {
             mask.extend((0..longest).map(|at| f32::from(at < length as i64)));
             start += length as i64;
         }
-        let mask = Tch::from_slice(&mask).reshape([PAIRS as i64, longest]);
+        let mask = Tch::from_slice(&mask).reshape([PAIRS as i64, longest]).to_device(device().device());
         let images = Torch::new(self.images.shallow_clone());
         let found = self.alignment.forward(&images, &Torch::new(Tch::stack(&rows, 0)), &Torch::new(mask)).unwrap();
         found.0.shallow_clone()
@@ -168,6 +175,25 @@ fn gradients_of_local_rows_add_up_to_those_of_the_whole() {
         assert_eq!(first[0].narrow(0, 2, 3).abs().max().double_value(&[]), 0.0);
         assert_eq!(second[1].narrow(0, 0, 12).abs().max().double_value(&[]), 0.0);
         close(&[&first[0] + &second[0], &first[1] + &second[1]], &whole, "both");
+    }
+}
+
+/// As many pairs at a time as fit, or one after another.
+#[test]
+fn gradients_do_not_hang_on_the_memory() {
+    let case = Case::new("f30k_vit", 1.0);
+    let mut objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
+    let mut gradients = |memory| {
+        objective.memory = memory;
+        let embeddings = case.embeddings();
+        let found = objective.differentiate(&embeddings, &IDS, 0..PAIRS, &hinge(Negatives::All)).unwrap();
+        found.gradient.unwrap().propagate(&embeddings, 1.0).unwrap();
+        case.gradients()
+    };
+    // A pair takes about 0.4 MB: all at once, some, and one.
+    let whole = gradients(1 << 30);
+    for memory in [3 << 20, 1] {
+        close(&gradients(memory), &whole, &format!("{memory} bytes"));
     }
 }
 

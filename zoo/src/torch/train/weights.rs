@@ -1,8 +1,8 @@
 //! The weights of a model while it trains: f32, with gradients, in two groups.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{collections::HashMap, ops::Range, rc::Rc};
 
-use tch::Tensor as Tch;
+use tch::{Kind, Tensor as Tch};
 
 use crate::{
     Error, Result,
@@ -53,11 +53,70 @@ impl Weight {
     }
 }
 
+/// Weights of a group that lie one after another in memory, so that they can be moved together: a GPU takes longer to be told
+/// of many small operations than to do them.
+pub(super) struct Bucket {
+    pub(super) group: Group,
+    /// Which of the list.
+    pub(super) members: Range<usize>,
+    /// Their values, each weight from a multiple of [`ALIGNED`] on, with 0 between.
+    pub(super) values: Tch,
+}
+
+/// As the processor's vectors, and libtorch's own tensors, begin.
+const ALIGNED: usize = 16;
+/// Numbers of a bucket, if no weight has more.
+const BUCKET: usize = 1 << 24;
+
+impl Bucket {
+    /// Where each member begins and ends in tensors like [`values`](Self::values).
+    fn places(members: &[(Parameter, Array)]) -> Vec<Range<usize>> {
+        let mut start = 0;
+        let place = |(parameter, _): &(Parameter, Array)| {
+            let place = start..start + parameter.elements();
+            start = place.end.next_multiple_of(ALIGNED);
+            place
+        };
+        members.iter().map(place).collect()
+    }
+
+    /// Gradients of all members one after another; nothing where one of them has none.
+    pub(super) fn gradient(&self, list: &[Weight]) -> Result<Option<Tch>> {
+        let mut parts = Vec::new();
+        for weight in &list[self.members.clone()] {
+            if !weight.tensor.requires_grad() {
+                return Ok(None);
+            }
+            let Some(gradient) = weight.gradient()? else { return Ok(None) };
+            let count = gradient.numel();
+            let beyond = count.next_multiple_of(ALIGNED) - count;
+            parts.push(gradient.f_reshape([-1])?);
+            if beyond > 0 {
+                parts.push(Tch::f_zeros([beyond as i64], (Kind::Float, self.values.device()))?);
+            }
+        }
+        Ok(Some(Tch::f_cat(&parts, 0)?))
+    }
+
+    /// What `flat`, which is like [`values`](Self::values), has for each member, in its shape; it shares the memory.
+    pub(super) fn parts(&self, flat: &Tch, list: &[Weight]) -> Result<Vec<Tch>> {
+        let mut start = 0;
+        let part = |weight: &Weight| {
+            let count = weight.tensor.numel();
+            let part = flat.f_narrow(0, start as i64, count as i64)?.f_view(&weight.tensor.size()[..])?;
+            start = (start + count).next_multiple_of(ALIGNED);
+            Ok(part)
+        };
+        list[self.members.clone()].iter().map(part).collect()
+    }
+}
+
 /// All weights of one model.
 pub struct Weights {
     config: ModelConfig,
     device: TorchDevice,
     pub(super) list: Vec<Weight>,
+    pub(super) buckets: Vec<Bucket>,
     by_name: Rc<HashMap<String, Torch>>,
 }
 
@@ -68,8 +127,10 @@ impl Weights {
         device: TorchDevice,
         mut read: impl FnMut(&Parameter) -> Result<Array>,
     ) -> Result<Self> {
-        let mut list = Vec::new();
+        let mut weights =
+            Self { config: config.clone(), device, list: Vec::new(), buckets: Vec::new(), by_name: Rc::default() };
         let mut by_name = HashMap::new();
+        let mut members: Vec<(Parameter, Array)> = Vec::new();
         for parameter in laps::parameters(config)? {
             let array = read(&parameter)?;
             if array.dims() != parameter.shape {
@@ -79,11 +140,38 @@ impl Weights {
                     found: format!("shape {:?}", array.dims()),
                 });
             }
-            let tensor = Torch::upload(&array, &device)?.0.f_set_requires_grad(true)?;
-            by_name.insert(parameter.name.clone(), Torch::new(tensor.shallow_clone()));
-            list.push(Weight { group: Group::of(&parameter.name), name: parameter.name, tensor });
+            let same_group = |(first, _): &(Parameter, Array)| Group::of(&first.name) == Group::of(&parameter.name);
+            let elements: usize = members.iter().map(|(member, _)| member.elements()).sum();
+            if !members.first().is_none_or(same_group) || elements + parameter.elements() > BUCKET {
+                weights.push(std::mem::take(&mut members), &mut by_name)?;
+            }
+            members.push((parameter, array));
         }
-        Ok(Self { config: config.clone(), device, list, by_name: Rc::new(by_name) })
+        weights.push(members, &mut by_name)?;
+        weights.by_name = Rc::new(by_name);
+        Ok(weights)
+    }
+
+    /// Adds weights of one group.
+    fn push(&mut self, members: Vec<(Parameter, Array)>, by_name: &mut HashMap<String, Torch>) -> Result<()> {
+        let Some((first, _)) = members.first() else { return Ok(()) };
+        let group = Group::of(&first.name);
+        let places = Bucket::places(&members);
+        let mut values = vec![0.0; places.last().map_or(0, |last| last.end.next_multiple_of(ALIGNED))];
+        for ((_, array), place) in members.iter().zip(&places) {
+            values[place.clone()].copy_from_slice(array.values());
+        }
+        let values = Torch::upload(&Array::new(&[values.len()], values)?, &self.device)?.0.shallow_clone();
+        let start = self.list.len();
+        for ((parameter, _), place) in members.into_iter().zip(places) {
+            let shape: Vec<i64> = parameter.shape.iter().map(|&size| size as i64).collect();
+            let tensor = values.f_narrow(0, place.start as i64, place.len() as i64)?.f_view(&shape[..])?;
+            let tensor = tensor.f_detach()?.f_set_requires_grad(true)?;
+            by_name.insert(parameter.name.clone(), Torch::new(tensor.shallow_clone()));
+            self.list.push(Weight { group, name: parameter.name, tensor });
+        }
+        self.buckets.push(Bucket { group, members: start..self.list.len(), values });
+        Ok(())
     }
 
     /// What they are the weights of.
