@@ -5,11 +5,15 @@
     DIR/venv/bin/python bench/python_baseline.py prepare DIR --laps-zoo target/release/laps-zoo
     DIR/venv/bin/python bench/python_baseline.py time DIR vit     likewise `swin` and `bert`
     DIR/venv/bin/python bench/python_baseline.py table DIR
+    DIR/venv/bin/python bench/python_baseline.py eager DIR vit --device cuda:0 --batch 64     torch alone, on a GPU
 
 `prepare` makes ViT-B/16, Swin-B and BERT-base of transformers with random weights, each with the projection behind it,
 exports them by torch.onnx, quantises that by onnxruntime.quantization, and writes the same weights as a checkpoint that
 `laps-zoo export` takes. `time` runs all of them in the same process, one after the other, round by round, and reports
 medians; it fails if an output is not what torch gives. Weights are random: speed is measured here, and no recall.
+
+`eager` needs nothing but torch and transformers, in whatever versions, and says them. As a step of `laps-zoo bench` does,
+its step begins with inputs in the memory of the processor and ends with outputs there; products are not in TF32.
 """
 
 import argparse
@@ -225,6 +229,28 @@ def measure(folder, name, batch, length, rounds, threads):
     table(folder, [name])
 
 
+def eager(name, device, batch, length, rounds):
+    import torch
+    import transformers
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    where = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {where}")
+    feed = [torch.from_numpy(value) for value in inputs(name, batch, length).values()]
+    for kind in ["float32", "float16"] if device.startswith("cuda") else ["float32"]:
+        model = encoder(name).to(device, getattr(torch, kind))
+        dtype = next(model.parameters()).dtype
+        seconds = []
+        for _ in range(3 + rounds):
+            began = time.perf_counter()
+            with torch.inference_mode():
+                placed = [value.to(device, dtype if value.is_floating_point() else value.dtype) for value in feed]
+                model(*placed).float().cpu()
+            seconds.append(time.perf_counter() - began)
+        median = statistics.median(seconds[3:])
+        print(f"{name}, batch {batch}, {kind}: {batch / median:.1f} a second, {median * 1e3:.2f} ms", flush=True)
+
+
 def table(folder, names):
     """Items a second, and how many times those of torch eager."""
     for name in names:
@@ -243,7 +269,7 @@ def table(folder, names):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["setup", "prepare", "time", "table"])
+    parser.add_argument("step", choices=["setup", "prepare", "time", "table", "eager"])
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("model", nargs="?", choices=MODELS)
     parser.add_argument("--laps-zoo", default="target/release/laps-zoo")
@@ -251,6 +277,7 @@ def main():
     parser.add_argument("--length", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     if options.step == "setup":
         setup(options.folder)
@@ -259,9 +286,11 @@ def main():
     elif options.step == "table":
         table(options.folder, MODELS)
     elif options.model is None:
-        parser.error("`time` takes a model: vit, swin or bert")
+        parser.error(f"`{options.step}` takes a model: vit, swin or bert")
     else:
         batch = options.batch or (16 if options.model == "bert" else 4)
+        if options.step == "eager":
+            return eager(options.model, options.device, batch, options.length, options.rounds)
         measure(options.folder, options.model, batch, options.length, options.rounds, options.threads)
 
 

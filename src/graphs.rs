@@ -83,8 +83,8 @@ pub(crate) fn choose(
     Ok((EngineChoice::Ort, Some(Rc::new(Graphs::new(folder, Precision::Fp32, options)))))
 }
 
-/// The engine for a whole data set, of which `auto` takes the faster one: on the processor that is ONNX Runtime where its
-/// library is there, by the figures of the README; on GPUs nothing is measured, and libtorch stays.
+/// The engine for a whole data set, of which `auto` takes the faster one by the figures of the README: on the processor that
+/// is ONNX Runtime where its library is there. On GPUs, where the two are about as fast, libtorch needs no export.
 ///
 /// # Errors
 /// [`RuntimeError`] for a library that the user names and that is not there.
@@ -159,7 +159,10 @@ impl Graphs {
                 let request = Request {
                     entry: entry.clone(),
                     checkpoint: Rc::clone(checkpoint),
-                    target: Target::default(),
+                    target: Target {
+                        flavour: self.options.place.provider().flavour(entry.model.image.is_windowed()),
+                        ..Target::default()
+                    },
                     precision: self.precision,
                     threads: self.options.threads,
                     vocabulary: None,
@@ -192,9 +195,14 @@ pub(crate) fn open_files(
     manifest: &Manifest,
     options: &SessionOptions,
 ) -> export::Result<(OrtEncoder, EngineUsed)> {
-    provider(options).check(manifest.flavour.parse()?, manifest.precision)?;
+    let (flavour, precision) = (manifest.flavour.parse()?, manifest.precision);
+    provider(options).check(flavour, precision, manifest.windowed)?;
     let sizes = (manifest.image.size, manifest.text.longest);
-    let encoder = OrtEncoder::open(folder, sizes, options)?;
+    let place = match options.place {
+        Place::Best if Provider::Cuda.check(flavour, precision, manifest.windowed).is_err() => Place::Processor,
+        place => place,
+    };
+    let encoder = OrtEncoder::open(folder, sizes, &SessionOptions { place, ..options.clone() })?;
     let (_, library, _) = environment()?;
     let used = EngineUsed {
         name: "ort".into(),
@@ -218,7 +226,7 @@ impl EncoderSource for Graphs {
             // What a folder holds can be said before anything else is read.
             if let Some(folder) = &self.folder {
                 let manifest = Package::manifest(folder)?;
-                provider(&self.options).check(manifest.flavour.parse()?, manifest.precision)?;
+                provider(&self.options).check(manifest.flavour.parse()?, manifest.precision, manifest.windowed)?;
             }
             Ok(provider(&self.options).find(&library)?)
         };

@@ -8,7 +8,7 @@ use bench::{
     timing::{DirectWay, Request, Way},
 };
 use export::{
-    graph::Target,
+    graph::{Flavour, Target},
     package::{self, Manifest, Precision, Request as ExportRequest, write_encoders},
     record::Part,
     runtime::{OrtEncoder, Place, SessionOptions, environment},
@@ -32,12 +32,13 @@ pub(crate) struct Subject<'a> {
     pub(crate) threads: usize,
 }
 
-/// Every engine in every precision that it has. Engines that compute on the weights themselves have single precision only,
+/// Every engine in every precision that it has, ONNX Runtime with the operators of every flavour. Engines that compute on the weights themselves have single precision only,
 /// and are left out where that is not asked for.
 pub(crate) fn ways(
     subject: &Subject<'_>,
     engines: &[EngineChoice],
     precisions: &[Precision],
+    flavours: &[Flavour],
 ) -> Result<Vec<Box<dyn Way>>> {
     let mut all: Vec<Box<dyn Way>> = Vec::new();
     for &choice in engines {
@@ -45,7 +46,9 @@ pub(crate) fn ways(
             // Said before graphs are written.
             environment()?;
             for &precision in precisions {
-                all.push(Box::new(GraphWay::new(subject, precision)?));
+                for &flavour in flavours {
+                    all.push(Box::new(GraphWay::new(subject, precision, flavour)?));
+                }
             }
         } else if precisions.contains(&Precision::Fp32) {
             bench::engine::check(choice, subject.device)?;
@@ -64,12 +67,12 @@ struct GraphWay {
 }
 
 impl GraphWay {
-    fn new(subject: &Subject<'_>, precision: Precision) -> Result<Self> {
+    fn new(subject: &Subject<'_>, precision: Precision, flavour: Flavour) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let request = ExportRequest {
             entry: subject.entry.clone(),
             checkpoint: Rc::clone(subject.checkpoint),
-            target: Target::default(),
+            target: Target { flavour, ..Target::default() },
             precision,
             threads: subject.threads,
             vocabulary: None,
@@ -87,6 +90,10 @@ impl GraphWay {
 impl Way for GraphWay {
     fn precision(&self) -> String {
         self.manifest.precision.to_string()
+    }
+
+    fn flavour(&self) -> Option<String> {
+        Some(self.manifest.flavour.clone())
     }
 
     fn file_bytes(&self) -> Option<u64> {

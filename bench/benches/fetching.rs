@@ -41,7 +41,7 @@ fn main() {
     let address = serve(Arc::clone(&bytes));
     let mib = bytes.len() as f64 / f64::from(1 << 20);
     let machine = Machine::here();
-    println!("{mib:.0} MiB, {ROUNDS} rounds in turn; {}, {} processors", machine.processor, machine.processors);
+    println!("{mib:.0} MiB, {ROUNDS} rounds in turn; {machine}");
 
     let mut rounds: [Vec<Duration>; 5] = Default::default();
     for round in 0..ROUNDS {

@@ -1,5 +1,7 @@
 //! The machine that something was measured on.
 
+use std::process::{Command, Stdio};
+
 use serde::{Deserialize, Serialize};
 
 /// What a figure of time or memory depends on.
@@ -11,6 +13,17 @@ pub struct Machine {
     pub processor: String,
     /// Processors that this process may use.
     pub processors: usize,
+    /// Its NVIDIA GPUs with their memory and driver, as `nvidia-smi` names them; none where it does not run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
+}
+
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { system, processor, processors, gpus } = self;
+        write!(f, "{processor}, {processors} processors, {system}")?;
+        gpus.iter().try_for_each(|gpu| write!(f, ", GPU {gpu}"))
+    }
 }
 
 impl Machine {
@@ -22,8 +35,26 @@ impl Machine {
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             processor: model.map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned()),
             processors: processors(),
+            gpus: gpus(),
         }
     }
+}
+
+/// What the driver's own program says. Library calls would need the library, which machines without a GPU have not.
+fn gpus() -> Vec<String> {
+    let arguments = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"];
+    let output = Command::new("nvidia-smi").args(arguments).stderr(Stdio::null()).output();
+    let Some(output) = output.ok().filter(|output| output.status.success()) else { return Vec::new() };
+    lines(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// `NVIDIA X, 1 MiB, 2` of each line as `NVIDIA X (1 MiB, driver 2)`.
+fn lines(output: &str) -> Vec<String> {
+    let name = |line: &str| match line.split(", ").collect::<Vec<_>>()[..] {
+        [name, memory, driver] => format!("{name} ({memory}, driver {driver})"),
+        _ => line.to_owned(),
+    };
+    output.lines().map(str::trim).filter(|line| !line.is_empty()).map(name).collect()
 }
 
 /// Processors that this process may use.
@@ -41,4 +72,31 @@ pub fn peak_memory() -> Option<u64> {
     let status = fs_err::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Machine, lines};
+
+    #[test]
+    fn gpus_are_named_with_memory_and_driver() {
+        let gpus = lines("NVIDIA One, 143771 MiB, 580.159.04\nNVIDIA Two, 16384 MiB, 580.159.04\n");
+        assert_eq!(gpus, ["NVIDIA One (143771 MiB, driver 580.159.04)", "NVIDIA Two (16384 MiB, driver 580.159.04)"]);
+        let [system, processor] = ["linux x86_64", "A Processor"].map(str::to_owned);
+        let machine = Machine { system, processor, processors: 2, gpus };
+        assert_eq!(
+            machine.to_string(),
+            "A Processor, 2 processors, linux x86_64, GPU NVIDIA One (143771 MiB, driver 580.159.04), \
+             GPU NVIDIA Two (16384 MiB, driver 580.159.04)"
+        );
+    }
+
+    /// Results of machines without one are as they were.
+    #[test]
+    fn a_machine_without_gpus_has_no_such_field() {
+        let text = r#"{"system":"linux x86_64","processor":"A Processor","processors":2}"#;
+        let machine: Machine = serde_json::from_str(text).unwrap();
+        assert!(machine.gpus.is_empty());
+        assert_eq!(serde_json::to_string(&machine).unwrap(), text);
+    }
 }

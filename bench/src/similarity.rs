@@ -9,7 +9,7 @@ use zoo::{
     },
 };
 
-use crate::{Result, engine::EngineChoice};
+use crate::Result;
 
 /// An exact similarity engine.
 pub enum SimilarityEngine {
@@ -21,21 +21,20 @@ pub enum SimilarityEngine {
 }
 
 impl SimilarityEngine {
-    /// The engine that fits to where the embeddings come from: on libtorch tensors if libtorch computes them on a GPU.
+    /// The engine that fits to where the embeddings come from: on libtorch tensors if they come from a GPU that this build's
+    /// libtorch can use.
     pub fn beside(
-        choice: EngineChoice,
         device: Device,
         config: AlignmentConfig,
         weights: &AggregationWeights,
         options: EngineOptions,
     ) -> Result<Self> {
         #[cfg(feature = "torch")]
-        if !matches!(choice, EngineChoice::Rust | EngineChoice::Ort) && zoo::torch::TorchDevice::open(device)?.is_cuda()
-        {
+        if matches!(device, Device::Cuda(index) if index < zoo::torch::cuda_devices()) {
             return Self::torch(device, config, weights, options.memory_limit);
         }
         #[cfg(not(feature = "torch"))]
-        let _ = (choice, device);
+        let _ = device;
         Ok(Self::Cpu(Box::new(Engine::new(config, weights, options)?)))
     }
 

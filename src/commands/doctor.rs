@@ -23,6 +23,7 @@ impl Doctor {
         );
         report.line("system", &machine.system);
         report.line("processor", &format!("{}, {} threads", machine.processor, machine.processors));
+        machine.gpus.iter().for_each(|gpu| report.line("gpu", gpu));
         report.line("similarities", zoo::retrieval::similarity::instruction_set());
         libtorch(&mut report);
         onnxruntime(&mut report);

@@ -44,9 +44,10 @@ pub(crate) struct Export {
     /// Folder to write, which must not be there yet [default: NAME-FLAVOUR-PRECISION]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Operators: portable (ai.onnx alone) or ort (with the fused ones of ONNX Runtime)
-    #[arg(long, default_value = "portable")]
-    flavour: String,
+    /// Operators: portable (ai.onnx alone) or ort (with the fused ones of ONNX Runtime) [default: portable; for ViT ort
+    /// with --ep cuda]
+    #[arg(long)]
+    flavour: Option<String>,
     /// Numbers: fp32, fp16, int8
     #[arg(long, default_value = "fp32")]
     precision: String,
@@ -78,16 +79,20 @@ pub(crate) struct Export {
 impl Export {
     pub(crate) fn run(self) -> Result<Finding> {
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
-        let target = Target { flavour: self.flavour.parse::<Flavour>()?, opset: Opset::new(self.opset)? };
         let precision = self.precision.parse::<Precision>()?;
         let entry = zoo::registry::find(&self.entry)?;
-        let out = self.out.clone().unwrap_or_else(|| format!("{}-{}-{precision}", entry.name, target.flavour).into());
-        package::check_free(&out)?;
         // The comparison with the golden tensors, which have sizes of their own, is always that of the processor.
         let device = if self.providers.given() { Device::Auto } else { Device::Cpu };
         let options = self.providers.options("cpu", device, threads)?;
+        let flavour = match &self.flavour {
+            Some(flavour) => flavour.parse::<Flavour>()?,
+            None => options.place.provider().flavour(entry.model.image.is_windowed()),
+        };
+        let target = Target { flavour, opset: Opset::new(self.opset)? };
+        let out = self.out.clone().unwrap_or_else(|| format!("{}-{}-{precision}", entry.name, target.flavour).into());
+        package::check_free(&out)?;
         if let Place::Gpu(provider, _) = options.place {
-            provider.check(target.flavour, precision)?;
+            provider.check(target.flavour, precision, entry.model.image.is_windowed())?;
         }
         engine::set_threads(threads)?;
         let (checkpoint, note) = open_checkpoint(&entry, self.checkpoint.as_deref())?;

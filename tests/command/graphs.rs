@@ -55,7 +55,7 @@ fn help_of_export() {
           --out <DIR>              Folder to write, which must not be there yet [default:
                                    NAME-FLAVOUR-PRECISION]
           --flavour <FLAVOUR>      Operators: portable (ai.onnx alone) or ort (with the fused ones of
-                                   ONNX Runtime) [default: portable]
+                                   ONNX Runtime) [default: portable; for ViT ort with --ep cuda]
           --precision <PRECISION>  Numbers: fp32, fp16, int8 [default: fp32]
           --opset <N>              Version of the operators, 17 to 23 [default: 18]
           --validate               Evaluate the entry with the graphs and without, and compare the

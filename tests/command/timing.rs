@@ -29,6 +29,8 @@ fn help_of_bench() {
                                     needs no export]
           --precision <PRECISIONS>  Numbers of the graphs of the engine ort, between commas: fp32, fp16,
                                     int8; the others have fp32 only [default: fp32]
+          --flavour <FLAVOURS>      Operators of the graphs of the engine ort, between commas: portable,
+                                    ort [default: portable]
           --device <DEVICE>         Where: auto, cpu, cuda:N [default: auto]
           --batch-size <N>          Items of a step, between commas [default: 16]
           --scenario <SCENARIO>     single: one item at a time, whose time counts; offline: batches,

@@ -135,7 +135,7 @@ pub fn render(result: &AlignmentMeasurement) -> String {
     let threads = format!("{threads} thread{}", if *threads == 1 { "" } else { "s" });
     let mut text = format!("{entry}: {images} random images, {captions} random captions of real lengths\n");
     // Writing to a string can not fail.
-    let _ = writeln!(text, "engine {engine} ({instruction_set}), {threads} of {}", machine.processor);
+    let _ = writeln!(text, "engine {engine} ({instruction_set}), {threads} of {machine}");
     let _ = writeln!(text, "{table}");
     if let Some(stages) = &result.stages {
         text += &render_stages(stages);

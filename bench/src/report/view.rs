@@ -255,8 +255,8 @@ fn provenance(result: &Reproduction) -> Vec<(&'static str, String)> {
         ("similarities", similarity.clone()),
         ("processor", format!("{}, {} for this process", machine.processor, machine.processors)),
         ("system", machine.system.clone()),
-        ("most memory", memory),
-        ("result schema", result.schema.to_string()),
     ]);
+    rows.extend(machine.gpus.iter().map(|gpu| ("GPU", gpu.clone())));
+    rows.extend([("most memory", memory), ("result schema", result.schema.to_string())]);
     rows
 }

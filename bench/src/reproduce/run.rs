@@ -50,7 +50,7 @@ pub fn reproduce(request: &Request, stop: &AtomicBool, progress: &dyn Progress) 
     let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;
     let options = EngineOptions { threads: request.threads, memory_limit: request.memory_limit };
     let sizes = AlignmentConfig::of(&entry.model);
-    let similarity = SimilarityEngine::beside(*engine, *device, sizes, &weights, options)?;
+    let similarity = SimilarityEngine::beside(engine_used.device.parse()?, sizes, &weights, options)?;
     let inputs = Inputs {
         request,
         checkpoint_sha256: &checkpoint_used.sha256,

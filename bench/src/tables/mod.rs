@@ -227,9 +227,10 @@ impl ResultUsed {
             &self.provenance;
         let short = |hash: &str| hash.chars().take(12).collect::<String>();
         let commit = commit.as_deref().map_or_else(String::new, |commit| format!(" ({commit})"));
+        let gpus: String = machine.gpus.iter().map(|gpu| format!(", GPU {gpu}")).collect();
         format!(
             "{} on {}: {}; checkpoint {} (sha256 {}), config {}, data {}; engine {engine}; similarities {similarity}; \
-             {}, {}; laps-zoo {version}{commit}",
+             {}, {}{gpus}; laps-zoo {version}{commit}",
             self.entry,
             self.split,
             outcome(&self.verdict),

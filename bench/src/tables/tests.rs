@@ -130,6 +130,28 @@ fn markdown_has_the_same_rows() {
     ");
 }
 
+/// Names of entries are the user's own: whatever they hold has to be set, and the page must look as it is read.
+#[test]
+fn latex_sets_it() {
+    let mut odd = sample::result("f30k_vit", &[[75.8, 93.8, 97.1, 62.46, 87.5, 92.0]]);
+    odd.entry = r"50% & more_of #1 {x} ~ ^ \ $ [a]".to_owned();
+    let tables = Tables::new(vec![odd, sample::result("coco_swin", &COCO)]).unwrap().render(Format::Latex).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let document = format!("\\documentclass{{article}}\n\\begin{{document}}\n{tables}\\end{{document}}\n");
+    std::fs::write(folder.path().join("table.tex"), document).unwrap();
+    let mut command = std::process::Command::new("pdflatex");
+    command.args(["-halt-on-error", "-interaction=nonstopmode", "table.tex"]).current_dir(folder.path());
+    match command.output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => println!("skipped: there is no pdflatex"),
+        Err(error) => panic!("{error}"),
+        Ok(output) => {
+            let log = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && log.contains("Output written on table.pdf"), "{log}");
+            assert!(!log.contains("Missing character"), "{log}");
+        }
+    }
+}
+
 #[test]
 fn latex_has_the_same_rows() {
     insta::assert_snapshot!(rendered(Format::Latex), @r"

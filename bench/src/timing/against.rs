@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::{Row, Timing};
 
-/// The rows that two results have in common. Rows that differ in part, engine, device, precision or batch size are not
+/// The rows that two results have in common. Rows that differ in part, engine, operators of graphs, device, precision or batch size are not
 /// compared, nor are results of different models, scenarios or numbers of threads.
 pub struct Against<'a> {
     /// The result.
@@ -49,12 +49,8 @@ impl Against<'_> {
             let _ = writeln!(text, "not compared: {reason}");
         }
         if new.machine != old.machine {
-            let name = |timing: &Timing| {
-                let machine = &timing.machine;
-                format!("{}, {} processors, {}", machine.processor, machine.processors, machine.system)
-            };
             let _ = writeln!(text, "note: the machines differ, so ratios are not of the program alone");
-            let _ = writeln!(text, "  here: {}\n  there: {}", name(new), name(old));
+            let _ = writeln!(text, "  here: {}\n  there: {}", new.machine, old.machine);
         }
         if new.versions != old.versions {
             let name = |timing: &Timing| {
@@ -81,9 +77,9 @@ fn table(pairs: &[(&Row, &Row)]) -> Table {
     table.set_header(["part", "engine", "device", "precision", "batch", "a second, here", "there", "ratio", "p90"]);
     for (new, old) in pairs {
         let version = if new.version == old.version {
-            new.engine.clone()
+            new.way()
         } else {
-            format!("{} {} / {}", new.engine, new.version, old.version)
+            format!("{} {} / {}", new.way(), new.version, old.version)
         };
         table.add_row([
             new.part.to_string(),

@@ -79,6 +79,7 @@ pub fn measure(request: &Request, progress: &dyn Progress) -> Result<Timing> {
 struct Labels<'a> {
     part: Part,
     engine: &'a str,
+    flavour: Option<String>,
     version: &'a str,
     device: &'a str,
     precision: &'a str,
@@ -91,6 +92,7 @@ impl Labels<'_> {
         Row {
             part: self.part,
             engine: self.engine.to_owned(),
+            flavour: self.flavour.clone(),
             version: self.version.to_owned(),
             device: self.device.to_owned(),
             precision: self.precision.to_owned(),
@@ -146,7 +148,15 @@ fn encode(request: &Request, part: Part, way: &dyn Way) -> Result<Vec<Row>> {
             let captions: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
             Steps::measure(request.warm_up, request.repeats, || encoder.encode_captions(&captions))?
         };
-        let labels = Labels { part, engine: &name, version: &version, device: &device, precision: &precision, batch };
+        let labels = Labels {
+            part,
+            engine: &name,
+            flavour: way.flavour(),
+            version: &version,
+            device: &device,
+            precision: &precision,
+            batch,
+        };
         let mut row = labels.row(&steps, batch);
         row.peak_bytes = row.peak_bytes.filter(|_| !on_gpu(&device));
         rows.push(Row { parameters, gmacs, file_bytes: way.file_bytes(), load_ms: Some(load_ms), ..row });
@@ -177,7 +187,8 @@ fn align(request: &Request) -> Result<Vec<Row>> {
         }
         for (engine, version, device, similarity) in &engines {
             let steps = Steps::measure(request.warm_up, request.repeats, || similarity.similarities(&images, &matrix))?;
-            let labels = Labels { part: Part::Alignment, engine, version, device, precision: "fp32", batch };
+            let (part, flavour) = (Part::Alignment, None);
+            let labels = Labels { part, engine, flavour, version, device, precision: "fp32", batch };
             let mut row = labels.row(&steps, batch * batch);
             row.peak_bytes = row.peak_bytes.filter(|_| !on_gpu(device));
             rows.push(Row { parameters, gmacs, ..row });
@@ -204,8 +215,8 @@ fn train(request: &Request) -> Result<Vec<Row>> {
     // One pair has no negative.
     for batch in request.batches().into_iter().filter(|&batch| batch > 1) {
         let steps = super::train::Trainer::new(request, batch)?.measure(request)?;
-        let labels =
-            Labels { part: Part::Training, engine: "torch", version: version(), device: &device, precision, batch };
+        let (part, engine, flavour) = (Part::Training, "torch", None);
+        let labels = Labels { part, engine, flavour, version: version(), device: &device, precision, batch };
         let mut row = labels.row(&steps, batch);
         row.peak_bytes = row.peak_bytes.filter(|_| !on_gpu(&device));
         rows.push(Row { parameters, gmacs, ..row });
@@ -263,7 +274,7 @@ fn files(request: &Request, part: Part) -> Result<Vec<Row>> {
             })?;
             ("decoder", steps)
         };
-        let labels = Labels { part, engine, version, device: "cpu", precision: "8 bits", batch };
+        let labels = Labels { part, engine, flavour: None, version, device: "cpu", precision: "8 bits", batch };
         rows.push(labels.row(&steps, count));
     }
     Ok(rows)

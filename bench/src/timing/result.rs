@@ -57,6 +57,9 @@ pub struct Row {
     pub part: Part,
     /// What computed: `torch`, `rust`, `ort`; `cpu` for the similarity engine on the processor; `loader` and `decoder`.
     pub engine: String,
+    /// Operators of the graphs that `ort` ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flavour: Option<String>,
     /// Its version; for `cpu` its instruction set.
     pub version: String,
     /// Where it computed.
@@ -89,8 +92,14 @@ pub struct Row {
 }
 
 impl Row {
+    /// What computed, with the operators of its graphs.
+    pub fn way(&self) -> String {
+        let flavour = self.flavour.as_ref().map_or_else(String::new, |flavour| format!(", {flavour}"));
+        format!("{}{flavour}", self.engine)
+    }
+
     /// What has to be the same in two rows that are compared.
-    pub fn key(&self) -> (Part, &str, &str, &str, usize) {
-        (self.part, &self.engine, &self.device, &self.precision, self.batch)
+    pub fn key(&self) -> (Part, &str, Option<&str>, &str, &str, usize) {
+        (self.part, &self.engine, self.flavour.as_deref(), &self.device, &self.precision, self.batch)
     }
 }

@@ -18,6 +18,11 @@ pub trait Way {
     /// `fp32` or another.
     fn precision(&self) -> String;
 
+    /// Operators of its graphs, where it has graphs.
+    fn flavour(&self) -> Option<String> {
+        None
+    }
+
     /// Bytes of the files that it loads.
     fn file_bytes(&self) -> Option<u64>;
 

@@ -35,7 +35,7 @@ fn cells(row: &Row) -> [String; 15] {
     let gmacs = row.gmacs.map_or_else(|| "-".to_owned(), |count| format!("{count:.4}"));
     [
         row.part.to_string(),
-        row.engine.clone(),
+        row.way(),
         row.device.clone(),
         row.precision.clone(),
         row.batch.to_string(),
@@ -59,13 +59,7 @@ fn heading(timing: &Timing) -> [String; 3] {
     let load = timing.load_before.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.1} processes"));
     [
         format!("{entry}, scenario {scenario}, {warm_up} steps of warm-up, {repeats} measured; weights: {weights}"),
-        format!(
-            "{}, {} processors, {}; {threads} thread{}; load before {load}",
-            machine.processor,
-            machine.processors,
-            machine.system,
-            if *threads == 1 { "" } else { "s" }
-        ),
+        format!("{machine}; {threads} thread{}; load before {load}", if *threads == 1 { "" } else { "s" }),
         format!("laps-zoo {} ({commit}), {} build", versions.laps_zoo, versions.build),
     ]
 }
@@ -106,7 +100,7 @@ pub fn csv(timing: &Timing) -> String {
     };
     let mut text = "entry,config_sha256,scenario,threads,part,engine,version,device,precision,batch,items,throughput,\
         p50_ms,p90_ms,p99_ms,parameters,gmacs,peak_bytes,file_bytes,load_ms,weights,warm_up,repeats,seed,processor,\
-        processors,system,load_before,laps_zoo,commit,build\n"
+        processors,system,load_before,laps_zoo,commit,build,gpus,flavour\n"
         .to_owned();
     for row in &timing.rows {
         let some = |value: Option<String>| value.unwrap_or_default();
@@ -142,6 +136,8 @@ pub fn csv(timing: &Timing) -> String {
             timing.versions.laps_zoo.clone(),
             some(timing.versions.commit.clone()),
             timing.versions.build.clone(),
+            timing.machine.gpus.join("; "),
+            some(row.flavour.clone()),
         ];
         text += &cells.map(|cell| quoted(&cell)).join(",");
         text.push('\n');
@@ -161,6 +157,7 @@ mod tests {
         let row = Row {
             part: Part::Image,
             engine: "ort".to_owned(),
+            flavour: Some("portable".to_owned()),
             version: "1.32.0".to_owned(),
             device: "cpu".to_owned(),
             precision: "int8".to_owned(),
@@ -179,6 +176,7 @@ mod tests {
         let alignment = Row {
             part: Part::Alignment,
             engine: "cpu".to_owned(),
+            flavour: None,
             version: "AVX2, FMA".to_owned(),
             precision: "fp32".to_owned(),
             items: "pairs".to_owned(),
@@ -203,6 +201,7 @@ mod tests {
                 system: "linux x86_64".to_owned(),
                 processor: "One, of \"many\"".to_owned(),
                 processors: 4,
+                gpus: Vec::new(),
             },
             load_before: Some(0.5),
             versions: Versions { laps_zoo: "0.1.0".to_owned(), commit: None, build: "release".to_owned() },
@@ -225,8 +224,8 @@ mod tests {
             "laps-zoo 0.1.0 (no commit known), release build",
         ];
         let image = [
-            "image", "ort", "cpu", "int8", "8", "123.5", "images", "64.0", "65.5", "70.5", "86000000", "16.5000",
-            "3.0", "2.50", "9.5", "1.32.0",
+            "image", "ort,", "portable", "cpu", "int8", "8", "123.5", "images", "64.0", "65.5", "70.5", "86000000",
+            "16.5000", "3.0", "2.50", "9.5", "1.32.0",
         ];
         let text = render(&timing);
         assert_eq!(text.lines().take(3).collect::<Vec<_>>(), head);
@@ -245,12 +244,12 @@ mod tests {
         assert_eq!(lines.len(), 3);
         let expected = format!(
             "f30k_vit,{},offline,2,image,ort,1.32.0,cpu,int8,8,images,123.5,64,65.5,70.5,86000000,16.5,3145728,2500000,\
-             9.5,\"random, seed 7\",2,10,7,\"One, of \"\"many\"\"\",4,linux x86_64,0.5,0.1.0,,release",
+             9.5,\"random, seed 7\",2,10,7,\"One, of \"\"many\"\"\",4,linux x86_64,0.5,0.1.0,,release,,portable",
             "ab".repeat(32)
         );
         assert_eq!(lines[1], expected);
         let columns = lines[0].split(',').count();
-        assert_eq!(columns, 31);
+        assert_eq!(columns, 33);
         // Three quoted cells of the second row have a comma each.
         assert_eq!(lines[2].split(',').count(), columns + 3);
 
@@ -277,7 +276,10 @@ mod tests {
         ] {
             assert!(text.lines().any(|own| own == line), "{text}");
         }
-        assert_eq!(cells(&text, "│ image"), ["image", "ort", "cpu", "int8", "8", "123.5", "30.9", "4.00", "1.00"]);
+        assert_eq!(
+            cells(&text, "│ image"),
+            ["image", "ort,", "portable", "cpu", "int8", "8", "123.5", "30.9", "4.00", "1.00"]
+        );
         let other = [
             Timing { threads: 1, ..timing() },
             Timing { scenario: Scenario::Single, ..timing() },

@@ -26,6 +26,9 @@ pub struct Manifest {
     pub checkpoint_sha256: String,
     /// `portable` or `ort`.
     pub flavour: String,
+    /// Whether images are attended to in windows, as Swin does.
+    #[serde(default)]
+    pub windowed: bool,
     /// In which numbers the graphs compute.
     pub precision: Precision,
     /// Version of the standard operators.

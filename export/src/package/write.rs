@@ -202,6 +202,7 @@ fn describe(request: &Request) -> Result<Manifest> {
         config_sha256: entry.config_sha256.clone(),
         checkpoint_sha256: checkpoint.sha256().map_err(zoo::Error::from)?,
         flavour: target.flavour.to_string(),
+        windowed: entry.model.image.is_windowed(),
         precision: *precision,
         opset: target.opset.number(),
         image: Preprocessing::imagenet(entry.model.image.image_size()),

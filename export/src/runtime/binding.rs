@@ -6,26 +6,26 @@ use ort::{
     value::{DynTensor, Tensor, TensorElementType},
 };
 
-use super::{Input, Provider};
+use super::Input;
 
-/// Memory for inputs of certain shapes, and for what a graph with one output makes of them.
+/// Memory of the processor for inputs of certain shapes, and for what a graph with one output makes of them. It is not pinned
+/// for a GPU: of an output that is, ONNX Runtime 1.31.1 makes a copy onto itself, which it refuses.
 pub(super) struct Binding {
     inner: IoBinding,
     inputs: Vec<(String, DynTensor)>,
     output: String,
     /// Whether the output has memory of its own already; its shape shows in the first run.
     kept: bool,
-    provider: (Provider, usize),
 }
 
 impl Binding {
-    /// Memory for inputs like `inputs`, in the order of the graph, for `provider` on its device.
-    pub(super) fn new(session: &Session, inputs: &[Input<'_>], provider: (Provider, usize)) -> ort::Result<Self> {
+    /// Memory for inputs like `inputs`, in the order of the graph.
+    pub(super) fn new(session: &Session, inputs: &[Input<'_>]) -> ort::Result<Self> {
         let wanted = session.inputs().len();
         if wanted != inputs.len() {
             return Err(ort::Error::new(format!("{} inputs for a graph of {wanted}", inputs.len())));
         }
-        let allocator = allocator(session, provider, MemoryType::CPUInput)?;
+        let allocator = Allocator::default();
         let tensors = session.inputs().iter().zip(inputs).map(|(outlet, input)| {
             let tensor = match *input {
                 Input::Float(shape, _) => Tensor::<f32>::new(&allocator, shape.to_vec())?.upcast(),
@@ -39,7 +39,7 @@ impl Binding {
         let mut inner = session.create_binding()?;
         let anywhere = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput)?;
         inner.bind_output_to_device(&output, &anywhere)?;
-        Ok(Self { inner, inputs: tensors, output, kept: false, provider })
+        Ok(Self { inner, inputs: tensors, output, kept: false })
     }
 
     /// Whether this memory is for inputs like `inputs`.
@@ -78,22 +78,9 @@ impl Binding {
             (shape.iter().map(|&size| usize::try_from(size).unwrap_or_default()).collect::<Vec<_>>(), values.to_vec())
         };
         if !self.kept {
-            let allocator = allocator(session, self.provider, MemoryType::CPUOutput)?;
-            self.inner.bind_output(&self.output, Tensor::<f32>::new(&allocator, found.0.clone())?)?;
+            self.inner.bind_output(&self.output, Tensor::<f32>::new(&Allocator::default(), found.0.clone())?)?;
             self.kept = true;
         }
         Ok(found)
-    }
-}
-
-/// Of memory that the processor writes and reads; for CUDA it is pinned, which is not yet run on a GPU.
-fn allocator(session: &Session, provider: (Provider, usize), kind: MemoryType) -> ort::Result<Allocator> {
-    match provider {
-        (Provider::Cuda, index) => {
-            let index = i32::try_from(index).unwrap_or(i32::MAX);
-            let pinned = MemoryInfo::new(AllocationDevice::CUDA_PINNED, index, AllocatorType::Device, kind)?;
-            Allocator::new(session, pinned)
-        }
-        _ => Ok(Allocator::default()),
     }
 }

@@ -39,6 +39,16 @@ impl Provider {
         }
     }
 
+    /// The operators that it is faster with, of those that [`check`](Self::check) takes: on the processor the plain ones, by
+    /// `bench/python_baseline.py`; by CUDA the fused ones of ONNX Runtime, in fp16 by a quarter and more, by `laps-zoo bench
+    /// --flavour portable,ort`.
+    pub fn flavour(self, windowed: bool) -> Flavour {
+        match self {
+            Self::Cuda if !windowed => Flavour::Ort,
+            _ => Flavour::Portable,
+        }
+    }
+
     /// The file beside the library of ONNX Runtime that it is in; the processor needs none.
     pub fn file(self) -> Option<&'static str> {
         match self {
@@ -59,15 +69,21 @@ impl Provider {
         }
     }
 
-    /// Sees that graphs with the operators of `flavour` and the numbers of `precision` are for it.
+    /// Sees that graphs with the operators of `flavour` and the numbers of `precision` are for it. `windowed` are those of a
+    /// model that attends to images in windows.
     ///
     /// # Errors
     /// [`Error::Provider`] where they are not, with what to export.
-    pub fn check(self, flavour: Flavour, precision: Precision) -> Result<()> {
+    pub fn check(self, flavour: Flavour, precision: Precision, windowed: bool) -> Result<()> {
         let refused = |expected, found: String, hint| Err(Error::Provider { provider: self, expected, found, hint });
         if self == Self::TensorRt && flavour != Flavour::Portable {
             let hint = "export them with `--flavour portable`, or use `--ep cuda`";
             return refused("graphs of the flavour `portable`", format!("the flavour `{flavour}`"), hint);
+        }
+        if self == Self::Cuda && flavour == Flavour::Ort && windowed {
+            // `MultiHeadAttention` of 1.31.1 reads what is not there, for all windows of Swin-B in fp32, and ends the program.
+            let hint = "export them with `--flavour portable`, or use `--ep cpu`: attention in windows fails there";
+            return refused("graphs of the flavour `portable` for Swin", format!("the flavour `{flavour}`"), hint);
         }
         if self != Self::Cpu && precision == Precision::Int8 {
             let hint = "export them with `--precision fp16`, or use `--ep cpu`: int8 here is that of the processor";
@@ -113,6 +129,23 @@ pub enum Place {
 }
 
 impl Place {
+    /// What computes there, as far as it is known before a session is opened: the first GPU counts if the library that is
+    /// found comes with CUDA.
+    pub fn provider(self) -> Provider {
+        match self {
+            Self::Gpu(provider, _) => provider,
+            Self::Processor => Provider::Cpu,
+            Self::Best => match super::environment() {
+                Ok((_, library, build))
+                    if build.providers.contains(&Provider::Cuda) && Provider::Cuda.find(&library).is_ok() =>
+                {
+                    Provider::Cuda
+                }
+                _ => Provider::Cpu,
+            },
+        }
+    }
+
     /// What `--ep` and `--device` say together.
     ///
     /// # Errors
@@ -244,10 +277,18 @@ mod tests {
     fn graphs_that_are_not_for_a_provider_are_refused() {
         for flavour in [Flavour::Portable, Flavour::Ort] {
             for precision in [Precision::Fp32, Precision::Fp16, Precision::Int8] {
-                let fits = |provider: Provider| provider.check(flavour, precision).is_ok();
-                assert!(fits(Provider::Cpu));
-                assert_eq!(fits(Provider::Cuda), precision != Precision::Int8);
-                assert_eq!(fits(Provider::TensorRt), precision != Precision::Int8 && flavour == Flavour::Portable);
+                for windowed in [false, true] {
+                    let fits = |provider: Provider| provider.check(flavour, precision, windowed).is_ok();
+                    let (float, portable) = (precision != Precision::Int8, flavour == Flavour::Portable);
+                    assert!(fits(Provider::Cpu));
+                    assert_eq!(fits(Provider::Cuda), float && (portable || !windowed));
+                    assert_eq!(fits(Provider::TensorRt), float && portable);
+                }
+            }
+        }
+        for provider in [Provider::Cpu, Provider::Cuda, Provider::TensorRt] {
+            for windowed in [false, true] {
+                provider.check(provider.flavour(windowed), Precision::Fp32, windowed).unwrap();
             }
         }
     }

@@ -150,10 +150,7 @@ impl Session {
         let mut kept = self.binding.borrow_mut();
         let binding = match kept.take().filter(|binding| binding.fits(inputs)) {
             Some(binding) => binding,
-            None => {
-                let index = if let Device::Cuda(index) = self.device { index } else { 0 };
-                Binding::new(&session, inputs, (self.provider, index)).map_err(failed)?
-            }
+            None => Binding::new(&session, inputs).map_err(failed)?,
         };
         let (shape, values) = kept.insert(binding).run(&mut session, inputs, &self.run_options).map_err(failed)?;
         Array::new(&shape, values).map_err(|error| RuntimeError::Run { path: self.path.clone(), source: error.into() })

@@ -15,7 +15,7 @@ use bench::{
     timing::{self, Against, Part, Request, Scenario, csv, markdown, measure, random_checkpoint, render},
 };
 use clap::Args;
-use export::package::Precision;
+use export::{graph::Flavour, package::Precision};
 use zoo::{
     checkpoint::Checkpoint,
     encoder::Device,
@@ -44,6 +44,9 @@ pub(crate) struct Timing {
     /// Numbers of the graphs of the engine ort, between commas: fp32, fp16, int8; the others have fp32 only
     #[arg(long, value_name = "PRECISIONS", value_delimiter = ',', default_value = "fp32", requires = "entry")]
     precision: Vec<String>,
+    /// Operators of the graphs of the engine ort, between commas: portable, ort
+    #[arg(long, value_name = "FLAVOURS", value_delimiter = ',', default_value = "portable", requires = "entry")]
+    flavour: Vec<String>,
     /// Where: auto, cpu, cuda:N
     #[arg(long, default_value = "auto", requires = "entry")]
     device: String,
@@ -93,6 +96,7 @@ impl Timing {
         let scenario = self.scenario.parse::<Scenario>()?;
         let engines = self.engines()?;
         let precisions = self.precision.iter().map(|name| name.parse()).collect::<export::Result<Vec<Precision>>>()?;
+        let flavours = self.flavour.iter().map(|name| name.parse()).collect::<export::Result<Vec<Flavour>>>()?;
         let torch = cfg!(feature = "torch") && engines.contains(&EngineChoice::Torch);
         let parts = self.parts(&entry, torch)?;
         let outputs = [&self.json, &self.csv, &self.markdown];
@@ -106,7 +110,7 @@ impl Timing {
         let checkpoint = Rc::new(checkpoint);
         let subject = Subject { entry: &entry, checkpoint: &checkpoint, device, threads };
         let encoders = parts.iter().any(|part| matches!(part, Part::Image | Part::Text));
-        let ways = if encoders { ways(&subject, &engines, &precisions)? } else { Vec::new() };
+        let ways = if encoders { ways(&subject, &engines, &precisions, &flavours)? } else { Vec::new() };
         let request = Request {
             multiply_adds: counts(&entry)?,
             entry: entry.clone(),
