@@ -32,8 +32,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) threads: usize,
 }
 
-/// Every engine in every precision that it has, ONNX Runtime with the operators of every flavour. Engines that compute on the weights themselves have single precision only,
-/// and are left out where that is not asked for.
+/// Every engine in every precision that it has, ONNX Runtime with the operators of every flavour. Engines that compute on
+/// the weights themselves have single precision only, and are left out where that is not asked for.
 pub(crate) fn ways(
     subject: &Subject<'_>,
     engines: &[EngineChoice],

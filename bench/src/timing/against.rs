@@ -6,8 +6,8 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::{Row, Timing};
 
-/// The rows that two results have in common. Rows that differ in part, engine, operators of graphs, device, precision or batch size are not
-/// compared, nor are results of different models, scenarios or numbers of threads.
+/// The rows that two results have in common. Rows that differ in part, engine, operators of graphs, device, precision or
+/// batch size are not compared, nor are results of different models, scenarios or numbers of threads.
 pub struct Against<'a> {
     /// The result.
     pub new: &'a Timing,

@@ -73,30 +73,32 @@ impl AdamW {
         let mut moved = [false; 2];
         let steps = self.steps.map(|steps| steps + 1);
         let mut moves = Vec::with_capacity(weights.list.len());
+        let decay = self.weight_decay;
         for (place, bucket) in weights.buckets.iter().enumerate() {
             let group = bucket.group.index();
-            let mut add = |weight: &Tch, gradient, moments: &[Vec<Tch>; 2], place: usize| {
+            let mut moving = |weight: &Tch, gradient, moments: &[Vec<Tch>; 2], place: usize| {
                 moved[group] = true;
-                moves.push(Move {
+                Move {
                     weight: weight.shallow_clone(),
                     gradient,
                     moments: [0, 1].map(|moment| moments[moment][place].shallow_clone()),
                     step: steps[group],
                     rate: rates[group],
-                });
+                }
             };
             let whole = if in_halves { None } else { bucket.gradient(&weights.list)? };
             if let Some(gradient) = whole {
-                add(&bucket.values, gradient, &self.buckets, place);
+                // At once: the gradient is a copy.
+                let _guard = tch::no_grad_guard();
+                moving(&bucket.values, gradient, &self.buckets, place).make(factor, decay)?;
                 continue;
             }
             for (weight, place) in weights.list[bucket.members.clone()].iter().zip(bucket.members.clone()) {
                 if let Some(gradient) = weight.gradient()?.filter(|_| weight.tensor.requires_grad()) {
-                    add(&weight.tensor, gradient, &self.moments, place);
+                    moves.push(moving(&weight.tensor, gradient, &self.moments, place));
                 }
             }
         }
-        let decay = self.weight_decay;
         let make = |moves: Vec<Move>| {
             move || {
                 let _guard = tch::no_grad_guard();
