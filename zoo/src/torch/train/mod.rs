@@ -1,4 +1,4 @@
-//! Training on libtorch. Its tests run where `LAPS_ZOO_TEST_DEVICE` says; it has been run on one GPU, not on several.
+//! Training on libtorch. Its tests run where `LAPS_ZOO_TEST_DEVICE` says; on a GPU it takes one.
 
 mod adamw;
 mod alignment_step;
