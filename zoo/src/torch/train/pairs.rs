@@ -80,7 +80,7 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// How many pairs are computed together; about a third of what they take is for going back.
+    /// How many pairs are computed together, by what they hold with the way back.
     pub(super) fn together(&self) -> usize {
         let AlignmentConfig { patches, groups, width, .. } = *self.config;
         let length = self.padding.size()[1] as usize;
