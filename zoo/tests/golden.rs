@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Tensors, device, difference, golden, swin_tiny, vit_tiny};
+use support::{Tensors, difference, golden, swin_tiny, vit_tiny};
 use zoo::{
     array::Array,
     checkpoint::Checkpoint,
@@ -113,7 +113,7 @@ fn alignment_agrees_in_pure_rust() {
 mod torch {
     use zoo::torch::{Torch, TorchDevice};
 
-    use super::*;
+    use super::{support::device, *};
 
     #[test]
     fn vit_encoders_agree_in_libtorch() {
