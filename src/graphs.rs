@@ -84,7 +84,7 @@ pub(crate) fn choose(
 }
 
 /// The engine for a whole data set, of which `auto` takes the faster one by the figures of the README: on the processor that
-/// is ONNX Runtime where its library is there. On GPUs, where the two are about as fast, libtorch needs no export.
+/// is ONNX Runtime where its library is there. On a GPU, where Swin is not measured with both, libtorch stays.
 ///
 /// # Errors
 /// [`RuntimeError`] for a library that the user names and that is not there.

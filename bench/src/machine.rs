@@ -1,6 +1,9 @@
 //! The machine that something was measured on.
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,9 +23,8 @@ pub struct Machine {
 
 impl std::fmt::Display for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { system, processor, processors, gpus } = self;
-        write!(f, "{processor}, {processors} processors, {system}")?;
-        gpus.iter().try_for_each(|gpu| write!(f, ", GPU {gpu}"))
+        let Self { system, processor, processors, .. } = self;
+        write!(f, "{processor}, {processors} processors, {system}{}", self.gpu_names())
     }
 }
 
@@ -38,10 +40,21 @@ impl Machine {
             gpus: gpus(),
         }
     }
+
+    /// `, GPU NAME` for each.
+    pub fn gpu_names(&self) -> String {
+        self.gpus.iter().map(|gpu| format!(", GPU {gpu}")).collect()
+    }
 }
 
-/// What the driver's own program says. Library calls would need the library, which machines without a GPU have not.
+/// What the driver's own program says, which is asked once: it may take long. Library calls would need the library, which
+/// machines without a GPU have not.
 fn gpus() -> Vec<String> {
+    static FOUND: OnceLock<Vec<String>> = OnceLock::new();
+    FOUND.get_or_init(ask).clone()
+}
+
+fn ask() -> Vec<String> {
     let arguments = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"];
     let output = Command::new("nvidia-smi").args(arguments).stderr(Stdio::null()).output();
     let Some(output) = output.ok().filter(|output| output.status.success()) else { return Vec::new() };

@@ -69,6 +69,7 @@ fn a_gpu_that_is_not_there_is_an_error() {
     let session = Session::open(&path, &SessionOptions { place: Place::Best, ..SessionOptions::cpu(1) }).unwrap();
     if !build.providers.contains(&Provider::Cuda) {
         assert_eq!((session.device(), session.provider()), (Device::Cpu, Provider::Cpu));
+        assert_eq!(Place::Best.provider(), Provider::Cpu);
     }
 }
 

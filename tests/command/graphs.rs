@@ -209,6 +209,17 @@ fn graphs_of_the_wrong_kind_for_a_provider_are_refused() {
       found: int8
     hint: export them with `--precision fp16`, or use `--ep cpu`: int8 here is that of the processor
     ");
+    let swin = root.path().join("swin");
+    let arguments = ["export", "shapes_swin", "--onnx", "--flavour", "ort", "--out"];
+    assert_eq!(laps_zoo(arguments.into_iter().chain(swin.to_str())).status, 0);
+    let arguments = ["reproduce", "shapes_swin", "--quiet", "--ep", "cuda", "--graphs"];
+    assert_snapshot!(refused(root.path(), arguments.into_iter().chain(swin.to_str())), @r"
+    error: engine `ort` can not be used
+      caused by: the execution provider `cuda` can not run these graphs
+      expected: graphs of the flavour `portable` for Swin
+      found: the flavour `ort`
+    hint: export them with `--flavour portable`, or use `--ep cpu`: attention in windows fails there
+    ");
 }
 
 /// Tables of other precisions stand beside that of fp32, in the JSON too, and decide on the exit status.

@@ -227,10 +227,9 @@ impl ResultUsed {
             &self.provenance;
         let short = |hash: &str| hash.chars().take(12).collect::<String>();
         let commit = commit.as_deref().map_or_else(String::new, |commit| format!(" ({commit})"));
-        let gpus: String = machine.gpus.iter().map(|gpu| format!(", GPU {gpu}")).collect();
         format!(
             "{} on {}: {}; checkpoint {} (sha256 {}), config {}, data {}; engine {engine}; similarities {similarity}; \
-             {}, {}{gpus}; laps-zoo {version}{commit}",
+             {}, {}{}; laps-zoo {version}{commit}",
             self.entry,
             self.split,
             outcome(&self.verdict),
@@ -240,6 +239,7 @@ impl ResultUsed {
             short(&data.sha256),
             machine.processor,
             machine.system,
+            machine.gpu_names(),
         )
     }
 }

@@ -74,16 +74,14 @@ impl Session {
     /// [`RuntimeError::Provider`] and [`RuntimeError::ProviderFile`] if the device that is asked for can not be used,
     /// [`RuntimeError::Graph`] if the file is no graph that can be run.
     pub fn open(path: &Path, options: &SessionOptions) -> Result<Self, RuntimeError> {
-        let (.., build) = environment()?;
-        let has_cuda = build.providers.contains(&Provider::Cuda);
         let (inner, provider, device) = match options.place {
-            Place::Best if has_cuda => match commit(path, options, Some((Provider::Cuda, 0))) {
-                Ok(session) => (session, Provider::Cuda, Device::Cuda(0)),
-                Err(RuntimeError::Provider { .. } | RuntimeError::ProviderFile { .. }) => {
-                    (commit(path, options, None)?, Provider::Cpu, Device::Cpu)
+            Place::Best if options.place.provider() == Provider::Cuda => {
+                match commit(path, options, Some((Provider::Cuda, 0))) {
+                    Ok(session) => (session, Provider::Cuda, Device::Cuda(0)),
+                    Err(RuntimeError::Provider { .. }) => (commit(path, options, None)?, Provider::Cpu, Device::Cpu),
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
-            },
+            }
             Place::Best | Place::Processor => (commit(path, options, None)?, Provider::Cpu, Device::Cpu),
             Place::Gpu(provider, index) => {
                 (commit(path, options, Some((provider, index)))?, provider, Device::Cuda(index))

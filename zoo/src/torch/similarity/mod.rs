@@ -29,7 +29,6 @@ use std::ops::{ControlFlow, Range};
 
 use tch::{Kind, Tensor as Tch};
 
-pub(super) use self::per_caption::Shard;
 use self::{
     captions::{CaptionBlock, DeviceCaptions},
     images::Aggregation,
@@ -37,6 +36,7 @@ use self::{
     plan::Sizes,
 };
 pub use self::{images::DeviceImages, per_caption::PerCaption};
+pub(super) use self::{pairs::APART, per_caption::Shard};
 use super::TorchDevice;
 use crate::{
     Error, Result,
@@ -209,13 +209,13 @@ fn to_device(values: &[f32], shape: &[i64], device: TorchDevice) -> Result<Tch> 
 }
 
 /// Rows divided by their Euclidean norms, these being at least 1e-12, and the norms.
-fn normalise(rows: &Tch) -> Result<(Tch, Tch)> {
+pub(super) fn normalise(rows: &Tch) -> Result<(Tch, Tch)> {
     let norms = rows.f_norm_scalaropt_dim(2.0, [-1i64], true)?.f_clamp_min(1e-12)?;
     Ok((rows.f_div(&norms)?, norms))
 }
 
 /// Leaky ReLU with slope 0.1.
-fn leaky(tensor: &Tch) -> Result<Tch> {
+pub(super) fn leaky(tensor: &Tch) -> Result<Tch> {
     Ok(tensor.f_maximum(&tensor.f_mul_scalar(0.1)?)?)
 }
 

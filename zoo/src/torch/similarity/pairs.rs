@@ -15,7 +15,7 @@ const CANCELLATION: f64 = 16.0;
 const SMALLEST: f64 = f32::MIN_POSITIVE as f64 * 1e8;
 
 /// More than any two scores differ by: each is a sum of two cosines.
-const APART: f64 = 10.0;
+pub(in crate::torch) const APART: f64 = 10.0;
 
 /// What is compared.
 pub(super) struct Pairs<'a> {

@@ -9,16 +9,13 @@ use std::ops::Range;
 
 use tch::{Kind, Tensor as Tch};
 
-use super::{
-    hinge::Hinge,
-    pairs::{Batch, normalise},
-};
+use super::{hinge::Hinge, pairs::Batch};
 use crate::{
     Error, Result,
     array::Array,
     retrieval::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions},
     tensor::Eager,
-    torch::{Torch, TorchDevice},
+    torch::{Torch, TorchDevice, similarity::normalise},
     train::alignment,
 };
 
@@ -306,7 +303,7 @@ impl Gradient {
     /// Passes the gradient, times `factor`, on to what the embeddings were computed from.
     pub(super) fn propagate(&self, all: &Embeddings, factor: f64) -> Result<()> {
         tch::with_grad(|| {
-            let normalised = normalise(&all.words)?;
+            let (normalised, _) = normalise(&all.words)?;
             let along = |x: &Tch, gradient: &Tch| x.f_reshape([-1])?.f_dot(&gradient.f_reshape([-1])?);
             let parts = [
                 along(&all.images, &self.images)?,

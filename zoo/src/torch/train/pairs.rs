@@ -6,10 +6,11 @@
 
 use tch::{Kind, Tensor as Tch};
 
-use crate::{Result, retrieval::similarity::AlignmentConfig};
-
-/// More than any two scores differ by: each is a sum of two cosines.
-const APART: f64 = 10.0;
+use crate::{
+    Result,
+    retrieval::similarity::AlignmentConfig,
+    torch::similarity::{APART, leaky, normalise},
+};
 
 /// Images and captions of a batch without their history, and what each caption keeps of each image.
 pub(super) struct Batch<'a> {
@@ -55,10 +56,11 @@ impl<'a> Batch<'a> {
         counts: Tch,
     ) -> Result<Self> {
         let mean = words.f_sum_dim_intlist(&[1i64][..], false, None)?.f_div(&counts.f_unsqueeze(1)?)?;
-        let patches = normalise(&patches(config, &images)?)?;
-        let own = normalise(&patches_mean(config, &images)?)?.f_bmm(&patches.f_transpose(1, 2)?)?;
-        let scores = normalise(&mean)?.f_matmul(&patches.f_transpose(1, 2)?)?.f_add(&own)?;
-        drop(patches);
+        let patches = patches(config, &images)?;
+        let across = normalise(&patches)?.0.f_transpose(1, 2)?;
+        let own = normalise(&patches.f_mean_dim(&[1i64][..], true, None)?)?.0.f_bmm(&across)?;
+        let scores = normalise(&mean)?.0.f_matmul(&across)?.f_add(&own)?;
+        drop(across);
         let scores = scores.f_reshape([-1, config.patches as i64])?;
         let (_, indices) = scores.f_topk(config.kept as i64, -1, true, false)?;
         let kept = scores.f_zeros_like()?.f_to_kind(Kind::Bool)?.f_scatter_value(-1, &indices, 1)?;
@@ -69,7 +71,7 @@ impl<'a> Batch<'a> {
         let total = fused.f_sum_dim_intlist(&[-1i64][..], true, None)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
         Ok(Self {
             fused: fused.f_div(&total)?,
-            captions: normalise(&words)?,
+            captions: normalise(&words)?.0,
             config,
             memory,
             images,
@@ -138,7 +140,7 @@ impl Chunk {
             true => Tch::f_cat(&[self.images.f_narrow(1, 0, 1)?, merged], 1)?,
             false => merged,
         };
-        let cosines = normalise(&tokens)?.f_bmm(&self.captions.f_transpose(1, 2)?)?;
+        let cosines = normalise(&tokens)?.0.f_bmm(&self.captions.f_transpose(1, 2)?)?;
         // The leaky ReLU keeps order, so it is applied to the largest only.
         let of_words = leaky(&cosines.f_max_dim(1, false)?.0)?.f_masked_fill(&self.padding, 0.0)?;
         let of_words = of_words.f_sum_dim_intlist(&[1i64][..], false, None)?.f_div(&self.counts)?;
@@ -150,20 +152,4 @@ impl Chunk {
 
 fn patches(config: &AlignmentConfig, images: &Tch) -> Result<Tch> {
     Ok(images.f_narrow(1, i64::from(config.has_class_token), config.patches as i64)?)
-}
-
-/// `(images, 1, width)`.
-fn patches_mean(config: &AlignmentConfig, images: &Tch) -> Result<Tch> {
-    Ok(patches(config, images)?.f_mean_dim(&[1i64][..], true, None)?)
-}
-
-/// Rows divided by their Euclidean norms, these being at least 1e-12.
-pub(super) fn normalise(rows: &Tch) -> Result<Tch> {
-    let norms = rows.f_norm_scalaropt_dim(2.0, [-1i64], true)?.f_clamp_min(1e-12)?;
-    Ok(rows.f_div(&norms)?)
-}
-
-/// Leaky ReLU with slope 0.1.
-fn leaky(tensor: &Tch) -> Result<Tch> {
-    Ok(tensor.f_maximum(&tensor.f_mul_scalar(0.1)?)?)
 }

@@ -59,6 +59,8 @@ pub(super) struct Bucket {
     pub(super) group: Group,
     /// Which of the list.
     pub(super) members: Range<usize>,
+    /// Where each of them begins and ends in the values.
+    places: Vec<Range<usize>>,
     /// Their values, each weight from a multiple of [`ALIGNED`] on, with 0 between.
     pub(super) values: Tch,
 }
@@ -69,27 +71,15 @@ const ALIGNED: usize = 16;
 const BUCKET: usize = 1 << 24;
 
 impl Bucket {
-    /// Where each member begins and ends in tensors like [`values`](Self::values).
-    fn places(members: &[(Parameter, Array)]) -> Vec<Range<usize>> {
-        let mut start = 0;
-        let place = |(parameter, _): &(Parameter, Array)| {
-            let place = start..start + parameter.elements();
-            start = place.end.next_multiple_of(ALIGNED);
-            place
-        };
-        members.iter().map(place).collect()
-    }
-
     /// Gradients of all members one after another; nothing where one of them has none.
     pub(super) fn gradient(&self, list: &[Weight]) -> Result<Option<Tch>> {
         let mut parts = Vec::new();
-        for weight in &list[self.members.clone()] {
+        for (weight, place) in list[self.members.clone()].iter().zip(&self.places) {
             if !weight.tensor.requires_grad() {
                 return Ok(None);
             }
             let Some(gradient) = weight.gradient()? else { return Ok(None) };
-            let count = gradient.numel();
-            let beyond = count.next_multiple_of(ALIGNED) - count;
+            let beyond = place.end.next_multiple_of(ALIGNED) - place.end;
             parts.push(gradient.f_reshape([-1])?);
             if beyond > 0 {
                 parts.push(Tch::f_zeros([beyond as i64], (Kind::Float, self.values.device()))?);
@@ -100,15 +90,14 @@ impl Bucket {
 
     /// What `flat`, which is like [`values`](Self::values), has for each member, in its shape; it shares the memory.
     pub(super) fn parts(&self, flat: &Tch, list: &[Weight]) -> Result<Vec<Tch>> {
-        let mut start = 0;
-        let part = |weight: &Weight| {
-            let count = weight.tensor.numel();
-            let part = flat.f_narrow(0, start as i64, count as i64)?.f_view(&weight.tensor.size()[..])?;
-            start = (start + count).next_multiple_of(ALIGNED);
-            Ok(part)
-        };
-        list[self.members.clone()].iter().map(part).collect()
+        let members = list[self.members.clone()].iter().zip(&self.places);
+        members.map(|(weight, place)| part(flat, place, &weight.tensor.size())).collect()
     }
+}
+
+/// The numbers at `place` in a shape; they share the memory.
+fn part(flat: &Tch, place: &Range<usize>, shape: &[i64]) -> Result<Tch> {
+    Ok(flat.f_narrow(0, place.start as i64, place.len() as i64)?.f_view(shape)?)
 }
 
 /// All weights of one model.
@@ -156,21 +145,21 @@ impl Weights {
     fn push(&mut self, members: Vec<(Parameter, Array)>, by_name: &mut HashMap<String, Torch>) -> Result<()> {
         let Some((first, _)) = members.first() else { return Ok(()) };
         let group = Group::of(&first.name);
-        let places = Bucket::places(&members);
-        let mut values = vec![0.0; places.last().map_or(0, |last| last.end.next_multiple_of(ALIGNED))];
-        for ((_, array), place) in members.iter().zip(&places) {
-            values[place.clone()].copy_from_slice(array.values());
+        let (mut values, mut places) = (Vec::new(), Vec::with_capacity(members.len()));
+        for (_, array) in &members {
+            places.push(values.len()..values.len() + array.values().len());
+            values.extend_from_slice(array.values());
+            values.resize(values.len().next_multiple_of(ALIGNED), 0.0);
         }
         let values = Torch::upload(&Array::new(&[values.len()], values)?, &self.device)?.0.shallow_clone();
         let start = self.list.len();
-        for ((parameter, _), place) in members.into_iter().zip(places) {
+        for ((parameter, _), place) in members.into_iter().zip(&places) {
             let shape: Vec<i64> = parameter.shape.iter().map(|&size| size as i64).collect();
-            let tensor = values.f_narrow(0, place.start as i64, place.len() as i64)?.f_view(&shape[..])?;
-            let tensor = tensor.f_detach()?.f_set_requires_grad(true)?;
+            let tensor = part(&values, place, &shape)?.f_detach()?.f_set_requires_grad(true)?;
             by_name.insert(parameter.name.clone(), Torch::new(tensor.shallow_clone()));
             self.list.push(Weight { group, name: parameter.name, tensor });
         }
-        self.buckets.push(Bucket { group, members: start..self.list.len(), values });
+        self.buckets.push(Bucket { group, members: start..self.list.len(), places, values });
         Ok(())
     }
 
