@@ -3,20 +3,38 @@
 
 mod support;
 
-use std::error::Error as _;
+use std::{collections::BTreeSet, error::Error as _};
 
 use export::{
-    graph::Flavour,
+    file::encode,
+    graph::{Flavour, Graph},
+    passes,
     record::Part,
     runtime::{Input, OrtEncoder, Place, Provider, RuntimeError, Session, SessionOptions, environment},
 };
-use support::{NEAR, difference, image_case, runtime, target, tiny};
+use support::{NEAR, Tiny, difference, image_case, runtime, target, tiny};
 use zoo::{
     encoder::{Device, Encoder as _},
     random::SplitMix64,
 };
 
-/// The profile of a run names the operators that were executed.
+/// Which of `operators` the profile of a run on the processor has.
+fn executed<'a>(model: &Tiny, part: Part, graph: &Graph, operators: &[&'a str]) -> Vec<&'a str> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(part.file());
+    std::fs::write(&path, encode(graph, &[]).unwrap()).unwrap();
+    let options = SessionOptions { profile: Some(folder.path().join("profile")), ..SessionOptions::cpu(1) };
+    let session = Session::open(&path, &options).unwrap();
+    let eager = model.eager();
+    match part {
+        Part::Image => drop(image_case(model, &eager, 2).run(&session)),
+        _ => drop(support::text_case(model, &eager, 2, 8).run(&session)),
+    }
+    let profile = std::fs::read_to_string(session.end_profiling().unwrap()).unwrap();
+    let named = |operator: &&&str| profile.contains(&format!("\"op_name\" : \"{operator}\""));
+    operators.iter().filter(named).copied().collect()
+}
+
 #[test]
 fn the_fused_operators_run() {
     if !runtime() {
@@ -24,21 +42,29 @@ fn the_fused_operators_run() {
     }
     let [vit, swin] = tiny();
     for (model, part) in [(&vit, Part::Image), (&vit, Part::Text), (&swin, Part::Image)] {
-        let folder = tempfile::tempdir().unwrap();
-        let path = model.write(part, target(Flavour::Ort, 18), folder.path());
-        let options = SessionOptions { profile: Some(folder.path().join("profile")), ..SessionOptions::cpu(1) };
-        let session = Session::open(&path, &options).unwrap();
-        let eager = model.eager();
-        match part {
-            Part::Image => drop(image_case(model, &eager, 2).run(&session)),
-            _ => drop(support::text_case(model, &eager, 2, 8).run(&session)),
-        }
-        let profile = std::fs::read_to_string(session.end_profiling().unwrap()).unwrap();
-        for operator in ["MultiHeadAttention", "SkipLayerNormalization", "BiasGelu"] {
-            // Swin's norms do not follow a residual addition of the same shape everywhere, but some do.
-            assert!(profile.contains(&format!("\"op_name\" : \"{operator}\"")), "{} {part}: {operator}", model.name);
-        }
-        assert!(!profile.contains("\"op_name\" : \"Softmax\""), "{} {part}", model.name);
+        let graph = model.graph(part, target(Flavour::Ort, 18));
+        let found =
+            executed(model, part, &graph, &["MultiHeadAttention", "SkipLayerNormalization", "BiasGelu", "Softmax"]);
+        // Swin's norms do not follow a residual addition of the same shape everywhere, but some do.
+        assert_eq!(found, ["MultiHeadAttention", "SkipLayerNormalization", "BiasGelu"], "{} {part}", model.name);
+    }
+}
+
+/// What the processor computes faster apart stays apart; a product in 8 bits is one operation with its scale.
+#[test]
+fn the_processor_runs_what_is_faster_there() {
+    if !runtime() {
+        return;
+    }
+    let operators = ["SkipLayerNormalization", "BiasGelu", "MatMulInteger", "LayerNormalization", "Gelu"];
+    let [vit, swin] = tiny();
+    for (model, part) in [(&vit, Part::Image), (&vit, Part::Text), (&swin, Part::Image)] {
+        let mut graph = model.graph(part, target(Flavour::Portable, 18));
+        let found = executed(model, part, &graph, &operators);
+        assert_eq!(found, ["LayerNormalization", "Gelu"], "{} {part}", model.name);
+        passes::int8(&mut graph, &BTreeSet::new()).unwrap();
+        let found = executed(model, part, &graph, &[operators.as_slice(), &["MatMulIntegerToFloat"]].concat());
+        assert_eq!(found, ["LayerNormalization", "Gelu", "MatMulIntegerToFloat"], "{} {part}", model.name);
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Graph {
     producers: HashMap<Id, usize>,
     /// Masks by the attention bias that was made of them.
     pub(super) paddings: HashMap<Id, Id>,
+    /// What is known to be the least of a value.
+    pub(super) floors: HashMap<Id, f32>,
     names: BTreeSet<String>,
     modules: Vec<String>,
     /// What was recorded already, by operator and operands.
@@ -47,6 +49,7 @@ impl Graph {
             outputs: Vec::new(),
             producers: HashMap::new(),
             paddings: HashMap::new(),
+            floors: HashMap::new(),
             names: BTreeSet::new(),
             modules: Vec::new(),
             known: HashMap::new(),
@@ -76,6 +79,11 @@ impl Graph {
     fn ports(&self, ids: &[Id]) -> Vec<Port> {
         let port = |fact: &Fact| Port { name: fact.name.clone(), element: fact.element, shape: fact.shape.clone() };
         ids.iter().map(|&id| port(self.fact(id))).collect()
+    }
+
+    /// What no number of a value is less than, where that is known.
+    pub(crate) fn floor(&self, id: Id) -> Option<f32> {
+        self.floors.get(&id).copied()
     }
 
     /// The node that makes a value; none for an input and a constant.
@@ -145,6 +153,16 @@ impl Graph {
     /// Adds a whole number as a constant without axes.
     pub(crate) fn index(&mut self, label: &str, value: i64) -> Id {
         self.integers(label, &[value], Vec::new())
+    }
+
+    /// Adds a number as a constant without axes; one that is there already is taken again.
+    pub(crate) fn number(&mut self, label: &str, value: f32) -> Id {
+        let same = |fact: &Fact| fact.shape.is_empty() && fact.known().is_some_and(|known| known.values() == [value]);
+        if let Some(index) = self.facts.iter().position(same) {
+            return Id(index);
+        }
+        let content = Array::new(&[], vec![value]).ok().map(Content::Float);
+        self.literal(Fact { name: label.to_owned(), element: Element::F32, shape: Vec::new(), content })
     }
 
     fn integers(&mut self, label: &str, values: &[i64], shape: Vec<Dim>) -> Id {

@@ -66,6 +66,14 @@ impl Operator {
         self.with(name, Attribute::Int(value))
     }
 
+    /// The attribute `name` that is a whole number.
+    pub fn int(&self, name: &str) -> Option<i64> {
+        self.attributes.iter().find_map(|(key, value)| match value {
+            Attribute::Int(value) if *key == name => Some(*value),
+            _ => None,
+        })
+    }
+
     /// The attribute `name` that is a number.
     pub fn float(&self, name: &str) -> Option<f32> {
         self.attributes.iter().find_map(|(key, value)| match value {

@@ -31,6 +31,21 @@ pub struct NodeDrift {
     pub left_out: bool,
 }
 
+/// Makes the channels of operands more alike, by their sizes on inputs that are the same every time: what `graph`, an
+/// encoder in single precision, computes stays the same, and loses less in 8 bits.
+///
+/// # Errors
+/// As [`select`].
+pub(super) fn smooth(part: Part, graph: &mut Graph, config: &ModelConfig, threads: usize) -> Result<()> {
+    let mut channels = graph.clone();
+    if passes::channels(&mut channels) {
+        let session = open(part, channels, threads)?;
+        let largest = run(&session, &calibration::inputs(part, config)?, None)?;
+        passes::smooth(graph, largest.values())?;
+    }
+    Ok(())
+}
+
 /// The products of `graph`, an encoder in single precision, the most sensitive first, and which of them to leave out of 8
 /// bits: as few as keep the output within the budget when all others are in 8 bits. Each is measured alone, in ONNX
 /// Runtime, on inputs that are the same every time.
@@ -76,18 +91,9 @@ impl Probe {
     fn open(part: Part, graph: &Graph, config: &ModelConfig, (rounding, threads): (Rounding, usize)) -> Result<Self> {
         let mut graph = graph.clone();
         let names = passes::probe(&mut graph, rounding)?;
-        passes::lower(&mut graph);
-        let folder = tempfile::tempdir().map_err(|error| Error::io("write", std::env::temp_dir(), error))?;
-        let path = folder.path().join(part.file());
-        let failed = |error: std::io::Error| Error::io("write", &path, error);
-        let mut writer = BufWriter::new(fs_err::File::create(&path).map_err(failed)?);
-        file::write(&graph, &[], &mut writer)?;
-        writer.flush().map_err(failed)?;
-        drop((writer, graph));
-        // Results hang on the number of threads in their last digits only; the choice is made by far larger differences.
-        let session = Session::open(&path, &SessionOptions::cpu(threads))?;
+        let session = open(part, graph, threads)?;
         let inputs = calibration::inputs(part, config)?;
-        let exact = run(&session, &inputs, &vec![0; names.len()])?;
+        let exact = run(&session, &inputs, Some(&vec![0; names.len()]))?;
         Ok(Self { session, inputs, names, exact })
     }
 
@@ -105,7 +111,7 @@ impl Probe {
     /// How far the output turns when those products are rounded that `chosen` names by number.
     fn turn(&self, chosen: impl Fn(usize) -> bool) -> Result<f64, RuntimeError> {
         let switches: Vec<i64> = (0..self.names.len()).map(|index| i64::from(chosen(index))).collect();
-        let found = run(&self.session, &self.inputs, &switches)?;
+        let found = run(&self.session, &self.inputs, Some(&switches))?;
         let mask = match self.inputs.get(1) {
             Some(Sample::Whole(_, mask)) => Some(mask.as_slice()),
             _ => None,
@@ -114,9 +120,23 @@ impl Probe {
     }
 }
 
-fn run(session: &Session, inputs: &[Sample], switches: &[i64]) -> Result<Array, RuntimeError> {
-    let shape = [switches.len()];
-    let inputs: Vec<Input<'_>> = inputs.iter().map(Sample::input).chain([Input::Whole(&shape, switches)]).collect();
+fn open(part: Part, mut graph: Graph, threads: usize) -> Result<Session> {
+    passes::lower(&mut graph);
+    let folder = tempfile::tempdir().map_err(|error| Error::io("write", std::env::temp_dir(), error))?;
+    let path = folder.path().join(part.file());
+    let failed = |error: std::io::Error| Error::io("write", &path, error);
+    let mut writer = BufWriter::new(fs_err::File::create(&path).map_err(failed)?);
+    file::write(&graph, &[], &mut writer)?;
+    writer.flush().map_err(failed)?;
+    drop((writer, graph));
+    // Results hang on the number of threads in their last digits only; choices are made by far larger differences.
+    Ok(Session::open(&path, &SessionOptions::cpu(threads))?)
+}
+
+fn run(session: &Session, inputs: &[Sample], switches: Option<&[i64]>) -> Result<Array, RuntimeError> {
+    let count = [switches.map_or(0, <[i64]>::len)];
+    let switches = switches.map(|switches| Input::Whole(&count, switches));
+    let inputs: Vec<Input<'_>> = inputs.iter().map(Sample::input).chain(switches).collect();
     session.run(&inputs)
 }
 

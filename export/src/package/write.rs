@@ -18,7 +18,7 @@ use super::{
     Drift, Golden, GraphFile, Manifest, Precision, SCHEMA,
     manifest::{FileEntry, TextPreprocessing},
     product,
-    selection::select,
+    selection::{select, smooth},
 };
 use crate::{
     Error, Result, file,
@@ -147,7 +147,7 @@ pub(super) fn reader(request: &Request) -> impl Fn(&Parameter) -> zoo::Result<Ar
 }
 
 /// The graph of a part in the numbers of `precision`. In [`Precision::Int8`] it is the one that leaves no product out of 8
-/// bits, which needs no measuring.
+/// bits and takes all channels to be of one size, which needs no measuring.
 ///
 /// # Errors
 /// As [`record`].
@@ -158,6 +158,9 @@ pub fn graph(
     read: impl Fn(&Parameter) -> zoo::Result<Array> + 'static,
 ) -> Result<Graph> {
     let mut graph = record(part, config, target, read)?;
+    if precision == Precision::Int8 && part != Part::Score {
+        passes::smooth(&mut graph, &[])?;
+    }
     rewrite(&mut graph, part, precision, &BTreeSet::new())?;
     Ok(graph)
 }
@@ -181,7 +184,10 @@ fn write_graph(request: &Request, manifest: &Manifest, folder: &Path, part: Part
     let Request { entry, target, precision, threads, .. } = request;
     let mut graph = record(part, &entry.model, *target, reader(request))?;
     let products = match precision {
-        Precision::Int8 if part != Part::Score => select(part, &graph, &entry.model, *threads)?,
+        Precision::Int8 if part != Part::Score => {
+            smooth(part, &mut graph, &entry.model, *threads)?;
+            select(part, &graph, &entry.model, *threads)?
+        }
         _ => Vec::new(),
     };
     let left_out = products.iter().filter(|product| product.left_out).map(|product| product.node.clone());

@@ -10,7 +10,8 @@ use zoo::{Result, array::Array, dim::Dim};
 use crate::graph::{Content, Element, Fact, Graph, Id, Node, Operator};
 
 /// Products with constant weights in 8-bit integers: the weights with one scale for each output, the other operand with
-/// one for each token that is found while it runs. Those that `left_out` names stay as they are, as does everything else.
+/// one for each token that is found while it runs, so that what a token becomes does not hang on those beside it. Those
+/// that `left_out` names stay as they are, as does everything else.
 ///
 /// # Errors
 /// None but those of [`Array::new`], which a graph that was recorded does not bring about.
@@ -49,45 +50,103 @@ impl Product {
     }
 }
 
-/// An operand in 8 bits.
+/// An operand in 8 bits: the number `q` of a token stands for `step * (q - zero)`.
 #[derive(Clone, Copy)]
 pub(super) struct Operand {
-    /// Each token divided by its largest number, in 8 bits.
     numbers: Id,
-    /// What they are multiplied by to be between -1 and 1 again.
-    scale: Id,
-    /// Which of them is 0.
+    /// The same for all tokens.
     zero: Id,
-    /// The largest number of each token.
-    largest: Id,
+    /// One for each token.
+    step: Id,
 }
 
-/// `x` in 8 bits. One scale serves all of an operand, so each token is divided by its largest number first: otherwise the
-/// few that are many times as large as the rest, as of `[SEP]`, leave the rest a fraction of the 256 levels.
+/// The level of 0 where both signs are as likely, and where nothing is less than a floor close to 0, as behind a GELU:
+/// most of the levels are for what is above it, and the step is small enough for floor and all.
+const EVEN: u8 = 128;
+const FLOORED: u8 = 48;
+
+/// `x` in 8 bits. Each token has a step of its own: otherwise the few that are many times as large as the rest, as of
+/// `[SEP]`, leave the rest a fraction of the 256 levels.
 fn quantise(graph: &mut Graph, x: Id) -> Operand {
     let Fact { name, shape, .. } = graph.fact(x).clone();
     let label = |end: &str| format!("{name}.{end}");
-    let rank = shape.len();
-    let column: Vec<Dim> = shape.iter().take(rank.saturating_sub(1)).copied().chain([1.into()]).collect();
-    let absolute = graph.apply(Operator::new("Abs"), &[Some(x)], (Element::F32, shape.clone()), &label("absolute"));
-    let axes = graph.whole(&label("axes"), &[rank as i64 - 1]);
-    let reduce = Operator::new("ReduceMax").with_int("keepdims", 1);
-    let inputs = [Some(absolute), Some(axes)];
-    let largest = graph.apply(reduce, &inputs, (Element::F32, column.clone()), &label("largest"));
-    // A token of zeros is divided by something else.
-    let least = Array::new(&[], vec![1e-30]).ok().map(Content::Float);
-    let least = graph.literal(Fact { name: label("least"), element: Element::F32, shape: Vec::new(), content: least });
-    let inputs = [Some(largest), Some(least)];
-    let largest = graph.apply(Operator::new("Max"), &inputs, (Element::F32, column), &label("largest"));
-    let inputs = [Some(x), Some(largest)];
-    let even = graph.apply(Operator::new("Div"), &inputs, (Element::F32, shape.clone()), &label("even"));
-    let mut value = |end: &str, element, shape| graph.value(&label(end), element, shape);
-    let numbers = value("quantised", Element::U8, shape);
-    let scale = value("scale", Element::F32, Vec::new());
-    let zero = value("zero", Element::U8, Vec::new());
-    let outputs = vec![Some(numbers), Some(scale), Some(zero)];
-    graph.append(Node { operator: Operator::new("DynamicQuantizeLinear"), inputs: vec![Some(even)], outputs });
-    Operand { numbers, scale, zero, largest }
+    let floor = graph.floor(x);
+    let level = if floor.is_some() { FLOORED } else { EVEN };
+    let step = step(graph, x, (floor, level), &label);
+    let content = Some(Content::Raw(Arc::new(vec![level])));
+    let zero = graph.literal(Fact { name: label("zero"), element: Element::U8, shape: Vec::new(), content });
+    let numbers = match rows(&shape) {
+        Some([rows, width]) => {
+            // The operator takes the steps along one axis, with a level of 0 for each of them.
+            let [all, flat, back] = [("all", vec![-1]), ("rows", sizes(&[rows, width])), ("shape", sizes(&shape))]
+                .map(|(end, sizes)| graph.whole(&label(end), &sizes));
+            let level = Some(graph.number(&label("level"), f32::from(level)));
+            let mut apply = |operator, inputs: &[Option<Id>], element, shape: &[Dim], end: &str| {
+                Some(graph.apply(operator, inputs, (element, shape.to_vec()), &label(end)))
+            };
+            let reshape = || Operator::new("Reshape");
+            let steps = apply(reshape(), &[Some(step), Some(all)], Element::F32, &[rows], "steps");
+            let levels = apply(Operator::new("Clip"), &[steps, level, level], Element::F32, &[rows], "levels");
+            let zeros = apply(cast(Element::U8), &[levels], Element::U8, &[rows], "zeros");
+            let tokens = apply(reshape(), &[Some(x), Some(flat)], Element::F32, &[rows, width], "tokens");
+            let operator = Operator::new("QuantizeLinear").with_int("axis", 0);
+            let numbers = apply(operator, &[tokens, steps, zeros], Element::U8, &[rows, width], "levelled");
+            graph.apply(reshape(), &[numbers, Some(back)], (Element::U8, shape), &label("quantised"))
+        }
+        None => {
+            let inputs = [Some(x), Some(step)];
+            let even = graph.apply(Operator::new("Div"), &inputs, (Element::F32, shape.clone()), &label("even"));
+            let inputs = [Some(even), Some(graph.number(&label("one"), 1.0)), Some(zero)];
+            graph.apply(Operator::new("QuantizeLinear"), &inputs, (Element::U8, shape), &label("quantised"))
+        }
+    };
+    Operand { numbers, zero, step }
+}
+
+/// What one level of each token is: all of them reach from its smallest number, or the floor of all, to its largest.
+fn step(graph: &mut Graph, x: Id, (floor, zero): (Option<f32>, u8), label: &dyn Fn(&str) -> String) -> Id {
+    let shape = graph.fact(x).shape.clone();
+    let last = shape.len().saturating_sub(1);
+    let column: Vec<Dim> = shape.iter().take(last).copied().chain([1.into()]).collect();
+    let axes = graph.whole(&label("axes"), &[last as i64]);
+    let mut share = |reduction: &'static str, levels: f32, end: &str| {
+        let operator = Operator::new(reduction).with_int("keepdims", 1);
+        let found = graph.apply(operator, &[Some(x), Some(axes)], (Element::F32, column.clone()), &label(end));
+        let levels = graph.number(&label("share"), 1.0 / levels);
+        let inputs = [Some(found), Some(levels)];
+        graph.apply(Operator::new("Mul"), &inputs, (Element::F32, column.clone()), &label("step"))
+    };
+    let above = share("ReduceMax", f32::from(u8::MAX - zero), "largest");
+    let inputs = match floor {
+        Some(floor) => vec![Some(above), Some(graph.number(&label("floor"), -floor / f32::from(zero)))],
+        None => {
+            let below = share("ReduceMin", -f32::from(zero), "smallest");
+            // A token of zeros has some step.
+            vec![Some(above), Some(below), Some(graph.number(&label("least"), 1e-30))]
+        }
+    };
+    graph.apply(Operator::new("Max"), &inputs, (Element::F32, column), &label("step"))
+}
+
+/// Tokens in rows, where at most one of the sizes is not fixed: only then a constant says how to come back.
+fn rows(shape: &[Dim]) -> Option<[Dim; 2]> {
+    let (&width, tokens) = shape.split_last()?;
+    let (fixed, open): (Vec<Dim>, Vec<Dim>) = tokens.iter().partition(|size| size.fixed().is_ok());
+    let count: usize = fixed.iter().filter_map(|size| size.fixed().ok()).product();
+    match open[..] {
+        [] => Some([count.into(), width]),
+        [size] => Some([size.times(count), width]),
+        _ => None,
+    }
+}
+
+/// As `Reshape` takes them.
+fn sizes(shape: &[Dim]) -> Vec<i64> {
+    shape.iter().map(|size| size.fixed().map_or(-1, |size| size as i64)).collect()
+}
+
+fn cast(element: Element) -> Operator {
+    Operator::new("Cast").with_int("to", element.onnx() as i64)
 }
 
 fn multiply(graph: &mut Graph, (x, weight, output): (Operand, Id, Id), values: &Array) -> Result<()> {
@@ -111,14 +170,24 @@ fn multiply(graph: &mut Graph, (x, weight, output): (Operand, Id, Id), values: &
     let shape = result.shape.clone();
     let whole = (Element::I32, shape.clone());
     let product = graph.apply(Operator::new("MatMulInteger"), &operands, whole, &label("integer"));
-    let cast = Operator::new("Cast").with_int("to", Element::F32.onnx() as i64);
-    let product = graph.apply(cast, &[Some(product)], (Element::F32, shape.clone()), &label("float"));
-    let both = [Some(x.scale), Some(scales)];
+    let product = graph.apply(cast(Element::F32), &[Some(product)], (Element::F32, shape.clone()), &label("float"));
+    let both = [Some(unit(graph)), Some(scales)];
     let scale = graph.apply(Operator::new("Mul"), &both, (Element::F32, columns.to_vec()), &label("scale"));
     let even = graph.apply(Operator::new("Mul"), &[Some(product), Some(scale)], (Element::F32, shape), &label("even"));
-    let inputs = vec![Some(even), Some(x.largest)];
+    let inputs = vec![Some(even), Some(x.step)];
     graph.append(Node { operator: Operator::new("Mul"), inputs, outputs: vec![Some(output)] });
     Ok(())
+}
+
+/// A 1 that is computed. ONNX Runtime makes one operation of a product, its conversion and its scale where that scale is
+/// itself a product, and one of two constants it would have folded before.
+fn unit(graph: &mut Graph) -> Id {
+    let inputs = [graph.inputs.first().copied()];
+    let size = graph.apply(Operator::new("Size"), &inputs, (Element::I64, Vec::new()), "unit.size");
+    let one = graph.index("unit.one", 1);
+    let inputs = [Some(size), Some(one)];
+    let least = graph.apply(Operator::new("Min"), &inputs, (Element::I64, Vec::new()), "unit.whole");
+    graph.apply(cast(Element::F32), &[Some(least)], (Element::F32, Vec::new()), "unit")
 }
 
 /// `(inputs, outputs)` as 8-bit integers, and the scale of each output.

@@ -1,8 +1,6 @@
 //! From the operators that are recorded to those that the version of the standard has.
 
-use zoo::array::Array;
-
-use crate::graph::{Attribute, Content, Domain, Element, Fact, Graph, Id, Node, Operator};
+use crate::graph::{Attribute, Content, Domain, Graph, Id, Node, Operator};
 
 /// Writes `Gelu` by the error function, and axes of reductions as attributes, where the version asks for it.
 pub fn lower(graph: &mut Graph) {
@@ -10,7 +8,7 @@ pub fn lower(graph: &mut Graph) {
     for node in graph.take_nodes() {
         match node.operator.name {
             "Gelu" if node.operator.domain == Domain::Onnx && !opset.has_gelu() => gelu(graph, node),
-            "ReduceMax" | "ReduceL2" if !opset.reduces_by_input() => reduce(graph, node),
+            "ReduceMax" | "ReduceMin" | "ReduceL2" if !opset.reduces_by_input() => reduce(graph, node),
             _ => graph.append(node),
         }
     }
@@ -25,26 +23,14 @@ fn gelu(graph: &mut Graph, node: Node) {
         let inputs: Vec<_> = inputs.into_iter().filter(Option::is_some).collect();
         graph.apply(Operator::new(operator), &inputs, (fact.element, fact.shape.clone()), &format!("{label}.{step}"))
     };
-    let [root, one, half] = [std::f32::consts::SQRT_2, 1.0, 0.5].map(|value| number(graph, &label, value));
+    let [root, one, half] =
+        [std::f32::consts::SQRT_2, 1.0, 0.5].map(|value| graph.number(&format!("{label}.number"), value));
     let scaled = apply(graph, "Div", [Some(x), Some(root)], "scaled");
     let erf = apply(graph, "Erf", [Some(scaled), None], "erf");
     let sum = apply(graph, "Add", [Some(erf), Some(one)], "sum");
     let product = apply(graph, "Mul", [Some(x), Some(sum)], "product");
     let inputs = vec![Some(product), Some(half)];
     graph.append(Node { operator: Operator::new("Mul"), inputs, outputs: vec![Some(output)] });
-}
-
-/// A number without axes; the same number is one constant.
-fn number(graph: &mut Graph, label: &str, value: f32) -> Id {
-    let found = (0..graph.facts.len()).find(|&index| {
-        let fact = &graph.facts[index];
-        fact.shape.is_empty() && fact.known().is_some_and(|known| known.values() == [value])
-    });
-    if let Some(index) = found {
-        return Id(index);
-    }
-    let content = Array::new(&[], vec![value]).ok().map(Content::Float);
-    graph.literal(Fact { name: format!("{label}.number"), element: Element::F32, shape: Vec::new(), content })
 }
 
 fn reduce(graph: &mut Graph, mut node: Node) {

@@ -6,6 +6,7 @@ mod int8;
 mod lower;
 mod probe;
 mod prune;
+mod smooth;
 
 pub use fuse::fuse;
 pub use half::half;
@@ -13,3 +14,4 @@ pub use int8::int8;
 pub use lower::lower;
 pub use probe::{Rounding, probe};
 pub use prune::prune;
+pub use smooth::{channels, smooth};

@@ -13,6 +13,11 @@ use super::{
     Place, Placement, Provider, ProviderOptions, RuntimeError, binding::Binding, environment, placement, provider,
 };
 
+/// The entry of a session's configuration that names optimisers to leave out, and those that make one operation of several
+/// which the processor computes slower: of a sum and a norm, and of a bias and a GELU.
+const LEFT_APART: &str = "optimization.disable_specified_optimizers";
+const SLOWER: &str = "SkipLayerNormFusion;BiasGeluFusion";
+
 /// How a session computes.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
@@ -182,7 +187,10 @@ fn commit(
         let builder = ort::session::Session::builder(&environment).map_err(|error| error.to_string())?;
         // Decoding and similarities use the same processors between two runs: threads that wait by spinning take them away.
         let builder = builder.with_intra_op_spinning(false).map_err(|error| error.to_string())?;
-        let builder = builder.with_intra_threads(options.threads).map_err(|error| error.to_string())?;
+        let mut builder = builder.with_intra_threads(options.threads).map_err(|error| error.to_string())?;
+        if gpu.is_none() {
+            builder = builder.with_config_entry(LEFT_APART, SLOWER).map_err(|error| error.to_string())?;
+        }
         match &options.profile {
             Some(profile) => builder.with_profiling(profile).map_err(|error| error.to_string()),
             None => Ok(builder),
