@@ -10,7 +10,8 @@
 `prepare` makes ViT-B/16, Swin-B and BERT-base of transformers with random weights, each with the projection behind it,
 exports them by torch.onnx, quantises that by onnxruntime.quantization, and writes the same weights as a checkpoint that
 `laps-zoo export` takes. `time` runs all of them in the same process, one after the other, round by round, and reports
-medians; it fails if an output is not what torch gives. Weights are random: speed is measured here, and no recall.
+medians; it fails if an output is not what torch gives. Sessions of ours are configured as laps-zoo does it. Weights are
+random: speed is measured here, and no recall.
 
 `eager` needs nothing but torch and transformers, in whatever versions, and says them. As a step of `laps-zoo bench` does,
 its step begins with inputs in the memory of the processor and ends with outputs there; products are not in TF32.
@@ -43,6 +44,8 @@ OURS = [
     ("ours, portable, int8", "portable", "int8"),
     ("ours, ort, int8", "ort", "int8"),
 ]
+# How laps-zoo configures its sessions on a processor.
+ENTRIES = [("optimization.disable_specified_optimizers", "SkipLayerNormFusion;BiasGeluFusion")]
 # Largest difference to torch's output in fp32, of sums in another order; smallest cosine in 8 bits.
 NEAR, COSINE = 1e-3, 0.97
 
@@ -178,9 +181,11 @@ def candidates(folder, name, threads):
         with torch.inference_mode():
             return model(*(torch.from_numpy(value) for value in feed.values())).numpy()
 
-    def session(path):
+    def session(path, entries=()):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        for key, value in entries:
+            options.add_session_config_entry(key, value)
         opened = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         return lambda feed: opened.run(None, feed)[0]
 
@@ -190,7 +195,7 @@ def candidates(folder, name, threads):
     file = "text.onnx" if name == "bert" else "image.onnx"
     for label, flavour, precision in OURS:
         entry = "vit" if name == "bert" else name
-        found[label] = session(folder / f"{entry}-{flavour}-{precision}" / file)
+        found[label] = session(folder / f"{entry}-{flavour}-{precision}" / file, ENTRIES)
     return found
 
 

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, path::Path, rc::Rc};
 
 use export::{
     file::encode,
-    graph::{Flavour, Graph},
+    graph::{Flavour, Graph, Node},
     package::{Precision, Request, at_fault, export},
     passes::{self, Rounding},
     record::Part,
@@ -118,6 +118,26 @@ fn items_are_rounded_the_same_beside_others() {
             // A value on the border of two levels may fall to either side of it.
             let moved = difference(&beside, &other);
             assert!(moved <= rounding / 4.0, "{} {part}: {moved} of {rounding}", model.name);
+        }
+    }
+}
+
+/// What stands behind a GELU has most of its levels above 0, however the GELU is written.
+#[test]
+fn the_floor_of_a_gelu_is_known() {
+    for model in tiny() {
+        for part in [Part::Image, Part::Text] {
+            for (flavour, opset) in [(Flavour::Portable, 17), (Flavour::Portable, 20), (Flavour::Ort, 18)] {
+                let mut graph = model.graph(part, target(flavour, opset));
+                let is_gelu = |node: &&Node| matches!(node.operator.name, "Erf" | "Gelu" | "BiasGelu");
+                let gelus = graph.nodes().iter().filter(is_gelu).count();
+                passes::int8(&mut graph, &BTreeSet::new()).unwrap();
+                let products = graph.nodes().iter().filter(|node| node.is("MatMulInteger"));
+                let zeros: Vec<_> = products.map(|node| graph.fact(node.input(2).unwrap())).collect();
+                let low = zeros.iter().filter(|zero| zero.content.as_ref().unwrap().bytes()[0] < 64).count();
+                assert_eq!(low, gelus, "{} {part} {flavour} {opset}", model.name);
+                assert!(0 < low && low < zeros.len());
+            }
         }
     }
 }

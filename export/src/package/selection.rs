@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How far the output of an encoder may turn in 8 bits, see [`turn`].
-const BUDGET: f64 = 5e-4;
+const BUDGET: f64 = 3e-4;
 
 /// A product with a constant matrix, and what computing it alone in fewer bits does to the output of its graph.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

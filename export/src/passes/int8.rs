@@ -60,9 +60,11 @@ pub(super) struct Operand {
     step: Id,
 }
 
-/// The level of 0 where both signs are as likely, and where nothing is less than a floor close to 0, as behind a GELU:
-/// most of the levels are for what is above it, and the step is small enough for floor and all.
+/// The level of 0 where both signs are as likely.
 const EVEN: u8 = 128;
+/// The level of 0 where nothing is less than a floor close to 0, as behind a GELU: most levels are for what is above it,
+/// and a token of small numbers still has a small step. 16 to 96 turn the outputs of a ViT-S and of a BERT of six blocks
+/// alike, 48 least.
 const FLOORED: u8 = 48;
 
 /// `x` in 8 bits. Each token has a step of its own: otherwise the few that are many times as large as the rest, as of
