@@ -9,8 +9,10 @@ use export::{
     Error,
     graph::{Flavour, Target},
     package::{Golden, Manifest, Package, Precision, Request, export},
+    protobuf::ModelProto,
     record::Part,
 };
+use prost::Message as _;
 use safetensors::SafeTensors;
 use support::{open, runtime, target};
 use zoo::{checkpoint::Checkpoint, data::scenes, registry};
@@ -103,11 +105,22 @@ fn each_precision_is_smaller_and_near() {
                 assert!(drift.largest < 1e-4 || precision != Precision::Fp32);
                 assert!(drift.largest > 1e-4 || precision == Precision::Fp32);
             }
-            sizes.push(exported.manifest.graphs["image"].file.bytes as f64);
+            let file = std::fs::read(root.path().join(precision.to_string()).join("image.onnx")).unwrap();
+            sizes.push((constants(&file) as f64, file.len() as f64));
         }
         println!("{flavour}: {sizes:?}");
-        assert!(sizes[1] < 0.6 * sizes[0] && sizes[2] < 0.5 * sizes[0], "{sizes:?}");
+        let [single, half, eight] = sizes[..] else { panic!("{sizes:?}") };
+        // Biases, norms and positions stay in single precision in 8 bits. The rest of a file of this small model is names,
+        // of more nodes in fewer bits.
+        assert!(half.0 < 0.51 * single.0 && eight.0 < 0.3 * single.0, "{sizes:?}");
+        assert!(half.1 < 0.6 * single.1 && eight.1 < half.1, "{sizes:?}");
     }
+}
+
+/// Bytes of the constants of a graph.
+fn constants(file: &[u8]) -> usize {
+    let graph = ModelProto::decode(file).unwrap().graph.unwrap();
+    graph.initializer.iter().map(|constant| constant.raw_data.len()).sum()
 }
 
 #[test]

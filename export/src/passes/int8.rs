@@ -16,7 +16,7 @@ use crate::graph::{Content, Element, Fact, Graph, Id, Node, Operator};
 /// # Errors
 /// None but those of [`Array::new`], which a graph that was recorded does not bring about.
 pub fn int8(graph: &mut Graph, left_out: &BTreeSet<String>) -> Result<()> {
-    let mut operands = HashMap::new();
+    let mut operands = Operands::default();
     for node in graph.take_nodes() {
         match product(graph, &node).filter(|product| !left_out.contains(&graph.fact(product.output).name)) {
             Some(product) => product.quantised(graph, &mut operands, product.output)?,
@@ -44,15 +44,26 @@ pub(super) fn product(graph: &Graph, node: &Node) -> Option<Product> {
 
 impl Product {
     /// Appends the nodes that make `output` in 8 bits; `operands` are those that were quantised already.
-    pub(super) fn quantised(&self, graph: &mut Graph, operands: &mut HashMap<Id, Operand>, output: Id) -> Result<()> {
-        let operand = *operands.entry(self.x).or_insert_with(|| quantise(graph, self.x));
+    pub(super) fn quantised(&self, graph: &mut Graph, operands: &mut Operands, output: Id) -> Result<()> {
+        let operand = match operands.known.get(&self.x) {
+            Some(&operand) => operand,
+            None => quantise(graph, self.x, operands),
+        };
         multiply(graph, (operand, self.weight, output), &self.values)
     }
 }
 
+/// What was quantised already, and which levels of 0 there are: one for all, or as many as there are tokens.
+#[derive(Default)]
+pub(super) struct Operands {
+    known: HashMap<Id, Operand>,
+    zero: HashMap<u8, Id>,
+    zeros: HashMap<(u8, Dim), Id>,
+}
+
 /// An operand in 8 bits: the number `q` of a token stands for `step * (q - zero)`.
 #[derive(Clone, Copy)]
-pub(super) struct Operand {
+struct Operand {
     numbers: Id,
     /// The same for all tokens.
     zero: Id,
@@ -69,31 +80,35 @@ const FLOORED: u8 = 48;
 
 /// `x` in 8 bits. Each token has a step of its own: otherwise the few that are many times as large as the rest, as of
 /// `[SEP]`, leave the rest a fraction of the 256 levels.
-fn quantise(graph: &mut Graph, x: Id) -> Operand {
+fn quantise(graph: &mut Graph, x: Id, operands: &mut Operands) -> Operand {
     let Fact { name, shape, .. } = graph.fact(x).clone();
     let label = |end: &str| format!("{name}.{end}");
     let floor = graph.floor(x);
     let level = if floor.is_some() { FLOORED } else { EVEN };
     let step = step(graph, x, (floor, level), &label);
-    let content = Some(Content::Raw(Arc::new(vec![level])));
-    let zero = graph.literal(Fact { name: label("zero"), element: Element::U8, shape: Vec::new(), content });
+    let zero = *operands.zero.entry(level).or_insert_with(|| {
+        let content = Some(Content::Raw(Arc::new(vec![level])));
+        graph.literal(Fact { name: label("zero"), element: Element::U8, shape: Vec::new(), content })
+    });
     let numbers = match rows(&shape) {
         Some([rows, width]) => {
-            // The operator takes the steps along one axis, with a level of 0 for each of them.
             let [all, flat, back] = [("all", vec![-1]), ("rows", sizes(&[rows, width])), ("shape", sizes(&shape))]
                 .map(|(end, sizes)| graph.whole(&label(end), &sizes));
-            let level = Some(graph.number(&label("level"), f32::from(level)));
-            let mut apply = |operator, inputs: &[Option<Id>], element, shape: &[Dim], end: &str| {
-                Some(graph.apply(operator, inputs, (element, shape.to_vec()), &label(end)))
+            let number = graph.number(&label("level"), f32::from(level));
+            let mut apply = |operator, inputs: &[Id], element, shape: &[Dim], end: &str| {
+                let inputs: Vec<_> = inputs.iter().copied().map(Some).collect();
+                graph.apply(operator, &inputs, (element, shape.to_vec()), &label(end))
             };
-            let reshape = || Operator::new("Reshape");
-            let steps = apply(reshape(), &[Some(step), Some(all)], Element::F32, &[rows], "steps");
-            let levels = apply(Operator::new("Clip"), &[steps, level, level], Element::F32, &[rows], "levels");
-            let zeros = apply(cast(Element::U8), &[levels], Element::U8, &[rows], "zeros");
-            let tokens = apply(reshape(), &[Some(x), Some(flat)], Element::F32, &[rows, width], "tokens");
+            // The operator takes the steps along one axis, with a level of 0 for each of them.
+            let steps = apply(Operator::new("Reshape"), &[step, all], Element::F32, &[rows], "steps");
+            let zeros = *operands.zeros.entry((level, rows)).or_insert_with(|| {
+                let levels = apply(Operator::new("Clip"), &[steps, number, number], Element::F32, &[rows], "levels");
+                apply(cast(Element::U8), &[levels], Element::U8, &[rows], "zeros")
+            });
+            let tokens = apply(Operator::new("Reshape"), &[x, flat], Element::F32, &[rows, width], "tokens");
             let operator = Operator::new("QuantizeLinear").with_int("axis", 0);
             let numbers = apply(operator, &[tokens, steps, zeros], Element::U8, &[rows, width], "levelled");
-            graph.apply(reshape(), &[numbers, Some(back)], (Element::U8, shape), &label("quantised"))
+            apply(Operator::new("Reshape"), &[numbers, back], Element::U8, &shape, "quantised")
         }
         None => {
             let inputs = [Some(x), Some(step)];
@@ -102,7 +117,9 @@ fn quantise(graph: &mut Graph, x: Id) -> Operand {
             graph.apply(Operator::new("QuantizeLinear"), &inputs, (Element::U8, shape), &label("quantised"))
         }
     };
-    Operand { numbers, zero, step }
+    let operand = Operand { numbers, zero, step };
+    operands.known.insert(x, operand);
+    operand
 }
 
 /// What one level of each token is: all of them reach from its smallest number, or the floor of all, to its largest.

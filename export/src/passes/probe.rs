@@ -1,12 +1,12 @@
 //! A graph whose products can be rounded one by one.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use zoo::Result;
 
 use super::{
     half::bytes,
-    int8::{Operand, Product, product},
+    int8::{Operands, Product, product},
 };
 use crate::graph::{Content, Element, Fact, Graph, Id, Node, Operator};
 
@@ -29,7 +29,7 @@ pub fn probe(graph: &mut Graph, rounding: Rounding) -> Result<Vec<String>> {
     let nodes = graph.take_nodes();
     let products = nodes.iter().filter(|node| product(graph, node).is_some()).count();
     let switches = graph.input("switches", Element::I64, &[products.into()])?;
-    let mut operands: HashMap<Id, Operand> = HashMap::new();
+    let mut operands = Operands::default();
     let mut names = Vec::with_capacity(products);
     for mut node in nodes {
         let Some(product) = product(graph, &node) else {
