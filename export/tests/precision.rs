@@ -13,7 +13,7 @@ use export::{
     record::Part,
     runtime::{Input, Session, SessionOptions},
 };
-use support::{Case, difference, image_case, runtime, target, text_case, tiny};
+use support::{Case, Tiny, difference, image_case, runtime, target, text_case, tiny};
 use zoo::{array::Array, checkpoint::Checkpoint, registry};
 
 fn session(graph: &Graph, folder: &Path) -> Session {
@@ -30,6 +30,12 @@ fn switched(case: &Case, session: &Session, switches: &[i64]) -> Array {
     session.run(&inputs).unwrap()
 }
 
+/// Three images and three captions.
+fn cases(model: &Tiny) -> [(Part, Case); 2] {
+    let eager = model.eager();
+    [(Part::Image, image_case(model, &eager, 3)), (Part::Text, text_case(model, &eager, 3, 9))]
+}
+
 /// With every switch off it is the graph itself, with all on the one in 8 bits, and with one on the one in 8 bits that
 /// leaves all others out.
 #[test]
@@ -39,9 +45,7 @@ fn a_probe_is_each_of_the_graphs_it_stands_for() {
     }
     let folder = tempfile::tempdir().unwrap();
     for model in tiny() {
-        let eager = model.eager();
-        let cases = [(Part::Image, image_case(&model, &eager, 2)), (Part::Text, text_case(&model, &eager, 3, 9))];
-        for (part, case) in cases {
+        for (part, case) in cases(&model) {
             for flavour in [Flavour::Portable, Flavour::Ort] {
                 let graph = model.graph(part, target(flavour, 18));
                 let mut probe = graph.clone();
@@ -93,9 +97,7 @@ fn items_are_rounded_the_same_beside_others() {
     }
     let folder = tempfile::tempdir().unwrap();
     for model in tiny() {
-        let eager = model.eager();
-        let cases = [(Part::Image, image_case(&model, &eager, 3)), (Part::Text, text_case(&model, &eager, 3, 8))];
-        for (part, mut case) in cases {
+        for (part, mut case) in cases(&model) {
             let graph = model.graph(part, target(Flavour::Portable, 18));
             let mut rounded = graph.clone();
             passes::int8(&mut rounded, &BTreeSet::new()).unwrap();
@@ -151,9 +153,7 @@ fn uneven_channels_are_evened_out() {
     }
     let folder = tempfile::tempdir().unwrap();
     for model in tiny() {
-        let eager = model.eager();
-        let cases = [(Part::Image, image_case(&model, &eager, 2)), (Part::Text, text_case(&model, &eager, 3, 9))];
-        for (part, case) in cases {
+        for (part, case) in cases(&model) {
             for flavour in [Flavour::Portable, Flavour::Ort] {
                 let label = format!("{} {part} {flavour}", model.name);
                 let graph = model.graph(part, target(flavour, 18));

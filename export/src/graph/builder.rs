@@ -139,10 +139,12 @@ impl Graph {
     pub(super) fn constant(&mut self, label: &str, array: Array) -> Id {
         let bits = || array.values().iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         let key = (array.values().len() <= 64).then(|| format!("constant {:?} {:?}", array.dims(), bits()));
-        self.once(key, |graph| {
-            let name = graph.unique(label);
-            graph.push(float(name, array))
-        })
+        self.once(key, |graph| graph.array(label, array))
+    }
+
+    /// Adds a constant of its own, whatever is there already.
+    pub(crate) fn array(&mut self, label: &str, array: Array) -> Id {
+        self.literal(float(label.to_owned(), array))
     }
 
     /// Adds whole numbers as a constant of one axis.

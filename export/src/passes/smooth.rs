@@ -7,10 +7,10 @@ use std::{
     iter,
 };
 
-use zoo::{Result, array::Array, dim::Dim};
+use zoo::{Result, array::Array};
 
 use super::int8::{Product, product};
-use crate::graph::{Content, Domain, Element, Fact, Graph, Id, Node, Operator};
+use crate::graph::{Domain, Element, Fact, Graph, Id, Node, Operator};
 
 /// A norm whose result products with constant matrices take, as it is or with its tokens moved.
 struct Norm {
@@ -88,7 +88,7 @@ pub fn smooth(graph: &mut Graph, largest: &[f32]) -> Result<()> {
         }
         if !norm.others.is_empty() {
             let Fact { name, element, shape, .. } = graph.fact(norm.output).clone();
-            let numbers = constant(graph, &format!("{name}.smoothed"), Array::new(&[norm.width], numbers)?);
+            let numbers = graph.array(&format!("{name}.smoothed"), Array::new(&[norm.width], numbers)?);
             let whole = graph.value(&format!("{name}.restored"), element, shape);
             let inputs = vec![Some(norm.output), Some(numbers)];
             restored.insert(norm.place, Node { operator: Operator::new("Mul"), inputs, outputs: vec![Some(whole)] });
@@ -105,21 +105,28 @@ pub fn smooth(graph: &mut Graph, largest: &[f32]) -> Result<()> {
     Ok(())
 }
 
-/// For each channel the root of its largest magnitude over that of the weights for it. They are 1 in the mean of their
-/// logarithms, and none is beyond what both sides bear in single precision.
+/// For each channel what it is divided by.
 fn balance(largest: &[f32], products: &[(usize, Product)]) -> Vec<f32> {
-    const LEAST: f32 = 1e-5;
-    let mut weights = vec![LEAST; largest.len()];
+    let mut weights = vec![0.0f32; largest.len()];
     for (_, product) in products {
         let columns = product.values.dims()[1].max(1);
         for (size, row) in weights.iter_mut().zip(product.values.values().chunks_exact(columns)) {
             *size = row.iter().fold(*size, |size, value| size.max(value.abs()));
         }
     }
-    let ratios = largest.iter().zip(&weights).map(|(channel, weight)| (channel.max(LEAST) / weight).sqrt());
-    let logarithms: f32 = ratios.clone().map(f32::ln).sum();
-    let mean = (logarithms / largest.len().max(1) as f32).exp();
-    ratios.map(|ratio| (ratio / mean).clamp(1e-2, 1e2)).collect()
+    even(largest, &weights)
+}
+
+/// The roots of the largest magnitudes of channels over those of their weights. They are 1 in the mean of their logarithms,
+/// and none is beyond what both sides bear in single precision.
+fn even(largest: &[f32], weights: &[f32]) -> Vec<f32> {
+    // What is no number counts as little; what has no end spoils its own channel and no other.
+    let bounded = |size: f32| size.max(0.0).clamp(1e-5, 1e5);
+    let ratios: Vec<f32> =
+        largest.iter().zip(weights).map(|(&channel, &weight)| (bounded(channel) / bounded(weight)).sqrt()).collect();
+    let logarithms: f32 = ratios.iter().map(|ratio| ratio.ln()).sum();
+    let mean = (logarithms / ratios.len().max(1) as f32).exp();
+    ratios.into_iter().map(|ratio| (ratio / mean).clamp(1e-2, 1e2)).collect()
 }
 
 /// The constant `id` with other values.
@@ -127,12 +134,7 @@ fn changed(graph: &mut Graph, id: Id, change: impl FnOnce(&[f32]) -> Vec<f32>) -
     let fact = graph.fact(id).clone();
     let Some(known) = fact.known() else { return Ok(id) };
     let values = Array::new(known.dims(), change(known.values()))?;
-    Ok(constant(graph, &format!("{}.smoothed", fact.name), values))
-}
-
-fn constant(graph: &mut Graph, label: &str, values: Array) -> Id {
-    let shape: Vec<Dim> = values.dims().iter().map(|&size| size.into()).collect();
-    graph.literal(Fact { name: label.to_owned(), element: Element::F32, shape, content: Some(Content::Float(values)) })
+    Ok(graph.array(&format!("{}.smoothed", fact.name), values))
 }
 
 /// In the order of the nodes.
@@ -205,4 +207,21 @@ fn moves(graph: &Graph, node: &Node, (from, to): (Id, Id)) -> bool {
             "Gather" => node.operator.int("axis").is_some_and(|axis| axis != last && axis != -1),
             _ => false,
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::even;
+
+    #[test]
+    fn channels_and_weights_share_what_is_uneven() {
+        // Roots of 4 / 1, 1 / 1 and 1 / 4, whose logarithms are 0 in the mean.
+        let numbers = even(&[4.0, 1.0, 1.0], &[1.0, 1.0, 4.0]);
+        assert!(numbers.iter().zip([2.0, 1.0, 0.5]).all(|(found, expected)| (found - expected).abs() < 1e-6));
+        for odd in [f32::NAN, f32::INFINITY, 0.0, 1e-40] {
+            for numbers in [even(&[odd, 1.0], &[1.0, 1.0]), even(&[1.0, 1.0], &[1.0, odd])] {
+                assert!(numbers.iter().all(|number| (1e-2..=1e2).contains(number)), "{odd}: {numbers:?}");
+            }
+        }
+    }
 }
