@@ -10,8 +10,8 @@
 `prepare` makes ViT-B/16, Swin-B and BERT-base of transformers with random weights, each with the projection behind it,
 exports them by torch.onnx, quantises that by onnxruntime.quantization, and writes the same weights as a checkpoint that
 `laps-zoo export` takes. `time` runs all of them in the same process, one after the other, round by round, and reports
-medians; it fails if an output is not what torch gives. Sessions of ours are configured as laps-zoo does it. Weights are
-random: speed is measured here, and no recall.
+medians; it fails if an output is not what torch gives. Sessions of ours are configured as laps-zoo does it, with `--fused`
+as ONNX Runtime does it by itself beside that. Weights are random: speed is measured here, and no recall.
 
 `eager` needs nothing but torch and transformers, in whatever versions, and says them. As a step of `laps-zoo bench` does,
 its step begins with inputs in the memory of the processor and ends with outputs there; products are not in TF32.
@@ -169,7 +169,7 @@ def prepare(folder, laps_zoo):
                 subprocess.run([*command, "--flavour", flavour, "--precision", precision, "--threads", "1"], check=True)
 
 
-def candidates(folder, name, threads):
+def candidates(folder, name, threads, fused):
     """What is compared, by name: functions that take the inputs."""
     import onnxruntime
     import torch
@@ -195,7 +195,10 @@ def candidates(folder, name, threads):
     file = "text.onnx" if name == "bert" else "image.onnx"
     for label, flavour, precision in OURS:
         entry = "vit" if name == "bert" else name
-        found[label] = session(folder / f"{entry}-{flavour}-{precision}" / file, ENTRIES)
+        path = folder / f"{entry}-{flavour}-{precision}" / file
+        found[label] = session(path, ENTRIES)
+        if fused:
+            found[f"{label}, fused"] = session(path)
     return found
 
 
@@ -209,9 +212,9 @@ def drift(found, exact, feed):
     return float(numpy.abs(found - exact).max()), cosine
 
 
-def measure(folder, name, batch, length, rounds, threads):
+def measure(folder, name, batch, length, rounds, threads, fused):
     feed = inputs(name, batch, length)
-    compared = candidates(folder, name, threads)
+    compared = candidates(folder, name, threads, fused)
     exact = compared["torch eager"](feed)
     seconds = {label: [] for label in compared}
     result = {"model": name, "batch": batch, "threads": threads, "rounds": rounds, "candidates": {}}
@@ -283,6 +286,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--fused", action="store_true")
     options = parser.parse_args()
     if options.step == "setup":
         setup(options.folder)
@@ -296,7 +300,8 @@ def main():
         batch = options.batch or (16 if options.model == "bert" else 4)
         if options.step == "eager":
             return eager(options.model, options.device, batch, options.length, options.rounds)
-        measure(options.folder, options.model, batch, options.length, options.rounds, options.threads)
+        sizes = (batch, options.length, options.rounds, options.threads)
+        measure(options.folder, options.model, *sizes, options.fused)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ fn each_precision_is_smaller_and_near() {
         // Biases, norms and positions stay in single precision in 8 bits. The rest of a file of this small model is names,
         // of more nodes in fewer bits.
         assert!(half.0 < 0.51 * single.0 && eight.0 < 0.3 * single.0, "{sizes:?}");
-        assert!(half.1 < 0.6 * single.1 && eight.1 < half.1, "{sizes:?}");
+        assert!(half.1 < 0.6 * single.1 && eight.1 < 0.5 * single.1, "{sizes:?}");
     }
 }
 

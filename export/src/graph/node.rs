@@ -1,6 +1,6 @@
 //! One operation of a graph.
 
-use super::Id;
+use super::{Element, Id};
 
 /// Whose operators a node is one of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -53,6 +53,11 @@ impl Operator {
     /// One of ONNX Runtime's.
     pub fn microsoft(name: &'static str) -> Self {
         Self { domain: Domain::Microsoft, ..Self::new(name) }
+    }
+
+    /// The conversion to another type.
+    pub fn cast(element: Element) -> Self {
+        Self::new("Cast").with_int("to", element.onnx() as i64)
     }
 
     /// The same with an attribute more.

@@ -83,7 +83,7 @@ impl Value {
         if self.fact().element == element {
             return self.clone();
         }
-        let operator = Operator::new("Cast").with_int("to", element.onnx() as i64);
+        let operator = Operator::cast(element);
         self.apply(operator, &[self], (element, self.shape()), "cast")
     }
 

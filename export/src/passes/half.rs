@@ -54,8 +54,7 @@ fn bears(graph: &Graph, node: &Node) -> bool {
 }
 
 fn cast(from: Id, to: Id, element: Element) -> Node {
-    let operator = Operator::new("Cast").with_int("to", element.onnx() as i64);
-    Node { operator, inputs: vec![Some(from)], outputs: vec![Some(to)] }
+    Node { operator: Operator::cast(element), inputs: vec![Some(from)], outputs: vec![Some(to)] }
 }
 
 /// Values that are there in the other precision.

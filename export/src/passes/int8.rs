@@ -102,19 +102,20 @@ fn quantise(graph: &mut Graph, x: Id, operands: &mut Operands) -> Operand {
             // The operator takes the steps along one axis, with a level of 0 for each of them.
             let steps = apply(Operator::new("Reshape"), &[step, all], Element::F32, &[rows], "steps");
             let zeros = *operands.zeros.entry((level, rows)).or_insert_with(|| {
-                let levels = apply(Operator::new("Clip"), &[steps, number, number], Element::F32, &[rows], "levels");
-                apply(cast(Element::U8), &[levels], Element::U8, &[rows], "zeros")
+                let floats =
+                    apply(Operator::new("Clip"), &[steps, number, number], Element::F32, &[rows], "zeros.float");
+                apply(Operator::cast(Element::U8), &[floats], Element::U8, &[rows], "zeros")
             });
             let tokens = apply(Operator::new("Reshape"), &[x, flat], Element::F32, &[rows, width], "tokens");
             let operator = Operator::new("QuantizeLinear").with_int("axis", 0);
-            let numbers = apply(operator, &[tokens, steps, zeros], Element::U8, &[rows, width], "levelled");
-            apply(Operator::new("Reshape"), &[numbers, back], Element::U8, &shape, "quantised")
+            let numbers = apply(operator, &[tokens, steps, zeros], Element::U8, &[rows, width], "levels");
+            apply(Operator::new("Reshape"), &[numbers, back], Element::U8, &shape, "u8")
         }
         None => {
             let inputs = [Some(x), Some(step)];
             let even = graph.apply(Operator::new("Div"), &inputs, (Element::F32, shape.clone()), &label("even"));
             let inputs = [Some(even), Some(graph.number(&label("one"), 1.0)), Some(zero)];
-            graph.apply(Operator::new("QuantizeLinear"), &inputs, (Element::U8, shape), &label("quantised"))
+            graph.apply(Operator::new("QuantizeLinear"), &inputs, (Element::U8, shape), &label("u8"))
         }
     };
     let operand = Operand { numbers, zero, step };
@@ -164,32 +165,25 @@ fn sizes(shape: &[Dim]) -> Vec<i64> {
     shape.iter().map(|size| size.fixed().map_or(-1, |size| size as i64)).collect()
 }
 
-fn cast(element: Element) -> Operator {
-    Operator::new("Cast").with_int("to", element.onnx() as i64)
-}
-
 fn multiply(graph: &mut Graph, (x, weight, output): (Operand, Id, Id), values: &Array) -> Result<()> {
     let (weight, result) = (graph.fact(weight).clone(), graph.fact(output).clone());
     let (numbers, scales) = columns(values);
-    let constant = |graph: &mut Graph, end: &str, element, shape: &[Dim], content| {
-        graph.literal(Fact {
-            name: format!("{}.{end}", weight.name),
-            element,
-            shape: shape.to_vec(),
-            content: Some(content),
-        })
-    };
     let columns = &weight.shape[1..];
-    let numbers = constant(graph, "quantised", Element::I8, &weight.shape, Content::Raw(Arc::new(numbers)));
-    let scales = Array::new(&[scales.len()], scales)?;
-    let scales = constant(graph, "scale", Element::F32, columns, Content::Float(scales));
+    let scales = graph.array(&format!("{}.scale", weight.name), Array::new(&[scales.len()], scales)?);
+    let numbers = graph.literal(Fact {
+        name: format!("{}.i8", weight.name),
+        element: Element::I8,
+        shape: weight.shape.clone(),
+        content: Some(Content::Raw(Arc::new(numbers))),
+    });
 
     let label = |end: &str| format!("{}.{end}", result.name);
     let operands = [Some(x.numbers), Some(numbers), Some(x.zero)];
     let shape = result.shape.clone();
     let whole = (Element::I32, shape.clone());
     let product = graph.apply(Operator::new("MatMulInteger"), &operands, whole, &label("integer"));
-    let product = graph.apply(cast(Element::F32), &[Some(product)], (Element::F32, shape.clone()), &label("float"));
+    let product =
+        graph.apply(Operator::cast(Element::F32), &[Some(product)], (Element::F32, shape.clone()), &label("float"));
     let both = [Some(unit(graph)), Some(scales)];
     let scale = graph.apply(Operator::new("Mul"), &both, (Element::F32, columns.to_vec()), &label("scale"));
     let even = graph.apply(Operator::new("Mul"), &[Some(product), Some(scale)], (Element::F32, shape), &label("even"));
@@ -203,10 +197,8 @@ fn multiply(graph: &mut Graph, (x, weight, output): (Operand, Id, Id), values: &
 fn unit(graph: &mut Graph) -> Id {
     let inputs = [graph.inputs.first().copied()];
     let size = graph.apply(Operator::new("Size"), &inputs, (Element::I64, Vec::new()), "unit.size");
-    let one = graph.index("unit.one", 1);
-    let inputs = [Some(size), Some(one)];
-    let least = graph.apply(Operator::new("Min"), &inputs, (Element::I64, Vec::new()), "unit.whole");
-    graph.apply(cast(Element::F32), &[Some(least)], (Element::F32, Vec::new()), "unit")
+    let sign = graph.apply(Operator::new("Sign"), &[Some(size)], (Element::I64, Vec::new()), "unit.sign");
+    graph.apply(Operator::cast(Element::F32), &[Some(sign)], (Element::F32, Vec::new()), "unit")
 }
 
 /// `(inputs, outputs)` as 8-bit integers, and the scale of each output.

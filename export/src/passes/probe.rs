@@ -67,12 +67,14 @@ fn halved(graph: &mut Graph, product: &Product, output: Id) {
         graph.literal(Fact { name: format!("{name}.weight"), element: Element::F16, shape: weight.shape, content });
     let inputs = [Some(x), Some(weight)];
     let result = graph.apply(Operator::new("MatMul"), &inputs, (Element::F16, shape), &format!("{name}.half"));
-    let operator = Operator::new("Cast").with_int("to", Element::F32.onnx() as i64);
-    graph.append(Node { operator, inputs: vec![Some(result)], outputs: vec![Some(output)] });
+    graph.append(Node {
+        operator: Operator::cast(Element::F32),
+        inputs: vec![Some(result)],
+        outputs: vec![Some(output)],
+    });
 }
 
 fn cast(graph: &mut Graph, from: Id, element: Element, label: &str) -> Id {
-    let operator = Operator::new("Cast").with_int("to", element.onnx() as i64);
     let shape = graph.fact(from).shape.clone();
-    graph.apply(operator, &[Some(from)], (element, shape), label)
+    graph.apply(Operator::cast(element), &[Some(from)], (element, shape), label)
 }

@@ -69,14 +69,9 @@ pub fn smooth(graph: &mut Graph, largest: &[f32]) -> Result<()> {
             norm.products.iter().filter_map(|&place| Some((place, product(graph, &nodes[place])?))).collect();
         let numbers = balance(&largest, &products);
         for place in norm.parameters {
-            nodes[norm.place].inputs[place] = nodes[norm.place]
-                .input(place)
-                .map(|id| {
-                    changed(graph, id, |values| {
-                        values.iter().zip(&numbers).map(|(value, number)| value / number).collect()
-                    })
-                })
-                .transpose()?;
+            let Some(id) = &mut nodes[norm.place].inputs[place] else { continue };
+            let divided = |values: &[f32]| values.iter().zip(&numbers).map(|(value, number)| value / number).collect();
+            *id = changed(graph, *id, divided)?;
         }
         for (place, product) in products {
             let columns = product.values.dims()[1].max(1);
