@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use zoo::{
+use laps_hub::{
     fetch::{Fetcher, Network, Pinning, Settings, Watch, missing_images, missing_texts},
     registry::Entry,
 };
@@ -27,7 +27,7 @@ pub(crate) struct Access {
 pub(crate) fn fetcher(access: Access, locked: bool) -> Result<Fetcher> {
     let network = if access.offline { Network::Offline } else { Network::Online };
     let pinning = if locked { Pinning::Locked } else { Pinning::OnFirstFetch };
-    Ok(Fetcher::new(Settings::from_environment(network, pinning).map_err(zoo::Error::from)?))
+    Ok(Fetcher::new(Settings::from_environment(network, pinning).map_err(laps::Error::from)?))
 }
 
 /// The published checkpoint of `entry`, ready to be used; None for an entry without one.
@@ -44,7 +44,7 @@ pub(crate) fn checkpoint(entry: &Entry, access: Access, quiet: bool) -> Result<O
 pub(crate) fn texts(entry: &Entry, root: Option<&Path>, splits: &[&str], access: Access, quiet: bool) -> Result<()> {
     let Some(root) = root else { return Ok(()) };
     let paths = entry.data_paths(Some(root))?;
-    let Ok(store) = zoo::store::Store::from_environment() else { return Ok(()) };
+    let Ok(store) = laps_hub::store::Store::from_environment() else { return Ok(()) };
     if missing_texts(&store, entry, (root, &paths), splits)?.is_empty() {
         return Ok(());
     }
@@ -57,7 +57,7 @@ pub(crate) fn texts(entry: &Entry, root: Option<&Path>, splits: &[&str], access:
 pub(crate) fn images(entry: &Entry, root: Option<&Path>, splits: &[&str], access: Access, quiet: bool) -> Result<()> {
     let Some(root) = root else { return Ok(()) };
     let paths = entry.data_paths(Some(root))?;
-    let Ok(store) = zoo::store::Store::from_environment() else { return Ok(()) };
+    let Ok(store) = laps_hub::store::Store::from_environment() else { return Ok(()) };
     let missing = missing_images(&store, entry, (root, &paths), splits)?;
     if missing.is_empty() {
         return Ok(());
@@ -74,11 +74,10 @@ pub(crate) fn vocabulary(access: Access, quiet: bool) -> Result<PathBuf> {
     let fetcher = fetcher(access, false)?;
     let item = fetcher.settings().store.vocabulary(None)?;
     let watch = watch(quiet);
-    Ok(fetcher.fetch(&item, |_| Ok(()), watch.as_ref()).map_err(zoo::Error::from)?.item.path)
+    Ok(fetcher.fetch(&item, |_| Ok(()), watch.as_ref()).map_err(laps::Error::from)?.item.path)
 }
 
 /// The pretrained encoders of `entry`: of images where it is known which one, and of texts.
-#[cfg(feature = "torch")]
 pub(crate) fn backbones(entry: &Entry, access: Access, quiet: bool) -> Result<(Option<PathBuf>, PathBuf)> {
     let watch = watch(quiet);
     Ok(fetcher(access, false)?.backbones(entry, watch.as_ref())?)

@@ -1,10 +1,10 @@
-//! SIGINT and SIGTERM as a flag that long work looks at.
+//! SIGINT and SIGTERM as a flag that long-running work polls.
 
 use std::sync::{Arc, atomic::AtomicBool};
 
 use signal_hook::{consts::TERM_SIGNALS, flag};
 
-/// A flag that the first of these signals sets; the second ends the program at once, with 2.
+/// Returns a flag that the first signal sets; a second signal exits immediately with status 2.
 pub(crate) fn flag() -> std::io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for &signal in TERM_SIGNALS {

@@ -1,33 +1,33 @@
-//! Progress on a terminal, in a file, or not at all.
+//! Progress output: bars, lines or nothing.
 
 use std::{
     io::IsTerminal,
     sync::{Mutex, PoisonError},
 };
 
-use bench::progress::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
+use laps_bench::progress::Progress;
 
-/// The progress that fits: bars on a terminal, lines otherwise, nothing when `quiet`.
+/// ProgressBars if standard error is a terminal, lines otherwise, nothing if `quiet`.
 pub(crate) fn choose(quiet: bool) -> Box<dyn Progress> {
     match (quiet, std::io::stderr().is_terminal()) {
         (true, _) => Box::new(()),
-        (false, true) => Box::new(Bars::default()),
-        (false, false) => Box::new(Lines::default()),
+        (false, true) => Box::new(ProgressBars::default()),
+        (false, false) => Box::new(ProgressLines::default()),
     }
 }
 
-/// One bar at a time on standard error.
+/// One progress bar at a time on standard error.
 #[derive(Default)]
-struct Bars(Mutex<Option<ProgressBar>>);
+struct ProgressBars(Mutex<Option<ProgressBar>>);
 
-impl Bars {
+impl ProgressBars {
     fn with(&self, f: impl FnOnce(&mut Option<ProgressBar>)) {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-impl Progress for Bars {
+impl Progress for ProgressBars {
     fn begin(&self, stage: &str, total: usize) {
         let style = ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len}  {per_sec}  {eta} left");
         let bar = ProgressBar::new(total as u64).with_message(stage.to_owned());
@@ -52,11 +52,11 @@ impl Progress for Bars {
     }
 }
 
-/// A line when a stage begins and ends, and when a part is saved, on standard error.
+/// One line on standard error when a stage begins, ends or saves a part.
 #[derive(Default)]
-struct Lines(Mutex<String>);
+struct ProgressLines(Mutex<String>);
 
-impl Progress for Lines {
+impl Progress for ProgressLines {
     fn begin(&self, stage: &str, total: usize) {
         stage.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
         eprintln!("{stage}: {total} to do");

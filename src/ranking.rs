@@ -1,8 +1,8 @@
-//! Ranked tables.
+//! Tables of ranked results.
 
 use comfy_table::{CellAlignment, Table, presets};
 
-/// A table whose first columns are numbers and whose last one is a name.
+/// A table with right-aligned numbers and a name in the last column.
 pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
@@ -14,7 +14,7 @@ pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<I
     format!("{table}\n")
 }
 
-/// A name without what a terminal would take for a command.
+/// Replaces control characters, so that a name cannot send escape sequences to the terminal.
 pub(crate) fn plain(name: &str) -> String {
     name.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }

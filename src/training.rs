@@ -1,16 +1,16 @@
-//! What a training run shows: a bar on a terminal, lines otherwise.
+//! Progress output of training: a bar on a terminal, lines otherwise.
 
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use zoo::train::{EpochLine, Observer, StepLine};
+use laps::{EpochLine, Observer, StepLine};
 
-/// What fits: a bar on a terminal, lines otherwise, nothing when `quiet`.
+/// A bar if standard error is a terminal, lines otherwise, nothing if `quiet`.
 pub(crate) fn choose(quiet: bool) -> Box<dyn Observer> {
     match (quiet, std::io::stderr().is_terminal()) {
         (true, _) => Box::new(()),
-        (false, true) => Box::new(Bar(ProgressBar::hidden())),
-        (false, false) => Box::new(Lines),
+        (false, true) => Box::new(TrainingBar(ProgressBar::hidden())),
+        (false, false) => Box::new(TrainingLines),
     }
 }
 
@@ -26,9 +26,9 @@ fn describe(line: &EpochLine) -> String {
     )
 }
 
-struct Bar(ProgressBar);
+struct TrainingBar(ProgressBar);
 
-impl Observer for Bar {
+impl Observer for TrainingBar {
     fn note(&mut self, note: &str) {
         self.0.suspend(|| eprintln!("note: {note}"));
     }
@@ -57,10 +57,10 @@ impl Observer for Bar {
     }
 }
 
-/// A line for each epoch and each time that the state is saved.
-struct Lines;
+/// One line per epoch and per saved state.
+struct TrainingLines;
 
-impl Observer for Lines {
+impl Observer for TrainingLines {
     fn note(&mut self, note: &str) {
         eprintln!("note: {note}");
     }

@@ -5,7 +5,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a benchmark that can not run has nothing to say")]
 
 #[allow(dead_code, reason = "the tests of checkpoints use the rest")]
-#[path = "../../zoo/tests/checkpoint/writer.rs"]
+#[path = "../../zoo/hub/tests/checkpoint/writer.rs"]
 mod writer;
 
 use std::{
@@ -18,13 +18,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bench::machine::Machine;
-use writer::{Pickle, torch_legacy};
-use zoo::{
+use laps_bench::machine::Machine;
+use laps_files::{Expected, digest_file};
+use laps_hub::{
     checkpoint::{convert, convert_verified},
     fetch::{Fetcher, Network, Pinning, Settings},
-    store::{Expected, Item, LARGEST_WEIGHTS, Source, Store, digest_file},
+    store::{Item, LARGEST_WEIGHTS, Source, Store},
 };
+use writer::{Pickle, torch_legacy};
 
 const ROUNDS: usize = 5;
 const TENSORS: usize = 384;

@@ -15,13 +15,11 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use bench::gate::{Baselines, Group, KernelCounts, MeasuredOn, judge, render};
-use zoo::{
-    array::Array,
-    retrieval::similarity::{
-        AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, Level, PreparedImages,
-    },
+use laps_align::similarity::{
+    AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, Level, PreparedImages,
 };
+use laps_bench::gate::{Baselines, Group, KernelCounts, MeasuredOn, judge, render};
+use laps_model::array::Array;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

@@ -3,16 +3,18 @@
 use std::{fmt::Write, path::PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
-use serde::Serialize;
-use zoo::{
-    models::{
-        config::{ImageConfig, ModelConfig},
-        laps,
-    },
-    params::Parameter,
+use laps_hub::{
     registry::{self, Entry, PublishedTable},
     store::{Kept, State, Store},
 };
+use laps_model::{
+    models::{
+        self,
+        config::{ImageConfig, ModelConfig},
+    },
+    params::Parameter,
+};
+use serde::Serialize;
 
 use crate::{
     Result,
@@ -100,7 +102,7 @@ fn summary(name: &'static str, store: Option<&Store>) -> Result<Summary> {
         name,
         image: image(&entry.model),
         embed_size: entry.model.embed_size,
-        parameters: elements(&laps::parameters(&entry.model)?),
+        parameters: elements(&models::parameters(&entry.model)?),
         protocols: entry.data.protocol.iter().map(ToString::to_string).collect(),
         stored: stored(&entry, &checkpoint, store)?,
         checkpoint,
@@ -206,7 +208,7 @@ impl Info {
     /// Collects it, with what is here of it in `store`. Needs neither weights nor a native library.
     pub fn new(entry: &Entry, store: Option<&Store>) -> Result<Self> {
         let checkpoint = Origin::of(entry)?;
-        let parameters = laps::parameters(&entry.model)?;
+        let parameters = models::parameters(&entry.model)?;
         let size = |prefix: &str| {
             parameters.iter().filter(|parameter| parameter.name.starts_with(prefix)).map(Parameter::elements).sum()
         };

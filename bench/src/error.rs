@@ -8,9 +8,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Everything that can go wrong in this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// See [`zoo::Error`].
+    /// See [`laps::Error`].
     #[error(transparent)]
-    Zoo(#[from] zoo::Error),
+    Laps(#[from] laps::Error),
     /// An engine that this build has not.
     #[error("engine `{engine}` can not be used: {reason}")]
     Engine {
@@ -117,7 +117,7 @@ impl Error {
     /// What the user can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Zoo(error) => error.hint(),
+            Self::Laps(error) => error.hint(),
             Self::Engine { hint, .. } | Self::Interrupted { hint, .. } => Some((*hint).to_owned()),
             Self::NoCheckpoint { hint, .. } => Some(hint.clone()),
             Self::NoResult { hint, .. } => hint.map(str::to_owned),
@@ -132,20 +132,29 @@ impl Error {
     }
 }
 
-macro_rules! from_zoo {
+macro_rules! from_laps {
     ($($error:ty),*) => {
         $(impl From<$error> for Error {
             fn from(error: $error) -> Self {
-                Self::Zoo(error.into())
+                Self::Laps(error.into())
             }
         })*
     };
 }
 
-from_zoo!(
-    zoo::checkpoint::CheckpointError,
-    zoo::data::DataError,
-    zoo::registry::RegistryError,
-    zoo::retrieval::RetrievalError,
-    zoo::store::StoreError
+from_laps!(
+    laps_model::Error,
+    laps_data::Error,
+    laps_align::Error,
+    laps_hub::Error,
+    laps_search::Error,
+    laps_onnx::Error,
+    laps_onnx::runtime::RuntimeError,
+    laps_files::Error,
+    laps_data::scenes::SceneError,
+    laps_hub::checkpoint::CheckpointError,
+    laps_data::DataError,
+    laps_hub::registry::RegistryError,
+    laps_align::RetrievalError,
+    laps_hub::store::StoreError
 );

@@ -6,8 +6,6 @@
 pub mod alignment;
 pub mod card;
 pub mod catalogue;
-pub mod embedded;
-pub mod engine;
 pub mod error;
 pub mod files;
 pub mod gate;
@@ -16,8 +14,12 @@ pub mod progress;
 pub mod report;
 pub mod reproduce;
 pub mod results;
-pub mod similarity;
 pub mod tables;
 pub mod timing;
 
 pub use error::{Error, Result};
+
+/// The commit that this program was built from.
+pub fn commit() -> Option<&'static str> {
+    option_env!("LAPS_ZOO_COMMIT")
+}

@@ -12,7 +12,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// A model that can not be recorded, or an input that can not be read.
     #[error(transparent)]
-    Zoo(#[from] zoo::Error),
+    Model(#[from] laps_model::Error),
+    /// A caption set or a vocabulary.
+    #[error(transparent)]
+    Data(#[from] laps_data::Error),
+    /// The exact engine.
+    #[error(transparent)]
+    Align(#[from] laps_align::Error),
+    /// A checkpoint or an entry.
+    #[error(transparent)]
+    Hub(#[from] laps_hub::Error),
     /// ONNX Runtime.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -101,7 +110,10 @@ impl Error {
     /// What the user can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Zoo(error) => error.hint(),
+            Self::Model(error) => error.hint(),
+            Self::Data(error) => error.hint(),
+            Self::Align(error) => error.hint(),
+            Self::Hub(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
             Self::Folder { hint, .. } | Self::Package { hint, .. } | Self::Provider { hint, .. } => {
                 Some((*hint).to_owned())
@@ -109,5 +121,23 @@ impl Error {
             Self::Large { .. } => Some("`--precision fp16` halves it".to_owned()),
             Self::Option { .. } | Self::Io { .. } => None,
         }
+    }
+}
+
+impl From<laps_data::DataError> for Error {
+    fn from(error: laps_data::DataError) -> Self {
+        Self::Data(error.into())
+    }
+}
+
+impl From<laps_hub::checkpoint::CheckpointError> for Error {
+    fn from(error: laps_hub::checkpoint::CheckpointError) -> Self {
+        Self::Hub(error.into())
+    }
+}
+
+impl From<laps_hub::registry::RegistryError> for Error {
+    fn from(error: laps_hub::registry::RegistryError) -> Self {
+        Self::Hub(error.into())
     }
 }

@@ -2,14 +2,10 @@
 
 use std::{cell::RefCell, fmt, rc::Rc};
 
-use zoo::{
+use laps_model::{
     array::Array,
     dim::Dim,
-    models::{
-        alignment::Alignment,
-        config::ModelConfig,
-        laps::{ImageEncoder, TextEncoder},
-    },
+    models::{ImageEncoder, TextEncoder, alignment::Alignment, config::ModelConfig},
     params::Parameter,
     tensor::Tensor,
 };
@@ -61,12 +57,12 @@ impl fmt::Display for Part {
 /// precision.
 ///
 /// # Errors
-/// [`zoo::Error`] for a configuration that describes no model and for whatever `read` refuses.
+/// [`laps_model::Error`] for a configuration that describes no model and for whatever `read` refuses.
 pub fn record(
     part: Part,
     config: &ModelConfig,
     target: Target,
-    read: impl Fn(&Parameter) -> zoo::Result<Array> + 'static,
+    read: impl Fn(&Parameter) -> laps_model::Result<Array> + 'static,
 ) -> Result<Graph> {
     config.check()?;
     let graph = Rc::new(RefCell::new(Graph::new(part.name(), target)));
@@ -110,7 +106,7 @@ pub fn record(
 
 /// Embeddings `(captions, words, width)` and lengths `(captions)` to 1 where there is a word, `(captions, words)`. The
 /// places are counted along the embeddings themselves, which have to be finite in the padding too.
-fn word_mask(embeddings: &Value, lengths: &Value) -> zoo::Result<Value> {
+fn word_mask(embeddings: &Value, lengths: &Value) -> laps_model::Result<Value> {
     let [captions, words, _] = embeddings.sizes()?;
     embeddings.module("cross_net", || {
         let ones = embeddings.narrow(2, 0, 1)?.affine(0.0, 1.0)?.reshape(&[captions, words])?;

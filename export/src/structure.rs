@@ -1,6 +1,6 @@
 //! How large a graph is.
 
-use zoo::dim::Dim;
+use laps_model::dim::Dim;
 
 use crate::{
     file::{constants, len},
@@ -43,7 +43,7 @@ pub fn multiply_adds(graph: &Graph, size: impl Fn(&str) -> usize) -> u64 {
 mod tests {
     use std::{cell::RefCell, rc::Rc};
 
-    use zoo::{array::Array, dim::Dim, tensor::Tensor};
+    use laps_model::{array::Array, dim::Dim, tensor::Tensor};
 
     use super::{Structure, multiply_adds};
     use crate::{
@@ -76,7 +76,7 @@ mod tests {
     /// Counted by hand from the sizes of the models: projections, attention and feed-forward of each block.
     #[test]
     fn multiply_adds_are_those_of_the_formula() {
-        let config = zoo::registry::find("shapes_vit").unwrap().model;
+        let config = laps_hub::registry::find("shapes_vit").unwrap().model;
         let zeros = |part| {
             record(part, &config, Target::default(), |parameter| {
                 Array::new(&parameter.shape, vec![0.0; parameter.elements()])

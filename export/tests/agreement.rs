@@ -10,10 +10,10 @@ use std::{
     process::Command,
 };
 
-use export::{file::encode, graph::Flavour, passes, record::Part};
+use laps_model::tensor::Tensor as _;
+use laps_onnx::{file::encode, graph::Flavour, passes, record::Part};
 use safetensors::{Dtype, tensor::TensorView};
 use support::{Case, NEAR, Tensors, Tiny, Value, cases, difference, open, runtime, target, tiny};
-use zoo::tensor::Tensor as _;
 
 /// The standard's versions whose operators are written differently: axes as an input from 18, `Gelu` from 20.
 const OPSETS: [u32; 4] = [17, 18, 20, 23];
@@ -82,7 +82,7 @@ fn graphs_in_onnx_runtime_agree_with_the_golden_tensors() {
             let words = text.run(&[whole("tokens").input(), mask.input()]).unwrap();
             let expected = golden.get("cap_emb");
             for (row, &length) in golden.get("lengths").values().iter().enumerate() {
-                let part = |array: &zoo::array::Array| {
+                let part = |array: &laps_model::array::Array| {
                     array.rows(row..row + 1).unwrap().narrow(1, 0, length as usize).unwrap()
                 };
                 assert!(difference(&part(&words), &part(&expected)) <= NEAR);

@@ -5,7 +5,9 @@ mod support;
 
 use std::{path::Path, rc::Rc};
 
-use export::{
+use laps_data::scenes;
+use laps_hub::{checkpoint::Checkpoint, registry};
+use laps_onnx::{
     Error,
     graph::{Flavour, Target},
     package::{Golden, Manifest, Package, Precision, Request, export},
@@ -15,7 +17,6 @@ use export::{
 use prost::Message as _;
 use safetensors::SafeTensors;
 use support::{open, runtime, target};
-use zoo::{checkpoint::Checkpoint, data::scenes, registry};
 
 fn request(target: Target, precision: Precision) -> Request {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../checkpoints/shapes_vit.safetensors");

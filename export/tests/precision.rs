@@ -5,7 +5,9 @@ mod support;
 
 use std::{collections::BTreeSet, path::Path, rc::Rc};
 
-use export::{
+use laps_hub::{checkpoint::Checkpoint, registry};
+use laps_model::array::Array;
+use laps_onnx::{
     file::encode,
     graph::{Flavour, Graph, Node},
     package::{Precision, Request, at_fault, export},
@@ -14,7 +16,6 @@ use export::{
     runtime::{Input, Session, SessionOptions},
 };
 use support::{Case, Tiny, difference, image_case, runtime, target, text_case, tiny};
-use zoo::{array::Array, checkpoint::Checkpoint, registry};
 
 fn session(graph: &Graph, folder: &Path) -> Session {
     let path = folder.join("graph.onnx");

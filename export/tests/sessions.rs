@@ -5,7 +5,11 @@ mod support;
 
 use std::{collections::BTreeSet, error::Error as _};
 
-use export::{
+use laps_model::{
+    encoder::{Device, Encoder as _},
+    random::SplitMix64,
+};
+use laps_onnx::{
     file::encode,
     graph::{Flavour, Graph},
     passes,
@@ -13,10 +17,6 @@ use export::{
     runtime::{Input, OrtEncoder, Place, Provider, RuntimeError, Session, SessionOptions, environment},
 };
 use support::{NEAR, Tiny, difference, image_case, runtime, target, tiny};
-use zoo::{
-    encoder::{Device, Encoder as _},
-    random::SplitMix64,
-};
 
 /// Which of `operators` the profile of a run on the processor has.
 fn executed<'a>(model: &Tiny, part: Part, graph: &Graph, operators: &[&'a str]) -> Vec<&'a str> {

@@ -5,19 +5,19 @@ mod support;
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
-use export::{
-    graph::{Domain, Element, Flavour, Graph, Target, Value},
-    passes,
-    record::{Part, record},
-};
-use support::{swin_tiny, target, tiny, vit_tiny};
-use zoo::{
-    Error,
+use laps_model::Error;
+use laps_model::{
     array::Array,
     dim::Dim,
     params::{Init, Parameter},
     tensor::Tensor,
 };
+use laps_onnx::{
+    graph::{Domain, Element, Flavour, Graph, Target, Value},
+    passes,
+    record::{Part, record},
+};
+use support::{swin_tiny, target, tiny, vit_tiny};
 
 fn count(graph: &Graph) -> BTreeMap<&'static str, usize> {
     let mut counts = BTreeMap::new();
@@ -119,7 +119,7 @@ fn axes_of_reductions_are_attributes_before_opset_18_and_gelu_is_one_from_20() {
 fn inputs_and_outputs_have_symbols_for_data() {
     let ports = |part| {
         let graph = tiny()[0].graph(part, Target::default());
-        let line = |port: &export::graph::Port| format!("{} {} {:?}", port.name, port.element.name(), port.shape);
+        let line = |port: &laps_onnx::graph::Port| format!("{} {} {:?}", port.name, port.element.name(), port.shape);
         let [inputs, outputs] = [graph.inputs(), graph.outputs()];
         inputs.iter().chain(&outputs).map(line).collect::<Vec<_>>()
     };

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use zoo::store::{Pins, Store, inside, prune};
+use laps_files::inside;
+use laps_hub::store::{Pins, Store, prune};
 
 use crate::report::{Finding, print};
 
@@ -25,12 +26,12 @@ enum Action {
 
 impl Cache {
     pub(crate) fn run(self) -> Result<Finding> {
-        let store = Store::from_environment().map_err(zoo::Error::from)?;
+        let store = Store::from_environment().map_err(laps::Error::from)?;
         match self.action {
             Action::Path => print(&format!("{}\n", store.root.display()))?,
             Action::List => {
                 let mut text = String::new();
-                for (key, pin) in Pins::open(&store.pins).map_err(zoo::Error::from)?.iter() {
+                for (key, pin) in Pins::open(&store.pins).map_err(laps::Error::from)?.iter() {
                     let is_here = inside(key).is_some_and(|inner| store.root.join(inner).is_file());
                     let (bytes, sha256) = (pin.bytes, &pin.sha256[..12]);
                     let here = if is_here { "here" } else { "not in the cache" };
@@ -42,7 +43,7 @@ impl Cache {
                 print(&text)?;
             }
             Action::Prune => {
-                let pruned = prune(&store).map_err(zoo::Error::from)?;
+                let pruned = prune(&store).map_err(laps::Error::from)?;
                 let lines = pruned.iter().map(|file| {
                     let path = file.path.strip_prefix(&store.root).unwrap_or(&file.path);
                     format!("removed {} ({} bytes): {}\n", path.display(), file.bytes, file.reason)

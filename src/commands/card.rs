@@ -3,24 +3,24 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bench::{
+use clap::Args;
+use laps_bench::{
     card,
     files::{check_writable, write_whole},
     results,
 };
-use clap::Args;
 
 use crate::report::{Finding, print};
 
-/// Write the card of a model in Markdown: what it is, recipe, recalls, licence, known faults
+/// Write a model card in Markdown: description, recipe, recalls, licence and known problems
 #[derive(Args)]
 pub(crate) struct Card {
-    /// Name of an entry, or path of an entry file
+    /// Entry name, or path to an entry YAML file
     entry: String,
-    /// Results of `reproduce --json` of this entry
+    /// Results of `reproduce --json` for this entry
     #[arg(value_name = "RESULT")]
     results: Vec<PathBuf>,
-    /// Write the card to a file
+    /// Write the card to FILE instead of standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -28,7 +28,7 @@ pub(crate) struct Card {
 impl Card {
     pub(crate) fn run(self) -> Result<Finding> {
         self.out.as_deref().into_iter().try_for_each(check_writable)?;
-        let entry = zoo::registry::find(&self.entry)?;
+        let entry = laps_hub::registry::find(&self.entry)?;
         let results = self.results.iter().map(|path| results::read(path)).collect::<Result<_, _>>()?;
         let text = card::card(&entry, results)?;
         match &self.out {

@@ -6,15 +6,15 @@ use clap_complete::Shell;
 
 use crate::report::{Finding, print};
 
-/// Print what completes the command in a shell
+/// Print a shell completion script
 #[derive(Args)]
 pub(crate) struct Completions {
-    /// The shell
+    /// Shell to complete for
     shell: Shell,
 }
 
 impl Completions {
-    /// Of `command`, which is the whole one.
+    /// Prints the completions of `command`, the full command line.
     pub(crate) fn run(self, mut command: Command) -> Result<Finding> {
         let name = command.get_name().to_owned();
         let mut text = Vec::new();

@@ -3,20 +3,20 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bench::files::check_writable;
 use clap::Args;
-use zoo::{checkpoint::convert, registry};
+use laps_bench::files::check_writable;
+use laps_hub::{checkpoint::convert, registry};
 
 use crate::report::{Finding, print};
 
-/// Write a checkpoint as safetensors, with its options and the hash of its source
+/// Convert a checkpoint to safetensors, with its options and the hash of its source
 #[derive(Args)]
 pub(crate) struct Convert {
-    /// The checkpoint: .pth or .safetensors
+    /// Checkpoint to read (.pth or .safetensors)
     input: PathBuf,
-    /// The safetensors file to write
+    /// Safetensors file to write
     output: PathBuf,
-    /// Name of an entry, or path of an entry file: the checkpoint has to be one of its model
+    /// Check the checkpoint against the model of this entry (entry name, or path to an entry YAML file)
     #[arg(long, value_name = "ENTRY")]
     entry: Option<String>,
 }
@@ -30,7 +30,7 @@ impl Convert {
         if same(&input, &output) == Some(true) {
             let path = output.display();
             anyhow::bail!(
-                "`{path}` can not be both\n  expected: another file to write\n  found: the checkpoint itself"
+                "input and output are the same file, `{path}`\n  expected: another output file\n  found: the checkpoint itself"
             );
         }
         let converted = convert(&input, &output, entry.as_ref().map(|entry| &entry.model))?;

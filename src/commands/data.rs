@@ -3,40 +3,37 @@
 use std::{fmt::Write, num::NonZeroUsize, path::PathBuf};
 
 use anyhow::Result;
-use bench::machine::processors;
 use clap::{Args, Subcommand, ValueEnum};
-use zoo::{
-    data::{SplitSurvey, survey},
-    registry::{self, Entry, Manifest},
-};
+use laps_bench::machine::processors;
+use laps_data::{SplitSurvey, survey};
+use laps_hub::registry::{self, Entry, Manifest};
 
 use crate::{
     progress,
     report::{Finding, print},
 };
 
-/// Fetch captions and images, or check what is there
+/// Download captions and images, or check a data set
 #[derive(Args)]
 pub(crate) struct Data {
     #[command(subcommand)]
-    action: Action,
+    action: DataAction,
 }
 
 #[derive(Subcommand)]
-enum Action {
-    #[cfg(feature = "fetch")]
-    Fetch(Fetch),
-    Check(Check),
+enum DataAction {
+    Fetch(DataFetch),
+    Check(DataCheck),
 }
 
-/// A data set.
+/// A published data set.
 #[derive(Clone, Copy, ValueEnum)]
-enum Set {
+enum DatasetName {
     F30k,
     Coco,
 }
 
-impl Set {
+impl DatasetName {
     fn name(self) -> &'static str {
         match self {
             Self::F30k => "f30k",
@@ -44,24 +41,24 @@ impl Set {
         }
     }
 
-    /// An entry that has its folders.
+    /// An entry that uses this data set, for its folder names.
     fn entry(self) -> Result<Entry> {
         Ok(registry::find(&format!("{}_vit", self.name()))?)
     }
 }
 
-/// Decode every image, and report what is missing, unreadable or unexpected
+/// Decode every image, and report missing, unreadable or unexpected files
 #[derive(Args)]
-struct Check {
-    /// The data set
-    set: Set,
+struct DataCheck {
+    /// Data set
+    set: DatasetName,
     /// Root of the caption and image folders
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Threads [default: one for each processor]
+    /// Number of threads [default: one per CPU]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// No progress
+    /// Hide progress output
     #[arg(long, short)]
     quiet: bool,
 }
@@ -69,17 +66,16 @@ struct Check {
 impl Data {
     pub(crate) fn run(self) -> Result<Finding> {
         match self.action {
-            #[cfg(feature = "fetch")]
-            Action::Fetch(fetch) => fetch.run(),
-            Action::Check(check) => check.run(),
+            DataAction::Fetch(fetch) => fetch.run(),
+            DataAction::Check(check) => check.run(),
         }
     }
 }
 
-/// Most files of one kind that are listed; the rest is a number.
+/// Maximum number of files listed per problem; the rest is counted.
 const LISTED: usize = 10;
 
-impl Check {
+impl DataCheck {
     fn run(self) -> Result<Finding> {
         let paths = self.set.entry()?.data_paths(Some(&self.data))?;
         let known = Manifest::embedded()?.splits.remove(self.set.name()).unwrap_or_default();
@@ -87,11 +83,11 @@ impl Check {
         let progress = progress::choose(self.quiet);
         progress.begin("check images", known.values().map(|size| size.images).sum());
         let survey = survey(&paths.captions, &paths.images, &known, threads, || progress.advance(1));
-        let survey = survey.map_err(zoo::Error::from)?;
+        let survey = survey.map_err(laps::Error::from)?;
         progress.end("done");
         let mut text = String::new();
         survey.splits.iter().for_each(|split| describe(split, &mut text));
-        survey.absent.iter().for_each(|name| text += &format!("{name}: not there\n"));
+        survey.absent.iter().for_each(|name| text += &format!("{name}: not found\n"));
         list(&mut text, "unexpected", &survey.unexpected);
         print(&text)?;
         Ok(if survey.is_good() { Finding::Done } else { Finding::Failed })
@@ -106,7 +102,7 @@ fn describe(split: &SplitSurvey, text: &mut String) {
         Some(_) => ", as expected".to_owned(),
         None => String::new(),
     };
-    // Writing to a string can not fail.
+    // Writing to a string cannot fail.
     let _ = writeln!(text, "{}: {} images, {} captions{known}", split.name, split.images, split.captions);
     if let Some(sha256) = &split.sha256 {
         let _ = writeln!(text, "  data sha256 {sha256}");
@@ -132,29 +128,27 @@ fn list(text: &mut String, title: &str, lines: &[String]) {
     }
 }
 
-/// Fetch the caption files and the vocabulary; images of COCO with --images
-#[cfg(feature = "fetch")]
+/// Download the caption files and the vocabulary, and with --images the images of COCO
 #[derive(Args)]
-struct Fetch {
-    /// The data set
-    set: Set,
-    /// Root of the caption and image folders; it is made if it is not there
+struct DataFetch {
+    /// Data set
+    set: DatasetName,
+    /// Root of the caption and image folders; created if missing
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// The images too: for COCO two archives of 13 and 6 GB
+    /// Also download the images (COCO: two archives of 13 and 6 GB)
     #[arg(long)]
     images: bool,
     #[command(flatten)]
     access: crate::fetching::Access,
-    /// No progress
+    /// Hide progress output
     #[arg(long, short)]
     quiet: bool,
 }
 
-#[cfg(feature = "fetch")]
-impl Fetch {
+impl DataFetch {
     fn run(self) -> Result<Finding> {
-        use zoo::fetch::all;
+        use laps_hub::fetch::all;
 
         let paths = self.set.entry()?.data_paths(Some(&self.data))?;
         let fetcher = crate::fetching::fetcher(self.access, false)?;
@@ -173,14 +167,14 @@ impl Fetch {
                 let unpacked = fetcher.images(archive, watch.as_ref())?;
                 let _ = writeln!(
                     text,
-                    "{}: {} images, {} of them there before",
+                    "{}: {} images, {} of them already present",
                     paths.images.display(),
                     unpacked.files,
                     unpacked.kept
                 );
             }
         } else if !archives.is_empty() {
-            text += "images: not fetched; `--images` fetches them\n";
+            text += "images: not downloaded; pass `--images` to download them\n";
         }
         if archives.is_empty() {
             let _ = writeln!(text, "images: put them into {}", paths.images.display());

@@ -3,31 +3,35 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use bench::{engine, machine::Machine};
 use clap::Args;
+use laps::Backends;
+use laps_bench::machine::Machine;
 
-use crate::report::{Finding, print};
+use crate::{
+    report::{Finding, print},
+    torch_program,
+};
 
-/// Show what this machine has: libraries, devices, threads, and what is missing
+/// Show the libraries, devices and threads of this machine, and report what is missing
 #[derive(Args)]
 pub(crate) struct Doctor {}
 
 impl Doctor {
-    /// Fails if something that this build wants is missing.
-    pub(crate) fn run(self) -> Result<Finding> {
+    /// Returns a failed check if something that this build needs is missing.
+    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
         let machine = Machine::here();
-        let mut report = Report::default();
+        let mut report = DoctorReport::default();
         report.line(
             "laps-zoo",
-            &format!("{} ({})", env!("CARGO_PKG_VERSION"), engine::commit().unwrap_or("no commit known")),
+            &format!("{} ({})", env!("CARGO_PKG_VERSION"), laps_bench::commit().unwrap_or("commit unknown")),
         );
         report.line("system", &machine.system);
-        report.line("processor", &format!("{}, {} threads", machine.processor, machine.processors));
+        report.line("cpu", &format!("{}, {} threads", machine.processor, machine.processors));
         machine.gpus.iter().for_each(|gpu| report.line("gpu", gpu));
-        report.line("similarities", zoo::retrieval::similarity::instruction_set());
-        libtorch(&mut report);
+        report.line("similarities", laps_align::similarity::instruction_set());
+        libtorch(&mut report, backends);
         onnxruntime(&mut report);
-        match zoo::cache::place() {
+        match laps_files::cache::place() {
             Some(path) => report.line("cache", &path.display().to_string()),
             None => report.missing("cache", "no folder", "set LAPS_ZOO_CACHE"),
         }
@@ -36,9 +40,19 @@ impl Doctor {
     }
 }
 
-fn libtorch(report: &mut Report) {
-    match engine::libtorch() {
-        None => report.line("libtorch", "not in this build; the engine `rust` serves"),
+fn libtorch(report: &mut DoctorReport, backends: Backends) {
+    match backends.torch.map(|torch| torch.info()) {
+        None => match torch_program::find() {
+            Some(path) => report.line("libtorch", &format!("in `{}`, which runs what needs it", path.display())),
+            None => report.line(
+                "libtorch",
+                &format!(
+                    "none: `{}` is not here; without it there is no training; {}",
+                    torch_program::NAME,
+                    torch_program::HOW_TO_GET
+                ),
+            ),
+        },
         Some(library) => {
             let path =
                 library.path.map_or_else(|| "linked into the program".to_owned(), |path| path.display().to_string());
@@ -47,7 +61,7 @@ fn libtorch(report: &mut Report) {
                 0 if library.cuda => {
                     "no GPU found: no driver (`libcuda.so.1`) or no device; see `nvidia-smi`".to_owned()
                 }
-                0 => "no GPU: libtorch without CUDA; `make setup CUDA=1` brings one with it".to_owned(),
+                0 => "no GPU: this libtorch has no CUDA; `make setup CUDA=1` installs one that has".to_owned(),
                 gpus => format!("cuda:0 to cuda:{}", gpus - 1),
             };
             report.line("devices", &format!("cpu; {gpus}"));
@@ -56,8 +70,8 @@ fn libtorch(report: &mut Report) {
     }
 }
 
-fn onnxruntime(report: &mut Report) {
-    let found = export::runtime::library::find().and_then(|library| Ok((library.load()?, library)));
+fn onnxruntime(report: &mut DoctorReport) {
+    let found = laps_onnx::runtime::library::find().and_then(|library| Ok((library.load()?, library)));
     match found {
         Ok((build, library)) => {
             let providers: Vec<String> = build.providers.iter().map(ToString::to_string).collect();
@@ -77,20 +91,20 @@ fn onnxruntime(report: &mut Report) {
     }
 }
 
-struct Report {
+struct DoctorReport {
     text: String,
     complete: bool,
 }
 
-impl Default for Report {
+impl Default for DoctorReport {
     fn default() -> Self {
         Self { text: String::new(), complete: true }
     }
 }
 
-impl Report {
+impl DoctorReport {
     fn line(&mut self, name: &str, value: &str) {
-        // Writing to a string can not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(self.text, "{name:14}{value}");
     }
 

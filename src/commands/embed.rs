@@ -3,45 +3,46 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bench::{engine::EngineUsed, files::check_writable};
 use clap::{ArgGroup, Args};
+use laps::{Backends, EngineUsed, Workload};
+use laps_bench::files::check_writable;
+use laps_search::{Content, Embedded, Format, ModelUsed, embed_captions, embed_images, images_in};
 use serde::Serialize;
-use zoo::search::{Content, Embedded, Format, ModelUsed, embed_captions, embed_images, images_in};
 
 use crate::{
-    model::Choice,
+    model::{ModelOptions, summary_line},
     report::{Finding, print},
 };
 
-/// Write the embeddings of images or captions as safetensors or for NumPy
+/// Write embeddings of images or captions as safetensors or NumPy files
 #[derive(Args)]
 #[command(group = ArgGroup::new("input").required(true).args(["images", "captions", "texts"]))]
 pub(crate) struct Embed {
-    /// Images, and folders of images
+    /// Images, or folders of images
     #[arg(value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// Captions, one a line
+    /// File of captions, one per line
     #[arg(long, value_name = "FILE")]
     captions: Option<PathBuf>,
-    /// A caption; may be given several times
+    /// Caption; repeatable
     #[arg(long = "caption", value_name = "TEXT")]
     texts: Vec<String>,
-    /// The file to write: .safetensors or .npy
+    /// File to write (.safetensors or .npy)
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// One vector for each, by which an index chooses candidates
+    /// Write one pooled vector per item, as an index uses to select candidates
     #[arg(long)]
     pooled: bool,
-    /// Print what was written as JSON
+    /// Print a summary as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    model: Choice,
+    model: ModelOptions,
 }
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Serialize)]
-struct Written<'a> {
+struct EmbedOutput<'a> {
     schema: u32,
     model: &'a ModelUsed,
     engine: &'a EngineUsed,
@@ -50,9 +51,14 @@ struct Written<'a> {
 }
 
 impl Embed {
-    pub(crate) fn run(self) -> Result<Finding> {
+    /// Whether the request can only be met with libtorch.
+    pub(crate) fn needs_libtorch(&self) -> bool {
+        self.model.needs_libtorch()
+    }
+
+    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
         let ending = self.out.extension().map(|ending| ending.to_string_lossy().into_owned()).unwrap_or_default();
-        let format = ending.parse::<Format>().map_err(zoo::Error::from)?;
+        let format = ending.parse::<Format>().map_err(laps::Error::from)?;
         check_writable(&self.out)?;
         let mut images = Vec::new();
         for path in &self.images {
@@ -62,25 +68,26 @@ impl Embed {
             }
         }
         let captions = match &self.captions {
-            Some(path) => zoo::data::rows(path).map_err(zoo::Error::from)?,
+            Some(path) => laps_data::rows(path).map_err(laps::Error::from)?,
             None => self.texts.iter().map(|text| text.trim().to_owned()).collect(),
         };
         let content = if self.pooled { Content::Pooled } else { Content::Rows };
-        let model = self.model.open()?;
-        let progress = |count| model.progress.advance(count);
+        let workload = Workload::of(images.len().max(captions.len()));
+        let (model, progress_bar) = self.model.open(backends, workload)?;
+        let progress = |count| progress_bar.advance(count);
         let encoding = model.encoding(&progress);
-        model.progress.begin("encode", images.len().max(captions.len()));
+        progress_bar.begin("encode", images.len().max(captions.len()));
         let embedded = match images.is_empty() {
-            true => embed_captions(captions, &self.out, (format, content), &model.used, &encoding)?,
-            false => embed_images(images, &self.out, (format, content), &model.used, &encoding)?,
+            true => embed_captions(captions, &self.out, (format, content), model.used(), &encoding)?,
+            false => embed_images(images, &self.out, (format, content), model.used(), &encoding)?,
         };
-        model.progress.end(&format!("{} of them", embedded.items.len()));
-        let written = Written { schema: 1, model: &model.used, engine: &model.engine, embedded: &embedded };
+        progress_bar.end(&format!("{} items", embedded.items.len()));
+        let output = EmbedOutput { schema: 1, model: model.used(), engine: model.engine(), embedded: &embedded };
         if self.json {
-            print(&format!("{}\n", serde_json::to_string_pretty(&written)?))?;
+            print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
         } else {
             let Embedded { tensor, shape, .. } = &embedded;
-            print(&format!("{}\n`{tensor}` {shape:?} in `{}`\n", model.line(), self.out.display()))?;
+            print(&format!("{}\n`{tensor}` {shape:?} in `{}`\n", summary_line(&model), self.out.display()))?;
         }
         Ok(Finding::Done)
     }

@@ -7,81 +7,80 @@ use std::{
 };
 
 use anyhow::Result;
-use bench::{
-    engine::{self, EncoderSource, EngineChoice},
-    machine::processors,
-    reproduce::{self, Beside, Reproduction, open_checkpoint, reproduce},
-};
 use clap::Args;
-use export::{
+use laps::{Backend, Backends, EngineChoice, OnnxBackend, Vocabulary, open_checkpoint};
+use laps_bench::{
+    machine::processors,
+    reproduce::{self, Beside, Reproduction, reproduce},
+};
+use laps_model::encoder::Device;
+use laps_onnx::{
     graph::{Flavour, Opset, Target},
     package::{self, Exported, Precision, Request, export},
     runtime::{Place, SessionOptions},
 };
-use zoo::encoder::Device;
 
 use crate::{
-    graphs::{Graphs, Providers},
+    graphs::Providers,
     interrupt, progress,
     report::{Finding, print},
-    vocabulary,
 };
 
 /// Export an entry to ONNX, and compare the graphs with the model
 #[derive(Args)]
 pub(crate) struct Export {
-    /// Name of an entry, or path of an entry file
+    /// Entry name, or path to an entry YAML file
     entry: String,
-    /// As ONNX, the one form there is
+    /// Export to ONNX, the only supported format
     #[arg(long, required = true)]
     onnx: bool,
-    /// The checkpoint: .safetensors or .pth
+    /// Checkpoint (.safetensors or .pth)
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// The WordPiece vocabulary, to be part of the folder [default: that of the entry's data, where it is at hand]
+    /// WordPiece vocabulary to include in the folder [default: the vocabulary of the entry's data, if present]
     #[arg(long, value_name = "FILE")]
     vocab: Option<PathBuf>,
-    /// Folder to write, which must not be there yet [default: NAME-FLAVOUR-PRECISION]
+    /// Folder to create; it must not exist [default: NAME-FLAVOUR-PRECISION]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Operators: portable (ai.onnx alone) or ort (with the fused ones of ONNX Runtime) [default: portable; for ViT ort
+    /// Operators: portable (ai.onnx only) or ort (with fused operators of ONNX Runtime) [default: portable; ort for ViT
     /// with --ep cuda]
     #[arg(long)]
     flavour: Option<String>,
-    /// Numbers: fp32, fp16, int8
+    /// Precision: fp32, fp16 or int8
     #[arg(long, default_value = "fp32")]
     precision: String,
-    /// Version of the operators, 17 to 23
+    /// ONNX opset version, 17 to 23
     #[arg(long, value_name = "N", default_value = "18")]
     opset: u32,
-    /// Evaluate the entry with the graphs and without, and compare the recalls
+    /// Evaluate the entry with and without the graphs, and compare the recalls
     #[arg(long)]
     validate: bool,
     /// Root of the caption and image folders, for --validate and the vocabulary [default: the folder of the entry file]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Split to validate on [default: the entry's test split]
+    /// Split for --validate [default: the entry's test split]
     #[arg(long)]
     split: Option<String>,
-    /// Validate on the first N images of the split and their captions only
+    /// Validate only on the first N images of the split and their captions
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroUsize>,
     #[command(flatten)]
     providers: Providers,
-    /// Threads [default: one for each processor]
+    /// Number of threads [default: one per CPU]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// No progress
+    /// Hide progress output
     #[arg(long, short)]
     quiet: bool,
 }
 
 impl Export {
-    pub(crate) fn run(self) -> Result<Finding> {
+    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let precision = self.precision.parse::<Precision>()?;
-        let entry = zoo::registry::find(&self.entry)?;
-        // The comparison with the golden tensors, which have sizes of their own, is always that of the processor.
+        let entry = laps_hub::registry::find(&self.entry)?;
+        // The comparison with the golden tensors always runs on the CPU; the golden tensors have their own sizes.
         let device = if self.providers.given() { Device::Auto } else { Device::Cpu };
         let options = self.providers.options("cpu", device, threads)?;
         let flavour = match &self.flavour {
@@ -94,9 +93,9 @@ impl Export {
         if let Place::Gpu(provider, _) = options.place {
             provider.check(target.flavour, precision, entry.model.image.is_windowed())?;
         }
-        engine::set_threads(threads)?;
+        backends.set_threads(threads)?;
         let (checkpoint, note) = open_checkpoint(&entry, self.checkpoint.as_deref())?;
-        let vocabulary = vocabulary::find(&entry, self.vocab.as_deref(), self.data.as_deref())?;
+        let vocabulary = Vocabulary::find(&entry, self.vocab.as_deref(), self.data.as_deref())?;
         let vocabulary = vocabulary.map(|found| found.bytes);
         let checkpoint = Rc::new(checkpoint);
         let request = Request { entry, checkpoint, target, precision, threads, vocabulary };
@@ -107,39 +106,40 @@ impl Export {
             print(&package::at_fault(&request, &exported.manifest)?)?;
         }
         if self.validate {
-            failed |= self.validate(&request, (&exported, &out), options)?;
+            failed |= self.validate(backends, &request, (&exported, &out), options)?;
         }
         Ok(if failed { Finding::Failed } else { Finding::Done })
     }
 
-    /// Whether the graphs lose more of the recalls than they may.
+    /// Returns true if the graphs lose more rSum than the tolerance allows.
     fn validate(
         &self,
+        backends: Backends,
         request: &Request,
         (exported, folder): (&Exported, &Path),
         options: SessionOptions,
     ) -> Result<bool> {
         let threads = options.threads;
-        let graphs = Rc::new(Graphs::new(Some(folder.to_owned()), exported.manifest.precision, options));
+        let graphs = OnnxBackend::new(Some(folder.to_owned()), exported.manifest.precision, options);
         let stop = interrupt::flag()?;
-        let [eager, graphs] = [None, Some(graphs as Rc<dyn EncoderSource>)].map(|encoders| {
-            let engine = if encoders.is_some() { EngineChoice::Ort } else { EngineChoice::Auto };
+        let run = |backend: Rc<dyn Backend>| {
             let request = reproduce::Request {
                 checkpoint: self.checkpoint.clone(),
                 data: self.data.clone(),
                 split: self.split.clone(),
                 limit: self.limit,
-                encoders,
-                device: Device::Cpu,
+                backend,
+                backends,
                 threads,
-                ..reproduce::Request::new(request.entry.clone(), engine)
+                ..reproduce::Request::new(request.entry.clone())
             };
             reproduce(&request, &stop, progress::choose(self.quiet).as_ref())
-        });
-        let (eager, graphs): (Reproduction, Reproduction) = (eager?, graphs?);
+        };
+        let definition: Reproduction = run(backends.on_checkpoint(EngineChoice::Auto, Device::Cpu)?)?;
+        let graphs: Reproduction = run(Rc::new(graphs))?;
         let manifest = &exported.manifest;
-        let beside = Beside::new(&eager, graphs, manifest.precision.tolerance().rsum);
-        print(&reproduce::render_losses(&eager, &beside))?;
+        let beside = Beside::new(&definition, graphs, manifest.precision.tolerance().rsum);
+        print(&reproduce::render_losses(&definition, &beside))?;
         if beside.failed() {
             print(&package::at_fault(request, manifest)?)?;
         }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use zoo::{registry, store};
+use laps_hub::{registry, store};
 
 use crate::{
     fetching::{self, Access},
@@ -36,7 +36,7 @@ impl Fetch {
             let fetched = fetcher.backbone(&self.name, watch.as_ref())?;
             (fetched.item.path, fetched.pin)
         } else {
-            return Err(zoo::Error::from(store::unknown(&self.name, names)).into());
+            return Err(laps::Error::from(store::unknown(&self.name, names)).into());
         };
         drop(watch);
         print(&format!(

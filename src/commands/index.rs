@@ -3,59 +3,59 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use bench::{engine::EngineUsed, files::check_writable};
 use clap::{ArgGroup, Args};
-use serde::Serialize;
-use zoo::{
-    array::Array,
-    search::{
-        Description, Evaluation, Kind, ModelUsed, Precision, SearchError, Searcher, Summary, captions_beside, evaluate,
-        images_in, index_captions, index_images,
-    },
+use laps::{Backends, EngineUsed, Model, Workload};
+use laps_bench::files::check_writable;
+use laps_bench::progress::Progress;
+use laps_model::array::Array;
+use laps_search::{
+    Description, Evaluation, Kind, ModelUsed, Precision, SearchError, Searcher, Summary, captions_beside, evaluate,
+    images_in, index_captions, index_images,
 };
+use serde::Serialize;
 
 use crate::{
-    model::{Choice, Model},
+    model::{ModelOptions, summary_line},
     ranking::{plain, table},
     report::{Finding, print},
 };
 
-/// Images that can not be used which the text lists; the rest is a number, and JSON has them all.
+/// Maximum number of skipped images listed as text; the rest is counted. JSON lists all of them.
 const LISTED: usize = 10;
 
-/// Make an index of images or captions to search in, or bring one up to date
+/// Create or update a search index of images or captions
 #[derive(Args)]
 #[command(group = ArgGroup::new("input").required(true).args(["folder", "captions"]))]
 pub(crate) struct Index {
-    /// Folder of images, with the folders in it
+    /// Folder of images, searched recursively
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
-    /// Captions instead, one a line, to be found by images
+    /// Index the captions of this file, one per line, instead of images
     #[arg(long, value_name = "FILE")]
     captions: Option<PathBuf>,
-    /// The index; in one that is there, images that did not change are not encoded again [default: NAME.index]
+    /// Index file; if it exists, unchanged images are not encoded again [default: NAME.index]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Numbers to store embeddings in: fp16, fp32
+    /// Precision of the stored embeddings: fp16 or fp32
     #[arg(long, default_value = "fp16")]
     precision: String,
-    /// Say how many of the best results a search finds, by its number of candidates
+    /// Measure how many of the best results a search finds, by number of candidates
     #[arg(long)]
     evaluate: bool,
-    /// What to evaluate with: captions, one a line, or for an index of captions a folder of images [default: the text files
-    /// beside the images, `a.txt` beside `a.jpg`]
+    /// Queries for --evaluate: a file of captions, one per line, or for an index of captions a folder of images [default:
+    /// the text file next to each image, `a.txt` for `a.jpg`]
     #[arg(long, value_name = "PATH", requires = "evaluate")]
     queries: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    model: Choice,
+    model: ModelOptions,
 }
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Serialize)]
-struct Made<'a> {
+struct IndexOutput<'a> {
     schema: u32,
     index: String,
     kind: Kind,
@@ -69,56 +69,70 @@ struct Made<'a> {
 }
 
 impl Index {
-    pub(crate) fn run(self) -> Result<Finding> {
-        let precision = self.precision.parse::<Precision>().map_err(zoo::Error::from)?;
+    /// Whether the request can only be met with libtorch.
+    pub(crate) fn needs_libtorch(&self) -> bool {
+        self.model.needs_libtorch()
+    }
+
+    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
+        let precision = self.precision.parse::<Precision>().map_err(laps::Error::from)?;
         let (kind, source) = match (&self.folder, &self.captions) {
             (Some(folder), _) => (Kind::Images, folder),
             (None, Some(file)) => (Kind::Captions, file),
-            // One of them is required.
+            // clap requires one of them.
             (None, None) => return Ok(Finding::Done),
         };
         let out = self.out.clone().unwrap_or_else(|| default_name(source));
         check_writable(&out)?;
+        let workload = match kind {
+            Kind::Images => Workload::of(images_in(source)?.len()),
+            Kind::Captions => Workload::of(lines(source)?.len()),
+        };
         let texts = match kind {
-            Kind::Images => images_in(source).map(|_| Vec::new())?,
+            Kind::Images => Vec::new(),
             Kind::Captions => lines(source)?,
         };
         let queries = self.evaluate.then(|| queries(kind, source, self.queries.as_deref())).transpose()?;
 
-        let model = self.model.open()?;
-        let progress = |count| model.progress.advance(count);
+        let (model, progress_bar) = self.model.open(backends, workload)?;
+        let progress = |count| progress_bar.advance(count);
         let encoding = model.encoding(&progress);
-        let description = Description::new(kind, model.used.clone(), (model.preprocessing, &encoding.sizes), precision);
-        let begin = |count| model.progress.begin(&format!("encode {kind}"), count);
+        let description =
+            Description::new(kind, model.used().clone(), (*model.preprocessing(), &encoding.sizes), precision);
+        let begin = |count| progress_bar.begin(&format!("encode {kind}"), count);
         let summary = match kind {
             Kind::Images => index_images(source, &out, description, &encoding, &begin)?,
             Kind::Captions => index_captions(&texts, source, &out, description, &encoding, &begin)?,
         };
         if summary.encoded + summary.skipped.len() > 0 {
-            model.progress.end(&format!("{} {kind}", summary.encoded));
+            progress_bar.end(&format!("{} {kind}", summary.encoded));
         }
-        let evaluation = queries.map(|queries| measure(&model, &out, queries)).transpose()?;
+        let evaluation = queries.map(|queries| measure(&model, progress_bar.as_ref(), &out, queries)).transpose()?;
         if self.json {
-            let made = Made {
+            let output = IndexOutput {
                 schema: 1,
                 index: out.display().to_string(),
                 kind,
-                model: &model.used,
-                engine: &model.engine,
+                model: model.used(),
+                engine: model.engine(),
                 precision,
                 summary: &summary,
                 evaluation: &evaluation,
             };
-            print(&format!("{}\n", serde_json::to_string_pretty(&made)?))?;
+            print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
         } else {
             let text = render(&summary, kind, &out);
-            print(&format!("{}\n{text}{}", model.line(), evaluation.as_ref().map_or_else(String::new, recalls)))?;
+            print(&format!(
+                "{}\n{text}{}",
+                summary_line(&model),
+                evaluation.as_ref().map_or_else(String::new, recalls)
+            ))?;
         }
         Ok(Finding::Done)
     }
 }
 
-/// `photos.index` for `some/photos` and for `some/photos.txt`.
+/// The default index name: `photos.index` for `some/photos` and for `some/photos.txt`.
 fn default_name(source: &Path) -> PathBuf {
     let full = fs_err::canonicalize(source).unwrap_or_else(|_| source.to_owned());
     let name = if full.is_dir() { full.file_name() } else { full.file_stem() };
@@ -127,63 +141,65 @@ fn default_name(source: &Path) -> PathBuf {
     name.into()
 }
 
-/// The captions of a file; empty lines are left out.
+/// The captions of a file, without empty lines.
 fn lines(path: &Path) -> Result<Vec<String>> {
-    let rows = zoo::data::rows(path).map_err(zoo::Error::from)?;
+    let rows = laps_data::rows(path).map_err(laps::Error::from)?;
     Ok(rows.into_iter().filter(|caption| !caption.is_empty()).collect())
 }
 
-/// What an index is evaluated with.
-enum Queries {
+/// Queries that an index is evaluated with.
+enum IndexQueries {
     Captions(Vec<String>),
     Images(Vec<PathBuf>),
 }
 
-fn queries(kind: Kind, source: &Path, given: Option<&Path>) -> Result<Queries> {
+fn queries(kind: Kind, source: &Path, given: Option<&Path>) -> Result<IndexQueries> {
     let none = |path: &Path, expected: &str| SearchError::Empty {
         path: path.to_owned(),
         expected: expected.to_owned(),
         found: "none".to_owned(),
     };
     let queries = match (kind, given) {
-        (Kind::Images, Some(path)) => Queries::Captions(lines(path)?),
-        (Kind::Images, None) => Queries::Captions(captions_beside(&images_in(source)?)?),
-        (Kind::Captions, Some(path)) => Queries::Images(images_in(path)?.into_iter().map(|(_, path)| path).collect()),
+        (Kind::Images, Some(path)) => IndexQueries::Captions(lines(path)?),
+        (Kind::Images, None) => IndexQueries::Captions(captions_beside(&images_in(source)?)?),
+        (Kind::Captions, Some(path)) => {
+            IndexQueries::Images(images_in(path)?.into_iter().map(|(_, path)| path).collect())
+        }
         (Kind::Captions, None) => {
-            return Err(zoo::Error::from(none(source, "a folder of images given as --queries")).into());
+            return Err(laps::Error::from(none(source, "a folder of images given as --queries")).into());
         }
     };
-    if matches!(&queries, Queries::Captions(captions) if captions.is_empty()) {
-        let expected = "text files beside the images, or captions given as --queries";
-        return Err(zoo::Error::from(none(source, expected)).into());
+    if matches!(&queries, IndexQueries::Captions(captions) if captions.is_empty()) {
+        let expected = "text files next to the images, or captions given as --queries";
+        return Err(laps::Error::from(none(source, expected)).into());
     }
     Ok(queries)
 }
 
-fn measure(model: &Model, path: &Path, queries: Queries) -> Result<Evaluation> {
-    let progress = |count| model.progress.advance(count);
+fn measure(model: &Model, progress_bar: &dyn Progress, path: &Path, queries: IndexQueries) -> Result<Evaluation> {
+    let progress = |count| progress_bar.advance(count);
     let encoding = model.encoding(&progress);
     let count = match &queries {
-        Queries::Captions(captions) => captions.len(),
-        Queries::Images(images) => images.len(),
+        IndexQueries::Captions(captions) => captions.len(),
+        IndexQueries::Images(images) => images.len(),
     };
-    model.progress.begin("encode queries", count);
+    progress_bar.begin("encode queries", count);
     let embedded: Vec<Array> = match queries {
-        Queries::Captions(captions) => encoding.captions_held(&captions)?,
-        Queries::Images(images) => encoding.images_held(&images)?,
+        IndexQueries::Captions(captions) => encoding.captions_held(&captions)?,
+        IndexQueries::Images(images) => encoding.images_held(&images)?,
     };
-    model.progress.end(&format!("{count} queries"));
-    let index = zoo::search::Index::open(path)?;
-    let searcher = Searcher { index: &index, engine: &model.similarity, stop: &model.stop };
-    model.progress.begin("compare with all", count);
+    progress_bar.end(&format!("{count} queries"));
+    let index = laps_search::Index::open(path)?;
+    let searcher = Searcher { index: &index, engine: model.similarity(), stop: model.stop() };
+    progress_bar.begin("compare all items", count);
     let evaluation = evaluate(&searcher, &embedded, &progress)?;
-    model.progress.end(&format!("{count} queries"));
+    progress_bar.end(&format!("{count} queries"));
     Ok(evaluation)
 }
 
 fn render(summary: &Summary, kind: Kind, out: &Path) -> String {
     let Summary { items, encoded, kept, skipped } = summary;
-    let mut text = format!("{items} {kind} in `{}`: {encoded} encoded, {kept} kept", out.display());
+    let mut text = format!("{items} {kind} in `{}`: {encoded} encoded, {kept} unchanged", out.display());
     text += &match skipped.len() {
         0 => "\n".to_owned(),
         count => format!(", {count} skipped\n"),
@@ -204,6 +220,6 @@ fn recalls(evaluation: &Evaluation) -> String {
         [row.candidates.to_string(), r1, r5, r10]
     });
     let title =
-        format!("\nof the best 1, 5 and 10 of {items} by exact similarity, found among the candidates, in percent");
+        format!("\npercentage of the best 1, 5 and 10 of {items} by exact similarity that are among the candidates");
     format!("{title}, {queries} queries\n{}", table(["candidates", "best 1", "best 5", "best 10"], rows))
 }

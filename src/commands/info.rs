@@ -1,18 +1,18 @@
 //! `laps-zoo info`
 
 use anyhow::Result;
-use bench::catalogue;
 use clap::Args;
-use zoo::store::Store;
+use laps_bench::catalogue;
+use laps_hub::store::Store;
 
 use crate::report::{Finding, print};
 
-/// Show one entry: model, parameters, data, checkpoint, published recalls
+/// Show an entry: model, parameters, data, checkpoint and published recalls
 #[derive(Args)]
 pub(crate) struct Info {
-    /// Name of an entry, or path of an entry file
+    /// Entry name, or path to an entry YAML file
     entry: String,
-    /// List every parameter with its shape
+    /// List every parameter and its shape
     #[arg(long)]
     parameters: bool,
     /// Print JSON
@@ -22,7 +22,8 @@ pub(crate) struct Info {
 
 impl Info {
     pub(crate) fn run(self) -> Result<Finding> {
-        let info = catalogue::Info::new(&zoo::registry::find(&self.entry)?, Store::from_environment().ok().as_ref())?;
+        let info =
+            catalogue::Info::new(&laps_hub::registry::find(&self.entry)?, Store::from_environment().ok().as_ref())?;
         if self.json {
             print(&format!("{}\n", serde_json::to_string_pretty(&info)?))?;
         } else {

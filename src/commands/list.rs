@@ -1,9 +1,9 @@
 //! `laps-zoo list`
 
 use anyhow::Result;
-use bench::catalogue;
 use clap::Args;
-use zoo::store::Store;
+use laps_bench::catalogue;
+use laps_hub::store::Store;
 
 use crate::report::{Finding, print};
 

@@ -8,16 +8,16 @@ use clap_mangen::Man;
 
 use crate::report::{Finding, print};
 
-/// Print the manual page, or write one for each command
+/// Print the manual page, or write one per command
 #[derive(Args)]
 pub(crate) struct Manual {
-    /// Folder for the pages of all commands: laps-zoo.1, laps-zoo-reproduce.1, ...
+    /// Folder for the pages of all commands (laps-zoo.1, laps-zoo-reproduce.1, ...)
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
 impl Manual {
-    /// Of `command`, which is the whole one.
+    /// Prints or writes the pages of `command`, the full command line.
     pub(crate) fn run(self, command: Command) -> Result<Finding> {
         match &self.out {
             None => {
@@ -28,7 +28,7 @@ impl Manual {
             Some(folder) => {
                 fs_err::create_dir_all(folder)?;
                 clap_mangen::generate_to(command, folder)
-                    .with_context(|| format!("can not write the manual pages to `{}`", folder.display()))?;
+                    .with_context(|| format!("cannot write the manual pages to `{}`", folder.display()))?;
             }
         }
         Ok(Finding::Done)

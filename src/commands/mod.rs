@@ -1,4 +1,4 @@
-//! One file for each subcommand.
+//! The subcommands, one file each.
 
 pub(crate) mod bench;
 pub(crate) mod cache;
@@ -9,7 +9,6 @@ pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod embed;
 pub(crate) mod export;
-#[cfg(feature = "fetch")]
 pub(crate) mod fetch;
 pub(crate) mod index;
 pub(crate) mod info;

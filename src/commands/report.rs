@@ -3,28 +3,27 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bench::{
-    embedded,
+use clap::Args;
+use laps_bench::{
     files::{check_writable, write_whole},
     report::{Thumbnails, page},
     reproduce::Reproduction,
     results,
 };
-use clap::Args;
-use zoo::registry;
+use laps_hub::registry;
 
 use crate::report::{Finding, print};
 
-/// Write results of `reproduce --json` as one HTML page with charts and the hardest failures
+/// Write results of `reproduce --json` as an HTML report with charts and the hardest failures
 #[derive(Args)]
 pub(crate) struct Report {
-    /// Results, in any order
+    /// Results of `reproduce --json`, in any order
     #[arg(required = true, value_name = "RESULT")]
     results: Vec<PathBuf>,
-    /// Folder of the images, for small copies of those in the failures; can be given again [default: drawn scenes]
+    /// Folder of images for the thumbnails of the failures; repeatable [default: the drawn scenes]
     #[arg(long, value_name = "DIR")]
     images: Vec<PathBuf>,
-    /// The page
+    /// HTML file to write
     #[arg(long, value_name = "FILE", default_value = "report.html")]
     out: PathBuf,
 }
@@ -42,7 +41,7 @@ impl Report {
         print(&format!("wrote `{}`\n", self.out.display()))?;
         if thumbnails.missing() > 0 {
             print(&format!(
-                "{} images were not found and are named only; `--images DIR` says where they are\n",
+                "{} images were not found and have no thumbnail; pass their folder with `--images DIR`\n",
                 thumbnails.missing()
             ))?;
         }
@@ -50,7 +49,7 @@ impl Report {
     }
 }
 
-/// The folder of the scenes that a result is of, where its entry draws them.
+/// The folder of the drawn scenes of a result, if its entry draws its data.
 fn drawn(result: &Reproduction) -> Result<Option<PathBuf>> {
     if !registry::names().contains(&result.entry.as_str()) {
         return Ok(None);
@@ -59,5 +58,5 @@ fn drawn(result: &Reproduction) -> Result<Option<PathBuf>> {
     if entry.data.drawn.is_none() || entry.config_sha256 != result.provenance.config_sha256 {
         return Ok(None);
     }
-    Ok(Some(embedded::data_paths(&entry, None, Some(&result.split))?.images))
+    Ok(Some(laps::embedded::data_paths(&entry, None, Some(&result.split))?.images))
 }

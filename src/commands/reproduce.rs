@@ -3,28 +3,27 @@
 use std::{num::NonZeroUsize, path::PathBuf, rc::Rc};
 
 use anyhow::Result;
-use bench::{
-    engine::{self, EncoderSource},
+use clap::Args;
+use laps::{Backend, BackendRequest, Backends, OnnxBackend, Workload};
+use laps_bench::{
     files::write_whole,
     machine::processors,
     reproduce::{Beside, Request, render_losses, reproduce, table},
 };
-use clap::Args;
-use export::package::Precision;
-use zoo::encoder::Device;
+use laps_model::encoder::Device;
+use laps_onnx::package::Precision;
 
 use crate::{
-    graphs::{self, Graphs},
-    interrupt, progress,
+    graphs, interrupt, progress,
     report::{Finding, print},
 };
 
 /// Evaluate a checkpoint and compare its recalls with the published ones
 #[derive(Args)]
 pub(crate) struct Reproduce {
-    /// Name of an entry, or path of an entry file
+    /// Entry name, or path to an entry YAML file
     entry: String,
-    /// The checkpoint: .safetensors or .pth [default: the published one, fetched]
+    /// Checkpoint (.safetensors or .pth) [default: the embedded one, or download the published one]
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// Root of the caption and image folders [default: the folder of the entry file]
@@ -33,67 +32,77 @@ pub(crate) struct Reproduce {
     /// Split to evaluate [default: the entry's test split]
     #[arg(long)]
     split: Option<String>,
-    /// Evaluate the first N images of the split and their captions only
+    /// Evaluate only the first N images of the split and their captions
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroUsize>,
-    /// What computes the embeddings: auto, torch, rust, ort
+    /// Engine that computes the embeddings: auto, torch, rust or ort
     #[arg(long, default_value = "auto")]
     engine: String,
-    /// Folder of exported graphs for the engine ort, which auto takes then [default: export anew]
+    /// Folder of exported ONNX graphs; selects the engine ort [default: export them for this run]
     #[arg(long, value_name = "DIR")]
     graphs: Option<PathBuf>,
-    /// With the engine ort: evaluate these precisions too, fp16 and int8, and compare them with fp32
+    /// With the engine ort, also evaluate these precisions (fp16, int8) and compare them with fp32
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "graphs")]
     precisions: Vec<String>,
     #[command(flatten)]
     providers: graphs::Providers,
-    /// Where: auto, cpu, cuda:N
+    /// Device: auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Threads [default: one for each processor]
+    /// Number of threads [default: one per CPU]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Images, and captions, encoded at a time
+    /// Batch size of the encoders, in images or captions
     #[arg(long, value_name = "N", default_value = "16")]
     batch_size: NonZeroUsize,
-    /// Memory in MiB for computing similarities, beside the embeddings and the matrix
+    /// Memory in MiB for computing similarities, not counting the embeddings and the matrix
     #[arg(long, value_name = "MIB", default_value = "1024")]
     memory_limit: NonZeroUsize,
-    /// Largest difference of a recall to a published one, in points
+    /// Largest accepted difference between a measured and a published recall, in points
     #[arg(long, value_name = "POINTS", default_value = "0.1", allow_negative_numbers = true)]
     tolerance: f64,
-    /// Write the similarity matrix as safetensors: key `sims`, images x captions. It grows in FILE.partial; the same
-    /// command goes on with what one that was ended left there
+    /// Write the similarity matrix as safetensors: key `sims`, images x captions. Rerun the command to resume from
+    /// FILE.partial
     #[arg(long, value_name = "FILE")]
     sims: Option<PathBuf>,
-    /// Write the result with its provenance as JSON
+    /// Write the result and its provenance as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    #[cfg(feature = "fetch")]
     #[command(flatten)]
     access: crate::fetching::Access,
-    /// No progress
+    /// Hide progress output
     #[arg(long, short)]
     quiet: bool,
 }
 
 impl Reproduce {
-    pub(crate) fn run(self) -> Result<Finding> {
+    /// Whether the request can only be met with libtorch.
+    pub(crate) fn needs_libtorch(&self) -> bool {
+        graphs::needs_libtorch(&self.engine, &self.device, self.graphs.is_some() || self.providers.given())
+    }
+
+    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let device = self.device.parse::<Device>()?;
-        let engine = graphs::for_data_set(self.engine.parse()?, device)?;
-        let (engine, graphs) = graphs::choose(engine, self.graphs, &self.providers, device, threads)?;
-        let precisions = precisions(&self.precisions, graphs.as_deref())?;
-        let encoders = graphs.clone().map(|graphs| graphs as Rc<dyn EncoderSource>);
+        let selected = BackendRequest {
+            engine: self.engine.parse()?,
+            device,
+            threads,
+            graphs: self.graphs.clone(),
+            session: self.providers.session("auto", device, threads)?,
+            workload: Workload::Many,
+        };
+        graphs::check(&selected)?;
+        let selected = selected.select(backends)?;
+        let precisions = precisions(&self.precisions, selected.onnx.as_deref())?;
         let mut request = Request {
-            entry: zoo::registry::find(&self.entry)?,
+            entry: laps_hub::registry::find(&self.entry)?,
             checkpoint: self.checkpoint,
             data: self.data,
             split: self.split,
             limit: self.limit,
-            engine,
-            encoders,
-            device,
+            backend: selected.backend,
+            backends,
             threads,
             batch_size: self.batch_size,
             tolerance: self.tolerance,
@@ -101,19 +110,16 @@ impl Reproduce {
             sims: self.sims,
         };
         request.check_options()?;
-        #[cfg(feature = "fetch")]
         fetch(&mut request, self.access, self.quiet)?;
-        #[cfg(not(feature = "fetch"))]
-        let _ = &mut request;
         request.check(self.json.as_deref().into_iter())?;
-        engine::set_threads(threads)?;
+        backends.set_threads(threads)?;
         let stop = interrupt::flag()?;
         let progress = progress::choose(self.quiet);
         let mut result = reproduce(&request, &stop, progress.as_ref())?;
         let mut tables = String::new();
         for graphs in precisions.into_iter().map(Rc::new) {
-            let encoders = Some(Rc::clone(&graphs) as Rc<dyn EncoderSource>);
-            let other = reproduce(&Request { encoders, sims: None, ..request.clone() }, &stop, progress.as_ref())?;
+            let backend = Rc::clone(&graphs) as Rc<dyn Backend>;
+            let other = reproduce(&Request { backend, sims: None, ..request.clone() }, &stop, progress.as_ref())?;
             let beside = Beside::new(&result, other, graphs.precision().tolerance().rsum);
             tables += &format!("\n{}", render_losses(&result, &beside));
             if beside.failed() {
@@ -131,9 +137,9 @@ impl Reproduce {
     }
 }
 
-/// The graphs in further precisions.
-fn precisions(names: &[String], graphs: Option<&Graphs>) -> Result<Vec<Graphs>> {
-    let refused = |expected: &str, found: &str| bench::Error::Option {
+/// Graphs in the other precisions of `--precisions`.
+fn precisions(names: &[String], graphs: Option<&OnnxBackend>) -> Result<Vec<OnnxBackend>> {
+    let refused = |expected: &str, found: &str| laps_bench::Error::Option {
         option: "--precisions",
         expected: expected.to_owned(),
         found: found.to_owned(),
@@ -141,21 +147,20 @@ fn precisions(names: &[String], graphs: Option<&Graphs>) -> Result<Vec<Graphs>> 
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let Some(graphs) = graphs else { return Err(refused("the engine `ort`", "another one").into()) };
+    let Some(graphs) = graphs else { return Err(refused("the engine `ort`", "another engine").into()) };
     let parse = |name: &String| match name.parse() {
-        Ok(Precision::Fp32) | Err(_) => Err(refused("`fp16`, `int8`, or both with a comma between", name).into()),
+        Ok(Precision::Fp32) | Err(_) => Err(refused("`fp16`, `int8` or `fp16,int8`", name).into()),
         Ok(precision) => Ok(graphs.in_precision(precision)),
     };
     names.iter().map(parse).collect()
 }
 
-/// Fetches what is missing, the small before the large: captions and vocabulary, the checkpoint, images.
-#[cfg(feature = "fetch")]
+/// Downloads what is missing, smallest first: captions and vocabulary, then the checkpoint, then the images.
 fn fetch(request: &mut Request, access: crate::fetching::Access, quiet: bool) -> Result<()> {
     use crate::fetching;
 
     if request.entry.data.drawn.is_none() && request.entry.checkpoint.is_some() {
-        // Said before anything large is fetched.
+        // Fail before anything large is downloaded.
         request.entry.data_paths(request.data.as_deref())?;
     }
     let split = request.split.as_deref().unwrap_or(&request.entry.data.test);

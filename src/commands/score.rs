@@ -3,88 +3,95 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bench::engine::EngineUsed;
 use clap::Args;
+use laps::EngineUsed;
+use laps::{Backends, Model, Workload};
+use laps_align::similarity::{AlignmentConfig, CaptionMatrix};
+use laps_bench::progress::Progress;
+use laps_model::array::Array;
+use laps_search::ModelUsed;
 use serde::Serialize;
-use zoo::{
-    array::Array,
-    retrieval::similarity::{AlignmentConfig, CaptionMatrix},
-    search::ModelUsed,
-};
 
 use crate::{
-    model::{Choice, Model},
+    model::{ModelOptions, summary_line},
     ranking::{plain, table},
     report::{Finding, print},
 };
 
-/// Compare images with captions, exactly
+/// Compute the exact similarities of images and captions
 #[derive(Args)]
 pub(crate) struct Score {
-    /// Images
+    /// Image files
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// A caption; may be given several times
+    /// Caption; repeatable
     #[arg(long = "caption", required = true, value_name = "TEXT")]
     captions: Vec<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    model: Choice,
+    model: ModelOptions,
 }
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Serialize)]
-struct Scores<'a> {
+struct ScoreOutput<'a> {
     schema: u32,
     model: &'a ModelUsed,
     engine: &'a EngineUsed,
     images: Vec<String>,
     captions: &'a [String],
-    /// Images by captions.
+    /// Shape `(images, captions)`.
     similarities: Vec<&'a [f32]>,
 }
 
 impl Score {
-    pub(crate) fn run(self) -> Result<Finding> {
+    /// Whether the request can only be met with libtorch.
+    pub(crate) fn needs_libtorch(&self) -> bool {
+        self.model.needs_libtorch()
+    }
+
+    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
         let Self { images, captions, json, model } = self;
         let captions: Vec<String> = captions.iter().map(|caption| caption.trim().to_owned()).collect();
-        let model = model.open()?;
-        let matrix = similarities(&model, &images, &captions)?;
+        let (model, progress_bar) = model.open(backends, Workload::of(images.len().max(captions.len())))?;
+        let matrix = similarities(&model, progress_bar.as_ref(), &images, &captions)?;
         let names: Vec<String> = images.iter().map(|path| path.display().to_string()).collect();
         let rows: Vec<&[f32]> = matrix.values().chunks_exact(captions.len()).collect();
         if json {
-            let scores = Scores {
+            let output = ScoreOutput {
                 schema: 1,
-                model: &model.used,
-                engine: &model.engine,
+                model: model.used(),
+                engine: model.engine(),
                 images: names,
                 captions: &captions,
                 similarities: rows,
             };
-            print(&format!("{}\n", serde_json::to_string_pretty(&scores)?))?;
+            print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
         } else {
-            print(&format!("{}\n{}", model.line(), render(&names, &captions, &rows)))?;
+            print(&format!("{}\n{}", summary_line(&model), render(&names, &captions, &rows)))?;
         }
         Ok(Finding::Done)
     }
 }
 
-/// `(images, captions)`.
-fn similarities(model: &Model, images: &[PathBuf], captions: &[String]) -> Result<Array> {
-    model.progress.begin("encode", images.len() + captions.len());
-    let progress = |count| model.progress.advance(count);
+/// Similarities of shape `(images, captions)`.
+fn similarities(model: &Model, progress_bar: &dyn Progress, images: &[PathBuf], captions: &[String]) -> Result<Array> {
+    progress_bar.begin("encode", images.len() + captions.len());
+    let progress = |count| progress_bar.advance(count);
     let encoding = model.encoding(&progress);
     let AlignmentConfig { width, .. } = encoding.sizes;
     let words = CaptionMatrix::from_arrays(&encoding.captions_held(captions)?, width)?;
     let patches = encoding.images_held(images)?;
     let patches = patches.iter().flat_map(|image| image.values()).copied().collect();
-    model.progress.end(&format!("{} images and {} captions", images.len(), captions.len()));
-    Ok(model.similarity.similarities(&Array::new(&[images.len(), encoding.sizes.tokens(), width], patches)?, &words)?)
+    progress_bar.end(&format!("{} images and {} captions", images.len(), captions.len()));
+    Ok(model
+        .similarity()
+        .similarities(&Array::new(&[images.len(), encoding.sizes.tokens(), width], patches)?, &words)?)
 }
 
-/// For each caption the images, best first; for one image the captions.
+/// One table per caption with its images, best first; for a single image, one table of its captions.
 fn render(images: &[String], captions: &[String], similarities: &[&[f32]]) -> String {
     if let ([image], [row]) = (images, similarities) {
         return format!("\n{}\n{}", plain(image), ranked("caption", captions, row));

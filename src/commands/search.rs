@@ -3,37 +3,36 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use anyhow::Result;
-use bench::engine::EngineUsed;
 use clap::{ArgGroup, Args};
+use laps::EngineUsed;
+use laps::{Backends, Workload};
+use laps_hub::registry;
+use laps_search::{CANDIDATES, Hit, Index, Kind, ModelUsed, Reach, Searcher};
 use serde::Serialize;
-use zoo::{
-    registry,
-    search::{CANDIDATES, Hit, Index, Kind, ModelUsed, Reach, Searcher},
-};
 
 use crate::{
-    model::{Choice, Model},
+    model::{ModelOptions, summary_line},
     ranking::{plain, table},
     report::{Finding, print},
 };
 
-/// Search an index of images by a text, or one of captions by an image
+/// Search an index of images by text, or an index of captions by image
 #[derive(Args)]
 #[command(group = ArgGroup::new("query").required(true).args(["text", "image"]))]
 pub(crate) struct Search {
-    /// The index that `laps-zoo index` made
+    /// Index written by `laps-zoo index`
     #[arg(value_name = "INDEX")]
     index: PathBuf,
-    /// What to look for in an index of images
+    /// Query text, for an index of images
     #[arg(value_name = "TEXT")]
     text: Option<String>,
-    /// What to look for in an index of captions
+    /// Query image, for an index of captions
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
-    /// Results
+    /// Number of results
     #[arg(long, value_name = "N", default_value = "10")]
     top: NonZeroUsize,
-    /// Items that are compared exactly, chosen by one vector each
+    /// Number of items to compare exactly, selected by their pooled vectors
     #[arg(long, value_name = "N", default_value_t = candidates())]
     candidates: NonZeroUsize,
     /// Compare every item exactly
@@ -43,20 +42,20 @@ pub(crate) struct Search {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    model: Choice,
+    model: ModelOptions,
 }
 
 fn candidates() -> NonZeroUsize {
     NonZeroUsize::new(CANDIDATES).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Serialize)]
-struct Found<'a> {
+struct SearchOutput<'a> {
     schema: u32,
     index: String,
     kind: Kind,
-    /// The folder or file that the index was made of.
+    /// The folder or file that was indexed.
     source: &'a str,
     items: usize,
     query: String,
@@ -64,11 +63,11 @@ struct Found<'a> {
     compared: usize,
     model: &'a ModelUsed,
     engine: &'a EngineUsed,
-    results: Vec<Row<'a>>,
+    results: Vec<ResultRow<'a>>,
 }
 
 #[derive(Serialize)]
-struct Row<'a> {
+struct ResultRow<'a> {
     rank: usize,
     similarity: f32,
     /// Cosine of the pooled vectors.
@@ -77,17 +76,22 @@ struct Row<'a> {
 }
 
 impl Search {
-    pub(crate) fn run(self) -> Result<Finding> {
+    /// Whether the request can only be met with libtorch.
+    pub(crate) fn needs_libtorch(&self) -> bool {
+        self.model.needs_libtorch()
+    }
+
+    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
         let Self { index, text, image, top, candidates, exact, json, mut model } = self;
         let index = Index::open(&index)?;
         let description = index.description();
         let kind = if text.is_some() { Kind::Images } else { Kind::Captions };
-        description.check_kind(index.path(), kind).map_err(zoo::Error::from)?;
+        description.check_kind(index.path(), kind).map_err(laps::Error::from)?;
         if model.entry.is_none() && model.graphs.is_none() && registry::names().contains(&&*description.model.entry) {
             model.entry = Some(description.model.entry.clone());
         }
-        let model: Model = model.open()?;
-        description.check_model(index.path(), &model.used).map_err(zoo::Error::from)?;
+        let (model, _) = model.open(backends, Workload::Few)?;
+        description.check_model(index.path(), model.used()).map_err(laps::Error::from)?;
 
         let encoding = model.encoding(&|_| ());
         let (query, embedded) = match (text, image) {
@@ -96,11 +100,11 @@ impl Search {
                 (text.clone(), encoding.captions_held(&[text])?)
             }
             (None, Some(path)) => (path.display().to_string(), encoding.images_held(&[path])?),
-            // One of them is required.
+            // clap requires one of them.
             (None, None) => return Ok(Finding::Done),
         };
         let reach = if exact { Reach::All } else { Reach::Candidates(candidates.get()) };
-        let searcher = Searcher { index: &index, engine: &model.similarity, stop: &model.stop };
+        let searcher = Searcher { index: &index, engine: model.similarity(), stop: model.stop() };
         let hits = match embedded.first() {
             Some(query) => searcher.search(query, reach, top.get())?,
             None => Vec::new(),
@@ -108,13 +112,13 @@ impl Search {
         let items = index.items().len();
         let compared = if exact { items } else { candidates.max(top).get().min(items) };
         if json {
-            let row = |(place, hit): (usize, &Hit)| Row {
+            let row = |(place, hit): (usize, &Hit)| ResultRow {
                 rank: place + 1,
                 similarity: hit.similarity,
                 pooled: hit.pooled,
                 name: &index.items()[hit.item].name,
             };
-            let found = Found {
+            let output = SearchOutput {
                 schema: 1,
                 index: index.path().display().to_string(),
                 kind,
@@ -122,18 +126,18 @@ impl Search {
                 items,
                 query,
                 compared,
-                model: &model.used,
-                engine: &model.engine,
+                model: model.used(),
+                engine: model.engine(),
                 results: hits.iter().enumerate().map(row).collect(),
             };
-            print(&format!("{}\n", serde_json::to_string_pretty(&found)?))?;
+            print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
         } else {
             let row = |(place, hit): (usize, &Hit)| {
                 [(place + 1).to_string(), format!("{:.4}", hit.similarity), plain(&index.items()[hit.item].name)]
             };
             let what = if kind == Kind::Images { "image" } else { "caption" };
             let rows = table(["", "similarity", what], hits.iter().enumerate().map(row));
-            print(&format!("{}\n{compared} of {items} {kind} compared exactly\n\n{rows}", model.line()))?;
+            print(&format!("{}\n{compared} of {items} {kind} compared exactly\n\n{rows}", summary_line(&model)))?;
         }
         Ok(Finding::Done)
     }

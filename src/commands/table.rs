@@ -3,25 +3,25 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bench::{
+use clap::Args;
+use laps_bench::{
     files::{check_writable, write_whole},
     results,
     tables::{Format, Tables},
 };
-use clap::Args;
 
 use crate::report::{Finding, print};
 
-/// Fold results of `reproduce --json` into the tables of the paper
+/// Print results of `reproduce --json` as the tables of the paper
 #[derive(Args)]
 pub(crate) struct Table {
-    /// Results, in any order
+    /// Results of `reproduce --json`, in any order
     #[arg(required = true, value_name = "RESULT")]
     results: Vec<PathBuf>,
-    /// terminal, markdown, csv, latex, json
+    /// Output format: terminal, markdown, csv, latex or json
     #[arg(long, default_value = "terminal")]
     format: String,
-    /// Write the tables to a file
+    /// Write the tables to FILE instead of standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }

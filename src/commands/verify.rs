@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use zoo::store::{self, Outcome, Store, verify};
+use laps_hub::store::{self, Outcome, Store, verify};
 
 use crate::report::{Finding, print};
 
@@ -19,13 +19,13 @@ pub(crate) struct Verify {
 
 impl Verify {
     pub(crate) fn run(self) -> Result<Finding> {
-        let store = Store::from_environment().map_err(zoo::Error::from)?;
+        let store = Store::from_environment().map_err(laps::Error::from)?;
         let prefixes = match &self.name {
             None => None,
             Some(name) => {
                 let known = store::names()?;
                 if !known.contains(name) {
-                    return Err(zoo::Error::from(store::unknown(name, known)).into());
+                    return Err(laps::Error::from(store::unknown(name, known)).into());
                 }
                 Some(["checkpoints", "backbones"].map(|kind| format!("{kind}/{name}/")).to_vec())
             }

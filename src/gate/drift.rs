@@ -1,19 +1,17 @@
-//! How far the graphs of the embedded entries are from the model definition.
+//! Differences between the graphs of the embedded entries and the model definition.
 
 use std::rc::Rc;
 
 use anyhow::Result;
-use bench::{
-    gate::{Gathered, Group, Measure},
-    reproduce::open_checkpoint,
-};
-use export::{
+use laps::open_checkpoint;
+use laps_bench::gate::{Gathered, Group, Measure};
+use laps_hub::registry::{self, Entry};
+use laps_onnx::{
     graph::{Flavour, Target},
     package::{Precision, Request, export},
 };
-use zoo::registry::{self, Entry};
 
-/// Largest difference and lack of cosine of every graph that ONNX Runtime runs, in every flavour and precision.
+/// Largest difference and 1 - cosine of every graph in ONNX Runtime, in every flavour and precision.
 pub(crate) fn drift(entries: &[Entry], threads: usize) -> Result<Gathered> {
     let mut measures = Vec::new();
     for entry in entries.iter().filter(|entry| registry::embedded_checkpoint(&entry.name).is_some()) {
@@ -31,7 +29,7 @@ pub(crate) fn drift(entries: &[Entry], threads: usize) -> Result<Gathered> {
                     return Ok(Gathered::skipped(Group::Drift, reason.replace('\n', ";")));
                 }
                 for (part, graph) in &exported.manifest.graphs {
-                    // An output that is not a number, or of another shape, has no drift: it is infinitely far off.
+                    // An output with NaN or of another shape has no drift value; report the maximum.
                     let [largest, cosine] =
                         graph.drift.map_or([f64::MAX; 2], |drift| [drift.largest, 1.0 - drift.cosine]);
                     let name = format!("{}/{flavour}/{precision}/{part}", entry.name);

@@ -1,12 +1,12 @@
-//! Evaluations of the embedded entries, each in a process of its own, so that its memory is that of nothing else.
+//! Evaluations of the embedded entries, each in a separate process so that peak memory covers only the evaluation.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use bench::{gate::Gathered, progress::Progress};
-use zoo::registry::{self, Entry};
+use laps_bench::{gate::Gathered, progress::Progress};
+use laps_hub::registry::{self, Entry};
 
-/// Memory and hits of each of `entries` that is embedded.
+/// Memory and hits of each embedded entry in `entries`.
 pub(crate) fn evaluations(entries: &[Entry], progress: &dyn Progress) -> Result<Vec<Gathered>> {
     let embedded = entries.iter().filter(|entry| registry::embedded_checkpoint(&entry.name).is_some());
     let mut all: Option<[Gathered; 2]> = None;
@@ -28,7 +28,8 @@ pub(crate) fn evaluations(entries: &[Entry], progress: &dyn Progress) -> Result<
 fn evaluation(name: &str) -> Result<[Gathered; 2]> {
     let output = Command::new(std::env::current_exe()?).args(["bench", "--evaluate", name]).output()?;
     if !output.status.success() {
-        bail!("`{name}` can not be evaluated\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
+        bail!("cannot evaluate `{name}`\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
     }
-    serde_json::from_slice(&output.stdout).with_context(|| format!("the evaluation of `{name}` gave no measures"))
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("the evaluation of `{name}` did not print its measures"))
 }

@@ -1,22 +1,23 @@
-//! Sizes of every graph that can be exported.
+//! Sizes of all exportable graphs.
 
 use anyhow::Result;
-use bench::gate::{Gathered, Group, Measure};
-use export::{
+use laps_bench::gate::{Gathered, Group, Measure};
+use laps_hub::registry::Entry;
+use laps_model::{array::Array, models::config::ModelConfig};
+use laps_onnx::{
     graph::{Flavour, Target},
     package::{self, Precision},
     record::Part,
     structure::Structure,
 };
-use zoo::{array::Array, models::config::ModelConfig, registry::Entry};
 
-/// Nodes, initialisers and bytes of every entry's graphs, in every flavour and precision. They do not hang on the weights,
-/// which are zeros here.
+/// Nodes, initialisers and bytes of every entry's graphs, in every flavour and precision. They do not depend on the
+/// weights, which are zeros here.
 pub(crate) fn graphs(entries: &[Entry]) -> Result<Gathered> {
     let mut known: Vec<(ModelConfig, Vec<(String, Structure)>)> = Vec::new();
     let mut measures = Vec::new();
     for Entry { name, model, .. } in entries {
-        // Entries of the same model have the same graphs.
+        // Entries with the same model have the same graphs.
         let place = match known.iter().position(|(config, _)| config == model) {
             Some(place) => place,
             None => {

@@ -1,4 +1,4 @@
-//! What the gate measures of graphs, and in processes of their own.
+//! Measures of the gate that need graphs or separate processes.
 
 mod drift;
 mod evaluations;

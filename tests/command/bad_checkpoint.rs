@@ -1,18 +1,19 @@
-//! Checkpoints that can not be used: exit 2 and a message, and nothing of them is run.
+//! Unusable checkpoints: exit code 2 and a message, and no code in them is run.
 
 use std::{io::Write, path::PathBuf};
 
 use insta::assert_snapshot;
+use laps_hub::registry;
+use laps_model::models;
 use tempfile::TempDir;
-use zoo::{models::laps, registry};
 
 use crate::{
-    files::{authors_checkpoint, project, scenes, shapes_vit},
-    support::{laps_zoo, refused},
+    files::{authors_checkpoint, repository_file, scenes, shapes_vit},
+    support::{expect_error, laps_zoo},
     writer::{safetensors, torch_zip},
 };
 
-/// The message about a checkpoint of `bytes`.
+/// The error message for a checkpoint with this content.
 fn message(name: &str, bytes: &[u8]) -> String {
     let folder = scenes(2);
     let path = folder.path().join(name);
@@ -22,14 +23,14 @@ fn message(name: &str, bytes: &[u8]) -> String {
 
 fn message_about(folder: &TempDir, entry: &str, checkpoint: &std::path::Path) -> String {
     let [data, checkpoint] = [folder.path(), checkpoint].map(|path| path.to_str().unwrap());
-    refused(folder.path(), ["reproduce", entry, "--quiet", "--data", data, "--checkpoint", checkpoint])
+    expect_error(folder.path(), ["reproduce", entry, "--quiet", "--data", data, "--checkpoint", checkpoint])
 }
 
 fn embedded() -> Vec<u8> {
-    fs_err::read(project("checkpoints/shapes_vit.safetensors")).unwrap()
+    fs_err::read(repository_file("checkpoints/shapes_vit.safetensors")).unwrap()
 }
 
-/// The embedded tensors, altered.
+/// The embedded checkpoint with modified tensors.
 fn altered(alter: impl Fn(&str, &mut Vec<usize>, &mut Vec<f32>)) -> Vec<u8> {
     let mut tensors = shapes_vit();
     tensors.iter_mut().for_each(|(name, shape, values)| alter(name, shape, values));
@@ -39,7 +40,7 @@ fn altered(alter: impl Fn(&str, &mut Vec<usize>, &mut Vec<f32>)) -> Vec<u8> {
 }
 
 #[test]
-fn the_control_is_accepted() {
+fn unmodified_checkpoint_is_accepted() {
     let folder = scenes(2);
     let path = folder.path().join("same.safetensors");
     fs_err::write(&path, altered(|_, _, _| ())).unwrap();
@@ -50,7 +51,7 @@ fn the_control_is_accepted() {
 }
 
 #[test]
-fn a_checkpoint_that_is_not_there() {
+fn missing_checkpoint_is_rejected() {
     let folder = scenes(2);
     assert_snapshot!(message_about(&folder, "shapes_vit", &folder.path().join("model_best.pth")), @r"
     error: can not read `DIR/model_best.pth`
@@ -59,7 +60,7 @@ fn a_checkpoint_that_is_not_there() {
 }
 
 #[test]
-fn a_truncated_checkpoint() {
+fn truncated_checkpoint_is_rejected() {
     let bytes = embedded();
     assert_snapshot!(message("half.safetensors", &bytes[..bytes.len() / 2]), @r"
     error: `DIR/half.safetensors` can not be read to the end
@@ -67,14 +68,14 @@ fn a_truncated_checkpoint() {
       found: 405588 bytes where the header describes 811176
     hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
     ");
-    let zip = fs_err::read(project("tests/golden/vit_tiny.pth")).unwrap();
+    let zip = fs_err::read(repository_file("tests/golden/vit_tiny.pth")).unwrap();
     assert_snapshot!(message("half.pth", &zip[..zip.len() / 2]), @r"
     error: `DIR/half.pth` can not be read to the end
       expected: a whole torch (zip) checkpoint
       found: a zip archive that is cut off or damaged: invalid Zip archive: Could not find EOCD
     hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
     ");
-    let legacy = fs_err::read(project("tests/golden/vit_tiny_legacy.pth")).unwrap();
+    let legacy = fs_err::read(repository_file("tests/golden/vit_tiny_legacy.pth")).unwrap();
     assert_snapshot!(message("half.pth", &legacy[..legacy.len() / 2]), @r"
     error: `DIR/half.pth` can not be read to the end
       expected: a whole torch (legacy) checkpoint
@@ -84,7 +85,7 @@ fn a_truncated_checkpoint() {
 }
 
 #[test]
-fn a_foreign_file() {
+fn file_that_is_not_a_checkpoint_is_rejected() {
     assert_snapshot!(message("page.pth", b"<!DOCTYPE html><html>Quota exceeded</html>"), @r"
     error: `DIR/page.pth` is not a checkpoint
       expected: safetensors, or what `torch.save` writes
@@ -107,8 +108,8 @@ fn a_foreign_file() {
 }
 
 #[test]
-fn wrong_shapes_missing_and_unexpected_tensors_come_in_one_report() {
-    // As if its alignment had been trained with embed_size 32.
+fn wrong_missing_and_unexpected_tensors_are_reported_together() {
+    // As if the alignment had been trained with embed_size 32.
     let narrow = altered(|name, shape, values| {
         if name.starts_with("cross_net") {
             shape.iter_mut().filter(|size| **size == 64).for_each(|size| *size = 32);
@@ -129,7 +130,7 @@ fn wrong_shapes_missing_and_unexpected_tensors_come_in_one_report() {
           found: [12, 32]
     hint: the checkpoint looks like another embed_size: 32, where the model has 64
     ");
-    let tiny = fs_err::read(project("checkpoints/shapes_swin.safetensors")).unwrap();
+    let tiny = fs_err::read(repository_file("checkpoints/shapes_swin.safetensors")).unwrap();
     assert_snapshot!(message("swin.safetensors", &tiny), @r"
     error: the options in the checkpoint differ from the entry
       `vit_type`
@@ -146,7 +147,7 @@ fn wrong_shapes_missing_and_unexpected_tensors_come_in_one_report() {
 }
 
 #[test]
-fn weights_that_are_not_finite() {
+fn non_finite_weights_are_rejected() {
     let nan = altered(|name, _, values| {
         if name == "cross_net.aggr_net.scale" {
             values[0] = f32::NAN;
@@ -165,7 +166,7 @@ fn weights_that_are_not_finite() {
 }
 
 #[test]
-fn a_hostile_pickle_is_not_run() {
+fn malicious_pickle_is_not_executed() {
     let folder = scenes(2);
     let trace = folder.path().join("trace");
     let program = format!("cos\nsystem\n(S'touch {}'\ntR.", trace.display());
@@ -181,17 +182,17 @@ fn a_hostile_pickle_is_not_run() {
         "));
         assert!(!trace.exists(), "{name} was run");
     }
-    // The control: the command does leave its trace where it is run.
+    // Check that running the command would have left a trace.
     let command = format!("touch {}", trace.display());
     assert!(std::process::Command::new("sh").arg("-c").arg(command).status().unwrap().success());
     assert!(trace.exists());
 }
 
-/// A file of the authors' form with the tensors of `shapes_vit` and options of its own.
+/// A checkpoint in the authors' layout with the tensors of `shapes_vit` and these options.
 fn with_options(folder: &TempDir, options: &[(&str, f64)]) -> PathBuf {
     let path = folder.path().join("model_best.pth");
     let tensors = shapes_vit();
-    let parameters = laps::parameters(&registry::find("shapes_vit").unwrap().model).unwrap();
+    let parameters = models::parameters(&registry::find("shapes_vit").unwrap().model).unwrap();
     authors_checkpoint(&path, &parameters, options, |parameter, file: &mut dyn Write| {
         let (.., values) = tensors.iter().find(|(name, ..)| *name == parameter.name).unwrap();
         values.iter().for_each(|value| file.write_all(&value.to_le_bytes()).unwrap());
@@ -200,7 +201,7 @@ fn with_options(folder: &TempDir, options: &[(&str, f64)]) -> PathBuf {
 }
 
 #[test]
-fn options_that_differ_from_the_entry_are_named_with_both_values() {
+fn options_that_differ_from_the_entry_are_rejected() {
     let folder = scenes(2);
     let path = with_options(&folder, &[("sparse_ratio", 0.8), ("embed_size", 512.0), ("aggr_ratio", 0.4)]);
     assert_snapshot!(message_about(&folder, "shapes_vit", &path), @r"
@@ -213,7 +214,7 @@ fn options_that_differ_from_the_entry_are_named_with_both_values() {
         found: 0.8
     hint: choose the entry that the checkpoint was trained for, or change its ratios and sizes
     ");
-    // The control: with the entry's own values the same file is accepted.
+    // With the entry's own values the same file is accepted.
     let path = with_options(&folder, &[("sparse_ratio", 0.5), ("embed_size", 64.0), ("aggr_ratio", 0.4)]);
     let [data, path] = [folder.path(), &path].map(|path| path.to_str().unwrap());
     let run = laps_zoo(["reproduce", "shapes_vit", "--quiet", "--data", data, "--checkpoint", path]);

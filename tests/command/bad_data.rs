@@ -1,16 +1,16 @@
-//! Data that can not be used: exit 2 and a message that names it, before anything is encoded.
+//! Unusable data: exit code 2 and a message that names it, before anything is encoded.
 
 use insta::assert_snapshot;
 use tempfile::TempDir;
 
-use crate::{files::scenes, support::refused};
+use crate::{files::scenes, support::expect_error};
 
 fn message(folder: &TempDir) -> String {
-    refused(folder.path(), ["reproduce", "shapes_vit", "--quiet", "--data", folder.path().to_str().unwrap()])
+    expect_error(folder.path(), ["reproduce", "shapes_vit", "--quiet", "--data", folder.path().to_str().unwrap()])
 }
 
 #[test]
-fn images_that_are_missing_or_no_images_are_all_listed_before_anything_is_encoded() {
+fn missing_and_undecodable_images_are_all_listed_before_encoding() {
     let folder = scenes(4);
     let images = folder.path().join("images");
     fs_err::remove_file(images.join("test_00001.png")).unwrap();
@@ -24,13 +24,13 @@ fn images_that_are_missing_or_no_images_are_all_listed_before_anything_is_encode
       image `5` (row 16, `DIR/images/test_00003.png`): not decodable: unexpected end of file
     hint: file names are relative to the image folder of the data set
     ");
-    // The same with progress, which tells how far it came.
-    let stderr = refused(folder.path(), ["reproduce", "shapes_vit", "--data", folder.path().to_str().unwrap()]);
+    // The same with progress output, which shows how far the run got.
+    let stderr = expect_error(folder.path(), ["reproduce", "shapes_vit", "--data", folder.path().to_str().unwrap()]);
     assert!(stderr.contains("check images") && !stderr.contains("encode"), "{stderr}");
 }
 
 #[test]
-fn captions_and_ids_of_unequal_length() {
+fn unequal_numbers_of_captions_and_ids_are_rejected() {
     let folder = scenes(2);
     let path = folder.path().join("captions/test_caps.txt");
     let text = fs_err::read_to_string(&path).unwrap();
@@ -44,14 +44,14 @@ fn captions_and_ids_of_unequal_length() {
 }
 
 #[test]
-fn an_empty_caption_file() {
+fn empty_caption_file_is_rejected() {
     let folder = scenes(2);
     fs_err::write(folder.path().join("captions/test_caps.txt"), "").unwrap();
     assert_snapshot!(message(&folder), @"error: `DIR/captions/test_caps.txt` is empty");
 }
 
 #[test]
-fn a_mapping_that_does_not_know_an_image_or_leads_out_of_the_folder() {
+fn mapping_with_unknown_image_or_path_outside_the_folder_is_rejected() {
     let folder = scenes(2);
     let path = folder.path().join("captions/id_mapping.json");
     fs_err::write(&path, r#"{"2": "test_00000.png"}"#).unwrap();
@@ -75,7 +75,7 @@ fn a_mapping_that_does_not_know_an_image_or_leads_out_of_the_folder() {
 }
 
 #[test]
-fn a_vocabulary_that_is_larger_than_the_model() {
+fn vocabulary_larger_than_the_model_is_rejected() {
     let folder = scenes(2);
     let path = folder.path().join("vocab.txt");
     let text = fs_err::read_to_string(&path).unwrap();

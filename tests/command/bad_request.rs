@@ -1,19 +1,19 @@
-//! Requests that can not be met: exit 2 and a message, before any work.
+//! Invalid requests: exit code 2 and a message, before any work.
 
 use insta::assert_snapshot;
 
 use crate::{
     files::scenes,
-    support::{laps_zoo, refused},
+    support::{expect_error, laps_zoo},
 };
 
-/// The cache is no part of these requests.
+/// The error message of a request that does not use the cache.
 fn message(arguments: &[&str]) -> String {
-    refused(std::path::Path::new("/nowhere"), arguments)
+    expect_error(std::path::Path::new("/nowhere"), arguments)
 }
 
 #[test]
-fn an_unknown_entry_gets_the_nearest_name() {
+fn unknown_entry_suggests_the_nearest_name() {
     assert_snapshot!(message(&["reproduce", "f30k_vti"]), @r"
     error: there is no entry `f30k_vti`
       expected: the path of a YAML file, or one of `f30k_vit`, `f30k_swin`, `coco_vit`, `coco_swin`, `f30k_vit_384`, `f30k_swin_384`, `coco_vit_384`, `coco_swin_384`, `f30k_swin_1024`, `shapes_vit`, `shapes_swin`
@@ -27,12 +27,12 @@ fn an_unknown_entry_gets_the_nearest_name() {
 }
 
 #[test]
-fn an_unknown_key_of_an_entry_file_gets_a_suggestion() {
+fn unknown_key_in_entry_file_gets_a_suggestion() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("entry.yaml");
-    let text = fs_err::read_to_string(crate::files::project("configs/shapes_vit.yaml")).unwrap();
+    let text = fs_err::read_to_string(crate::files::repository_file("configs/shapes_vit.yaml")).unwrap();
     fs_err::write(&path, text.replace("sparse_ratio", "sparse_ration")).unwrap();
-    assert_snapshot!(refused(folder.path(), ["reproduce".as_ref(), path.as_os_str()]), @r"
+    assert_snapshot!(expect_error(folder.path(), ["reproduce".as_ref(), path.as_os_str()]), @r"
     error: `DIR/entry.yaml`, line 24: there is no key `model.sparse_ration`
       expected: `image`, `text`, `embed_size`, `sparse_ratio`, `aggr_ratio`
       found: `sparse_ration`
@@ -40,9 +40,9 @@ fn an_unknown_key_of_an_entry_file_gets_a_suggestion() {
     ");
 }
 
-/// The machine may have a GPU, but never so many.
+/// The machine may have GPUs, but not this many.
 #[test]
-fn a_device_that_is_not_there() {
+fn missing_device_is_rejected() {
     let text = message(&["reproduce", "shapes_vit", "--device", "cuda:4000"]);
     assert!(text.starts_with("error: device `cuda:4000` can not be used: "), "{text}");
     assert!(text.contains("\nhint: "), "{text}");
@@ -58,12 +58,12 @@ fn a_device_that_is_not_there() {
 
 #[test]
 #[cfg(feature = "torch")]
-fn a_gpu_where_there_is_none() {
-    if zoo::torch::cuda_devices() > 0 {
-        return println!("not run: this machine has a GPU");
+fn gpu_on_a_machine_without_one_is_rejected() {
+    if laps_torch::cuda_devices() > 0 {
+        return println!("skipped: this machine has a GPU");
     }
     let text = message(&["reproduce", "shapes_vit", "--device", "cuda:0"]);
-    if zoo::torch::has_cuda() {
+    if laps_torch::has_cuda() {
         assert_snapshot!(text, @r"
         error: device `cuda:0` can not be used: `libtorch_cuda.so` finds no GPU: no driver (`libcuda.so.1`) or no device
         hint: see that `nvidia-smi` lists a GPU, or use `--device cpu`
@@ -78,7 +78,7 @@ fn a_gpu_where_there_is_none() {
 
 #[test]
 #[cfg(not(feature = "torch"))]
-fn an_engine_that_this_build_has_not() {
+fn engine_missing_from_the_build_is_rejected() {
     assert_snapshot!(message(&["reproduce", "shapes_vit", "--engine", "torch"]), @r"
     error: engine `torch` can not be used: this build has no libtorch
     hint: build with the feature `torch`, or use `--engine rust`
@@ -86,7 +86,7 @@ fn an_engine_that_this_build_has_not() {
 }
 
 #[test]
-fn an_engine_that_there_is_not() {
+fn unknown_engine_is_rejected() {
     assert_snapshot!(message(&["reproduce", "shapes_vit", "--engine", "jax"]), @r"
     error: engine `jax` can not be used: there is no such engine
     hint: use `auto`, `torch`, `rust` or `ort`
@@ -94,7 +94,7 @@ fn an_engine_that_there_is_not() {
 }
 
 #[test]
-fn a_tolerance_that_is_none() {
+fn invalid_tolerance_is_rejected() {
     assert_snapshot!(message(&["reproduce", "shapes_vit", "--tolerance", "-1"]), @r"
     error: `--tolerance` can not be used
       expected: a number of points, not negative
@@ -108,19 +108,19 @@ fn a_tolerance_that_is_none() {
 }
 
 #[test]
-fn results_that_could_not_be_written_are_refused_before_the_work() {
+fn unwritable_outputs_are_rejected_before_the_work() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("absent/result.json");
     for option in ["--json", "--sims"] {
-        // The data is not there either: it is not yet looked for.
+        // The data does not exist either, but is not looked for yet.
         let arguments = ["reproduce", "shapes_vit", "--data", "/nowhere", option, path.to_str().unwrap()];
-        insta::allow_duplicates!(assert_snapshot!(refused(folder.path(), arguments), @r"
+        insta::allow_duplicates!(assert_snapshot!(expect_error(folder.path(), arguments), @r"
         error: can not write `DIR/absent/result.json`
           caused by: there is no folder `DIR/absent`
         "));
     }
     let arguments = ["reproduce", "shapes_vit", "--data", "/nowhere", "--json", folder.path().to_str().unwrap()];
-    assert_snapshot!(refused(folder.path(), arguments), @r"
+    assert_snapshot!(expect_error(folder.path(), arguments), @r"
     error: can not write `DIR`
       caused by: is a directory
     ");
@@ -128,15 +128,15 @@ fn results_that_could_not_be_written_are_refused_before_the_work() {
 
 #[test]
 #[cfg(feature = "fetch")]
-fn an_entry_without_its_checkpoint_says_what_is_missing() {
-    let folder = crate::full_size::write_data(&zoo::registry::find("f30k_vit").unwrap().data);
+fn missing_checkpoint_is_named_when_offline() {
+    let folder = crate::full_size::write_data(&laps_hub::registry::find("f30k_vit").unwrap().data);
     let data = folder.path().to_str().unwrap();
-    let text = refused(folder.path(), ["reproduce", "f30k_vit", "--offline", "--quiet", "--data", data]);
+    let text = expect_error(folder.path(), ["reproduce", "f30k_vit", "--offline", "--quiet", "--data", data]);
     assert!(text.starts_with("error: `checkpoints/f30k_vit/model_best.pth` is not here\n"), "{text}");
     assert!(text.contains("and `--offline` forbids to fetch it\nhint: "), "{text}");
-    // Captions come first: they are small.
+    // Captions are checked first, since they are small.
     fs_err::remove_file(folder.path().join("f30k/captions/test_caps.txt")).unwrap();
-    let text = refused(folder.path(), ["reproduce", "f30k_vit", "--offline", "--quiet", "--data", data]);
+    let text = expect_error(folder.path(), ["reproduce", "f30k_vit", "--offline", "--quiet", "--data", data]);
     assert_snapshot!(text, @r"
     error: `captions/f30k/test_caps.txt` is not here
       expected: the file in `DIR/f30k/captions/test_caps.txt`
@@ -147,7 +147,7 @@ fn an_entry_without_its_checkpoint_says_what_is_missing() {
 
 #[test]
 #[cfg(not(feature = "fetch"))]
-fn an_entry_without_its_checkpoint_says_where_it_is() {
+fn missing_checkpoint_names_its_source() {
     assert_snapshot!(message(&["reproduce", "f30k_vit"]), @r"
     error: entry `f30k_vit` needs a checkpoint
       expected: a file given as --checkpoint
@@ -157,7 +157,7 @@ fn an_entry_without_its_checkpoint_says_where_it_is() {
 }
 
 #[test]
-fn an_entry_without_a_published_checkpoint() {
+fn entry_without_published_checkpoint_needs_one() {
     assert_snapshot!(message(&["reproduce", "f30k_vit_384"]), @r"
     error: entry `f30k_vit_384` needs a checkpoint
       expected: a file given as --checkpoint
@@ -167,7 +167,7 @@ fn an_entry_without_a_published_checkpoint() {
 }
 
 #[test]
-fn an_entry_without_its_data_says_what_it_needs() {
+fn missing_data_is_named() {
     assert_snapshot!(message(&["reproduce", "f30k_vit", "--checkpoint", "model_best.pth"]), @r"
     error: entry `f30k_vit` needs its data
       expected: a folder given as --data
@@ -183,16 +183,16 @@ fn an_entry_without_its_data_says_what_it_needs() {
 }
 
 #[test]
-fn an_unknown_split_gets_those_that_are_there() {
+fn unknown_split_lists_the_available_ones() {
     let folder = scenes(2);
     let data = folder.path().to_str().unwrap();
-    assert_snapshot!(refused(folder.path(), ["reproduce", "shapes_vit", "--data", data, "--split", "val"]), @r"
+    assert_snapshot!(expect_error(folder.path(), ["reproduce", "shapes_vit", "--data", data, "--split", "val"]), @r"
     error: split `val` is not in `DIR/captions`
       expected: `val_ids.txt`
       found: the split `test`
     hint: choose one of the splits that are there, or put both files of the split there
     ");
-    // Drawn when they are asked for.
+    // Drawn splits are created on demand.
     assert_snapshot!(message(&["reproduce", "shapes_vit", "--split", "val"]), @r"
     error: `--split` can not be used
       expected: `train`, `dev`, `test`
@@ -201,7 +201,7 @@ fn an_unknown_split_gets_those_that_are_there() {
 }
 
 #[test]
-fn what_the_command_line_does_not_have() {
+fn unknown_arguments_are_rejected() {
     for arguments in [&["reproduce"][..], &["reproduce", "shapes_vit", "--limit", "0"], &["train"], &[]] {
         let run = laps_zoo(arguments);
         assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{arguments:?}");
@@ -211,13 +211,13 @@ fn what_the_command_line_does_not_have() {
 
 #[cfg(not(feature = "torch"))]
 #[test]
-fn training_needs_libtorch() {
+fn training_without_libtorch_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let message = refused(folder.path(), ["train", "shapes_vit", "--out", out.to_str().unwrap()]);
+    let message = expect_error(folder.path(), ["train", "shapes_vit", "--out", out.to_str().unwrap()]);
     assert_eq!(
         message,
-        "error: entry `shapes_vit` can not be trained: this build has no libtorch\nhint: build with the feature `torch`\n"
+        "error: cannot train entry `shapes_vit`: this build has no libtorch\nhint: build with the feature `torch`\n"
     );
     assert!(!out.exists());
 }

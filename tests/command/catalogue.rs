@@ -1,4 +1,4 @@
-//! What is asked before any work: help, list, info, doctor.
+//! `--help`, `list`, `info` and `doctor`.
 
 use crate::support::laps_zoo;
 
@@ -110,11 +110,11 @@ fn list_shows_every_entry() {
     ");
     let entries: serde_json::Value = serde_json::from_str(&printed(&["list", "--json"])).unwrap();
     let names: Vec<_> = entries.as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();
-    assert_eq!(names, zoo::registry::names());
+    assert_eq!(names, laps_hub::registry::names());
 }
 
 #[test]
-fn info_shows_an_entry_with_what_is_published() {
+fn info_shows_an_entry_and_its_published_recalls() {
     insta::assert_snapshot!(printed(&["info", "f30k_vit"]), @r"
     f30k_vit
       model       vit 224, embed size 512
@@ -195,8 +195,8 @@ fn info_shows_an_entry_with_what_is_published() {
 #[test]
 fn info_lists_every_parameter() {
     let text = printed(&["info", "f30k_vit", "--parameters"]);
-    let entry = zoo::registry::find("f30k_vit").unwrap();
-    let parameters = zoo::models::laps::parameters(&entry.model).unwrap();
+    let entry = laps_hub::registry::find("f30k_vit").unwrap();
+    let parameters = laps_model::models::parameters(&entry.model).unwrap();
     for parameter in &parameters {
         assert!(text.contains(&format!("\n{} {:?}\n", parameter.name, parameter.shape)), "{}", parameter.name);
     }
@@ -208,9 +208,9 @@ fn info_lists_every_parameter() {
     );
 }
 
-/// It fails where something is missing, and says what mends it.
+/// `doctor` fails if something is missing, and prints a hint for it.
 #[test]
-fn doctor_says_what_there_is() {
+fn doctor_reports_the_machine() {
     let run = laps_zoo(["doctor"]);
     let lines: Vec<(&str, &str)> = run
         .stdout
@@ -218,7 +218,7 @@ fn doctor_says_what_there_is() {
         .map(|line| line.split_once(' ').map(|(name, value)| (name, value.trim())).unwrap())
         .collect();
     let names: Vec<&str> = lines.iter().map(|&(name, _)| name).collect();
-    let common = ["laps-zoo", "system", "processor", "similarities", "libtorch"];
+    let common = ["laps-zoo", "system", "cpu", "similarities", "libtorch"];
     let torch: &[&str] = if cfg!(feature = "torch") { &["devices", "threads"] } else { &[] };
     assert_eq!(names, [&common[..], torch, &["onnxruntime", "cache"]].concat(), "{}", run.stdout);
     let missing: Vec<&(&str, &str)> = lines.iter().filter(|(_, value)| value.starts_with("missing: ")).collect();

@@ -1,15 +1,15 @@
-//! `embed`: embeddings as files, read by means of their own and held against the reference tensors.
+//! `embed`: embedding files, read with independent parsers and compared with the reference tensors.
 
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 
 use crate::{
-    files::{project, scenes},
-    support::{laps_zoo, refused},
+    files::{repository_file, scenes},
+    support::{expect_error, laps_zoo},
 };
 
-/// The entry of the tiny ViT that the reference tensors are of.
+/// The entry of the tiny ViT of the reference tensors.
 const TINY: &str = "name: tiny
 model:
   image: { model_type: vit, image_size: 224, patch_size: 16, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 64, layer_norm_eps: 1e-12 }
@@ -28,7 +28,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|word| f32::from_le_bytes(word.try_into().unwrap())).collect()
 }
 
-/// A `.npy` file of version 1.0 as `numpy/lib/format.py` documents it: sizes and values.
+/// Shape and values of a `.npy` file, version 1.0, as documented in `numpy/lib/format.py`.
 fn numpy(path: &Path) -> (Vec<usize>, Vec<f32>) {
     let bytes = fs_err::read(path).unwrap();
     assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
@@ -47,14 +47,13 @@ fn embed(arguments: &[&str]) -> serde_json::Value {
     serde_json::from_str(&run.stdout).unwrap()
 }
 
-/// Captions whose tokens are those of the reference give its word embeddings.
 #[test]
-fn captions_give_the_embeddings_of_the_reference() {
+fn caption_embeddings_match_the_reference() {
     let folder = tempfile::tempdir().unwrap();
     let [entry, vocabulary, captions, out] =
         ["tiny.yaml", "vocab.txt", "captions.txt", "words.safetensors"].map(|name| folder.path().join(name));
     fs_err::write(&entry, TINY).unwrap();
-    // Every token is a word: `w868` has the identifier 868.
+    // Every token is a word: `w868` has the id 868.
     let word = |token: usize| match token {
         0 => "[PAD]".to_owned(),
         100 => "[UNK]".to_owned(),
@@ -64,7 +63,7 @@ fn captions_give_the_embeddings_of_the_reference() {
         _ => format!("w{token}"),
     };
     fs_err::write(&vocabulary, (0..1024).map(|token| word(token) + "\n").collect::<String>()).unwrap();
-    let bytes = fs_err::read(project("tests/golden/vit_forward.safetensors")).unwrap();
+    let bytes = fs_err::read(repository_file("tests/golden/vit_forward.safetensors")).unwrap();
     let golden = SafeTensors::deserialize(&bytes).unwrap();
     let whole = |name: &str| -> Vec<usize> {
         let data = golden.tensor(name).unwrap().data().chunks_exact(8);
@@ -77,9 +76,9 @@ fn captions_give_the_embeddings_of_the_reference() {
     };
     let lines: String = lengths.iter().zip(tokens.chunks_exact(14)).map(line).collect();
     fs_err::write(&captions, lines).unwrap();
-    let checkpoint = project("tests/golden/vit_tiny.safetensors");
+    let checkpoint = repository_file("tests/golden/vit_tiny.safetensors");
     let model = ["--entry", text(&entry), "--checkpoint", text(&checkpoint)];
-    // The vocabulary lies beside the entry file, as its data says.
+    // The vocabulary is next to the entry file, where its `data` section points.
     let written = embed(&[&["--captions", text(&captions), "--out", text(&out)], &model[..]].concat());
     assert_eq!(written["shape"], serde_json::json!([6, 14, 24]));
     assert_eq!(written["lengths"], serde_json::json!(lengths));
@@ -92,26 +91,26 @@ fn captions_give_the_embeddings_of_the_reference() {
     for (caption, &length) in lengths.iter().enumerate() {
         for place in 0..14 * 24 {
             let (a, b) = (found[caption * 14 * 24 + place], expected[caption * 14 * 24 + place]);
-            // Two blocks in single precision, values up to 3, sums in another order; padding is zeros.
+            // Two f32 blocks, values up to 3, another summation order; padding is zero.
             let wanted = if place < length * 24 { b } else { 0.0 };
             assert!((a - wanted).abs() <= 1e-4, "caption {caption}, value {place}: {a} and not {wanted}");
         }
     }
 
-    // The same for NumPy.
+    // The same as a NumPy file.
     let npy = folder.path().join("words.npy");
     embed(&[&["--captions", text(&captions), "--out", text(&npy)], &model[..]].concat());
     assert_eq!(numpy(&npy), (vec![6, 14, 24], found));
 }
 
 #[test]
-fn images_come_in_the_order_that_they_are_given_in() {
+fn images_keep_the_given_order() {
     let data = scenes(3);
     let image = |index: usize| data.path().join(format!("images/test_0000{index}.png"));
     let [folder, one, other, pooled] =
         ["images", "one.npy", "other.safetensors", "pooled.npy"].map(|name| data.path().join(name));
     let entry = ["--entry", "shapes_vit"];
-    // A folder is its images in the order of their names.
+    // A folder gives its images sorted by name.
     embed(&[&[text(&folder), "--out", text(&one)], &entry[..]].concat());
     let (shape, values) = numpy(&one);
     assert_eq!(shape, [3, 37, 64]);
@@ -123,7 +122,7 @@ fn images_come_in_the_order_that_they_are_given_in() {
     let swapped = floats(file.tensor("patch_embeddings").unwrap().data());
     let size = 37 * 64;
     for (a, b) in swapped.iter().zip(values[2 * size..].iter().chain(&values[..size])) {
-        // Other images in the batch.
+        // Other images are in the batch.
         assert!((a - b).abs() <= 1e-5);
     }
     let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -146,16 +145,19 @@ fn images_come_in_the_order_that_they_are_given_in() {
         let patches: Vec<f64> = (0..64).map(|place| rows[1..].iter().map(|row| row[place]).sum()).collect();
         // The class token comes first.
         let sum: Vec<f64> = unit(&patches).iter().zip(&rows[0]).map(|(mean, class)| mean + class).collect();
-        // Sums of 64 values below 1 in single precision.
+        // f32 sums of 64 values below 1.
         assert!(vector.iter().zip(unit(&sum)).all(|(&found, wanted)| (f64::from(found) - wanted).abs() < 1e-5));
     }
 }
 
 #[test]
-fn what_can_not_be_embedded_is_refused() {
+fn invalid_inputs_are_rejected() {
     let data = scenes(2);
     let message = |arguments: &[&str]| {
-        refused(data.path(), [&["embed", "--entry", "shapes_vit", "--engine", "rust", "--quiet"], arguments].concat())
+        expect_error(
+            data.path(),
+            [&["embed", "--entry", "shapes_vit", "--engine", "rust", "--quiet"], arguments].concat(),
+        )
     };
     let out = data.path().join("out.npy");
     insta::assert_snapshot!(message(&["--caption", "a circle", "--out", "out.txt"]), @r"

@@ -1,11 +1,11 @@
-//! Backbones that are frozen: their features are computed once, and kept for the next run.
+//! Frozen backbones: their features are computed once and cached for the next run.
 
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
 use crate::{
-    files::project,
+    files::repository_file,
     support::{command, finished},
     training::{arguments, data, tensors},
 };
@@ -17,7 +17,7 @@ const FROZEN: [&str; 4] = [
     "--set=train.epochs=1",
 ];
 
-/// Trains the heads of a checkpoint into the folder `name`.
+/// Trains the heads of a checkpoint with frozen backbones; the run folder is `name`.
 fn train(folder: &TempDir, name: &str, checkpoint: &Path) -> PathBuf {
     let out = folder.path().join(name);
     let more = [&FROZEN[..], &["--checkpoint", checkpoint.to_str().unwrap()]].concat();
@@ -31,7 +31,7 @@ fn train(folder: &TempDir, name: &str, checkpoint: &Path) -> PathBuf {
     out
 }
 
-/// The kept files, by name.
+/// The cached feature files, sorted by name.
 fn kept(folder: &TempDir) -> Vec<PathBuf> {
     let files = fs_err::read_dir(folder.path().join("cache")).unwrap().map(|file| file.unwrap().path());
     let mut files: Vec<PathBuf> = files.collect();
@@ -41,22 +41,22 @@ fn kept(folder: &TempDir) -> Vec<PathBuf> {
 }
 
 #[test]
-fn features_are_kept_and_backbones_stay_as_they_are() {
+fn features_are_cached_and_backbones_do_not_change() {
     let folder = data();
-    let checkpoint = project("checkpoints/shapes_vit.safetensors");
+    let checkpoint = repository_file("checkpoints/shapes_vit.safetensors");
     let first = train(&folder, "first", &checkpoint);
     let files = kept(&folder);
     assert_eq!(files.len(), 2, "{files:?}");
     let (before, after) = (tensors(&checkpoint), tensors(&first.join("last.safetensors")));
     for (name, bytes) in &before {
         let backbone = name.starts_with("img_enc.visual_encoder.") || name.starts_with("txt_enc.bert.");
-        // Of the heads, the bias of the groups' logits has no gradient but rounding.
+        // Of the heads, the gradient of the bias of the group logits is rounding only.
         let moves = !backbone && name != "cross_net.aggr_net.weight.3.bias";
         assert!(!backbone || after[name] == *bytes, "`{name}` has moved");
         assert!(!moves || after[name] != *bytes, "`{name}` has not moved");
     }
 
-    // A second run takes what is there, and writes what is damaged anew.
+    // A second run reads the cache and rewrites damaged files.
     let whole = fs_err::read(&files[1]).unwrap();
     let written = |path: &PathBuf| fs_err::metadata(path).unwrap().modified().unwrap();
     let times = [written(&files[0]), written(&files[1])];
@@ -66,7 +66,7 @@ fn features_are_kept_and_backbones_stay_as_they_are() {
     assert_eq!((kept(&folder), written(&files[0])), (files.clone(), times[0]));
     assert!(fs_err::read(&files[1]).unwrap() == whole && written(&files[1]) > times[1]);
 
-    // Another image makes other features of its split, and leaves the others.
+    // A changed image changes the features of its split only.
     let image = |index: usize| folder.path().join("images").join(format!("train_{index:05}.png"));
     fs_err::copy(image(0), image(1)).unwrap();
     train(&folder, "third", &checkpoint);

@@ -1,4 +1,5 @@
-//! Fetching as a user does it: from a server that behaves like the services, with cuts, kills and rivals.
+//! Downloads, end to end: from a local server that behaves like the services, with dropped connections, killed processes
+//! and concurrent downloads.
 
 use std::{
     path::Path,
@@ -11,15 +12,14 @@ use std::{
 };
 
 use insta::assert_snapshot;
-use tempfile::TempDir;
-use zoo::{
-    fetch::drive::is_id,
-    models::laps,
+use laps_hub::{fetch::drive::is_id, registry};
+use laps_model::{
+    models,
     params::{Init, Parameter},
     params_init,
     random::SplitMix64,
-    registry,
 };
+use tempfile::TempDir;
 
 use crate::{
     files::with_poolers,
@@ -32,7 +32,7 @@ use crate::{
 const SWIN: &str = "swin-base-patch4-window7-224";
 const COMMIT: &str = "86b5e0934494bd15c9632b12f734a8a67f723594";
 
-/// The program with a cache and services of its own.
+/// The program with its own cache and services.
 fn command(cache: &Path, server: &Server) -> Command {
     let mut command = Command::new(PROGRAM);
     command.env("LAPS_ZOO_CACHE", cache).env("HF_HOME", cache.join("none"));
@@ -54,14 +54,14 @@ fn start(cache: &Path, server: &Server, arguments: &[&str]) -> Child {
     command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// A readable checkpoint of about 8 MB: any will do as an encoder whose hash nobody has published.
+/// A readable checkpoint of about 8 MB, used as an encoder without a published hash.
 fn encoder() -> Arc<Vec<u8>> {
     let parameter = Parameter { name: "a".to_owned(), shape: vec![2 << 20], init: Init::Normal };
     let values = params_init::fresh(&[parameter], 7).unwrap()[0].1.values().to_vec();
     Arc::new(writer::safetensors(&[("a", &[2 << 20], values)]))
 }
 
-/// A hub that has it.
+/// A hub that serves it.
 fn hub(request: &Request, bytes: &Arc<Vec<u8>>) -> Reply {
     if !request.path.ends_with("/model.safetensors") {
         return Reply::new(404, "").with("X-Error-Code", "EntryNotFound");
@@ -74,7 +74,7 @@ fn place(cache: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_fetch_that_is_killed_at_any_moment_leaves_no_wrong_file() {
+fn killed_download_leaves_no_wrong_file() {
     const KILLS: usize = 24;
     let (bytes, folder) = (encoder(), tempfile::tempdir().unwrap());
     let cache = folder.path();
@@ -84,7 +84,7 @@ fn a_fetch_that_is_killed_at_any_moment_leaves_no_wrong_file() {
         let reply = hub(request, &served);
         let count = asked.fetch_add(1, Ordering::SeqCst);
         if count < KILLS / 2 {
-            // Killed when this many bytes have been sent at the latest.
+            // Killed after at most this many bytes were sent.
             let most = SplitMix64::named(7, &format!("kill {count}")).below(1 << 20) as u64;
             stalls.send(()).unwrap();
             return reply.ending(End::Stall(most));
@@ -97,7 +97,7 @@ fn a_fetch_that_is_killed_at_any_moment_leaves_no_wrong_file() {
         if kill < KILLS / 2 {
             stalled.recv().unwrap();
         }
-        // Not waited for anything: the moment is meant to be any.
+        // No wait here, so that the process is killed at an arbitrary moment.
         std::thread::sleep(std::time::Duration::from_micros(random.below(60_000) as u64));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -106,7 +106,7 @@ fn a_fetch_that_is_killed_at_any_moment_leaves_no_wrong_file() {
             fs_err::remove_file(place(cache)).unwrap();
         }
     }
-    // What remains of the faults is used up by the last run, which goes on.
+    // The last run resumes, and uses up the remaining faults.
     let last = run(cache, &server, &["fetch", SWIN]);
     assert_eq!(last.status, 0, "{}", last.stderr);
     assert!(fs_err::read(place(cache)).unwrap() == *bytes);
@@ -118,7 +118,7 @@ fn a_fetch_that_is_killed_at_any_moment_leaves_no_wrong_file() {
 }
 
 #[test]
-fn processes_that_fetch_one_file_fetch_it_once() {
+fn concurrent_processes_download_a_file_once() {
     let (bytes, folder) = (encoder(), tempfile::tempdir().unwrap());
     let served = Arc::clone(&bytes);
     let server = Server::start(move |request| hub(request, &served));
@@ -131,22 +131,22 @@ fn processes_that_fetch_one_file_fetch_it_once() {
 }
 
 #[test]
-fn what_was_fetched_is_listed_verified_and_pruned() {
+fn downloads_are_listed_verified_and_pruned() {
     let (bytes, folder) = (encoder(), tempfile::tempdir().unwrap());
     let cache = folder.path();
     let served = Arc::clone(&bytes);
     let server = Server::start(move |request| hub(request, &served));
     let sha256 = registry::sha256(&bytes);
-    let said = |run: Run| {
+    let masked = |run: Run| {
         let text = format!("{}{}", run.stdout, run.stderr).replace(&server.url(), "SERVER");
         let text = text.replace(&cache.display().to_string(), "CACHE").replace(&sha256, "SHA256");
         let text = text.replace(&sha256[..12], "SHA").replace(&bytes.len().to_string(), "BYTES");
         (run.status, text)
     };
-    assert_eq!(said(run(cache, &server, &["cache", "list"])), (0, "nothing was fetched\n".to_owned()));
-    assert_eq!(said(run(cache, &server, &["cache", "path"])), (0, "CACHE\n".to_owned()));
-    assert_eq!(said(run(cache, &server, &["verify", SWIN])), (1, "nothing was fetched\n".to_owned()));
-    let (status, text) = said(run(cache, &server, &["fetch", SWIN, "--offline"]));
+    assert_eq!(masked(run(cache, &server, &["cache", "list"])), (0, "nothing was fetched\n".to_owned()));
+    assert_eq!(masked(run(cache, &server, &["cache", "path"])), (0, "CACHE\n".to_owned()));
+    assert_eq!(masked(run(cache, &server, &["verify", SWIN])), (1, "nothing was fetched\n".to_owned()));
+    let (status, text) = masked(run(cache, &server, &["fetch", SWIN, "--offline"]));
     assert_eq!(status, 2);
     assert_snapshot!(text, @r"
     backbones/swin-base-patch4-window7-224/model.safetensors: not fetched
@@ -155,7 +155,7 @@ fn what_was_fetched_is_listed_verified_and_pruned() {
       found: nothing, and `--offline` forbids to fetch it
     hint: run `laps-zoo fetch` where there is a network, or leave `--offline` out
     ");
-    let (status, text) = said(run(cache, &server, &["fetch", SWIN, "--locked"]));
+    let (status, text) = masked(run(cache, &server, &["fetch", SWIN, "--locked"]));
     assert_eq!(status, 2);
     assert_snapshot!(text, @r"
     backbones/swin-base-patch4-window7-224/model.safetensors: not fetched
@@ -164,7 +164,7 @@ fn what_was_fetched_is_listed_verified_and_pruned() {
       found: none, and `--locked` forbids to add it
     hint: fetch it once without `--locked`, and look at the pin
     ");
-    let (status, text) = said(run(cache, &server, &["fetch", SWIN]));
+    let (status, text) = masked(run(cache, &server, &["fetch", SWIN]));
     assert_eq!(status, 0);
     assert_snapshot!(text, @r"
     CACHE/backbones/swin-base-patch4-window7-224/model.safetensors
@@ -172,31 +172,31 @@ fn what_was_fetched_is_listed_verified_and_pruned() {
     backbones/swin-base-patch4-window7-224/model.safetensors: from 0 of BYTES bytes
     backbones/swin-base-patch4-window7-224/model.safetensors: BYTES bytes, verified on first fetch: nobody has published a hash
     ");
-    assert_eq!(said(run(cache, &server, &["fetch", SWIN, "--locked", "--offline", "--quiet"])).0, 0);
-    assert_snapshot!(said(run(cache, &server, &["cache", "list"])).1, @r"
+    assert_eq!(masked(run(cache, &server, &["fetch", SWIN, "--locked", "--offline", "--quiet"])).0, 0);
+    assert_snapshot!(masked(run(cache, &server, &["cache", "list"])).1, @r"
     backbones/swin-base-patch4-window7-224/model.safetensors: BYTES bytes, sha256 SHA, on first fetch: nobody has published a hash, here
     ");
-    assert_snapshot!(said(run(cache, &server, &["verify", SWIN])).1, @r"
+    assert_snapshot!(masked(run(cache, &server, &["verify", SWIN])).1, @r"
     backbones/swin-base-patch4-window7-224/model.safetensors: good, sha256 SHA256
     ");
 
     fs_err::write(cache.join(format!("backbones/{SWIN}/pytorch_model.bin.part")), b"half").unwrap();
-    assert_snapshot!(said(run(cache, &server, &["cache", "prune"])).1, @r"
+    assert_snapshot!(masked(run(cache, &server, &["cache", "prune"])).1, @r"
     removed backbones/swin-base-patch4-window7-224/pytorch_model.bin.part (4 bytes): a download that was broken off
     ");
-    assert_eq!(said(run(cache, &server, &["cache", "prune"])), (0, "nothing to remove\n".to_owned()));
+    assert_eq!(masked(run(cache, &server, &["cache", "prune"])), (0, "nothing to remove\n".to_owned()));
 
     let mut damaged = bytes.to_vec();
     damaged[100] ^= 1;
     fs_err::write(place(cache), damaged).unwrap();
-    let (status, text) = said(run(cache, &server, &["verify", "--all"]));
+    let (status, text) = masked(run(cache, &server, &["verify", "--all"]));
     assert_eq!(status, 1);
     assert!(
         text.contains("model.safetensors: bad: `backbones/") && text.contains("is another file than expected"),
         "{text}"
     );
-    assert_eq!(said(run(cache, &server, &["fetch", "f30k_vit_384"])).0, 2);
-    assert_snapshot!(said(run(cache, &server, &["fetch", "f30k"])).1, @r"
+    assert_eq!(masked(run(cache, &server, &["fetch", "f30k_vit_384"])).0, 2);
+    assert_snapshot!(masked(run(cache, &server, &["fetch", "f30k"])).1, @r"
     error: there is nothing to fetch under the name `f30k`
       expected: `coco_swin`, `coco_vit`, `f30k_swin`, `f30k_vit`, `bert-base-uncased`, `swin-base-patch4-window7-224`, `vit-base-patch16-224-in21k`
       found: `f30k`
@@ -205,7 +205,7 @@ fn what_was_fetched_is_listed_verified_and_pruned() {
 }
 
 #[test]
-fn data_that_is_not_what_is_known_is_refused() {
+fn data_with_a_wrong_hash_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(|_| Reply::new(200, "1000092795\n"));
     let data = folder.path().join("data");
@@ -218,7 +218,7 @@ fn data_that_is_not_what_is_known_is_refused() {
 }
 
 #[test]
-fn data_check_reports_what_it_finds() {
+fn data_check_reports_problems() {
     let entry = registry::find("f30k_vit").unwrap();
     let data = write_data(&entry.data);
     let server = Server::start(|_| Reply::new(500, ""));
@@ -228,18 +228,18 @@ fn data_check_reports_what_it_finds() {
     assert_eq!(hash.len(), 1, "{}", run.stdout);
     assert_snapshot!(text.join("\n"), @r"
     test: 5 images, 25 captions, expected 1000 and 5000
-    dev: not there
-    train: not there
+    dev: not found
+    train: not found
     ");
 }
 
 #[test]
-fn archives_of_images_that_a_split_is_in_are_fetched_by_reproduce() {
+fn reproduce_downloads_the_image_archives_of_the_split() {
     let entry = registry::find("coco_swin").unwrap();
     let data = write_data(&entry.data);
     let root = data.path();
     let captions = root.join(&entry.data.captions);
-    // Protocol `coco_1k` is of folds of 1,000 images.
+    // The protocol `coco_1k` has folds of 1,000 images.
     let names: Vec<String> = (0..1000).map(|id| format!(r#""{id}": "val2014/{id}.jpg""#)).collect();
     fs_err::write(captions.join("id_mapping.json"), format!("{{{}}}", names.join(", "))).unwrap();
     let rows = |text: fn(usize) -> String| (0..5000).map(text).collect::<String>();
@@ -268,16 +268,16 @@ fn archives_of_images_that_a_split_is_in_are_fetched_by_reproduce() {
 const FOLDER: &str = "1m3Y9TMkas2efSbeDV_ESci6uwMGd3MUY";
 const FILE: &str = "1CheckpointCheckpointCheckpoint01";
 
-/// The whole road: folder page, form to confirm, 800 MB with a cut in the middle, check, conversion, evaluation.
+/// All steps: folder page, confirmation form, 800 MB with a dropped connection, check, conversion, evaluation.
 #[test]
-fn a_published_checkpoint_is_fetched_from_drive_and_evaluated() {
+fn published_checkpoint_is_downloaded_from_drive_and_evaluated() {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     assert!(is_id(FOLDER) && is_id(FILE));
     let entry = registry::find("f30k_vit").unwrap();
     let folder: TempDir = write_data(&entry.data);
     let (root, cache) = (folder.path(), folder.path().join("cache"));
     let published = root.join("model_best.pth");
-    let parameters = with_poolers(laps::parameters(&entry.model).unwrap(), 768, 768);
+    let parameters = with_poolers(models::parameters(&entry.model).unwrap(), 768, 768);
     let options = [("embed_size", 512.0), ("sparse_ratio", 0.5), ("aggr_ratio", 0.4)];
     write_checkpoint(&published, &parameters, &options);
     let bytes = fs_err::metadata(&published).unwrap().len();
@@ -336,7 +336,7 @@ fn a_published_checkpoint_is_fetched_from_drive_and_evaluated() {
     assert_eq!(verified.stdout.matches("fits its entry").count(), 2, "{}", verified.stdout);
     let pruned = run(&cache, &server, &["cache", "prune"]);
     assert!(pruned.stdout.contains(&format!("removed {key} ({bytes} bytes): converted")), "{}", pruned.stdout);
-    // Nothing more is asked for, with the original gone too.
+    // Nothing is requested again, even after the original is deleted.
     let again = run(&cache, &server, &["fetch", "f30k_vit", "--offline", "--quiet"]);
     assert_eq!((again.status, again.stderr.as_str()), (0, ""));
     assert_eq!(server.log().len(), before);

@@ -1,26 +1,24 @@
-//! Files that the command is given.
+//! Input files for the command.
 
 use std::{
     io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
+use laps_data::scenes::{self, DrawnConfig, Split};
+use laps_model::params::{Init, Parameter};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
-use zoo::{
-    data::scenes::{self, DrawnConfig, Split},
-    params::{Init, Parameter},
-};
 
 use crate::writer::Pickle;
 
-/// A file of the project.
-pub(crate) fn project(path: &str) -> PathBuf {
+/// Path of a file in the repository.
+pub(crate) fn repository_file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Data of the layout that the drawn entries have: `images` scenes with five captions each, as the split `test`.
+/// Data in the layout of the drawn entries: `images` scenes with five captions each, as the split `test`.
 pub(crate) fn scenes(images: usize) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let config = DrawnConfig { seed: 7, train: 1, dev: 1, test: images };
@@ -30,7 +28,7 @@ pub(crate) fn scenes(images: usize) -> TempDir {
 
 /// The tensors of the embedded checkpoint of `shapes_vit`.
 pub(crate) fn shapes_vit() -> Vec<(String, Vec<usize>, Vec<f32>)> {
-    let bytes = fs_err::read(project("checkpoints/shapes_vit.safetensors")).unwrap();
+    let bytes = fs_err::read(repository_file("checkpoints/shapes_vit.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let tensors = file.iter().map(|(name, view)| {
         let values = view.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
@@ -39,8 +37,8 @@ pub(crate) fn shapes_vit() -> Vec<(String, Vec<usize>, Vec<f32>)> {
     tensors.collect()
 }
 
-/// Writes a checkpoint as the authors' training does, `{model, opt, epoch, best_rsum, Eiters}`, to `path`. `values` gives
-/// the bytes of each tensor, which go straight to the file.
+/// Writes a checkpoint in the authors' layout, `{model, opt, epoch, best_rsum, Eiters}`, to `path`. `values` gives the
+/// bytes of each tensor, which are written directly to the file.
 pub(crate) fn authors_checkpoint(
     path: &Path,
     parameters: &[Parameter],
@@ -73,7 +71,7 @@ pub(crate) fn authors_checkpoint(
     archive.finish().unwrap().flush().unwrap();
 }
 
-/// The same parameters, and two more for each pooler, which the authors' checkpoints carry and the model does not have.
+/// The same parameters plus two per pooler, which the authors' checkpoints contain and the model does not have.
 pub(crate) fn with_poolers(parameters: Vec<Parameter>, image_width: usize, text_width: usize) -> Vec<Parameter> {
     let pooler = |encoder: &str, width: usize| {
         [("weight", vec![width, width]), ("bias", vec![width])].map(|(name, shape)| Parameter {

@@ -1,4 +1,4 @@
-//! A state that can not be written to its end: the disk is full, or the file may not become so large.
+//! A training state that cannot be written completely: full disk or file size limit.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[test]
-fn a_state_that_can_not_be_written_leaves_the_one_before() {
+fn failed_state_write_keeps_the_previous_state() {
     let folder = data();
     let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
     trained(folder.path(), &whole, &[]);
@@ -18,8 +18,8 @@ fn a_state_that_can_not_be_written_leaves_the_one_before() {
 
     let state = broken.join("state.safetensors");
     let before = fs_err::read(&state).unwrap();
-    // Weights and two moments are equally large, so this is in the middle of the second third, and checkpoints fit. The
-    // limit is in blocks of 512 bytes; with its signal ignored a write beyond it fails as on a full disk, half done.
+    // Weights and the two moments have the same size, so this limit is in the middle of the second third, and checkpoints
+    // fit. The limit is in blocks of 512 bytes; with its signal ignored, a write beyond it fails halfway as on a full disk.
     let limit = before.len() / 2 / 512;
     let script = format!("trap '' XFSZ; ulimit -f {limit}; exec \"$0\" \"$@\"");
     let mut limited = Command::new("sh");

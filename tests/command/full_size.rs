@@ -1,4 +1,4 @@
-//! The published sizes on the processor, with a checkpoint in the authors' form whose weights are random.
+//! Models of the published sizes on the CPU, with random weights in the authors' checkpoint layout.
 
 use std::{
     io::Write,
@@ -6,12 +6,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use tempfile::TempDir;
-use zoo::{
-    models::laps,
+use laps_hub::registry;
+use laps_model::{
+    models,
     params::{Init, Parameter},
-    params_init, registry,
+    params_init,
 };
+use tempfile::TempDir;
 
 use crate::{
     files::{authors_checkpoint, scenes, with_poolers},
@@ -21,16 +22,16 @@ use crate::{
 
 const IMAGES: usize = 5;
 
-/// In bytes: 786 MB of weights, the largest of them (94 MB) three times over while it is read and handed to libtorch, and
-/// what remains for libtorch itself and the activations of a batch. On x86-64 with two threads 1064 MB were taken by the
-/// ViT and 1143 MB by the Swin; a second copy of the weights would not fit.
+/// Memory limit in bytes: 786 MB of weights, the largest tensor (94 MB) three times while it is read and copied to
+/// libtorch, and the rest for libtorch and the activations of a batch. On x86-64 with two threads the ViT took 1064 MB and
+/// the Swin 1143 MB; a second copy of the weights would not fit.
 const MOST_MEMORY: u64 = 1_400_000_000;
 
-/// One at a time: each takes more than 1 GB of memory and 0.8 GB of disk.
+/// Runs these tests one at a time: each takes more than 1 GB of memory and 0.8 GB of disk.
 pub(crate) static ALONE: Mutex<()> = Mutex::new(());
 
-/// A checkpoint of 197 million numbers in all: normal ones of the deviation that the encoders start from, drawn once and
-/// repeated.
+/// A checkpoint of 197 million numbers: normally distributed with the standard deviation of freshly initialised encoders,
+/// drawn once and repeated.
 pub(crate) fn write_checkpoint(path: &Path, parameters: &[Parameter], options: &[(&str, f64)]) {
     let normal = Parameter { name: "normal".to_owned(), shape: vec![1 << 18], init: Init::Normal };
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
@@ -51,7 +52,7 @@ pub(crate) fn write_checkpoint(path: &Path, parameters: &[Parameter], options: &
     });
 }
 
-/// Drawn scenes in the layout of a data set, with a vocabulary of the size of bert-base-uncased.
+/// Drawn scenes in the layout of a data set, with a vocabulary as large as that of bert-base-uncased.
 pub(crate) fn write_data(data: &registry::DataConfig) -> TempDir {
     let folder = scenes(IMAGES);
     let root = folder.path();
@@ -73,13 +74,13 @@ pub(crate) fn write_data(data: &registry::DataConfig) -> TempDir {
     folder
 }
 
-/// Evaluates the built-in entry `name` and gives what was printed, and the result as JSON.
+/// Evaluates the built-in entry `name`; returns the output and the JSON result.
 fn evaluate(name: &str, image_width: usize, more: &[&str]) -> (Run, serde_json::Value) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let entry = registry::find(name).unwrap();
     let folder = write_data(&entry.data);
     let [checkpoint, sims, result] = ["model_best.pth", "sims", "result"].map(|name| folder.path().join(name));
-    let parameters = with_poolers(laps::parameters(&entry.model).unwrap(), image_width, entry.model.text.hidden_size);
+    let parameters = with_poolers(models::parameters(&entry.model).unwrap(), image_width, entry.model.text.hidden_size);
     let (embed_size, sparse_ratio) = (entry.model.embed_size as f64, entry.model.sparse_ratio);
     let options = [("embed_size", embed_size), ("sparse_ratio", sparse_ratio), ("aggr_ratio", entry.model.aggr_ratio)];
     write_checkpoint(&checkpoint, &parameters, &options);
@@ -106,15 +107,15 @@ fn evaluate(name: &str, image_width: usize, more: &[&str]) -> (Run, serde_json::
 }
 
 #[test]
-fn f30k_vit_at_full_size() {
+fn f30k_vit_runs_at_full_size() {
     let (run, result) = evaluate("f30k_vit", 768, &[]);
     assert_eq!(result["images"], IMAGES);
     assert!(run.stdout.contains("verdict: not compared, the published sizes differ"), "{}", run.stdout);
 }
 
-/// Its two protocols: folds of 1,000 images can not be made of a few.
+/// Both protocols; `coco_1k` needs more images for its folds of 1,000.
 #[test]
-fn coco_swin_at_full_size() {
+fn coco_swin_runs_at_full_size() {
     let (run, result) = evaluate("coco_swin", 1024, &["--limit", "4"]);
     assert_eq!(result["images"], 4);
     let protocols: Vec<_> =

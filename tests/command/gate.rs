@@ -1,4 +1,4 @@
-//! The gate: what moved is named, and nothing else fails it.
+//! The gate: changed measures are named, and nothing else fails it.
 
 use std::{
     path::Path,
@@ -12,7 +12,7 @@ use crate::support::{Run, json, laps_zoo};
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/baselines");
 
-/// The committed baselines, to be changed.
+/// A copy of the committed baselines.
 fn baselines() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for file in fs_err::read_dir(COMMITTED).unwrap() {
@@ -26,7 +26,7 @@ fn gate(folder: &Path, more: &[&str]) -> Run {
     laps_zoo(["bench", "--gate", "--quiet", "--baselines", folder.to_str().unwrap()].iter().chain(more))
 }
 
-/// Changes one figure of a baseline.
+/// Changes one value of a baseline.
 fn change(folder: &Path, group: &str, name: &str, by: i64) {
     let path = folder.join(format!("{group}.json"));
     let mut baseline = json(&path);
@@ -35,9 +35,9 @@ fn change(folder: &Path, group: &str, name: &str, by: i64) {
     fs_err::write(path, baseline.to_string()).unwrap();
 }
 
-/// Graphs and hits of the command as it is, against baselines that differ by one node and by one hit.
+/// Compares the current graphs and hits with baselines that differ by one node and by one hit.
 #[test]
-fn a_node_more_and_a_hit_less_fail_and_are_named() {
+fn changed_node_count_and_hits_fail_the_gate() {
     let folder = baselines();
     let of_one = ["--entries", "shapes_vit", "--only", "parameters,graphs,recalls"];
     let run = gate(folder.path(), &of_one);
@@ -68,9 +68,9 @@ fn a_node_more_and_a_hit_less_fail_and_are_named() {
     assert_eq!(run.stdout.lines().filter(|row| row.contains("shapes_vit/")).count(), 3, "{}", run.stdout);
 }
 
-/// Counts as the benchmark of the kernels writes them, one of them 3 % higher.
+/// Instruction counts as the kernel benchmark writes them, with one 3 % higher.
 #[test]
-fn a_slower_kernel_fails_and_is_named() {
+fn slower_kernel_fails_the_gate() {
     let folder = baselines();
     let file = folder.path().join("counts.json");
     let values = json(&folder.path().join("kernels.json"))["values"].clone();
@@ -94,9 +94,9 @@ fn a_slower_kernel_fails_and_is_named() {
     assert_eq!((skipped.status, skipped.stdout.as_str()), (0, "kernels     skipped: valgrind is not installed\n"));
 }
 
-/// What else the machine does has no part in the verdict, nor in what is printed.
+/// Other load on the machine changes neither the verdict nor the output.
 #[test]
-fn the_verdict_is_the_same_on_a_loaded_machine() {
+fn verdict_does_not_depend_on_machine_load() {
     let arguments = ["--entries", "shapes_swin", "--only", "memory,recalls,parameters,drift"];
     let alone = gate(Path::new(COMMITTED), &arguments);
     assert_eq!(alone.status, 0, "{}", alone.stdout);
@@ -119,7 +119,7 @@ fn the_verdict_is_the_same_on_a_loaded_machine() {
 }
 
 #[test]
-fn one_call_takes_what_was_measured_for_the_baseline() {
+fn bless_writes_the_measured_values() {
     let folder = tempfile::tempdir().unwrap();
     let bless = || {
         let folder = folder.path().to_str().unwrap();
@@ -141,7 +141,7 @@ fn one_call_takes_what_was_measured_for_the_baseline() {
 }
 
 #[test]
-fn a_gate_that_can_not_be_is_refused() {
+fn invalid_gate_options_are_rejected() {
     let text = |arguments: &[&str]| {
         let run = laps_zoo(arguments);
         assert_eq!((run.status, run.stdout.as_str()), (2, ""));

@@ -1,4 +1,4 @@
-//! Graphs: exported, compared, and taken by `reproduce`.
+//! ONNX graphs: export, comparison with the model, and use by `reproduce`.
 
 use std::path::Path;
 
@@ -7,14 +7,14 @@ use insta::assert_snapshot;
 use crate::{
     files::scenes,
     matrix::Matrix,
-    support::{json, laps_zoo, refused},
+    support::{expect_error, json, laps_zoo},
 };
 
-/// ONNX Runtime, or words where it is not.
+/// Returns true if ONNX Runtime is available, and prints a note if not.
 pub(crate) fn runtime() -> bool {
-    let found = export::runtime::library::find();
+    let found = laps_onnx::runtime::library::find();
     if let Err(error) = &found {
-        println!("not run: {error}");
+        println!("skipped: {error}");
     }
     found.is_ok()
 }
@@ -27,7 +27,7 @@ pub(crate) fn export_to(folder: &Path, more: &[&str]) -> (i32, String) {
     (run.status, run.stdout.replace(&folder, "DIR"))
 }
 
-/// Figures of drift hang on the processor.
+/// Masks drift values, which depend on the CPU.
 fn without_figures(text: &str) -> String {
     let line = |line: &str| match line.split_once("; differs from the model by ") {
         Some((size, _)) => format!("{size}; differs\n"),
@@ -37,7 +37,7 @@ fn without_figures(text: &str) -> String {
 }
 
 #[test]
-fn help_of_export() {
+fn export_help() {
     let run = laps_zoo(["export", "--help"]);
     assert_snapshot!(run.stdout, @r"
     Export an entry to ONNX, and compare the graphs with the model
@@ -76,7 +76,7 @@ fn help_of_export() {
 }
 
 #[test]
-fn an_export_says_how_far_it_is_from_the_model() {
+fn export_reports_drift() {
     if !runtime() {
         return;
     }
@@ -93,9 +93,9 @@ fn an_export_says_how_far_it_is_from_the_model() {
     ");
 }
 
-/// The graphs of a folder, those that are made for the run, and the tensor in pure Rust give one matrix.
+/// Exported graphs, graphs made for the run and the pure-Rust tensor give the same matrix.
 #[test]
-fn reproduce_takes_graphs() {
+fn reproduce_uses_graphs() {
     if !runtime() {
         return;
     }
@@ -113,21 +113,21 @@ fn reproduce_takes_graphs() {
     };
     let (expected, engine) = run(&["--engine", "rust"]);
     assert_eq!((engine["name"].as_str(), engine.get("graphs")), (Some("rust"), None));
-    // A folder that is named decides for `auto`.
+    // With `auto`, a folder of graphs selects ONNX Runtime.
     for more in [&["--engine", "ort"][..], &["--graphs", graphs.to_str().unwrap()]] {
         let (found, engine) = run(more);
         assert_eq!(engine["name"], "ort");
         let flavour = if more[0] == "--graphs" { "ort" } else { "portable" };
         assert_eq!(engine["graphs"], format!("{flavour}, fp32, opset 18"));
         let differences = found.values.iter().zip(&expected.values).map(|(a, b)| (a - b).abs());
-        // Values up to 2, by sums in another order.
+        // Values up to 2, another summation order.
         assert!(differences.fold(0.0, f32::max) <= 1e-4);
     }
 }
 
-/// Both tables, and what is lost between them; that of an untrained model hangs on the processor.
+/// Prints both tables and the loss between them; the loss of an untrained model depends on the CPU.
 #[test]
-fn validation_compares_the_recalls() {
+fn validate_compares_recalls() {
     if !runtime() {
         return;
     }
@@ -143,19 +143,18 @@ fn validation_compares_the_recalls() {
     assert_eq!(text.lines().filter(|line| line.starts_with("│ ort, portable, int8, opset 18")).count(), 1, "{text}");
 }
 
-/// A provider that is asked for and not there ends the command, and the file that is missing is named.
 #[test]
-fn a_provider_that_is_not_there_is_an_error() {
-    let Ok(library) = export::runtime::library::find() else { return println!("not run: there is no ONNX Runtime") };
+fn missing_provider_is_an_error_that_names_the_library() {
+    let Ok(library) = laps_onnx::runtime::library::find() else { return println!("skipped: no ONNX Runtime") };
     let root = tempfile::tempdir().unwrap();
     for (provider, file) in
         [("cuda", "libonnxruntime_providers_cuda.so"), ("tensorrt", "libonnxruntime_providers_tensorrt.so")]
     {
         if library.path.with_file_name(file).exists() {
-            println!("not run: there is a `{file}`");
+            println!("skipped: there is a `{file}`");
             continue;
         }
-        let text = refused(root.path(), ["reproduce", "shapes_vit", "--quiet", "--ep", provider]);
+        let text = expect_error(root.path(), ["reproduce", "shapes_vit", "--quiet", "--ep", provider]);
         let folder = library.path.parent().unwrap().display().to_string();
         let text = text.replace(&library.path.display().to_string(), "LIBRARY").replace(&folder, "FOLDER");
         let expected = format!(
@@ -165,7 +164,10 @@ fn a_provider_that_is_not_there_is_an_error() {
         assert!(text.starts_with(&expected), "{text}");
     }
     let message = |more: &[&str]| {
-        refused(root.path(), ["reproduce", "shapes_vit", "--quiet"].iter().chain(more).copied().collect::<Vec<_>>())
+        expect_error(
+            root.path(),
+            ["reproduce", "shapes_vit", "--quiet"].iter().chain(more).copied().collect::<Vec<_>>(),
+        )
     };
     assert_snapshot!(message(&["--ep", "npu"]), @r"
     error: `--ep` can not be used
@@ -184,9 +186,8 @@ fn a_provider_that_is_not_there_is_an_error() {
     ");
 }
 
-/// Graphs that a provider can not run are refused before anything is read.
 #[test]
-fn graphs_of_the_wrong_kind_for_a_provider_are_refused() {
+fn graphs_unsupported_by_a_provider_are_rejected_before_reading() {
     if !runtime() {
         return;
     }
@@ -195,7 +196,7 @@ fn graphs_of_the_wrong_kind_for_a_provider_are_refused() {
     assert_eq!(export_to(&graphs, &["--flavour", "ort"]).0, 0);
     let graphs = ["--graphs", graphs.to_str().unwrap()];
     let arguments = ["reproduce", "shapes_vit", "--quiet", "--ep", "tensorrt"];
-    assert_snapshot!(refused(root.path(), arguments.iter().chain(&graphs)), @r"
+    assert_snapshot!(expect_error(root.path(), arguments.iter().chain(&graphs)), @r"
     error: engine `ort` can not be used
       caused by: the execution provider `tensorrt` can not run these graphs
       expected: graphs of the flavour `portable`
@@ -203,7 +204,7 @@ fn graphs_of_the_wrong_kind_for_a_provider_are_refused() {
     hint: export them with `--flavour portable`, or use `--ep cuda`
     ");
     let arguments = ["export", "shapes_vit", "--onnx", "--precision", "int8", "--ep", "cuda", "--out", "DIR"];
-    assert_snapshot!(refused(root.path(), arguments), @r"
+    assert_snapshot!(expect_error(root.path(), arguments), @r"
     error: the execution provider `cuda` can not run these graphs
       expected: graphs in fp32 or fp16
       found: int8
@@ -213,7 +214,7 @@ fn graphs_of_the_wrong_kind_for_a_provider_are_refused() {
     let arguments = ["export", "shapes_swin", "--onnx", "--flavour", "ort", "--out"];
     assert_eq!(laps_zoo(arguments.into_iter().chain(swin.to_str())).status, 0);
     let arguments = ["reproduce", "shapes_swin", "--quiet", "--ep", "cuda", "--graphs"];
-    assert_snapshot!(refused(root.path(), arguments.into_iter().chain(swin.to_str())), @r"
+    assert_snapshot!(expect_error(root.path(), arguments.into_iter().chain(swin.to_str())), @r"
     error: engine `ort` can not be used
       caused by: the execution provider `cuda` can not run these graphs
       expected: graphs of the flavour `portable` for Swin
@@ -222,9 +223,9 @@ fn graphs_of_the_wrong_kind_for_a_provider_are_refused() {
     ");
 }
 
-/// Tables of other precisions stand beside that of fp32, in the JSON too, and decide on the exit status.
+/// Tables of other precisions follow the fp32 table, are in the JSON and decide the exit code.
 #[test]
-fn further_precisions_are_evaluated_beside() {
+fn precisions_are_compared_with_fp32() {
     if !runtime() {
         return;
     }
@@ -248,7 +249,7 @@ fn further_precisions_are_evaluated_beside() {
         let verdict = if lost <= tolerance { "within" } else { "outside" };
         let line = format!("rSum lost: {lost:.2} points, {verdict} the tolerance of {tolerance:.1}\n");
         assert!(run.stdout.contains(&line), "{line}{}", run.stdout);
-        // The nodes at fault are named where too much is lost, and only there.
+        // The nodes with the largest loss are named only if the tolerance is exceeded.
         let (_, after) = run.stdout.split_once(&line).unwrap();
         assert_eq!(after.starts_with("  image: `img_enc."), lost > tolerance, "{}", run.stdout);
         outside |= lost > tolerance;
@@ -257,26 +258,29 @@ fn further_precisions_are_evaluated_beside() {
     let engine = &result["provenance"]["engine"];
     assert!(engine["placement"]["image"]["CPUExecutionProvider"].as_u64().unwrap() > 10, "{engine}");
     let message = |more: &[&str]| {
-        refused(root.path(), ["reproduce", "shapes_vit", "--quiet"].iter().chain(more).copied().collect::<Vec<_>>())
+        expect_error(
+            root.path(),
+            ["reproduce", "shapes_vit", "--quiet"].iter().chain(more).copied().collect::<Vec<_>>(),
+        )
     };
     assert_snapshot!(message(&["--engine", "ort", "--precisions", "fp32"]), @r"
     error: `--precisions` can not be used
-      expected: `fp16`, `int8`, or both with a comma between
+      expected: `fp16`, `int8` or `fp16,int8`
       found: fp32
     ");
     assert_snapshot!(message(&["--engine", "rust", "--precisions", "int8"]), @r"
     error: `--precisions` can not be used
       expected: the engine `ort`
-      found: another one
+      found: another engine
     ");
 }
 
 #[test]
-fn what_can_not_be_exported_is_refused_before_the_work() {
+fn invalid_exports_are_rejected_before_the_work() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().to_str().unwrap();
     let message = |more: &[&str]| {
-        refused(root.path(), ["export", "shapes_vit", "--onnx"].iter().chain(more).copied().collect::<Vec<_>>())
+        expect_error(root.path(), ["export", "shapes_vit", "--onnx"].iter().chain(more).copied().collect::<Vec<_>>())
     };
     assert_snapshot!(message(&["--opset", "16"]), @r"
     error: `--opset` can not be used
@@ -300,12 +304,12 @@ fn what_can_not_be_exported_is_refused_before_the_work() {
     ");
     let out = root.path().join("graphs");
     let arguments = ["export", "f30k_vit", "--onnx", "--out", out.to_str().unwrap()];
-    assert!(refused(root.path(), arguments).starts_with("error: entry `f30k_vit` needs a checkpoint\n"));
+    assert!(expect_error(root.path(), arguments).starts_with("error: entry `f30k_vit` needs a checkpoint\n"));
     assert!(!out.exists());
 }
 
 #[test]
-fn graphs_that_are_not_those_of_the_request_are_refused() {
+fn graphs_of_another_request_are_rejected() {
     if !runtime() {
         return;
     }
@@ -316,7 +320,7 @@ fn graphs_that_are_not_those_of_the_request_are_refused() {
     let message = |entry: &str, more: &[&str]| {
         let arguments = ["reproduce", entry, "--quiet", "--data", data.path().to_str().unwrap()];
         let graphs = ["--graphs", graphs.to_str().unwrap()];
-        refused(root.path(), arguments.iter().chain(&graphs).chain(more).copied().collect::<Vec<_>>())
+        expect_error(root.path(), arguments.iter().chain(&graphs).chain(more).copied().collect::<Vec<_>>())
     };
     let text = message("shapes_swin", &[]);
     assert!(

@@ -1,12 +1,12 @@
-//! What is made of results: tables, a page, cards; and what a shell is told of the command.
+//! Tables, reports and cards made from results; shell completions and manual pages.
 
 use std::{path::PathBuf, process::Command};
 
 use tempfile::TempDir;
 
-use crate::support::{json, laps_zoo, refused};
+use crate::support::{expect_error, json, laps_zoo};
 
-/// A folder with the result of the first eight scenes.
+/// A folder with a result of the first eight scenes.
 fn measured() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("result.json");
@@ -15,7 +15,7 @@ fn measured() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// Standard output of what has to end well.
+/// Standard output of a run that must succeed.
 fn printed(arguments: &[&str]) -> String {
     let run = laps_zoo(arguments);
     assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{arguments:?}");
@@ -23,7 +23,7 @@ fn printed(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn a_result_becomes_a_table_a_page_and_a_card() {
+fn result_renders_as_table_report_and_card() {
     let (folder, path) = measured();
     let result = json(&path);
     let total =
@@ -41,11 +41,11 @@ fn a_result_becomes_a_table_a_page_and_a_card() {
     assert!(markdown.contains("| **shapes\\_vit, first 8 images** |"), "{markdown}");
 
     let page = folder.path().join("page.html");
-    let said = printed(&["report", path, "--out", page.to_str().unwrap()]);
-    assert_eq!(said, format!("wrote `{}`\n", page.display()));
+    let printed_text = printed(&["report", path, "--out", page.to_str().unwrap()]);
+    assert_eq!(printed_text, format!("wrote `{}`\n", page.display()));
     let html = fs_err::read_to_string(page).unwrap();
     let failures: usize = ["i2t", "t2i"].iter().map(|side| result["failures"][side].as_array().unwrap().len()).sum();
-    // The scenes are drawn again where they are gone.
+    // Deleted scenes are drawn again.
     assert!(failures == 0 || html.contains("src=\"data:image/jpeg;base64,"));
     assert!(!html.contains("<div class=\"none\">"));
 
@@ -55,14 +55,14 @@ fn a_result_becomes_a_table_a_page_and_a_card() {
 }
 
 #[test]
-fn a_result_without_its_machine_ends_with_an_error() {
+fn result_without_machine_is_rejected() {
     let (folder, path) = measured();
     let mut result = json(&path);
     result["provenance"].as_object_mut().unwrap().remove("machine");
     fs_err::write(&path, result.to_string()).unwrap();
     for command in ["table", "report"] {
         insta::allow_duplicates! {
-            insta::assert_snapshot!(refused(folder.path(), [command, path.to_str().unwrap()]), @r"
+            insta::assert_snapshot!(expect_error(folder.path(), [command, path.to_str().unwrap()]), @r"
             error: `DIR/result.json` is no result to report
               expected: `provenance.machine` with `system`, `processor` and `processors`
               found: no machine
@@ -73,19 +73,19 @@ fn a_result_without_its_machine_ends_with_an_error() {
 }
 
 #[test]
-fn shells_are_told_every_command() {
+fn completions_contain_every_command() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let text = printed(&["completions", shell]);
         assert!(["reproduce", "table", "memory-limit"].iter().all(|word| text.contains(word)), "{shell}");
     }
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("laps-zoo.bash");
-    // Bash itself says that `laps-zoo rep` can become these two.
+    // Bash completes `laps-zoo rep` to these two.
     let ask = "words=($(complete -p laps-zoo)); COMP_WORDS=(laps-zoo rep); COMP_CWORD=1; \
                ${words[-2]} laps-zoo rep laps-zoo; echo ${COMPREPLY[@]}";
     fs_err::write(&script, printed(&["completions", "bash"]) + ask).unwrap();
     let Ok(output) = Command::new("bash").arg(&script).output() else {
-        println!("skipped: there is no bash");
+        println!("skipped: no bash");
         return;
     };
     assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), "reproduce report");

@@ -1,4 +1,4 @@
-//! `reproduce --sims`: a run that is ended at any point goes on, and gives what one that was not ended gives.
+//! `reproduce --sims`: an interrupted run resumes, and gives the same result as an uninterrupted one.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -9,7 +9,7 @@ use std::{
 
 use crate::support::{PROGRAM, Run, command, finished, json};
 
-/// 200 images in batches of 16, so in four blocks.
+/// Arguments for 200 images in batches of 16, which makes four blocks.
 fn arguments(more: &[&str]) -> Vec<String> {
     let fixed = ["reproduce", "shapes_vit", "--device", "cpu", "--threads", "1", "--batch-size", "16"];
     fixed.iter().chain(more).map(|&argument| argument.to_owned()).collect()
@@ -19,19 +19,19 @@ fn run(more: &[&str]) -> Run {
     finished(command().args(arguments(more)).output().unwrap())
 }
 
-/// A run that has said something.
-pub(crate) struct Begun {
+/// A running command that has printed a given line.
+pub(crate) struct RunningCommand {
     child: Child,
     rest: JoinHandle<String>,
 }
 
-impl Begun {
-    /// Starts a run of `reproduce` and waits until a line of its progress contains `text`.
+impl RunningCommand {
+    /// Starts `reproduce` and waits until a progress line contains `text`.
     fn until(text: &str, more: &[&str]) -> Self {
         Self::command_until(text, &arguments(more))
     }
 
-    /// The same of any command.
+    /// The same for any command.
     pub(crate) fn command_until(text: &str, arguments: &[String]) -> Self {
         let mut child = Command::new(PROGRAM)
             .env("LAPS_ZOO_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"))
@@ -45,7 +45,7 @@ impl Begun {
         while !seen.lines().last().is_some_and(|line| line.contains(text)) {
             assert!(stderr.read_line(&mut seen).unwrap() > 0, "it ended without `{text}`:\n{seen}");
         }
-        // What it says from now on has to go somewhere, or it would stop there.
+        // Keep reading its output, or it would block on a full pipe.
         let rest = std::thread::spawn(move || {
             let mut text = String::new();
             stderr.read_to_string(&mut text).unwrap();
@@ -54,7 +54,7 @@ impl Begun {
         Self { child, rest }
     }
 
-    /// Sends SIGINT; its exit status, and what it says then.
+    /// Sends SIGINT; returns the exit code and the remaining output.
     pub(crate) fn interrupt(mut self) -> (Option<i32>, String) {
         assert!(Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap().success());
         (self.child.wait().unwrap().code(), self.rest.join().unwrap())
@@ -72,7 +72,7 @@ fn evaluations(path: &Path) -> serde_json::Value {
 }
 
 #[test]
-fn a_run_that_is_ended_goes_on_with_the_same_bits() {
+fn resume_is_bit_identical() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| -> PathBuf { folder.path().join(name) };
     let [whole, broken, partial] = ["whole.safetensors", "broken.safetensors", "broken.safetensors.partial"].map(file);
@@ -89,12 +89,13 @@ fn a_run_that_is_ended_goes_on_with_the_same_bits() {
     assert!(uninterrupted.stderr.contains("encode and score images: saved 4 of 4 parts\n"), "{}", uninterrupted.stderr);
     assert!(!file("whole.safetensors.partial").exists());
 
-    // Told to stop: three blocks of work are left, and a signal takes less.
-    let (status, said) = Begun::until("saved 1 of 4", &broken_outputs).interrupt();
-    assert_eq!(status, Some(2), "{said}");
-    let message = said.split("error: ").nth(1).unwrap_or_default().replace(&folder.path().display().to_string(), "DIR");
+    // SIGINT: three blocks of work are left, and a signal takes less time.
+    let (status, output) = RunningCommand::until("saved 1 of 4", &broken_outputs).interrupt();
+    assert_eq!(status, Some(2), "{output}");
+    let message =
+        output.split("error: ").nth(1).unwrap_or_default().replace(&folder.path().display().to_string(), "DIR");
     let blocks: usize = message.split(' ').nth(1).unwrap().parse().unwrap();
-    assert!((1..4).contains(&blocks), "{said}");
+    assert!((1..4).contains(&blocks), "{output}");
     assert_eq!(
         message,
         format!(
@@ -104,7 +105,7 @@ fn a_run_that_is_ended_goes_on_with_the_same_bits() {
     );
     assert!(partial.exists() && !broken.exists() && !found.exists());
 
-    // Images that are encoded together decide the last bits of their embeddings.
+    // The batch of an image decides the last bits of its embedding.
     let kept = fs_err::read(&partial).unwrap();
     let other = run(&[&broken_outputs[..], &["--limit", "100", "--quiet"]].concat());
     let message = other.stderr.replace(&folder.path().display().to_string(), "DIR");
@@ -117,9 +118,9 @@ fn a_run_that_is_ended_goes_on_with_the_same_bits() {
     ");
     assert_eq!(fs_err::read(&partial).unwrap(), kept);
 
-    // Killed, wherever it then is.
+    // SIGKILL at an arbitrary point.
     if blocks < 3 {
-        Begun::until(&format!("saved {} of 4", blocks + 1), &broken_outputs).kill();
+        RunningCommand::until(&format!("saved {} of 4", blocks + 1), &broken_outputs).kill();
         assert!(partial.exists() && !broken.exists());
     }
     let last = run(&broken_outputs);
@@ -129,15 +130,15 @@ fn a_run_that_is_ended_goes_on_with_the_same_bits() {
     assert!(!partial.exists());
     assert!(fs_err::read(&broken).unwrap() == fs_err::read(&whole).unwrap(), "the matrices differ");
     assert_eq!(evaluations(&found), evaluations(&expected));
-    // The ranks from the file are those of a matrix in memory.
+    // Ranks counted from the file equal those of a matrix in memory.
     let held = file("held.json");
     assert_eq!(run(&["--json", held.to_str().unwrap(), "--quiet"]).status, 0);
     assert_eq!(evaluations(&held), evaluations(&expected));
 }
 
 #[test]
-fn without_a_file_an_interrupted_run_keeps_nothing() {
-    let (status, said) = Begun::until("encode captions: 1000 to do", &[]).interrupt();
-    assert_eq!(status, Some(2), "{said}");
-    assert_eq!(said, "error: interrupted: nothing was kept\nhint: a run with `--sims FILE` goes on where it was\n");
+fn interrupted_run_without_sims_file_leaves_nothing() {
+    let (status, output) = RunningCommand::until("encode captions: 1000 to do", &[]).interrupt();
+    assert_eq!(status, Some(2), "{output}");
+    assert_eq!(output, "error: interrupted: nothing was kept\nhint: a run with `--sims FILE` goes on where it was\n");
 }

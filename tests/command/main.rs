@@ -1,4 +1,4 @@
-//! The command `laps-zoo`, end to end: what a user types, reads and gets.
+//! End-to-end tests of the command `laps-zoo`.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ mod readme;
 mod real;
 mod search;
 #[cfg(feature = "fetch")]
-#[path = "../../zoo/tests/fetch/server.rs"]
+#[path = "../../zoo/hub/tests/fetch/server.rs"]
 #[allow(dead_code, reason = "the tests of fetching use the rest")]
 mod server;
 mod shapes;
@@ -40,6 +40,6 @@ mod timing;
 #[cfg(feature = "torch")]
 mod training;
 mod verdict;
-#[path = "../../zoo/tests/checkpoint/writer.rs"]
+#[path = "../../zoo/hub/tests/checkpoint/writer.rs"]
 #[allow(dead_code, reason = "the tests of the reader use the rest")]
 mod writer;

@@ -1,20 +1,20 @@
-//! Similarity matrices, and ranks counted from them by the plainest means.
+//! Reads similarity matrices and counts ranks with a simple reference implementation.
 
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 
-/// Captions of an image, which follow each other.
+/// Captions per image, which are consecutive.
 const CAPTIONS: usize = 5;
 
-/// Images x captions.
+/// A similarity matrix, images x captions.
 pub(crate) struct Matrix {
     pub(crate) images: usize,
     pub(crate) captions: usize,
     pub(crate) values: Vec<f32>,
 }
 
-/// Who asks.
+/// Direction of retrieval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Direction {
     ImageToText,
@@ -22,7 +22,7 @@ pub(crate) enum Direction {
 }
 
 impl Matrix {
-    /// The tensor `sims` of a file, which has to be its only one.
+    /// Reads the tensor `sims`, which must be the only one in the file.
     pub(crate) fn open(path: &Path) -> Self {
         let bytes = fs_err::read(path).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -38,7 +38,7 @@ impl Matrix {
         self.values[image * self.captions + caption]
     }
 
-    /// Scores of a query with every candidate.
+    /// Scores of a query against every candidate.
     pub(crate) fn scores(&self, direction: Direction, query: usize) -> Vec<f32> {
         match direction {
             Direction::ImageToText => (0..self.captions).map(|caption| self.at(query, caption)).collect(),
@@ -53,7 +53,7 @@ impl Matrix {
         }
     }
 
-    /// The right answer that scores best.
+    /// The correct answer with the best score.
     pub(crate) fn target(&self, direction: Direction, query: usize) -> usize {
         let scores = self.scores(direction, query);
         match direction {
@@ -65,7 +65,7 @@ impl Matrix {
         }
     }
 
-    /// For each query how many candidates come before the best right answer; of equal ones, those after it do.
+    /// For each query, the number of candidates ranked before the best correct answer. Ties go to the later candidate.
     pub(crate) fn ranks(&self, direction: Direction) -> Vec<usize> {
         let rank = |query| {
             let scores = self.scores(direction, query);
@@ -81,7 +81,7 @@ impl Matrix {
     }
 }
 
-/// R@1, R@5, R@10 in percent, median and mean rank, as the reference counts them.
+/// R@1, R@5, R@10 in percent, median and mean rank, as in the reference implementation.
 pub(crate) fn figures(ranks: &[usize]) -> [f64; 5] {
     let recall = |k| 100.0 * ranks.iter().filter(|&&rank| rank < k).count() as f64 / ranks.len() as f64;
     let mut sorted = ranks.to_vec();
@@ -91,7 +91,7 @@ pub(crate) fn figures(ranks: &[usize]) -> [f64; 5] {
     [recall(1), recall(5), recall(10), (middle + 1) as f64, mean + 1.0]
 }
 
-/// The same figures from a result's JSON.
+/// The same values from a JSON result.
 pub(crate) fn reported(evaluation: &serde_json::Value, direction: Direction) -> [f64; 5] {
     let side = match direction {
         Direction::ImageToText => "i2t",

@@ -1,7 +1,7 @@
-//! Real photos and captions, and a checkpoint that the authors' code trained, against what their code makes of them.
+//! Real photos and captions with a checkpoint trained by the authors' code, compared with the results of that code.
 //!
-//! Neither is part of the project: the tests are skipped where `../shared/real` or the checkpoint, which CI makes with the
-//! script there, is absent.
+//! Neither is part of the repository: the tests are skipped if `../shared/real` or the checkpoint, which CI creates with the
+//! script there, is missing.
 
 use std::{
     collections::BTreeMap,
@@ -10,29 +10,29 @@ use std::{
 };
 
 use crate::{
-    files::project,
+    files::repository_file,
     matrix::{Direction, Matrix, figures, reported},
-    support::{OWN, json, laps_zoo},
+    support::{NATIVE_ENGINE, json, laps_zoo},
 };
 
 const DIRECTIONS: [Direction; 2] = [Direction::ImageToText, Direction::TextToImage];
 
-/// Two correct f32 implementations differ by less, unless a patch changes sides.
+/// Two correct f32 implementations differ by less, unless one selects another patch.
 const SIMILARITY: f32 = 1e-4;
-/// Share of the pairs in which a patch may change sides, because it is as good as tied at the selection boundary.
+/// Share of pairs in which a patch may be selected differently, because it is nearly tied at the selection boundary.
 const CHANGED_SIDES: f64 = 1e-3;
-/// Scores that are nearer to each other than this may come in either order.
+/// Scores closer than this may be ranked in either order.
 const NEAR_TIE: f32 = 1e-5;
 
-/// One at a time: each takes every processor for a minute.
+/// Runs these tests one at a time: each uses all CPUs for a minute.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// The reference data and the checkpoint, where they are.
+/// The reference data and the checkpoint, if available.
 fn inputs() -> Option<(PathBuf, PathBuf)> {
-    let found = (project("../shared/real"), project(".runtime/real/f30k_mini.safetensors"));
+    let found = (repository_file("../shared/real"), repository_file(".runtime/real/f30k_mini.safetensors"));
     let absent = [&found.0, &found.1].into_iter().find(|path| !path.exists());
     if let Some(path) = absent {
-        println!("not run: `{}` is not there", path.display());
+        println!("skipped: `{}` does not exist", path.display());
         return None;
     }
     Some(found)
@@ -57,7 +57,7 @@ fn evaluate(real: &Path, checkpoint: &Path, more: &[&str]) -> Evaluated {
     Evaluated { matrix: Matrix::open(&sims), result: json(&result), stdout: run.stdout }
 }
 
-/// The pairs that differ by more than [`SIMILARITY`].
+/// Pairs that differ by more than [`SIMILARITY`].
 fn beyond(found: &Matrix, expected: &Matrix) -> Vec<(usize, usize, f32)> {
     let pairs = (0..found.images).flat_map(|image| (0..found.captions).map(move |caption| (image, caption)));
     let differences =
@@ -65,7 +65,7 @@ fn beyond(found: &Matrix, expected: &Matrix) -> Vec<(usize, usize, f32)> {
     differences.filter(|&(.., difference)| difference.is_nan() || difference > SIMILARITY).collect()
 }
 
-/// The figures of a split in the table of the reference: from image to text, from text to image, and their sum.
+/// Values of a split in the reference table: image to text, text to image, and rSum.
 fn reference_table(real: &Path, split: &str) -> ([f64; 5], [f64; 5], f64) {
     let text = fs_err::read_to_string(real.join("f30k_mini_reference.md")).unwrap();
     let row = text.lines().find(|line| line.starts_with(&format!("| {split} |"))).unwrap();
@@ -77,7 +77,7 @@ fn reference_table(real: &Path, split: &str) -> ([f64; 5], [f64; 5], f64) {
     (side(2), side(4), numbers(cells[6])[0])
 }
 
-/// Where the order of the candidates against the right answer differs, the two scores have to be as good as tied.
+/// Checks that ranks differ only between candidates whose scores are nearly tied; returns the number of differences.
 fn check_ranks(found: &Matrix, expected: &Matrix, direction: Direction, split: &str) -> usize {
     let (ranks, reference) = (found.ranks(direction), expected.ranks(direction));
     let mut differing = 0;
@@ -117,7 +117,7 @@ fn split_agrees(split: &str, more: &[&str]) -> Option<(Evaluated, PathBuf, PathB
     let table = reference_table(&real, split);
     let mut differing = BTreeMap::new();
     for (direction, row) in DIRECTIONS.into_iter().zip([table.0, table.1]) {
-        // The printed table is that of the printed matrix: three decimals.
+        // The printed table belongs to the printed matrix, which has three decimals.
         let from_matrix = figures(&expected.ranks(direction));
         assert!(near(from_matrix, row), "{split}, {direction:?}: {from_matrix:?}, {row:?}");
         differing.insert(format!("{direction:?}"), check_ranks(&found.matrix, &expected, direction, split));
@@ -135,14 +135,14 @@ fn split_agrees(split: &str, more: &[&str]) -> Option<(Evaluated, PathBuf, PathB
     Some((found, real, checkpoint))
 }
 
-/// Equal to the three decimals that are printed.
+/// Equal to three decimals, as printed.
 fn near(found: [f64; 5], expected: [f64; 5]) -> bool {
     found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 0.0005 + 1e-9)
 }
 
 #[test]
-fn the_test_split_gives_the_table_and_the_matrix_of_the_reference_on_both_engines() {
-    let Some((found, real, checkpoint)) = split_agrees("test", &OWN) else { return };
+fn test_split_matches_the_reference_on_both_engines() {
+    let Some((found, real, checkpoint)) = split_agrees("test", &NATIVE_ENGINE) else { return };
     assert!(found.stdout.starts_with("f30k_mini, split test: 243 images, 1215 captions\n"), "{}", found.stdout);
     assert!(found.stdout.ends_with("verdict: not compared, the entry has no published recalls\n"), "{}", found.stdout);
 
@@ -155,17 +155,17 @@ fn the_test_split_gives_the_table_and_the_matrix_of_the_reference_on_both_engine
 
 #[test]
 #[cfg_attr(not(feature = "torch"), ignore = "the test split shows the pure-Rust engine; both would take it minutes")]
-fn the_dev_split_gives_the_table_and_the_matrix_of_the_reference() {
-    let Some((found, ..)) = split_agrees("dev", &OWN) else { return };
+fn dev_split_matches_the_reference() {
+    let Some((found, ..)) = split_agrees("dev", &NATIVE_ENGINE) else { return };
     assert!(found.stdout.starts_with("f30k_mini, split dev: 242 images, 1210 captions\n"), "{}", found.stdout);
 }
 
-/// The same table and the same matrix by the graphs that are exported for the run; in half precision and in 8 bits no more
-/// is lost than may be, which is what the command ends with.
+/// The same table and matrix with graphs exported for the run; fp16 and int8 stay within their tolerance, which the exit
+/// code reports.
 #[test]
-fn the_test_split_gives_the_table_and_the_matrix_of_the_reference_by_onnx_runtime() {
-    if let Err(error) = export::runtime::library::find() {
-        return println!("not run: {error}");
+fn test_split_matches_the_reference_in_onnx_runtime() {
+    if let Err(error) = laps_onnx::runtime::library::find() {
+        return println!("skipped: {error}");
     }
     let Some((found, ..)) = split_agrees("test", &["--engine", "ort", "--precisions", "fp16,int8"]) else { return };
     let engine = &found.result["provenance"]["engine"];

@@ -1,4 +1,4 @@
-//! `index`, `search` and `score`: pictures and texts without a data set.
+//! `index`, `search` and `score`: images and texts without a data set.
 
 use std::path::{Path, PathBuf};
 
@@ -7,22 +7,22 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    files::{project, scenes},
+    files::{repository_file, scenes},
     graphs::{export_to, runtime},
-    interruption::Begun,
+    interruption::RunningCommand,
     matrix::{Direction, Matrix},
-    support::{laps_zoo, refused},
+    support::{expect_error, laps_zoo},
 };
 
-/// Images that are encoded in other company differ in the last bits of their embeddings; similarities go up to 2.
+/// Tolerance for images encoded in another batch, whose embeddings differ in the last bits; similarities go up to 2.
 const ROUNDING: f32 = 1e-5;
 
-/// Embeddings of eleven bits.
+/// Tolerance for embeddings in fp16, which has an 11-bit significand.
 const HALF: f32 = 5e-3;
 
 const MODEL: [&str; 5] = ["--entry", "shapes_vit", "--engine", "rust", "--quiet"];
 
-/// What a run printed as JSON.
+/// The JSON output of a run.
 fn json(arguments: &[&str]) -> Value {
     let run = laps_zoo(arguments.iter().chain(&["--json"]));
     assert_eq!(run.status, 0, "{}", run.stderr);
@@ -33,7 +33,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Makes an index of the images of `data`.
+/// Creates an index of the images of `data`.
 fn index(data: &TempDir, name: &str, more: &[&str]) -> (PathBuf, Value) {
     let [images, out] = ["images", name].map(|name| data.path().join(name));
     let made = json(&[&["index", text(&images), "--out", text(&out)], &MODEL[..], more].concat());
@@ -45,7 +45,7 @@ fn captions(data: &TempDir) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Place of `test_00007.png` among the images of a drawn set: 7.
+/// The number of an image in a drawn set: 7 for `test_00007.png`.
 fn place(name: &Value) -> usize {
     let name = name.as_str().unwrap();
     name.strip_prefix("test_").and_then(|name| name.strip_suffix(".png")).unwrap().parse().unwrap()
@@ -64,7 +64,7 @@ fn reproduced(data: &TempDir) -> Matrix {
     Matrix::open(&sims)
 }
 
-/// Results have the similarities of `expected` within `tolerance`, and their order where that is larger.
+/// Checks that results match `expected` within `tolerance`, and its order where differences are larger than that.
 fn agrees(results: &Value, places: impl Fn(&Value) -> usize, expected: &[f32], tolerance: f32) {
     let results = results.as_array().unwrap();
     assert_eq!(results.len(), expected.len());
@@ -82,7 +82,7 @@ fn agrees(results: &Value, places: impl Fn(&Value) -> usize, expected: &[f32], t
 }
 
 #[test]
-fn search_and_score_rank_as_reproduce_does() {
+fn search_and_score_rank_like_reproduce() {
     let data = scenes(12);
     let matrix = reproduced(&data);
     let texts = captions(&data);
@@ -94,7 +94,7 @@ fn search_and_score_rank_as_reproduce_does() {
     };
     for caption in [0, 17, 59] {
         let expected = matrix.scores(Direction::TextToImage, caption);
-        // The index says which entry made it.
+        // The index records its entry.
         for (index, tolerance) in [(&exact, ROUNDING), (&half, HALF)] {
             let found = search(index, &texts[caption], &["--exact"]);
             assert_eq!(
@@ -102,12 +102,12 @@ fn search_and_score_rank_as_reproduce_does() {
                 (&12.into(), &12.into(), &"images".into())
             );
             agrees(&found["results"], place, &expected, tolerance);
-            // With as many candidates as images the short cut is none.
+            // With as many candidates as images, the search is exact.
             assert_eq!(search(index, &texts[caption], &["--candidates", "12"])["results"], found["results"]);
         }
     }
 
-    // The other way round: captions are found by an image.
+    // The other direction: search captions by image.
     let file = data.path().join("captions/test_caps.txt");
     let out = data.path().join("captions.index");
     let made = [&["index", "--captions", text(&file), "--out", text(&out), "--precision", "fp32"], &MODEL[..]].concat();
@@ -116,7 +116,7 @@ fn search_and_score_rank_as_reproduce_does() {
     let found =
         json(&[&["search", text(&out), "--image", text(&image), "--top", "60", "--exact"], &MODEL[..]].concat());
     let expected = matrix.scores(Direction::ImageToText, 3);
-    // Captions that are equal have one similarity, and one place stands for all of them.
+    // Equal captions have the same similarity, so one index stands for all of them.
     let results = found["results"].as_array().unwrap();
     assert_eq!(results.len(), 60);
     for (caption, wanted) in texts.iter().zip(&expected) {
@@ -138,7 +138,7 @@ fn search_and_score_rank_as_reproduce_does() {
     }
 }
 
-/// Numbers in tables, and the line of the engine, hang on the processor.
+/// Masks numbers in tables and the engine line, which depend on the machine.
 fn masked(stdout: &str) -> String {
     let mask = |letter: char| if letter.is_ascii_digit() { '0' } else { letter };
     let line = |line: &str| match line.starts_with('│') {
@@ -149,7 +149,7 @@ fn masked(stdout: &str) -> String {
 }
 
 #[test]
-fn results_for_people() {
+fn text_output() {
     let data = scenes(2);
     let (path, _) = index(&data, "photos.index", &[]);
     let run = laps_zoo(["search", text(&path), "a large red circle", "--engine", "rust"]);
@@ -176,7 +176,7 @@ fn results_for_people() {
 }
 
 #[test]
-fn an_image_that_can_not_be_decoded_is_skipped_and_counted() {
+fn undecodable_image_is_skipped_and_counted() {
     let data = scenes(5);
     let images = data.path().join("images");
     fs_err::write(images.join("test_00001.png"), "<html>not found</html>").unwrap();
@@ -192,7 +192,7 @@ fn an_image_that_can_not_be_decoded_is_skipped_and_counted() {
       skipped `test_00001.png`: not a JPEG, PNG, GIF, BMP or WebP file
       skipped `test_00003.png`: not decodable: unexpected end of file
     ");
-    // The next time only what was skipped is looked at again.
+    // The next run looks only at the skipped image again.
     let (_, made) = index(&data, "photos.index", &[]);
     assert_eq!((&made["encoded"], &made["kept"]), (&0.into(), &3.into()));
     assert_eq!(made["skipped"][1]["name"], "test_00003.png");
@@ -202,7 +202,7 @@ fn an_image_that_can_not_be_decoded_is_skipped_and_counted() {
 }
 
 #[test]
-fn the_short_cut_is_compared_with_all() {
+fn evaluate_compares_candidates_with_exact_search() {
     let data = scenes(24);
     let queries = data.path().join("captions/test_caps.txt");
     let (path, made) = index(&data, "photos.index", &["--evaluate", "--queries", text(&queries)]);
@@ -211,7 +211,7 @@ fn the_short_cut_is_compared_with_all() {
     assert_eq!((counts, &made["evaluation"]["queries"]), (vec![10, 20, 24], &120.into()));
     assert!(["r1", "r5", "r10"].iter().all(|name| rows[2][name] == 100.0), "{rows:?}");
 
-    // The captions beside the images, and the table.
+    // With captions from text files next to the images, as a table.
     let images = data.path().join("images");
     fs_err::write(images.join("test_00000.txt"), "a red circle\n\na blue square\n").unwrap();
     let arguments = ["index", text(&images), "--out", text(&path), "--evaluate"];
@@ -229,9 +229,9 @@ fn the_short_cut_is_compared_with_all() {
 }
 
 #[test]
-fn bad_input_of_index_and_search_is_named() {
+fn bad_input_of_index_and_search_is_rejected() {
     let data = scenes(2);
-    let message = |arguments: &[&str]| refused(data.path(), arguments);
+    let message = |arguments: &[&str]| expect_error(data.path(), arguments);
     let [empty, foreign, none] = ["empty", "foreign.index", "none.index"].map(|name| data.path().join(name));
     fs_err::create_dir(&empty).unwrap();
     let of = |arguments: &[&str]| message(&[arguments, &MODEL[..]].concat());
@@ -286,7 +286,7 @@ fn bad_input_of_index_and_search_is_named() {
         other.ends_with("\nhint: name the entry, checkpoint or graphs that made it, or make another index\n"),
         "{other}"
     );
-    // An index that is there is not replaced by one of another model.
+    // An existing index of another model is not replaced.
     let swin = ["index", text(&images), "--out", text(&path), "--entry", "shapes_swin", "--engine", "rust", "--quiet"];
     assert!(message(&swin).starts_with("error: the index `DIR/photos.index` was made by another configuration\n"));
     assert!(fs_err::read(&path).unwrap() == whole);
@@ -301,9 +301,8 @@ fn bad_input_of_index_and_search_is_named() {
     ");
 }
 
-/// What was there stays, whether that is an index or nothing.
 #[test]
-fn an_index_that_is_interrupted_leaves_what_was_there() {
+fn interrupted_index_keeps_the_previous_file() {
     let data = scenes(200);
     let out = data.path().join("photos.index");
     let arguments: Vec<String> = ["index", text(&data.path().join("images")), "--out", text(&out), "--threads", "1"]
@@ -318,16 +317,15 @@ fn an_index_that_is_interrupted_leaves_what_was_there() {
         names
     };
     let before = files();
-    // 200 images are left, and a signal takes less.
-    let (status, said) = Begun::command_until("encode images: 200 to do", &arguments).interrupt();
-    assert_eq!(status, Some(2), "{said}");
-    assert_eq!(said, "error: interrupted: nothing was written\n");
+    // 200 images are left, and a signal takes less time.
+    let (status, output) = RunningCommand::command_until("encode images: 200 to do", &arguments).interrupt();
+    assert_eq!(status, Some(2), "{output}");
+    assert_eq!(output, "error: interrupted: nothing was written\n");
     assert_eq!(files(), before);
 }
 
-/// A folder of graphs is all that a product needs.
 #[test]
-fn graphs_alone_are_enough() {
+fn graphs_without_entry_are_enough() {
     if !runtime() {
         return;
     }
@@ -347,12 +345,12 @@ fn graphs_alone_are_enough() {
     };
     assert_eq!(names(&found), names(&expected));
     for (a, b) in found["results"].as_array().unwrap().iter().zip(expected["results"].as_array().unwrap()) {
-        // Words of another engine, sums in another order.
+        // Another engine and summation order.
         assert!((similarity(a) - similarity(b)).abs() <= 1e-4);
     }
 
-    let refused = |arguments: &[&str]| refused(data.path(), arguments);
-    assert_snapshot!(refused(&["search", text(&out), "a circle", "--graphs", text(&graphs), "--engine", "rust"]), @r"
+    let message_of = |arguments: &[&str]| expect_error(data.path(), arguments);
+    assert_snapshot!(message_of(&["search", text(&out), "a circle", "--graphs", text(&graphs), "--engine", "rust"]), @r"
     error: `--graphs` can not be used
       expected: the engine `ort` or `auto`
       found: the engine `rust`
@@ -364,24 +362,23 @@ fn graphs_alone_are_enough() {
         let last = changed.len() - 1;
         changed[last] ^= 1;
         fs_err::write(&path, changed).unwrap();
-        let message = refused(&["search", text(&out), "a circle", "--graphs", text(&graphs)]);
+        let message = message_of(&["search", text(&out), "a circle", "--graphs", text(&graphs)]);
         let expected = format!("error: `DIR/graphs/{name}` can not be used as a folder of graphs\n  expected: sha256 ");
         assert!(message.starts_with(&expected), "{message}");
         fs_err::write(&path, whole).unwrap();
     }
 }
 
-/// Real photos and captions, and the similarities that the authors' code computed of them.
 #[test]
-fn real_photos_are_found_as_the_reference_finds_them() {
-    let real = project("../shared/real");
-    let checkpoint = project(".runtime/real/f30k_mini.safetensors");
+fn real_photos_match_the_similarities_of_the_authors_code() {
+    let real = repository_file("../shared/real");
+    let checkpoint = repository_file(".runtime/real/f30k_mini.safetensors");
     if let Some(path) = [&real, &checkpoint].into_iter().find(|path| !path.exists()) {
-        return println!("skipped: `{}` is not there", path.display());
+        return println!("skipped: `{}` does not exist", path.display());
     }
     const IMAGES: usize = 6;
     let reference = Matrix::open(&real.join("f30k_mini_test_sims.safetensors"));
-    let split = zoo::data::Split::open(&real.join("f30k_mini/captions"), "test").unwrap();
+    let split = laps_data::Split::open(&real.join("f30k_mini/captions"), "test").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let [photos, out] = ["photos", "photos.index"].map(|name| folder.path().join(name));
     fs_err::create_dir(&photos).unwrap();
@@ -397,7 +394,7 @@ fn real_photos_are_found_as_the_reference_finds_them() {
     for caption in [0, 29] {
         let found = json(&[&["search", text(&out), &split.captions()[caption], "--exact"], &model[..]].concat());
         let expected = &reference.scores(Direction::TextToImage, caption)[..IMAGES];
-        // Two correct f32 implementations differ by less, unless a patch changes sides, which these do not.
+        // Two correct f32 implementations differ by less if they select the same patches, as here.
         agrees(&found["results"], place, expected, 1e-4);
     }
 }

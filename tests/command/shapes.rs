@@ -1,4 +1,4 @@
-//! The embedded default: no file is given, and a table comes out.
+//! The embedded entries, which need no files.
 
 use std::{
     io::Read,
@@ -8,19 +8,19 @@ use std::{
 use crate::{
     graphs::runtime,
     matrix::{Direction, Matrix, figures, reported},
-    support::{OWN, PROGRAM, command, finished, json, laps_zoo, without_times},
+    support::{NATIVE_ENGINE, PROGRAM, command, finished, json, laps_zoo, without_times},
 };
 
 const NOTE: &str = "the embedded checkpoint is what the entry's own recipe gives on the drawn split `train`: the weights after its last epoch";
 
-/// A query whose best candidates lie within rounding of each other hangs on the processor: figures are checked against the
-/// matrix, and by the verdict.
+/// Masks values: a query whose best candidates are within rounding of each other depends on the CPU. The values are checked
+/// against the matrix and by the verdict.
 fn without_figures(stdout: &str) -> String {
     let figures = |line: &str| line.starts_with("median rank") || line.starts_with("│ ") && !line.starts_with("│ f30k");
     let masked = |line: &str| line.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect::<String>();
     let mut text = String::new();
     for line in stdout.lines() {
-        // The widths of columns, and where a number begins, depend on the numbers.
+        // Column widths and alignment depend on the numbers.
         let line = if figures(line) { masked(line) } else { line.to_owned() };
         let line = if line.starts_with("engine ") { "engine".to_owned() } else { line };
         text += &format!("{line}\n");
@@ -29,7 +29,7 @@ fn without_figures(stdout: &str) -> String {
 }
 
 #[test]
-fn the_default_gives_a_table_a_matrix_and_its_provenance() {
+fn embedded_entry_gives_table_matrix_and_provenance() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("cache");
     let [result, sims] = ["result.json", "sims.safetensors"].map(|name| folder.path().join(name));
@@ -80,7 +80,7 @@ fn the_default_gives_a_table_a_matrix_and_its_provenance() {
     let evaluation = &result["evaluations"][0];
     for direction in [Direction::ImageToText, Direction::TextToImage] {
         let (found, expected) = (reported(evaluation, direction), figures(&matrix.ranks(direction)));
-        // Both are quotients of whole numbers that f64 holds.
+        // Both are quotients of integers that f64 represents exactly.
         assert!(
             found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9),
             "{direction:?}: {found:?}, {expected:?}"
@@ -96,7 +96,7 @@ fn the_default_gives_a_table_a_matrix_and_its_provenance() {
     queries(&result, &matrix);
     provenance(&result);
 
-    // The scenes are drawn once: nothing in their folder is touched again.
+    // The scenes are drawn once; their folder is not touched again.
     let stamp = cache.join("scenes-7-20000-200-200/drawn.json");
     let drawn = fs_err::metadata(&stamp).unwrap().modified().unwrap();
     let again = run(&["--quiet", "--limit", "2"]);
@@ -105,7 +105,7 @@ fn the_default_gives_a_table_a_matrix_and_its_provenance() {
     assert!(again.stdout.contains("verdict: not compared"));
 }
 
-/// Ranks and failures are those of the matrix.
+/// Checks ranks and failures against the matrix.
 fn queries(result: &serde_json::Value, matrix: &Matrix) {
     for (side, direction) in [("i2t", Direction::ImageToText), ("t2i", Direction::TextToImage)] {
         let ranks = matrix.ranks(direction);
@@ -130,7 +130,7 @@ fn queries(result: &serde_json::Value, matrix: &Matrix) {
             let mut best = scores.clone();
             best.sort_by(|a, b| b.total_cmp(a));
             for (answer, score) in failure["first"].as_array().unwrap().iter().zip(best) {
-                // A decimal that is read as f64 first may come back one unit of f32 off.
+                // A decimal parsed as f64 first may differ by one f32 ulp.
                 let similarity = answer["similarity"].as_f64().unwrap() as f32;
                 assert!((similarity - score).abs() <= f32::EPSILON * score.abs(), "{similarity}, {score}");
                 assert_eq!(scores[number(&answer["index"])], score);
@@ -148,8 +148,8 @@ fn provenance(result: &serde_json::Value) {
     }
     assert_eq!(text("/provenance/version"), env!("CARGO_PKG_VERSION"));
     assert!(result["provenance"].as_object().unwrap().contains_key("commit"));
-    // The faster one of those that are there.
-    let engine = if runtime() { "ort" } else { OWN[1] };
+    // The fastest available engine.
+    let engine = if runtime() { "ort" } else { NATIVE_ENGINE[1] };
     assert_eq!((text("/provenance/engine/name"), text("/provenance/engine/device")), (engine, "cpu"));
     assert!(!text("/provenance/engine/version").is_empty());
     assert!(result["provenance"]["engine"]["threads"].as_u64().unwrap() >= 1);
@@ -165,9 +165,9 @@ fn provenance(result: &serde_json::Value) {
     assert!(result["stages"].as_array().unwrap().iter().all(|stage| stage["seconds"].as_f64().unwrap() >= 0.0));
 }
 
-/// A library that is named and is not there is no reason to compute by something else in silence.
+/// There is no silent fallback.
 #[test]
-fn a_named_library_that_is_not_there_is_an_error() {
+fn missing_named_library_is_an_error() {
     let run = |engine: &str| {
         let arguments = ["reproduce", "shapes_vit", "--quiet", "--limit", "2", "--engine", engine];
         finished(command().env("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so").args(arguments).output().unwrap())
@@ -175,11 +175,11 @@ fn a_named_library_that_is_not_there_is_an_error() {
     let auto = run("auto");
     assert_eq!((auto.status, auto.stdout.as_str()), (2, ""));
     assert!(auto.stderr.starts_with("error: ") && auto.stderr.contains("/nowhere"), "{}", auto.stderr);
-    assert_eq!(run(OWN[1]).status, 0);
+    assert_eq!(run(NATIVE_ENGINE[1]).status, 0);
 }
 
 #[test]
-fn the_other_default_runs_too() {
+fn embedded_swin_entry_runs() {
     let run = laps_zoo(["reproduce", "shapes_swin", "--quiet"]);
     assert_eq!((run.status, run.stderr.as_str()), (0, ""));
     insta::assert_snapshot!(without_figures(&without_times(&run.stdout)), @r"
@@ -209,9 +209,9 @@ fn the_other_default_runs_too() {
     ");
 }
 
-/// The reader of standard output goes away before, or in the middle of, what is printed.
+/// The reader of standard output closes it before or during the output.
 #[test]
-fn a_closed_pipe_is_no_error() {
+fn closed_pipe_is_not_an_error() {
     for arguments in
         [&["info", "--parameters", "f30k_vit"][..], &["list"], &["reproduce", "shapes_vit", "--limit", "2", "--quiet"]]
     {

@@ -1,13 +1,13 @@
-//! Running the command.
+//! Runs the command.
 
 use std::{ffi::OsStr, path::Path, process::Output, time::Duration};
 
 use assert_cmd::Command;
 
-/// Longer than any run here takes, so that one that hangs fails.
-const LONGEST: Duration = Duration::from_secs(900);
+/// Timeout, longer than any run takes, so that a hanging run fails.
+const TIMEOUT: Duration = Duration::from_secs(900);
 
-/// What a run gave.
+/// Exit code and output of a run.
 pub(crate) struct Run {
     pub(crate) status: i32,
     pub(crate) stdout: String,
@@ -17,17 +17,17 @@ pub(crate) struct Run {
 /// Path of the program.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_laps-zoo");
 
-/// The engine of this build that needs no graphs.
-pub(crate) const OWN: [&str; 2] = ["--engine", if cfg!(feature = "torch") { "torch" } else { "rust" }];
+/// The option for the engine of this build that needs no graphs.
+pub(crate) const NATIVE_ENGINE: [&str; 2] = ["--engine", if cfg!(feature = "torch") { "torch" } else { "rust" }];
 
-/// The program, with a cache of its own that the tests share.
+/// The program with a cache that the tests share.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(PROGRAM);
-    command.env("LAPS_ZOO_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache")).timeout(LONGEST);
+    command.env("LAPS_ZOO_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache")).timeout(TIMEOUT);
     command
 }
 
-/// Runs it.
+/// Runs the program.
 pub(crate) fn laps_zoo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Run {
     finished(command().args(arguments).output().unwrap())
 }
@@ -40,19 +40,19 @@ pub(crate) fn finished(output: Output) -> Run {
     }
 }
 
-/// Runs what has to end with an error, and gives its message, `folder` written as `DIR`.
-pub(crate) fn refused<A: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = A>) -> String {
+/// Runs a command that must fail; returns its message with `folder` replaced by `DIR`.
+pub(crate) fn expect_error<A: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = A>) -> String {
     let run = laps_zoo(arguments);
     assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{}", run.stderr);
     run.stderr.replace(&folder.display().to_string(), "DIR")
 }
 
-/// The result that `--json` wrote.
+/// Reads a result written by `--json`.
 pub(crate) fn json(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&fs_err::read(path).unwrap()).unwrap()
 }
 
-/// A table of times without its figures: the stages and how many things each had to do.
+/// Removes the times from a table: keeps stages and counts.
 pub(crate) fn without_times(stdout: &str) -> String {
     let mut text = String::new();
     let mut inside = false;

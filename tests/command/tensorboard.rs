@@ -1,18 +1,18 @@
-//! Event files of a run, read by TensorBoard's own reader.
+//! Event files of a training run, read by TensorBoard's own reader.
 //!
-//! It is a Python package: `.ci/run` installs it below `.runtime/`, and the test is skipped where it is absent.
+//! The reader is a Python package that `.ci/run tensorboard` installs in `.runtime/`; without it the test is skipped.
 
 use std::{collections::BTreeMap, path::Path, process::Command};
 
 use serde_json::Value;
 
 use crate::{
-    files::project,
+    files::repository_file,
     training::{data, trained, until_saved},
 };
 
-/// Prints each tag's steps and values as TensorBoard's front end gets them: all event files of a folder, without what a
-/// later file declares void, and without sampling.
+/// Prints the steps and values of each tag as TensorBoard's front end gets them: all event files of a folder, without events
+/// that a later file invalidates, and without sampling.
 const READER: &str = r#"
 import json, sys
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -24,14 +24,14 @@ print(json.dumps(scalars))
 
 type Scalars = BTreeMap<String, Vec<(u64, f64)>>;
 
-/// What TensorBoard sees in a folder.
+/// The scalars that TensorBoard reads from a folder.
 fn read(python: &Path, folder: &Path) -> Scalars {
     let output = Command::new(python).arg("-c").arg(READER).arg(folder).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// What the log of the run says, under the tags that it should have.
+/// The scalars of the run's log, by expected tag.
 fn expected(folder: &Path) -> Scalars {
     let mut scalars = Scalars::new();
     for line in fs_err::read_to_string(folder.join("log.jsonl")).unwrap().lines() {
@@ -60,15 +60,15 @@ fn expected(folder: &Path) -> Scalars {
 }
 
 #[test]
-fn its_own_reader_sees_what_the_log_says_and_no_step_twice() {
-    let python = project(".runtime/tensorboard/bin/python");
+fn event_files_match_the_log_without_duplicate_steps() {
+    let python = repository_file(".runtime/tensorboard/bin/python");
     if !python.exists() {
-        println!("skipped: `{}` is not there; `.ci/run tensorboard` makes it", python.display());
+        println!("skipped: `{}` does not exist; `.ci/run tensorboard` creates it", python.display());
         return;
     }
     let folder = data();
     let out = folder.path().join("run");
-    // Killed after it has saved, so that steps of the first file may be made again.
+    // Killed after a save, so that some steps of the first file are repeated.
     let mut child = until_saved(folder.path(), &out, &[]);
     child.kill().unwrap();
     child.wait().unwrap();
@@ -81,7 +81,7 @@ fn its_own_reader_sees_what_the_log_says_and_no_step_twice() {
         let steps = |scalars: &[(u64, f64)]| scalars.iter().map(|&(step, _)| step).collect::<Vec<_>>();
         assert_eq!(steps(&found[tag]), steps(expected), "{tag}");
         for (&(step, found), &(_, expected)) in found[tag].iter().zip(expected) {
-            // The log has 64 bits, an event file 32.
+            // The log stores f64, an event file f32.
             assert_eq!(found as f32, expected as f32, "{tag} at step {step}");
         }
     }

@@ -1,11 +1,11 @@
-//! `laps-zoo bench --entry`: every figure says what ran it.
+//! `laps-zoo bench --entry`: measurements and their provenance.
 
 use insta::assert_snapshot;
 
 use crate::support::{json, laps_zoo};
 
 #[test]
-fn help_of_bench() {
+fn bench_help() {
     let run = laps_zoo(["bench", "--help"]);
     assert_snapshot!(run.stdout, @"
     Measure parts of the work, or hold what can be counted against baselines
@@ -61,9 +61,9 @@ fn help_of_bench() {
     ");
 }
 
-/// The parts that every build has, in every form, and beside themselves.
+/// The parts of every build, in every output format, and compared with themselves.
 #[test]
-fn parts_are_measured_and_written_in_every_form() {
+fn parts_are_measured_and_written_in_every_format() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let [result, csv, markdown] = ["result.json", "result.csv", "result.md"].map(path);
@@ -104,7 +104,7 @@ fn parts_are_measured_and_written_in_every_form() {
         for name in ["version", "device", "precision", "items"] {
             assert!(!row[name].as_str().unwrap().is_empty(), "{name}");
         }
-        // An item of three steps takes at least a third of the longest step's share, and at most all of it.
+        // The mean of three iterations is at least a third of the longest one, and at most the longest.
         let items = figure("batch") * if row["part"] == "alignment" { figure("batch") } else { 1.0 };
         let items = items * if row["part"] == "loading" { 3.0 } else { 1.0 };
         let mean = items / figure("throughput") * 1e3;
@@ -127,12 +127,12 @@ fn parts_are_measured_and_written_in_every_form() {
         assert!(text.contains(machine), "{text}");
     }
 
-    // One item at a time is another scenario: nothing is compared. The same again is, row by row.
+    // Another scenario is not compared; the same one is, row by row.
     let single = measure(&["--parts", "text", "--scenario", "single", "--against", &result]);
     assert!(single.contains("not compared: the scenario differs: `single` here, `offline` there"), "{single}");
     let again = measure(&["--parts", "text", "--batch-size", "4,8", "--against", &result]);
     let ratio = again.lines().filter(|line| line.starts_with("│ text")).count();
-    // Two rows of the figures, and the one that both have.
+    // Two rows of measurements, and the row that both have.
     assert_eq!(ratio, 3, "{again}");
     assert!(again.contains("without a counterpart: 1 rows here, 9 rows there"), "{again}");
     assert!(!again.contains("the machines differ"), "{again}");
@@ -145,7 +145,7 @@ fn parts_are_measured_and_written_in_every_form() {
     assert!(elsewhere.contains("  there: Another, "), "{elsewhere}");
 }
 
-/// A step of training, and the alignment on libtorch beside that of the processor.
+/// A training step, and the alignment on libtorch and on the CPU engine.
 #[cfg(feature = "torch")]
 #[test]
 fn training_is_measured_on_libtorch() {
@@ -161,16 +161,16 @@ fn training_is_measured_on_libtorch() {
     assert_eq!(found["rows"][0]["parameters"], 199_784);
 }
 
-/// Graphs of two precisions, where ONNX Runtime is there.
+/// Graphs of two precisions, if ONNX Runtime is available.
 #[test]
-fn graphs_are_measured_by_precision() {
-    if let Err(error) = export::runtime::library::find() {
-        println!("not run: {error}");
+fn graphs_are_measured_per_precision() {
+    if let Err(error) = laps_onnx::runtime::library::find() {
+        println!("skipped: {error}");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let result = folder.path().join("result.json");
-    // Wide enough that weights are most of the files; a file without a checkpoint has random ones.
+    // Wide enough that weights dominate the file size; without a checkpoint they are random.
     let entry = folder.path().join("wide.yaml");
     let text = fs_err::read_to_string("configs/shapes_vit.yaml").unwrap();
     let text = text.split("references:").next().unwrap().replace("intermediate_size: 128", "intermediate_size: 1024");
@@ -189,7 +189,7 @@ fn graphs_are_measured_by_precision() {
 }
 
 #[test]
-fn what_can_not_be_measured_is_refused() {
+fn invalid_measurements_are_rejected() {
     let text = |more: &[&str]| {
         let run = laps_zoo(["bench", "--quiet", "--entry"].iter().chain(more));
         assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{}", run.stderr);

@@ -1,4 +1,4 @@
-//! Training: a run, a run that is killed and goes on, and what is refused.
+//! Training: complete runs, resumed runs and invalid requests.
 
 use std::{
     collections::BTreeMap,
@@ -7,16 +7,16 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use laps_data::scenes::{self, DrawnConfig, Split};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
-use zoo::data::scenes::{self, DrawnConfig, Split};
 
 use crate::{
-    files::project,
-    support::{PROGRAM, Run, laps_zoo, refused},
+    files::repository_file,
+    support::{PROGRAM, Run, expect_error, laps_zoo},
 };
 
-/// 8 images with five captions each, and 4 to validate on.
+/// 8 training images with five captions each, and 4 validation images.
 pub(crate) fn data() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let config = DrawnConfig { seed: 7, train: 8, dev: 4, test: 4 };
@@ -24,7 +24,7 @@ pub(crate) fn data() -> TempDir {
     folder
 }
 
-/// Two epochs of five steps, with everything random that there is.
+/// Two epochs of five steps, with every random component enabled.
 const RECIPE: [&str; 8] = [
     "--device",
     "cpu",
@@ -36,7 +36,7 @@ const RECIPE: [&str; 8] = [
     "--set=train.learning_rate=1e-3",
 ];
 
-/// With two, batches are encoded in halves.
+/// With two threads, batches are encoded in halves.
 const TWO_THREADS: &str = "--threads=2";
 
 pub(crate) fn arguments<'a>(folder: &'a Path, out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
@@ -51,20 +51,20 @@ pub(crate) fn trained(folder: &Path, out: &Path, more: &[&str]) -> Run {
     run
 }
 
-/// The tensors of a file, bit for bit.
+/// The tensors of a file as bytes.
 pub(crate) fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let bytes = fs_err::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     file.iter().map(|(name, view)| (name.to_owned(), view.data().to_vec())).collect()
 }
 
-/// The steps in a log: those of the epochs have times.
+/// The step lines of a log; epoch lines contain times.
 fn steps(out: &Path) -> Vec<String> {
     let text = fs_err::read_to_string(out.join("log.jsonl")).unwrap();
     text.lines().filter(|line| line.contains("grad_norm")).map(str::to_owned).collect()
 }
 
-/// Starts a run and waits until it has told that the state is saved.
+/// Starts a run and waits until it reports a saved state.
 pub(crate) fn until_saved(folder: &Path, out: &Path, more: &[&str]) -> Child {
     let mut child = Command::new(PROGRAM)
         .args(arguments(folder, out, more))
@@ -75,22 +75,22 @@ pub(crate) fn until_saved(folder: &Path, out: &Path, more: &[&str]) -> Child {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let saved = lines.find(|line| line.as_ref().unwrap().contains("saved"));
     assert!(saved.is_some(), "it ended without having saved");
-    // What it says from now on has to go somewhere, or it would stop there.
+    // Keep reading its output, or it would block on a full pipe.
     std::thread::spawn(move || lines.for_each(drop));
     child
 }
 
 #[test]
-fn a_run_that_is_ended_at_any_point_goes_on_bit_for_bit() {
-    goes_on(&[]);
+fn resume_is_bit_identical() {
+    assert_resume_is_bit_identical(&[]);
 }
 
 #[test]
-fn so_does_one_on_two_threads() {
-    goes_on(&[TWO_THREADS]);
+fn resume_is_bit_identical_on_two_threads() {
+    assert_resume_is_bit_identical(&[TWO_THREADS]);
 }
 
-fn goes_on(more: &[&str]) {
+fn assert_resume_is_bit_identical(more: &[&str]) {
     let resumed = [more, &["--resume"]].concat();
     let folder = data();
     let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
@@ -98,12 +98,12 @@ fn goes_on(more: &[&str]) {
     assert!(run.stdout.starts_with("10 steps, best on `dev`: rSum "), "{}", run.stdout);
     assert_eq!(steps(&whole).len(), 10);
 
-    // Told to stop: it saves where it is. It may have come to its end before the signal came.
+    // SIGINT: the run saves its state. It may have finished before the signal arrives.
     let mut child = until_saved(folder.path(), &broken, more);
     let signalled = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     let status = child.wait().unwrap();
     assert!(!signalled.success() || status.code() == Some(2) || status.success(), "{status}");
-    // Killed, twice, wherever it is.
+    // SIGKILL twice, at arbitrary points.
     for _ in 0..2 {
         if steps(&broken).len() < 8 {
             let mut child = until_saved(folder.path(), &broken, &resumed);
@@ -120,7 +120,7 @@ fn goes_on(more: &[&str]) {
 }
 
 #[test]
-fn a_run_leaves_a_checkpoint_and_what_it_was_and_keeps_its_folder() {
+fn run_folder_holds_checkpoint_entry_and_logs() {
     let folder = data();
     let out = folder.path().join("run");
     let once = ["--set=train.epochs=1", "--select-on=test", "--seed=3"];
@@ -136,7 +136,7 @@ fn a_run_leaves_a_checkpoint_and_what_it_was_and_keeps_its_folder() {
         .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with("events.out.tfevents."));
     assert_eq!(events.count(), 1);
 
-    // The checkpoint is one like any other, and gives the recalls that the run has told.
+    // `reproduce` accepts the checkpoint and measures the recalls that the run reported.
     let checkpoint = out.join("best.safetensors");
     let evaluated = laps_zoo(
         ["reproduce", "shapes_vit", "--data", folder.path().to_str().unwrap(), "--checkpoint"]
@@ -148,7 +148,8 @@ fn a_run_leaves_a_checkpoint_and_what_it_was_and_keeps_its_folder() {
     assert!(evaluated.stdout.contains(&format!(" {rsum} ")), "{rsum} is not in\n{}", evaluated.stdout);
 
     let state = fs_err::read(out.join("state.safetensors")).unwrap();
-    let refuse = |more: &[&str]| refused(folder.path(), arguments(folder.path(), &out, &[more, &["--quiet"]].concat()));
+    let refuse =
+        |more: &[&str]| expect_error(folder.path(), arguments(folder.path(), &out, &[more, &["--quiet"]].concat()));
     assert_eq!(
         refuse(&once),
         "error: `DIR/run` holds a run already\nhint: go on with `--resume`, or use another folder as --out\n"
@@ -157,21 +158,21 @@ fn a_run_leaves_a_checkpoint_and_what_it_was_and_keeps_its_folder() {
     assert!(other.starts_with("error: `DIR/run` holds a run of another configuration\n  expected: "), "{other}");
     assert!(other.ends_with("hint: use another folder as --out\n"), "{other}");
     assert_eq!(fs_err::read(out.join("state.safetensors")).unwrap(), state);
-    // A run that is over has nothing left to do, and says the same.
+    // Resuming a finished run does nothing and prints the same.
     assert_eq!(trained(folder.path(), &out, &[&once[..], &["--resume"]].concat()).stdout, run.stdout);
 
-    // Another model's weights under the name of the state.
-    fs_err::copy(project("checkpoints/shapes_swin.safetensors"), out.join("state.safetensors")).unwrap();
+    // Weights of another model under the name of the state file.
+    fs_err::copy(repository_file("checkpoints/shapes_swin.safetensors"), out.join("state.safetensors")).unwrap();
     let foreign = refuse(&[&once[..], &["--resume"]].concat());
     assert!(foreign.contains("another configuration") && foreign.contains("found: none"), "{foreign}");
 }
 
 #[test]
-fn bad_input_is_refused_before_anything_is_written() {
+fn bad_input_is_rejected_before_anything_is_written() {
     let folder = data();
     let out = folder.path().join("run");
     let refuse = |more: &[&str]| {
-        let message = refused(folder.path(), arguments(folder.path(), &out, more));
+        let message = expect_error(folder.path(), arguments(folder.path(), &out, more));
         assert!(!out.exists(), "{message}");
         message
     };
@@ -188,7 +189,7 @@ fn bad_input_is_refused_before_anything_is_written() {
     error: device `cpu` can not be used: precision `fp16` is for GPUs
     hint: use `f32` or `bf16`, or a GPU
     ");
-    let swin = project("checkpoints/shapes_swin.safetensors");
+    let swin = repository_file("checkpoints/shapes_swin.safetensors");
     let other = refuse(&["--checkpoint", swin.to_str().unwrap()]);
     assert!(other.starts_with("error: the options in the checkpoint differ from the entry\n"), "{other}");
     let foreign = refuse(&["--image-backbone", swin.to_str().unwrap()]);
@@ -205,12 +206,12 @@ fn bad_input_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_folder_that_can_not_be_written_or_is_not_a_run_is_left_alone() {
+fn unwritable_or_foreign_run_folder_is_not_touched() {
     let folder = data();
     let file = folder.path().join("vocab.txt");
     let below = file.join("run");
-    let message = refused(folder.path(), arguments(folder.path(), &below, &[]));
+    let message = expect_error(folder.path(), arguments(folder.path(), &below, &[]));
     assert!(message.starts_with("error: can not "), "{message}");
-    let message = refused(folder.path(), arguments(folder.path(), &folder.path().join("images"), &[]));
+    let message = expect_error(folder.path(), arguments(folder.path(), &folder.path().join("images"), &[]));
     assert!(message.starts_with("error: `DIR/images` is not empty and holds no run"), "{message}");
 }

@@ -1,4 +1,4 @@
-//! The verdict: what is compared with what, and how the command exits.
+//! The verdict: which published recalls are compared, and the exit code.
 
 use std::path::Path;
 
@@ -6,25 +6,25 @@ use insta::assert_snapshot;
 use tempfile::TempDir;
 
 use crate::{
-    files::{project, scenes},
+    files::{repository_file, scenes},
     support::{Run, json, laps_zoo, without_times},
 };
 
-/// An entry file beside its data, with the references given, and its checkpoint.
+/// Writes an entry file with these references next to its data, and its checkpoint.
 fn write_entry(folder: &Path, references: &str) {
-    let text = fs_err::read_to_string(project("configs/shapes_vit.yaml")).unwrap();
+    let text = fs_err::read_to_string(repository_file("configs/shapes_vit.yaml")).unwrap();
     let (text, _) = text.split_once("references:").unwrap();
     let text: String = text.lines().filter(|line| !line.contains("drawn:")).map(|line| format!("{line}\n")).collect();
     fs_err::write(folder.join("entry.yaml"), text + references + "\n").unwrap();
 }
 
 fn reproduce(folder: &Path, more: &[&str]) -> Run {
-    let [entry, checkpoint] = [folder.join("entry.yaml"), project("checkpoints/shapes_vit.safetensors")];
+    let [entry, checkpoint] = [folder.join("entry.yaml"), repository_file("checkpoints/shapes_vit.safetensors")];
     let [entry, checkpoint] = [&entry, &checkpoint].map(|path| path.to_str().unwrap());
     laps_zoo(["reproduce", entry, "--checkpoint", checkpoint, "--quiet"].iter().chain(more))
 }
 
-/// Data, and the recalls that are measured on it.
+/// Data and the recalls measured on it.
 fn measured() -> (TempDir, [f64; 6]) {
     let folder = scenes(12);
     write_entry(folder.path(), "references: { }");
@@ -39,7 +39,8 @@ fn measured() -> (TempDir, [f64; 6]) {
     (folder, sides.try_into().unwrap())
 }
 
-/// Published recalls that are `distance` points below the measured R@1 from image to text, else the measured ones to one decimal.
+/// Published recalls: image-to-text R@1 is `distance` points below the measured one, the rest are the measured values to one
+/// decimal.
 fn references(measured: [f64; 6], distance: f64) -> String {
     let [a, b, c, d, e, f] = measured;
     format!(
@@ -48,7 +49,7 @@ fn references(measured: [f64; 6], distance: f64) -> String {
     )
 }
 
-/// The line of the engine depends on the build and the machine.
+/// The output without the engine line, which depends on the build and the machine.
 fn table(run: &Run) -> String {
     let text = without_times(&run.stdout);
     let text: String =
@@ -57,7 +58,7 @@ fn table(run: &Run) -> String {
 }
 
 #[test]
-fn a_reproduced_table_exits_0_and_a_deviating_one_1() {
+fn exit_code_is_0_if_reproduced_and_1_if_not() {
     let (folder, recalls) = measured();
     write_entry(folder.path(), &references(recalls, 0.0));
     let near = reproduce(folder.path(), &[]);
@@ -123,7 +124,7 @@ fn a_reproduced_table_exits_0_and_a_deviating_one_1() {
 }
 
 #[test]
-fn a_part_of_the_split_or_another_split_is_not_compared() {
+fn limited_or_other_splits_are_not_compared() {
     let (folder, recalls) = measured();
     write_entry(folder.path(), &references(recalls, 3.0));
     let part = reproduce(folder.path(), &["--limit", "3"]);
@@ -148,7 +149,7 @@ fn a_part_of_the_split_or_another_split_is_not_compared() {
 }
 
 #[test]
-fn the_json_says_what_the_table_says() {
+fn json_and_table_agree() {
     let (folder, recalls) = measured();
     write_entry(folder.path(), &references(recalls, 3.0));
     let path = folder.path().join("result.json");

@@ -1,143 +1,155 @@
-//! The error of this crate.
+//! The error of this crate, and the hint of any error of the workspace.
 
 use std::path::PathBuf;
 
-use crate::{
-    checkpoint::CheckpointError,
-    data::{DataError, scenes::SceneError},
-    registry::RegistryError,
-    retrieval::RetrievalError,
-    search::SearchError,
-    store::StoreError,
-    train::TrainError,
-};
+use laps_hub::{checkpoint::CheckpointError, registry::RegistryError};
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong in this crate.
+/// What can go wrong when a model is opened or used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A tensor operation was given shapes or values that it can not work on.
-    #[error("`{operation}` can not be computed\n  expected: {expected}\n  found: {found}")]
-    Operation {
-        /// The operation, as the tensor trait names it.
-        operation: &'static str,
-        /// What the operation takes.
-        expected: String,
-        /// What it was given.
-        found: String,
-    },
-    /// An engine that is no part of this crate failed.
-    #[error("the engine `{engine}` failed")]
-    Engine {
-        /// As the user names it.
-        engine: &'static str,
-        /// What it says.
+    /// Models and tensors.
+    #[error(transparent)]
+    Model(#[from] laps_model::Error),
+    /// Captions, images and drawn scenes.
+    #[error(transparent)]
+    Data(#[from] laps_data::Error),
+    /// Similarities and recalls.
+    #[error(transparent)]
+    Align(#[from] laps_align::Error),
+    /// Entries, checkpoints and downloads.
+    #[error(transparent)]
+    Hub(#[from] laps_hub::Error),
+    /// Indexes.
+    #[error(transparent)]
+    Search(#[from] laps_search::Error),
+    /// Graphs and ONNX Runtime.
+    #[error(transparent)]
+    Onnx(#[from] laps_onnx::Error),
+    /// Files.
+    #[error(transparent)]
+    Files(#[from] laps_files::Error),
+    /// An engine outside of this crate failed.
+    #[error("{source}")]
+    Other {
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+        /// What the user can do, if known.
+        hint: Option<String>,
     },
-    /// A module of a model can not be recorded.
-    #[error("module `{name}` can not be wired")]
-    Module {
-        /// Full name, as checkpoints have it.
-        name: String,
-        /// What went wrong in it.
-        #[source]
-        source: Box<Error>,
-    },
-    /// A parameter was asked for that can not be had.
-    #[error("parameter `{name}` can not be loaded\n  expected: {expected}\n  found: {found}")]
-    Parameter {
-        /// Full name, as in the checkpoint.
-        name: String,
-        /// What the model needs.
-        expected: String,
-        /// What there is.
-        found: String,
-    },
-    /// A model configuration that describes no model.
-    #[error("`{key}` of the model can not be used\n  expected: {expected}\n  found: {found}")]
-    Config {
-        /// The key in the entry file.
-        key: String,
-        /// What is allowed.
-        expected: String,
-        /// What was given.
-        found: String,
-    },
-    /// A device that was asked for and can not be used.
-    #[error("device `{device}` can not be used: {reason}")]
-    Device {
+    /// An engine cannot be used.
+    #[error("engine `{engine}` cannot be used: {reason}")]
+    Engine {
         /// As the user named it.
-        device: String,
-        /// Why not.
+        engine: String,
+        /// The reason.
         reason: String,
-        /// What mends it.
+        /// What the user can do.
         hint: String,
     },
-    /// A file could not be read or written.
-    #[error("can not {action} `{}`", path.display())]
-    Io {
-        /// What was tried: `read`, `write`, ...
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The operating system's answer.
-        #[source]
-        source: std::io::Error,
+    /// Threads that cannot be started.
+    #[error("{threads} threads cannot be started: {reason}")]
+    Threads {
+        /// The number of threads.
+        threads: usize,
+        /// The reason.
+        reason: String,
     },
-    /// libtorch refused an operation.
-    #[cfg(feature = "torch")]
-    #[error("libtorch refused an operation")]
-    Torch(#[source] Box<tch::TchError>),
-    /// See [`CheckpointError`].
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// See [`DataError`].
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// See [`RegistryError`].
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-    /// See [`RetrievalError`].
-    #[error(transparent)]
-    Retrieval(#[from] RetrievalError),
-    /// See [`SceneError`].
-    #[error(transparent)]
-    Scenes(#[from] SceneError),
-    /// See [`SearchError`].
-    #[error(transparent)]
-    Search(#[from] SearchError),
-    /// See [`StoreError`].
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// See [`crate::fetch::FetchError`].
-    #[cfg(feature = "fetch")]
-    #[error(transparent)]
-    Fetch(#[from] crate::fetch::FetchError),
-    /// See [`TrainError`].
-    #[error(transparent)]
-    Train(#[from] TrainError),
+    /// There is no checkpoint for an entry.
+    #[error("entry `{entry}` needs a checkpoint\n  expected: the path of a checkpoint\n  found: none")]
+    NoCheckpoint {
+        /// The entry.
+        entry: String,
+        /// Where to get one.
+        hint: String,
+    },
+    /// There is no vocabulary for a model.
+    #[error(
+        "the text encoder of `{entry}` needs a vocabulary\n  expected: the path of a WordPiece vocabulary, one token per line\n  found: none"
+    )]
+    NoVocabulary {
+        /// The entry, or the folder of graphs.
+        entry: String,
+    },
+    /// An entry that draws its data has no such split.
+    #[error("split `{split}` cannot be drawn\n  expected: {expected}\n  found: `{split}`")]
+    NoSuchSplit {
+        /// The split.
+        split: String,
+        /// The splits that can be drawn.
+        expected: String,
+    },
+    /// An image cannot be used.
+    #[error("image `{}` cannot be used", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: laps_data::image::ImageError,
+    },
 }
 
 impl Error {
-    /// What the user can do about it, where that is known.
+    /// What the user can do about it, if known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Device { hint, .. } => Some(hint.clone()),
-            Self::Checkpoint(error) => error.hint(),
+            Self::Model(error) => error.hint(),
             Self::Data(error) => error.hint(),
-            Self::Registry(error) => error.hint(),
-            Self::Retrieval(error) => error.hint(),
-            Self::Scenes(error) => error.hint(),
+            Self::Align(error) => error.hint(),
+            Self::Hub(error) => error.hint(),
             Self::Search(error) => error.hint(),
-            Self::Store(error) => error.hint(),
-            #[cfg(feature = "fetch")]
-            Self::Fetch(error) => error.hint(),
-            Self::Train(error) => error.hint(),
-            Self::Module { source, .. } => source.hint(),
-            _ => None,
+            Self::Onnx(error) => error.hint(),
+            Self::Engine { hint, .. } | Self::NoCheckpoint { hint, .. } => Some(hint.clone()),
+            Self::Other { hint, .. } => hint.clone(),
+            Self::Files(_)
+            | Self::Threads { .. }
+            | Self::NoVocabulary { .. }
+            | Self::NoSuchSplit { .. }
+            | Self::Image { .. } => None,
         }
     }
+}
+
+/// The hint of an error of any crate of the workspace, without its causes.
+pub fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    macro_rules! first_hint {
+        ($($kind:ty),* $(,)?) => {
+            None$(.or_else(|| error.downcast_ref::<$kind>().and_then(|error| error.hint())))*
+        };
+    }
+    first_hint!(
+        Error,
+        laps_model::Error,
+        laps_data::Error,
+        laps_data::DataError,
+        laps_align::Error,
+        laps_hub::Error,
+        laps_search::Error,
+        laps_onnx::Error,
+        laps_onnx::runtime::RuntimeError,
+        CheckpointError,
+        RegistryError,
+    )
+}
+
+macro_rules! from_module_errors {
+    ($($crate_error:ident: $($error:ty),+;)*) => {
+        $($(impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::$crate_error(error.into())
+            }
+        })+)*
+    };
+}
+
+from_module_errors! {
+    Data: laps_data::DataError, laps_data::scenes::SceneError;
+    Align: laps_align::RetrievalError;
+    Hub: CheckpointError, RegistryError, laps_hub::store::StoreError, laps_hub::fetch::FetchError;
+    Search: laps_search::SearchError;
+    Onnx: laps_onnx::runtime::RuntimeError;
 }

@@ -1,31 +1,37 @@
-//! What LAPS is: models, checkpoints, data, retrieval and the registry of entries.
+//! LAPS image-text retrieval: open a model, embed images and captions, and score them.
 //!
-//! Fu, Zhang, Xia, Mao, "Linguistic-Aware Patch Slimming Framework for Fine-grained Cross-Modal Alignment", CVPR 2024.
-//!
-//! Models are written once over [`tensor::Tensor`] and run on every implementation of it: [`array::Array`], a small
-//! pure-Rust tensor that is always there, and with the `torch` feature libtorch.
+//! ```no_run
+//! # fn main() -> laps::Result<()> {
+//! let model = laps::Model::builder("shapes_vit").open()?;
+//! let scores = model.score("photo.png", &["a red circle above a blue square", "a dog"])?;
+//! println!("{scores:?}");
+//! # Ok(())
+//! # }
+//! ```
 
-pub mod array;
-pub mod cache;
-pub mod checkpoint;
-pub mod data;
-pub mod dim;
-pub mod encoder;
-pub mod error;
-#[cfg(feature = "fetch")]
-pub mod fetch;
-pub mod models;
-pub mod nn;
-pub mod params;
-pub mod params_init;
-pub mod random;
-pub mod registry;
-pub mod retrieval;
-pub mod search;
-pub mod store;
-pub mod tensor;
-#[cfg(feature = "torch")]
-pub mod torch;
-pub mod train;
+mod backend;
+mod checkpoint;
+pub mod embedded;
+mod engine;
+mod error;
+mod libtorch;
+mod model;
+mod observer;
+mod onnx;
+mod rust;
+mod select;
+mod train;
+mod vocabulary;
 
-pub use error::{Error, Result};
+pub use backend::{Backend, Backends};
+pub use checkpoint::open_checkpoint;
+pub use engine::{EngineChoice, EngineUsed};
+pub use error::{Error, Result, hint};
+pub use libtorch::{Libtorch, LibtorchInfo, StepBenchmark, TrainingStep};
+pub use model::{Image, Model, ModelBuilder};
+pub use observer::{EpochLine, Observer, StepLine};
+pub use onnx::OnnxBackend;
+pub use rust::RustBackend;
+pub use select::{BackendRequest, SelectedBackend, Workload};
+pub use train::{InitialWeights, TrainRequest, Trained};
+pub use vocabulary::Vocabulary;

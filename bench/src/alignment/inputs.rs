@@ -1,11 +1,8 @@
 //! Random embeddings and weights, the same for a seed on every machine.
 
+use laps_align::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, ImageSource};
+use laps_model::{array::Array, random::SplitMix64};
 use rayon::prelude::*;
-use zoo::{
-    array::Array,
-    random::SplitMix64,
-    retrieval::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, ImageSource},
-};
 
 use super::Lengths;
 use crate::Result;
@@ -40,7 +37,7 @@ impl ImageSource for RandomImages {
         [self.config.tokens(), self.config.width]
     }
 
-    fn read(&self, image: usize, tokens: &mut [f32]) -> zoo::Result<()> {
+    fn read(&self, image: usize, tokens: &mut [f32]) -> laps_align::Result<()> {
         fill(self.seed, &format!("image {image}"), 1.0, tokens);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! How long captions are.
 
-use zoo::random::SplitMix64;
+use laps_model::random::SplitMix64;
 
 /// Captions of `SHORTEST`, `SHORTEST + 1`, ... tokens, `[CLS]` and `[SEP]` counted.
 ///
@@ -44,7 +44,7 @@ impl Iterator for Lengths {
 mod tests {
     use std::path::Path;
 
-    use zoo::data::{Split, Tokenizer};
+    use laps_data::{Split, Tokenizer};
 
     use super::{COUNTS, Lengths, SHORTEST};
 

@@ -7,22 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use zoo::{
-    array::Array,
-    encoder::Device,
-    registry::Entry,
-    retrieval::similarity::{AggregationWeights, AlignmentConfig, Engine, EngineOptions, ImageSource, Tile},
+use laps::Backends;
+use laps_align::similarity::{
+    AggregationWeights, AlignmentConfig, Engine, EngineOptions, ImageSource, SimilarityEngine, Tile,
 };
+use laps_hub::registry::Entry;
+use laps_model::{array::Array, encoder::Device};
 
 use super::{
     AlignmentMeasurement, RandomImages, SCHEMA, Stages, inputs::caption_matrix, memory::Watermark, peak_gflops,
     product_flops, weights,
 };
 use crate::{
-    Error, Result, engine,
+    Error, Result,
     machine::{Machine, load},
     progress::Progress,
-    similarity::SimilarityEngine,
 };
 
 /// Images whose preparation is timed.
@@ -78,6 +77,8 @@ pub struct Request {
     pub engine: AlignmentEngine,
     /// Where the engine on libtorch tensors computes.
     pub device: Device,
+    /// Backends of this program.
+    pub backends: Backends,
     /// Make embeddings of images when they are read, so that they are not held: 1.9 GiB for the 5,000 images of COCO.
     pub images_on_the_fly: bool,
 }
@@ -115,15 +116,15 @@ pub fn measure(request: &Request, progress: &dyn Progress) -> Result<AlignmentMe
     let peak_bytes = watermark.above();
     progress.end(&format!("{} pairs in {:.2} s", outcome.counts.pairs, time.as_secs_f64()));
     if !finite {
-        return Err(zoo::Error::Operation {
+        return Err(laps_model::Error::Operation {
             operation: "similarity",
             expected: "finite similarities".to_owned(),
             found: "one that is not".to_owned(),
         }
         .into());
     }
-    let preparation = prepare(&engine, images)?;
-    let stages = Stages::measure(&engine, images, &captions_made, preparation)?;
+    let preparation = prepare(engine.as_ref(), images)?;
+    let stages = Stages::measure(engine.as_ref(), images, &captions_made, preparation)?;
 
     let gflops = product_flops(&config, count, words) / time.as_secs_f64() / 1e9;
     let pairs = outcome.counts.pairs;
@@ -161,39 +162,32 @@ pub fn measure(request: &Request, progress: &dyn Progress) -> Result<AlignmentMe
         load_before,
         machine: Machine::here(),
         version: env!("CARGO_PKG_VERSION"),
-        commit: engine::commit(),
+        commit: crate::commit(),
     })
 }
 
-fn open(request: &Request, config: AlignmentConfig, weights: &AggregationWeights) -> Result<SimilarityEngine> {
+fn open(request: &Request, config: AlignmentConfig, weights: &AggregationWeights) -> Result<Box<dyn SimilarityEngine>> {
     let options = EngineOptions { threads: request.threads, memory_limit: request.memory_limit };
     match (request.engine, request.device) {
-        (AlignmentEngine::Cpu, Device::Auto | Device::Cpu) => {
-            Ok(SimilarityEngine::Cpu(Box::new(Engine::new(config, weights, options)?)))
-        }
+        (AlignmentEngine::Cpu, Device::Auto | Device::Cpu) => Ok(Box::new(Engine::new(config, weights, options)?)),
         (AlignmentEngine::Cpu, Device::Cuda(_)) => Err(Error::Engine {
             engine: "cpu".to_owned(),
             reason: "it computes on the processor only",
             hint: "use `--engine torch`, or leave `--device` out",
         }),
-        #[cfg(feature = "torch")]
-        (AlignmentEngine::Torch, device) => SimilarityEngine::torch(device, config, weights, request.memory_limit),
-        #[cfg(not(feature = "torch"))]
-        (AlignmentEngine::Torch, _) => Err(Error::Engine {
-            engine: "torch".to_owned(),
-            reason: "this build has no libtorch",
-            hint: "build with the feature `torch`, or use `--engine cpu`",
-        }),
+        (AlignmentEngine::Torch, device) => {
+            Ok(request.backends.libtorch()?.similarity(device, config, weights, request.memory_limit)?)
+        }
     }
 }
 
 /// Time of one image, the shortest of three measurements.
-fn prepare(engine: &SimilarityEngine, images: &dyn ImageSource) -> Result<Duration> {
+fn prepare(engine: &dyn SimilarityEngine, images: &dyn ImageSource) -> Result<Duration> {
     let count = PREPARED.min(images.len());
     let mut least = Duration::MAX;
     for _ in 0..3 {
         let began = Instant::now();
-        engine.prepare(images, count)?;
+        engine.prepare_only(images, count)?;
         least = least.min(began.elapsed() / count.max(1) as u32);
     }
     Ok(least)
@@ -206,7 +200,7 @@ mod tests {
     fn request(engine: AlignmentEngine, images_on_the_fly: bool) -> Request {
         let [images, captions] = [5, 40].map(|count| NonZeroUsize::new(count).unwrap());
         Request {
-            entry: zoo::registry::find("shapes_vit").unwrap(),
+            entry: laps_hub::registry::find("shapes_vit").unwrap(),
             images,
             captions,
             threads: 2,
@@ -214,6 +208,7 @@ mod tests {
             seed: 3,
             engine,
             device: Device::Cpu,
+            backends: Backends::default(),
             images_on_the_fly,
         }
     }
@@ -253,16 +248,6 @@ mod tests {
     }
 
     /// Similarities of both agree within 2e-6, so their means do.
-    #[cfg(feature = "torch")]
-    #[test]
-    fn both_engines_compute_the_same() {
-        let [cpu, torch] =
-            [AlignmentEngine::Cpu, AlignmentEngine::Torch].map(|engine| measure(&request(engine, false), &()).unwrap());
-        assert!((cpu.mean_similarity - torch.mean_similarity).abs() < 2e-6);
-        assert_eq!(torch.instruction_set, "torch on cpu");
-        assert!(torch.stages.is_none());
-    }
-
     #[test]
     fn the_engine_for_cpus_refuses_a_gpu() {
         let request = Request { device: Device::Cuda(0), ..request(AlignmentEngine::Cpu, false) };

@@ -16,7 +16,7 @@ pub use peak::peak_gflops;
 pub use result::{AlignmentMeasurement, SCHEMA, render};
 pub use stages::{StageCost, Stages};
 
-use zoo::retrieval::similarity::AlignmentConfig;
+use laps_align::similarity::AlignmentConfig;
 
 /// Floating-point operations of the product of all words with all tokens of the images, which no exact engine can do
 /// without.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use laps_align::similarity::{CaptionMatrix, ImageSource, SimilarityEngine};
 use serde::Serialize;
-use zoo::retrieval::similarity::{CaptionMatrix, ImageSource};
 
-use crate::{Result, similarity::SimilarityEngine};
+use crate::Result;
 
 /// Images and captions of the sample: a tile of images, and enough captions that blocks of words are full.
 const SAMPLE: [usize; 2] = [16, 400];
@@ -41,7 +41,7 @@ pub struct StageCost {
 impl Stages {
     /// Measures `engine`, which takes `preparation` for an image; `None` where it can not be taken apart.
     pub(super) fn measure(
-        engine: &SimilarityEngine,
+        engine: &dyn SimilarityEngine,
         images: &dyn ImageSource,
         captions: &CaptionMatrix,
         preparation: Duration,
@@ -51,7 +51,7 @@ impl Stages {
         let mut whole = Duration::MAX;
         let mut pairs = 0;
         for _ in 0..MEASUREMENTS {
-            let Some(times) = engine.stages(images, captions, count)? else { return Ok(None) };
+            let Some(times) = engine.stage_times(images, captions, count[0], count[1])? else { return Ok(None) };
             let sum = times.stages.iter().map(|&(_, time)| time).sum();
             if best.as_ref().is_none_or(|(least, _)| sum < *least) {
                 best = Some((sum, times.stages.iter().map(|&(stage, time)| (stage.name(), time)).collect()));

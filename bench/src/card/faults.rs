@@ -1,6 +1,6 @@
 //! What is known to be wrong with the published figures of an entry: read off their provenance.
 
-use zoo::registry::{Entry, PublishedTable, Status};
+use laps_hub::registry::{Entry, PublishedTable, Status};
 
 /// A sentence each; none for an entry without published figures.
 pub(super) fn of(entry: &Entry) -> Vec<String> {

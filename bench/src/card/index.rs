@@ -1,10 +1,8 @@
 //! The block of metadata at the head of a card.
 
+use laps_align::{Evaluation, Protocol};
+use laps_hub::registry::{self, Entry, embedded_checkpoint};
 use serde::Serialize;
-use zoo::{
-    registry::{self, Entry, embedded_checkpoint},
-    retrieval::{Evaluation, Protocol},
-};
 
 use crate::reproduce::{Reproduction, recalls};
 

@@ -6,11 +6,9 @@ mod index;
 mod tests;
 
 use askama::Template;
+use laps_hub::registry::{Entry, Manifest, embedded_checkpoint};
+use laps_model::models::config::ImageConfig;
 use serde::Serialize;
-use zoo::{
-    models::config::ImageConfig,
-    registry::{Entry, Manifest, embedded_checkpoint},
-};
 
 use crate::{
     Error, Result,
@@ -19,8 +17,8 @@ use crate::{
     tables::{RecallTable, Tables, markdown_table},
 };
 
-/// Where the page lies that says how figures are made.
-const NUMBERS: &str = "bench/docs/numbers.md";
+/// The page of the documentation that explains how results are computed.
+const NUMBERS: &str = "docs/src/concepts/evaluation.md";
 
 #[derive(Template)]
 #[template(path = "card.md", escape = "none")]
@@ -86,7 +84,7 @@ pub fn card(entry: &Entry, results: Vec<Reproduction>) -> Result<String> {
 
 #[derive(Serialize)]
 struct Recipe<'a> {
-    train: &'a zoo::train::TrainConfig,
+    train: &'a laps_hub::registry::TrainConfig,
 }
 
 fn page_error(source: impl std::error::Error + Send + Sync + 'static) -> Error {

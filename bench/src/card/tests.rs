@@ -9,7 +9,7 @@ const COCO: [[f64; 6]; 2] = [[65.1, 90.2, 94.62, 51.196, 79.3, 87.5], [83.9, 97.
 
 /// The card of a built-in entry, and the metadata at its head.
 fn of(name: &str, results: Vec<crate::reproduce::Reproduction>) -> (String, Value) {
-    let text = card(&zoo::registry::find(name).unwrap(), results).unwrap();
+    let text = card(&laps_hub::registry::find(name).unwrap(), results).unwrap();
     let front = text.strip_prefix("---\n").unwrap().split("\n---\n").next().unwrap();
     let front = serde_yaml::from_str(front).unwrap();
     (text, front)
@@ -72,7 +72,7 @@ fn an_embedded_entry_has_a_licence_and_no_faults() {
 
 #[test]
 fn every_built_in_entry_has_a_card() {
-    for name in zoo::registry::names() {
+    for name in laps_hub::registry::names() {
         let (text, front) = of(name, Vec::new());
         assert_eq!(front["model-index"][0]["name"], *name);
         assert!(!text.contains("\n\n\n") && text.contains("\n\nHow figures are made"), "{name}: {text}");
@@ -81,7 +81,7 @@ fn every_built_in_entry_has_a_card() {
 
 #[test]
 fn a_result_of_another_entry_is_refused() {
-    let entry = zoo::registry::find("f30k_vit").unwrap();
+    let entry = laps_hub::registry::find("f30k_vit").unwrap();
     let error = card(&entry, vec![sample::result("coco_swin", &COCO)]).unwrap_err().to_string();
     assert!(
         error.starts_with("`RESULT` can not be used\n  expected: results of `f30k_vit` with the configuration "),

@@ -5,9 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use laps_align::similarity::instruction_set;
+use laps_hub::registry::Entry;
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
-use zoo::{registry::Entry, retrieval::similarity::instruction_set};
 
 use super::{Gathered, Group, Measure};
 use crate::{Error, Result, files::write_whole, machine::Machine};
@@ -155,7 +156,7 @@ mod tests {
             }
             assert_eq!(baselines.read(group).unwrap().values.len(), kept);
         }
-        let entries = [zoo::registry::find("shapes_vit").unwrap()];
+        let entries = [laps_hub::registry::find("shapes_vit").unwrap()];
         let names = ["shapes_vit/tensors", "shapes_vit_large/tensors"].map(|name| Measure::count(name, 1));
         baselines.bless(&Gathered::measured(Group::Parameters, names.to_vec())).unwrap();
         let of_one = baselines.read(Group::Parameters).unwrap().of_entries(Group::Parameters, &entries);

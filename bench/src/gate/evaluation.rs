@@ -2,19 +2,16 @@
 
 use std::{path::Path, sync::atomic::AtomicBool};
 
+use laps::embedded;
+use laps_align::{CUTS, CaptionImages, Hits, RetrievalError, Scores, hits};
+use laps_data::Split;
+use laps_hub::registry::Entry;
 use safetensors::SafeTensors;
-use zoo::{
-    data::Split,
-    registry::Entry,
-    retrieval::{CUTS, CaptionImages, Hits, RetrievalError, Scores, hits},
-};
 
 use super::{Gathered, Group, Measure};
 use crate::{
     Error, Result,
     alignment::Watermark,
-    embedded,
-    engine::EngineChoice,
     reproduce::{Request, reproduce},
 };
 
@@ -38,8 +35,7 @@ pub fn evaluation(entry: &Entry) -> Result<[Gathered; 2]> {
     let folder =
         tempfile::tempdir().map_err(|source| Error::Write { path: std::env::temp_dir(), source: source.into() })?;
     let sims = folder.path().join("sims.safetensors");
-    let request =
-        Request { threads: THREADS, sims: Some(sims.clone()), ..Request::new(entry.clone(), EngineChoice::Rust) };
+    let request = Request { threads: THREADS, sims: Some(sims.clone()), ..Request::new(entry.clone()) };
     let mark = Watermark::reset();
     reproduce(&request, &AtomicBool::new(false), &())?;
     let memory = match mark.above() {
@@ -63,7 +59,7 @@ fn hits_of(entry: &Entry, captions: &Path, sims: &Path) -> Result<Vec<Measure>> 
 /// Hits of a matrix of the entry `name` among the first 1, 5 and 10, in both directions.
 ///
 /// # Errors
-/// [`zoo::retrieval::RetrievalError::Size`] where the sizes differ.
+/// [`laps_align::RetrievalError::Size`] where the sizes differ.
 pub fn recalls(name: &str, scores: &Scores, captions: &CaptionImages) -> Result<Vec<Measure>> {
     let found = hits(scores, captions, ROUNDING)?;
     let measure = |direction: &str, cut: usize, hits: &Hits| Measure {

@@ -1,6 +1,7 @@
 //! Sizes of the models.
 
-use zoo::{models::laps, params::Parameter, registry::Entry};
+use laps_hub::registry::Entry;
+use laps_model::{models, params::Parameter};
 
 use super::{Gathered, Group, Measure};
 use crate::Result;
@@ -12,7 +13,7 @@ use crate::Result;
 pub fn parameters(entries: &[Entry]) -> Result<Gathered> {
     let mut measures = Vec::new();
     for Entry { name, model, .. } in entries {
-        let parameters = laps::parameters(model)?;
+        let parameters = models::parameters(model)?;
         measures.push(Measure::count(format!("{name}/tensors"), parameters.len()));
         measures.push(Measure::count(format!("{name}/numbers"), parameters.iter().map(Parameter::elements).sum()));
     }

@@ -107,7 +107,7 @@ fn change(finding: &Finding) -> String {
 
 #[cfg(test)]
 mod tests {
-    use zoo::retrieval::{CaptionImages, Scores};
+    use laps_align::{CaptionImages, Scores};
 
     use super::{render, render_blessed};
     use crate::gate::{Baseline, Gathered, Group, GroupReport, KernelCounts, Measure, MeasuredOn, judge, recalls};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use zoo::data::image;
+use laps_data::image;
 
 /// Longer side of a copy, in pixels.
 const SIDE: usize = 128;
@@ -62,7 +62,7 @@ impl Thumbnails {
 
 #[cfg(test)]
 mod tests {
-    use zoo::data::image::{RgbImage, jpeg};
+    use laps_data::image::{RgbImage, jpeg};
 
     use super::*;
 

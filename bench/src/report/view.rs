@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use zoo::retrieval::{Evaluation, Protocol};
+use laps_align::{Evaluation, Protocol};
 
 use super::{Thumbnails, chart};
 use crate::{

@@ -1,10 +1,8 @@
 //! Measured beside published.
 
+use laps_align::{Directions, Evaluation, Protocol};
+use laps_hub::registry::{Cell, PublishedTable};
 use serde::{Deserialize, Serialize};
-use zoo::{
-    registry::{Cell, PublishedTable},
-    retrieval::{Directions, Evaluation, Protocol},
-};
 
 /// Rounding of a difference of two decimal numbers in binary.
 const ROUNDING: f64 = 1e-9;
@@ -32,7 +30,7 @@ pub struct Difference {
     /// In percent.
     pub published: f64,
     /// `printed`, `restored` or `inferred`.
-    pub status: zoo::registry::Status,
+    pub status: laps_hub::registry::Status,
     /// Measured less published.
     pub difference: f64,
 }
@@ -120,10 +118,8 @@ pub(super) fn decide(comparisons: &mut [Comparison], tolerance: f64) -> Verdict 
 
 #[cfg(test)]
 mod tests {
-    use zoo::{
-        registry::Status,
-        retrieval::{CaptionImages, Scores, evaluate},
-    };
+    use laps_align::{CaptionImages, Scores, evaluate};
+    use laps_hub::registry::Status;
 
     use super::*;
 

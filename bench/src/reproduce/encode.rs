@@ -6,16 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use zoo::{
+use laps_align::similarity::{CaptionMatrix, SimilarityEngine, Tile};
+use laps_data::{Loader, LoaderOptions, image::Preprocessing};
+use laps_hub::registry::DataPaths;
+use laps_model::{
     array::Array,
-    data::{Loader, LoaderOptions, image::Preprocessing},
     encoder::{Encoder, encode_by_length},
-    registry::DataPaths,
-    retrieval::similarity::{CaptionMatrix, Tile},
 };
 
 use super::{Request, inputs::Texts, log::Log, matrix::Matrix};
-use crate::{Error, Result, similarity::SimilarityEngine};
+use crate::{Error, Result};
 
 /// Batches of images that are decoded ahead of the encoder.
 const AHEAD: usize = 3;
@@ -47,7 +47,7 @@ pub(super) fn encode_captions(
 pub(super) struct Scoring<'a> {
     pub(super) request: &'a Request,
     pub(super) encoder: &'a dyn Encoder,
-    pub(super) engine: &'a SimilarityEngine,
+    pub(super) engine: &'a dyn SimilarityEngine,
     pub(super) captions: &'a CaptionMatrix,
     pub(super) texts: &'a Texts,
     pub(super) paths: &'a DataPaths,

@@ -1,17 +1,18 @@
 //! What is read and checked before anything is encoded.
 
-use std::{path::Path, rc::Rc, time::Instant};
+use std::{rc::Rc, time::Instant};
 
-use zoo::{
+use laps::open_checkpoint;
+use laps_align::{CaptionImages, Protocol};
+use laps_data::{Preflight, Split, Tokenizer, preflight};
+use laps_hub::{
     checkpoint::Checkpoint,
-    data::{Preflight, Split, Tokenizer, preflight},
-    models::laps,
     registry::{DataPaths, Entry},
-    retrieval::{CaptionImages, Protocol},
 };
+use laps_model::models;
 
 use super::{CheckpointUsed, Request, log::Log};
-use crate::{Result, embedded};
+use crate::Result;
 
 /// The captions of a split in every form that is needed.
 pub(super) struct Texts {
@@ -57,28 +58,13 @@ pub(super) fn protocols(request: &Request, texts: &Texts, log: &mut Log<'_>) -> 
     }
 }
 
-/// Opens the checkpoint `given`, or the embedded one of the entry, and sees that it is one of the entry's model. Gives
-/// what there is to say of an embedded one too.
-pub fn open_checkpoint(entry: &Entry, given: Option<&Path>) -> Result<(Checkpoint, Option<String>)> {
-    let (path, note) = match given {
-        Some(path) => (path.to_owned(), None),
-        None => embedded::checkpoint(entry)?,
-    };
-    let checkpoint = Checkpoint::open(path)?;
-    if let Some(options) = checkpoint.options() {
-        options.check(&entry.model)?;
-    }
-    checkpoint.check(&laps::parameters(&entry.model)?)?;
-    Ok((checkpoint, note))
-}
-
 /// Opens and checks the checkpoint that is asked for.
 pub(super) fn read_checkpoint(request: &Request, log: &mut Log<'_>) -> Result<(Rc<Checkpoint>, CheckpointUsed)> {
     let began = Instant::now();
     let (checkpoint, note) = open_checkpoint(&request.entry, request.checkpoint.as_deref())?;
     log.notes.extend(note.clone());
     let used = CheckpointUsed::new(&checkpoint, note)?;
-    log.add("check checkpoint", laps::parameters(&request.entry.model)?.len(), "tensors", began.elapsed());
+    log.add("check checkpoint", models::parameters(&request.entry.model)?.len(), "tensors", began.elapsed());
     Ok((Rc::new(checkpoint), used))
 }
 

@@ -1,11 +1,11 @@
 //! What the recalls of one result lose against those of another.
 
 use comfy_table::{CellAlignment, Table, presets};
+use laps_align::{Evaluation, Protocol};
 use serde::{Deserialize, Serialize};
-use zoo::retrieval::{Evaluation, Protocol};
 
 use super::{Reproduction, compare::recalls};
-use crate::engine::EngineUsed;
+use laps::EngineUsed;
 
 /// Recalls by one protocol, in percent.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
-use zoo::retrieval::{
+use laps_align::{
     Scores, StoredScores,
     similarity::{Fingerprint, MatrixFile, Plan, Sink, Tile},
 };
 
 use super::Request;
-use crate::{Error, Result, engine::EngineUsed, machine::Machine};
+use laps::EngineUsed;
+
+use crate::{Error, Result, machine::Machine};
 
 /// Images whose similarities are computed together at least: enough for every thread, few enough to hold.
 const BLOCK: usize = 64;

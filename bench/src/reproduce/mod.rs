@@ -15,7 +15,6 @@ pub mod table;
 
 pub(crate) use compare::recalls;
 pub use compare::{Comparison, Difference, Verdict};
-pub use inputs::open_checkpoint;
 pub use loss::{Beside, Loss, render_losses};
 pub use provenance::{CheckpointUsed, DataUsed, Provenance};
 pub use queries::{QueryAnswer, QueryFailure, QueryFailures, RankCounts};

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
+use laps_hub::checkpoint::Checkpoint;
 use serde::{Deserialize, Serialize};
-use zoo::checkpoint::Checkpoint;
 
-use crate::{Result, engine::EngineUsed, machine::Machine};
+use laps::EngineUsed;
+
+use crate::{Result, machine::Machine};
 
 /// Everything that a result rests on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,7 +66,7 @@ impl CheckpointUsed {
 /// Images and captions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataUsed {
-    /// Hash of captions and images, see [`zoo::data::preflight`].
+    /// Hash of captions and images, see [`laps_data::preflight`].
     pub sha256: String,
     /// Size of all image files in bytes.
     pub image_bytes: u64,

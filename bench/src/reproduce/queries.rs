@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-use zoo::{
-    data::Split,
-    retrieval::{
-        Answer, CaptionImages, Evaluation, Failure, Fold, Protocol, Rank, Scores, TieRule, evaluate, failures,
-    },
+use laps_align::{
+    Answer, CaptionImages, Evaluation, Failure, Fold, Protocol, Rank, Scores, TieRule, evaluate, failures,
 };
+use laps_data::Split;
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 

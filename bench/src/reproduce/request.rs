@@ -6,16 +6,11 @@ use std::{
     rc::Rc,
 };
 
-use zoo::{
-    encoder::Device,
-    registry::{self, Entry},
-};
+use laps::{Backend, Backends, RustBackend};
+use laps_hub::registry::{self, Entry};
+use laps_model::encoder::Device;
 
-use crate::{
-    Error, Result,
-    engine::{self, EncoderSource, EngineChoice},
-    files,
-};
+use crate::{Error, Result, files};
 
 /// What is to be reproduced, and how.
 #[derive(Clone, Debug)]
@@ -30,12 +25,10 @@ pub struct Request {
     pub split: Option<String>,
     /// Only the first images of the split, and their captions.
     pub limit: Option<NonZeroUsize>,
-    /// What computes the embeddings.
-    pub engine: EngineChoice,
-    /// What gives the encoders, where that is no engine of this crate.
-    pub encoders: Option<Rc<dyn EncoderSource>>,
-    /// Where.
-    pub device: Device,
+    /// Computes the embeddings.
+    pub backend: Rc<dyn Backend>,
+    /// Backends of this program, which offer similarities on a GPU.
+    pub backends: Backends,
     /// Threads.
     pub threads: usize,
     /// Images, and captions, that are encoded together.
@@ -45,23 +38,22 @@ pub struct Request {
     /// Bytes that the similarity engine may take, its inputs and the matrix not counted.
     pub memory_limit: usize,
     /// The file that the similarity matrix is written to as it grows, as safetensors under the key `sims`, images x
-    /// captions; see [`MatrixFile`](zoo::retrieval::similarity::MatrixFile). A run that was ended goes on with what is
+    /// captions; see [`MatrixFile`](laps_align::similarity::MatrixFile). A run that was ended goes on with what is
     /// there: images whose rows are complete are not encoded again; captions are, unless all rows are there.
     pub sims: Option<PathBuf>,
 }
 
 impl Request {
     /// The whole test split of `entry` on the processor, with the defaults of the command.
-    pub fn new(entry: Entry, engine: EngineChoice) -> Self {
+    pub fn new(entry: Entry) -> Self {
         Self {
             entry,
             checkpoint: None,
             data: None,
             split: None,
             limit: None,
-            engine,
-            encoders: None,
-            device: Device::Cpu,
+            backend: Rc::new(RustBackend::new(Device::Cpu)),
+            backends: Backends::default(),
             threads: 1,
             batch_size: NonZeroUsize::MIN.saturating_add(15),
             tolerance: 0.1,
@@ -74,13 +66,10 @@ impl Request {
     pub fn check<'a>(&'a self, outputs: impl Iterator<Item = &'a Path>) -> Result<()> {
         self.check_options()?;
         if self.checkpoint.is_none() && registry::embedded_checkpoint(&self.entry.name).is_none() {
-            return Err(Error::no_checkpoint(&self.entry));
+            return Err(laps::Error::no_checkpoint(&self.entry).into());
         }
         outputs.chain(self.sims.as_deref()).try_for_each(files::check_writable)?;
-        match &self.encoders {
-            Some(source) => source.check(),
-            None => engine::check(self.engine, self.device),
-        }
+        Ok(self.backend.check()?)
     }
 
     /// The same without the checkpoint and the outputs: what can be said before anything is fetched.
@@ -93,19 +82,5 @@ impl Request {
             });
         }
         Ok(())
-    }
-}
-
-impl Error {
-    /// An entry that has no checkpoint to offer.
-    pub(crate) fn no_checkpoint(entry: &Entry) -> Self {
-        let hint = match entry.checkpoint_source() {
-            Ok(Some(source)) => match source.url() {
-                Some(url) => format!("download `{}` from {url} and pass its path", source.file),
-                None => format!("pass the path of `{}`", source.file),
-            },
-            _ => "this entry has no published checkpoint: pass the path of your own".to_owned(),
-        };
-        Self::NoCheckpoint { entry: entry.name.clone(), hint }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
+use laps_align::Evaluation;
 use serde::{Deserialize, Serialize};
-use zoo::retrieval::Evaluation;
 
 use super::{Beside, Comparison, Provenance, QueryFailures, RankCounts, Verdict};
 

@@ -2,18 +2,16 @@
 
 use std::{
     num::NonZeroUsize,
-    rc::Rc,
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
 
-use zoo::{
-    data::Split,
-    retrieval::{
-        Evaluation, evaluate,
-        similarity::{AggregationWeights, AlignmentConfig, EngineOptions},
-    },
+use laps::embedded;
+use laps_align::{
+    Evaluation, evaluate,
+    similarity::{AggregationWeights, AlignmentConfig, EngineOptions},
 };
+use laps_data::Split;
 
 use super::{
     Comparison, DataUsed, Provenance, QueryFailures, RankCounts, Reproduction, Request, SCHEMA, Verdict, compare,
@@ -23,10 +21,9 @@ use super::{
     matrix::{Inputs, Matrix},
 };
 use crate::{
-    Result, embedded, engine,
+    Result,
     machine::{Machine, peak_memory},
     progress::Progress,
-    similarity::SimilarityEngine,
 };
 
 /// Evaluates a checkpoint on a split, and compares with what is published.
@@ -34,7 +31,7 @@ use crate::{
 /// Everything that can be wrong with the input is looked for before the encoders start. Setting `stop` ends the work
 /// within seconds with [`Error::Interrupted`](crate::Error::Interrupted).
 pub fn reproduce(request: &Request, stop: &AtomicBool, progress: &dyn Progress) -> Result<Reproduction> {
-    let Request { entry, engine, device, .. } = request;
+    let Request { entry, .. } = request;
     let mut log = Log::new(progress);
     request.check(std::iter::empty())?;
     let paths = embedded::data_paths(entry, request.data.as_deref(), request.split.as_deref())?;
@@ -43,14 +40,11 @@ pub fn reproduce(request: &Request, stop: &AtomicBool, progress: &dyn Progress) 
     let (checkpoint, checkpoint_used) = read_checkpoint(request, &mut log)?;
     let seen = look_at_images(request, &texts.split, &paths, &mut log)?;
 
-    let (encoder, engine_used) = match &request.encoders {
-        Some(source) => source.open(entry, &checkpoint, &checkpoint_used.sha256)?,
-        None => engine::open(*engine, *device, &entry.model, Rc::clone(&checkpoint))?,
-    };
+    let (encoder, engine_used) = request.backend.encoder(entry, &checkpoint, &checkpoint_used.sha256)?;
     let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;
     let options = EngineOptions { threads: request.threads, memory_limit: request.memory_limit };
     let sizes = AlignmentConfig::of(&entry.model);
-    let similarity = SimilarityEngine::beside(engine_used.device.parse()?, sizes, &weights, options)?;
+    let similarity = request.backends.similarity(engine_used.device.parse()?, sizes, &weights, options)?;
     let inputs = Inputs {
         request,
         checkpoint_sha256: &checkpoint_used.sha256,
@@ -65,8 +59,15 @@ pub fn reproduce(request: &Request, stop: &AtomicBool, progress: &dyn Progress) 
         let encoder = encoder.as_ref();
         let interrupted = || matrix.interrupted();
         let captions = encode_captions(request, encoder, &texts.tokens, (stop, &interrupted), &mut log)?;
-        let scoring =
-            Scoring { request, encoder, engine: &similarity, captions: &captions, texts: &texts, paths: &paths, stop };
+        let scoring = Scoring {
+            request,
+            encoder,
+            engine: similarity.as_ref(),
+            captions: &captions,
+            texts: &texts,
+            paths: &paths,
+            stop,
+        };
         scoring.run(&mut matrix, &mut log)?;
     }
     if stop.load(Ordering::Relaxed) {
@@ -100,7 +101,7 @@ pub fn reproduce(request: &Request, stop: &AtomicBool, progress: &dyn Progress) 
         peak_memory_bytes: peak_memory(),
         provenance: Provenance {
             version: env!("CARGO_PKG_VERSION").into(),
-            commit: engine::commit().map(Into::into),
+            commit: crate::commit().map(Into::into),
             config_sha256: entry.config_sha256.clone(),
             checkpoint: checkpoint_used,
             data: DataUsed {

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use comfy_table::{CellAlignment, Table, presets};
-use zoo::{registry::Status, retrieval::Evaluation};
+use laps_align::Evaluation;
+use laps_hub::registry::Status;
 
 use super::{Comparison, Difference, Reproduction, Verdict, compare::recalls};
 

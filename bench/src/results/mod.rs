@@ -3,8 +3,8 @@
 
 use std::{io::Read, path::Path};
 
+use laps_align::{Directions, Evaluation, Recall};
 use serde_json::Value;
-use zoo::retrieval::{Directions, Evaluation, Recall};
 
 use crate::{
     Error, Result,

@@ -1,7 +1,8 @@
 //! Results that nobody measured, with figures that fit together.
 
+use laps_align::Evaluation;
+use laps_hub::registry;
 use serde_json::{Value, json};
-use zoo::{registry, retrieval::Evaluation};
 
 use crate::reproduce::{Comparison, Reproduction};
 

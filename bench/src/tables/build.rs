@@ -1,9 +1,7 @@
 //! From results to rows.
 
-use zoo::{
-    registry::{self, Cell, Entry, PublishedTable, References, Status},
-    retrieval::{Evaluation, Protocol},
-};
+use laps_align::{Evaluation, Protocol};
+use laps_hub::registry::{self, Cell, Entry, PublishedTable, References, Status};
 
 use super::{Group, RecallTable, ResultUsed, Row, RowKind, SCHEMA, Tables};
 use crate::{

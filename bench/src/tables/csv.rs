@@ -1,6 +1,6 @@
 //! Tables as comma-separated values: a line a row, with what measured it.
 
-use zoo::registry::Status;
+use laps_hub::registry::Status;
 
 use super::Tables;
 

@@ -13,11 +13,9 @@ mod tests;
 
 use std::str::FromStr;
 
+use laps_align::Protocol;
+use laps_hub::registry::{Cell, Status};
 use serde::Serialize;
-use zoo::{
-    registry::{Cell, Status},
-    retrieval::Protocol,
-};
 
 use crate::{
     Error, Result,

@@ -232,7 +232,7 @@ fn csv_has_a_line_a_row_with_what_measured_it() {
         "coco_5k,coco_swin,measured,measured,65.100,90.200,94.620,51.196,79.300,87.500,467.916,,3,{},{},{},\
          \"torch 2.13.0 on cpu, 2 threads\",avx512,\"Another, larger Processor\",linux x86_64,0.1.0,",
         "c".repeat(64),
-        zoo::registry::find("coco_swin").unwrap().config_sha256,
+        laps_hub::registry::find("coco_swin").unwrap().config_sha256,
         "d".repeat(64)
     );
     assert_eq!(**measured[2], expected);

@@ -5,8 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use laps_hub::registry::Entry;
+use laps_model::{array::Array, models, params_init::fresh, random::SplitMix64};
 use safetensors::{Dtype, tensor::TensorView};
-use zoo::{array::Array, models::laps, params_init::fresh, random::SplitMix64, registry::Entry};
 
 use crate::{Error, Result, alignment::Lengths};
 
@@ -18,7 +19,7 @@ use crate::{Error, Result, alignment::Lengths};
 pub fn random_checkpoint(entry: &Entry, seed: u64, folder: &Path) -> Result<PathBuf> {
     let path = folder.join(format!("{}.safetensors", entry.name));
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Write { path: path.clone(), source };
-    let tensors = fresh(&laps::parameters(&entry.model)?, seed)?;
+    let tensors = fresh(&models::parameters(&entry.model)?, seed)?;
     let bytes: Vec<(&str, &[usize], Vec<u8>)> = tensors
         .iter()
         .map(|(name, array)| {

@@ -2,28 +2,26 @@
 
 use std::{num::NonZeroUsize, time::Instant};
 
-use zoo::{
-    data::{
-        Loader, LoaderOptions, Split,
-        image::{self, Preprocessing},
-    },
-    models::laps,
-    params::Parameter,
-    retrieval::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions},
+use laps::{EngineUsed, StepBenchmark, embedded};
+use laps_align::similarity::{
+    AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, SimilarityEngine,
 };
+use laps_data::{
+    Loader, LoaderOptions, Split,
+    image::{self, Preprocessing},
+};
+use laps_hub::registry::Precision as TrainPrecision;
+use laps_model::{models, params::Parameter};
 
 use super::{
-    Part, Request, Row, SCHEMA, Steps, Timing, Versions, Way,
+    EncoderCase, Part, Request, Row, SCHEMA, Steps, Timing, Versions,
     inputs::{pixels, tokens},
 };
 use crate::{
     Error, Result,
     alignment::{RandomImages, captions},
-    embedded,
-    engine::{self, EngineUsed},
     machine::{Machine, load},
     progress::Progress,
-    similarity::SimilarityEngine,
 };
 
 /// Memory that the similarity engine may take, in bytes.
@@ -44,8 +42,8 @@ pub fn measure(request: &Request, progress: &dyn Progress) -> Result<Timing> {
         progress.begin(part.name(), 1);
         match part {
             Part::Image | Part::Text => {
-                for way in &request.ways {
-                    rows.extend(encode(request, part, way.as_ref())?);
+                for case in &request.encoders {
+                    rows.extend(encode(request, part, case)?);
                 }
             }
             Part::Alignment => rows.extend(align(request)?),
@@ -68,7 +66,7 @@ pub fn measure(request: &Request, progress: &dyn Progress) -> Result<Timing> {
         load_before,
         versions: Versions {
             laps_zoo: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: engine::commit().map(str::to_owned),
+            commit: crate::commit().map(str::to_owned),
             build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
         },
         rows,
@@ -120,7 +118,7 @@ fn sizes(request: &Request, part: Part) -> Result<(Option<usize>, Option<f64>)> 
         Part::Training => ("", 3),
         Part::Loading | Part::Decoding => return Ok((None, None)),
     };
-    let parameters = laps::parameters(&request.entry.model)?;
+    let parameters = models::parameters(&request.entry.model)?;
     let own = parameters.iter().filter(|parameter| parameter.name.starts_with(prefix)).map(Parameter::elements).sum();
     // A step of training is no fixed number of multiply-adds: only pairs with a gradient go back.
     let counted = request.multiply_adds.get(place).copied().flatten();
@@ -131,12 +129,14 @@ fn on_gpu(device: &str) -> bool {
     device != "cpu"
 }
 
-fn encode(request: &Request, part: Part, way: &dyn Way) -> Result<Vec<Row>> {
+fn encode(request: &Request, part: Part, case: &EncoderCase) -> Result<Vec<Row>> {
+    let sha256 = request.checkpoint.sha256()?;
     let began = Instant::now();
-    let (encoder, EngineUsed { name, version, device, .. }) = way.open()?;
+    let (encoder, EngineUsed { name, version, device, .. }) =
+        case.backend.encoder(&request.entry, &request.checkpoint, &sha256)?;
     let load_ms = began.elapsed().as_secs_f64() * 1e3;
     let (parameters, gmacs) = sizes(request, part)?;
-    let precision = way.precision();
+    let precision = case.precision.clone();
     let mut rows = Vec::new();
     for batch in request.batches() {
         let steps = if part == Part::Image {
@@ -151,7 +151,7 @@ fn encode(request: &Request, part: Part, way: &dyn Way) -> Result<Vec<Row>> {
         let labels = Labels {
             part,
             engine: &name,
-            flavour: way.flavour(),
+            flavour: case.flavour.clone(),
             version: &version,
             device: &device,
             precision: &precision,
@@ -159,7 +159,7 @@ fn encode(request: &Request, part: Part, way: &dyn Way) -> Result<Vec<Row>> {
         };
         let mut row = labels.row(&steps, batch);
         row.peak_bytes = row.peak_bytes.filter(|_| !on_gpu(&device));
-        rows.push(Row { parameters, gmacs, file_bytes: way.file_bytes(), load_ms: Some(load_ms), ..row });
+        rows.push(Row { parameters, gmacs, file_bytes: case.file_bytes, load_ms: Some(load_ms), ..row });
     }
     Ok(rows)
 }
@@ -168,14 +168,13 @@ fn align(request: &Request) -> Result<Vec<Row>> {
     let config = AlignmentConfig::of(&request.entry.model);
     let weights = AggregationWeights::load(|name| Ok(request.checkpoint.read(name)?))?;
     let options = EngineOptions { threads: request.threads, memory_limit: MEMORY };
-    let cpu = SimilarityEngine::Cpu(Box::new(Engine::new(config, &weights, options)?));
-    #[cfg_attr(not(feature = "torch"), allow(unused_mut, reason = "without libtorch there is one engine"))]
+    let cpu: Box<dyn SimilarityEngine> = Box::new(Engine::new(config, &weights, options)?);
     let mut engines = vec![("cpu", cpu.description(), "cpu".to_owned(), cpu)];
-    #[cfg(feature = "torch")]
-    if request.torch {
-        let device = zoo::torch::TorchDevice::open(request.device)?.to_string();
-        let engine = SimilarityEngine::torch(request.device, config, &weights, MEMORY)?;
-        engines.push(("torch", zoo::torch::version().to_owned(), device, engine));
+    if let Some(torch) = request.torch {
+        let engine = torch.similarity(request.device, config, &weights, MEMORY)?;
+        let description = engine.description();
+        let device = description.rsplit(' ').next().unwrap_or_default().to_owned();
+        engines.push(("torch", torch.info().version.to_owned(), device, engine));
     }
     let (parameters, gmacs) = sizes(request, Part::Alignment)?;
     let mut rows = Vec::new();
@@ -197,40 +196,38 @@ fn align(request: &Request) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-#[cfg(feature = "torch")]
+/// Training steps on libtorch.
 fn train(request: &Request) -> Result<Vec<Row>> {
-    use zoo::{
-        torch::{TorchDevice, version},
-        train::Precision,
-    };
-
-    let device = TorchDevice::open(request.device)?.to_string();
+    let Some(torch) = request.torch else { return Ok(Vec::new()) };
     let precision = match request.entry.train.precision {
-        Precision::F32 => "fp32",
-        Precision::Bf16 => "bf16",
-        Precision::Fp16 => "fp16",
+        TrainPrecision::F32 => "fp32",
+        TrainPrecision::Bf16 => "bf16",
+        TrainPrecision::Fp16 => "fp16",
     };
     let (parameters, gmacs) = sizes(request, Part::Training)?;
+    let version = torch.info().version;
     let mut rows = Vec::new();
-    // One pair has no negative.
     for batch in request.batches().into_iter().filter(|&batch| batch > 1) {
-        let steps = super::train::Trainer::new(request, batch)?.measure(request)?;
+        let mut step = torch.training_step(StepBenchmark {
+            entry: &request.entry,
+            checkpoint: &request.checkpoint,
+            device: request.device,
+            threads: request.threads,
+            seed: request.seed,
+            pixels: pixels(&request.entry, batch, request.seed)?,
+            tokens: tokens(&request.entry, batch, request.seed),
+        })?;
+        let device = step.device();
+        let steps = Steps::measure(request.warm_up, request.repeats, || step.step());
+        // The next measurement has all threads again.
+        step.release_threads();
         let (part, engine, flavour) = (Part::Training, "torch", None);
-        let labels = Labels { part, engine, flavour, version: version(), device: &device, precision, batch };
-        let mut row = labels.row(&steps, batch);
+        let labels = Labels { part, engine, flavour, version, device: &device, precision, batch };
+        let mut row = labels.row(&steps?, batch);
         row.peak_bytes = row.peak_bytes.filter(|_| !on_gpu(&device));
         rows.push(Row { parameters, gmacs, ..row });
     }
     Ok(rows)
-}
-
-#[cfg(not(feature = "torch"))]
-fn train(_: &Request) -> Result<Vec<Row>> {
-    Err(Error::Engine {
-        engine: "torch".to_owned(),
-        reason: "this build has no libtorch, which trains",
-        hint: "build with the feature `torch`, or leave the part `training` out",
-    })
 }
 
 /// The first images of the test split, as often as it takes.

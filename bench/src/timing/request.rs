@@ -2,9 +2,11 @@
 
 use std::{path::PathBuf, rc::Rc};
 
-use zoo::{checkpoint::Checkpoint, encoder::Device, registry::Entry};
+use laps::Libtorch;
+use laps_hub::{checkpoint::Checkpoint, registry::Entry};
+use laps_model::encoder::Device;
 
-use super::{Part, Scenario, Way};
+use super::{EncoderCase, Part, Scenario};
 use crate::{Error, Result};
 
 /// What is to be measured, and how.
@@ -18,11 +20,11 @@ pub struct Request {
     /// The parts.
     pub parts: Vec<Part>,
     /// The encoders.
-    pub ways: Vec<Box<dyn Way>>,
+    pub encoders: Vec<EncoderCase>,
     /// Where training and the alignment on libtorch compute.
     pub device: Device,
-    /// Whether training and the alignment are measured on libtorch too.
-    pub torch: bool,
+    /// libtorch, if training and the alignment on it are measured too.
+    pub torch: Option<&'static dyn Libtorch>,
     /// Items of a step. The scenario `single` takes 1 instead.
     pub batch_sizes: Vec<usize>,
     /// How work arrives.
@@ -65,7 +67,7 @@ impl Request {
         if let Some(part) = self.parts.iter().find(|part| part.needs_files() && !files) {
             return refused("parts that need no image files, or --data", format!("`{part}`"));
         }
-        if self.parts.contains(&Part::Training) && !self.torch {
+        if self.parts.contains(&Part::Training) && self.torch.is_none() {
             return refused("parts of the engines that are asked for; `torch` trains", "`training`".to_owned());
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Operations that compute.
 
-use zoo::{Result, array::Array, dim::Dim, tensor::Tensor};
+use laps_model::Result;
+use laps_model::{array::Array, dim::Dim, tensor::Tensor};
 
 use super::{
     Attribute, Element, Operator, Value,

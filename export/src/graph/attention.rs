@@ -1,14 +1,19 @@
 //! Attention, as single operations or as one of ONNX Runtime's.
 
-use zoo::{Result, array::Array, dim::Dim, tensor::Tensor};
+use laps_model::Result;
+use laps_model::{array::Array, dim::Dim, tensor::Tensor};
 
 use super::{Attribute, Element, Flavour, Operator, Value, arithmetic};
 
 /// The bias itself; which mask it was made of is kept, since the fused operator takes the mask.
 pub(super) fn padding_bias(mask: &Value) -> Result<Value> {
     let [batch, length] = mask.sizes()?;
-    let bias =
-        mask.affine(zoo::tensor::PADDING, -zoo::tensor::PADDING)?.reshape(&[batch, 1.into(), 1.into(), length])?;
+    let bias = mask.affine(laps_model::tensor::PADDING, -laps_model::tensor::PADDING)?.reshape(&[
+        batch,
+        1.into(),
+        1.into(),
+        length,
+    ])?;
     mask.graph.borrow_mut().paddings.insert(bias.id, mask.id);
     Ok(bias)
 }
@@ -52,7 +57,7 @@ fn fused(operands: [&Value; 3], bias: Option<&Value>) -> Result<Option<Value>> {
     let operator = Operator::microsoft("MultiHeadAttention")
         .with_int("num_heads", heads as i64)
         // What a masked logit is: exp of it is 0 in f32, and it is finite in f16.
-        .with("mask_filter_value", Attribute::Float(-zoo::tensor::PADDING as f32));
+        .with("mask_filter_value", Attribute::Float(-laps_model::tensor::PADDING as f32));
     let query = operands[0];
     let context = {
         let mut graph = query.graph.borrow_mut();

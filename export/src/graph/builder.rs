@@ -6,7 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use zoo::{Error, Result, array::Array, dim::Dim};
+use laps_model::{Error, Result};
+use laps_model::{array::Array, dim::Dim};
 
 use super::{Content, Element, Fact, Id, Node, Operator, Port, Target, shapes::refused};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use zoo::{array::Array, dim::Dim};
+use laps_model::{array::Array, dim::Dim};
 
 use super::Element;
 

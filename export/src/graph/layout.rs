@@ -1,6 +1,7 @@
 //! Operations that move values and change none.
 
-use zoo::{Result, array::Array, dim::Dim, tensor::Tensor};
+use laps_model::Result;
+use laps_model::{array::Array, dim::Dim, tensor::Tensor};
 
 use super::{
     Attribute, Element, Id, Node, Operator, Value,

@@ -2,8 +2,8 @@
 
 use std::{cell::RefCell, fmt, rc::Rc};
 
-use zoo::{
-    Error, Result,
+use laps_model::{Error, Result};
+use laps_model::{
     array::Array,
     dim::Dim,
     params::{Parameter, Path},

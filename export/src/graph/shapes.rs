@@ -1,6 +1,7 @@
 //! Rules for shapes with symbols.
 
-use zoo::{Error, Result, dim::Dim};
+use laps_model::dim::Dim;
+use laps_model::{Error, Result};
 
 /// An operation that does not fit its operands.
 pub(super) fn refused<T>(operation: &'static str, expected: &str, found: impl std::fmt::Debug) -> Result<T> {
@@ -61,7 +62,7 @@ pub(super) fn with_axis(operation: &'static str, shape: &[Dim], axis: usize, siz
 
 #[cfg(test)]
 mod tests {
-    use zoo::dim::Dim;
+    use laps_model::dim::Dim;
 
     use super::{broadcast, reshape};
 

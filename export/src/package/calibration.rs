@@ -1,12 +1,8 @@
 //! Inputs on which it is measured what a precision does.
 
-use zoo::{
-    Result,
-    array::Array,
-    data::image::{Preprocessing, RgbImage},
-    models::config::ModelConfig,
-    random::SplitMix64,
-};
+use crate::Result;
+use laps_data::image::{Preprocessing, RgbImage};
+use laps_model::{array::Array, models::config::ModelConfig, random::SplitMix64};
 
 use super::Sample;
 use crate::record::Part;
@@ -23,7 +19,7 @@ const UNCASED: (usize, i64, i64, usize) = (30_522, 101, 102, 1996);
 /// configuration, and no data set is asked for. Nothing for the graph `score`.
 ///
 /// # Errors
-/// [`zoo::Error`] for an image size that is no size.
+/// [`laps_model::Error`] for an image size that is no size.
 pub(super) fn inputs(part: Part, config: &ModelConfig) -> Result<Vec<Sample>> {
     match part {
         Part::Image => Ok(vec![Sample::Float(pictures(config.image.image_size())?)]),
@@ -42,7 +38,7 @@ fn pictures(size: usize) -> Result<Array> {
             preprocessing.write(&image, target)?;
         }
     }
-    Array::new(&[SQUARES.len(), 3, size, size], values)
+    Ok(Array::new(&[SQUARES.len(), 3, size, size], values)?)
 }
 
 /// Identifiers and mask, `(captions, longest)`.

@@ -1,7 +1,7 @@
 //! How far two results are apart.
 
+use laps_model::array::Array;
 use serde::{Deserialize, Serialize};
-use zoo::array::Array;
 
 /// How far the output of a graph is from that of the model definition.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ impl Tolerance {
 #[cfg(test)]
 mod tests {
     use super::{Drift, Tolerance};
-    use zoo::array::Array;
+    use laps_model::array::Array;
 
     #[test]
     fn drift_is_measured_where_it_counts_and_never_passes_what_is_no_number() {

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use laps_model::{
+    array::Array, encoder::ModelEncoder, models::config::ModelConfig, params::Parameter, random::SplitMix64,
+};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use zoo::{array::Array, encoder::ModelEncoder, models::config::ModelConfig, params::Parameter, random::SplitMix64};
 
 use super::Drift;
 use crate::{
@@ -65,8 +67,11 @@ impl Golden {
     /// Computes the model of `config` by the tensor in pure Rust, on random pixels and identifiers of a fixed seed.
     ///
     /// # Errors
-    /// [`zoo::Error`] for whatever `read` refuses.
-    pub fn compute(config: &ModelConfig, read: impl Fn(&Parameter) -> zoo::Result<Array> + 'static) -> Result<Self> {
+    /// [`laps_model::Error`] for whatever `read` refuses.
+    pub fn compute(
+        config: &ModelConfig,
+        read: impl Fn(&Parameter) -> laps_model::Result<Array> + 'static,
+    ) -> Result<Self> {
         let encoder = ModelEncoder::<Array>::new(config, (), read)?;
         let model = encoder.model();
         let mut random = SplitMix64::named(SEED, "golden");

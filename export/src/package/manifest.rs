@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use laps_data::image::Preprocessing;
 use serde::{Deserialize, Serialize};
-use zoo::data::image::Preprocessing;
 
 use super::{AlignmentFile, Drift, NodeDrift, Precision};
 use crate::graph::Port;

@@ -2,14 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use laps_align::similarity::{AggregationWeights, AlignmentConfig};
+use laps_data::Tokenizer;
+use laps_hub::checkpoint::Checkpoint;
+use laps_model::models;
 use safetensors::{Dtype, tensor::TensorView};
 use serde::{Deserialize, Serialize};
-use zoo::{
-    checkpoint::Checkpoint,
-    data::Tokenizer,
-    models::laps,
-    retrieval::similarity::{AggregationWeights, AlignmentConfig},
-};
 
 use super::{Manifest, Package, Request, manifest::FileEntry, write::write_file};
 use crate::{Error, Result};
@@ -32,9 +30,9 @@ pub struct AlignmentFile {
 pub(super) fn write(request: &Request, folder: &Path, manifest: &mut Manifest) -> Result<()> {
     let Request { entry, checkpoint, vocabulary, .. } = request;
     let mut tensors = Vec::new();
-    for parameter in laps::parameters(&entry.model)? {
+    for parameter in models::parameters(&entry.model)? {
         if parameter.name.starts_with("cross_net.aggr_net.") {
-            let values = checkpoint.read(&parameter.name).map_err(zoo::Error::from)?;
+            let values = checkpoint.read(&parameter.name).map_err(laps_hub::Error::from)?;
             let bytes: Vec<u8> = values.values().iter().flat_map(|value| value.to_le_bytes()).collect();
             tensors.push((parameter.name, parameter.shape, bytes));
         }
@@ -47,8 +45,8 @@ pub(super) fn write(request: &Request, folder: &Path, manifest: &mut Manifest) -
     let file = write_file(folder, ALIGNMENT, &bytes)?;
     manifest.alignment = Some(AlignmentFile { file, sizes: AlignmentConfig::of(&entry.model) });
     if let Some(bytes) = vocabulary {
-        let tokenizer = Tokenizer::read(Path::new(VOCABULARY), bytes.clone()).map_err(zoo::Error::from)?;
-        tokenizer.check_fits(entry.model.text.vocab_size).map_err(zoo::Error::from)?;
+        let tokenizer = Tokenizer::read(Path::new(VOCABULARY), bytes.clone()).map_err(laps_data::Error::from)?;
+        tokenizer.check_fits(entry.model.text.vocab_size).map_err(laps_data::Error::from)?;
         manifest.vocabulary = Some(write_file(folder, VOCABULARY, bytes)?);
     }
     Ok(())
@@ -68,7 +66,7 @@ impl Package {
                 hint: super::open::AGAIN,
             });
         };
-        let checkpoint = Checkpoint::open(self.folder.join(&alignment.file.file)).map_err(zoo::Error::from)?;
+        let checkpoint = Checkpoint::open(self.folder.join(&alignment.file.file)).map_err(laps_hub::Error::from)?;
         Ok((alignment.sizes, AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?))
     }
 

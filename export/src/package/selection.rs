@@ -5,8 +5,8 @@ use std::{
     io::{BufWriter, Write},
 };
 
+use laps_model::{array::Array, models::config::ModelConfig};
 use serde::{Deserialize, Serialize};
-use zoo::{array::Array, models::config::ModelConfig};
 
 use super::{Sample, calibration};
 use crate::{
@@ -160,7 +160,7 @@ fn turn(found: &Array, exact: &Array, mask: Option<&[i64]>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use zoo::array::Array;
+    use laps_model::array::Array;
 
     use super::turn;
 

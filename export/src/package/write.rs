@@ -8,11 +8,10 @@ use std::{
 };
 
 use fs_err as fs;
+use laps_data::image::Preprocessing;
+use laps_hub::{checkpoint::Checkpoint, registry::Entry};
+use laps_model::{array::Array, models::config::ModelConfig, params::Parameter};
 use sha2::{Digest, Sha256};
-use zoo::{
-    array::Array, checkpoint::Checkpoint, data::image::Preprocessing, models::config::ModelConfig, params::Parameter,
-    registry::Entry,
-};
 
 use super::{
     Drift, Golden, GraphFile, Manifest, Precision, SCHEMA,
@@ -60,7 +59,7 @@ pub struct Exported {
 /// the files are written beside it, and compared in ONNX Runtime where that is found.
 ///
 /// # Errors
-/// [`Error::Folder`] for a folder that holds something; [`zoo::Error`] for a model that can not be recorded.
+/// [`Error::Folder`] for a folder that holds something; [`laps_model::Error`] for a model that can not be recorded.
 pub fn export(request: &Request, folder: &Path) -> Result<Exported> {
     check_free(folder)?;
     let parent = parent(folder);
@@ -141,7 +140,7 @@ pub fn write_encoders(request: &Request, folder: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
-pub(super) fn reader(request: &Request) -> impl Fn(&Parameter) -> zoo::Result<Array> + 'static {
+pub(super) fn reader(request: &Request) -> impl Fn(&Parameter) -> laps_model::Result<Array> + 'static {
     let checkpoint = Rc::clone(&request.checkpoint);
     move |parameter| Ok(checkpoint.read(&parameter.name)?)
 }
@@ -155,7 +154,7 @@ pub fn graph(
     part: Part,
     config: &ModelConfig,
     (target, precision): (Target, Precision),
-    read: impl Fn(&Parameter) -> zoo::Result<Array> + 'static,
+    read: impl Fn(&Parameter) -> laps_model::Result<Array> + 'static,
 ) -> Result<Graph> {
     let mut graph = record(part, config, target, read)?;
     if precision == Precision::Int8 && part != Part::Score {
@@ -206,7 +205,7 @@ fn describe(request: &Request) -> Result<Manifest> {
         producer: format!("laps-zoo {}", env!("CARGO_PKG_VERSION")),
         entry: entry.name.clone(),
         config_sha256: entry.config_sha256.clone(),
-        checkpoint_sha256: checkpoint.sha256().map_err(zoo::Error::from)?,
+        checkpoint_sha256: checkpoint.sha256().map_err(laps_hub::Error::from)?,
         flavour: target.flavour.to_string(),
         windowed: entry.model.image.is_windowed(),
         precision: *precision,

@@ -5,7 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use zoo::{Result, array::Array, dim::Dim};
+use laps_model::Result;
+use laps_model::{array::Array, dim::Dim};
 
 use crate::graph::{Content, Element, Fact, Graph, Id, Node, Operator};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use zoo::Result;
+use laps_model::Result;
 
 use super::{
     half::bytes,
@@ -24,7 +24,7 @@ pub enum Rounding {
 /// names of the products in the order of the switches.
 ///
 /// # Errors
-/// [`zoo::Error::Operation`] if an input is called `switches` already.
+/// [`laps_model::Error::Operation`] if an input is called `switches` already.
 pub fn probe(graph: &mut Graph, rounding: Rounding) -> Result<Vec<String>> {
     let nodes = graph.take_nodes();
     let products = nodes.iter().filter(|node| product(graph, node).is_some()).count();

@@ -7,7 +7,8 @@ use std::{
     iter,
 };
 
-use zoo::{Result, array::Array};
+use laps_model::Result;
+use laps_model::array::Array;
 
 use super::int8::{Product, product};
 use crate::graph::{Domain, Element, Fact, Graph, Id, Node, Operator};

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, path::Path};
 
-use zoo::{
+use laps_model::{
     array::Array,
     encoder::{Device, Encoder},
 };
@@ -90,11 +90,11 @@ impl OrtEncoder {
 }
 
 impl Encoder for OrtEncoder {
-    fn encode_images(&self, pixels: &Array) -> zoo::Result<Array> {
+    fn encode_images(&self, pixels: &Array) -> laps_model::Result<Array> {
         self.image.run(&[Input::Float(pixels.dims(), pixels.values())]).map_err(failed)
     }
 
-    fn encode_captions(&self, captions: &[&[u32]]) -> zoo::Result<Vec<Array>> {
+    fn encode_captions(&self, captions: &[&[u32]]) -> laps_model::Result<Vec<Array>> {
         let Some(longest) = captions.iter().map(|caption| caption.len()).max() else { return Ok(Vec::new()) };
         let length = self.padded(longest);
         let mut buffers = self.buffers.borrow_mut();
@@ -120,6 +120,6 @@ impl Encoder for OrtEncoder {
     }
 }
 
-fn failed(error: RuntimeError) -> zoo::Error {
-    zoo::Error::Engine { engine: "ort", source: error.into() }
+fn failed(error: RuntimeError) -> laps_model::Error {
+    laps_model::Error::Engine { engine: "ort", source: error.into() }
 }

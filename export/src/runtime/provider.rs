@@ -2,8 +2,8 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
+use laps_model::encoder::Device;
 use ort::ep::{self, ExecutionProviderDispatch};
-use zoo::encoder::Device;
 
 use super::{Library, RuntimeError};
 use crate::{Error, Result, graph::Flavour, package::Precision};
@@ -238,7 +238,7 @@ pub(super) fn dispatch(
 
 #[cfg(test)]
 mod tests {
-    use zoo::encoder::Device;
+    use laps_model::encoder::Device;
 
     use super::{Place, Provider, ProviderChoice, ProviderOptions, ShapeProfile, dispatch};
     use crate::{

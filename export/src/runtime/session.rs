@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use laps_model::{array::Array, encoder::Device};
 use ort::session::{RunOptions, builder::SessionBuilder};
-use zoo::{array::Array, encoder::Device};
 
 use super::{
     Place, Placement, Provider, ProviderOptions, RuntimeError, binding::Binding, environment, placement, provider,

@@ -4,18 +4,18 @@
 
 use std::path::{Path, PathBuf};
 
-use export::{
+use laps_hub::checkpoint::Checkpoint;
+use laps_model::{
+    array::Array, encoder::ModelEncoder, models::config::ModelConfig, params::Parameter, random::SplitMix64,
+};
+use laps_onnx::{
     file::encode,
     graph::{Flavour, Graph, Opset, Target},
     record::{Part, record},
     runtime::{Input, Place, ProviderChoice, Session, SessionOptions, environment},
 };
-use zoo::{
-    array::Array, checkpoint::Checkpoint, encoder::ModelEncoder, models::config::ModelConfig, params::Parameter,
-    random::SplitMix64,
-};
 
-#[path = "../../../zoo/tests/support/mod.rs"]
+#[path = "../../../zoo/model/tests/support/mod.rs"]
 pub mod models;
 
 pub use models::{Tensors, device, difference, golden, swin_tiny, vit_tiny};
@@ -38,7 +38,7 @@ pub fn target(flavour: Flavour, opset: u32) -> Target {
 }
 
 impl Tiny {
-    pub fn read(&self) -> impl Fn(&Parameter) -> zoo::Result<Array> + 'static {
+    pub fn read(&self) -> impl Fn(&Parameter) -> laps_model::Result<Array> + 'static {
         let checkpoint = Checkpoint::open(golden(&format!("{}_tiny.safetensors", self.name))).unwrap();
         move |parameter| Ok(checkpoint.read(&parameter.name)?)
     }

@@ -3,63 +3,68 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use anyhow::Result;
-use bench::{
+use clap::Args;
+use laps::Backends;
+use laps_bench::{
     alignment::{AlignmentEngine, Request, measure, render},
-    engine,
     files::{check_writable, write_whole},
     machine::processors,
 };
-use clap::Args;
-use zoo::encoder::Device;
+use laps_model::encoder::Device;
 
 use crate::{
     progress,
     report::{Finding, print},
 };
 
-/// Measure similarities of random embeddings: time of a pair, operations a second, memory
+/// Benchmark the similarity engine on random embeddings: time per pair, operations per second, memory
 #[derive(Args)]
 pub(crate) struct Alignment {
-    /// Name of an entry, or path of an entry file: its sizes are taken
+    /// Entry that gives the sizes (entry name, or path to an entry YAML file)
     #[arg(long)]
     entry: String,
-    /// Images
+    /// Number of images
     #[arg(long, value_name = "N")]
     images: NonZeroUsize,
-    /// Captions; their lengths are distributed as those of Flickr30K
+    /// Number of captions; their lengths are distributed as in Flickr30K
     #[arg(long, value_name = "N")]
     captions: NonZeroUsize,
-    /// Threads [default: one for each processor]
+    /// Number of threads [default: one per CPU]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Memory in MiB that the engine may take beside its inputs
+    /// Memory in MiB that the engine may use, not counting its inputs
     #[arg(long, value_name = "MIB", default_value = "1024")]
     memory_limit: NonZeroUsize,
-    /// Seed of embeddings, lengths and weights
+    /// Random seed of the embeddings, lengths and weights
     #[arg(long, default_value = "7")]
     seed: u64,
-    /// What computes: cpu, torch
+    /// Engine: cpu or torch
     #[arg(long, default_value = "cpu")]
     engine: String,
-    /// Where the engine `torch` computes: auto, cpu, cuda:N
+    /// Device of the engine torch: auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Make embeddings of images when they are read instead of holding them; the time includes making them
+    /// Generate image embeddings on demand instead of keeping them in memory; the time includes generating them
     #[arg(long)]
     images_on_the_fly: bool,
-    /// Write the figures as JSON
+    /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// No progress
+    /// Hide progress output
     #[arg(long, short)]
     quiet: bool,
 }
 
 impl Alignment {
-    pub(crate) fn run(self) -> Result<Finding> {
+    /// Whether the request can only be met with libtorch.
+    pub(crate) fn needs_libtorch(&self) -> bool {
+        self.engine == "torch"
+    }
+
+    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let request = Request {
-            entry: zoo::registry::find(&self.entry)?,
+            entry: laps_hub::registry::find(&self.entry)?,
             images: self.images,
             captions: self.captions,
             threads,
@@ -67,10 +72,11 @@ impl Alignment {
             seed: self.seed,
             engine: self.engine.parse::<AlignmentEngine>()?,
             device: self.device.parse::<Device>()?,
+            backends,
             images_on_the_fly: self.images_on_the_fly,
         };
         self.json.as_deref().into_iter().try_for_each(check_writable)?;
-        engine::set_threads(threads)?;
+        backends.set_threads(threads)?;
         let result = measure(&request, progress::choose(self.quiet).as_ref())?;
         if let Some(path) = &self.json {
             write_whole(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;

@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bench::{
-    engine,
+use clap::Args;
+use laps::Backends;
+use laps_bench::{
     gate::{
         Baselines, Gathered, Group, GroupReport, MeasuredOn, evaluation, judge, kernels, parameters, render,
         render_blessed,
     },
     progress::Progress,
 };
-use clap::Args;
-use zoo::registry::{self, Entry};
+use laps_hub::registry::{self, Entry};
 
 use crate::{
     gate::{drift, evaluations, graphs},
@@ -20,44 +20,44 @@ use crate::{
     report::{Finding, print},
 };
 
-/// Threads of everything that the gate computes: drift and memory are of that many.
+/// Number of threads of every measurement of the gate; drift and memory depend on it.
 const THREADS: usize = 2;
 
 #[derive(Args)]
 #[command(next_help_heading = "Gate")]
 pub(crate) struct Gate {
-    /// Compare deterministic measures with the baselines; exit with 1 where one moved. No clock is looked at
+    /// Compare deterministic measures (no timings) with the baselines, and exit with 1 if one changed
     #[arg(long, required_unless_present_any = ["bless", "entry", "evaluate"], conflicts_with_all = ["bless", "entry"])]
     gate: bool,
-    /// Take what is measured for the new baselines
+    /// Write the measured values as the new baselines
     #[arg(long, conflicts_with = "entry")]
     bless: bool,
-    /// Only these, between commas: memory, recalls, parameters, graphs, drift, kernels
+    /// Comma-separated groups to measure: memory, recalls, parameters, graphs, drift, kernels [default: all]
     #[arg(long, value_name = "GROUPS", value_delimiter = ',', conflicts_with = "entry")]
     only: Vec<String>,
-    /// Only these entries, between commas
+    /// Comma-separated entries to measure [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["bless", "entry"])]
     entries: Vec<String>,
-    /// The folder of baselines
+    /// Folder of the baselines
     #[arg(long, value_name = "DIR", default_value = "bench/baselines", conflicts_with = "entry")]
     baselines: PathBuf,
-    /// Instruction counts, as `cargo bench -p bench --bench kernels -- --counts FILE` writes them
+    /// Instruction counts written by `cargo bench -p laps-bench --bench kernels -- --counts FILE`
     #[arg(long, value_name = "FILE", conflicts_with = "entry")]
     kernels: Option<PathBuf>,
-    /// Print memory and hits of one entry as JSON: what the gate calls in a process of its own
+    /// Print memory and hits of one entry as JSON; the gate runs this in a separate process
     #[arg(long, hide = true, value_name = "NAME", conflicts_with_all = ["gate", "bless", "entry"])]
     evaluate: Option<String>,
 }
 
 impl Gate {
-    pub(crate) fn run(self, quiet: bool) -> Result<Finding> {
+    pub(crate) fn run(self, quiet: bool, backends: Backends) -> Result<Finding> {
         if let Some(name) = &self.evaluate {
-            engine::set_threads(THREADS)?;
+            backends.set_threads(THREADS)?;
             let measures = evaluation(&registry::find(name)?)?;
             print(&serde_json::to_string(&measures)?)?;
             return Ok(Finding::Done);
         }
-        let only = self.only.iter().map(|name| name.parse()).collect::<bench::Result<Vec<Group>>>()?;
+        let only = self.only.iter().map(|name| name.parse()).collect::<laps_bench::Result<Vec<Group>>>()?;
         let wanted = |group| only.is_empty() || only.contains(&group);
         let entries = match self.entries.is_empty() {
             true => registry::names(),
@@ -65,9 +65,9 @@ impl Gate {
         };
         let entries = entries.into_iter().map(registry::find).collect::<Result<Vec<Entry>, _>>()?;
         let baselines = Baselines::open(&self.baselines)?;
-        // Before anything is measured, so that a file that is broken is said at once.
+        // Read the baselines before measuring, so that a broken file fails early.
         Group::ALL.into_iter().try_for_each(|group| baselines.read(group).map(drop))?;
-        engine::set_threads(THREADS)?;
+        backends.set_threads(THREADS)?;
         let gathered = self.gather(&entries, wanted, progress::choose(quiet).as_ref())?;
         let mut reports = Vec::new();
         for one in &gathered {

@@ -6,10 +6,11 @@ mod timing;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use laps::Backends;
 
 use crate::report::Finding;
 
-/// Measure parts of the work, or hold what can be counted against baselines
+/// Benchmark an entry, or compare deterministic measures with the baselines
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, arg_required_else_help = true)]
 pub(crate) struct Bench {
@@ -17,24 +18,32 @@ pub(crate) struct Bench {
     timing: timing::Timing,
     #[command(flatten)]
     gate: gate::Gate,
-    /// No progress
+    /// Hide progress output
     #[arg(long, short)]
     quiet: bool,
     #[command(subcommand)]
-    part: Option<Part>,
+    command: Option<BenchCommand>,
 }
 
 #[derive(Subcommand)]
-enum Part {
+enum BenchCommand {
     Alignment(alignment::Alignment),
 }
 
 impl Bench {
-    pub(crate) fn run(self) -> Result<Finding> {
-        match (self.part, self.timing.entry.is_some()) {
-            (Some(Part::Alignment(alignment)), _) => alignment.run(),
-            (None, true) => self.timing.run(self.quiet),
-            (None, false) => self.gate.run(self.quiet),
+    /// Whether the request can only be met with libtorch.
+    pub(crate) fn needs_libtorch(&self) -> bool {
+        match &self.command {
+            Some(BenchCommand::Alignment(alignment)) => alignment.needs_libtorch(),
+            None => self.timing.needs_libtorch(),
+        }
+    }
+
+    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
+        match (self.command, self.timing.entry.is_some()) {
+            (Some(BenchCommand::Alignment(alignment)), _) => alignment.run(backends),
+            (None, true) => self.timing.run(self.quiet, backends),
+            (None, false) => self.gate.run(self.quiet, backends),
         }
     }
 }

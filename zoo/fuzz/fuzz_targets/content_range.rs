@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use zoo::fetch::ContentRange;
+use laps_hub::fetch::ContentRange;
 
 fuzz_target!(|value: &str| {
     if let Some(ContentRange { first, last, total }) = ContentRange::parse(value) {

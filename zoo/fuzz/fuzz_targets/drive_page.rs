@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use zoo::fetch::drive::{is_id, read_listing, read_notice, title};
+use laps_hub::fetch::drive::{is_id, read_listing, read_notice, title};
 
 fuzz_target!(|bytes: &[u8]| {
     let page = String::from_utf8_lossy(bytes);

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use zoo::registry::{Entry, Origin};
+use laps_hub::registry::{Entry, Origin};
 
 fuzz_target!(|text: &str| {
     // Longer files are refused before they are parsed.

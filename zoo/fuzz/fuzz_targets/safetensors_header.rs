@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use libfuzzer_sys::fuzz_target;
-use zoo::checkpoint::Checkpoint;
+use laps_hub::checkpoint::Checkpoint;
 
 fuzz_target!(|bytes: &[u8]| {
     let end = bytes.iter().rposition(|&byte| byte == b'}').map_or(bytes.len(), |place| place + 1);

@@ -101,7 +101,7 @@ fn background(browser: &Path, folder: &Path, file: &Path, dark: bool) -> String 
         format!("--screenshot={}", picture.display()),
     ];
     open(browser, folder, file, &options);
-    let pixels = zoo::data::image::read(&picture).unwrap();
+    let pixels = laps_data::image::read(&picture).unwrap();
     pixels.image.pixels()[..3].iter().map(|value| format!("{value:02x}")).collect()
 }
 

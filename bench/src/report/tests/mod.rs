@@ -2,8 +2,8 @@
 
 mod browser;
 
+use laps_data::image::{RgbImage, jpeg};
 use serde_json::{Value, json};
-use zoo::data::image::{RgbImage, jpeg};
 
 use super::{Thumbnails, page};
 use crate::{reproduce::Reproduction, results::sample};

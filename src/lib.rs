@@ -1,0 +1,155 @@
+//! The command `laps-zoo`. Exit codes: 0 success, 1 a check failed, 2 error.
+
+mod commands;
+mod fetching;
+mod gate;
+mod graphs;
+mod interrupt;
+mod model;
+mod progress;
+mod ranking;
+mod report;
+mod torch_program;
+mod training;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use laps::Backends;
+
+/// Reproducible models for LAPS image-text retrieval.
+#[derive(Parser)]
+#[command(name = "laps-zoo", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    List(commands::list::List),
+    Info(commands::info::Info),
+    Doctor(commands::doctor::Doctor),
+    Fetch(commands::fetch::Fetch),
+    Verify(commands::verify::Verify),
+    Convert(commands::convert::Convert),
+    Cache(commands::cache::Cache),
+    Data(commands::data::Data),
+    Reproduce(Box<commands::reproduce::Reproduce>),
+    Table(commands::table::Table),
+    Report(commands::report::Report),
+    Card(commands::card::Card),
+    Train(Box<commands::train::Train>),
+    Export(Box<commands::export::Export>),
+    Embed(Box<commands::embed::Embed>),
+    Score(Box<commands::score::Score>),
+    Index(Box<commands::index::Index>),
+    Search(Box<commands::search::Search>),
+    Bench(Box<commands::bench::Bench>),
+    Completions(commands::completions::Completions),
+    Man(commands::man::Manual),
+}
+
+impl Command {
+    /// Whether the request can only be met with libtorch.
+    fn needs_libtorch(&self) -> bool {
+        match self {
+            Self::Train(_) => true,
+            Self::Reproduce(reproduce) => reproduce.needs_libtorch(),
+            Self::Embed(embed) => embed.needs_libtorch(),
+            Self::Score(score) => score.needs_libtorch(),
+            Self::Index(index) => index.needs_libtorch(),
+            Self::Search(search) => search.needs_libtorch(),
+            Self::Bench(bench) => bench.needs_libtorch(),
+            _ => false,
+        }
+    }
+}
+
+/// Runs the command line of this process with the backends of the program.
+///
+/// A request that needs libtorch is handed to the program `laps-zoo-torch` if this one does not link it.
+pub fn run(backends: Backends) -> ExitCode {
+    let command = Arguments::parse().command;
+    if backends.torch.is_none() && command.needs_libtorch() {
+        return match torch_program::execute(std::env::args_os().skip(1)) {
+            Ok(code) => code,
+            Err(error) => report::exit_code(Err(error)),
+        };
+    }
+    let result = match command {
+        Command::List(list) => list.run(),
+        Command::Info(info) => info.run(),
+        Command::Doctor(doctor) => doctor.run(backends),
+        Command::Fetch(fetch) => fetch.run(),
+        Command::Verify(verify) => verify.run(),
+        Command::Convert(convert) => convert.run(),
+        Command::Cache(cache) => cache.run(),
+        Command::Data(data) => data.run(),
+        Command::Reproduce(reproduce) => reproduce.run(backends),
+        Command::Table(table) => table.run(),
+        Command::Card(card) => card.run(),
+        Command::Report(report) => report.run(),
+        Command::Train(train) => train.run(backends),
+        Command::Export(export) => export.run(backends),
+        Command::Embed(embed) => embed.run(backends),
+        Command::Score(score) => score.run(backends),
+        Command::Index(index) => index.run(backends),
+        Command::Search(search) => search.run(backends),
+        Command::Bench(bench) => bench.run(backends),
+        Command::Completions(completions) => completions.run(Arguments::command()),
+        Command::Man(manual) => manual.run(Arguments::command()),
+    };
+    report::exit_code(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::Arguments;
+
+    /// The text of README.md and of every page of docs/.
+    fn documents() -> Vec<String> {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let (mut pages, mut folders) = (vec![root.join("README.md")], vec![root.join("docs/src")]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs_err::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false if path.extension().is_some_and(|ending| ending == "md") => pages.push(path),
+                    false => {}
+                }
+            }
+        }
+        pages.iter().map(|page| fs_err::read_to_string(page).unwrap()).collect()
+    }
+
+    /// Every documented command parses.
+    #[test]
+    fn documented_commands_parse() {
+        let texts = documents();
+        let lines = texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.strip_prefix("$ laps-zoo "));
+        let mut count = 0;
+        for line in lines {
+            let line = line.split(" #").next().unwrap_or_default();
+            // Quoted text is one argument.
+            let pieces = line.split('"').enumerate();
+            let words = pieces.flat_map(|(place, piece)| match place % 2 {
+                0 => piece.split_whitespace().collect(),
+                _ => vec![piece],
+            });
+            if let Err(error) = Arguments::try_parse_from(std::iter::once("laps-zoo").chain(words)) {
+                panic!("{line}: {error}");
+            }
+            count += 1;
+        }
+        assert!(count > 60, "only {count} commands were found");
+    }
+
+    #[test]
+    fn command_line_definition_is_valid() {
+        Arguments::command().debug_assert();
+    }
+}

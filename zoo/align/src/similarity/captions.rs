@@ -1,0 +1,139 @@
+//! The words of all captions, without padding.
+
+use std::ops::Range;
+
+use crate::{Error, Result};
+use laps_model::array::Array;
+
+/// The normalised words of captions, one caption after another.
+#[derive(Clone, Debug)]
+pub struct CaptionMatrix {
+    width: usize,
+    words: Vec<f32>,
+    mean_weights: Vec<f32>,
+    starts: Vec<usize>,
+}
+
+impl CaptionMatrix {
+    /// No captions yet, for embeddings of `width`.
+    pub fn new(width: usize) -> Self {
+        Self { width, words: Vec::new(), mean_weights: Vec::new(), starts: vec![0] }
+    }
+
+    /// All of `captions`, each `(words, width)`.
+    pub fn from_arrays(captions: &[Array], width: usize) -> Result<Self> {
+        let mut matrix = Self::new(width);
+        let words = captions.iter().map(|caption| caption.values().len()).sum::<usize>() / width.max(1);
+        matrix.words.reserve_exact(words * width);
+        matrix.mean_weights.reserve_exact(words);
+        matrix.starts.reserve_exact(captions.len());
+        for caption in captions {
+            matrix.push(caption.dims(), caption.values())?;
+        }
+        Ok(matrix)
+    }
+
+    /// Adds a caption of shape `(words, width)`: its true words, padding cut off.
+    pub fn push(&mut self, shape: &[usize], values: &[f32]) -> Result<()> {
+        let number = self.len();
+        let bad = |expected: String, found: String| Error::Operation { operation: "similarity", expected, found };
+        if !matches!(shape, &[words, width] if words > 0 && width == self.width && words * width == values.len()) {
+            let expected = format!("words of caption {number} as (at least 1, {})", self.width);
+            return Err(bad(expected, format!("shape {shape:?}")));
+        }
+        let mut mean = vec![0.0f64; self.width];
+        let mut norms = Vec::with_capacity(shape[0]);
+        for word in values.chunks_exact(self.width) {
+            let norm = norm(word);
+            if !norm.is_finite() {
+                return Err(bad("finite embeddings".to_owned(), format!("norm {norm} of a word of caption {number}")));
+            }
+            mean.iter_mut().zip(word).for_each(|(sum, &value)| *sum += f64::from(value));
+            norms.push(norm);
+        }
+        let count = shape[0] as f64;
+        let mean_norm = mean.iter().map(|sum| (sum / count).powi(2)).sum::<f64>().sqrt().max(1e-12);
+        for (word, norm) in values.chunks_exact(self.width).zip(norms) {
+            let factor = 1.0 / norm;
+            self.words.extend(word.iter().map(|&value| (f64::from(value) * factor) as f32));
+            self.mean_weights.push((norm / (count * mean_norm)) as f32);
+        }
+        self.starts.push(self.mean_weights.len());
+        Ok(())
+    }
+
+    /// The same from half precision.
+    pub fn push_half(&mut self, shape: &[usize], values: &[half::f16]) -> Result<()> {
+        self.push(shape, &values.iter().map(|value| value.to_f32()).collect::<Vec<f32>>())
+    }
+
+    /// Number of captions.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Whether there is no caption.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of words of all captions.
+    pub fn words(&self) -> usize {
+        self.mean_weights.len()
+    }
+
+    /// Width of an embedding.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Memory that it takes.
+    pub fn bytes(&self) -> usize {
+        4 * (self.words.len() + self.mean_weights.len()) + size_of::<usize>() * self.starts.len()
+    }
+
+    /// Words of the longest caption.
+    pub fn longest(&self) -> usize {
+        self.starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+    }
+
+    /// Where the words of some captions are.
+    pub fn span(&self, captions: Range<usize>) -> Range<usize> {
+        self.starts[captions.start]..self.starts[captions.end]
+    }
+
+    /// Normalised words `(words, width)`.
+    pub fn normalised(&self, words: Range<usize>) -> &[f32] {
+        &self.words[words.start * self.width..words.end * self.width]
+    }
+
+    /// For each word the number it has to be multiplied by, so that the sum over a caption is its normalised mean.
+    pub fn mean_weights(&self, words: Range<usize>) -> &[f32] {
+        &self.mean_weights[words]
+    }
+
+    /// The end of the block of captions that begins at `start`: as many as fit into `words` words, and at least one.
+    pub(super) fn block_end(&self, start: usize, end: usize, words: usize) -> usize {
+        let limit = self.starts[start] + words;
+        let fitting = self.starts[start + 1..=end].partition_point(|&last| last <= limit);
+        start + fitting.max(1)
+    }
+}
+
+/// Euclidean norm, at least 1e-12; not a number if a value is none.
+pub fn norm(values: &[f32]) -> f64 {
+    let norm = sum(values, |value| f64::from(value) * f64::from(value)).sqrt();
+    if norm < 1e-12 { 1e-12 } else { norm }
+}
+
+/// Sum of `part` of each value in eight chains, which a processor can work on at the same time.
+#[inline(always)]
+pub(super) fn sum(values: &[f32], part: impl Fn(f32) -> f64) -> f64 {
+    let mut sums = [0.0f64; 8];
+    let chunks = values.chunks_exact(8);
+    let rest: f64 = chunks.remainder().iter().map(|&value| part(value)).sum();
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(sum, &value)| *sum += part(value));
+    }
+    sums.iter().sum::<f64>() + rest
+}

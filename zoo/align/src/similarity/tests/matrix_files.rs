@@ -1,0 +1,198 @@
+//! A matrix in a file: interrupted after every tile and continued, the same bytes as written at once.
+
+use std::{fs, ops::ControlFlow, path::Path};
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use super::samples::{Random, SWIN};
+use crate::{
+    Scores,
+    similarity::{
+        AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, Fingerprint, MatrixFile, Plan, Sink,
+        simd::Level,
+    },
+};
+use laps_model::array::Array;
+
+const CONFIG: AlignmentConfig = AlignmentConfig { width: 32, ..SWIN };
+const LENGTHS: [usize; 12] = [3, 14, 9, 22, 1, 12, 36, 17, 8, 9, 10, 11];
+const IMAGES: usize = 7;
+
+struct Sample {
+    weights: AggregationWeights,
+    images: Array,
+    captions: CaptionMatrix,
+}
+
+impl Sample {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let weights = random.weights(&CONFIG, 3.0);
+        let images = random.embeddings([IMAGES, 49, 32], 0.4);
+        let captions = CaptionMatrix::from_arrays(&random.captions(&LENGTHS, 32, 0.4), 32).unwrap();
+        Self { weights, images, captions }
+    }
+
+    fn engine(&self, threads: usize) -> Engine {
+        let options = EngineOptions { threads, ..EngineOptions::default() };
+        Engine::new(CONFIG, &self.weights, options).unwrap()
+    }
+
+    /// The file as safetensors writes it.
+    fn expected(&self) -> Vec<u8> {
+        let matrix = self.engine(1).similarities(&self.images, &self.captions).unwrap();
+        let bytes: Vec<u8> = matrix.values().iter().flat_map(|value| value.to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, matrix.dims().to_vec(), &bytes).unwrap();
+        safetensors::serialize([("sims", view)], None).unwrap()
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::new(&self.engine(1), &self.images, &self.captions).unwrap()
+    }
+
+    /// Three images by five captions: nine tiles.
+    fn plan(&self) -> Plan {
+        let plan = self.engine(1).plan(IMAGES, &self.captions).unwrap();
+        Plan { tile_images: 3, tile_captions: 5, ..plan }
+    }
+
+    fn open(&self, path: &Path) -> crate::Result<MatrixFile> {
+        MatrixFile::open(path, &self.plan(), &self.fingerprint())
+    }
+}
+
+/// Computes `most` more tiles.
+fn advance(sample: &Sample, file: &mut MatrixFile, most: usize) {
+    for _ in 0..most {
+        let index = (0..file.plan().len()).find(|&index| file.wants(&file.plan().tile(index))).unwrap();
+        let tile = file.plan().tile(index);
+        let engine = sample.engine(1);
+        let images = engine.prepare(&sample.images, tile.images.clone()).unwrap();
+        let all = engine.compare(&images, &sample.captions).unwrap();
+        let rows = all.values().chunks_exact(LENGTHS.len());
+        let values: Vec<f32> = rows.flat_map(|row| row[tile.captions.clone()].to_vec()).collect();
+        assert!(file.accept(&tile, &values).unwrap().is_continue());
+    }
+}
+
+#[test]
+fn interrupted_after_every_tile() {
+    let sample = Sample::new(5);
+    let expected = sample.expected();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("matrix.safetensors");
+    for stop in 0..=9 {
+        let mut file = sample.open(&path).unwrap();
+        advance(&sample, &mut file, stop);
+        drop(file);
+        assert!(!path.exists() || stop > 0);
+        // Other threads and so another cut: the file keeps its own.
+        let mut told = Vec::new();
+        let mut progress = |finished: usize, all: usize| {
+            told.push((finished, all));
+            ControlFlow::Continue(())
+        };
+        let outcome =
+            sample.engine(1 + stop % 3).write(&sample.images, &sample.captions, &path, &mut progress).unwrap();
+        assert!(outcome.finished);
+        assert_eq!(told, (stop + 1..=9).map(|finished| (finished, 9)).collect::<Vec<_>>());
+        assert_eq!(fs::read(&path).unwrap(), expected, "stopped after {stop}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn stopped_by_the_caller_at_every_tile() {
+    let sample = Sample::new(6);
+    let expected = sample.expected();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("matrix.safetensors");
+    drop(sample.open(&path).unwrap());
+    for turn in 1..=9 {
+        assert!(!path.exists());
+        let mut stop = |finished: usize, _: usize| {
+            assert_eq!(finished, turn);
+            ControlFlow::Break(())
+        };
+        let outcome = sample.engine(1).write(&sample.images, &sample.captions, &path, &mut stop).unwrap();
+        assert_eq!(outcome.finished, turn == 9);
+    }
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!(bytes, expected);
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    Scores::from_bytes(tensors.tensor("sims").unwrap().data(), IMAGES, LENGTHS.len()).unwrap();
+}
+
+/// Values that were written without their tile being marked do no harm, nor does what is cut off.
+#[test]
+fn torn_files() {
+    let sample = Sample::new(7);
+    let expected = sample.expected();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("matrix.safetensors");
+    let partial = folder.path().join("matrix.safetensors.partial");
+    let mut file = sample.open(&path).unwrap();
+    advance(&sample, &mut file, 4);
+    drop(file);
+    // What is there can be read, and what is missing is known.
+    let file = sample.open(&path).unwrap();
+    assert_eq!(file.missing().iter().map(|tile| tile.index).collect::<Vec<_>>(), [4, 5, 6, 7, 8]);
+    assert_eq!(file.partial(), partial);
+    let matrix = sample.engine(1).similarities(&sample.images, &sample.captions).unwrap();
+    let stored = file.stored().unwrap();
+    let mut row = [0.0; 5];
+    stored.read(2 * LENGTHS.len(), &mut row).unwrap();
+    assert_eq!(row, matrix.values()[2 * LENGTHS.len()..][..5]);
+    drop(file);
+    let whole = fs::read(&partial).unwrap();
+    let mut torn = whole.clone();
+    let end = expected.len();
+    torn[end - 4 * LENGTHS.len()..end].fill(0xff);
+    let mut go_on = |_: usize, _: usize| ControlFlow::Continue(());
+    for bytes in [torn.as_slice(), &whole[..whole.len() - 1], &whole[..end], &whole[..40], &whole[..3], &[]] {
+        fs::write(&partial, bytes).unwrap();
+        let outcome = sample.engine(1).write(&sample.images, &sample.captions, &path, &mut go_on).unwrap();
+        assert!(outcome.finished);
+        assert_eq!(fs::read(&path).unwrap(), expected, "{} bytes", bytes.len());
+    }
+}
+
+#[test]
+fn other_inputs_are_refused() {
+    let sample = Sample::new(8);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("matrix.safetensors");
+    let mut file = sample.open(&path).unwrap();
+    advance(&sample, &mut file, 1);
+    assert!(sample.open(&path).unwrap_err().to_string().contains("can not open"), "two writers");
+    assert!(file.finish().unwrap_err().to_string().contains("found: 1 tiles"));
+
+    let mut images = sample.images.values().to_vec();
+    images[4000] += 1e-3;
+    let mut weights = sample.weights.clone();
+    weights.scale = Array::new(&[1, 1, 1], vec![2.0]).unwrap();
+    let longer = Array::new(&[IMAGES, 49, 32], sample.images.values().iter().map(|value| value * 2.0).collect());
+    let others = [
+        Sample { images: Array::new(&[IMAGES, 49, 32], images).unwrap(), ..Sample::new(8) },
+        Sample { images: longer.unwrap(), ..Sample::new(8) },
+        Sample { weights, ..Sample::new(8) },
+        Sample { captions: Sample::new(9).captions, ..Sample::new(8) },
+    ];
+    for other in &others {
+        let error = other.open(&path).unwrap_err();
+        assert!(error.to_string().contains("can not be continued\n  expected: the same embeddings"), "{error}");
+        assert_eq!(
+            error.hint().as_deref(),
+            Some("call it as it was begun, with as many threads, or remove the file to begin anew")
+        );
+    }
+    let parts = |parts: &[&[u8]]| Fingerprint::of(parts);
+    assert_ne!(parts(&[b"ab", b"c"]), parts(&[b"a", b"bc"]));
+    assert_ne!(parts(&[b"ab"]), parts(&[b"ab", b""]));
+    assert_eq!(parts(&[b"ab", b"c"]), parts(&[b"ab", b"c"]));
+    let portable = Level::available().pop().unwrap();
+    let engine = Engine::with_level(CONFIG, &sample.weights, EngineOptions::default(), portable).unwrap();
+    let fingerprint = Fingerprint::new(&engine, &sample.images, &sample.captions).unwrap();
+    assert_eq!(fingerprint == sample.fingerprint(), Level::detect() == portable);
+    assert_eq!(sample.open(&path).unwrap().finished_tiles(), 1);
+}

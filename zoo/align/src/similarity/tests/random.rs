@@ -1,0 +1,152 @@
+//! Against the definition in f64 on random embeddings.
+
+use super::{
+    definition::Image,
+    samples::{Random, SWIN, VIT},
+};
+use crate::similarity::{
+    AggregationWeights, AlignmentConfig, CaptionMatrix, Counts, Engine, EngineOptions, Tile, simd::Level,
+};
+use laps_model::array::Array;
+
+const LENGTHS: [usize; 8] = [3, 14, 9, 22, 1, 12, 36, 17];
+
+/// Scores nearer to each other than this may be ordered differently in f32.
+const BOUNDARY: f64 = 3e-7;
+
+/// Runs the engine on every instruction set. Away from the boundary of the selection every pair has to be within 2e-6:
+/// cosines of width 512 in f32, whose rounding is of the order of 1e-7, and norms from products of patches.
+fn compare(config: AlignmentConfig, weights: &AggregationWeights, images: &Array, captions: &[Array]) -> Counts {
+    let matrix = CaptionMatrix::from_arrays(captions, config.width).unwrap();
+    let references: Vec<Image> = images
+        .values()
+        .chunks_exact(config.tokens() * config.width)
+        .map(|tokens| Image::new(&config, weights, tokens))
+        .collect();
+    let expected: Vec<(f64, f64)> = references
+        .iter()
+        .flat_map(|image| captions.iter().map(|caption| image.similarity(&config, caption.values())))
+        .collect();
+    let mut counts = Counts::default();
+    for level in Level::available() {
+        let engine = Engine::with_level(config, weights, EngineOptions::default(), level).unwrap();
+        let plan = engine.plan(images.dims()[0], &matrix).unwrap();
+        let mut found = vec![0.0; expected.len()];
+        let mut sink = |tile: &Tile, values: &[f32]| {
+            tile.place(values, captions.len(), &mut found);
+            Ok(std::ops::ControlFlow::Continue(()))
+        };
+        counts = engine.run(images, &matrix, &plan, &mut sink).unwrap().counts;
+        let mut largest = 0.0f64;
+        let mut skipped = 0;
+        for (index, (&found, &(expected, gap))) in found.iter().zip(&expected).enumerate() {
+            let difference = (f64::from(found) - expected).abs();
+            if gap < BOUNDARY {
+                skipped += 1;
+                continue;
+            }
+            largest = largest.max(difference);
+            assert!(difference < 2e-6, "{} pair {index}: {found} for {expected}, gap {gap:e}", level.name());
+        }
+        println!("{} {config:?}: largest difference {largest:e}, {skipped} at the boundary, {counts:?}", level.name());
+        assert!(skipped * 20 <= expected.len(), "{skipped} of {} pairs at the boundary", expected.len());
+    }
+    counts
+}
+
+fn both(shared: f32, scale: f32) -> [Counts; 2] {
+    [VIT, SWIN].map(|config| {
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let weights = random.weights(&config, scale);
+        let images = random.embeddings([4, config.tokens(), config.width], shared);
+        let captions = random.captions(&LENGTHS, config.width, shared);
+        compare(config, &weights, &images, &captions)
+    })
+}
+
+#[test]
+fn independent_patches() {
+    for counts in both(0.0, 1.0) {
+        assert_eq!(counts, Counts { pairs: 32, from_all_kept: 0, as_vectors: 0 });
+    }
+}
+
+#[test]
+fn patches_around_a_common_direction() {
+    for counts in both(1.5, 1.0) {
+        assert_eq!(counts, Counts { pairs: 32, from_all_kept: 0, as_vectors: 0 });
+    }
+}
+
+/// A group that leans on one patch changes altogether when a caption drops it: the difference to the image's own
+/// selection cancels.
+#[test]
+fn peaked_groups() {
+    for counts in both(0.0, 12.0) {
+        assert!(counts.from_all_kept > 0, "{counts:?}");
+    }
+}
+
+/// Logits 60 apart: where the best patch is dropped, all factors of a group are below what f32 holds squared.
+#[test]
+fn groups_of_one_patch() {
+    for counts in both(0.0, 60.0) {
+        assert!(counts.as_vectors > 0, "{counts:?}");
+    }
+}
+
+/// Patches in nearly opposite pairs, all kept: every group is a small difference of large sums.
+#[test]
+fn opposite_patches() {
+    for config in [VIT, SWIN].map(|config| AlignmentConfig { kept: config.patches, ..config }) {
+        let mut random = Random(7);
+        let weights = random.weights(&config, 0.01);
+        let mut values = random.embeddings([2, config.tokens(), config.width], 0.0).into_values();
+        let first = usize::from(config.has_class_token);
+        for image in values.chunks_exact_mut(config.tokens() * config.width) {
+            let patches = &mut image[first * config.width..];
+            for pair in patches.chunks_exact_mut(2 * config.width) {
+                let (one, other) = pair.split_at_mut(config.width);
+                one.iter().zip(other).for_each(|(one, other)| *other = 0.15 * *other - one);
+            }
+        }
+        let images = Array::new(&[2, config.tokens(), config.width], values).unwrap();
+        let captions = random.captions(&LENGTHS, config.width, 0.0);
+        let counts = compare(config, &weights, &images, &captions);
+        assert!(counts.as_vectors > 0, "{counts:?}");
+    }
+}
+
+/// Every patch kept, one patch kept, more groups than a vector holds, fewer patches than a vector has lanes.
+#[test]
+fn other_sizes() {
+    for config in [
+        AlignmentConfig { patches: 49, has_class_token: true, kept: 49, groups: 23, width: 96 },
+        AlignmentConfig { patches: 49, has_class_token: false, kept: 1, groups: 3, width: 20 },
+        AlignmentConfig { patches: 1, has_class_token: true, kept: 1, groups: 1, width: 5 },
+        AlignmentConfig { patches: 5, has_class_token: false, kept: 3, groups: 9, width: 33 },
+        AlignmentConfig { patches: 64, has_class_token: true, kept: 63, groups: 16, width: 300 },
+        AlignmentConfig { patches: 576, has_class_token: true, kept: 288, groups: 115, width: 64 },
+        AlignmentConfig { patches: 144, has_class_token: false, kept: 116, groups: 69, width: 48 },
+    ] {
+        let mut random = Random(11);
+        let weights = random.weights(&config, 1.0);
+        let images = random.embeddings([5, config.tokens(), config.width], 0.3);
+        let captions = random.captions(&LENGTHS, config.width, 0.3);
+        compare(config, &weights, &images, &captions);
+    }
+}
+
+/// Equal patches score the same, so the first are kept; all of a group's patches being equal, so are all tokens.
+#[test]
+fn equal_patches() {
+    let config = AlignmentConfig { patches: 49, has_class_token: false, kept: 40, groups: 23, width: 32 };
+    let mut random = Random(3);
+    let weights = random.weights(&config, 1.0);
+    let patch = random.normal(&[32], 1.0);
+    let image = Array::new(&[49, 32], patch.values().repeat(49)).unwrap();
+    let caption = random.normal(&[6, 32], 1.0);
+    let expected = Image::new(&config, &weights, image.values()).similarity(&config, caption.values()).0;
+    let engine = Engine::new(config, &weights, EngineOptions::default()).unwrap();
+    assert!((f64::from(engine.score(&image, &caption).unwrap()) - expected).abs() < 2e-6);
+}

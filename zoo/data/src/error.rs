@@ -1,0 +1,233 @@
+//! What can go wrong with captions, tokens and images.
+
+use std::{fmt, io, path::PathBuf};
+
+use super::image::ImageError;
+
+/// Images that one message lists; the rest is a number.
+const LISTED: usize = 8;
+
+/// An error of this module.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A text file could not be read.
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    /// The folder holds no such split.
+    #[error(
+        "split `{name}` is not in `{}`\n  expected: `{missing}`\n  found: {}", folder.display(), splits(available)
+    )]
+    Split {
+        /// Folder of the caption files.
+        folder: PathBuf,
+        /// The split that was asked for.
+        name: String,
+        /// The file of it that is missing.
+        missing: String,
+        /// The splits that are there.
+        available: Vec<String>,
+    },
+    /// The two files of a split differ in length.
+    #[error(
+        "`{}` and `{}` do not belong together\n  expected: as many ids as captions\n  found: {ids} ids and {captions} \
+         captions", ids_path.display(), captions_path.display()
+    )]
+    Lengths {
+        /// The file of image ids.
+        ids_path: PathBuf,
+        /// Its rows.
+        ids: usize,
+        /// The file of captions.
+        captions_path: PathBuf,
+        /// Its rows.
+        captions: usize,
+    },
+    /// A file that has to hold something and does not.
+    #[error("`{}` is empty", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The contents of a text file can not be used.
+    #[error("`{}` can not be used\n  expected: {expected}\n  found: {found}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What it has to hold.
+        expected: String,
+        /// What it holds.
+        found: String,
+    },
+    /// An image id has no file name.
+    #[error("image id `{id}` (row {row} of `{}`) is not in `{}`", ids_path.display(), mapping_path.display())]
+    Unmapped {
+        /// The id.
+        id: String,
+        /// Its first row, counted from 1.
+        row: usize,
+        /// The file of image ids.
+        ids_path: PathBuf,
+        /// The file that maps ids to file names.
+        mapping_path: PathBuf,
+    },
+    /// A file name that leads out of the image folder.
+    #[error(
+        "`{}` maps image id `{id}` to a file that can not be used\n  expected: a path inside the image folder\n  \
+         found: `{name}`", mapping_path.display()
+    )]
+    UnsafeName {
+        /// The id.
+        id: String,
+        /// The file name.
+        name: String,
+        /// The file that maps ids to file names.
+        mapping_path: PathBuf,
+    },
+    /// A caption has more tokens than the model has positions.
+    #[error("the caption in row {row} is too long\n  expected: at most {limit} tokens\n  found: {tokens} tokens")]
+    CaptionLength {
+        /// Row of the caption, counted from 1.
+        row: usize,
+        /// Its tokens, `[CLS]` and `[SEP]` included.
+        tokens: usize,
+        /// Positions of the model.
+        limit: usize,
+    },
+    /// The vocabulary is larger than the model's table of words.
+    #[error(
+        "`{}` does not fit the model\n  expected: at most {limit} entries\n  found: {entries} entries", path.display()
+    )]
+    VocabularySize {
+        /// The vocabulary.
+        path: PathBuf,
+        /// Its entries.
+        entries: usize,
+        /// Rows of the model's word embedding.
+        limit: usize,
+    },
+    /// The tokenizer gave up on a text.
+    #[error("a caption can not be tokenized: {reason}")]
+    Tokenizer {
+        /// In the words of the library.
+        reason: String,
+    },
+    /// An image can not be used.
+    #[error("{0} can not be used: {cause}", cause = .0.cause)]
+    Image(Box<ImageFault>),
+    /// Images that can not be used, found before the work began.
+    #[error("{} of {checked} images can not be used{}", faults.len(), list(faults))]
+    Images {
+        /// Images that were looked at.
+        checked: usize,
+        /// Those that can not be used, in the order of the split.
+        faults: Vec<ImageFault>,
+    },
+    /// Threads could not be started.
+    #[error("can not start {threads} threads")]
+    Threads {
+        /// How many were wanted.
+        threads: usize,
+        /// The operating system's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// An image that can not be used, and why.
+#[derive(Debug)]
+pub struct ImageFault {
+    /// Its id.
+    pub id: String,
+    /// Its first row in the file of image ids, counted from 1.
+    pub row: usize,
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub cause: ImageError,
+}
+
+impl fmt::Display for ImageFault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "image `{}` (row {}, `{}`)", self.id, self.row, self.path.display())
+    }
+}
+
+impl DataError {
+    /// What the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Split { available, .. } if available.is_empty() => {
+                "a split is two files, `NAME_ids.txt` and `NAME_caps.txt`, beside `id_mapping.json`"
+            }
+            Self::Split { .. } => "choose one of the splits that are there, or put both files of the split there",
+            Self::Lengths { .. } => "row N of the one file is a caption of the image in row N of the other",
+            Self::Unmapped { .. } => "the mapping has to come from the same data set as the ids",
+            Self::UnsafeName { .. } => "names are relative to the image folder, without `..`",
+            Self::CaptionLength { .. } => "captions are not cut: shorten or remove this one",
+            Self::VocabularySize { .. } => "use the vocabulary that the text encoder was trained with",
+            Self::Image(fault) => return fault.cause.hint(),
+            Self::Images { faults, .. } => return faults.first().and_then(|fault| fault.cause.hint()),
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+fn splits(names: &[String]) -> String {
+    if names.is_empty() {
+        return "no split".to_owned();
+    }
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    format!("the split{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
+}
+
+fn list(faults: &[ImageFault]) -> String {
+    let mut text = String::new();
+    for fault in faults.iter().take(LISTED) {
+        text += &format!("\n  {fault}: {}", fault.cause);
+    }
+    if faults.len() > LISTED {
+        text += &format!("\n  and {} more", faults.len() - LISTED);
+    }
+    text
+}
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong in this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// See [`DataError`].
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// See [`crate::scenes::SceneError`].
+    #[error(transparent)]
+    Scenes(#[from] crate::scenes::SceneError),
+    /// See [`laps_model::Error`].
+    #[error(transparent)]
+    Model(#[from] laps_model::Error),
+    /// A file could not be read or written.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried: `read`, `write`, ...
+        action: &'static str,
+        /// The file or folder.
+        path: std::path::PathBuf,
+        /// The operating system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// What the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Data(error) => error.hint(),
+            Self::Scenes(error) => error.hint(),
+            Self::Model(error) => error.hint(),
+            Self::Io { .. } => None,
+        }
+    }
+}

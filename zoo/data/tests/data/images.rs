@@ -1,0 +1,212 @@
+//! Decoding, resizing and normalising against Pillow.
+
+use std::{collections::BTreeMap, fs};
+
+use laps_data::image::{ImageError, MAX_PIXELS, Preprocessing, RgbImage, decode, read, resize};
+use safetensors::SafeTensors;
+
+use crate::real;
+
+const PILLOW: &[u8] = include_bytes!("fixtures/pillow.safetensors");
+
+/// `(shape, bytes)` by name.
+fn tensors(bytes: &[u8]) -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
+    let tensors = SafeTensors::deserialize(bytes).unwrap();
+    let pair = |name: &str| {
+        let view = tensors.tensor(name).unwrap();
+        (name.to_owned(), (view.shape().to_vec(), view.data().to_vec()))
+    };
+    tensors.names().into_iter().map(pair).collect()
+}
+
+fn largest_difference(one: &[u8], other: &[u8]) -> u8 {
+    assert_eq!(one.len(), other.len());
+    one.iter().zip(other).map(|(one, other)| one.abs_diff(*other)).max().unwrap()
+}
+
+#[test]
+fn every_format_decodes_as_pillow_decodes_it() {
+    let tensors = tensors(PILLOW);
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for (key, (_, bytes)) in &tensors {
+        let Some(name) = key.strip_suffix(".file") else { continue };
+        seen += 1;
+        let decoded = decode(bytes);
+        let Some((shape, pixels)) = tensors.get(&format!("{name}.pixels")) else {
+            // Cut within a table of a later scan: Pillow leaves all black what libjpeg-turbo decodes in part.
+            assert!(decoded.unwrap().damage.is_some(), "{name}");
+            continue;
+        };
+        let decoded = decoded.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!([decoded.image.height(), decoded.image.width(), 3], shape[..], "{name}");
+        assert_eq!(decoded.damage.is_some(), tensors.contains_key(&format!("{name}.damaged")), "{name}");
+        let difference = largest_difference(decoded.image.pixels(), pixels);
+        if difference > 0 {
+            wrong.push((name, difference));
+        }
+    }
+    assert_eq!((seen, wrong), (42, Vec::new()));
+}
+
+#[test]
+fn resizing_is_bit_exact() {
+    let tensors = tensors(PILLOW);
+    let mut seen = 0;
+    for (key, (shape, pixels)) in &tensors {
+        let Some(name) = key.strip_prefix("resize.").and_then(|key| key.strip_suffix(".source")) else { continue };
+        seen += 1;
+        let (result_shape, result) = &tensors[&format!("resize.{name}.result")];
+        let image = RgbImage::new(shape[1], shape[0], pixels.clone()).unwrap();
+        let resized = resize(&image, result_shape[1], result_shape[0]);
+        assert_eq!([resized.height(), resized.width(), 3], result_shape[..], "{name}");
+        assert_eq!(largest_difference(resized.pixels(), result), 0, "{name}");
+    }
+    assert_eq!(seen, 11);
+}
+
+#[test]
+fn real_photos_are_bit_exact() {
+    let Some(real) = real() else { return };
+    let folder = real.join("preprocess");
+    let reference = tensors(&fs::read(folder.join("reference.safetensors")).unwrap());
+    let mut differences = BTreeMap::new();
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let Some((shape, expected)) = reference.get(&format!("{name}.resized_u8")) else { continue };
+        assert_eq!(shape[..], [224, 224, 3]);
+        let decoded = read(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(decoded.damage, None, "{name}");
+        let resized = resize(&decoded.image, 224, 224);
+        differences.insert(name.to_owned(), largest_difference(resized.pixels(), expected));
+    }
+    println!("{differences:?}");
+    assert_eq!(differences.len(), 19);
+    assert!(differences.values().all(|&difference| difference == 0), "{differences:?}");
+}
+
+/// `truncated.jpg` is the first half of the bytes of another photo.
+#[test]
+fn a_cut_photo_is_decoded_as_far_as_it_goes() {
+    let Some(real) = real() else { return };
+    let [whole, cut] =
+        ["1009434119.jpg", "truncated.jpg"].map(|name| read(&real.join("preprocess").join(name)).unwrap());
+    assert_eq!((whole.damage, cut.damage.as_deref()), (None, Some("Premature end of JPEG file")));
+    let [width, height] = [whole.image.width(), whole.image.height()];
+    assert_eq!([cut.image.width(), cut.image.height()], [width, height]);
+    let rows = whole.image.pixels().chunks_exact(3 * width).zip(cut.image.pixels().chunks_exact(3 * width));
+    let same = rows.clone().take_while(|(whole, cut)| whole == cut).count();
+    let grey = rows.rev().take_while(|(_, cut)| cut.iter().all(|&value| value == 128)).count();
+    println!("{same} of {height} rows as in the whole photo, {grey} rows grey");
+    // Blocks are 16 rows high, and the chroma of a row of blocks is interpolated towards the next: the rest of 32 rows.
+    assert!(same > height / 4 && grey > height / 4 && same + grey + 32 >= height);
+}
+
+#[test]
+fn preprocessing_is_scaling_then_normalising_in_single_precision() {
+    let image = RgbImage::new(2, 2, vec![0, 128, 255, 10, 20, 30, 1, 2, 3, 254, 253, 252]).unwrap();
+    let preprocessing = Preprocessing::imagenet(2);
+    let array = preprocessing.array(&image).unwrap();
+    assert_eq!(array.dims(), [1, 3, 2, 2]);
+    // Red, green and blue of the first pixel as torchvision gives them: (0 - 0.485) / 0.229 and so on.
+    let found = [array.values()[0], array.values()[4], array.values()[8]];
+    let expected = [-2.117_904, 0.205_182_1, 2.64];
+    assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6), "{found:?}");
+    assert!(preprocessing.write(&image, &mut [0.0; 11]).is_err());
+    assert!(Preprocessing { size: 0, ..preprocessing }.write(&image, &mut []).is_err());
+}
+
+fn file(name: &str) -> Vec<u8> {
+    tensors(PILLOW).remove(&format!("{name}.file")).unwrap().1
+}
+
+#[test]
+fn what_is_no_image_is_refused() {
+    assert!(matches!(decode(b""), Err(ImageError::Empty)));
+    assert!(matches!(decode(b"<html>not found</html>"), Err(ImageError::Format)));
+    assert!(matches!(decode(b"BM"), Err(ImageError::Codec(_))));
+    let png = file("rgb.png");
+    assert!(matches!(decode(&png[..png.len() / 2]), Err(ImageError::Codec(_))));
+    assert!(matches!(read("none.jpg".as_ref()), Err(ImageError::Read(_))));
+}
+
+#[test]
+fn a_jpeg_without_image_data_is_refused() {
+    let jpeg = file("s420.jpg");
+    let scan = jpeg.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
+    let data = scan + 2 + usize::from(u16::from_be_bytes([jpeg[scan + 2], jpeg[scan + 3]]));
+    for length in [3, 20, scan, scan + 2, data] {
+        let found = decode(&jpeg[..length]);
+        assert!(matches!(found, Err(ImageError::NoImageData)), "{length}: {found:?}");
+    }
+    let ended = [&jpeg[..data], &[0xff, 0xd9]].concat();
+    assert!(matches!(decode(&ended), Err(ImageError::NoImageData)));
+    assert!(decode(&jpeg[..data + 1]).unwrap().damage.is_some());
+}
+
+/// libjpeg-turbo then reports a warning, though nothing was decoded.
+#[test]
+fn an_error_that_follows_a_warning_is_an_error() {
+    let mut jpeg = file("progressive.jpg");
+    let find = |jpeg: &[u8], from: usize, marker: u8| {
+        from + jpeg[from..].windows(2).position(|pair| pair == [0xff, marker]).unwrap()
+    };
+    let scan = find(&jpeg, 0, 0xda);
+    let table = find(&jpeg, scan, 0xc4);
+    jpeg[table + 4] = 0xee;
+    jpeg.splice(table..table, [7; 5]);
+    let Err(ImageError::Jpeg { reason }) = decode(&jpeg) else { panic!("decoded") };
+    assert!(reason.contains("DHT"), "{reason}");
+}
+
+#[test]
+fn a_size_beyond_reason_takes_no_memory() {
+    let mut jpeg = file("s420.jpg");
+    let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0xfd, 0xe8, 0xfd, 0xe8]);
+    let mut png = file("rgb.png");
+    png[16..24].copy_from_slice(&[0, 0, 0xfd, 0xe8, 0, 0, 0xfd, 0xe8]);
+    let checksum = crc(&png[12..29]);
+    png[29..33].copy_from_slice(&checksum.to_be_bytes());
+    for bytes in [jpeg, png] {
+        match decode(&bytes) {
+            Err(ImageError::Size { width: 65_000, height: 65_000, limit: MAX_PIXELS }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The checksum of a PNG chunk.
+fn crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+    })
+}
+
+/// Cut at every length, and with bytes overwritten: an image or an error, never a panic.
+#[test]
+fn broken_files_never_panic() {
+    for name in [
+        "s420.jpg",
+        "cmyk.jpg",
+        "progressive.jpg",
+        "palette.png",
+        "rgba16.png",
+        "plain.gif",
+        "palette.bmp",
+        "lossy.webp",
+    ] {
+        let bytes = file(name);
+        for length in 0..bytes.len() {
+            assert!(!matches!(decode(&bytes[..length]), Err(ImageError::Panic)), "{name} cut to {length} bytes");
+        }
+        for step in 0..bytes.len() {
+            let mut bytes = bytes.clone();
+            bytes[step] ^= 1 << (step % 8);
+            let other = (step * 7919) % bytes.len();
+            bytes[other] = !bytes[other];
+            assert!(!matches!(decode(&bytes), Err(ImageError::Panic)), "{name} changed at {step}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Tokens of real and hostile captions.
+
+use std::{fs, path::PathBuf};
+
+use laps_data::Tokenizer;
+use tempfile::TempDir;
+
+use crate::real;
+
+#[derive(serde::Deserialize)]
+struct Reference {
+    caption: String,
+    ids: Vec<u32>,
+}
+
+#[test]
+fn every_reference_caption_gives_the_reference_tokens() {
+    let Some(real) = real() else { return };
+    let tokenizer = Tokenizer::open(&real.join("tokenizer/vocab.txt")).unwrap();
+    let text = fs::read_to_string(real.join("tokenizer/reference.jsonl")).unwrap();
+    let references: Vec<Reference> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let captions: Vec<String> = references.iter().map(|reference| reference.caption.clone()).collect();
+    let tokens = tokenizer.encode_all(&captions, 512).unwrap();
+
+    let wrong: Vec<_> =
+        references.iter().zip(&tokens).filter(|(reference, tokens)| reference.ids != **tokens).collect();
+    for (reference, tokens) in &wrong {
+        println!("{:?}\n  expected: {:?}\n  found: {tokens:?}", reference.caption, reference.ids);
+    }
+    assert_eq!((references.len(), wrong.len()), (615, 0));
+
+    let special = tokenizer.special();
+    let found =
+        [special.padding, special.unknown, special.first, special.last, special.mask, tokenizer.entries() as u32];
+    assert_eq!(found, [0, 100, 101, 102, 103, 30522]);
+}
+
+fn vocabulary(text: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vocab.txt");
+    fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+const SMALL: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nred\nsq\n##uare\n##s\n.\n";
+
+#[test]
+fn pieces_keep_the_basic_tokens_apart() {
+    let (_folder, path) = vocabulary(SMALL);
+    let tokenizer = Tokenizer::open(&path).unwrap();
+    let pieces = tokenizer.pieces("A  RÉD squares, [MASK].").unwrap();
+    assert_eq!(pieces, [vec![5], vec![6], vec![7, 8, 9], vec![1], vec![1], vec![1], vec![1], vec![10]]);
+    assert_eq!(tokenizer.encode(" a red squares ").unwrap(), [2, 5, 6, 7, 8, 9, 3]);
+}
+
+#[test]
+fn a_caption_beyond_the_positions_is_named() {
+    let (_folder, path) = vocabulary(SMALL);
+    let tokenizer = Tokenizer::open(&path).unwrap();
+    let captions = ["a".to_owned(), "a red".to_owned(), "a a a".to_owned()];
+    assert_eq!(tokenizer.encode_all(&captions, 5).unwrap().len(), 3);
+    let error = tokenizer.encode_all(&captions, 4).unwrap_err();
+    assert_eq!(error.to_string(), "the caption in row 3 is too long\n  expected: at most 4 tokens\n  found: 5 tokens");
+}
+
+#[test]
+fn a_vocabulary_that_does_not_serve_is_refused() {
+    let words = |text: &str| {
+        let (_folder, path) = vocabulary(text);
+        let error = Tokenizer::open(&path).err().unwrap().to_string();
+        error.replace(&path.display().to_string(), "VOCAB")
+    };
+    assert_eq!(words(" \n"), "`VOCAB` is empty");
+    assert_eq!(
+        words(&SMALL.replace("[SEP]", "[SEPARATOR]")),
+        "`VOCAB` can not be used\n  expected: the token `[SEP]`\n  found: 11 tokens without it"
+    );
+    assert_eq!(
+        words(&format!("{SMALL}red\n")),
+        "`VOCAB` can not be used\n  expected: each token once\n  found: `red` in rows 7 and 12"
+    );
+    assert_eq!(words(&format!("a{}", SMALL.replace("\na", ""))).lines().next(), Some("`VOCAB` can not be used"));
+    assert_eq!(
+        words(&format!("first\n{SMALL}")),
+        "`VOCAB` can not be used\n  expected: `[PAD]` in the first row\n  found: it in row 2"
+    );
+
+    let (_folder, path) = vocabulary(SMALL);
+    let tokenizer = Tokenizer::open(&path).unwrap();
+    assert!(tokenizer.check_fits(11).is_ok());
+    let error = tokenizer.check_fits(10).unwrap_err().to_string();
+    assert!(error.ends_with("does not fit the model\n  expected: at most 10 entries\n  found: 11 entries"), "{error}");
+    assert!(Tokenizer::open(&path.with_extension("none")).is_err());
+}

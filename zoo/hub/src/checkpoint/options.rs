@@ -1,0 +1,207 @@
+//! Options that a checkpoint was trained with: `opt`, an `argparse.Namespace` or its JSON.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use super::pickle::{Id, Pickle, Value};
+use laps_model::models::config::{ImageConfig, ModelConfig};
+
+/// Deepest nesting of an option. The options of LAPS hold one list of numbers.
+const MAX_DEPTH: usize = 16;
+
+/// Most values of all options together; a pickle can share a list so that reading it out has no end.
+const MAX_VALUES: usize = 10_000;
+
+/// Options by name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Options {
+    values: BTreeMap<String, OptionValue>,
+}
+
+/// The value of an option.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum OptionValue {
+    /// Python's `None`.
+    None,
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A number.
+    Float(f64),
+    /// A text.
+    Text(String),
+    /// A list or a tuple.
+    List(Vec<OptionValue>),
+    /// Named values.
+    Map(BTreeMap<String, OptionValue>),
+    /// Something that is no plain data: the name of its Python type.
+    Other(&'static str),
+}
+
+/// An option of the checkpoint that is not what the entry says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    /// Name of the option.
+    pub key: &'static str,
+    /// What the entry says.
+    pub expected: String,
+    /// What the checkpoint says.
+    pub found: String,
+}
+
+impl Options {
+    /// The value of the option `key`.
+    pub fn get(&self, key: &str) -> Option<&OptionValue> {
+        self.values.get(key)
+    }
+
+    /// Every option, in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &OptionValue)> {
+        self.values.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// Compares the options that decide what is computed with `model`. An option that the checkpoint does not have is
+    /// no difference.
+    ///
+    /// # Errors
+    /// [`super::CheckpointError::Options`] with every option that differs and both of its values.
+    pub fn check(&self, model: &ModelConfig) -> Result<(), super::CheckpointError> {
+        let kind = match model.image {
+            ImageConfig::Vit(_) => "vit",
+            ImageConfig::Swin(_) => "swin",
+        };
+        let expected = [
+            ("vit_type", OptionValue::Text(kind.to_owned())),
+            ("img_res", count(model.image.image_size())),
+            ("num_patches", count(model.image.num_patches())),
+            ("embed_size", count(model.embed_size)),
+            ("sparse_ratio", OptionValue::Float(model.sparse_ratio)),
+            ("aggr_ratio", OptionValue::Float(model.aggr_ratio)),
+        ];
+        let differs = |(key, expected): (&'static str, OptionValue)| {
+            let found = self.get(key)?;
+            let difference = || Difference { key, expected: expected.to_string(), found: found.to_string() };
+            (!expected.equals(found)).then(difference)
+        };
+        let differences: Vec<_> = expected.into_iter().filter_map(differs).collect();
+        if differences.is_empty() { Ok(()) } else { Err(super::CheckpointError::Options(differences)) }
+    }
+
+    /// The options that the pickled `id` holds, where it is a namespace or a dictionary.
+    pub(super) fn from_pickle(pickle: &Pickle, id: Id) -> Option<Self> {
+        match (Unpickler { pickle, left: MAX_VALUES }).value(id, MAX_DEPTH)? {
+            OptionValue::Map(values) => Some(Self { values }),
+            _ => None,
+        }
+    }
+
+    /// The options that `text` holds as a JSON object.
+    pub(super) fn from_json(text: &str) -> Option<Self> {
+        match serde_json::from_str::<serde_json::Value>(text).ok()?.into() {
+            OptionValue::Map(values) => Some(Self { values }),
+            _ => None,
+        }
+    }
+}
+
+impl OptionValue {
+    /// The number, if it is one.
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Self::Int(value) => Some(*value as f64),
+            Self::Float(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// Equality that does not tell `1` from `1.0`.
+    fn equals(&self, other: &Self) -> bool {
+        match (self.number(), other.number()) {
+            (Some(left), Some(right)) => left == right,
+            _ => self == other,
+        }
+    }
+}
+
+fn count(value: usize) -> OptionValue {
+    OptionValue::Int(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+struct Unpickler<'a> {
+    pickle: &'a Pickle,
+    left: usize,
+}
+
+impl Unpickler<'_> {
+    /// Nothing where the values are too many, too deep or named by what is no text.
+    fn value(&mut self, id: Id, depth: usize) -> Option<OptionValue> {
+        self.left = self.left.checked_sub(1)?;
+        let inner = depth.checked_sub(1)?;
+        if let Some(pairs) = self.pickle.pairs(id) {
+            let mut values = BTreeMap::new();
+            for &(key, value) in pairs {
+                let key = match self.pickle.value(key) {
+                    Value::Text(key) => key.clone(),
+                    Value::Int(key) => key.to_string(),
+                    _ => return None,
+                };
+                values.insert(key, self.value(value, inner)?);
+            }
+            return Some(OptionValue::Map(values));
+        }
+        Some(match self.pickle.value(id) {
+            Value::None => OptionValue::None,
+            Value::Bool(value) => OptionValue::Bool(*value),
+            Value::Float(value) => OptionValue::Float(*value),
+            Value::Text(text) => OptionValue::Text(text.clone()),
+            Value::Int(value) => i64::try_from(*value).map_or(OptionValue::Other("int"), OptionValue::Int),
+            Value::List(items) | Value::Tuple(items) => {
+                OptionValue::List(items.iter().map(|&item| self.value(item, inner)).collect::<Option<_>>()?)
+            }
+            other => OptionValue::Other(other.type_name()),
+        })
+    }
+}
+
+impl From<serde_json::Value> for OptionValue {
+    fn from(value: serde_json::Value) -> Self {
+        use serde_json::Value;
+        match value {
+            Value::Null => Self::None,
+            Value::Bool(value) => Self::Bool(value),
+            Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(value), _) => Self::Int(value),
+                (None, Some(value)) => Self::Float(value),
+                (None, None) => Self::Other("int"),
+            },
+            Value::String(text) => Self::Text(text),
+            Value::Array(items) => Self::List(items.into_iter().map(Self::from).collect()),
+            Value::Object(items) => Self::Map(items.into_iter().map(|(key, item)| (key, item.into())).collect()),
+        }
+    }
+}
+
+impl fmt::Display for OptionValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Bool(value) => write!(f, "{value}"),
+            Self::Int(value) => write!(f, "{value}"),
+            Self::Float(value) => write!(f, "{value}"),
+            Self::Text(text) => f.write_str(text),
+            Self::List(items) => f.debug_list().entries(items.iter().map(ToString::to_string)).finish(),
+            Self::Map(_) => f.write_str("named values"),
+            Self::Other(name) => write!(f, "a {name}"),
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`\n    expected: {}\n    found: {}", self.key, self.expected, self.found)
+    }
+}

@@ -1,0 +1,144 @@
+//! Where files come from: sizes, hashes and licences.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{Origin, RegistryError, document::Document};
+use laps_data::SplitSize;
+
+/// The server of the COCO images.
+pub const COCO_IMAGES: &str = "http://images.cocodataset.org";
+
+/// `checkpoints/manifest.yaml`. A size or hash that is None is published nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Caption and split files.
+    pub captions: CaptionFiles,
+    /// Sizes of the splits, by data set and split.
+    pub splits: BTreeMap<String, BTreeMap<String, SplitSize>>,
+    /// Images, by data set.
+    pub images: BTreeMap<String, ImageArchive>,
+    /// Checkpoints, by the name that entries refer to.
+    pub checkpoints: BTreeMap<String, Checkpoint>,
+    /// Pretrained encoders, by name.
+    pub backbones: BTreeMap<String, Backbone>,
+}
+
+/// Caption and split files, all in one repository on GitHub.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptionFiles {
+    /// `owner/name`.
+    pub repository: String,
+    /// The commit, 40 hexadecimal digits.
+    pub commit: String,
+    /// None where none is stated.
+    pub licence: Option<String>,
+    /// The files, by their path in the repository.
+    pub files: BTreeMap<String, CaptionFile>,
+}
+
+/// One caption or split file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptionFile {
+    /// Size.
+    pub bytes: Option<u64>,
+    /// SHA-1 of `blob <size>\0` and the content, as git computes it.
+    pub git_blob: String,
+    /// SHA-256.
+    pub sha256: Option<String>,
+}
+
+/// The images of a data set.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageArchive {
+    /// A zip file, if it can be had without an account.
+    pub url: Option<String>,
+    /// MD5 of the zip file.
+    pub md5: Option<String>,
+    /// None where none is stated.
+    pub licence: Option<String>,
+    /// How else to get the images.
+    pub note: Option<String>,
+}
+
+/// A trained model: in a public Google Drive folder, or part of this project.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// Identifier of the Drive folder; None for a file in `checkpoints/`.
+    pub gdrive_folder: Option<String>,
+    /// Name of the file.
+    pub file: String,
+    /// Size.
+    pub bytes: Option<u64>,
+    /// SHA-256.
+    pub sha256: Option<String>,
+    /// None where none is stated.
+    pub licence: Option<String>,
+    /// Further addresses of the file, `https://` or `file://`, in the order of trying.
+    #[serde(default)]
+    pub mirrors: Vec<String>,
+}
+
+/// A pretrained encoder on the Hugging Face hub.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backbone {
+    /// `owner/name`.
+    pub repository: String,
+    /// A commit of 40 hexadecimal digits, or a branch that has to be resolved and locked on the first fetch.
+    pub revision: String,
+    /// None where none is stated.
+    pub licence: Option<String>,
+    /// The files, by name.
+    pub files: BTreeMap<String, ModelFile>,
+}
+
+/// A file of a [`Backbone`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelFile {
+    /// Size.
+    pub bytes: Option<u64>,
+    /// SHA-256.
+    pub sha256: Option<String>,
+}
+
+impl Manifest {
+    /// The one of this project.
+    pub fn embedded() -> Result<Self, RegistryError> {
+        const TEXT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/checkpoints/manifest.yaml"));
+        Document { origin: &Origin::BuiltIn("manifest.yaml"), text: TEXT }.read()
+    }
+}
+
+impl CaptionFiles {
+    /// Where the file at `path` in the repository can be fetched.
+    pub fn url(&self, path: &str) -> String {
+        format!("https://raw.githubusercontent.com/{}/{}/{path}", self.repository, self.commit)
+    }
+}
+
+impl Checkpoint {
+    /// The page of the Drive folder.
+    pub fn url(&self) -> Option<String> {
+        self.gdrive_folder.as_ref().map(|folder| format!("https://drive.google.com/drive/folders/{folder}"))
+    }
+}
+
+impl Backbone {
+    /// Where `file` can be fetched.
+    pub fn url(&self, file: &str) -> String {
+        format!("https://huggingface.co/{}/resolve/{}/{file}", self.repository, self.revision)
+    }
+
+    /// Whether the revision is a commit, which always stands for the same files.
+    pub fn is_pinned(&self) -> bool {
+        self.revision.len() == 40 && self.revision.bytes().all(|digit| digit.is_ascii_hexdigit())
+    }
+}

@@ -1,0 +1,94 @@
+//! The registry: what is known about each model of the zoo.
+//!
+//! An entry is one flat YAML file without inheritance. Those in `configs/` are part of the binary and are found by name;
+//! any other file is found by its path. [`References`] are the published recall tables with their provenance,
+//! [`Manifest`] says where checkpoints, backbones and data come from.
+
+mod canonical;
+mod data_config;
+mod document;
+mod embedded;
+mod entry;
+mod error;
+mod manifest;
+mod overrides;
+mod reference;
+mod references;
+mod train_config;
+
+use std::{io::Read, path::Path};
+
+pub use canonical::sha256;
+pub use data_config::{DataConfig, DataPaths};
+pub use embedded::{EmbeddedCheckpoint, embedded_checkpoint};
+pub use entry::Entry;
+pub use error::{Origin, Place, RegistryError};
+pub use laps_align::Protocol;
+pub use manifest::{Backbone, COCO_IMAGES, CaptionFile, CaptionFiles, Checkpoint, ImageArchive, Manifest, ModelFile};
+pub use references::{Cell, PublishedTable, References, Status, Table};
+pub use train_config::{Precision, TrainConfig, Validation};
+
+use error::nearest;
+
+/// In bytes; the built-in entries have about a fiftieth of it.
+const LARGEST_FILE: u64 = 1 << 16;
+
+macro_rules! built_in {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/", $name, ".yaml")))),*]
+    };
+}
+
+/// Name and text of each built-in entry.
+const BUILT_IN: &[(&str, &str)] = built_in![
+    "f30k_vit",
+    "f30k_swin",
+    "coco_vit",
+    "coco_swin",
+    "f30k_vit_384",
+    "f30k_swin_384",
+    "coco_vit_384",
+    "coco_swin_384",
+    "f30k_swin_1024",
+    "shapes_vit",
+    "shapes_swin",
+];
+
+/// The names of the built-in entries.
+pub fn names() -> Vec<&'static str> {
+    BUILT_IN.iter().map(|&(name, _)| name).collect()
+}
+
+/// The built-in entry `name_or_path`, or else the entry in the YAML file at that path.
+///
+/// A built-in name wins over a file of that name. Anything that ends in `.yaml` or `.yml` or has a path separator is taken
+/// for a path; so is the name of a file that is there.
+pub fn find(name_or_path: &str) -> Result<Entry, RegistryError> {
+    if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == name_or_path) {
+        return Entry::from_yaml(Origin::BuiltIn(name), text);
+    }
+    let path = Path::new(name_or_path);
+    let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    if yaml || path.components().count() > 1 || path.is_file() {
+        return Entry::from_yaml(Origin::File(path.to_owned()), &read_text(path)?);
+    }
+    Err(RegistryError::UnknownEntry { name: name_or_path.to_owned(), nearest: nearest(name_or_path, names()) })
+}
+
+fn read_text(path: &Path) -> Result<String, RegistryError> {
+    let failed = |source| {
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = names().into_iter().find(|name| *name == stem);
+        RegistryError::Read { path: path.to_owned(), name, source }
+    };
+    let file = fs_err::File::open(path).map_err(failed)?;
+    let mut text = String::new();
+    file.take(LARGEST_FILE + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > LARGEST_FILE {
+        return Err(failed(std::io::Error::other(format!("an entry file has at most {LARGEST_FILE} bytes"))));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! Published recalls, and where each number was read.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Origin, Protocol, RegistryError, document::Document};
+
+/// Tables by protocol.
+pub(super) type Tables = BTreeMap<Protocol, Table>;
+
+/// `configs/references.yaml`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct References {
+    /// Table 1 of the paper: by image encoder and size (`vit_224`), then by method (`laps`, and those it compares with).
+    pub paper: BTreeMap<String, BTreeMap<String, Tables>>,
+    /// Table 2 of the paper: LAPS over CLIP encoders.
+    pub paper_clip: BTreeMap<String, Tables>,
+    /// Table 4 of the paper, by what was changed: i2t R@1 and R@5, t2i R@1 and R@5 of `vit_224` on Flickr30K.
+    pub paper_ablation_f30k_vit_224: BTreeMap<String, [f64; 4]>,
+    /// What the authors print beside the checkpoint of each entry.
+    pub readme: BTreeMap<String, Tables>,
+}
+
+/// Recalls at 1, 5 and 10 in percent, as they are published. None stands for a number that is not printed.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// Image to text.
+    pub i2t: [Option<f64>; 3],
+    /// Text to image.
+    pub t2i: [Option<f64>; 3],
+    /// Sum of the six recalls.
+    pub rsum: Option<f64>,
+    /// Where `t2i` was read; `i2t` and `rsum` always are where they belong.
+    #[serde(default)]
+    pub status: Status,
+    /// What the source has in the place of `t2i`, if that is something else.
+    pub printed_t2i: Option<[Option<f64>; 3]>,
+}
+
+/// How sure it is that a number belongs where it is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It is printed in this place.
+    #[default]
+    Printed,
+    /// An earlier version of the source has it in this place.
+    Restored,
+    /// It is printed in another place and fits no other one.
+    Inferred,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Printed => "printed",
+            Self::Restored => "restored",
+            Self::Inferred => "inferred",
+        })
+    }
+}
+
+/// A published number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cell {
+    /// Percent, or a sum of percents.
+    pub value: f64,
+    /// Where it was read.
+    pub status: Status,
+}
+
+/// The recalls that a source publishes for an entry under one protocol.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PublishedTable {
+    /// `paper`, `readme`, or a name that the entry file gives.
+    pub source: String,
+    /// How they were measured.
+    pub protocol: Protocol,
+    /// Image to text, at 1, 5 and 10.
+    pub i2t: [Option<Cell>; 3],
+    /// Text to image, at 1, 5 and 10.
+    pub t2i: [Option<Cell>; 3],
+    /// Sum of the six recalls.
+    pub rsum: Option<Cell>,
+    /// What the source has in the place of `t2i`, if that is something else.
+    pub printed_t2i: Option<[Option<f64>; 3]>,
+}
+
+impl PublishedTable {
+    /// Where each of its figures was read.
+    pub fn statuses(&self) -> impl Iterator<Item = Status> {
+        self.i2t.into_iter().chain(self.t2i).flatten().map(|cell| cell.status)
+    }
+
+    /// Whether it comes from `references.yaml`, so is of the published test split; else the entry file gives it.
+    pub fn is_built_in(&self) -> bool {
+        References::SOURCES.contains(&self.source.as_str())
+    }
+}
+
+impl References {
+    /// The sources with rows that an entry can refer to.
+    pub const SOURCES: [&str; 3] = ["paper", "paper_clip", "readme"];
+
+    /// Those of `configs/references.yaml`.
+    pub fn embedded() -> Result<Self, RegistryError> {
+        const TEXT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/references.yaml"));
+        Document { origin: &Origin::BuiltIn("references.yaml"), text: TEXT }.read()
+    }
+
+    /// The rows of `source` that an entry can refer to; in Table 1 those of LAPS. None for a source without rows.
+    pub(super) fn rows(&self, source: &str) -> Option<BTreeMap<&str, &Tables>> {
+        let by_name = |(name, tables)| (String::as_str(name), tables);
+        match source {
+            "paper" => Some(
+                self.paper.iter().filter_map(|(name, methods)| Some((name.as_str(), methods.get("laps")?))).collect(),
+            ),
+            "paper_clip" => Some(self.paper_clip.iter().map(by_name).collect()),
+            "readme" => Some(self.readme.iter().map(by_name).collect()),
+            _ => None,
+        }
+    }
+}
+
+impl Table {
+    /// This table as `source` publishes it.
+    pub fn published(&self, source: &str, protocol: Protocol) -> PublishedTable {
+        let cell = |status| move |value| Cell { value, status };
+        PublishedTable {
+            source: source.to_owned(),
+            protocol,
+            i2t: self.i2t.map(|value| value.map(cell(Status::Printed))),
+            t2i: self.t2i.map(|value| value.map(cell(self.status))),
+            rsum: self.rsum.map(cell(Status::Printed)),
+            printed_t2i: self.printed_t2i,
+        }
+    }
+
+    /// The key, what is allowed and what is there, where this can not be a table of recalls.
+    pub(super) fn fault(&self) -> Option<(&'static str, &'static str, String)> {
+        for (key, recalls) in [("i2t", self.i2t), ("t2i", self.t2i)] {
+            let given: Vec<f64> = recalls.into_iter().flatten().collect();
+            if !given.iter().all(|recall| (0.0..=100.0).contains(recall)) {
+                return Some((key, "percents from 0 to 100", format!("{given:?}")));
+            }
+            if !given.is_sorted() {
+                return Some((key, "recalls that do not fall from R@1 to R@5 to R@10", format!("{given:?}")));
+            }
+        }
+        match self.rsum {
+            Some(rsum) if !(0.0..=600.0).contains(&rsum) => Some(("rsum", "a sum from 0 to 600", rsum.to_string())),
+            _ => None,
+        }
+    }
+}

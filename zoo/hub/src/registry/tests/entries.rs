@@ -1,0 +1,195 @@
+use std::path::Path;
+
+use super::{CONTRACT, edited, read};
+use crate::registry::{DataConfig, Origin, Protocol, Status, find, names, sha256};
+use laps_data::scenes::DrawnConfig;
+use laps_model::models::config::ImageConfig;
+
+#[test]
+fn every_built_in_entry_describes_a_model_and_has_the_name_of_its_file() {
+    for name in names() {
+        let entry = find(name).unwrap();
+        assert_eq!(entry.name, name);
+        assert_eq!(entry.origin, Origin::BuiltIn(name));
+        entry.model.check().unwrap();
+    }
+}
+
+#[test]
+fn every_file_in_configs_is_built_in() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/configs"));
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .filter(|name| name != "references")
+        .collect();
+    files.sort();
+    let mut known = names();
+    known.sort_unstable();
+    assert_eq!(files, known);
+}
+
+/// Patches, kept and groups by LAPS's own formulas, worked out by hand: 384 / 16 = 24, 24 * 24 = 576, 576 * 0.5 = 288,
+/// 576 * 0.4 * 0.5 = 115.2; 384 / 4 / 8 = 12, 12 * 12 = 144, 144 * 0.8 = 115.2, 144 * 0.6 * 0.8 = 69.12; 60 / 10 = 6,
+/// 6 * 6 = 36, 36 * 0.4 * 0.5 = 7.2; 60 / 5 / 2 = 6, 6 * 6 = 36, 36 * 0.8 = 28.8, 36 * 0.6 * 0.8 = 17.28.
+#[test]
+fn built_in_geometry_is_that_of_the_method() {
+    for name in names() {
+        let model = find(name).unwrap().model;
+        let expected = match (&model.image, model.image.image_size()) {
+            (ImageConfig::Vit(_), 224) => (768, 196, 98, 39),
+            (ImageConfig::Swin(_), 224) => (1024, 49, 40, 23),
+            (ImageConfig::Vit(_), 384) => (768, 576, 288, 115),
+            (ImageConfig::Swin(_), 384) => (1024, 144, 116, 69),
+            (ImageConfig::Vit(_), 60) => (64, 36, 18, 7),
+            (ImageConfig::Swin(_), 60) => (64, 36, 29, 17),
+            (_, size) => panic!("no geometry is known for `{name}` at {size}"),
+        };
+        let found = (model.image.hidden_size(), model.image.num_patches(), model.kept(), model.groups());
+        assert_eq!(found, expected, "{name}");
+        let embed_size = match name {
+            "f30k_swin_1024" => 1024,
+            "shapes_vit" | "shapes_swin" => 64,
+            _ => 512,
+        };
+        assert_eq!(model.embed_size, embed_size, "{name}");
+    }
+}
+
+#[test]
+fn data_sets_have_their_splits_and_protocols() {
+    for name in names() {
+        let DataConfig { train, dev, test, protocol, .. } = find(name).unwrap().data;
+        assert_eq!((train.as_str(), dev.as_str()), ("train", "dev"));
+        if name.starts_with("coco") {
+            assert_eq!(
+                (test.as_str(), protocol.as_slice()),
+                ("testall", [Protocol::Coco5k, Protocol::Coco1k].as_slice())
+            );
+        } else {
+            assert_eq!((test.as_str(), protocol.as_slice()), ("test", [Protocol::F30k].as_slice()));
+        }
+    }
+}
+
+#[test]
+fn only_the_four_entries_of_the_authors_have_a_published_checkpoint() {
+    for name in names() {
+        let published = ["f30k_vit", "f30k_swin", "coco_vit", "coco_swin"].contains(&name);
+        let source = find(name).unwrap().checkpoint_source().unwrap();
+        assert_eq!(source.is_some(), published, "{name}");
+        assert!(source.is_none_or(|source| source.url().is_some()), "{name}");
+    }
+}
+
+#[test]
+fn published_tables_belong_to_the_entry() {
+    let values = |entry: &str, protocol| -> Vec<_> {
+        find(entry)
+            .unwrap()
+            .published(protocol)
+            .iter()
+            .map(|table| (table.source.clone(), table.t2i[0].unwrap()))
+            .collect()
+    };
+    let show = |cells: Vec<(String, crate::registry::Cell)>| {
+        cells.iter().map(|(source, cell)| format!("{source} {} {}", cell.value, cell.status)).collect::<Vec<_>>()
+    };
+    assert_eq!(show(values("f30k_vit", Protocol::F30k)), ["paper 62.5 printed", "readme 62.5 printed"]);
+    assert_eq!(show(values("coco_vit", Protocol::Coco5k)), ["paper 44.5 printed", "readme 43.9 restored"]);
+    assert_eq!(show(values("coco_swin", Protocol::Coco1k)), ["paper 72.1 printed", "readme 71.9 inferred"]);
+    assert_eq!(show(values("f30k_swin_384", Protocol::F30k)), ["paper 74 printed"]);
+    // The row of the paper has COCO results too, of another model.
+    assert!(values("f30k_vit", Protocol::Coco5k).is_empty());
+    assert!(values("f30k_swin_1024", Protocol::F30k).is_empty());
+
+    let readme = &find("coco_swin").unwrap().published(Protocol::Coco1k)[1];
+    assert_eq!(readme.i2t[0].unwrap().status, Status::Printed);
+    assert_eq!(readme.printed_t2i, Some([Some(51.2), Some(79.3), None]));
+    assert!(readme.t2i[2].is_none() && readme.rsum.is_none());
+}
+
+#[test]
+fn the_contract_is_read_word_for_word() {
+    let entry = read(CONTRACT).unwrap();
+    assert_eq!(entry.name, "f30k_mini");
+    assert_eq!((entry.model.image.num_patches(), entry.model.kept(), entry.model.groups()), (256, 128, 51));
+    let ImageConfig::Vit(vit) = &entry.model.image else { panic!("a ViT") };
+    assert_eq!((vit.layer_norm_eps, entry.model.text.layer_norm_eps), (1e-6, 1e-12));
+    assert_eq!((entry.data.train.as_str(), entry.data.dev.as_str()), ("train", "dev"));
+    assert_eq!(entry.data.protocol, [Protocol::F30k]);
+    assert!(entry.published(Protocol::F30k).is_empty() && entry.checkpoint.is_none() && entry.data.drawn.is_none());
+    assert!(edited("references: { }", "").unwrap().published(Protocol::F30k).is_empty());
+    assert!(edited("references: { }", "references:").unwrap().published(Protocol::F30k).is_empty());
+
+    let shared = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/real/f30k_mini.yaml");
+    if Path::new(shared).exists() {
+        let real = find(shared).unwrap();
+        assert_eq!(real.config_sha256, entry.config_sha256);
+        assert!(real.data_paths(None).unwrap().captions.ends_with("real/f30k_mini/captions"));
+    } else {
+        println!("skipped: there is no {shared}");
+    }
+}
+
+#[test]
+fn model_type_may_stand_anywhere() {
+    let moved = edited("model_type: vit, image_size: 224,", "image_size: 224, model_type: vit,").unwrap();
+    assert_eq!(moved.config_sha256, read(CONTRACT).unwrap().config_sha256);
+    let json = serde_json::to_value(&moved.model).unwrap();
+    assert_eq!(serde_json::from_value::<laps_model::models::config::ModelConfig>(json).unwrap(), moved.model);
+}
+
+#[test]
+fn drawn_scenes_and_inline_tables_are_kept() {
+    let drawn =
+        edited("protocol: f30k }", "protocol: f30k, drawn: { seed: 7, train: 100, dev: 10, test: 20 } }").unwrap();
+    assert_eq!(drawn.data.drawn, Some(DrawnConfig { seed: 7, train: 100, dev: 10, test: 20 }));
+    let tables = "{ paper: vit_224, rerun 1: { f30k: { i2t: [74, 93.2, null], t2i: [62.3, 87, 92.4] } } }";
+    let published = edited("{ }", tables).unwrap().published(Protocol::F30k);
+    assert_eq!(published.iter().map(|table| table.source.as_str()).collect::<Vec<_>>(), ["paper", "rerun 1"]);
+    assert_eq!(published[0].rsum.unwrap().value, 507.3);
+    assert_eq!(published[1].i2t.map(|cell| cell.map(|cell| cell.value)), [Some(74.0), Some(93.2), None]);
+}
+
+#[test]
+fn paths_are_relative_to_the_data_root_or_else_to_the_file() {
+    let entry = read(CONTRACT).unwrap();
+    assert_eq!(entry.data_paths(None).unwrap().vocab, Path::new("models/tokenizer/vocab.txt"));
+    let below = entry.data_paths(Some(Path::new("/data"))).unwrap();
+    assert_eq!(below.captions, Path::new("/data/f30k_mini/captions"));
+    assert_eq!(below.images, Path::new("/data/f30k_mini/images"));
+    let absolute = edited("tokenizer/vocab.txt", "/vocab.txt").unwrap();
+    assert_eq!(absolute.data_paths(Some(Path::new("/data"))).unwrap().vocab, Path::new("/vocab.txt"));
+}
+
+#[test]
+fn the_hash_follows_the_configuration_and_not_its_spelling() {
+    let entry = read(CONTRACT).unwrap();
+    let same = [
+        edited("layer_norm_eps: 1e-6", "layer_norm_eps: 0.000001").unwrap(),
+        edited("sparse_ratio: 0.5\n  aggr_ratio: 0.4", "aggr_ratio: 0.40   # first\n  sparse_ratio: .5").unwrap(),
+        edited("test: test", "test: test, dev: dev").unwrap(),
+        edited("protocol: f30k", "protocol: [f30k]").unwrap(),
+        edited("name: f30k_mini", "name: other").unwrap(),
+        edited("{ }", "{ paper: vit_224 }").unwrap(),
+    ];
+    for other in &same {
+        assert_eq!(other.config_sha256, entry.config_sha256);
+        assert_ne!(other.text_sha256, entry.text_sha256);
+    }
+    for (from, to) in [("aggr_ratio: 0.4", "aggr_ratio: 0.41"), ("test: test", "test: dev"), ("1e-6", "1e-5")] {
+        assert_ne!(edited(from, to).unwrap().config_sha256, entry.config_sha256, "{to}");
+    }
+    let hashes: std::collections::HashSet<_> = names().iter().map(|name| find(name).unwrap().config_sha256).collect();
+    assert_eq!(hashes.len(), names().len());
+}
+
+/// Results of different versions are compared by this hash, so its form has to stay.
+#[test]
+fn the_canonical_form_stays() {
+    let entry = read(CONTRACT).unwrap();
+    insta::assert_snapshot!(entry.canonical().unwrap(), @r#"{"data":{"captions":"f30k_mini/captions","dev":"dev","images":"f30k_mini/images","protocol":["f30k"],"test":"test","train":"train","vocab":"tokenizer/vocab.txt"},"model":{"aggr_ratio":0.4,"embed_size":256,"image":{"hidden_size":384,"image_size":224,"intermediate_size":1536,"layer_norm_eps":1e-6,"model_type":"vit","num_attention_heads":6,"num_hidden_layers":12,"patch_size":14},"sparse_ratio":0.5,"text":{"hidden_size":384,"intermediate_size":1536,"layer_norm_eps":1e-12,"max_position_embeddings":512,"model_type":"bert","num_attention_heads":12,"num_hidden_layers":6,"type_vocab_size":2,"vocab_size":30522}}}"#);
+    assert_eq!(entry.config_sha256, sha256(entry.canonical().unwrap().as_bytes()));
+    insta::assert_snapshot!(entry.config_sha256, @"e68a57ad351736aaac5b504a4b9c0c05348b724cb31b6b8fe577743576a1d4f9");
+}

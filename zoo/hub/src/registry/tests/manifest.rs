@@ -1,0 +1,100 @@
+use crate::registry::{Manifest, find, names};
+
+fn assert_hex(text: &str, digits: usize) {
+    let hexadecimal = text.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit));
+    assert!(text.len() == digits && hexadecimal, "`{text}` is no hash of {digits} digits");
+}
+
+#[test]
+fn hashes_are_well_formed() {
+    let manifest = Manifest::embedded().unwrap();
+    assert_hex(&manifest.captions.commit, 40);
+    assert_eq!(manifest.captions.files.len(), 14);
+    for file in manifest.captions.files.values() {
+        assert_hex(&file.git_blob, 40);
+        file.sha256.iter().for_each(|hash| assert_hex(hash, 64));
+    }
+    for image in manifest.images.values() {
+        image.md5.iter().for_each(|hash| assert_hex(hash, 32));
+    }
+    for backbone in manifest.backbones.values() {
+        assert!(backbone.is_pinned() || backbone.revision == "main");
+        for file in backbone.files.values() {
+            file.sha256.iter().for_each(|hash| assert_hex(hash, 64));
+        }
+    }
+    for (name, checkpoint) in &manifest.checkpoints {
+        checkpoint.sha256.iter().for_each(|hash| assert_hex(hash, 64));
+        // A file of this project can always be hashed.
+        assert!(checkpoint.gdrive_folder.is_some() || checkpoint.sha256.is_some(), "{name}");
+    }
+    for entry in names() {
+        let entry = find(entry).unwrap();
+        assert_hex(&entry.text_sha256, 64);
+        assert_hex(&entry.config_sha256, 64);
+    }
+}
+
+#[test]
+fn every_checkpoint_belongs_to_an_entry() {
+    for name in Manifest::embedded().unwrap().checkpoints.keys() {
+        assert_eq!(find(name).unwrap().checkpoint.as_ref(), Some(name));
+    }
+}
+
+#[test]
+fn the_splits_that_entries_name_have_files_and_sizes() {
+    let manifest = Manifest::embedded().unwrap();
+    for name in names() {
+        let entry = find(name).unwrap();
+        if entry.data.drawn.is_some() {
+            continue;
+        }
+        let set = if name.starts_with("coco") { "coco" } else { "f30k" };
+        let splits = &manifest.splits[set];
+        for split in [&entry.data.train, &entry.data.dev, &entry.data.test] {
+            for kind in ["ids", "caps"] {
+                let file = format!("data/{set}/{split}_{kind}.txt");
+                assert!(manifest.captions.files.contains_key(&file), "{name}: {file}");
+            }
+        }
+        for split in [&entry.data.dev, &entry.data.test] {
+            assert_eq!(splits[split].captions, 5 * splits[split].images, "{name} {split}");
+        }
+    }
+}
+
+#[test]
+fn files_are_fetched_from_where_their_hash_is_known() {
+    let manifest = Manifest::embedded().unwrap();
+    insta::assert_snapshot!(manifest.captions.url("data/f30k/test_ids.txt"), @"https://raw.githubusercontent.com/CrossmodalGroup/LAPS/355a43babb70a3fdfbe74aabebad9a8414b91b3b/data/f30k/test_ids.txt");
+    insta::assert_snapshot!(manifest.backbones["bert-base-uncased"].url("vocab.txt"), @"https://huggingface.co/google-bert/bert-base-uncased/resolve/86b5e0934494bd15c9632b12f734a8a67f723594/vocab.txt");
+    insta::assert_snapshot!(manifest.checkpoints["coco_vit"].url().unwrap(), @"https://drive.google.com/drive/folders/1C0XZ7FAoq47huy6gItcIV4XqudRVfe3n");
+}
+
+/// The shared list of sources holds the same hashes.
+#[test]
+fn hashes_are_those_of_the_shared_sources() {
+    let shared = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/sources.yaml");
+    let Ok(theirs) = std::fs::read_to_string(shared) else {
+        println!("skipped: there is no {shared}");
+        return;
+    };
+    let ours = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/checkpoints/manifest.yaml"));
+    let words = |text: &str| {
+        let uncommented = text.lines().map(|line| line.split('#').next().unwrap()).collect::<Vec<_>>().join("\n");
+        let long = |word: &&str| {
+            word.len() >= 28 && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+        };
+        let mut words: Vec<_> = uncommented
+            .split(|letter: char| letter.is_whitespace() || ",{}".contains(letter))
+            .filter(long)
+            .map(str::to_owned)
+            .collect();
+        words.sort();
+        words
+    };
+    // The commit stands in a comment of theirs.
+    let theirs = theirs.replacen("# caption", "caption", 1).replace("LAPS at ", "\n");
+    assert_eq!(words(ours), words(&theirs));
+}

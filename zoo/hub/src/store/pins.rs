@@ -1,0 +1,213 @@
+//! `laps-zoo.lock`: what was fetched, and what it has to be from then on.
+
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::StoreError;
+use laps_files::{Expected, FileLock, Verified, is_hex, replace};
+
+/// Name of the file.
+pub const PINS: &str = "laps-zoo.lock";
+
+/// Largest file of pins in bytes. A pin takes about 300 bytes and there are some 40 of them.
+const LARGEST: u64 = 1 << 20;
+
+/// Version of the format.
+const VERSION: u32 = 1;
+
+const HEAD: &str = "# Written by laps-zoo: what was fetched, and what it has to be from now on. Remove an entry to accept \
+    another file in its place.\n";
+
+/// A file that was fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// Where it came from.
+    pub url: String,
+    /// Size.
+    pub bytes: u64,
+    /// SHA-256.
+    pub sha256: String,
+    /// When, in UTC: `2026-11-24T20:26:41Z`.
+    pub fetched: String,
+    /// What vouched for it.
+    pub verified: Verified,
+    /// The commit that a branch stood for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+}
+
+/// All pins, by key: the path below the cache folder.
+#[derive(Clone, Debug, Default)]
+pub struct Pins {
+    path: PathBuf,
+    files: BTreeMap<String, Pin>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PinFile {
+    version: u32,
+    files: BTreeMap<String, Pin>,
+}
+
+impl Pin {
+    /// What a file has to be to agree with this.
+    pub fn expected(&self) -> Expected {
+        Expected { bytes: Some(self.bytes), sha256: Some(self.sha256.clone()), ..Expected::default() }
+    }
+}
+
+impl Pins {
+    /// Reads the file; without one there are no pins.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let read = |source| StoreError::io("read", path, source);
+        let mut text = String::new();
+        match fs_err::File::open(path) {
+            Ok(file) => file.take(LARGEST + 1).read_to_string(&mut text).map_err(read)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self { path: path.to_owned(), files: BTreeMap::new() });
+            }
+            Err(error) => return Err(read(error)),
+        };
+        let wrong = |reason: String| StoreError::Pins { path: path.to_owned(), reason };
+        if text.len() as u64 > LARGEST {
+            return Err(wrong(format!("more than {LARGEST} bytes")));
+        }
+        let file: PinFile = serde_yaml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        if file.version != VERSION {
+            return Err(wrong(format!("version {}, where {VERSION} is known", file.version)));
+        }
+        if let Some((key, _)) = file.files.iter().find(|(_, pin)| !is_hex(&pin.sha256, 64)) {
+            return Err(wrong(format!("`{key}` without a sha256 of 64 hexadecimal digits")));
+        }
+        Ok(Self { path: path.to_owned(), files: file.files })
+    }
+
+    /// The file that they are in.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The pin of `key`.
+    pub fn get(&self, key: &str) -> Option<&Pin> {
+        self.files.get(key)
+    }
+
+    /// All of them, in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Pin)> {
+        self.files.iter().map(|(key, pin)| (key.as_str(), pin))
+    }
+
+    /// Adds a pin to the file at `path`, beside those that other processes add. A pin of the same content stays as it is,
+    /// with its time.
+    ///
+    /// # Errors
+    /// [`StoreError::PinConflict`] where the key has been pinned with another hash in the meantime.
+    pub fn record(path: &Path, key: &str, pin: Pin) -> Result<(), StoreError> {
+        let write = |source| StoreError::io("write", path, source);
+        if let Some(folder) = path.parent() {
+            fs_err::create_dir_all(folder).map_err(write)?;
+        }
+        let _lock = FileLock::acquire(path, || {}).map_err(write)?;
+        let mut pins = Self::open(path)?;
+        match pins.files.get(key) {
+            Some(known) if known.sha256 == pin.sha256 && known.bytes == pin.bytes => return Ok(()),
+            // What is made here may be made otherwise by another version of this program.
+            Some(known) if known.verified != Verified::Converted => {
+                return Err(StoreError::PinConflict {
+                    key: key.to_owned(),
+                    pins: path.to_owned(),
+                    expected: known.sha256.clone(),
+                    found: pin.sha256,
+                });
+            }
+            _ => {}
+        }
+        pins.files.insert(key.to_owned(), pin);
+        let file = PinFile { version: VERSION, files: pins.files };
+        let text = serde_yaml::to_string(&file)
+            .map_err(|error| StoreError::Pins { path: path.to_owned(), reason: error.to_string() })?;
+        replace(path, (HEAD.to_owned() + &text).as_bytes()).map_err(write)
+    }
+}
+
+/// The present time in UTC, `2026-11-24T20:26:41Z`.
+pub fn now() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    date(seconds)
+}
+
+/// Days become dates by the civil calendar counted from March (Hinnant, "chrono-compatible low-level date algorithms").
+fn date(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PINS, Pin, Pins, Verified, date};
+    use crate::store::StoreError;
+
+    fn pin(digit: &str) -> Pin {
+        Pin {
+            url: "https://example.org/a".to_owned(),
+            bytes: 5,
+            sha256: digit.repeat(64),
+            fetched: date(0),
+            verified: Verified::FirstFetch,
+            revision: None,
+        }
+    }
+
+    /// As `date -u` prints them.
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(date(0), "1970-01-01T00:00:00Z");
+        assert_eq!(date(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(date(1_795_552_001), "2026-11-24T20:26:41Z");
+        assert_eq!(date(4_107_542_399), "2100-02-28T23:59:59Z");
+        assert_eq!(date(4_107_542_400), "2100-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn pins_are_kept_and_enforced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deeper").join(PINS);
+        assert!(Pins::open(&path).unwrap().get("a/b").is_none());
+        Pins::record(&path, "a/b", pin("1")).unwrap();
+        Pins::record(&path, "a/c", pin("2")).unwrap();
+        Pins::record(&path, "a/b", Pin { fetched: "later".to_owned(), ..pin("1") }).unwrap();
+        assert_eq!(Pins::open(&path).unwrap().get("a/b"), Some(&pin("1")));
+        assert!(matches!(Pins::record(&path, "a/b", pin("3")), Err(StoreError::PinConflict { .. })));
+        assert_eq!(Pins::open(&path).unwrap().iter().count(), 2);
+        let left: Vec<_> = fs_err::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, [PINS]);
+    }
+
+    #[test]
+    fn a_file_that_is_none_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(PINS);
+        for text in ["", "version: 2\nfiles: {}", "version: 1\nfiles: []", "version: 1\nfiles: {}\nmore: 1", "<html>"] {
+            fs_err::write(&path, text).unwrap();
+            assert!(matches!(Pins::open(&path), Err(StoreError::Pins { .. })), "{text}");
+        }
+        fs_err::write(&path, vec![b' '; (1 << 20) + 1]).unwrap();
+        assert!(matches!(Pins::open(&path), Err(StoreError::Pins { .. })));
+    }
+}

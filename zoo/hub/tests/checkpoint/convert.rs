@@ -1,0 +1,148 @@
+//! Checkpoints as safetensors: the same tensors, bit for bit, and nothing half-written.
+
+use laps_files::{Expected, digest_file};
+use laps_hub::{
+    checkpoint::{Checkpoint, Format, OptionValue, convert, convert_verified},
+    registry::find,
+};
+use safetensors::SafeTensors;
+
+use crate::{
+    golden,
+    writer::{Pickle, torch_zip},
+};
+
+/// The other container of the same model was written by the `safetensors` package for Python.
+#[test]
+fn a_torch_file_becomes_the_file_that_python_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["vit_tiny", "swin_tiny"] {
+        let (input, output) = (golden(&format!("{name}.pth")), folder.path().join(format!("{name}.safetensors")));
+        let converted = convert(&input, &output, None).unwrap();
+        let [ours, theirs] = [&output, &golden(&format!("{name}.safetensors"))].map(|path| fs_err::read(path).unwrap());
+        let [ours, theirs] = [&ours, &theirs].map(|bytes| SafeTensors::deserialize(bytes).unwrap());
+        assert_eq!(converted.tensors, theirs.len());
+        let mut names = ours.names();
+        names.sort();
+        let mut expected = theirs.names();
+        expected.sort();
+        assert_eq!(names, expected);
+        for name in names {
+            let [ours, theirs] = [&ours, &theirs].map(|file| file.tensor(name).unwrap());
+            assert_eq!((ours.dtype(), ours.shape()), (theirs.dtype(), theirs.shape()), "{name}");
+            assert!(ours.data() == theirs.data(), "{name}");
+        }
+        let found = digest_file(&output, &Expected::default()).unwrap();
+        // With the hash of the source at hand it is that of the file which is found on the way; the file is the same.
+        let verified = folder.path().join("verified.safetensors");
+        let (same, sha256) = convert_verified(&input, &verified, &converted.source_sha256, None).unwrap();
+        assert_eq!((converted.bytes, same.bytes, &sha256), (found.bytes, found.bytes, &found.sha256));
+        assert_eq!(fs_err::read(&verified).unwrap(), fs_err::read(&output).unwrap());
+        let [before, after] = [&input, &output].map(|path| Checkpoint::open(path).unwrap());
+        assert_eq!(converted.source_sha256, before.sha256().unwrap());
+        assert_eq!((before.options(), before.training()), (after.options(), after.training()));
+        assert_eq!(after.format(), Format::SafeTensors);
+        // Once more, from safetensors: the same tensors, with the options still there.
+        let again = folder.path().join("again.safetensors");
+        convert(&output, &again, None).unwrap();
+        let again = Checkpoint::open(&again).unwrap();
+        assert_eq!((again.options(), again.training()), (before.options(), before.training()));
+        assert!(again.tensors().eq(after.tensors()));
+    }
+}
+
+#[test]
+fn every_type_stride_and_wrapper_is_kept() {
+    let pickle = Pickle::default()
+        .op(b"\x80\x02}(")
+        .text("model")
+        .op(b"}(")
+        .text("module.half")
+        .whole("HalfStorage", "0", &[3])
+        .text("transposed")
+        .tensor("FloatStorage", "1", 6, 0, &[3, 2], &[1, 3])
+        .text("count")
+        .whole("LongStorage", "2", &[1])
+        .text("flag")
+        .whole("BoolStorage", "3", &[3])
+        .text("scalar")
+        .whole("DoubleStorage", "4", &[])
+        .op(b"u")
+        .text("opt")
+        .op(b"}")
+        .text("note")
+        .text("a \"b\" \u{e9}")
+        .op(b"su.");
+    let floats: Vec<u8> = (0..6).flat_map(|value| (value as f32).to_le_bytes()).collect();
+    let bytes = torch_zip(
+        &pickle.0,
+        &[
+            ("0", vec![1, 2, 3, 4, 5, 6]),
+            ("1", floats),
+            ("2", 7_i64.to_le_bytes().to_vec()),
+            ("3", vec![1, 0, 1]),
+            ("4", 2.5_f64.to_le_bytes().to_vec()),
+        ],
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let [input, output] = ["in.pth", "out.safetensors"].map(|name| folder.path().join(name));
+    fs_err::write(&input, bytes).unwrap();
+    convert(&input, &output, None).unwrap();
+    let bytes = fs_err::read(&output).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let transposed: Vec<u8> = [0, 3, 1, 4, 2, 5].into_iter().flat_map(|value| (value as f32).to_le_bytes()).collect();
+    assert_eq!(file.tensor("transposed").unwrap().data(), transposed);
+    assert_eq!(file.tensor("half").unwrap().data(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(file.tensor("count").unwrap().data(), 7_i64.to_le_bytes());
+    assert_eq!(file.tensor("flag").unwrap().data(), [1, 0, 1]);
+    assert_eq!(
+        (file.tensor("scalar").unwrap().shape(), file.tensor("scalar").unwrap().data()),
+        (&[][..], &2.5_f64.to_le_bytes()[..])
+    );
+    let note = Checkpoint::open(&output).unwrap().options().unwrap().get("note").cloned();
+    assert_eq!(note, Some(OptionValue::Text("a \"b\" \u{e9}".to_owned())));
+}
+
+#[test]
+fn what_does_not_fit_leaves_the_output_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.safetensors");
+    fs_err::write(&output, b"what was there").unwrap();
+    let entry = find("f30k_vit").unwrap();
+    let infinite = {
+        let pickle = Pickle::default().op(b"\x80\x02}").text("a").whole("FloatStorage", "0", &[1]).op(b"s.");
+        let path = folder.path().join("infinite.pth");
+        fs_err::write(&path, torch_zip(&pickle.0, &[("0", f32::INFINITY.to_le_bytes().to_vec())])).unwrap();
+        path
+    };
+    let cut = folder.path().join("cut.pth");
+    let whole = fs_err::read(golden("vit_tiny.pth")).unwrap();
+    fs_err::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    for input in [&golden("swin_tiny.pth"), &infinite, &cut, &folder.path().join("absent")] {
+        convert(input, &output, Some(&entry.model)).unwrap_err();
+        assert_eq!(fs_err::read(&output).unwrap(), b"what was there");
+    }
+    let mut left: Vec<_> = fs_err::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["cut.pth", "infinite.pth", "out.safetensors"]);
+}
+
+/// A model of the sizes of `shapes_vit`, with one value that is not finite: found on the way, and nothing stays.
+#[test]
+fn values_that_are_not_finite_are_found_on_the_way() {
+    let entry = find("shapes_vit").unwrap();
+    let bytes = laps_hub::registry::embedded_checkpoint("shapes_vit").unwrap().bytes;
+    let folder = tempfile::tempdir().unwrap();
+    let [good, bad, output] = ["good", "bad", "out"].map(|name| folder.path().join(name));
+    fs_err::write(&good, bytes).unwrap();
+    let mut spoiled = bytes.to_vec();
+    let end = spoiled.len();
+    // The file stores halves or singles; either is not finite with all bits set.
+    spoiled[end - 4..].fill(0xff);
+    fs_err::write(&bad, spoiled).unwrap();
+    convert(&good, &output, Some(&entry.model)).unwrap();
+    fs_err::remove_file(&output).unwrap();
+    let error = convert(&bad, &output, Some(&entry.model)).unwrap_err();
+    assert!(error.to_string().contains("not finite: 1"), "{error}");
+    assert!(!output.exists() && !folder.path().join("out.part").exists());
+}

@@ -1,0 +1,193 @@
+//! Files that are cut off, altered or something else: an error each, and never a panic.
+
+use laps_hub::checkpoint::{Checkpoint, CheckpointError};
+
+use crate::{
+    golden, message, open, parameter,
+    writer::{Pickle, safetensors, torch_legacy, torch_zip},
+};
+
+const GOLDENS: [&str; 3] = ["vit_tiny.safetensors", "vit_tiny.pth", "vit_tiny_legacy.pth"];
+
+/// Opens the file and reads all that it claims to have.
+fn read_all(bytes: &[u8]) -> Result<usize, CheckpointError> {
+    let checkpoint = open(bytes)?;
+    let names: Vec<_> = checkpoint.tensors().filter(|(_, dtype, _)| dtype.is_float()).map(|(name, ..)| name).collect();
+    let model: Vec<_> = checkpoint.tensors().map(|(name, _, shape)| parameter(name, shape)).collect();
+    match checkpoint.check(&model) {
+        Ok(()) | Err(CheckpointError::Mismatch(_)) => {}
+        Err(error) => return Err(error),
+    }
+    names.iter().try_fold(0, |sum, name| Ok(sum + checkpoint.read(name)?.values().len()))
+}
+
+#[test]
+fn a_cut_at_any_place_is_an_error() {
+    for file in GOLDENS {
+        let bytes = fs_err::read(golden(file)).unwrap();
+        assert!(read_all(&bytes).unwrap() > 70_000, "{file}");
+        let start = (0..128).chain((128..20_000).step_by(197));
+        let end = (bytes.len() - 300)..bytes.len();
+        for length in start.chain((20_000..bytes.len()).step_by(4_001)).chain(end) {
+            let error = open(&bytes[..length]).expect_err(&format!("{file} cut to {length} bytes"));
+            let told = matches!(error, CheckpointError::Damaged { .. } | CheckpointError::Foreign { .. });
+            assert!(told && error.hint().is_some(), "{file} cut to {length} bytes: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn the_words_for_a_cut_file() {
+    for file in GOLDENS {
+        let bytes = fs_err::read(golden(file)).unwrap();
+        let words = message(&open(&bytes[..bytes.len() / 2]).unwrap_err());
+        match file {
+            "vit_tiny.safetensors" => insta::assert_snapshot!(words, @r"
+            `file` can not be read to the end
+              expected: a whole safetensors checkpoint
+              found: 165748 bytes where the header describes 331496
+            hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+            "),
+            "vit_tiny.pth" => insta::assert_snapshot!(words, @r"
+            `file` can not be read to the end
+              expected: a whole torch (zip) checkpoint
+              found: a zip archive that is cut off or damaged: invalid Zip archive: Could not find EOCD
+            hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+            "),
+            _ => insta::assert_snapshot!(words, @r"
+            `file` can not be read to the end
+              expected: a whole torch (legacy) checkpoint
+              found: invalid PyTorch file format: storage '94411721295184' (98304 bytes) extends beyond the end of the file
+            hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+            "),
+        }
+    }
+}
+
+/// The archive as `torch.save` writes it where it computes no checksums.
+fn without_checksums(archive: &[u8]) -> Vec<u8> {
+    let mut bytes = archive.to_vec();
+    for (signature, field) in [(b"PK\x03\x04", 14), (b"PK\x01\x02", 16)] {
+        let places: Vec<_> = (0..bytes.len() - 4).filter(|&place| bytes[place..].starts_with(signature)).collect();
+        places.iter().for_each(|place| bytes[place + field..place + field + 4].fill(0));
+    }
+    bytes
+}
+
+#[test]
+fn altered_bytes_never_panic() {
+    // A linear congruential generator (Knuth, MMIX): the places have to be the same in each run.
+    let mut state = 7_u64;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let goldens = GOLDENS.map(|file| (file, fs_err::read(golden(file)).unwrap()));
+    let bare = ("vit_tiny.pth without checksums", without_checksums(&goldens[1].1));
+    assert_eq!(read_all(&bare.1).unwrap(), read_all(&goldens[1].1).unwrap());
+    for (file, original) in goldens.into_iter().chain([bare]) {
+        let (mut read, mut refused) = (0, 0);
+        for round in 0..400 {
+            let mut bytes = original.clone();
+            for _ in 0..=random(4) {
+                // Half of them where the structure is: headers and pickle in front, the zip directory at the end.
+                let place = match round % 4 {
+                    0 => random(bytes.len()),
+                    1 => bytes.len() - 1 - random(8_000),
+                    _ => random(14_000),
+                };
+                bytes[place] = random(256) as u8;
+            }
+            match read_all(&bytes) {
+                Ok(_) => read += 1,
+                Err(error) => {
+                    refused += 1;
+                    assert!(!error.to_string().is_empty());
+                }
+            }
+        }
+        assert!(read > 5 && refused > 100, "{file}: {read} read, {refused} refused");
+    }
+}
+
+#[test]
+fn an_altered_weight_in_a_zip_is_found_by_its_checksum() {
+    let mut bytes = fs_err::read(golden("vit_tiny.pth")).unwrap();
+    let place = bytes.len() / 2;
+    bytes[place] ^= 1;
+    let error = read_all(&bytes).unwrap_err();
+    assert!(error.to_string().contains("checksum"), "{error}");
+}
+
+#[test]
+fn other_files_are_named() {
+    let page = message(&open(b"<!DOCTYPE html><html>Quota exceeded</html>").unwrap_err());
+    insta::assert_snapshot!(page, @r"
+    `file` is not a checkpoint
+      expected: safetensors, or what `torch.save` writes
+      found: a web page, as a server sends instead of a file that it refuses
+    hint: a checkpoint is a `.safetensors` file, or a `.pth` that holds a state dict
+    ");
+    for (bytes, found) in [
+        (&b""[..], "an empty file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"\x1f\x8b\x08\0\0\0\0\0", "gzip"),
+        (b"\x80\x02}.", "a pickle without tensors"),
+        (b"hello, world", "unknown kind"),
+    ] {
+        let error = open(bytes).unwrap_err();
+        assert!(matches!(&error, CheckpointError::Foreign { found: text, .. } if text.contains(found)), "{error}");
+    }
+    let error = Checkpoint::open("/nonexistent/file.pth").unwrap_err();
+    assert!(matches!(error, CheckpointError::Io { .. }));
+}
+
+#[test]
+fn archives_without_a_state_dict_are_told() {
+    let empty = torch_zip(b"\x80\x02}.", &[]);
+    insta::assert_snapshot!(message(&open(&empty).unwrap_err()), @r"
+    `file` is not a checkpoint
+      expected: safetensors, or what `torch.save` writes
+      found: a torch file without a state dict, with the keys []
+    hint: a checkpoint is a `.safetensors` file, or a `.pth` that holds a state dict
+    ");
+    let optimizer = Pickle::default().op(b"\x80\x02}(").text("optimizer").op(b"}").text("epoch").int(3).op(b"u.");
+    insta::assert_snapshot!(message(&open(&torch_zip(&optimizer.0, &[])).unwrap_err()), @r#"
+    `file` is not a checkpoint
+      expected: safetensors, or what `torch.save` writes
+      found: a torch file without a state dict, with the keys ["optimizer", "epoch"]
+    hint: a checkpoint is a `.safetensors` file, or a `.pth` that holds a state dict
+    "#);
+    let text = Pickle::default().op(b"\x80\x02}").text("model").op(b"}").text("a").int(3).op(b"ss.");
+    insta::assert_snapshot!(message(&open(&torch_zip(&text.0, &[])).unwrap_err()), @r"
+    `file` can not be read to the end
+      expected: a whole torch (zip) checkpoint
+      found: `a` in the state dict, of the type int
+    hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+    ");
+}
+
+#[test]
+fn the_same_name_twice_is_an_error() {
+    let twice = Pickle::default().op(b"\x80\x02}(");
+    let twice = twice.text("a").whole("FloatStorage", "0", &[1]).text("a").whole("FloatStorage", "1", &[1]).op(b"u.");
+    let error = open(&torch_zip(&twice.0, &[("0", vec![0; 4]), ("1", vec![0; 4])])).unwrap_err();
+    assert!(error.to_string().contains("`a` twice"), "{error}");
+    let wrapped = safetensors(&[("a", &[1], vec![0.0]), ("module.a", &[1], vec![0.0])]);
+    assert!(open(&wrapped).unwrap_err().to_string().contains("`a` twice"));
+}
+
+#[test]
+fn a_storage_that_is_not_there_is_an_error() {
+    let pickle = Pickle::default().op(b"\x80\x02}").text("a").whole("FloatStorage", "0", &[2]).op(b"s.").0;
+    let model = [parameter("a", &[2])];
+    for (bytes, words) in [
+        (torch_zip(&pickle, &[]), "not found in archive"),
+        (torch_zip(&pickle, &[("0", vec![0; 4])]), "only 1 are available"),
+    ] {
+        let error = open(&bytes).unwrap().check(&model).unwrap_err();
+        assert!(matches!(error, CheckpointError::Damaged { .. }) && error.to_string().contains(words), "{error}");
+    }
+    let error = open(&torch_legacy(&pickle, &[("0", 2, vec![0; 4])])).unwrap_err();
+    assert!(error.to_string().contains("beyond the end of the file"), "{error}");
+}

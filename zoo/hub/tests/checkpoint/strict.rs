@@ -1,0 +1,216 @@
+//! What does not fit is said, all of it, in pinned words.
+
+use laps_hub::checkpoint::{Checkpoint, CheckpointError};
+use laps_model::models::config::{ImageConfig, ModelConfig, SwinConfig, TextConfig, TextType, VitConfig};
+
+use crate::{
+    golden, message, model, open, parameter,
+    writer::{Pickle, safetensors, torch_zip},
+};
+
+#[test]
+fn everything_that_differs_is_in_one_report() {
+    let mut bytes = safetensors(&[
+        ("img_enc.vision_proj.weight", &[2, 3], vec![0.0; 6]),
+        ("img_enc.visual_encoder.pooler.dense.weight", &[1], vec![f32::NAN]),
+        ("surprise.weight", &[1], vec![0.0]),
+        ("txt_enc.fc.bias", &[4], vec![1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY]),
+    ]);
+    // The same tensor as integers of the same width.
+    let whole = safetensors(&[("txt_enc.fc.bias", &[1], vec![0.0]), ("txt_enc.fc.weight", &[1], vec![0.0])]);
+    let model = [
+        parameter("cross_net.aggr_net.scale", &[1, 1, 1]),
+        parameter("img_enc.vision_proj.weight", &[3, 2]),
+        parameter("txt_enc.fc.bias", &[4]),
+    ];
+    let error = open(&bytes).unwrap().check(&model).unwrap_err();
+    insta::assert_snapshot!(message(&error), @r"
+    `file` does not fit the model of 3 parameters
+      missing: 1
+        `cross_net.aggr_net.scale`
+      unexpected: 1
+        `surprise.weight`
+      wrong shape: 1
+        `img_enc.vision_proj.weight`
+          expected: [3, 2]
+          found: [2, 3]
+      not finite: 1
+        `txt_enc.fc.bias`: 3 of 4 values are NaN or infinite
+    ");
+
+    let place = whole.windows(3).position(|window| window == b"F32").unwrap();
+    bytes = whole;
+    bytes[place..place + 3].copy_from_slice(b"I32");
+    let model = [parameter("txt_enc.fc.bias", &[1]), parameter("txt_enc.fc.weight", &[1])];
+    insta::assert_snapshot!(message(&open(&bytes).unwrap().check(&model).unwrap_err()), @r"
+    `file` does not fit the model of 2 parameters
+      wrong type: 1
+        `txt_enc.fc.bias`
+          expected: f32, f16, bf16 or f64
+          found: i32
+    ");
+}
+
+#[test]
+fn long_lists_are_cut_and_counted() {
+    let model: Vec<_> = (0..20).map(|index| parameter(&format!("layer.{index:02}"), &[1])).collect();
+    let error = open(&safetensors(&[("other", &[1], vec![0.0])])).unwrap().check(&model).unwrap_err();
+    insta::assert_snapshot!(message(&error), @r"
+    `file` does not fit the model of 20 parameters
+      missing: 20
+        `layer.00`
+        `layer.01`
+        `layer.02`
+        `layer.03`
+        `layer.04`
+        `layer.05`
+        `layer.06`
+        `layer.07`
+        ... and 12 more
+      unexpected: 1
+        `other`
+    hint: the checkpoint looks like another model: no name is shared
+    ");
+}
+
+#[test]
+fn the_hint_says_what_it_looks_like() {
+    let vit = Checkpoint::open(golden("vit_tiny.pth")).unwrap();
+    let swin = Checkpoint::open(golden("swin_tiny.pth")).unwrap();
+    let hint = |checkpoint: &Checkpoint, model: &[_]| checkpoint.check(model).unwrap_err().hint().unwrap();
+    insta::assert_snapshot!(hint(&swin, &model(&vit)), @"the checkpoint looks like another architecture: its image encoder is a Swin, the model's a ViT");
+    insta::assert_snapshot!(hint(&vit, &model(&swin)), @"the checkpoint looks like another architecture: its image encoder is a ViT, the model's a Swin");
+
+    let resized = |ending: &str, shape: &[usize]| {
+        let mut model = model(&vit);
+        let parameter = model.iter_mut().find(|parameter| parameter.name.ends_with(ending)).unwrap();
+        parameter.shape = shape.to_vec();
+        hint(&vit, &model)
+    };
+    insta::assert_snapshot!(resized("aggr_net.weight.0.weight", &[64]), @"the checkpoint looks like another embed_size: 24, where the model has 64");
+    insta::assert_snapshot!(resized("aggr_net.weight.3.weight", &[40, 4]), @"the checkpoint looks like another sparse_ratio, aggr_ratio or image size: 39 groups of patches, where the model has 40");
+    insta::assert_snapshot!(resized("visual_encoder.embeddings.position_embeddings", &[1, 577, 32]), @"the checkpoint looks like another image size or patch size: 197 tokens, where the model has 577");
+    insta::assert_snapshot!(resized("word_embeddings.weight", &[30_522, 16]), @"the checkpoint looks like another vocabulary: 1024 entries, where the model has 30522");
+
+    let base = open(&safetensors(&[("bert.encoder.layer.0.output.dense.bias", &[1], vec![0.0])])).unwrap();
+    insta::assert_snapshot!(hint(&base, &model(&vit)), @"the checkpoint looks like a Hugging Face base model, which is one encoder and no whole LAPS model");
+    let narrow: Vec<_> = model(&vit).into_iter().filter(|parameter| !parameter.name.contains("txt_enc.fc.")).collect();
+    insta::assert_snapshot!(hint(&vit, &narrow), @"the checkpoint looks like another embed_size: a projection is there only where it changes the width");
+}
+
+#[test]
+fn a_nan_in_any_container_is_found() {
+    for file in ["vit_tiny.safetensors", "vit_tiny_legacy.pth"] {
+        let mut bytes = fs_err::read(golden(file)).unwrap();
+        let whole = open(&bytes).unwrap();
+        let name = "txt_enc.bert.embeddings.word_embeddings.weight";
+        let values = whole.read(name).unwrap();
+        let stored: Vec<u8> = values.values().iter().flat_map(|value| value.to_le_bytes()).collect();
+        let place = bytes.windows(stored.len()).position(|window| window == stored).unwrap();
+        bytes[place..place + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+        let CheckpointError::Mismatch(report) = open(&bytes).unwrap().check(&model(&whole)).unwrap_err() else {
+            panic!("{file}");
+        };
+        assert_eq!(report.non_finite.len(), 1, "{file}");
+        assert_eq!((report.non_finite[0].name.as_str(), report.non_finite[0].count), (name, 1), "{file}");
+        assert!(report.missing.is_empty() && report.unexpected.is_empty() && report.shapes.is_empty());
+    }
+    let pickle = Pickle::default().op(b"\x80\x02}").text("a").whole("FloatStorage", "0", &[2]).op(b"s.");
+    let values = [1.0, f32::NAN].iter().flat_map(|value: &f32| value.to_le_bytes()).collect();
+    let checkpoint = open(&torch_zip(&pickle.0, &[("0", values)])).unwrap();
+    let error = checkpoint.check(&[parameter("a", &[2])]).unwrap_err();
+    insta::assert_snapshot!(message(&error), @r"
+    `file` does not fit the model of 1 parameters
+      not finite: 1
+        `a`: 1 of 2 values are NaN or infinite
+    hint: the weights were saved after training had diverged, or the file is damaged
+    ");
+}
+
+fn tiny(image: ImageConfig, embed_size: usize, sparse_ratio: f64, aggr_ratio: f64) -> ModelConfig {
+    let text = TextConfig {
+        model_type: TextType::Bert,
+        vocab_size: 1024,
+        hidden_size: 16,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        intermediate_size: 32,
+        max_position_embeddings: 512,
+        type_vocab_size: 2,
+        layer_norm_eps: 1e-12,
+    };
+    ModelConfig { image, text, embed_size, sparse_ratio, aggr_ratio }
+}
+
+fn vit(patch_size: usize) -> ImageConfig {
+    ImageConfig::Vit(VitConfig {
+        image_size: 224,
+        patch_size,
+        hidden_size: 32,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        intermediate_size: 64,
+        layer_norm_eps: 1e-12,
+    })
+}
+
+#[test]
+fn options_are_compared_with_the_entry() {
+    let swin = ImageConfig::Swin(SwinConfig {
+        image_size: 224,
+        patch_size: 4,
+        embed_dim: 12,
+        depths: vec![2; 4],
+        num_heads: vec![1, 2, 3, 4],
+        window_size: 7,
+        mlp_ratio: 4.0,
+        layer_norm_eps: 1e-5,
+    });
+    for file in ["vit_tiny.safetensors", "vit_tiny.pth", "vit_tiny_legacy.pth"] {
+        let checkpoint = Checkpoint::open(golden(file)).unwrap();
+        let options = checkpoint.options().unwrap();
+        options.check(&tiny(vit(16), 24, 0.5, 0.4)).unwrap();
+        let error = options.check(&tiny(vit(16), 512, 0.8, 0.4)).unwrap_err();
+        insta::allow_duplicates! { insta::assert_snapshot!(message(&error), @r"
+        the options in the checkpoint differ from the entry
+          `embed_size`
+            expected: 512
+            found: 24
+          `sparse_ratio`
+            expected: 0.8
+            found: 0.5
+        hint: choose the entry that the checkpoint was trained for, or change its ratios and sizes
+        "); }
+        let error = options.check(&tiny(swin.clone(), 24, 0.5, 0.6)).unwrap_err();
+        insta::allow_duplicates! { insta::assert_snapshot!(message(&error), @r"
+        the options in the checkpoint differ from the entry
+          `vit_type`
+            expected: swin
+            found: vit
+          `num_patches`
+            expected: 49
+            found: 196
+          `aggr_ratio`
+            expected: 0.6
+            found: 0.4
+        hint: choose the entry that the checkpoint was trained for, or change its ratios and sizes
+        "); }
+    }
+    let checkpoint = Checkpoint::open(golden("swin_tiny.pth")).unwrap();
+    checkpoint.options().unwrap().check(&tiny(swin, 96, 0.8, 0.6)).unwrap();
+}
+
+#[test]
+fn an_option_of_another_kind_is_a_difference_and_an_absent_one_is_not() {
+    let weights = |pickle: Pickle| pickle.text("model").op(b"}").text("a").whole("FloatStorage", "0", &[1]).op(b"s");
+    let options = |entries: Pickle| {
+        let start = weights(Pickle::default().op(b"\x80\x02}(")).text("opt").op(b"}(");
+        let pickle = start.op(&entries.0).op(b"uu.");
+        open(&torch_zip(&pickle.0, &[("0", vec![0; 4])])).unwrap().options().unwrap().clone()
+    };
+    let model = tiny(vit(16), 24, 1.0, 0.4);
+    options(Pickle::default()).check(&model).unwrap();
+    options(Pickle::default().text("sparse_ratio").int(1).text("embed_size").float(24.0)).check(&model).unwrap();
+    let error = options(Pickle::default().text("embed_size").text("24")).check(&model).unwrap_err();
+    assert!(matches!(error, CheckpointError::Options(differences) if differences[0].key == "embed_size"));
+}

@@ -1,0 +1,87 @@
+//! The complete parameter lists: names and shapes are those of the checkpoints, which is what lets them be read strictly.
+#![allow(clippy::unwrap_used)] // a helper of tests is a test
+
+#[path = "../../model/tests/support/mod.rs"]
+mod support;
+
+use std::collections::BTreeSet;
+
+use laps_hub::{
+    checkpoint::{Checkpoint, is_ignored},
+    registry,
+};
+use laps_model::{
+    models::{self, config::ModelConfig},
+    params::Parameter,
+};
+use safetensors::SafeTensors;
+use sha2::{Digest, Sha256};
+use support::{golden, swin_tiny, vit_tiny};
+
+/// How many tensors, how many numbers, and the hash of the lines `name shape`.
+fn summary(name: &str) -> String {
+    let parameters = models::parameters(&registry::find(name).unwrap().model).unwrap();
+    let elements: usize = parameters.iter().map(Parameter::elements).sum();
+    let lines: String = parameters.iter().map(|p| format!("{} {:?}\n", p.name, p.shape)).collect();
+    let hash: String = Sha256::digest(lines).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{name}: {} tensors, {elements} numbers, {hash}", parameters.len())
+}
+
+#[test]
+fn the_lists_of_the_entries() {
+    let lines: Vec<String> =
+        ["f30k_vit", "f30k_swin", "f30k_swin_1024", "shapes_vit", "shapes_swin"].map(summary).into();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    f30k_vit: 406 tensors, 195535128 numbers, 2378e9b77c4a9ec36368a883bd61a64704a4681ebf236f3467d82de44abca95e
+    f30k_swin: 631 tensors, 196609120 numbers, 2ef8fdf1aa5a2f4d63b94c40bc5df6f52c7c732019836a042d863628d3e5e092
+    f30k_swin_1024: 629 tensors, 196638192 numbers, 466cb2883b9d40d1cb686b0d5bb811fd3ab44fe36d50e057dbe72022ac2de19c
+    shapes_vit: 98 tensors, 199784 numbers, 35ece35027e4b3b4b4625d7bd60a0d60e2e6ea2090b6e4da1002bd498634ac9e
+    shapes_swin: 121 tensors, 174230 numbers, 0ece7372fdddbb254a4b67703724d3f27ebaa863e2a7b13d50cf258acdf4e306
+    ");
+}
+
+/// The names and shapes of a state dict that the authors' code wrote, but for those on the ignore list.
+fn is_that_of_the_golden(config: &ModelConfig, file: &str) {
+    let bytes = std::fs::read(golden(file)).unwrap();
+    let stored = SafeTensors::deserialize(&bytes).unwrap();
+    let (ignored, expected): (BTreeSet<_>, BTreeSet<_>) = stored
+        .iter()
+        .map(|(name, view)| (name.to_owned(), view.shape().to_vec()))
+        .partition(|(name, _)| is_ignored(name));
+    let parameters = models::parameters(config).unwrap();
+    let found: BTreeSet<_> = parameters.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
+    assert_eq!(found.len(), parameters.len(), "a name is asked for twice");
+    assert_eq!(found, expected);
+    assert!(ignored.iter().any(|(name, _)| name.contains("pooler")), "{ignored:?}");
+}
+
+#[test]
+fn the_lists_are_those_of_the_reference() {
+    is_that_of_the_golden(&vit_tiny(), "vit_tiny.safetensors");
+    is_that_of_the_golden(&swin_tiny(), "swin_tiny.safetensors");
+}
+
+/// The hidden size of Swin-B is 1024, so there is nothing to project.
+#[test]
+fn a_projection_is_there_only_where_the_width_changes() {
+    let has = |name: &str, part: &str| {
+        let parameters = models::parameters(&registry::find(name).unwrap().model).unwrap();
+        parameters.iter().any(|parameter| parameter.name.contains(part))
+    };
+    assert!(has("f30k_swin", "img_enc.vision_proj") && has("f30k_swin", "txt_enc.fc"));
+    assert!(!has("f30k_swin_1024", "img_enc.vision_proj") && has("f30k_swin_1024", "txt_enc.fc"));
+}
+
+/// What is part of the program is a model of its entry, whole and finite.
+#[test]
+fn the_embedded_checkpoints_are_those_of_their_entries() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["shapes_vit", "shapes_swin"] {
+        let model = registry::find(name).unwrap().model;
+        let path = folder.path().join(format!("{name}.safetensors"));
+        fs_err::write(&path, registry::embedded_checkpoint(name).unwrap().bytes).unwrap();
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        checkpoint.options().unwrap().check(&model).unwrap();
+        checkpoint.check(&models::parameters(&model).unwrap()).unwrap();
+    }
+}

@@ -1,0 +1,10 @@
+//! Tensor operations on the pure-Rust tensor.
+
+#[macro_use]
+mod cases;
+#[path = "../support/mod.rs"]
+mod support;
+
+use laps_model::array::Array;
+
+test_operations!(Array, ());

@@ -1,0 +1,96 @@
+//! What the golden tests share: reading the tensors, and the two tiny models that they were computed with.
+#![allow(dead_code)] // each test binary uses its own part
+#![allow(clippy::unwrap_used, clippy::panic)] // only tests use it
+
+use std::path::PathBuf;
+
+use laps_model::{
+    array::Array,
+    encoder::Device,
+    models::config::{ImageConfig, ModelConfig, SwinConfig, TextConfig, TextType, VitConfig},
+};
+use safetensors::{Dtype, SafeTensors};
+
+pub fn golden(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden")).join(name)
+}
+
+/// Where the tests compute: on the processor, or where `LAPS_ZOO_TEST_DEVICE` says, as `cuda:0`.
+pub fn device() -> Device {
+    std::env::var("LAPS_ZOO_TEST_DEVICE").map_or(Device::Cpu, |device| device.parse().unwrap())
+}
+
+/// A file of tensors, read as f32.
+pub struct Tensors(Vec<u8>);
+
+impl Tensors {
+    pub fn open(name: &str) -> Self {
+        Self(std::fs::read(golden(name)).unwrap())
+    }
+
+    pub fn get(&self, name: &str) -> Array {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        let view = file.tensor(name).unwrap();
+        let data = view.data();
+        let values = match view.dtype() {
+            Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
+            Dtype::F16 => {
+                data.chunks_exact(2).map(|b| half::f16::from_le_bytes(b.try_into().unwrap()).to_f32()).collect()
+            }
+            Dtype::F64 => data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap()) as f32).collect(),
+            Dtype::I64 => data.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f32).collect(),
+            other => panic!("{name} is {other:?}"),
+        };
+        Array::new(view.shape(), values).unwrap()
+    }
+}
+
+fn text() -> TextConfig {
+    TextConfig {
+        model_type: TextType::Bert,
+        vocab_size: 1024,
+        hidden_size: 16,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        intermediate_size: 32,
+        max_position_embeddings: 512,
+        type_vocab_size: 2,
+        layer_norm_eps: 1e-12,
+    }
+}
+
+pub fn vit_tiny() -> ModelConfig {
+    let image = ImageConfig::Vit(VitConfig {
+        image_size: 224,
+        patch_size: 16,
+        hidden_size: 32,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        intermediate_size: 64,
+        layer_norm_eps: 1e-12,
+    });
+    ModelConfig { image, text: text(), embed_size: 24, sparse_ratio: 0.5, aggr_ratio: 0.4 }
+}
+
+pub fn swin_tiny() -> ModelConfig {
+    let image = ImageConfig::Swin(SwinConfig {
+        image_size: 224,
+        patch_size: 4,
+        embed_dim: 12,
+        depths: vec![2, 2, 2, 2],
+        num_heads: vec![1, 2, 3, 4],
+        window_size: 7,
+        mlp_ratio: 4.0,
+        layer_norm_eps: 1e-5,
+    });
+    ModelConfig { image, text: text(), embed_size: 96, sparse_ratio: 0.8, aggr_ratio: 0.6 }
+}
+
+/// Largest difference of two arrays of one shape.
+pub fn difference(left: &Array, right: &Array) -> f32 {
+    assert_eq!(left.dims(), right.dims());
+    left.values().iter().zip(right.values()).map(|(a, b)| (a - b).abs()).fold(0.0, |all: f32, d| {
+        assert!(!d.is_nan());
+        all.max(d)
+    })
+}

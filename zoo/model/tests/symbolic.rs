@@ -1,0 +1,211 @@
+//! The models can be traced with sizes that are not known: a tensor of shapes alone goes through every `forward`.
+#![allow(clippy::unwrap_used)] // a helper of tests is a test
+
+mod support;
+
+use laps_model::{Error, Result};
+use laps_model::{
+    dim::Dim,
+    models::{Laps, config::ModelConfig},
+    params::{Parameter, Path},
+    tensor::Tensor,
+};
+use support::{swin_tiny, vit_tiny};
+
+/// A shape without values. An operation that does not fit its operands is an error, as for tensors with values.
+#[derive(Clone, Debug)]
+struct Outline(Vec<Dim>);
+
+fn refused<T>(operation: &'static str, found: impl std::fmt::Debug) -> Result<T> {
+    Err(Error::Operation { operation, expected: "shapes that fit".to_owned(), found: format!("{found:?}") })
+}
+
+fn broadcast(operation: &'static str, left: &[Dim], right: &[Dim]) -> Result<Vec<Dim>> {
+    let rank = left.len().max(right.len());
+    let size = |shape: &[Dim], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1.into(), |at| shape[at]);
+    let one = Dim::from(1);
+    (0..rank)
+        .map(|axis| match (size(left, axis), size(right, axis)) {
+            (a, b) if a == b || b == one => Ok(a),
+            (a, b) if a == one => Ok(b),
+            pair => refused(operation, pair),
+        })
+        .collect()
+}
+
+/// The product of the sizes, as a number and the symbols that are its factors.
+fn elements(shape: &[Dim]) -> (usize, Vec<&'static str>) {
+    let mut symbols: Vec<_> = shape.iter().filter_map(|size| size.parts().1).collect();
+    symbols.sort_unstable();
+    (shape.iter().map(|size| size.parts().0).product(), symbols)
+}
+
+impl Outline {
+    fn same(&self) -> Result<Self> {
+        Ok(self.clone())
+    }
+
+    fn joined(&self, operation: &'static str, other: &Self) -> Result<Self> {
+        Ok(Self(broadcast(operation, &self.0, &other.0)?))
+    }
+
+    fn with(&self, axis: usize, size: Dim) -> Result<Self> {
+        let mut shape = self.0.clone();
+        match shape.get_mut(axis) {
+            Some(old) => *old = size,
+            None => return refused("axis", (axis, &self.0)),
+        }
+        Ok(Self(shape))
+    }
+}
+
+impl Tensor for Outline {
+    fn shape(&self) -> Vec<Dim> {
+        self.0.clone()
+    }
+    fn constant(&self, values: &[f32], shape: &[usize]) -> Result<Self> {
+        if values.len() != shape.iter().product::<usize>() {
+            return refused("constant", shape);
+        }
+        Ok(Self(shape.iter().map(|&size| size.into()).collect()))
+    }
+    fn add(&self, other: &Self) -> Result<Self> {
+        self.joined("add", other)
+    }
+    fn sub(&self, other: &Self) -> Result<Self> {
+        self.joined("sub", other)
+    }
+    fn mul(&self, other: &Self) -> Result<Self> {
+        self.joined("mul", other)
+    }
+    fn div(&self, other: &Self) -> Result<Self> {
+        self.joined("div", other)
+    }
+    fn affine(&self, _: f64, _: f64) -> Result<Self> {
+        self.same()
+    }
+    fn matmul(&self, other: &Self) -> Result<Self> {
+        let ([left @ .., rows, inner], [right @ .., other_inner, columns]) = (&self.0[..], &other.0[..]) else {
+            return refused("matmul", (self, other));
+        };
+        if inner != other_inner {
+            return refused("matmul", (self, other));
+        }
+        let mut shape = broadcast("matmul", left, right)?;
+        shape.extend([rows, columns]);
+        Ok(Self(shape))
+    }
+    fn linear(&self, weight: &Self, bias: Option<&Self>) -> Result<Self> {
+        let [out, inner] = weight.sizes()?;
+        if self.0.last() != Some(&inner) || bias.is_some_and(|bias| bias.0 != [out]) {
+            return refused("linear", (self, weight, bias));
+        }
+        self.with(self.0.len() - 1, out)
+    }
+    fn embedding(&self, identifiers: &Self) -> Result<Self> {
+        let [_, width] = self.sizes()?;
+        Ok(Self([&identifiers.0[..], &[width]].concat()))
+    }
+    fn reshape(&self, shape: &[Dim]) -> Result<Self> {
+        if elements(&self.0) != elements(shape) {
+            return refused("reshape", (self, shape));
+        }
+        Ok(Self(shape.to_vec()))
+    }
+    fn permute(&self, order: &[usize]) -> Result<Self> {
+        Ok(Self(order.iter().map(|&axis| self.0[axis]).collect()))
+    }
+    fn narrow(&self, axis: usize, start: usize, length: usize) -> Result<Self> {
+        if self.0[axis].fixed()? < start + length {
+            return refused("narrow", (self, axis, start, length));
+        }
+        self.with(axis, length.into())
+    }
+    fn select(&self, axis: usize, indices: &[usize]) -> Result<Self> {
+        let size = self.0[axis].fixed()?;
+        if indices.iter().any(|&index| index >= size) {
+            return refused("select", (self, axis));
+        }
+        self.with(axis, indices.len().into())
+    }
+    fn concatenate(parts: &[&Self], axis: usize) -> Result<Self> {
+        let total = parts.iter().map(|part| part.0[axis].fixed()).sum::<Result<usize>>()?;
+        let joined = parts[0].with(axis, total.into())?;
+        for part in parts {
+            if part.with(axis, total.into())?.0 != joined.0 {
+                return refused("concatenate", parts);
+            }
+        }
+        Ok(joined)
+    }
+    fn expand(&self, shape: &[Dim]) -> Result<Self> {
+        if broadcast("expand", &self.0, shape)? != shape {
+            return refused("expand", (self, shape));
+        }
+        Ok(Self(shape.to_vec()))
+    }
+    fn softmax(&self) -> Result<Self> {
+        self.same()
+    }
+    fn layer_norm(&self, weight: &Self, bias: &Self, _: f64) -> Result<Self> {
+        let width = self.0.last().copied();
+        if weight.sizes::<1>()?.first() != width.as_ref() || weight.0 != bias.0 {
+            return refused("layer_norm", (self, weight, bias));
+        }
+        self.same()
+    }
+    fn gelu(&self) -> Result<Self> {
+        self.same()
+    }
+    fn leaky_relu(&self, _: f64) -> Result<Self> {
+        self.same()
+    }
+    fn normalize(&self, _: f64) -> Result<Self> {
+        self.same()
+    }
+    fn sum(&self, axis: usize) -> Result<Self> {
+        self.with(axis, 1.into())
+    }
+    fn max(&self, axis: usize) -> Result<Self> {
+        self.with(axis, 1.into())
+    }
+    fn cumulative_sum(&self) -> Result<Self> {
+        self.same()
+    }
+    fn top_mask(&self, count: usize) -> Result<Self> {
+        match self.0.last().map(|size| size.fixed()) {
+            Some(Ok(size)) if count <= size => self.same(),
+            _ => refused("top_mask", (self, count)),
+        }
+    }
+}
+
+fn traced(config: &ModelConfig, tokens: usize) {
+    let path = Path::root(std::rc::Rc::new(|parameter: Parameter| {
+        Ok(Outline(parameter.shape.iter().map(|&size| size.into()).collect()))
+    }));
+    let model = Laps::<Outline>::new(config, &path).unwrap();
+    let [batch, length, images, captions, words] = ["batch", "length", "images", "captions", "words"].map(Dim::symbol);
+    let width = Dim::from(config.embed_size);
+
+    let pixels = Outline(vec![batch, 3.into(), 224.into(), 224.into()]);
+    assert_eq!(model.image.forward(&pixels).unwrap().0, [batch, tokens.into(), width]);
+
+    let identifiers = Outline(vec![batch, length]);
+    assert_eq!(model.text.forward(&identifiers, &identifiers).unwrap().0, [batch, length, width]);
+
+    let patches = Outline(vec![images, tokens.into(), width]);
+    let embeddings = Outline(vec![captions, words, width]);
+    let mask = Outline(vec![captions, words]);
+    assert_eq!(model.alignment.forward(&patches, &embeddings, &mask).unwrap().0, [images, captions]);
+}
+
+#[test]
+fn vit_is_traced_with_symbols() {
+    traced(&vit_tiny(), 197);
+}
+
+#[test]
+fn swin_is_traced_with_symbols() {
+    traced(&swin_tiny(), 49);
+}

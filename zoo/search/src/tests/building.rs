@@ -1,0 +1,228 @@
+//! Indexes of folders, by an encoder that tells images apart and counts them.
+
+use std::{
+    cell::{Cell, RefCell},
+    num::NonZeroUsize,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use super::{SIZES, description};
+use crate::{
+    Content, Encoding, Error, Format, Index, Kind, Precision, Result, SearchError, Summary, embed_captions,
+    index_captions, index_images,
+};
+use laps_data::{Tokenizer, image::Preprocessing, scenes};
+use laps_model::{array::Array, encoder::Encoder};
+
+/// Embeddings that hang on the pixels or tokens alone.
+#[derive(Default)]
+struct Fake {
+    images: Cell<usize>,
+    batches: RefCell<Vec<Vec<usize>>>,
+}
+
+fn rows(count: usize, seed: f32) -> Vec<f32> {
+    (0..count * SIZES.width).map(|place| 0.5 + (seed + place as f32).sin()).collect()
+}
+
+impl Encoder for Fake {
+    fn encode_images(&self, pixels: &Array) -> laps_model::Result<Array> {
+        let count = pixels.dims()[0];
+        self.images.set(self.images.get() + count);
+        let images = pixels.values().chunks_exact(pixels.values().len() / count);
+        let values = images.flat_map(|image| rows(SIZES.tokens(), image.iter().sum())).collect();
+        Array::new(&[count, SIZES.tokens(), SIZES.width], values)
+    }
+
+    fn encode_captions(&self, captions: &[&[u32]]) -> laps_model::Result<Vec<Array>> {
+        self.batches.borrow_mut().push(captions.iter().map(|caption| caption.len()).collect());
+        let words = |caption: &&[u32]| {
+            Array::new(&[caption.len(), SIZES.width], rows(caption.len(), caption.iter().sum::<u32>() as f32))
+        };
+        captions.iter().map(words).collect()
+    }
+}
+
+struct Bench {
+    fake: Fake,
+    tokenizer: Tokenizer,
+    stop: AtomicBool,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let vocabulary = scenes::vocabulary().join("\n").into_bytes();
+        let tokenizer = Tokenizer::read(Path::new("vocab.txt"), vocabulary).unwrap();
+        Self { fake: Fake::default(), tokenizer, stop: AtomicBool::new(false) }
+    }
+
+    fn encoding<'a>(&'a self, progress: &'a dyn Fn(usize)) -> Encoding<'a> {
+        Encoding {
+            encoder: &self.fake,
+            sizes: SIZES,
+            preprocessing: Preprocessing::imagenet(4),
+            tokenizer: &self.tokenizer,
+            longest: 64,
+            batch: NonZeroUsize::new(3).unwrap(),
+            threads: 2,
+            stop: &self.stop,
+            progress,
+        }
+    }
+
+    fn index(&self, folder: &Path, path: &Path) -> Result<Summary> {
+        index_images(folder, path, description(Kind::Images, Precision::Half), &self.encoding(&|_| ()), &|_| ())
+    }
+}
+
+/// A picture of one colour, as BMP.
+fn picture(path: &Path, red: u8) {
+    let mut bytes = vec![0; 54 + 4];
+    bytes[..2].copy_from_slice(b"BM");
+    [bytes[10], bytes[14], bytes[18], bytes[22], bytes[26], bytes[28]] = [54, 40, 1, 1, 1, 24];
+    bytes[56] = red;
+    fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+    fs_err::write(path, bytes).unwrap();
+}
+
+fn names(path: &Path) -> Vec<String> {
+    Index::open(path).unwrap().items().iter().map(|item| item.name.clone()).collect()
+}
+
+#[test]
+fn images_that_did_not_change_are_not_encoded_again() {
+    let root = tempfile::tempdir().unwrap();
+    let [folder, path, fresh] = ["photos", "photos.index", "fresh.index"].map(|name| root.path().join(name));
+    for (name, red) in [("b.bmp", 10), ("a.bmp", 60), ("sub/c.BMP", 110), ("d.bmp", 160), ("e.bmp", 210)] {
+        picture(&folder.join(name), red);
+    }
+    picture(&folder.join(".hidden.bmp"), 1);
+    fs_err::write(folder.join("notes.txt"), "a red square").unwrap();
+    fs_err::write(folder.join("broken.png"), "<html>").unwrap();
+    let bench = Bench::new();
+    let first = bench.index(&folder, &path).unwrap();
+    assert_eq!((first.items, first.encoded, first.kept), (5, 5, 0));
+    assert_eq!(first.skipped[0].name, "broken.png");
+    assert_eq!(first.skipped[0].reason, "not a JPEG, PNG, GIF, BMP or WebP file");
+    assert_eq!(names(&path), ["a.bmp", "b.bmp", "d.bmp", "e.bmp", "sub/c.BMP"]);
+    assert_eq!(bench.fake.images.get(), 5);
+
+    // One is changed, one is gone, one is new, and the broken one is mended.
+    picture(&folder.join("b.bmp"), 99);
+    let before = std::time::SystemTime::UNIX_EPOCH;
+    fs_err::File::options().write(true).open(folder.join("b.bmp")).unwrap().file().set_modified(before).unwrap();
+    fs_err::remove_file(folder.join("d.bmp")).unwrap();
+    picture(&folder.join("aa.bmp"), 200);
+    picture(&folder.join("broken.png"), 30);
+    let second = bench.index(&folder, &path).unwrap();
+    assert_eq!(second, Summary { items: 6, encoded: 3, kept: 3, skipped: Vec::new() });
+    assert_eq!(bench.fake.images.get(), 8);
+    assert_eq!(names(&path), ["a.bmp", "aa.bmp", "b.bmp", "broken.png", "e.bmp", "sub/c.BMP"]);
+    // What was taken over is what would have been computed.
+    bench.index(&folder, &fresh).unwrap();
+    assert!(fs_err::read(&path).unwrap() == fs_err::read(&fresh).unwrap());
+
+    let written = fs_err::metadata(&path).unwrap().modified().unwrap();
+    let third = bench.index(&folder, &path).unwrap();
+    assert_eq!((third.encoded, third.kept), (0, 6));
+    assert_eq!(fs_err::metadata(&path).unwrap().modified().unwrap(), written, "nothing was to do");
+
+    // The same images by another engine are other embeddings.
+    let mut other = description(Kind::Images, Precision::Half);
+    other.model.engine = "int8".to_owned();
+    let fourth = index_images(&folder, &path, other, &bench.encoding(&|_| ()), &|_| ()).unwrap();
+    assert_eq!((fourth.encoded, fourth.kept), (6, 0));
+}
+
+#[test]
+fn what_can_not_be_indexed_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let [folder, path] = ["photos", "photos.index"].map(|name| root.path().join(name));
+    fs_err::create_dir(&folder).unwrap();
+    fs_err::write(folder.join("notes.txt"), "a red square").unwrap();
+    let bench = Bench::new();
+    let error = bench.index(&folder, &path).unwrap_err();
+    assert!(matches!(&error, Error::Search(SearchError::Empty { found, .. }) if found == "1 other files"), "{error:?}");
+    fs_err::write(folder.join("broken.png"), "").unwrap();
+    let error = bench.index(&folder, &path).unwrap_err();
+    assert!(matches!(&error, Error::Search(SearchError::Unusable { count: 1, .. })), "{error:?}");
+    assert!(!path.exists());
+
+    picture(&folder.join("a.bmp"), 10);
+    bench.index(&folder, &path).unwrap();
+    let whole = fs_err::read(&path).unwrap();
+    let mut other = description(Kind::Images, Precision::Half);
+    other.model.checkpoint_sha256 = "c".repeat(64);
+    let error = index_images(&folder, &path, other, &bench.encoding(&|_| ()), &|_| ()).unwrap_err();
+    assert!(matches!(&error, Error::Search(SearchError::OtherModel { what: "checkpoint", .. })), "{error:?}");
+    let words = ["a red square".to_owned()];
+    let captions = description(Kind::Captions, Precision::Half);
+    let error = index_captions(&words, &folder, &path, captions, &bench.encoding(&|_| ()), &|_| ()).unwrap_err();
+    assert!(matches!(&error, Error::Search(SearchError::Kind { found: Kind::Images, .. })), "{error:?}");
+    assert!(fs_err::read(&path).unwrap() == whole);
+}
+
+/// Whenever it is stopped, the index is the old one, or none, and nothing lies beside it.
+#[test]
+fn an_index_that_is_stopped_leaves_what_was_there() {
+    let root = tempfile::tempdir().unwrap();
+    let [folder, path] = ["photos", "photos.index"].map(|name| root.path().join(name));
+    for red in 0..7 {
+        picture(&folder.join(format!("{red}.bmp")), red);
+    }
+    let bench = Bench::new();
+    let stopped = || {
+        bench.stop.store(false, Ordering::Relaxed);
+        let stop = |_| bench.stop.store(true, Ordering::Relaxed);
+        let whole = description(Kind::Images, Precision::Half);
+        let error = index_images(&folder, &path, whole, &bench.encoding(&stop), &|_| ()).unwrap_err();
+        assert!(matches!(error, Error::Search(SearchError::Interrupted { .. })), "{error:?}");
+        bench.stop.store(false, Ordering::Relaxed);
+    };
+    stopped();
+    assert_eq!(fs_err::read_dir(root.path()).unwrap().count(), 1, "the folder alone");
+    bench.index(&folder, &path).unwrap();
+    let old = fs_err::read(&path).unwrap();
+    picture(&folder.join("7.bmp"), 7);
+    stopped();
+    assert!(fs_err::read(&path).unwrap() == old);
+    assert_eq!(fs_err::read_dir(root.path()).unwrap().count(), 2);
+}
+
+/// Captions come out in their order, and are encoded with those of about their length.
+#[test]
+fn captions_of_a_length_are_encoded_together() {
+    let root = tempfile::tempdir().unwrap();
+    let [path, npy] = ["captions.index", "captions.npy"].map(|name| root.path().join(name));
+    let captions: Vec<String> = [
+        "a red square",
+        "a circle",
+        "a small red circle to the left of a large blue square",
+        "star",
+        "a green star",
+        "square",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let bench = Bench::new();
+    let whole = description(Kind::Captions, Precision::Single);
+    let summary = index_captions(&captions, &path, &path, whole, &bench.encoding(&|_| ()), &|_| ()).unwrap();
+    assert_eq!((summary.items, summary.encoded), (6, 6));
+    assert_eq!(names(&path), captions);
+    assert_eq!(*bench.fake.batches.borrow(), [vec![3, 3, 4], vec![5, 5, 14]]);
+    let index = Index::open(&path).unwrap();
+    let one = bench.encoding(&|_| ()).captions_held(&captions[2..3]).unwrap();
+    let mut values = vec![0.0; one[0].values().len()];
+    index.read(2, &mut values).unwrap();
+    assert_eq!(values, one[0].values());
+
+    let model = &index.description().model;
+    let written = (Format::Numpy, Content::Rows);
+    let embedded = embed_captions(captions, &npy, written, model, &bench.encoding(&|_| ())).unwrap();
+    assert_eq!((&embedded.shape[..], &embedded.lengths[..]), (&[6, 14, 16][..], &[5, 4, 14, 3, 5, 3][..]));
+    let bytes = fs_err::read(&npy).unwrap();
+    assert_eq!(bytes.len(), 128 + 4 * 6 * 14 * 16);
+    // Padding is zeros.
+    assert!(bytes[128 + 4 * 5 * 16..128 + 4 * 14 * 16].iter().all(|&byte| byte == 0));
+}

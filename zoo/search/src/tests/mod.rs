@@ -1,0 +1,55 @@
+//! Indexes in files, searching in them, and making them of folders.
+
+mod building;
+mod files;
+#[allow(dead_code)] // samples of laps-align, of which these tests use a part
+#[path = "../../../align/src/similarity/tests/samples.rs"]
+mod samples;
+mod searching;
+
+use std::path::Path;
+
+use super::{Description, IndexWriter, Item, Kind, ModelUsed, Precision};
+use laps_align::similarity::{AlignmentConfig, Engine, EngineOptions};
+use laps_data::image::Preprocessing;
+use laps_model::array::Array;
+use samples::Random;
+
+/// Small, with everything in it.
+const SIZES: AlignmentConfig = AlignmentConfig { patches: 9, has_class_token: true, kept: 5, groups: 3, width: 16 };
+
+fn engine() -> Engine {
+    let options = EngineOptions { threads: 2, ..EngineOptions::default() };
+    Engine::new(SIZES, &Random(11).weights(&SIZES, 2.0), options).unwrap()
+}
+
+fn description(kind: Kind, precision: Precision) -> Description {
+    let hash = |digit: &str| digit.repeat(64);
+    let model = ModelUsed {
+        entry: "small".to_owned(),
+        config_sha256: hash("a"),
+        checkpoint_sha256: hash("b"),
+        engine: "fake".to_owned(),
+    };
+    Description::new(kind, model, (Preprocessing::imagenet(4), &SIZES), precision)
+}
+
+/// Embeddings of items that differ, around a common direction.
+fn images(count: usize) -> Vec<Array> {
+    let all = Random(5).embeddings([count, SIZES.tokens(), SIZES.width], 1.0);
+    let values = all.values().chunks_exact(SIZES.tokens() * SIZES.width);
+    values.map(|image| Array::new(&[SIZES.tokens(), SIZES.width], image.to_vec()).unwrap()).collect()
+}
+
+fn captions(count: usize) -> Vec<Array> {
+    let lengths: Vec<usize> = (0..count).map(|index| 3 + index % 5).collect();
+    Random(6).captions(&lengths, SIZES.width, 1.0)
+}
+
+fn write(path: &Path, kind: Kind, precision: Precision, items: &[Array]) {
+    let mut writer = IndexWriter::create(path, description(kind, precision)).unwrap();
+    for (index, embeddings) in items.iter().enumerate() {
+        writer.push(Item { name: format!("item {index}"), stamp: None }, embeddings.values()).unwrap();
+    }
+    writer.finish().unwrap();
+}

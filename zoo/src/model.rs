@@ -1,0 +1,415 @@
+//! A model that is ready to be used.
+
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::{Arc, atomic::AtomicBool},
+    thread,
+};
+
+use laps_align::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions};
+use laps_data::{
+    Tokenizer,
+    image::{self, Preprocessing, RgbImage},
+};
+use laps_hub::registry::{self, Entry};
+use laps_model::{
+    array::Array,
+    encoder::{Device, Encoder},
+};
+use laps_onnx::{package::Package, runtime::SessionOptions};
+use laps_search::{Encoding, ModelUsed};
+
+use crate::{BackendRequest, Backends, EngineChoice, EngineUsed, Error, Result, Vocabulary, Workload, open_checkpoint};
+
+/// Images or captions that are encoded together, unless the builder says otherwise.
+const BATCH_SIZE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
+
+/// What to open, and with which engine. [`Model::builder`] makes one.
+#[derive(Clone, Debug)]
+pub struct ModelBuilder {
+    entry: Option<String>,
+    checkpoint: Option<PathBuf>,
+    graphs: Option<PathBuf>,
+    vocabulary: Option<PathBuf>,
+    engine: EngineChoice,
+    device: Device,
+    session: Option<SessionOptions>,
+    threads: usize,
+    batch_size: NonZeroUsize,
+    workload: Workload,
+    backends: Backends,
+    stop: Arc<AtomicBool>,
+}
+
+/// A LAPS model: encoders, tokenizer and the exact similarity engine.
+///
+/// ```
+/// # fn main() -> laps::Result<()> {
+/// let model = laps::Model::builder("shapes_vit").open()?;
+/// let words = model.embed_captions(&["a red circle above a blue square"])?;
+/// // A token for each word, `[CLS]` and `[SEP]`, in the joint space.
+/// assert_eq!(words[0].dims()[1], model.similarity().config().width);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Model {
+    used: ModelUsed,
+    engine: EngineUsed,
+    similarity: Engine,
+    preprocessing: Preprocessing,
+    encoder: Box<dyn Encoder>,
+    tokenizer: Tokenizer,
+    max_tokens: usize,
+    batch_size: NonZeroUsize,
+    threads: usize,
+    stop: Arc<AtomicBool>,
+}
+
+/// An image to encode.
+#[derive(Clone, Debug)]
+pub enum Image {
+    /// An image file.
+    File(PathBuf),
+    /// The bytes of an image file.
+    Bytes(Vec<u8>),
+    /// Decoded pixels.
+    Pixels(RgbImage),
+}
+
+impl<P: AsRef<Path> + ?Sized> From<&P> for Image {
+    fn from(path: &P) -> Self {
+        Self::File(path.as_ref().to_owned())
+    }
+}
+
+impl From<PathBuf> for Image {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+impl From<Vec<u8>> for Image {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<RgbImage> for Image {
+    fn from(pixels: RgbImage) -> Self {
+        Self::Pixels(pixels)
+    }
+}
+
+/// What a model consists of, from an entry and its checkpoint or from a folder of graphs.
+struct Parts {
+    used: ModelUsed,
+    encoder: Box<dyn Encoder>,
+    engine: EngineUsed,
+    config: AlignmentConfig,
+    weights: AggregationWeights,
+    preprocessing: Preprocessing,
+    vocabulary: Vocabulary,
+    vocab_size: usize,
+    max_tokens: usize,
+}
+
+impl ModelBuilder {
+    fn new(entry: Option<String>) -> Self {
+        Self {
+            entry,
+            checkpoint: None,
+            graphs: None,
+            vocabulary: None,
+            engine: EngineChoice::Auto,
+            device: Device::Auto,
+            session: None,
+            threads: thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            batch_size: BATCH_SIZE,
+            workload: Workload::Few,
+            backends: Backends::default(),
+            stop: Arc::default(),
+        }
+    }
+
+    /// The checkpoint, `.safetensors` or `.pth`. Default: the embedded one of the entry.
+    pub fn checkpoint(mut self, path: impl Into<PathBuf>) -> Self {
+        self.checkpoint = Some(path.into());
+        self
+    }
+
+    /// A folder of exported graphs, which ONNX Runtime runs.
+    pub fn graphs(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.graphs = Some(folder.into());
+        self
+    }
+
+    /// The WordPiece vocabulary. Default: that of the graphs, of the entry or in the cache.
+    pub fn vocabulary(mut self, path: impl Into<PathBuf>) -> Self {
+        self.vocabulary = Some(path.into());
+        self
+    }
+
+    /// The engine. Default: `auto`.
+    pub fn engine(mut self, engine: EngineChoice) -> Self {
+        self.engine = engine;
+        self
+    }
+
+    /// The device. Default: `auto`.
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Options of ONNX Runtime sessions, which select it.
+    pub fn session(mut self, options: SessionOptions) -> Self {
+        self.session = Some(options);
+        self
+    }
+
+    /// Number of threads. Default: one per CPU.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
+    }
+
+    /// Images or captions that are encoded together. Default: 16.
+    pub fn batch_size(mut self, batch_size: NonZeroUsize) -> Self {
+        self.batch_size = batch_size;
+        self
+    }
+
+    /// Amount of work, by which the engine `auto` chooses. Default: few items.
+    pub fn workload(mut self, workload: Workload) -> Self {
+        self.workload = workload;
+        self
+    }
+
+    /// Backends besides the pure-Rust tensor and ONNX Runtime. Default: none.
+    pub fn backends(mut self, backends: Backends) -> Self {
+        self.backends = backends;
+        self
+    }
+
+    /// A flag that ends the work with an error once it is set. Default: one that is never set.
+    pub fn stop(mut self, stop: Arc<AtomicBool>) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// Opens the model. Invalid requests fail before anything large is read.
+    ///
+    /// # Errors
+    /// An unknown entry, a checkpoint that does not fit it, a missing vocabulary, an engine or a device that is not there.
+    pub fn open(self) -> Result<Model> {
+        let Parts { used, encoder, engine, config, weights, preprocessing, vocabulary, vocab_size, max_tokens } =
+            match &self.entry {
+                Some(name) => self.from_entry(registry::find(name)?)?,
+                None => self.from_graphs()?,
+            };
+        let tokenizer = Tokenizer::read(&vocabulary.path, vocabulary.bytes)?;
+        tokenizer.check_fits(vocab_size)?;
+        let options = EngineOptions { threads: self.threads, ..EngineOptions::default() };
+        Ok(Model {
+            used,
+            similarity: Engine::new(config, &weights, options)?,
+            engine,
+            preprocessing,
+            encoder,
+            tokenizer,
+            max_tokens,
+            batch_size: self.batch_size,
+            threads: self.threads,
+            stop: self.stop,
+        })
+    }
+
+    fn request(&self) -> BackendRequest {
+        BackendRequest {
+            engine: self.engine,
+            device: self.device,
+            threads: self.threads,
+            graphs: self.graphs.clone(),
+            session: self.session.clone(),
+            workload: self.workload,
+        }
+    }
+
+    fn from_entry(&self, entry: Entry) -> Result<Parts> {
+        let backend = self.request().select(self.backends)?.backend;
+        backend.check()?;
+        let missing = || Error::NoVocabulary { entry: entry.name.clone() };
+        let vocabulary = Vocabulary::find(&entry, self.vocabulary.as_deref(), None)?.ok_or_else(missing)?;
+        let (checkpoint, _) = open_checkpoint(&entry, self.checkpoint.as_deref())?;
+        let checkpoint_sha256 = checkpoint.sha256()?;
+        let checkpoint = Rc::new(checkpoint);
+        let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;
+        let (encoder, engine) = backend.encoder(&entry, &checkpoint, &checkpoint_sha256)?;
+        Ok(Parts {
+            used: model_used(entry.name, entry.config_sha256, checkpoint_sha256, &engine),
+            encoder,
+            engine,
+            config: AlignmentConfig::of(&entry.model),
+            weights,
+            preprocessing: Preprocessing::imagenet(entry.model.image.image_size()),
+            vocabulary,
+            vocab_size: entry.model.text.vocab_size,
+            max_tokens: entry.model.text.max_position_embeddings,
+        })
+    }
+
+    fn from_graphs(&self) -> Result<Parts> {
+        let (Some(folder), Some(onnx)) = (&self.graphs, self.request().select(self.backends)?.onnx) else {
+            return Err(Error::Engine {
+                engine: "ort".to_owned(),
+                reason: "neither an entry nor a folder of graphs is given".to_owned(),
+                hint: "give one of them".to_owned(),
+            });
+        };
+        let package = Package::open(folder)?;
+        let (config, weights) = package.alignment()?;
+        let vocabulary = match self.vocabulary.clone().or_else(|| package.vocabulary()) {
+            Some(path) => Vocabulary::read(&path)?,
+            None => return Err(Error::NoVocabulary { entry: folder.display().to_string() }),
+        };
+        let (encoder, engine) = onnx.open_package(&package)?;
+        let manifest = package.manifest;
+        Ok(Parts {
+            used: model_used(manifest.entry, manifest.config_sha256, manifest.checkpoint_sha256, &engine),
+            encoder: Box::new(encoder),
+            engine,
+            config,
+            weights,
+            preprocessing: manifest.image,
+            vocabulary,
+            vocab_size: manifest.text.vocabulary,
+            max_tokens: manifest.text.longest,
+        })
+    }
+}
+
+fn model_used(entry: String, config_sha256: String, checkpoint_sha256: String, engine: &EngineUsed) -> ModelUsed {
+    let engine = match &engine.graphs {
+        Some(graphs) => format!("{}: {graphs}", engine.name),
+        None => engine.name.to_string(),
+    };
+    ModelUsed { entry, config_sha256, checkpoint_sha256, engine }
+}
+
+impl Model {
+    /// A builder for a built-in entry by name, or for the entry file at a path.
+    pub fn builder(entry: impl Into<String>) -> ModelBuilder {
+        ModelBuilder::new(Some(entry.into()))
+    }
+
+    /// A builder for a folder of exported graphs, which names entry, checkpoint and vocabulary itself.
+    pub fn from_graphs(folder: impl Into<PathBuf>) -> ModelBuilder {
+        ModelBuilder::new(None).graphs(folder)
+    }
+
+    /// Entry, checkpoint and engine: what determines the embeddings.
+    pub fn used(&self) -> &ModelUsed {
+        &self.used
+    }
+
+    /// The engine that computes the embeddings.
+    pub fn engine(&self) -> &EngineUsed {
+        &self.engine
+    }
+
+    /// The engine that computes the similarities.
+    pub fn similarity(&self) -> &Engine {
+        &self.similarity
+    }
+
+    /// Preprocessing of images.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Set this to end the work in progress with an error.
+    pub fn stop(&self) -> &Arc<AtomicBool> {
+        &self.stop
+    }
+
+    /// How this model encodes many images or captions in bounded memory; `progress` receives the number of encoded items.
+    pub fn encoding<'a>(&'a self, progress: &'a dyn Fn(usize)) -> Encoding<'a> {
+        Encoding {
+            encoder: self.encoder.as_ref(),
+            sizes: *self.similarity.config(),
+            preprocessing: self.preprocessing,
+            tokenizer: &self.tokenizer,
+            longest: self.max_tokens,
+            batch: self.batch_size,
+            threads: self.threads,
+            stop: &self.stop,
+            progress,
+        }
+    }
+
+    /// Patch embeddings of images, `(images, tokens, width)`, the class token first where the model has one.
+    ///
+    /// # Errors
+    /// An image that cannot be decoded.
+    pub fn embed_images<I: Into<Image>>(&self, images: impl IntoIterator<Item = I>) -> Result<Array> {
+        let mut values = Vec::new();
+        let mut count = 0;
+        let images: Vec<Image> = images.into_iter().map(Into::into).collect();
+        for batch in images.chunks(self.batch_size.get()) {
+            let mut pixels = vec![0.0; batch.len() * self.preprocessing.values()];
+            for (image, target) in batch.iter().zip(pixels.chunks_exact_mut(self.preprocessing.values())) {
+                self.preprocessing.write(&decode(image)?, target)?;
+            }
+            let size = self.preprocessing.size;
+            let embeddings = self.encoder.encode_images(&Array::new(&[batch.len(), 3, size, size], pixels)?)?;
+            values.extend_from_slice(embeddings.values());
+            count += batch.len();
+        }
+        let config = self.similarity.config();
+        Ok(Array::new(&[count, config.tokens(), config.width], values)?)
+    }
+
+    /// Word embeddings of captions, `(words, width)` of each, `[CLS]` and `[SEP]` included.
+    ///
+    /// # Errors
+    /// A caption with more tokens than the text encoder has positions.
+    pub fn embed_captions(&self, captions: &[impl AsRef<str>]) -> Result<Vec<Array>> {
+        let captions: Vec<String> = captions.iter().map(|caption| caption.as_ref().trim().to_owned()).collect();
+        Ok(self.encoding(&|_| ()).captions_held(&captions)?)
+    }
+
+    /// Similarities `(images, captions)` of embeddings from [`embed_images`](Self::embed_images) and
+    /// [`embed_captions`](Self::embed_captions). They range from -0.2 to 2.
+    ///
+    /// # Errors
+    /// Embeddings of another model.
+    pub fn similarities(&self, images: &Array, captions: &[Array]) -> Result<Array> {
+        let captions = CaptionMatrix::from_arrays(captions, self.similarity.config().width)?;
+        Ok(self.similarity.similarities(images, &captions)?)
+    }
+
+    /// Similarities of one image with captions, in their order.
+    ///
+    /// # Errors
+    /// An image that cannot be decoded, and a caption that is too long.
+    pub fn score(&self, image: impl Into<Image>, captions: &[impl AsRef<str>]) -> Result<Vec<f32>> {
+        let images = self.embed_images([image.into()])?;
+        Ok(self.similarities(&images, &self.embed_captions(captions)?)?.values().to_vec())
+    }
+}
+
+fn decode(image: &Image) -> Result<RgbImage> {
+    let of_memory = |source| Error::Image { path: "(in memory)".into(), source };
+    Ok(match image {
+        Image::File(path) => image::read(path).map_err(|source| Error::Image { path: path.clone(), source })?.image,
+        Image::Bytes(bytes) => image::decode(bytes).map_err(of_memory)?.image,
+        Image::Pixels(pixels) => pixels.clone(),
+    })
+}

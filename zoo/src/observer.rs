@@ -1,0 +1,75 @@
+//! What a run tells while it goes on.
+
+use serde::Serialize;
+
+use laps_align::Directions;
+
+/// A step that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct StepLine {
+    /// Steps that are done, over all epochs.
+    pub step: u64,
+    /// Epoch, counted from 0.
+    pub epoch: usize,
+    /// The loss; `null` in JSON where it is not finite.
+    pub loss: f64,
+    /// Norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Learning rate of the heads.
+    pub learning_rate: f64,
+    /// Pairs that had a gradient.
+    pub pairs: usize,
+    /// Whether loss and gradient were finite; otherwise the step moved nothing.
+    pub finite: bool,
+}
+
+/// An epoch that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct EpochLine {
+    /// Steps that are done, over all epochs.
+    pub step: u64,
+    /// Epoch, counted from 0.
+    pub epoch: usize,
+    /// Mean over the steps whose loss was finite.
+    pub mean_loss: f64,
+    /// Steps so far whose loss or gradient was not finite.
+    pub non_finite: u64,
+    /// Seconds of the epoch's steps in this process, without validation.
+    pub seconds: f64,
+    /// Share of them that the steps waited for data.
+    pub data_wait: f64,
+    /// Recalls on the split that the best epoch is selected on.
+    pub recalls: Directions,
+    /// Whether they are the best so far by their sum.
+    pub best: bool,
+}
+
+/// Hears of a run as it goes on. `()` listens to nothing.
+pub trait Observer {
+    /// Something that the user should know.
+    fn note(&mut self, note: &str) {
+        let _ = note;
+    }
+
+    /// An epoch of `steps` steps begins or goes on at `from`.
+    fn begin(&mut self, epoch: usize, from: usize, steps: usize) {
+        let _ = (epoch, from, steps);
+    }
+
+    /// A step is done; `data_wait` is the share of the epoch so far that was spent waiting for data.
+    fn step(&mut self, line: &StepLine, data_wait: f64) {
+        let _ = (line, data_wait);
+    }
+
+    /// The state is saved.
+    fn saved(&mut self, step: u64) {
+        let _ = step;
+    }
+
+    /// An epoch is done.
+    fn epoch(&mut self, line: &EpochLine) {
+        let _ = line;
+    }
+}
+
+impl Observer for () {}

@@ -1,0 +1,154 @@
+//! The backend on ONNX Runtime: graphs of a folder, or graphs that are exported for one run.
+
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use laps_hub::{checkpoint::Checkpoint, registry::Entry};
+use laps_model::encoder::Encoder;
+use laps_onnx::{
+    graph::Target,
+    package::{self, Manifest, Package, Precision, Request, write_encoders},
+    runtime::{OrtEncoder, Place, Provider, SessionOptions, environment},
+};
+
+use crate::{Backend, EngineUsed, Result};
+
+/// Computes embeddings with graphs in ONNX Runtime.
+#[derive(Debug)]
+pub struct OnnxBackend {
+    /// Folder of exported graphs; None to export them when they are opened.
+    folder: Option<PathBuf>,
+    /// Precision of the exported graphs.
+    precision: Precision,
+    options: SessionOptions,
+    /// The last export.
+    exported: RefCell<Option<(Request, Manifest)>>,
+}
+
+impl OnnxBackend {
+    /// Graphs of `folder`, or without one graphs in `precision` that are exported when they are opened.
+    pub fn new(folder: Option<PathBuf>, precision: Precision, options: SessionOptions) -> Self {
+        Self { folder, precision, options, exported: RefCell::default() }
+    }
+
+    /// Graphs to export in another precision, with the same session options.
+    pub fn in_precision(&self, precision: Precision) -> Self {
+        Self::new(None, precision, self.options.clone())
+    }
+
+    /// Precision of the exported graphs.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The nodes of the last export that lose most precision, as text.
+    ///
+    /// # Errors
+    /// Graphs that ONNX Runtime cannot run.
+    pub fn at_fault(&self) -> Result<String> {
+        let exported = self.exported.borrow();
+        Ok(exported.as_ref().map_or(Ok(String::new()), |(request, manifest)| package::at_fault(request, manifest))?)
+    }
+
+    fn open(&self, entry: &Entry, checkpoint: &Rc<Checkpoint>, sha256: &str) -> Result<(OrtEncoder, EngineUsed)> {
+        match &self.folder {
+            Some(folder) => {
+                let package = Package::open(folder)?;
+                package.check(&entry.config_sha256, sha256)?;
+                self.open_package(&package)
+            }
+            None => {
+                let temporary = tempfile::tempdir().map_err(|source| laps_onnx::Error::Io {
+                    action: "write",
+                    path: std::env::temp_dir(),
+                    source: source.into(),
+                })?;
+                let request = Request {
+                    entry: entry.clone(),
+                    checkpoint: Rc::clone(checkpoint),
+                    target: Target {
+                        flavour: self.options.place.provider().flavour(entry.model.image.is_windowed()),
+                        ..Target::default()
+                    },
+                    precision: self.precision,
+                    threads: self.options.threads,
+                    vocabulary: None,
+                };
+                let manifest = write_encoders(&request, temporary.path())?;
+                self.exported.replace(Some((request, manifest.clone())));
+                // A session does not need its file after loading, so the folder can be deleted.
+                Self::open_files(temporary.path(), &manifest, &self.options)
+            }
+        }
+    }
+
+    /// Opens the encoder of a folder of graphs whose hashes were verified.
+    ///
+    /// # Errors
+    /// Graphs that the provider cannot run.
+    pub fn open_package(&self, package: &Package) -> Result<(OrtEncoder, EngineUsed)> {
+        Self::open_files(&package.folder, &package.manifest, &self.options)
+    }
+
+    /// Opens the graphs of a folder that `manifest` describes.
+    ///
+    /// # Errors
+    /// Graphs that the provider cannot run.
+    pub fn open_files(
+        folder: &Path,
+        manifest: &Manifest,
+        options: &SessionOptions,
+    ) -> Result<(OrtEncoder, EngineUsed)> {
+        let (flavour, precision) = (manifest.flavour.parse()?, manifest.precision);
+        provider(options).check(flavour, precision, manifest.windowed)?;
+        let sizes = (manifest.image.size, manifest.text.longest);
+        let place = match options.place {
+            Place::Best if Provider::Cuda.check(flavour, precision, manifest.windowed).is_err() => Place::Processor,
+            place => place,
+        };
+        let encoder = OrtEncoder::open(folder, sizes, &SessionOptions { place, ..options.clone() })?;
+        let (_, library, _) = environment()?;
+        let used = EngineUsed {
+            name: "ort".into(),
+            version: library.version.unwrap_or_else(|| "of unknown version".to_owned()),
+            device: encoder.device().to_string(),
+            threads: options.threads,
+            graphs: Some(manifest.description()),
+            placement: Some(encoder.placement().clone()),
+        };
+        Ok((encoder, used))
+    }
+}
+
+/// The provider that the user requests; the CPU if none is.
+fn provider(options: &SessionOptions) -> Provider {
+    match options.place {
+        Place::Gpu(provider, _) => provider,
+        Place::Best | Place::Processor => Provider::Cpu,
+    }
+}
+
+impl Backend for OnnxBackend {
+    fn check(&self) -> Result<()> {
+        let (_, library, _) = environment()?;
+        // Check the manifest before anything else is read.
+        if let Some(folder) = &self.folder {
+            let manifest = Package::manifest(folder)?;
+            provider(&self.options).check(manifest.flavour.parse()?, manifest.precision, manifest.windowed)?;
+        }
+        Ok(provider(&self.options).find(&library)?)
+    }
+
+    fn encoder(
+        &self,
+        entry: &Entry,
+        checkpoint: &Rc<Checkpoint>,
+        sha256: &str,
+    ) -> Result<(Box<dyn Encoder>, EngineUsed)> {
+        let (encoder, used) = self.open(entry, checkpoint, sha256)?;
+        Ok((Box::new(encoder), used))
+    }
+}

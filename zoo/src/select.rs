@@ -1,0 +1,110 @@
+//! The choice of a backend from what is asked for, what is there, and the amount of work.
+
+use std::{path::PathBuf, rc::Rc};
+
+use laps_model::encoder::Device;
+use laps_onnx::{
+    package::Precision,
+    runtime::{Place, RuntimeError, SessionOptions, library},
+};
+
+use crate::{Backend, Backends, EngineChoice, Error, OnnxBackend, Result};
+
+/// How much a model has to encode. It decides for the engine `auto` whether exporting graphs for ONNX Runtime pays off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Workload {
+    /// A few images or captions: no export.
+    #[default]
+    Few,
+    /// A folder or a data set: ONNX Runtime on a CPU if its library is found, because it is faster there.
+    Many,
+}
+
+/// What to compute embeddings with.
+#[derive(Clone, Debug)]
+pub struct BackendRequest {
+    /// Engine.
+    pub engine: EngineChoice,
+    /// Device.
+    pub device: Device,
+    /// Number of threads.
+    pub threads: usize,
+    /// Folder of exported graphs, which selects ONNX Runtime.
+    pub graphs: Option<PathBuf>,
+    /// Options of ONNX Runtime sessions, which select it too.
+    pub session: Option<SessionOptions>,
+    /// Amount of work.
+    pub workload: Workload,
+}
+
+/// A chosen backend.
+#[derive(Clone, Debug)]
+pub struct SelectedBackend {
+    /// The backend.
+    pub backend: Rc<dyn Backend>,
+    /// The same, if it is ONNX Runtime.
+    pub onnx: Option<Rc<OnnxBackend>>,
+}
+
+impl BackendRequest {
+    /// Chooses the backend. Nothing is read yet; [`Backend::check`] says whether it can be used.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] for graphs or session options with another engine than ONNX Runtime, and for an engine that this
+    /// program does not have; a library that the user names and that does not exist.
+    pub fn select(&self, backends: Backends) -> Result<SelectedBackend> {
+        if self.is_onnx(backends)? {
+            let session = match &self.session {
+                Some(session) => session.clone(),
+                None => SessionOptions {
+                    place: Place::of("auto".parse()?, self.device)?,
+                    ..SessionOptions::cpu(self.threads)
+                },
+            };
+            let onnx = Rc::new(OnnxBackend::new(self.graphs.clone(), Precision::Fp32, session));
+            return Ok(SelectedBackend { backend: Rc::clone(&onnx) as Rc<dyn Backend>, onnx: Some(onnx) });
+        }
+        Ok(SelectedBackend { backend: backends.on_checkpoint(self.engine, self.device)?, onnx: None })
+    }
+
+    fn is_onnx(&self, backends: Backends) -> Result<bool> {
+        let needs_onnx = self.graphs.is_some() || self.session.is_some();
+        match self.engine {
+            EngineChoice::Ort => Ok(true),
+            EngineChoice::Auto if needs_onnx => Ok(true),
+            EngineChoice::Auto if self.workload == Workload::Many && self.is_on_cpu(backends) => {
+                match library::find() {
+                    Ok(_) => Ok(true),
+                    Err(RuntimeError::Missing { .. }) => Ok(false),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            EngineChoice::Torch | EngineChoice::Rust if needs_onnx => Err(Error::Engine {
+                engine: if self.engine == EngineChoice::Torch { "torch" } else { "rust" }.to_owned(),
+                reason: "it runs no graphs".to_owned(),
+                hint: "use the engine `ort` or `auto` for graphs".to_owned(),
+            }),
+            EngineChoice::Auto | EngineChoice::Torch | EngineChoice::Rust => Ok(false),
+        }
+    }
+
+    /// On a GPU, where Swin is not measured with both engines, libtorch stays the choice of `auto`.
+    fn is_on_cpu(&self, backends: Backends) -> bool {
+        match self.device {
+            Device::Cpu => true,
+            Device::Auto => backends.gpus() == 0,
+            Device::Cuda(_) => false,
+        }
+    }
+}
+
+impl Workload {
+    /// Items from which an export pays off. Exporting both encoders of a ViT-B entry takes about 6 s, and ONNX Runtime then
+    /// saves about 0.1 s an image on two cores.
+    pub const MANY: usize = 64;
+
+    /// The workload of a number of images or captions.
+    pub fn of(items: usize) -> Self {
+        if items >= Self::MANY { Self::Many } else { Self::Few }
+    }
+}

@@ -1,0 +1,133 @@
+//! The error of this crate.
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong in this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// See [`crate::train::TrainError`].
+    #[error(transparent)]
+    Train(#[from] crate::train::TrainError),
+    /// See [`laps_model::Error`].
+    #[error(transparent)]
+    Model(#[from] laps_model::Error),
+    /// See [`laps_data::Error`].
+    #[error(transparent)]
+    Data(#[from] laps_data::Error),
+    /// See [`laps_align::Error`].
+    #[error(transparent)]
+    Align(#[from] laps_align::Error),
+    /// See [`laps_hub::Error`].
+    #[error(transparent)]
+    Hub(#[from] laps_hub::Error),
+    /// See [`laps_files::Error`].
+    #[error(transparent)]
+    Files(#[from] laps_files::Error),
+    /// libtorch refused an operation.
+    #[error("libtorch refused an operation")]
+    Torch(#[source] Box<tch::TchError>),
+    /// A file could not be read or written.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried: `read`, `write`, ...
+        action: &'static str,
+        /// The file or folder.
+        path: std::path::PathBuf,
+        /// The operating system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// What the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Train(error) => error.hint(),
+            Self::Model(error) => error.hint(),
+            Self::Data(error) => error.hint(),
+            Self::Align(error) => error.hint(),
+            Self::Hub(error) => error.hint(),
+            Self::Files(_) => None,
+            Self::Torch(_) => None,
+            Self::Io { .. } => None,
+        }
+    }
+}
+
+impl From<laps_data::DataError> for Error {
+    fn from(error: laps_data::DataError) -> Self {
+        Self::Data(error.into())
+    }
+}
+
+impl From<laps_hub::checkpoint::CheckpointError> for Error {
+    fn from(error: laps_hub::checkpoint::CheckpointError) -> Self {
+        Self::Hub(error.into())
+    }
+}
+
+impl From<laps_hub::registry::RegistryError> for Error {
+    fn from(error: laps_hub::registry::RegistryError) -> Self {
+        Self::Hub(error.into())
+    }
+}
+
+impl From<laps_align::RetrievalError> for Error {
+    fn from(error: laps_align::RetrievalError) -> Self {
+        Self::Align(error.into())
+    }
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        // Behind the reason libtorch lists where in its code it was found.
+        let reason = |text: String| text.split("\nException raised from").next().unwrap_or_default().to_owned();
+        let error = match error {
+            tch::TchError::Torch(text) => tch::TchError::Torch(reason(text)),
+            other => other,
+        };
+        Self::Torch(Box::new(error))
+    }
+}
+
+/// The same for the tensor trait, whose error does not know libtorch.
+pub(crate) fn refused(error: tch::TchError) -> laps_model::Error {
+    laps_model::Error::Engine { engine: "torch", source: Box::new(Error::from(error)) }
+}
+
+impl From<Error> for laps_model::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Model(error) => error,
+            other => Self::weights(other),
+        }
+    }
+}
+
+impl From<Error> for laps_align::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Align(error) => error,
+            other => Self::caller(other),
+        }
+    }
+}
+
+/// For the backend interface: the error keeps its text and its hint.
+impl From<Error> for laps::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Model(error) => error.into(),
+            Error::Data(error) => error.into(),
+            Error::Align(error) => error.into(),
+            Error::Hub(error) => error.into(),
+            Error::Files(error) => error.into(),
+            other => {
+                let hint = other.hint();
+                Self::Other { source: Box::new(other), hint }
+            }
+        }
+    }
+}

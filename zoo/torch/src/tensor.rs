@@ -1,0 +1,225 @@
+//! libtorch behind the tensor trait.
+
+use std::rc::Rc;
+
+use laps_model::{
+    Result,
+    array::Array,
+    dim::Dim,
+    encoder::Encoder,
+    tensor::{Eager, Tensor},
+};
+use tch::{Kind, Tensor as Tch};
+
+use crate::{TorchDevice, error::refused};
+
+/// A libtorch tensor; cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Torch(pub(crate) Rc<Tch>);
+
+impl Torch {
+    pub(crate) fn new(tensor: Tch) -> Self {
+        Self(Rc::new(tensor))
+    }
+
+    /// Whole numbers as libtorch indexes with.
+    pub(crate) fn indices(&self) -> Result<Tch, tch::TchError> {
+        self.0.f_to_kind(Kind::Int64)
+    }
+}
+
+fn sizes(shape: &[Dim]) -> Result<Vec<i64>> {
+    shape.iter().map(|size| Ok(size.fixed()? as i64)).collect()
+}
+
+impl Tensor for Torch {
+    fn shape(&self) -> Vec<Dim> {
+        self.0.size().iter().map(|&size| (size as usize).into()).collect()
+    }
+
+    fn constant(&self, values: &[f32], shape: &[usize]) -> Result<Self> {
+        let constant = Self::upload(&Array::new(shape, values.to_vec())?, &TorchDevice::of(&self.0))?;
+        Ok(Self::new(constant.0.f_to_kind(self.0.kind()).map_err(refused)?))
+    }
+
+    fn add(&self, other: &Self) -> Result<Self> {
+        Ok(Self::new(self.0.f_add(&other.0).map_err(refused)?))
+    }
+
+    fn sub(&self, other: &Self) -> Result<Self> {
+        Ok(Self::new(self.0.f_sub(&other.0).map_err(refused)?))
+    }
+
+    fn mul(&self, other: &Self) -> Result<Self> {
+        Ok(Self::new(self.0.f_mul(&other.0).map_err(refused)?))
+    }
+
+    fn div(&self, other: &Self) -> Result<Self> {
+        Ok(Self::new(self.0.f_div(&other.0).map_err(refused)?))
+    }
+
+    fn affine(&self, scale: f64, shift: f64) -> Result<Self> {
+        let scaled = self.0.f_mul_scalar(scale).map_err(refused)?;
+        Ok(Self::new(if shift == 0.0 { scaled } else { scaled.f_add_scalar(shift).map_err(refused)? }))
+    }
+
+    fn matmul(&self, other: &Self) -> Result<Self> {
+        Ok(Self::new(self.0.f_matmul(&other.0).map_err(refused)?))
+    }
+
+    fn linear(&self, weight: &Self, bias: Option<&Self>) -> Result<Self> {
+        Ok(Self::new(self.0.f_linear(&weight.0, bias.map(|bias| &*bias.0)).map_err(refused)?))
+    }
+
+    fn embedding(&self, identifiers: &Self) -> Result<Self> {
+        Ok(Self::new(
+            Tch::f_embedding(&self.0, &identifiers.indices().map_err(refused)?, -1, false, false).map_err(refused)?,
+        ))
+    }
+
+    fn reshape(&self, shape: &[Dim]) -> Result<Self> {
+        Ok(Self::new(self.0.f_reshape(sizes(shape)?).map_err(refused)?))
+    }
+
+    fn permute(&self, order: &[usize]) -> Result<Self> {
+        let order: Vec<i64> = order.iter().map(|&axis| axis as i64).collect();
+        Ok(Self::new(self.0.f_permute(order).map_err(refused)?))
+    }
+
+    fn narrow(&self, axis: usize, start: usize, length: usize) -> Result<Self> {
+        Ok(Self::new(self.0.f_narrow(axis as i64, start as i64, length as i64).map_err(refused)?))
+    }
+
+    fn select(&self, axis: usize, indices: &[usize]) -> Result<Self> {
+        // A GPU that is told to take what is not there takes no further orders.
+        let size = self.0.size().get(axis).map_or(0, |&size| size as usize);
+        if let Some(beyond) = indices.iter().find(|&&index| index >= size) {
+            let (expected, found) = (format!("indices below {size}"), beyond.to_string());
+            return Err(laps_model::Error::Operation { operation: "select", expected, found }.into());
+        }
+        let indices: Vec<i64> = indices.iter().map(|&index| index as i64).collect();
+        let indices = Tch::f_from_slice(&indices).map_err(refused)?.f_to_device(self.0.device()).map_err(refused)?;
+        Ok(Self::new(self.0.f_index_select(axis as i64, &indices).map_err(refused)?))
+    }
+
+    fn concatenate(parts: &[&Self], axis: usize) -> Result<Self> {
+        let parts: Vec<&Tch> = parts.iter().map(|part| &*part.0).collect();
+        Ok(Self::new(Tch::f_cat(&parts, axis as i64).map_err(refused)?))
+    }
+
+    fn expand(&self, shape: &[Dim]) -> Result<Self> {
+        Ok(Self::new(self.0.f_expand(sizes(shape)?, false).map_err(refused)?))
+    }
+
+    fn softmax(&self) -> Result<Self> {
+        Ok(Self::new(self.0.f_softmax(-1, None).map_err(refused)?))
+    }
+
+    fn layer_norm(&self, weight: &Self, bias: &Self, epsilon: f64) -> Result<Self> {
+        let width = weight.0.size();
+        Ok(Self::new(self.0.f_layer_norm(width, Some(&*weight.0), Some(&*bias.0), epsilon, true).map_err(refused)?))
+    }
+
+    fn gelu(&self) -> Result<Self> {
+        Ok(Self::new(self.0.f_gelu("none").map_err(refused)?))
+    }
+
+    fn leaky_relu(&self, slope: f64) -> Result<Self> {
+        Ok(Self::new(self.0.f_maximum(&self.0.f_mul_scalar(slope).map_err(refused)?).map_err(refused)?))
+    }
+
+    fn normalize(&self, epsilon: f64) -> Result<Self> {
+        let norm =
+            self.0.f_norm_scalaropt_dim(2.0, [-1i64], true).map_err(refused)?.f_clamp_min(epsilon).map_err(refused)?;
+        Ok(Self::new(self.0.f_div(&norm).map_err(refused)?))
+    }
+
+    fn sum(&self, axis: usize) -> Result<Self> {
+        Ok(Self::new(self.0.f_sum_dim_intlist(&[axis as i64][..], true, None).map_err(refused)?))
+    }
+
+    fn max(&self, axis: usize) -> Result<Self> {
+        Ok(Self::new(self.0.f_amax([axis as i64], true).map_err(refused)?))
+    }
+
+    fn cumulative_sum(&self) -> Result<Self> {
+        Ok(Self::new(self.0.f_cumsum(-1, None).map_err(refused)?))
+    }
+
+    fn top_mask(&self, count: usize) -> Result<Self> {
+        let (_, indices) = self.0.f_topk(count as i64, -1, true, false).map_err(refused)?;
+        Ok(Self::new(self.0.f_zeros_like().map_err(refused)?.f_scatter_value(-1, &indices, 1.0).map_err(refused)?))
+    }
+
+    fn in_type_of(&self, other: &Self) -> Result<Self> {
+        Ok(Self::new(self.0.f_to_kind(other.0.kind()).map_err(refused)?))
+    }
+
+    fn attention(query: &Self, key: &Self, value: &Self, bias: Option<&Self>) -> Result<Self> {
+        let bias = bias.map(|bias| bias.in_type_of(query)).transpose()?;
+        let bias = bias.as_ref().map(|bias| &*bias.0);
+        let output =
+            Tch::f_scaled_dot_product_attention(&query.0, &key.0, &value.0, bias, 0.0, false, None::<f64>, false)
+                .map_err(refused)?;
+        Ok(Self::new(output))
+    }
+
+    fn detach(&self) -> Result<Self> {
+        Ok(Self::new(self.0.f_detach().map_err(refused)?))
+    }
+
+    fn dropout(&self, share: f64) -> Result<Self> {
+        Ok(Self::new(self.0.f_dropout(share, true).map_err(refused)?))
+    }
+
+    fn roll(&self, axis: usize, shift: usize) -> Result<Self> {
+        Ok(Self::new(self.0.f_roll([-(shift as i64)], [axis as i64]).map_err(refused)?))
+    }
+}
+
+impl Eager for Torch {
+    type Device = TorchDevice;
+
+    fn upload(array: &Array, device: &TorchDevice) -> Result<Self> {
+        let shape: Vec<i64> = array.dims().iter().map(|&size| size as i64).collect();
+        Ok(Self::new(
+            Tch::f_from_slice(array.values())
+                .map_err(refused)?
+                .f_reshape(shape)
+                .map_err(refused)?
+                .f_to_device(device.device())
+                .map_err(refused)?,
+        ))
+    }
+
+    fn download(&self) -> Result<Array> {
+        let shape: Vec<usize> = self.0.size().iter().map(|&size| size as usize).collect();
+        let mut values = vec![0f32; shape.iter().product()];
+        let elements = values.len();
+        let host = self
+            .0
+            .f_to_kind(Kind::Float)
+            .map_err(refused)?
+            .f_to_device(tch::Device::Cpu)
+            .map_err(refused)?
+            .f_contiguous()
+            .map_err(refused)?;
+        host.f_copy_data(&mut values, elements).map_err(refused)?;
+        Array::new(&shape, values)
+    }
+}
+
+/// An encoder that records no gradients.
+pub struct Unrecorded<E>(pub E);
+
+impl<E: Encoder> Encoder for Unrecorded<E> {
+    fn encode_images(&self, pixels: &Array) -> Result<Array> {
+        let _guard = tch::no_grad_guard();
+        self.0.encode_images(pixels)
+    }
+
+    fn encode_captions(&self, captions: &[&[u32]]) -> Result<Vec<Array>> {
+        let _guard = tch::no_grad_guard();
+        self.0.encode_captions(captions)
+    }
+}

@@ -1,0 +1,325 @@
+//! The similarity engine on libtorch tensors: against the reference tensors, the plain definition, and the engine for
+//! CPUs.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "../../model/tests/support/mod.rs"]
+mod support;
+
+use std::{ops::ControlFlow, rc::Rc};
+
+use laps_align::similarity::{
+    AggregationWeights, AlignmentConfig, CaptionMatrix, Counts, Engine, EngineOptions, Outcome, Sink, Tile,
+};
+use laps_model::{
+    array::Array,
+    encoder::pad_words,
+    models::{alignment::Alignment, config::ModelConfig},
+    params::{Parameter, Path},
+    random::SplitMix64,
+    tensor::{Eager, Tensor},
+};
+use laps_torch::{
+    TorchDevice,
+    similarity::{PerCaption, TorchEngine},
+};
+use support::{Tensors, device, difference, swin_tiny, vit_tiny};
+
+/// f32 sums in another order; what the reference asks for.
+const BOUND: f32 = 2e-6;
+const LIMIT: usize = 1 << 28;
+
+fn place() -> TorchDevice {
+    TorchDevice::open(device()).unwrap()
+}
+
+fn published(config: ModelConfig, width: usize) -> AlignmentConfig {
+    AlignmentConfig::of(&ModelConfig { embed_size: width, ..config })
+}
+
+/// Captions cut to their true lengths.
+fn cut(padded: &Array, lengths: &Array) -> Vec<Array> {
+    lengths
+        .values()
+        .iter()
+        .enumerate()
+        .map(|(row, &length)| {
+            let words = padded.rows(row..row + 1).unwrap().narrow(1, 0, length as usize).unwrap();
+            let shape = words.dims()[1..].to_vec();
+            Array::new(&shape, words.into_values()).unwrap()
+        })
+        .collect()
+}
+
+fn normal(name: &str, shape: &[usize], spread: f64) -> Array {
+    let mut random = SplitMix64::named(11, name);
+    let count = shape.iter().product();
+    Array::new(shape, (0..count).map(|_| (random.normal() * spread) as f32).collect()).unwrap()
+}
+
+/// Random weights whose logits spread by about `scale`.
+fn weights(config: &AlignmentConfig, scale: f32) -> AggregationWeights {
+    let [width, hidden, groups] = [config.width, config.width / 5, config.groups];
+    AggregationWeights {
+        norm_weight: normal("norm weight", &[width], 1.0),
+        norm_bias: normal("norm bias", &[width], 0.1),
+        hidden_weight: normal("hidden weight", &[hidden, width], (width as f64).powf(-0.5)),
+        hidden_bias: normal("hidden bias", &[hidden], 0.1),
+        group_weight: normal("group weight", &[groups, hidden], (hidden as f64).powf(-0.5)),
+        group_bias: normal("group bias", &[groups], 0.1),
+        scale: Array::new(&[1, 1, 1], vec![scale]).unwrap(),
+    }
+}
+
+fn random(config: &AlignmentConfig, images: usize) -> (Array, Vec<Array>) {
+    let images = normal("images", &[images, config.tokens(), config.width], 1.0);
+    let lengths = [3, 14, 9, 22, 1, 12, 36, 17, 11, 12];
+    let caption = |(row, &length): (usize, &usize)| normal(&format!("caption {row}"), &[length, config.width], 1.0);
+    (images, lengths.iter().enumerate().map(caption).collect())
+}
+
+fn on_tensors(
+    config: AlignmentConfig,
+    weights: &AggregationWeights,
+    images: &Array,
+    captions: &[Array],
+    limit: usize,
+) -> (Array, Outcome) {
+    let engine = TorchEngine::new(config, weights, place(), limit).unwrap();
+    let captions = CaptionMatrix::from_arrays(captions, config.width).unwrap();
+    let [rows, columns] = [images.dims()[0], captions.len()];
+    let plan = engine.plan(rows, &captions).unwrap();
+    assert!(plan.bytes <= limit, "{plan:?}");
+    let mut matrix = vec![f32::NAN; rows * columns];
+    let mut sink = |tile: &Tile, values: &[f32]| {
+        for (image, row) in tile.images.clone().zip(values.chunks_exact(tile.captions.len())) {
+            matrix[image * columns..][tile.captions.clone()].copy_from_slice(row);
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    let outcome = engine.run(images, &captions, &plan, &mut sink).unwrap();
+    assert!(outcome.finished);
+    (Array::new(&[rows, columns], matrix).unwrap(), outcome)
+}
+
+#[test]
+fn alignment_files_at_the_published_geometries() {
+    for (name, model) in [("vit", vit_tiny()), ("swin", swin_tiny())] {
+        let golden = Tensors::open(&format!("{name}_align.safetensors"));
+        let weights = AggregationWeights::load(|name| Ok(golden.get(name))).unwrap();
+        let captions = cut(&golden.get("cap_embs"), &golden.get("lengths"));
+        let (found, _) = on_tensors(published(model, 64), &weights, &golden.get("img_embs"), &captions, LIMIT);
+        let drift = difference(&found, &golden.get("sims"));
+        println!("{name}: {drift:e}");
+        assert!(drift <= BOUND, "{name}: {drift:e}");
+    }
+}
+
+#[test]
+fn embeddings_of_the_tiny_models() {
+    for (name, model) in [("vit", vit_tiny()), ("swin", swin_tiny())] {
+        let forward = Tensors::open(&format!("{name}_forward.safetensors"));
+        let parameters = Tensors::open(&format!("{name}_tiny.safetensors"));
+        let weights = AggregationWeights::load(|name| Ok(parameters.get(name))).unwrap();
+        let captions = cut(&forward.get("cap_emb"), &forward.get("lengths"));
+        let config = AlignmentConfig::of(&model);
+        let (found, _) = on_tensors(config, &weights, &forward.get("img_emb"), &captions, LIMIT);
+        let drift = difference(&found, &forward.get("sims"));
+        println!("{name}: {drift:e}");
+        assert!(drift <= BOUND, "{name}: {drift:e}");
+    }
+}
+
+/// The model's own alignment, the loop over captions, and the engine, on random embeddings of width 512.
+#[test]
+fn three_ways_agree_at_the_published_geometries() {
+    for (name, model) in [("vit", vit_tiny()), ("swin", swin_tiny())] {
+        let model = ModelConfig { embed_size: 512, ..model };
+        let config = AlignmentConfig::of(&model);
+        let weights = weights(&config, 1.0);
+        let (images, captions) = random(&config, 7);
+        let (found, outcome) = on_tensors(config, &weights, &images, &captions, LIMIT);
+        assert_eq!(outcome.counts, Counts { pairs: 70, from_all_kept: 0, as_vectors: 0 });
+
+        let held = weights.clone();
+        let path = Path::root(Rc::new(move |parameter: Parameter| {
+            Ok(match parameter.name.trim_start_matches("cross_net.aggr_net.") {
+                "weight.0.weight" => held.norm_weight.clone(),
+                "weight.0.bias" => held.norm_bias.clone(),
+                "weight.1.weight" => held.hidden_weight.clone(),
+                "weight.1.bias" => held.hidden_bias.clone(),
+                "weight.3.weight" => held.group_weight.clone(),
+                "weight.3.bias" => held.group_bias.clone(),
+                _ => held.scale.clone(),
+            })
+        }));
+        let alignment = Alignment::<Array>::new(&model, &path.sub("cross_net")).unwrap();
+        let (words, mask) = pad_words(&captions).unwrap();
+        let defined = alignment.forward(&images, &words, &mask).unwrap().download().unwrap();
+        let drift = difference(&found, &defined);
+        println!("{name}, definition: {drift:e}");
+        assert!(drift <= BOUND, "{name}: {drift:e}");
+
+        let looped = PerCaption::new(config, &weights, place(), &images, 0..7).unwrap();
+        let looped = looped.similarities(&captions).unwrap().permute(&[1, 0]).unwrap();
+        let drift = difference(&found, &looped);
+        println!("{name}, loop over captions: {drift:e}");
+        assert!(drift <= BOUND, "{name}: {drift:e}");
+    }
+}
+
+/// Against the engine for CPUs, whose tests hold it against the definition in f64.
+fn agrees_with_the_processor(config: AlignmentConfig, weights: &AggregationWeights, images: &Array) -> Counts {
+    let (_, captions) = random(&config, 1);
+    let (found, outcome) = on_tensors(config, weights, images, &captions, LIMIT);
+    let engine = Engine::new(config, weights, EngineOptions::default()).unwrap();
+    let captions = CaptionMatrix::from_arrays(&captions, config.width).unwrap();
+    let drift = difference(&found, &engine.similarities(images, &captions).unwrap());
+    println!("{config:?}: {drift:e}, {:?}", outcome.counts);
+    assert!(drift <= BOUND, "{config:?}: {drift:e}");
+    outcome.counts
+}
+
+/// Logits 60 apart: where the best patch is dropped, all factors of a group are below what f32 holds squared.
+#[test]
+fn groups_that_f32_can_not_hold_are_computed_as_vectors() {
+    for model in [vit_tiny(), swin_tiny()] {
+        let config = published(model, 512);
+        let counts = agrees_with_the_processor(config, &weights(&config, 60.0), &random(&config, 3).0);
+        assert!(counts.as_vectors > 0, "{counts:?}");
+    }
+}
+
+/// Patches in nearly opposite pairs, all kept: every group is a small difference of large sums. No patch is left for the
+/// fused one, which is the zero vector.
+#[test]
+fn groups_that_cancel_are_computed_as_vectors() {
+    for model in [vit_tiny(), swin_tiny()] {
+        let config = published(model, 512);
+        let config = AlignmentConfig { kept: config.patches, ..config };
+        let mut values = random(&config, 2).0.into_values();
+        let first = usize::from(config.has_class_token);
+        for image in values.chunks_exact_mut(config.tokens() * config.width) {
+            for pair in image[first * config.width..].chunks_exact_mut(2 * config.width) {
+                let (one, other) = pair.split_at_mut(config.width);
+                one.iter().zip(other).for_each(|(one, other)| *other = 0.15 * *other - one);
+            }
+        }
+        let images = Array::new(&[2, config.tokens(), config.width], values).unwrap();
+        let counts = agrees_with_the_processor(config, &weights(&config, 0.01), &images);
+        assert!(counts.as_vectors > 0, "{counts:?}");
+    }
+}
+
+/// A fused patch of two nearly opposite patches.
+#[test]
+fn a_fused_patch_that_cancels_is_computed_as_a_vector() {
+    let config = AlignmentConfig { patches: 8, has_class_token: true, kept: 6, groups: 2, width: 64 };
+    let mut values = random(&config, 1).0.into_values();
+    // The mean patch and the mean of every caption lie along the others, so that this pair is dropped.
+    let (head, tail) = values.split_at_mut(7 * 64);
+    for patch in head[64..].chunks_exact_mut(64) {
+        patch[0] += 40.0;
+    }
+    let noise = tail[64..].to_vec();
+    for (entry, slot) in tail[..64].iter_mut().enumerate() {
+        *slot = if entry == 0 { -0.01 } else { noise[entry] };
+    }
+    for (entry, slot) in tail[64..].iter_mut().enumerate() {
+        *slot = if entry == 0 { -0.01 } else { 0.02 * (entry as f32).sin() - noise[entry] };
+    }
+    let images = Array::new(&[1, config.tokens(), 64], values).unwrap();
+    let counts = agrees_with_the_processor(config, &weights(&config, 1.0), &images);
+    assert!(counts.as_vectors > 0, "{counts:?}");
+}
+
+#[test]
+fn other_sizes() {
+    for config in [
+        AlignmentConfig { patches: 49, has_class_token: true, kept: 49, groups: 23, width: 96 },
+        AlignmentConfig { patches: 49, has_class_token: false, kept: 1, groups: 3, width: 20 },
+        AlignmentConfig { patches: 1, has_class_token: true, kept: 1, groups: 1, width: 5 },
+        AlignmentConfig { patches: 5, has_class_token: false, kept: 3, groups: 9, width: 33 },
+    ] {
+        agrees_with_the_processor(config, &weights(&config, 1.0), &random(&config, 5).0);
+    }
+}
+
+/// Small tiles and blocks of single captions give the same as one large block, and the least memory is told.
+#[test]
+fn a_memory_limit_is_kept_to_and_changes_nothing() {
+    for model in [vit_tiny(), swin_tiny()] {
+        let config = published(model, 512);
+        let weights = weights(&config, 1.0);
+        let (images, captions) = random(&config, 5);
+        let (whole, _) = on_tensors(config, &weights, &images, &captions, LIMIT);
+        let matrix = CaptionMatrix::from_arrays(&captions, 512).unwrap();
+        let plan = |limit: usize| TorchEngine::new(config, &weights, place(), limit).unwrap().plan(5, &matrix);
+        let error = plan(0).unwrap_err().to_string();
+        let least: usize = error.split(' ').find_map(|word| word.parse().ok()).unwrap();
+        assert!(plan(least - 1).is_err());
+        assert_eq!(plan(least).unwrap().bytes, least);
+        let small = plan(least).unwrap();
+        assert_eq!([small.tile_images, small.tile_captions], [1, 1]);
+        assert_ne!(plan(LIMIT).unwrap().len(), small.len());
+        for limit in [least, 2 * least] {
+            let (found, outcome) = on_tensors(config, &weights, &images, &captions, limit);
+            assert!(difference(&found, &whole) <= BOUND);
+            assert_eq!(outcome.counts.pairs, 50);
+        }
+    }
+}
+
+/// Notes tiles, and stops at so many.
+struct Places(Vec<usize>, usize);
+
+impl Sink for Places {
+    fn wants(&mut self, tile: &Tile) -> bool {
+        !self.0.contains(&tile.index)
+    }
+
+    fn accept(&mut self, tile: &Tile, _: &[f32]) -> laps_align::Result<ControlFlow<()>> {
+        self.0.push(tile.index);
+        Ok(if self.0.len() == self.1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+}
+
+#[test]
+fn a_run_goes_on_where_it_was_stopped() {
+    let config = AlignmentConfig { patches: 49, has_class_token: false, kept: 40, groups: 23, width: 64 };
+    let weights = weights(&config, 1.0);
+    let (images, captions) = random(&config, 6);
+    let captions = CaptionMatrix::from_arrays(&captions, 64).unwrap();
+    let engine = TorchEngine::new(config, &weights, place(), LIMIT).unwrap();
+    let mut plan = engine.plan(6, &captions).unwrap();
+    (plan.tile_images, plan.tile_captions) = (4, 3);
+    let mut sink = Places(Vec::new(), 3);
+    assert!(!engine.run(&images, &captions, &plan, &mut sink).unwrap().finished);
+    sink.1 = 0;
+    let outcome = engine.run(&images, &captions, &plan, &mut sink).unwrap();
+    assert!(outcome.finished);
+    assert_eq!(sink.0, [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert!(outcome.counts.pairs < 60);
+}
+
+#[test]
+fn wrong_input_is_refused() {
+    let config = AlignmentConfig { patches: 49, has_class_token: false, kept: 40, groups: 23, width: 64 };
+    let right = weights(&config, 1.0);
+    let engine = TorchEngine::new(config, &right, place(), LIMIT).unwrap();
+    let (images, captions) = random(&config, 2);
+    let captions = CaptionMatrix::from_arrays(&captions, 64).unwrap();
+    assert!(engine.similarities(&normal("images", &[2, 50, 64], 1.0), &captions).is_err());
+    assert!(engine.similarities(&images, &CaptionMatrix::new(63)).is_err());
+    assert_eq!(engine.similarities(&images, &CaptionMatrix::new(64)).unwrap().dims(), [2, 0]);
+    let none = Array::new(&[0, 49, 64], Vec::new()).unwrap();
+    assert_eq!(engine.similarities(&none, &captions).unwrap().dims(), [0, 10]);
+    let mut values = images.into_values();
+    values[49 * 64 + 5] = f32::NAN;
+    let images = Array::new(&[2, 49, 64], values).unwrap();
+    let error = engine.similarities(&images, &captions).unwrap_err().to_string();
+    assert!(error.contains("image 1"), "{error}");
+    let wrong = AggregationWeights { group_bias: normal("group bias", &[22], 1.0), ..right.clone() };
+    assert!(TorchEngine::new(config, &wrong, place(), LIMIT).is_err());
+    let wrong = AggregationWeights { scale: Array::new(&[1], vec![f32::INFINITY]).unwrap(), ..right };
+    assert!(TorchEngine::new(config, &wrong, place(), LIMIT).is_err());
+}
