@@ -1,5 +1,7 @@
 //! The command `laps-zoo`. Exit codes: 0 success, 1 a check failed, 2 error.
 
+#[cfg(test)]
+mod command_line_page;
 mod commands;
 mod fetching;
 mod gate;
@@ -27,27 +29,27 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    List(commands::list::List),
-    Info(commands::info::Info),
-    Doctor(commands::doctor::Doctor),
-    Fetch(commands::fetch::Fetch),
-    Verify(commands::verify::Verify),
-    Convert(commands::convert::Convert),
-    Cache(commands::cache::Cache),
-    Data(commands::data::Data),
-    Reproduce(Box<commands::reproduce::Reproduce>),
-    Table(commands::table::Table),
-    Report(commands::report::Report),
-    Card(commands::card::Card),
-    Train(Box<commands::train::Train>),
-    Export(Box<commands::export::Export>),
-    Embed(Box<commands::embed::Embed>),
-    Score(Box<commands::score::Score>),
-    Index(Box<commands::index::Index>),
-    Search(Box<commands::search::Search>),
-    Bench(Box<commands::bench::Bench>),
-    Completions(commands::completions::Completions),
-    Man(commands::man::Manual),
+    List(commands::list::ListArgs),
+    Info(commands::info::InfoArgs),
+    Doctor(commands::doctor::DoctorArgs),
+    Fetch(commands::fetch::FetchArgs),
+    Verify(commands::verify::VerifyArgs),
+    Convert(commands::convert::ConvertArgs),
+    Cache(commands::cache::CacheArgs),
+    Data(commands::data::DataArgs),
+    Reproduce(Box<commands::reproduce::ReproduceArgs>),
+    Table(commands::table::TableArgs),
+    Report(commands::report::ReportArgs),
+    Card(commands::card::CardArgs),
+    Train(Box<commands::train::TrainArgs>),
+    Export(Box<commands::export::ExportArgs>),
+    Embed(Box<commands::embed::EmbedArgs>),
+    Score(Box<commands::score::ScoreArgs>),
+    Index(Box<commands::index::IndexArgs>),
+    Search(Box<commands::search::SearchArgs>),
+    Bench(Box<commands::bench::BenchArgs>),
+    Completions(commands::completions::CompletionsArgs),
+    Man(commands::man::ManArgs),
 }
 
 impl Command {

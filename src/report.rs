@@ -6,18 +6,18 @@ use std::{
 };
 
 /// The result of a command that did not fail with an error.
-pub(crate) enum Finding {
+pub(crate) enum CommandStatus {
     /// The command succeeded.
-    Done,
+    Success,
     /// A check failed.
-    Failed,
+    CheckFailed,
 }
 
 /// Converts to the exit code: 0 success, 1 a check failed, 2 an error, which is printed to standard error.
-pub(crate) fn exit_code(result: anyhow::Result<Finding>) -> ExitCode {
+pub(crate) fn exit_code(result: anyhow::Result<CommandStatus>) -> ExitCode {
     match result {
-        Ok(Finding::Done) => ExitCode::SUCCESS,
-        Ok(Finding::Failed) => ExitCode::from(1),
+        Ok(CommandStatus::Success) => ExitCode::SUCCESS,
+        Ok(CommandStatus::CheckFailed) => ExitCode::from(1),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // If standard error is closed too, only the exit code reports the error.

@@ -5,11 +5,11 @@ use clap::{Args, Subcommand};
 use laps_files::inside;
 use laps_hub::store::{Pins, Store, prune};
 
-use crate::report::{Finding, print};
+use crate::report::{CommandStatus, print};
 
 /// Look at the folder of fetched files, or remove what it does not need
 #[derive(Args)]
-pub(crate) struct Cache {
+pub(crate) struct CacheArgs {
     #[command(subcommand)]
     action: Action,
 }
@@ -24,8 +24,8 @@ enum Action {
     Prune,
 }
 
-impl Cache {
-    pub(crate) fn run(self) -> Result<Finding> {
+impl CacheArgs {
+    pub(crate) fn run(self) -> Result<CommandStatus> {
         let store = Store::from_environment().map_err(laps::Error::from)?;
         match self.action {
             Action::Path => print(&format!("{}\n", store.root.display()))?,
@@ -52,6 +52,6 @@ impl Cache {
                 print(if text.is_empty() { "nothing to remove\n" } else { &text })?;
             }
         }
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }

@@ -10,11 +10,11 @@ use laps_bench::{
     results,
 };
 
-use crate::report::{Finding, print};
+use crate::report::{CommandStatus, print};
 
 /// Write a model card in Markdown: description, recipe, recalls, licence and known problems
 #[derive(Args)]
-pub(crate) struct Card {
+pub(crate) struct CardArgs {
     /// Entry name, or path to an entry YAML file
     entry: String,
     /// Results of `reproduce --json` for this entry
@@ -25,8 +25,8 @@ pub(crate) struct Card {
     out: Option<PathBuf>,
 }
 
-impl Card {
-    pub(crate) fn run(self) -> Result<Finding> {
+impl CardArgs {
+    pub(crate) fn run(self) -> Result<CommandStatus> {
         self.out.as_deref().into_iter().try_for_each(check_writable)?;
         let entry = laps_hub::registry::find(&self.entry)?;
         let results = self.results.iter().map(|path| results::read(path)).collect::<Result<_, _>>()?;
@@ -35,6 +35,6 @@ impl Card {
             Some(path) => write_whole(path, text.as_bytes())?,
             None => print(&text)?,
         }
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }

@@ -4,22 +4,22 @@ use anyhow::Result;
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::report::{Finding, print};
+use crate::report::{CommandStatus, print};
 
 /// Print a shell completion script
 #[derive(Args)]
-pub(crate) struct Completions {
+pub(crate) struct CompletionsArgs {
     /// Shell to complete for
     shell: Shell,
 }
 
-impl Completions {
+impl CompletionsArgs {
     /// Prints the completions of `command`, the full command line.
-    pub(crate) fn run(self, mut command: Command) -> Result<Finding> {
+    pub(crate) fn run(self, mut command: Command) -> Result<CommandStatus> {
         let name = command.get_name().to_owned();
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut command, name, &mut text);
         print(&String::from_utf8(text)?)?;
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }

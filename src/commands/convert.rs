@@ -7,11 +7,11 @@ use clap::Args;
 use laps_bench::files::check_writable;
 use laps_hub::{checkpoint::convert, registry};
 
-use crate::report::{Finding, print};
+use crate::report::{CommandStatus, print};
 
 /// Convert a checkpoint to safetensors, with its options and the hash of its source
 #[derive(Args)]
-pub(crate) struct Convert {
+pub(crate) struct ConvertArgs {
     /// Checkpoint to read (.pth or .safetensors)
     input: PathBuf,
     /// Safetensors file to write
@@ -21,8 +21,8 @@ pub(crate) struct Convert {
     entry: Option<String>,
 }
 
-impl Convert {
-    pub(crate) fn run(self) -> Result<Finding> {
+impl ConvertArgs {
+    pub(crate) fn run(self) -> Result<CommandStatus> {
         let Self { input, output, entry } = self;
         let entry = entry.as_deref().map(registry::find).transpose()?;
         check_writable(&output)?;
@@ -41,6 +41,6 @@ impl Convert {
             converted.bytes,
             converted.source_sha256
         ))?;
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }

@@ -10,20 +10,20 @@ use laps_hub::registry::{self, Entry, Manifest};
 
 use crate::{
     progress,
-    report::{Finding, print},
+    report::{CommandStatus, print},
 };
 
 /// Download captions and images, or check a data set
 #[derive(Args)]
-pub(crate) struct Data {
+pub(crate) struct DataArgs {
     #[command(subcommand)]
     action: DataAction,
 }
 
 #[derive(Subcommand)]
 enum DataAction {
-    Fetch(DataFetch),
-    Check(DataCheck),
+    Fetch(DataFetchArgs),
+    Check(DataCheckArgs),
 }
 
 /// A published data set.
@@ -49,7 +49,7 @@ impl DatasetName {
 
 /// Decode every image, and report missing, unreadable or unexpected files
 #[derive(Args)]
-struct DataCheck {
+struct DataCheckArgs {
     /// Data set
     set: DatasetName,
     /// Root of the caption and image folders
@@ -63,8 +63,8 @@ struct DataCheck {
     quiet: bool,
 }
 
-impl Data {
-    pub(crate) fn run(self) -> Result<Finding> {
+impl DataArgs {
+    pub(crate) fn run(self) -> Result<CommandStatus> {
         match self.action {
             DataAction::Fetch(fetch) => fetch.run(),
             DataAction::Check(check) => check.run(),
@@ -75,8 +75,8 @@ impl Data {
 /// Maximum number of files listed per problem; the rest is counted.
 const LISTED: usize = 10;
 
-impl DataCheck {
-    fn run(self) -> Result<Finding> {
+impl DataCheckArgs {
+    fn run(self) -> Result<CommandStatus> {
         let paths = self.set.entry()?.data_paths(Some(&self.data))?;
         let known = Manifest::embedded()?.splits.remove(self.set.name()).unwrap_or_default();
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
@@ -90,7 +90,7 @@ impl DataCheck {
         survey.absent.iter().for_each(|name| text += &format!("{name}: not found\n"));
         list(&mut text, "unexpected", &survey.unexpected);
         print(&text)?;
-        Ok(if survey.is_good() { Finding::Done } else { Finding::Failed })
+        Ok(if survey.is_good() { CommandStatus::Success } else { CommandStatus::CheckFailed })
     }
 }
 
@@ -130,7 +130,7 @@ fn list(text: &mut String, title: &str, lines: &[String]) {
 
 /// Download the caption files and the vocabulary, and with --images the images of COCO
 #[derive(Args)]
-struct DataFetch {
+struct DataFetchArgs {
     /// Data set
     set: DatasetName,
     /// Root of the caption and image folders; created if missing
@@ -146,8 +146,8 @@ struct DataFetch {
     quiet: bool,
 }
 
-impl DataFetch {
-    fn run(self) -> Result<Finding> {
+impl DataFetchArgs {
+    fn run(self) -> Result<CommandStatus> {
         use laps_hub::fetch::all;
 
         let paths = self.set.entry()?.data_paths(Some(&self.data))?;
@@ -182,6 +182,6 @@ impl DataFetch {
         }
         drop(watch);
         print(&text)?;
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }

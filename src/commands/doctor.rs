@@ -8,17 +8,17 @@ use laps::Backends;
 use laps_bench::machine::Machine;
 
 use crate::{
-    report::{Finding, print},
+    report::{CommandStatus, print},
     torch_program,
 };
 
 /// Show the libraries, devices and threads of this machine, and report what is missing
 #[derive(Args)]
-pub(crate) struct Doctor {}
+pub(crate) struct DoctorArgs {}
 
-impl Doctor {
+impl DoctorArgs {
     /// Returns a failed check if something that this build needs is missing.
-    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
+    pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let machine = Machine::here();
         let mut report = DoctorReport::default();
         report.line(
@@ -36,7 +36,7 @@ impl Doctor {
             None => report.missing("cache", "no folder", "set LAPS_ZOO_CACHE"),
         }
         print(&report.text)?;
-        Ok(if report.complete { Finding::Done } else { Finding::Failed })
+        Ok(if report.complete { CommandStatus::Success } else { CommandStatus::CheckFailed })
     }
 }
 

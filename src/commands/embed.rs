@@ -11,13 +11,13 @@ use serde::Serialize;
 
 use crate::{
     model::{ModelOptions, summary_line},
-    report::{Finding, print},
+    report::{CommandStatus, print},
 };
 
 /// Write embeddings of images or captions as safetensors or NumPy files
 #[derive(Args)]
 #[command(group = ArgGroup::new("input").required(true).args(["images", "captions", "texts"]))]
-pub(crate) struct Embed {
+pub(crate) struct EmbedArgs {
     /// Images, or folders of images
     #[arg(value_name = "IMAGE")]
     images: Vec<PathBuf>,
@@ -50,13 +50,13 @@ struct EmbedOutput<'a> {
     embedded: &'a Embedded,
 }
 
-impl Embed {
+impl EmbedArgs {
     /// Whether the request can only be met with libtorch.
     pub(crate) fn needs_libtorch(&self) -> bool {
         self.model.needs_libtorch()
     }
 
-    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
+    pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let ending = self.out.extension().map(|ending| ending.to_string_lossy().into_owned()).unwrap_or_default();
         let format = ending.parse::<Format>().map_err(laps::Error::from)?;
         check_writable(&self.out)?;
@@ -89,6 +89,6 @@ impl Embed {
             let Embedded { tensor, shape, .. } = &embedded;
             print(&format!("{}\n`{tensor}` {shape:?} in `{}`\n", summary_line(&model), self.out.display()))?;
         }
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }

@@ -23,12 +23,12 @@ use laps_onnx::{
 use crate::{
     graphs::Providers,
     interrupt, progress,
-    report::{Finding, print},
+    report::{CommandStatus, print},
 };
 
 /// Export an entry to ONNX, and compare the graphs with the model
 #[derive(Args)]
-pub(crate) struct Export {
+pub(crate) struct ExportArgs {
     /// Entry name, or path to an entry YAML file
     entry: String,
     /// Export to ONNX, the only supported format
@@ -75,8 +75,8 @@ pub(crate) struct Export {
     quiet: bool,
 }
 
-impl Export {
-    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
+impl ExportArgs {
+    pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let precision = self.precision.parse::<Precision>()?;
         let entry = laps_hub::registry::find(&self.entry)?;
@@ -108,7 +108,7 @@ impl Export {
         if self.validate {
             failed |= self.validate(backends, &request, (&exported, &out), options)?;
         }
-        Ok(if failed { Finding::Failed } else { Finding::Done })
+        Ok(if failed { CommandStatus::CheckFailed } else { CommandStatus::Success })
     }
 
     /// Returns true if the graphs lose more rSum than the tolerance allows.

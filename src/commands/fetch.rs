@@ -6,12 +6,12 @@ use laps_hub::{registry, store};
 
 use crate::{
     fetching::{self, Access},
-    report::{Finding, print},
+    report::{CommandStatus, print},
 };
 
 /// Fetch a published checkpoint or a pretrained encoder: verified, checked and ready
 #[derive(Args)]
-pub(crate) struct Fetch {
+pub(crate) struct FetchArgs {
     /// Name of an entry with a published checkpoint, or of a pretrained encoder
     name: String,
     #[command(flatten)]
@@ -24,8 +24,8 @@ pub(crate) struct Fetch {
     quiet: bool,
 }
 
-impl Fetch {
-    pub(crate) fn run(self) -> Result<Finding> {
+impl FetchArgs {
+    pub(crate) fn run(self) -> Result<CommandStatus> {
         let names = store::names().map_err(anyhow::Error::from)?;
         let fetcher = fetching::fetcher(self.access, self.locked)?;
         let watch = fetching::watch(self.quiet);
@@ -46,6 +46,6 @@ impl Fetch {
             pin.sha256,
             pin.verified.describe()
         ))?;
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }

@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::{
     model::{ModelOptions, summary_line},
     ranking::{plain, table},
-    report::{Finding, print},
+    report::{CommandStatus, print},
 };
 
 /// Maximum number of skipped images listed as text; the rest is counted. JSON lists all of them.
@@ -26,7 +26,7 @@ const LISTED: usize = 10;
 /// Create or update a search index of images or captions
 #[derive(Args)]
 #[command(group = ArgGroup::new("input").required(true).args(["folder", "captions"]))]
-pub(crate) struct Index {
+pub(crate) struct IndexArgs {
     /// Folder of images, searched recursively
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
@@ -68,19 +68,19 @@ struct IndexOutput<'a> {
     evaluation: &'a Option<Evaluation>,
 }
 
-impl Index {
+impl IndexArgs {
     /// Whether the request can only be met with libtorch.
     pub(crate) fn needs_libtorch(&self) -> bool {
         self.model.needs_libtorch()
     }
 
-    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
+    pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let precision = self.precision.parse::<Precision>().map_err(laps::Error::from)?;
         let (kind, source) = match (&self.folder, &self.captions) {
             (Some(folder), _) => (Kind::Images, folder),
             (None, Some(file)) => (Kind::Captions, file),
             // clap requires one of them.
-            (None, None) => return Ok(Finding::Done),
+            (None, None) => return Ok(CommandStatus::Success),
         };
         let out = self.out.clone().unwrap_or_else(|| default_name(source));
         check_writable(&out)?;
@@ -128,7 +128,7 @@ impl Index {
                 evaluation.as_ref().map_or_else(String::new, recalls)
             ))?;
         }
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }
 

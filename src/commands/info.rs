@@ -5,11 +5,11 @@ use clap::Args;
 use laps_bench::catalogue;
 use laps_hub::store::Store;
 
-use crate::report::{Finding, print};
+use crate::report::{CommandStatus, print};
 
 /// Show an entry: model, parameters, data, checkpoint and published recalls
 #[derive(Args)]
-pub(crate) struct Info {
+pub(crate) struct InfoArgs {
     /// Entry name, or path to an entry YAML file
     entry: String,
     /// List every parameter and its shape
@@ -20,8 +20,8 @@ pub(crate) struct Info {
     json: bool,
 }
 
-impl Info {
-    pub(crate) fn run(self) -> Result<Finding> {
+impl InfoArgs {
+    pub(crate) fn run(self) -> Result<CommandStatus> {
         let info =
             catalogue::Info::new(&laps_hub::registry::find(&self.entry)?, Store::from_environment().ok().as_ref())?;
         if self.json {
@@ -29,6 +29,6 @@ impl Info {
         } else {
             print(&info.render(self.parameters))?;
         }
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }

@@ -5,24 +5,24 @@ use clap::Args;
 use laps_bench::catalogue;
 use laps_hub::store::Store;
 
-use crate::report::{Finding, print};
+use crate::report::{CommandStatus, print};
 
 /// List the entries of the zoo
 #[derive(Args)]
-pub(crate) struct List {
+pub(crate) struct ListArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-impl List {
-    pub(crate) fn run(self) -> Result<Finding> {
+impl ListArgs {
+    pub(crate) fn run(self) -> Result<CommandStatus> {
         let entries = catalogue::list(Store::from_environment().ok().as_ref())?;
         if self.json {
             print(&format!("{}\n", serde_json::to_string_pretty(&entries)?))?;
         } else {
             print(&format!("{}\n", catalogue::table(&entries)))?;
         }
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }

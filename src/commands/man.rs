@@ -6,19 +6,19 @@ use anyhow::{Context, Result};
 use clap::{Args, Command};
 use clap_mangen::Man;
 
-use crate::report::{Finding, print};
+use crate::report::{CommandStatus, print};
 
 /// Print the manual page, or write one per command
 #[derive(Args)]
-pub(crate) struct Manual {
+pub(crate) struct ManArgs {
     /// Folder for the pages of all commands (laps-zoo.1, laps-zoo-reproduce.1, ...)
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
-impl Manual {
+impl ManArgs {
     /// Prints or writes the pages of `command`, the full command line.
-    pub(crate) fn run(self, command: Command) -> Result<Finding> {
+    pub(crate) fn run(self, command: Command) -> Result<CommandStatus> {
         match &self.out {
             None => {
                 let mut text = Vec::new();
@@ -31,6 +31,6 @@ impl Manual {
                     .with_context(|| format!("cannot write the manual pages to `{}`", folder.display()))?;
             }
         }
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }

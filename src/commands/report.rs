@@ -12,11 +12,11 @@ use laps_bench::{
 };
 use laps_hub::registry;
 
-use crate::report::{Finding, print};
+use crate::report::{CommandStatus, print};
 
 /// Write results of `reproduce --json` as an HTML report with charts and the hardest failures
 #[derive(Args)]
-pub(crate) struct Report {
+pub(crate) struct ReportArgs {
     /// Results of `reproduce --json`, in any order
     #[arg(required = true, value_name = "RESULT")]
     results: Vec<PathBuf>,
@@ -28,8 +28,8 @@ pub(crate) struct Report {
     out: PathBuf,
 }
 
-impl Report {
-    pub(crate) fn run(self) -> Result<Finding> {
+impl ReportArgs {
+    pub(crate) fn run(self) -> Result<CommandStatus> {
         check_writable(&self.out)?;
         let results = self.results.iter().map(|path| results::read(path)).collect::<Result<Vec<_>, _>>()?;
         let mut folders = self.images;
@@ -45,7 +45,7 @@ impl Report {
                 thumbnails.missing()
             ))?;
         }
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }
 

@@ -15,12 +15,12 @@ use laps_onnx::package::Precision;
 
 use crate::{
     graphs, interrupt, progress,
-    report::{Finding, print},
+    report::{CommandStatus, print},
 };
 
 /// Evaluate a checkpoint and compare its recalls with the published ones
 #[derive(Args)]
-pub(crate) struct Reproduce {
+pub(crate) struct ReproduceArgs {
     /// Entry name, or path to an entry YAML file
     entry: String,
     /// Checkpoint (.safetensors or .pth) [default: the embedded one, or download the published one]
@@ -75,13 +75,13 @@ pub(crate) struct Reproduce {
     quiet: bool,
 }
 
-impl Reproduce {
+impl ReproduceArgs {
     /// Whether the request can only be met with libtorch.
     pub(crate) fn needs_libtorch(&self) -> bool {
         graphs::needs_libtorch(&self.engine, &self.device, self.graphs.is_some() || self.providers.given())
     }
 
-    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
+    pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let device = self.device.parse::<Device>()?;
         let selected = BackendRequest {
@@ -133,7 +133,7 @@ impl Reproduce {
         print(&table::render(&result))?;
         print(&tables)?;
         let failed = result.verdict.failed() || result.beside.iter().any(Beside::failed);
-        Ok(if failed { Finding::Failed } else { Finding::Done })
+        Ok(if failed { CommandStatus::CheckFailed } else { CommandStatus::Success })
     }
 }
 

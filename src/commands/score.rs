@@ -15,12 +15,12 @@ use serde::Serialize;
 use crate::{
     model::{ModelOptions, summary_line},
     ranking::{plain, table},
-    report::{Finding, print},
+    report::{CommandStatus, print},
 };
 
 /// Compute the exact similarities of images and captions
 #[derive(Args)]
-pub(crate) struct Score {
+pub(crate) struct ScoreArgs {
     /// Image files
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
@@ -46,13 +46,13 @@ struct ScoreOutput<'a> {
     similarities: Vec<&'a [f32]>,
 }
 
-impl Score {
+impl ScoreArgs {
     /// Whether the request can only be met with libtorch.
     pub(crate) fn needs_libtorch(&self) -> bool {
         self.model.needs_libtorch()
     }
 
-    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
+    pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let Self { images, captions, json, model } = self;
         let captions: Vec<String> = captions.iter().map(|caption| caption.trim().to_owned()).collect();
         let (model, progress_bar) = model.open(backends, Workload::of(images.len().max(captions.len())))?;
@@ -72,7 +72,7 @@ impl Score {
         } else {
             print(&format!("{}\n{}", summary_line(&model), render(&names, &captions, &rows)))?;
         }
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }
 

@@ -13,13 +13,13 @@ use serde::Serialize;
 use crate::{
     model::{ModelOptions, summary_line},
     ranking::{plain, table},
-    report::{Finding, print},
+    report::{CommandStatus, print},
 };
 
 /// Search an index of images by text, or an index of captions by image
 #[derive(Args)]
 #[command(group = ArgGroup::new("query").required(true).args(["text", "image"]))]
-pub(crate) struct Search {
+pub(crate) struct SearchArgs {
     /// Index written by `laps-zoo index`
     #[arg(value_name = "INDEX")]
     index: PathBuf,
@@ -75,13 +75,13 @@ struct ResultRow<'a> {
     name: &'a str,
 }
 
-impl Search {
+impl SearchArgs {
     /// Whether the request can only be met with libtorch.
     pub(crate) fn needs_libtorch(&self) -> bool {
         self.model.needs_libtorch()
     }
 
-    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
+    pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let Self { index, text, image, top, candidates, exact, json, mut model } = self;
         let index = Index::open(&index)?;
         let description = index.description();
@@ -101,7 +101,7 @@ impl Search {
             }
             (None, Some(path)) => (path.display().to_string(), encoding.images_held(&[path])?),
             // clap requires one of them.
-            (None, None) => return Ok(Finding::Done),
+            (None, None) => return Ok(CommandStatus::Success),
         };
         let reach = if exact { Reach::All } else { Reach::Candidates(candidates.get()) };
         let searcher = Searcher { index: &index, engine: model.similarity(), stop: model.stop() };
@@ -139,6 +139,6 @@ impl Search {
             let rows = table(["", "similarity", what], hits.iter().enumerate().map(row));
             print(&format!("{}\n{compared} of {items} {kind} compared exactly\n\n{rows}", summary_line(&model)))?;
         }
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }

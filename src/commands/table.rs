@@ -10,11 +10,11 @@ use laps_bench::{
     tables::{Format, Tables},
 };
 
-use crate::report::{Finding, print};
+use crate::report::{CommandStatus, print};
 
 /// Print results of `reproduce --json` as the tables of the paper
 #[derive(Args)]
-pub(crate) struct Table {
+pub(crate) struct TableArgs {
     /// Results of `reproduce --json`, in any order
     #[arg(required = true, value_name = "RESULT")]
     results: Vec<PathBuf>,
@@ -26,8 +26,8 @@ pub(crate) struct Table {
     out: Option<PathBuf>,
 }
 
-impl Table {
-    pub(crate) fn run(self) -> Result<Finding> {
+impl TableArgs {
+    pub(crate) fn run(self) -> Result<CommandStatus> {
         let format = self.format.parse::<Format>()?;
         self.out.as_deref().into_iter().try_for_each(check_writable)?;
         let results = self.results.iter().map(|path| results::read(path)).collect::<Result<_, _>>()?;
@@ -36,6 +36,6 @@ impl Table {
             Some(path) => write_whole(path, text.as_bytes())?,
             None => print(&text)?,
         }
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }

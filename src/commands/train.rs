@@ -15,13 +15,13 @@ use laps_model::encoder::Device;
 
 use crate::{
     fetching, interrupt,
-    report::{Finding, print},
+    report::{CommandStatus, print},
     training,
 };
 
 /// Train the model of an entry
 #[derive(Args)]
-pub(crate) struct Train {
+pub(crate) struct TrainArgs {
     /// Entry name, or path to an entry YAML file
     entry: String,
     /// Run folder: checkpoints, training state and logs
@@ -73,8 +73,8 @@ enum SelectOn {
     Test,
 }
 
-impl Train {
-    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
+impl TrainArgs {
+    pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let torch = backends.libtorch()?;
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let device = self.device.parse::<Device>()?;
@@ -131,6 +131,6 @@ impl Train {
             &configuration[..16],
             request.out.display()
         ))?;
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }

@@ -4,11 +4,11 @@ use anyhow::Result;
 use clap::Args;
 use laps_hub::store::{self, Outcome, Store, verify};
 
-use crate::report::{Finding, print};
+use crate::report::{CommandStatus, print};
 
 /// Hash what was fetched again, and check checkpoints against their entries, offline
 #[derive(Args)]
-pub(crate) struct Verify {
+pub(crate) struct VerifyArgs {
     /// Name of an entry or of a pretrained encoder
     #[arg(required_unless_present = "all")]
     name: Option<String>,
@@ -17,8 +17,8 @@ pub(crate) struct Verify {
     all: bool,
 }
 
-impl Verify {
-    pub(crate) fn run(self) -> Result<Finding> {
+impl VerifyArgs {
+    pub(crate) fn run(self) -> Result<CommandStatus> {
         let store = Store::from_environment().map_err(laps::Error::from)?;
         let prefixes = match &self.name {
             None => None,
@@ -54,6 +54,6 @@ impl Verify {
             text += "nothing was fetched\n";
         }
         print(&text)?;
-        Ok(if good { Finding::Done } else { Finding::Failed })
+        Ok(if good { CommandStatus::Success } else { CommandStatus::CheckFailed })
     }
 }

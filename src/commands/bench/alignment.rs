@@ -14,12 +14,12 @@ use laps_model::encoder::Device;
 
 use crate::{
     progress,
-    report::{Finding, print},
+    report::{CommandStatus, print},
 };
 
 /// Benchmark the similarity engine on random embeddings: time per pair, operations per second, memory
 #[derive(Args)]
-pub(crate) struct Alignment {
+pub(crate) struct AlignmentArgs {
     /// Entry that gives the sizes (entry name, or path to an entry YAML file)
     #[arg(long)]
     entry: String,
@@ -55,13 +55,13 @@ pub(crate) struct Alignment {
     quiet: bool,
 }
 
-impl Alignment {
+impl AlignmentArgs {
     /// Whether the request can only be met with libtorch.
     pub(crate) fn needs_libtorch(&self) -> bool {
         self.engine == "torch"
     }
 
-    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
+    pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let request = Request {
             entry: laps_hub::registry::find(&self.entry)?,
@@ -82,6 +82,6 @@ impl Alignment {
             write_whole(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
         }
         print(&render(&result))?;
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 }

@@ -17,7 +17,7 @@ use laps_hub::registry::{self, Entry};
 use crate::{
     gate::{drift, evaluations, graphs},
     progress,
-    report::{Finding, print},
+    report::{CommandStatus, print},
 };
 
 /// Number of threads of every measurement of the gate; drift and memory depend on it.
@@ -25,7 +25,7 @@ const THREADS: usize = 2;
 
 #[derive(Args)]
 #[command(next_help_heading = "Gate")]
-pub(crate) struct Gate {
+pub(crate) struct GateArgs {
     /// Compare deterministic measures (no timings) with the baselines, and exit with 1 if one changed
     #[arg(long, required_unless_present_any = ["bless", "entry", "evaluate"], conflicts_with_all = ["bless", "entry"])]
     gate: bool,
@@ -49,13 +49,13 @@ pub(crate) struct Gate {
     evaluate: Option<String>,
 }
 
-impl Gate {
-    pub(crate) fn run(self, quiet: bool, backends: Backends) -> Result<Finding> {
+impl GateArgs {
+    pub(crate) fn run(self, quiet: bool, backends: Backends) -> Result<CommandStatus> {
         if let Some(name) = &self.evaluate {
             backends.set_threads(THREADS)?;
             let measures = evaluation(&registry::find(name)?)?;
             print(&serde_json::to_string(&measures)?)?;
-            return Ok(Finding::Done);
+            return Ok(CommandStatus::Success);
         }
         let only = self.only.iter().map(|name| name.parse()).collect::<laps_bench::Result<Vec<Group>>>()?;
         let wanted = |group| only.is_empty() || only.contains(&group);
@@ -79,7 +79,7 @@ impl Gate {
         }
         print(&if self.bless { render_blessed(&reports) } else { render(&reports) })?;
         let failed = !self.bless && reports.iter().any(GroupReport::fails);
-        Ok(if failed { Finding::Failed } else { Finding::Done })
+        Ok(if failed { CommandStatus::CheckFailed } else { CommandStatus::Success })
     }
 
     fn gather(

@@ -8,16 +8,16 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use laps::Backends;
 
-use crate::report::Finding;
+use crate::report::CommandStatus;
 
 /// Benchmark an entry, or compare deterministic measures with the baselines
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, arg_required_else_help = true)]
-pub(crate) struct Bench {
+pub(crate) struct BenchArgs {
     #[command(flatten)]
-    timing: timing::Timing,
+    timing: timing::TimingArgs,
     #[command(flatten)]
-    gate: gate::Gate,
+    gate: gate::GateArgs,
     /// Hide progress output
     #[arg(long, short)]
     quiet: bool,
@@ -27,10 +27,10 @@ pub(crate) struct Bench {
 
 #[derive(Subcommand)]
 enum BenchCommand {
-    Alignment(alignment::Alignment),
+    Alignment(alignment::AlignmentArgs),
 }
 
-impl Bench {
+impl BenchArgs {
     /// Whether the request can only be met with libtorch.
     pub(crate) fn needs_libtorch(&self) -> bool {
         match &self.command {
@@ -39,7 +39,7 @@ impl Bench {
         }
     }
 
-    pub(crate) fn run(self, backends: Backends) -> Result<Finding> {
+    pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         match (self.command, self.timing.entry.is_some()) {
             (Some(BenchCommand::Alignment(alignment)), _) => alignment.run(backends),
             (None, true) => self.timing.run(self.quiet, backends),

@@ -26,12 +26,12 @@ use laps_onnx::{graph::Flavour, package::Precision};
 
 use crate::{
     progress,
-    report::{Finding, print},
+    report::{CommandStatus, print},
 };
 
 #[derive(Args)]
 #[command(next_help_heading = "Timing")]
-pub(crate) struct Timing {
+pub(crate) struct TimingArgs {
     /// Entry to benchmark (entry name, or path to an entry YAML file)
     #[arg(long)]
     pub(crate) entry: Option<String>,
@@ -89,13 +89,13 @@ pub(crate) struct Timing {
     against: Option<PathBuf>,
 }
 
-impl Timing {
+impl TimingArgs {
     /// Whether the request can only be met with libtorch: an engine `torch`, or training.
     pub(crate) fn needs_libtorch(&self) -> bool {
         self.engine.iter().any(|name| name == "torch") || self.parts.iter().any(|name| name == "training")
     }
 
-    pub(crate) fn run(self, quiet: bool, backends: Backends) -> Result<Finding> {
+    pub(crate) fn run(self, quiet: bool, backends: Backends) -> Result<CommandStatus> {
         let entry = registry::find(self.entry.as_deref().unwrap_or_default())?;
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let device = self.device.parse::<Device>()?;
@@ -144,7 +144,7 @@ impl Timing {
         if let Some(old) = &old {
             print(&Against { new: &result, old }.render())?;
         }
-        Ok(Finding::Done)
+        Ok(CommandStatus::Success)
     }
 
     fn engines(&self, backends: Backends) -> Result<Vec<EngineChoice>> {
