@@ -1,27 +1,27 @@
-//! What an index says of itself.
+//! The description that an index file carries in its metadata.
 
 use std::{fmt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{FirstRow, Precision, SearchError};
+use super::{IndexPrecision, SearchError, pool::Pooling};
 use laps_align::similarity::AlignmentConfig;
 use laps_data::image::Preprocessing;
 
-/// Version of the file; it changes when the meaning of a part does.
+/// Version of the file format. It changes when the meaning of a field or tensor changes.
 pub(super) const SCHEMA: u32 = 1;
 
-/// What is in an index.
+/// What an index holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Images, found by texts.
+pub enum IndexKind {
+    /// Images, searched by text.
     Images,
-    /// Captions, found by images.
+    /// Captions, searched by image.
     Captions,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for IndexKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Images => "images",
@@ -30,7 +30,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What decides which embeddings come out.
+/// The model and engine that computed embeddings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelUsed {
     /// Name of the entry.
@@ -39,43 +39,44 @@ pub struct ModelUsed {
     pub config_sha256: String,
     /// SHA-256 of the checkpoint.
     pub checkpoint_sha256: String,
-    /// The engine and, where it ran any, its graphs.
+    /// The engine and, if it ran ONNX graphs, which ones.
     pub engine: String,
 }
 
-/// What an index says of itself.
+/// Description of an index.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Description {
-    /// Version of the file.
+pub struct IndexDescription {
+    /// Version of the file format.
     pub schema: u32,
-    /// Version of the program that wrote it.
+    /// Name and version of the program that wrote the file.
     pub producer: String,
-    /// What is in it.
-    pub kind: Kind,
-    /// What made the embeddings.
+    /// What the index holds.
+    pub kind: IndexKind,
+    /// The model that computed the embeddings.
     #[serde(flatten)]
     pub model: ModelUsed,
-    /// What was done to an image before it was encoded.
+    /// Image preprocessing.
     pub image: Preprocessing,
-    /// Tokens of an image, the class token among them.
+    /// Tokens of an image, including the class token.
     pub tokens: usize,
     /// Whether the first token of an image is the class token.
     pub class_token: bool,
-    /// Width of an embedding.
+    /// Embedding dim.
     pub width: usize,
-    /// In which numbers the embeddings are stored.
-    pub precision: Precision,
-    /// The folder of the images, or the file of the captions.
+    /// Precision of the stored embeddings.
+    pub precision: IndexPrecision,
+    /// Folder of the images, or file of the captions.
     pub source: String,
 }
 
-impl Description {
-    /// Of a new index of embeddings with these sizes.
+impl IndexDescription {
+    /// Describes a new index of embeddings with these sizes.
     pub fn new(
-        kind: Kind,
+        kind: IndexKind,
         model: ModelUsed,
-        (image, sizes): (Preprocessing, &AlignmentConfig),
-        precision: Precision,
+        image: Preprocessing,
+        sizes: &AlignmentConfig,
+        precision: IndexPrecision,
     ) -> Self {
         Self {
             schema: SCHEMA,
@@ -91,15 +92,15 @@ impl Description {
         }
     }
 
-    /// What the first row of embeddings of this kind is.
-    pub(super) fn first_row(&self, kind: Kind) -> FirstRow {
+    /// How embeddings of `kind` are pooled.
+    pub(super) fn pooling(&self, kind: IndexKind) -> Pooling {
         match kind {
-            Kind::Images if self.class_token => FirstRow::ClassToken,
-            Kind::Images | Kind::Captions => FirstRow::Plain,
+            IndexKind::Images if self.class_token => Pooling::ClassTokenAndMean,
+            IndexKind::Images | IndexKind::Captions => Pooling::Mean,
         }
     }
 
-    /// Sees that the index at `path` is one of `model`, by configuration and checkpoint.
+    /// Checks that the index at `path` was written by `model`: same configuration and checkpoint.
     ///
     /// # Errors
     /// [`SearchError::OtherModel`].
@@ -108,43 +109,43 @@ impl Description {
             ("configuration", &model.config_sha256, &self.model.config_sha256),
             ("checkpoint", &model.checkpoint_sha256, &self.model.checkpoint_sha256),
         ];
-        for (what, wanted, own) in pairs {
-            if wanted != own {
+        for (what, expected, found) in pairs {
+            if expected != found {
                 return Err(SearchError::OtherModel {
                     path: path.to_owned(),
                     what,
-                    expected: format!("`{}`, {what} with sha256 {wanted}", model.entry),
-                    found: format!("`{}`, {what} with sha256 {own}", self.model.entry),
+                    expected: format!("`{}`, {what} with sha256 {expected}", model.entry),
+                    found: format!("`{}`, {what} with sha256 {found}", self.model.entry),
                 });
             }
         }
         Ok(())
     }
 
-    /// Sees that the index at `path` holds what is needed.
+    /// Checks that the index at `path` holds `expected`.
     ///
     /// # Errors
     /// [`SearchError::Kind`].
-    pub fn check_kind(&self, path: &Path, expected: Kind) -> Result<(), SearchError> {
+    pub fn check_kind(&self, path: &Path, expected: IndexKind) -> Result<(), SearchError> {
         if self.kind != expected {
             return Err(SearchError::Kind { path: path.to_owned(), expected, found: self.kind });
         }
         Ok(())
     }
 
-    /// Whether embeddings of the one can be taken over into the other.
+    /// Whether embeddings can be copied from one index to the other: everything but the producer is equal.
     pub(super) fn has_same_embeddings(&self, other: &Self) -> bool {
         Self { producer: other.producer.clone(), ..self.clone() } == *other
     }
 }
 
-/// One image or caption.
+/// One image or caption of an index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Item {
-    /// Path of the image, relative to the folder, or the caption.
+pub struct IndexItem {
+    /// The image's path relative to the folder, or the caption.
     pub name: String,
-    /// Size of the file and when it was modified, in nanoseconds since 1970: an image whose stamp is the same is not
-    /// encoded again.
+    /// Size of the image file and its modification time in nanoseconds since 1970. An update of the index does not encode
+    /// an image again if its stamp is unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stamp: Option<(u64, u64)>,
 }

@@ -1,22 +1,25 @@
-//! What can go wrong with indexes and searching in them.
+//! Errors of this crate.
 
 use std::path::PathBuf;
 
-use super::Kind;
+use super::IndexKind;
 use laps_data::image::ImageError;
 
-/// An error of this module.
+/// An error about an index, a search or an embedding file.
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError {
-    /// A file that is no index.
-    #[error("`{}` is no index\n  expected: a file that `laps-zoo index` made\n  found: {found}", path.display())]
+    /// The file is not an index.
+    #[error(
+        "`{}` is not a laps-zoo index\n  expected: a file written by `laps-zoo index`\n  found: {found}",
+        path.display()
+    )]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// What the file is.
         found: String,
     },
-    /// An index whose parts contradict each other.
+    /// The index is cut off, or its tensors contradict each other.
     #[error("the index `{}` is damaged: {reason}", path.display())]
     Damaged {
         /// The file.
@@ -24,29 +27,32 @@ pub enum SearchError {
         /// What is wrong.
         reason: String,
     },
-    /// An index that another model made.
-    #[error("the index `{}` was made by another {what}\n  expected: {expected}\n  found: {found}", path.display())]
+    /// Another model wrote the index.
+    #[error("the index `{}` was written by another {what}\n  expected: {expected}\n  found: {found}", path.display())]
     OtherModel {
         /// The file.
         path: PathBuf,
-        /// In what they differ: `configuration`, `checkpoint`.
+        /// What differs: `configuration` or `checkpoint`.
         what: &'static str,
-        /// The hash of the model at hand.
+        /// The name and hash of the model in use.
         expected: String,
-        /// The one that made the index.
+        /// The name and hash of the model that wrote the index.
         found: String,
     },
-    /// An index of the other kind.
-    #[error("`{}` is an index of {found}\n  expected: an index of {expected}\n  found: one of {found}", path.display())]
+    /// The index holds images where captions are needed, or the reverse.
+    #[error(
+        "`{}` is an index of {found}\n  expected: an index of {expected}\n  found: an index of {found}",
+        path.display()
+    )]
     Kind {
         /// The file.
         path: PathBuf,
-        /// What is needed.
-        expected: Kind,
-        /// What it is.
-        found: Kind,
+        /// The required kind.
+        expected: IndexKind,
+        /// The kind of the index.
+        found: IndexKind,
     },
-    /// A place without anything to index.
+    /// A folder or file without anything to index.
     #[error("`{}` holds nothing to index\n  expected: {expected}\n  found: {found}", path.display())]
     Empty {
         /// The folder or file.
@@ -56,69 +62,69 @@ pub enum SearchError {
         /// What it holds.
         found: String,
     },
-    /// An image that can not be used.
-    #[error("`{}` can not be used: {cause}", path.display())]
+    /// An image cannot be used.
+    #[error("`{}` cannot be used: {cause}", path.display())]
     Image {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         cause: ImageError,
     },
-    /// Images of which none can be used.
+    /// None of the images can be used.
     #[error("none of the {count} images in `{}` can be used\n  first: `{name}`: {reason}", path.display())]
     Unusable {
         /// The folder.
         path: PathBuf,
-        /// How many there are.
+        /// Number of images in the folder.
         count: usize,
-        /// The first of them.
+        /// Name of the first image.
         name: String,
-        /// What is wrong with it.
+        /// What is wrong with the first image.
         reason: String,
     },
-    /// Embeddings that can not be stored in half precision.
+    /// An embedding value is outside the range of fp16.
     #[error(
         "the embeddings of `{name}` do not fit into half precision\n  expected: values below 65504\n  found: {value}"
     )]
     Overflow {
         /// The image or caption.
         name: String,
-        /// A value.
+        /// The value.
         value: f32,
     },
-    /// A format or precision that there is not.
-    #[error("`{option}` can not be used\n  expected: {expected}\n  found: {found}")]
+    /// An unknown format or precision.
+    #[error("`{option}` cannot be used\n  expected: {expected}\n  found: {found}")]
     Option {
         /// The option.
         option: &'static str,
-        /// What is allowed.
+        /// The valid values.
         expected: &'static str,
-        /// What was given.
+        /// The given value.
         found: String,
     },
-    /// The user asked to stop.
+    /// The caller's stop flag was set.
     #[error("interrupted: {state}")]
     Interrupted {
-        /// What there is.
+        /// What is finished or written.
         state: String,
     },
 }
 
 impl SearchError {
-    /// What the user can do about it, where that is known.
+    /// What the user can do, if known.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Foreign { .. } | Self::Damaged { .. } => {
-                "make it again with `laps-zoo index`, after removing this file"
+                "remove this file and create the index again with `laps-zoo index`"
             }
-            Self::OtherModel { .. } => "name the entry, checkpoint or graphs that made it, or make another index",
-            Self::Kind { expected: Kind::Captions, .. } => {
-                "search it by a text, or make an index of captions with `laps-zoo index --captions FILE`"
+            Self::OtherModel { .. } => "use the entry, checkpoint or graphs that wrote it, or create another index",
+            Self::Kind { expected: IndexKind::Captions, .. } => {
+                "search it by text, or create an index of captions with `laps-zoo index`"
             }
-            Self::Kind { expected: Kind::Images, .. } => {
-                "search it with `--image FILE`, or make an index of images with `laps-zoo index DIR`"
+            Self::Kind { expected: IndexKind::Images, .. } => {
+                "search it by image, or create an index of images with `laps-zoo index`"
             }
-            Self::Overflow { .. } => "store them with `--precision fp32`",
+            Self::Overflow { .. } => "store the embeddings in precision `fp32`",
             Self::Empty { .. }
             | Self::Image { .. }
             | Self::Unusable { .. }
@@ -132,7 +138,7 @@ impl SearchError {
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong in this crate.
+/// Any error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// See [`SearchError`].
@@ -147,21 +153,21 @@ pub enum Error {
     /// See [`laps_model::Error`].
     #[error(transparent)]
     Model(#[from] laps_model::Error),
-    /// A file could not be read or written.
+    /// A file cannot be read or written.
     #[error("cannot {action} `{}`", path.display())]
     Io {
-        /// What was tried: `read`, `write`, ...
+        /// The failed action: `read`, `write`, ...
         action: &'static str,
         /// The file or folder.
-        path: std::path::PathBuf,
-        /// The operating system's answer.
+        path: PathBuf,
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
 }
 
 impl Error {
-    /// What the user can do about it, where that is known.
+    /// What the user can do, if known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Search(error) => error.hint(),

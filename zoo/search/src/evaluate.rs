@@ -1,35 +1,36 @@
-//! What the short cut loses.
+//! How many of the best items a search among candidates finds.
 
 use serde::Serialize;
 
-use super::{SearchError, Searcher, searcher::best_first};
+use super::{SearchError, Searcher, searcher::descending_order};
 use crate::Result;
 use laps_model::array::Array;
 
-/// Numbers of candidates that are looked at, as far as an index has as many items.
-const COUNTS: [usize; 9] = [10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+/// Evaluated numbers of candidates. Those above the number of items are left out.
+const CANDIDATE_COUNTS: [usize; 9] = [10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 
-/// Places at the top that are compared.
-const PLACES: [usize; 3] = [1, 5, 10];
+/// Evaluated numbers of best items.
+const RECALL_AT: [usize; 3] = [1, 5, 10];
 
-/// Queries whose similarities with all items are held at one time.
-const TOGETHER: usize = 256;
+/// Queries whose similarities with all items are in memory at once.
+const QUERY_CHUNK: usize = 256;
 
-/// How many of the best items a search among candidates finds.
+/// Recalls of the candidate stage, relative to a search of all items.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Evaluation {
-    /// Queries.
+pub struct SearchEvaluation {
+    /// Number of queries.
     pub queries: usize,
-    /// Items of the index.
+    /// Number of items in the index.
     pub items: usize,
-    /// By number of candidates, ascending.
-    pub short_cuts: Vec<ShortCut>,
+    /// Recalls by number of candidates, ascending.
+    #[serde(rename = "short_cuts")]
+    pub by_candidates: Vec<CandidateRecall>,
 }
 
-/// A number of candidates and what it finds.
+/// Recalls of one number of candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct ShortCut {
-    /// Candidates whose similarity is computed.
+pub struct CandidateRecall {
+    /// Number of candidates whose exact similarity is computed.
     pub candidates: usize,
     /// Percentage of queries whose best item is found.
     pub r1: f64,
@@ -39,44 +40,44 @@ pub struct ShortCut {
     pub r10: f64,
 }
 
-/// Searches for each query among candidates and among all items, and counts how many of the best of all are candidates:
-/// these then come at the top in their order. `queries` are as [`Searcher::search`] takes them; `progress` is told of
-/// those that are done.
+/// Counts how many of the best items of each query are among its candidates; a search ranks these first, in the same order
+/// as a search of all items. `queries` are those of [`Searcher::search`]. `progress` receives the number of finished
+/// queries of each chunk.
 ///
 /// # Errors
-/// As [`Searcher::search`].
-pub fn evaluate(searcher: &Searcher<'_>, queries: &[Array], progress: &dyn Fn(usize)) -> Result<Evaluation> {
+/// Those of [`Searcher::search`].
+pub fn evaluate(searcher: &Searcher<'_>, queries: &[Array], progress: &dyn Fn(usize)) -> Result<SearchEvaluation> {
     let items = searcher.index.items().len();
     if queries.is_empty() || items == 0 {
         let [expected, found] = ["queries and items", "none"].map(str::to_owned);
         return Err(SearchError::Empty { path: searcher.index.path().to_owned(), expected, found }.into());
     }
-    let everything: Vec<usize> = (0..items).collect();
-    // For each place at the top, in how many queries its item is at which place by pooled vectors.
-    let mut places = vec![vec![0usize; items]; PLACES[2].min(items)];
-    for part in queries.chunks(TOGETHER) {
-        let exact = searcher.exact(part, &everything)?;
-        for (query, similarities) in part.iter().zip(exact.chunks_exact(items)) {
-            let mut rank = vec![0; items];
-            for (place, item) in best_first(&searcher.pooled(query)?).into_iter().enumerate() {
-                rank[item] = place;
+    let all_items: Vec<usize> = (0..items).collect();
+    // counts[exact_rank][pooled_rank]: number of queries whose item of that exact rank has that rank by pooled vectors.
+    let mut counts = vec![vec![0usize; items]; RECALL_AT[2].min(items)];
+    for chunk in queries.chunks(QUERY_CHUNK) {
+        let similarities = searcher.exact(chunk, &all_items)?;
+        for (query, similarities) in chunk.iter().zip(similarities.chunks_exact(items)) {
+            let mut pooled_rank = vec![0; items];
+            for (rank, item) in descending_order(&searcher.pooled(query)?).into_iter().enumerate() {
+                pooled_rank[item] = rank;
             }
-            for (counts, item) in places.iter_mut().zip(best_first(similarities)) {
-                counts[rank[item]] += 1;
+            for (counts, item) in counts.iter_mut().zip(descending_order(similarities)) {
+                counts[pooled_rank[item]] += 1;
             }
         }
-        progress(part.len());
+        progress(chunk.len());
     }
-    let found = |place: usize, candidates: usize| places[place][..candidates].iter().sum::<usize>() as f64;
+    let found = |rank: usize, candidates: usize| counts[rank][..candidates].iter().sum::<usize>() as f64;
     let recall = |top: usize, candidates: usize| {
         let top = top.min(items);
-        let sum: f64 = (0..top).map(|place| found(place, candidates)).sum();
+        let sum: f64 = (0..top).map(|rank| found(rank, candidates)).sum();
         100.0 * sum / (top * queries.len()) as f64
     };
-    let counts = COUNTS.into_iter().filter(|&count| count < items).chain([items]);
-    let short_cuts = counts.map(|candidates| {
-        let [r1, r5, r10] = PLACES.map(|top| recall(top, candidates));
-        ShortCut { candidates, r1, r5, r10 }
+    let candidate_counts = CANDIDATE_COUNTS.into_iter().filter(|&count| count < items).chain([items]);
+    let by_candidates = candidate_counts.map(|candidates| {
+        let [r1, r5, r10] = RECALL_AT.map(|top| recall(top, candidates));
+        CandidateRecall { candidates, r1, r5, r10 }
     });
-    Ok(Evaluation { queries: queries.len(), items, short_cuts: short_cuts.collect() })
+    Ok(SearchEvaluation { queries: queries.len(), items, by_candidates: by_candidates.collect() })
 }

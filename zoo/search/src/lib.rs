@@ -1,35 +1,69 @@
-//! Use without a data set: embeddings as files, and search in an index of images or of captions.
+//! Embedding files, and search in an index of images or captions.
 //!
-//! An [`Index`] is one file with the embeddings of every image (or caption) of a folder (or file), and of each a single
-//! vector, see [`pool()`]. A [`Searcher`] takes the items whose vectors are nearest to that of the query and computes the
-//! exact similarity of those, or of all; [`evaluate()`] says what the short cut loses. Nothing but the rows that are asked
-//! for is read of an index, whatever its size.
+//! An [`Index`] is one safetensors file. It stores the embeddings of every image of a folder (or of every caption of a
+//! file) and one pooled vector for each of them. A search has two stages:
+//!
+//! 1. **Candidates.** A dot product of the pooled vectors ranks all items, and the nearest ones become candidates.
+//! 2. **Re-ranking.** The LAPS engine computes the exact similarity of the query with each candidate.
+//!
+//! [`SearchScope::All`] skips the first stage. [`evaluate()`] measures how many of the best items the first stage finds.
+//! Only the rows that a search needs are read from the file, so an index may be larger than the memory.
+//!
+//! | Task | Item |
+//! |---|---|
+//! | Create or update an index | [`index_images`], [`index_captions`] |
+//! | Search | [`Searcher`] |
+//! | Write embeddings for other programs (safetensors, NumPy) | [`embed_images`], [`embed_captions`] |
+//! | Run an encoder over images and captions | [`EmbeddingPipeline`] |
+//!
+//! The ten best images for a caption:
+//!
+//! ```
+//! use std::{path::Path, sync::atomic::AtomicBool};
+//!
+//! use laps_align::similarity::Engine;
+//! use laps_model::array::Array;
+//! use laps_search::{DEFAULT_CANDIDATES, Index, IndexKind, SearchScope, Searcher};
+//!
+//! /// `words` are the embeddings `(words, dim)` of the caption.
+//! fn print_best(path: &Path, engine: &Engine, words: &Array) -> laps_search::Result<()> {
+//!     let index = Index::open(path)?;
+//!     index.description().check_kind(path, IndexKind::Images)?;
+//!     let searcher = Searcher { index: &index, engine, stop: &AtomicBool::new(false) };
+//!     for hit in searcher.search(words, SearchScope::Candidates(DEFAULT_CANDIDATES), 10)? {
+//!         println!("{:.4} {}", hit.similarity, index.items()[hit.item].name);
+//!     }
+//!     Ok(())
+//! }
+//!
+//! // A file that does not exist is an error that names it.
+//! let error = Index::open(Path::new("missing.index")).unwrap_err();
+//! assert!(error.to_string().contains("missing.index"));
+//! ```
 
 mod build;
 mod description;
 mod embed;
-mod encoding;
 mod error;
 mod evaluate;
-mod folder;
-mod growing;
+mod files;
 mod index;
+mod index_writer;
+mod pipeline;
 mod pool;
 mod precision;
 mod searcher;
+mod staged_file;
 #[cfg(test)]
 mod tests;
-mod write;
 
-pub use build::{Skipped, Summary, index_captions, index_images};
-pub use description::{Description, Item, Kind, ModelUsed};
-pub use embed::{Content, Embedded, Format, embed_captions, embed_images};
-pub use encoding::Encoding;
+pub use build::{IndexSummary, SkippedImage, index_captions, index_images};
+pub use description::{IndexDescription, IndexItem, IndexKind, ModelUsed};
+pub use embed::{EmbeddingFile, EmbeddingFormat, EmbeddingGranularity, embed_captions, embed_images};
 pub use error::{Error, Result, SearchError};
-pub use evaluate::{Evaluation, ShortCut, evaluate};
-pub use folder::{captions_beside, images_in};
+pub use evaluate::{CandidateRecall, SearchEvaluation, evaluate};
+pub use files::{list_images, sidecar_captions};
 pub use index::Index;
-pub use pool::{FirstRow, pool};
-pub use precision::Precision;
-pub use searcher::{CANDIDATES, Hit, Reach, Searcher};
-pub use write::IndexWriter;
+pub use pipeline::EmbeddingPipeline;
+pub use precision::IndexPrecision;
+pub use searcher::{DEFAULT_CANDIDATES, Hit, SearchScope, Searcher};

@@ -1,34 +1,33 @@
 //! One vector for an image or a caption.
 
-/// Whether the first row of some embeddings stands for all of the others.
+/// How the embeddings of an item are reduced to one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FirstRow {
-    /// The class token of an image.
-    ClassToken,
-    /// A patch or a word like the others.
-    Plain,
+pub(crate) enum Pooling {
+    /// The mean of the normalised rows.
+    Mean,
+    /// The class token, which is the first row, plus the mean of the other rows, each of the two normalised.
+    ClassTokenAndMean,
 }
 
-/// One vector for embeddings `(rows, width)`, normalised: the mean of the rows, each normalised; where there is a class
-/// token, the sum of it and of the mean of the patches, both normalised.
+/// Pools embeddings `(rows, dim)` into one vector `(dim)` of norm 1.
 ///
-/// For an image with a class token neither part will do alone: on the drawn scenes the patches of a ViT hold little of what
-/// a caption says, and the class token alone loses some of the lower places.
-pub fn pool(embeddings: &[f32], width: usize, first: FirstRow) -> Vec<f32> {
-    let width = width.max(1);
-    let (class, rows) = match first {
-        FirstRow::ClassToken => embeddings.split_at(width.min(embeddings.len())),
-        FirstRow::Plain => embeddings.split_at(0),
+/// For an image with a class token neither summand is enough alone: on the drawn scenes the patches of a ViT hold little of
+/// what a caption says, and the class token alone loses some of the lower ranks.
+pub(crate) fn pool(embeddings: &[f32], dim: usize, pooling: Pooling) -> Vec<f32> {
+    let dim = dim.max(1);
+    let (class_token, rows) = match pooling {
+        Pooling::ClassTokenAndMean => embeddings.split_at(dim.min(embeddings.len())),
+        Pooling::Mean => embeddings.split_at(0),
     };
-    let mut mean = vec![0.0; width];
-    for row in rows.chunks_exact(width) {
+    let mut mean = vec![0.0; dim];
+    for row in rows.chunks_exact(dim) {
         add_normalised(&mut mean, row);
     }
-    let mut vector = vec![0.0; width];
+    let mut vector = vec![0.0; dim];
     add_normalised(&mut vector, &mean);
-    if !class.is_empty() {
-        add_normalised(&mut vector, class);
-        let sum = std::mem::replace(&mut vector, vec![0.0; width]);
+    if !class_token.is_empty() {
+        add_normalised(&mut vector, class_token);
+        let sum = std::mem::replace(&mut vector, vec![0.0; dim]);
         add_normalised(&mut vector, &sum);
     }
     vector

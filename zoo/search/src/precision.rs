@@ -1,4 +1,4 @@
-//! In which numbers embeddings are stored.
+//! Numeric precision of stored embeddings.
 
 use std::{fmt, str::FromStr};
 
@@ -7,27 +7,27 @@ use serde::{Deserialize, Serialize};
 
 use super::SearchError;
 
-/// In which numbers embeddings are stored.
+/// Precision in which an index stores embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Precision {
+pub enum IndexPrecision {
     /// Half precision.
     #[serde(rename = "fp16")]
     Half,
-    /// Single precision: what the encoder gave.
+    /// Single precision: exactly the encoder's output.
     #[serde(rename = "fp32")]
     Single,
 }
 
-impl Precision {
+impl IndexPrecision {
     /// Bytes of a value.
-    pub fn bytes(self) -> usize {
+    pub(super) fn bytes(self) -> usize {
         match self {
             Self::Half => 2,
             Self::Single => 4,
         }
     }
 
-    /// As safetensors names it.
+    /// The dtype's name in safetensors.
     pub(super) fn safetensors(self) -> &'static str {
         match self {
             Self::Half => "F16",
@@ -35,18 +35,10 @@ impl Precision {
         }
     }
 
-    /// As NumPy names it.
-    pub(super) fn numpy(self) -> &'static str {
-        match self {
-            Self::Half => "<f2",
-            Self::Single => "<f4",
-        }
-    }
-
-    /// Little-endian bytes of `values`, of something called `name`.
+    /// Encodes `values` as little-endian bytes. `name` is the item's name, for errors.
     ///
     /// # Errors
-    /// [`SearchError::Overflow`] for a finite value that half precision does not have.
+    /// [`SearchError::Overflow`] for a finite value outside the range of fp16.
     pub(super) fn encode(self, values: &[f32], name: &str) -> Result<Vec<u8>, SearchError> {
         match self {
             Self::Single => Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
@@ -64,7 +56,7 @@ impl Precision {
         }
     }
 
-    /// Puts the values of little-endian `bytes` into `values`, which are as many.
+    /// Decodes little-endian `bytes` into `values`, which has one element for each stored value.
     pub(super) fn decode(self, bytes: &[u8], values: &mut [f32]) {
         match self {
             Self::Single => {
@@ -79,7 +71,7 @@ impl Precision {
     }
 }
 
-impl fmt::Display for Precision {
+impl fmt::Display for IndexPrecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Half => "fp16",
@@ -88,7 +80,7 @@ impl fmt::Display for Precision {
     }
 }
 
-impl FromStr for Precision {
+impl FromStr for IndexPrecision {
     type Err = SearchError;
 
     fn from_str(text: &str) -> Result<Self, SearchError> {
@@ -96,7 +88,7 @@ impl FromStr for Precision {
             "fp16" => Ok(Self::Half),
             "fp32" => Ok(Self::Single),
             _ => Err(SearchError::Option {
-                option: "--precision",
+                option: "precision",
                 expected: "`fp16` or `fp32`",
                 found: format!("`{text}`"),
             }),

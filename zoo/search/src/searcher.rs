@@ -1,4 +1,4 @@
-//! Searching: candidates by pooled vectors, and the exact similarity of those.
+//! Search: candidates by pooled vectors, then their exact similarities.
 
 use std::{
     ops::ControlFlow,
@@ -7,30 +7,30 @@ use std::{
 
 use rayon::prelude::*;
 
-use super::{Index, Kind, SearchError, pool};
-use crate::{Error, Result};
+use super::{Index, IndexKind, SearchError, pool::pool};
+use crate::Result;
 use laps_align::similarity::{CaptionMatrix, Engine, ImageSource, Plan, Tile};
 use laps_model::array::Array;
 
-/// Candidates where nothing else is asked for.
-pub const CANDIDATES: usize = 200;
+/// Default number of candidates.
+pub const DEFAULT_CANDIDATES: usize = 200;
 
-/// Captions of an index that are held at one time.
-const TOGETHER: usize = 4096;
+/// Captions of an index that are in memory at once.
+const CAPTION_CHUNK: usize = 4096;
 
-/// What is compared exactly.
+/// The items whose exact similarity is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// The items whose pooled vectors are nearest to that of the query.
+pub enum SearchScope {
+    /// This many items whose pooled vectors are nearest to that of the query.
     Candidates(usize),
-    /// Every item.
+    /// All items.
     All,
 }
 
-/// What was found.
+/// One result of a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hit {
-    /// Place in the index.
+    /// Number of the item in the index.
     pub item: usize,
     /// Exact similarity of the stored embeddings with the query.
     pub similarity: f32,
@@ -38,28 +38,29 @@ pub struct Hit {
     pub pooled: f32,
 }
 
-/// An index and what searches it.
+/// Searches an index.
 pub struct Searcher<'a> {
     /// The index.
     pub index: &'a Index,
-    /// What computes the similarities.
+    /// Engine that computes the exact similarities.
     pub engine: &'a Engine,
-    /// Set from outside to end the work within seconds.
+    /// Set by the caller to stop the search within seconds.
     pub stop: &'a AtomicBool,
 }
 
 impl Searcher<'_> {
-    /// The `top` best items for a query `(rows, width)`: the words of a caption for an index of images, the tokens of an
-    /// image for one of captions. Best first; of equal ones, the one that comes first in the index.
+    /// The `top` best items for a query `(rows, dim)`: the words of a caption for an index of images, the tokens of an
+    /// image for an index of captions. Sorted by similarity, descending; ties by position in the index.
     ///
     /// # Errors
-    /// [`SearchError::Interrupted`]; [`Error::Operation`] for a query of another size; [`Error::Io`].
-    pub fn search(&self, query: &Array, reach: Reach, top: usize) -> Result<Vec<Hit>> {
+    /// [`SearchError::Interrupted`]; [`laps_model::Error::Operation`] for a query of another size;
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn search(&self, query: &Array, scope: SearchScope, top: usize) -> Result<Vec<Hit>> {
         let pooled = self.pooled(query)?;
-        let items = match reach {
-            Reach::All => (0..pooled.len()).collect(),
-            Reach::Candidates(count) => {
-                let mut order = best_first(&pooled);
+        let items = match scope {
+            SearchScope::All => (0..pooled.len()).collect(),
+            SearchScope::Candidates(count) => {
+                let mut order = descending_order(&pooled);
                 order.truncate(count.max(top));
                 order
             }
@@ -75,11 +76,11 @@ impl Searcher<'_> {
         Ok(hits)
     }
 
-    /// Cosine of the pooled vector of a query `(rows, width)` with that of every item.
+    /// Cosine of the pooled vector of a query `(rows, dim)` with that of every item.
     ///
     /// # Errors
-    /// [`Error::Operation`] for a query of another width; [`Error::Io`].
-    pub fn pooled(&self, query: &Array) -> Result<Vec<f32>> {
+    /// [`laps_model::Error::Operation`] for a query of another dim; [`Error::Io`](crate::Error::Io).
+    pub(crate) fn pooled(&self, query: &Array) -> Result<Vec<f32>> {
         let width = self.index.description().width;
         if query.dims().last() != Some(&width) {
             return Err(laps_model::Error::Operation {
@@ -89,43 +90,44 @@ impl Searcher<'_> {
             }
             .into());
         }
-        let asked = match self.index.description().kind {
-            Kind::Images => Kind::Captions,
-            Kind::Captions => Kind::Images,
+        let query_kind = match self.index.description().kind {
+            IndexKind::Images => IndexKind::Captions,
+            IndexKind::Captions => IndexKind::Images,
         };
-        let query = pool(query.values(), width, self.index.description().first_row(asked));
+        let query = pool(query.values(), width, self.index.description().pooling(query_kind));
         let mut cosines = Vec::with_capacity(self.index.items().len());
-        self.index.pooled(|_, vectors| {
+        self.index.for_each_pooled(|vectors| {
             let cosine = |vector: &[f32]| vector.iter().zip(&query).map(|(a, b)| a * b).sum::<f32>();
             cosines.par_extend(vectors.par_chunks_exact(width).map(cosine));
         })?;
         Ok(cosines)
     }
 
-    /// Exact similarities of queries with some items of the index, `(queries, items)`.
+    /// Exact similarities `(queries, items)` of queries with some items of the index.
     ///
     /// # Errors
-    /// [`SearchError::Interrupted`]; [`Error::Operation`] for queries of another size; [`Error::Io`].
-    pub fn exact(&self, queries: &[Array], items: &[usize]) -> Result<Vec<f32>> {
+    /// [`SearchError::Interrupted`]; [`laps_model::Error::Operation`] for queries of another size;
+    /// [`Error::Io`](crate::Error::Io).
+    pub(crate) fn exact(&self, queries: &[Array], items: &[usize]) -> Result<Vec<f32>> {
         let width = self.index.description().width;
         let mut matrix = vec![0.0; queries.len() * items.len()];
         if matrix.is_empty() {
             return Ok(matrix);
         }
         match self.index.description().kind {
-            Kind::Images => {
+            IndexKind::Images => {
                 let captions = CaptionMatrix::from_arrays(queries, width)?;
-                let source = Rows { index: self.index, items };
+                let source = IndexedImages { index: self.index, items };
                 self.run(&source, &captions, |image, caption, value| matrix[caption * items.len() + image] = value)?;
             }
-            Kind::Captions => {
+            IndexKind::Captions => {
                 let tokens = queries.iter().flat_map(|image| image.values()).copied().collect();
                 let images = Array::new(&[queries.len(), self.index.description().tokens, width], tokens)?;
-                for (number, part) in items.chunks(TOGETHER).enumerate() {
-                    let first = number * TOGETHER;
-                    let captions = self.captions(part)?;
-                    let place = |image: usize, caption: usize| image * items.len() + first + caption;
-                    self.run(&images, &captions, |image, caption, value| matrix[place(image, caption)] = value)?;
+                for (number, chunk) in items.chunks(CAPTION_CHUNK).enumerate() {
+                    let first = number * CAPTION_CHUNK;
+                    let captions = self.captions(chunk)?;
+                    let position = |image: usize, caption: usize| image * items.len() + first + caption;
+                    self.run(&images, &captions, |image, caption, value| matrix[position(image, caption)] = value)?;
                 }
             }
         }
@@ -149,38 +151,38 @@ impl Searcher<'_> {
         &self,
         images: &dyn ImageSource,
         captions: &CaptionMatrix,
-        mut place: impl FnMut(usize, usize, f32) + Send,
+        mut store: impl FnMut(usize, usize, f32) + Send,
     ) -> Result<()> {
         let plan: Plan = self.engine.plan(images.len(), captions)?;
         let mut sink = |tile: &Tile, similarities: &[f32]| {
             for (image, row) in tile.images.clone().zip(similarities.chunks_exact(tile.captions.len())) {
-                tile.captions.clone().zip(row).for_each(|(caption, &value)| place(image, caption, value));
+                tile.captions.clone().zip(row).for_each(|(caption, &value)| store(image, caption, value));
             }
             let stopped = self.stop.load(Ordering::Relaxed);
             Ok(if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
         let outcome = self.engine.run(images, captions, &plan, &mut sink)?;
         if !outcome.finished {
-            return Err(SearchError::Interrupted { state: "the search was not finished".to_owned() }.into());
+            return Err(SearchError::Interrupted { state: "the search did not finish".to_owned() }.into());
         }
         Ok(())
     }
 }
 
-/// Places of the largest values first; of equal ones, the first.
-pub(super) fn best_first(values: &[f32]) -> Vec<usize> {
+/// Indices that sort `values` in descending order; ties keep their order.
+pub(super) fn descending_order(values: &[f32]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
     order
 }
 
-/// Some images of an index.
-struct Rows<'a> {
+/// Some images of an index, read from the file as the engine needs them.
+struct IndexedImages<'a> {
     index: &'a Index,
     items: &'a [usize],
 }
 
-impl ImageSource for Rows<'_> {
+impl ImageSource for IndexedImages<'_> {
     fn len(&self) -> usize {
         self.items.len()
     }

@@ -1,4 +1,4 @@
-//! Indexes of folders, by an encoder that tells images apart and counts them.
+//! Indexing folders and captions, with a fake encoder that counts what it encodes.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,24 +9,24 @@ use std::{
 
 use super::{SIZES, description};
 use crate::{
-    Content, Encoding, Error, Format, Index, Kind, Precision, Result, SearchError, Summary, embed_captions,
-    index_captions, index_images,
+    EmbeddingFormat, EmbeddingGranularity, EmbeddingPipeline, Error, Index, IndexKind, IndexPrecision, IndexSummary,
+    Result, SearchError, embed_captions, index_captions, index_images,
 };
 use laps_data::{Tokenizer, image::Preprocessing, scenes};
 use laps_model::{array::Array, encoder::Encoder};
 
-/// Embeddings that hang on the pixels or tokens alone.
+/// An encoder whose embeddings depend only on the pixels or tokens.
 #[derive(Default)]
-struct Fake {
+struct FakeEncoder {
     images: Cell<usize>,
     batches: RefCell<Vec<Vec<usize>>>,
 }
 
 fn rows(count: usize, seed: f32) -> Vec<f32> {
-    (0..count * SIZES.width).map(|place| 0.5 + (seed + place as f32).sin()).collect()
+    (0..count * SIZES.width).map(|index| 0.5 + (seed + index as f32).sin()).collect()
 }
 
-impl Encoder for Fake {
+impl Encoder for FakeEncoder {
     fn encode_images(&self, pixels: &Array) -> laps_model::Result<Array> {
         let count = pixels.dims()[0];
         self.images.set(self.images.get() + count);
@@ -44,40 +44,46 @@ impl Encoder for Fake {
     }
 }
 
-struct Bench {
-    fake: Fake,
+struct Fixture {
+    encoder: FakeEncoder,
     tokenizer: Tokenizer,
     stop: AtomicBool,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
         let vocabulary = scenes::vocabulary().join("\n").into_bytes();
         let tokenizer = Tokenizer::read(Path::new("vocab.txt"), vocabulary).unwrap();
-        Self { fake: Fake::default(), tokenizer, stop: AtomicBool::new(false) }
+        Self { encoder: FakeEncoder::default(), tokenizer, stop: AtomicBool::new(false) }
     }
 
-    fn encoding<'a>(&'a self, progress: &'a dyn Fn(usize)) -> Encoding<'a> {
-        Encoding {
-            encoder: &self.fake,
+    fn pipeline<'a>(&'a self, progress: &'a dyn Fn(usize)) -> EmbeddingPipeline<'a> {
+        EmbeddingPipeline {
+            encoder: &self.encoder,
             sizes: SIZES,
             preprocessing: Preprocessing::imagenet(4),
             tokenizer: &self.tokenizer,
-            longest: 64,
-            batch: NonZeroUsize::new(3).unwrap(),
+            max_tokens: 64,
+            batch_size: NonZeroUsize::new(3).unwrap(),
             threads: 2,
             stop: &self.stop,
             progress,
         }
     }
 
-    fn index(&self, folder: &Path, path: &Path) -> Result<Summary> {
-        index_images(folder, path, description(Kind::Images, Precision::Half), &self.encoding(&|_| ()), &|_| ())
+    fn index(&self, folder: &Path, path: &Path) -> Result<IndexSummary> {
+        index_images(
+            folder,
+            path,
+            description(IndexKind::Images, IndexPrecision::Half),
+            &self.pipeline(&|_| ()),
+            &|_| (),
+        )
     }
 }
 
-/// A picture of one colour, as BMP.
-fn picture(path: &Path, red: u8) {
+/// Writes a BMP image of one pixel.
+fn write_image(path: &Path, red: u8) {
     let mut bytes = vec![0; 54 + 4];
     bytes[..2].copy_from_slice(b"BM");
     [bytes[10], bytes[14], bytes[18], bytes[22], bytes[26], bytes[28]] = [54, 40, 1, 1, 1, 24];
@@ -91,108 +97,107 @@ fn names(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn images_that_did_not_change_are_not_encoded_again() {
+fn unchanged_images_are_not_encoded_again() {
     let root = tempfile::tempdir().unwrap();
     let [folder, path, fresh] = ["photos", "photos.index", "fresh.index"].map(|name| root.path().join(name));
     for (name, red) in [("b.bmp", 10), ("a.bmp", 60), ("sub/c.BMP", 110), ("d.bmp", 160), ("e.bmp", 210)] {
-        picture(&folder.join(name), red);
+        write_image(&folder.join(name), red);
     }
-    picture(&folder.join(".hidden.bmp"), 1);
+    write_image(&folder.join(".hidden.bmp"), 1);
     fs_err::write(folder.join("notes.txt"), "a red square").unwrap();
     fs_err::write(folder.join("broken.png"), "<html>").unwrap();
-    let bench = Bench::new();
-    let first = bench.index(&folder, &path).unwrap();
+    let fixture = Fixture::new();
+    let first = fixture.index(&folder, &path).unwrap();
     assert_eq!((first.items, first.encoded, first.kept), (5, 5, 0));
     assert_eq!(first.skipped[0].name, "broken.png");
     assert_eq!(first.skipped[0].reason, "not a JPEG, PNG, GIF, BMP or WebP file");
     assert_eq!(names(&path), ["a.bmp", "b.bmp", "d.bmp", "e.bmp", "sub/c.BMP"]);
-    assert_eq!(bench.fake.images.get(), 5);
+    assert_eq!(fixture.encoder.images.get(), 5);
 
-    // One is changed, one is gone, one is new, and the broken one is mended.
-    picture(&folder.join("b.bmp"), 99);
+    // One image is changed, one removed, one added, and the broken one is replaced.
+    write_image(&folder.join("b.bmp"), 99);
     let before = std::time::SystemTime::UNIX_EPOCH;
     fs_err::File::options().write(true).open(folder.join("b.bmp")).unwrap().file().set_modified(before).unwrap();
     fs_err::remove_file(folder.join("d.bmp")).unwrap();
-    picture(&folder.join("aa.bmp"), 200);
-    picture(&folder.join("broken.png"), 30);
-    let second = bench.index(&folder, &path).unwrap();
-    assert_eq!(second, Summary { items: 6, encoded: 3, kept: 3, skipped: Vec::new() });
-    assert_eq!(bench.fake.images.get(), 8);
+    write_image(&folder.join("aa.bmp"), 200);
+    write_image(&folder.join("broken.png"), 30);
+    let second = fixture.index(&folder, &path).unwrap();
+    assert_eq!(second, IndexSummary { items: 6, encoded: 3, kept: 3, skipped: Vec::new() });
+    assert_eq!(fixture.encoder.images.get(), 8);
     assert_eq!(names(&path), ["a.bmp", "aa.bmp", "b.bmp", "broken.png", "e.bmp", "sub/c.BMP"]);
-    // What was taken over is what would have been computed.
-    bench.index(&folder, &fresh).unwrap();
+    // Copied embeddings equal computed ones.
+    fixture.index(&folder, &fresh).unwrap();
     assert!(fs_err::read(&path).unwrap() == fs_err::read(&fresh).unwrap());
 
     let written = fs_err::metadata(&path).unwrap().modified().unwrap();
-    let third = bench.index(&folder, &path).unwrap();
+    let third = fixture.index(&folder, &path).unwrap();
     assert_eq!((third.encoded, third.kept), (0, 6));
-    assert_eq!(fs_err::metadata(&path).unwrap().modified().unwrap(), written, "nothing was to do");
+    assert_eq!(fs_err::metadata(&path).unwrap().modified().unwrap(), written, "the file is not rewritten");
 
-    // The same images by another engine are other embeddings.
-    let mut other = description(Kind::Images, Precision::Half);
+    // Another engine computes other embeddings.
+    let mut other = description(IndexKind::Images, IndexPrecision::Half);
     other.model.engine = "int8".to_owned();
-    let fourth = index_images(&folder, &path, other, &bench.encoding(&|_| ()), &|_| ()).unwrap();
+    let fourth = index_images(&folder, &path, other, &fixture.pipeline(&|_| ()), &|_| ()).unwrap();
     assert_eq!((fourth.encoded, fourth.kept), (6, 0));
 }
 
 #[test]
-fn what_can_not_be_indexed_is_refused() {
+fn invalid_input_and_foreign_indexes_are_rejected() {
     let root = tempfile::tempdir().unwrap();
     let [folder, path] = ["photos", "photos.index"].map(|name| root.path().join(name));
     fs_err::create_dir(&folder).unwrap();
     fs_err::write(folder.join("notes.txt"), "a red square").unwrap();
-    let bench = Bench::new();
-    let error = bench.index(&folder, &path).unwrap_err();
+    let fixture = Fixture::new();
+    let error = fixture.index(&folder, &path).unwrap_err();
     assert!(matches!(&error, Error::Search(SearchError::Empty { found, .. }) if found == "1 other files"), "{error:?}");
     fs_err::write(folder.join("broken.png"), "").unwrap();
-    let error = bench.index(&folder, &path).unwrap_err();
+    let error = fixture.index(&folder, &path).unwrap_err();
     assert!(matches!(&error, Error::Search(SearchError::Unusable { count: 1, .. })), "{error:?}");
     assert!(!path.exists());
 
-    picture(&folder.join("a.bmp"), 10);
-    bench.index(&folder, &path).unwrap();
+    write_image(&folder.join("a.bmp"), 10);
+    fixture.index(&folder, &path).unwrap();
     let whole = fs_err::read(&path).unwrap();
-    let mut other = description(Kind::Images, Precision::Half);
+    let mut other = description(IndexKind::Images, IndexPrecision::Half);
     other.model.checkpoint_sha256 = "c".repeat(64);
-    let error = index_images(&folder, &path, other, &bench.encoding(&|_| ()), &|_| ()).unwrap_err();
+    let error = index_images(&folder, &path, other, &fixture.pipeline(&|_| ()), &|_| ()).unwrap_err();
     assert!(matches!(&error, Error::Search(SearchError::OtherModel { what: "checkpoint", .. })), "{error:?}");
     let words = ["a red square".to_owned()];
-    let captions = description(Kind::Captions, Precision::Half);
-    let error = index_captions(&words, &folder, &path, captions, &bench.encoding(&|_| ()), &|_| ()).unwrap_err();
-    assert!(matches!(&error, Error::Search(SearchError::Kind { found: Kind::Images, .. })), "{error:?}");
+    let captions = description(IndexKind::Captions, IndexPrecision::Half);
+    let error = index_captions(&words, &folder, &path, captions, &fixture.pipeline(&|_| ()), &|_| ()).unwrap_err();
+    assert!(matches!(&error, Error::Search(SearchError::Kind { found: IndexKind::Images, .. })), "{error:?}");
     assert!(fs_err::read(&path).unwrap() == whole);
 }
 
-/// Whenever it is stopped, the index is the old one, or none, and nothing lies beside it.
+/// A stopped run leaves the previous index, or none, and no partial file.
 #[test]
-fn an_index_that_is_stopped_leaves_what_was_there() {
+fn stopped_indexing_keeps_the_previous_index() {
     let root = tempfile::tempdir().unwrap();
     let [folder, path] = ["photos", "photos.index"].map(|name| root.path().join(name));
     for red in 0..7 {
-        picture(&folder.join(format!("{red}.bmp")), red);
+        write_image(&folder.join(format!("{red}.bmp")), red);
     }
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     let stopped = || {
-        bench.stop.store(false, Ordering::Relaxed);
-        let stop = |_| bench.stop.store(true, Ordering::Relaxed);
-        let whole = description(Kind::Images, Precision::Half);
-        let error = index_images(&folder, &path, whole, &bench.encoding(&stop), &|_| ()).unwrap_err();
+        fixture.stop.store(false, Ordering::Relaxed);
+        let stop = |_| fixture.stop.store(true, Ordering::Relaxed);
+        let whole = description(IndexKind::Images, IndexPrecision::Half);
+        let error = index_images(&folder, &path, whole, &fixture.pipeline(&stop), &|_| ()).unwrap_err();
         assert!(matches!(error, Error::Search(SearchError::Interrupted { .. })), "{error:?}");
-        bench.stop.store(false, Ordering::Relaxed);
+        fixture.stop.store(false, Ordering::Relaxed);
     };
     stopped();
-    assert_eq!(fs_err::read_dir(root.path()).unwrap().count(), 1, "the folder alone");
-    bench.index(&folder, &path).unwrap();
+    assert_eq!(fs_err::read_dir(root.path()).unwrap().count(), 1, "only the image folder");
+    fixture.index(&folder, &path).unwrap();
     let old = fs_err::read(&path).unwrap();
-    picture(&folder.join("7.bmp"), 7);
+    write_image(&folder.join("7.bmp"), 7);
     stopped();
     assert!(fs_err::read(&path).unwrap() == old);
     assert_eq!(fs_err::read_dir(root.path()).unwrap().count(), 2);
 }
 
-/// Captions come out in their order, and are encoded with those of about their length.
 #[test]
-fn captions_of_a_length_are_encoded_together() {
+fn captions_are_encoded_by_length_and_stored_in_order() {
     let root = tempfile::tempdir().unwrap();
     let [path, npy] = ["captions.index", "captions.npy"].map(|name| root.path().join(name));
     let captions: Vec<String> = [
@@ -205,21 +210,22 @@ fn captions_of_a_length_are_encoded_together() {
     ]
     .map(str::to_owned)
     .to_vec();
-    let bench = Bench::new();
-    let whole = description(Kind::Captions, Precision::Single);
-    let summary = index_captions(&captions, &path, &path, whole, &bench.encoding(&|_| ()), &|_| ()).unwrap();
+    let fixture = Fixture::new();
+    let whole = description(IndexKind::Captions, IndexPrecision::Single);
+    let summary = index_captions(&captions, &path, &path, whole, &fixture.pipeline(&|_| ()), &|_| ()).unwrap();
     assert_eq!((summary.items, summary.encoded), (6, 6));
     assert_eq!(names(&path), captions);
-    assert_eq!(*bench.fake.batches.borrow(), [vec![3, 3, 4], vec![5, 5, 14]]);
+    assert_eq!(*fixture.encoder.batches.borrow(), [vec![3, 3, 4], vec![5, 5, 14]]);
     let index = Index::open(&path).unwrap();
-    let one = bench.encoding(&|_| ()).captions_held(&captions[2..3]).unwrap();
+    let one = fixture.pipeline(&|_| ()).encode_captions(&captions[2..3]).unwrap();
     let mut values = vec![0.0; one[0].values().len()];
     index.read(2, &mut values).unwrap();
     assert_eq!(values, one[0].values());
 
     let model = &index.description().model;
-    let written = (Format::Numpy, Content::Rows);
-    let embedded = embed_captions(captions, &npy, written, model, &bench.encoding(&|_| ())).unwrap();
+    let (format, granularity) = (EmbeddingFormat::Numpy, EmbeddingGranularity::Tokens);
+    let pipeline = fixture.pipeline(&|_| ());
+    let embedded = embed_captions(captions, &npy, format, granularity, model, &pipeline).unwrap();
     assert_eq!((&embedded.shape[..], &embedded.lengths[..]), (&[6, 14, 16][..], &[5, 4, 14, 3, 5, 3][..]));
     let bytes = fs_err::read(&npy).unwrap();
     assert_eq!(bytes.len(), 128 + 4 * 6 * 14 * 16);

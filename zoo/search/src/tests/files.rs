@@ -1,18 +1,23 @@
-//! The file of an index.
+//! The index file format.
 
 use half::f16;
 use safetensors::{Dtype, SafeTensors};
 
 use super::{captions, description, images, write};
-use crate::{Error, FirstRow, Index, IndexWriter, Item, Kind, Precision, SearchError, growing::numpy_header, pool};
+use crate::{
+    Error, Index, IndexItem, IndexKind, IndexPrecision, SearchError,
+    index_writer::IndexWriter,
+    pool::{Pooling, pool},
+    staged_file::numpy_header,
+};
 
-/// The reader of the safetensors crate, which knows nothing of ours, finds every value where it should be.
+/// The safetensors crate reads every value of an index.
 #[test]
-fn an_index_is_safetensors() {
+fn index_is_a_valid_safetensors_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index");
     let items = images(7);
-    write(&path, Kind::Images, Precision::Half, &items);
+    write(&path, IndexKind::Images, IndexPrecision::Half, &items);
     let bytes = fs_err::read(&path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let view = file.tensor("embeddings").unwrap();
@@ -24,7 +29,7 @@ fn an_index_is_safetensors() {
     let names: serde_json::Value = serde_json::from_slice(file.tensor("items").unwrap().data()).unwrap();
     assert_eq!(names[6]["name"], "item 6");
 
-    write(&path, Kind::Captions, Precision::Single, &captions(4));
+    write(&path, IndexKind::Captions, IndexPrecision::Single, &captions(4));
     let bytes = fs_err::read(&path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let lengths = file.tensor("lengths").unwrap();
@@ -33,60 +38,59 @@ fn an_index_is_safetensors() {
 }
 
 #[test]
-fn rows_and_pooled_vectors_are_read_as_they_were_written() {
+fn written_rows_and_pooled_vectors_are_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index");
-    for (kind, items, first) in
-        [(Kind::Images, images(5), FirstRow::ClassToken), (Kind::Captions, captions(5), FirstRow::Plain)]
+    for (kind, items, pooling) in
+        [(IndexKind::Images, images(5), Pooling::ClassTokenAndMean), (IndexKind::Captions, captions(5), Pooling::Mean)]
     {
-        write(&path, kind, Precision::Single, &items);
+        write(&path, kind, IndexPrecision::Single, &items);
         let index = Index::open(&path).unwrap();
         let mut pooled = Vec::new();
-        index.pooled(|_, vectors| pooled.extend_from_slice(vectors)).unwrap();
-        for (place, item) in items.iter().enumerate() {
+        index.for_each_pooled(|vectors| pooled.extend_from_slice(vectors)).unwrap();
+        for (number, item) in items.iter().enumerate() {
             let mut values = vec![0.0; item.values().len()];
-            index.read(place, &mut values).unwrap();
+            index.read(number, &mut values).unwrap();
             assert_eq!(values, item.values());
-            assert_eq!(pooled[place * 16..][..16], pool(item.values(), 16, first));
+            assert_eq!(pooled[number * 16..][..16], pool(item.values(), 16, pooling));
         }
-        assert_eq!(index.items()[4], Item { name: "item 4".to_owned(), stamp: None });
+        assert_eq!(index.items()[4], IndexItem { name: "item 4".to_owned(), stamp: None });
     }
 }
 
-/// In f64, and by the definition.
+/// The definition in f64.
 #[test]
-fn the_pooled_vector_is_that_of_the_definition() {
+fn pooling_matches_its_definition() {
     let item = &images(1)[0];
     let normalised = |row: &[f64]| -> Vec<f64> {
         let norm = row.iter().map(|value| value * value).sum::<f64>().sqrt();
         row.iter().map(|value| value / norm).collect()
     };
     let sum =
-        |rows: &[Vec<f64>]| -> Vec<f64> { (0..16).map(|place| rows.iter().map(|row| row[place]).sum()).collect() };
+        |rows: &[Vec<f64>]| -> Vec<f64> { (0..16).map(|column| rows.iter().map(|row| row[column]).sum()).collect() };
     let rows: Vec<Vec<f64>> = item
         .values()
         .chunks_exact(16)
         .map(|row| normalised(&row.iter().map(|&value| f64::from(value)).collect::<Vec<_>>()))
         .collect();
     let of_patches = normalised(&sum(&rows[1..]));
-    for (first, expected) in [
-        (FirstRow::Plain, normalised(&sum(&rows))),
-        (FirstRow::ClassToken, normalised(&sum(&[rows[0].clone(), of_patches]))),
+    for (pooling, expected) in [
+        (Pooling::Mean, normalised(&sum(&rows))),
+        (Pooling::ClassTokenAndMean, normalised(&sum(&[rows[0].clone(), of_patches]))),
     ] {
-        for (found, expected) in pool(item.values(), 16, first).iter().zip(expected) {
+        for (found, expected) in pool(item.values(), 16, pooling).iter().zip(expected) {
             // Sums of 16 values below 1 in single precision.
-            assert!((f64::from(*found) - expected).abs() < 1e-6, "{first:?}");
+            assert!((f64::from(*found) - expected).abs() < 1e-6, "{pooling:?}");
         }
-        assert_eq!(pool(&[0.0; 32], 16, first), [0.0; 16]);
+        assert_eq!(pool(&[0.0; 32], 16, pooling), [0.0; 16]);
     }
 }
 
-/// Wherever a file ends early or is another, opening it is an error that names it.
 #[test]
-fn a_file_that_is_cut_off_or_foreign_is_refused() {
+fn truncated_and_foreign_files_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index");
-    write(&path, Kind::Captions, Precision::Half, &captions(6));
+    write(&path, IndexKind::Captions, IndexPrecision::Half, &captions(6));
     let whole = fs_err::read(&path).unwrap();
     for length in (0..whole.len()).step_by(97).chain([whole.len() - 1]) {
         fs_err::write(&path, &whole[..length]).unwrap();
@@ -94,7 +98,7 @@ fn a_file_that_is_cut_off_or_foreign_is_refused() {
         let refused = matches!(&error, Error::Search(SearchError::Damaged { .. } | SearchError::Foreign { .. }));
         assert!(refused, "{length}: {error:?}");
         let damaged = matches!(error, Error::Search(SearchError::Damaged { .. }));
-        assert!(damaged || length < 512, "{length} bytes are enough to know it by");
+        assert!(damaged || length < 512, "{length} bytes are enough to identify an index");
     }
     for (content, found) in [(&b"photos"[..], "a file of another kind"), (b"", "a file of another kind")] {
         fs_err::write(&path, content).unwrap();
@@ -105,54 +109,54 @@ fn a_file_that_is_cut_off_or_foreign_is_refused() {
     assert!(matches!(Index::open(folder.path()), Err(Error::Search(SearchError::Foreign { .. }))));
 }
 
-/// Parts that contradict each other: a changed byte of the header is an error or changes a word, and never a panic.
+/// A changed byte of the header is an error or another name, and never a panic.
 #[test]
-fn a_changed_byte_of_the_header_does_no_harm() {
+fn corrupt_header_bytes_do_not_panic() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index");
-    write(&path, Kind::Captions, Precision::Half, &captions(3));
+    write(&path, IndexKind::Captions, IndexPrecision::Half, &captions(3));
     let whole = fs_err::read(&path).unwrap();
-    // Spaces and values come after it.
+    // Padding and values follow the last brace.
     let end = whole[..1 << 15].iter().rposition(|&byte| byte == b'}').unwrap() + 1;
-    for place in (0..end).step_by(3) {
+    for position in (0..end).step_by(3) {
         for change in [1, 0x10] {
             let mut changed = whole.clone();
-            changed[place] ^= change;
+            changed[position] ^= change;
             fs_err::write(&path, &changed).unwrap();
             if let Ok(index) = Index::open(&path) {
                 for item in 0..index.items().len() {
                     let mut values = vec![0.0; index.rows(item).len() * index.description().width];
                     let _ = index.read(item, &mut values);
                 }
-                let _ = index.pooled(|_, _| ());
+                let _ = index.for_each_pooled(|_| ());
             }
         }
     }
 }
 
 #[test]
-fn what_half_precision_can_not_hold_is_refused_and_leaves_nothing() {
+fn fp16_overflow_and_invalid_embeddings_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index");
-    let mut writer = IndexWriter::create(&path, description(Kind::Images, Precision::Half)).unwrap();
+    let mut writer = IndexWriter::create(&path, description(IndexKind::Images, IndexPrecision::Half)).unwrap();
     let mut values = images(1)[0].values().to_vec();
     values[3] = 7e4;
-    let item = || Item { name: "bright".to_owned(), stamp: None };
+    let item = || IndexItem { name: "bright".to_owned(), stamp: None };
     let error = writer.push(item(), &values).unwrap_err();
     assert!(matches!(&error, Error::Search(SearchError::Overflow { name, .. }) if name == "bright"), "{error:?}");
     values[3] = f32::NAN;
     assert!(matches!(writer.push(item(), &values), Err(Error::Model(laps_model::Error::Operation { .. }))));
     assert!(matches!(writer.push(item(), &values[1..]), Err(Error::Model(laps_model::Error::Operation { .. }))));
-    // Another process that writes the same index is kept away.
-    assert!(IndexWriter::create(&path, description(Kind::Images, Precision::Half)).is_err());
+    // A second writer of the same index is refused.
+    assert!(IndexWriter::create(&path, description(IndexKind::Images, IndexPrecision::Half)).is_err());
     drop(writer);
     assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0);
 }
 
-/// As `numpy/lib/format.py` documents version 1.0.
+/// Format version 1.0 of `numpy/lib/format.py`.
 #[test]
-fn the_header_for_numpy_is_of_a_multiple_of_64_bytes() {
-    let header = numpy_header("<f4", &[1_000_000, 197, 512], 128);
+fn numpy_header_has_a_multiple_of_64_bytes() {
+    let header = numpy_header(&[1_000_000, 197, 512], 128);
     assert_eq!(
         (header.len(), &header[..8], u16::from_le_bytes([header[8], header[9]])),
         (128, &b"\x93NUMPY\x01\0"[..], 118)

@@ -1,21 +1,21 @@
-//! Indexes in files, searching in them, and making them of folders.
+//! Tests of index files, search and indexing.
 
 mod building;
 mod files;
-#[allow(dead_code)] // samples of laps-align, of which these tests use a part
+#[allow(dead_code)] // these tests use a part of the samples of laps-align
 #[path = "../../../align/src/similarity/tests/samples.rs"]
 mod samples;
 mod searching;
 
 use std::path::Path;
 
-use super::{Description, IndexWriter, Item, Kind, ModelUsed, Precision};
+use super::{IndexDescription, IndexItem, IndexKind, IndexPrecision, ModelUsed, index_writer::IndexWriter};
 use laps_align::similarity::{AlignmentConfig, Engine, EngineOptions};
 use laps_data::image::Preprocessing;
 use laps_model::array::Array;
 use samples::Random;
 
-/// Small, with everything in it.
+/// Small sizes with a class token.
 const SIZES: AlignmentConfig = AlignmentConfig { patches: 9, has_class_token: true, kept: 5, groups: 3, width: 16 };
 
 fn engine() -> Engine {
@@ -23,7 +23,7 @@ fn engine() -> Engine {
     Engine::new(SIZES, &Random(11).weights(&SIZES, 2.0), options).unwrap()
 }
 
-fn description(kind: Kind, precision: Precision) -> Description {
+fn description(kind: IndexKind, precision: IndexPrecision) -> IndexDescription {
     let hash = |digit: &str| digit.repeat(64);
     let model = ModelUsed {
         entry: "small".to_owned(),
@@ -31,10 +31,10 @@ fn description(kind: Kind, precision: Precision) -> Description {
         checkpoint_sha256: hash("b"),
         engine: "fake".to_owned(),
     };
-    Description::new(kind, model, (Preprocessing::imagenet(4), &SIZES), precision)
+    IndexDescription::new(kind, model, Preprocessing::imagenet(4), &SIZES, precision)
 }
 
-/// Embeddings of items that differ, around a common direction.
+/// Different embeddings around a common direction.
 fn images(count: usize) -> Vec<Array> {
     let all = Random(5).embeddings([count, SIZES.tokens(), SIZES.width], 1.0);
     let values = all.values().chunks_exact(SIZES.tokens() * SIZES.width);
@@ -46,10 +46,10 @@ fn captions(count: usize) -> Vec<Array> {
     Random(6).captions(&lengths, SIZES.width, 1.0)
 }
 
-fn write(path: &Path, kind: Kind, precision: Precision, items: &[Array]) {
+fn write(path: &Path, kind: IndexKind, precision: IndexPrecision, items: &[Array]) {
     let mut writer = IndexWriter::create(path, description(kind, precision)).unwrap();
     for (index, embeddings) in items.iter().enumerate() {
-        writer.push(Item { name: format!("item {index}"), stamp: None }, embeddings.values()).unwrap();
+        writer.push(IndexItem { name: format!("item {index}"), stamp: None }, embeddings.values()).unwrap();
     }
     writer.finish().unwrap();
 }

@@ -1,0 +1,171 @@
+//! Images and captions through an encoder, in bounded memory.
+
+use std::{
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use super::SearchError;
+use crate::{Error, Result};
+use laps_align::similarity::AlignmentConfig;
+use laps_data::{
+    Batch, ImageFile, Loader, LoaderOptions, OnFault, SplitImage, Tokenizer,
+    image::{ImageError, Preprocessing},
+};
+use laps_model::{
+    array::Array,
+    encoder::{Encoder, encode_by_length},
+};
+
+/// Batches of images that are decoded ahead of the encoder.
+const PREFETCH: usize = 3;
+
+/// Captions whose embeddings are in memory at once. It is large, so that the captions of a batch have similar lengths.
+const CAPTION_CHUNK: usize = 4096;
+
+/// An encoder with its preprocessing, tokenizer and batch size.
+pub struct EmbeddingPipeline<'a> {
+    /// The encoder.
+    pub encoder: &'a dyn Encoder,
+    /// Sizes of the embeddings.
+    pub sizes: AlignmentConfig,
+    /// Image preprocessing.
+    pub preprocessing: Preprocessing,
+    /// Caption tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// Maximum number of tokens of a caption.
+    pub max_tokens: usize,
+    /// Images or captions of a batch.
+    pub batch_size: NonZeroUsize,
+    /// Threads that decode images.
+    pub threads: usize,
+    /// Set by the caller to stop after the current batch.
+    pub stop: &'a AtomicBool,
+    /// Receives the number of images or captions of each finished batch.
+    pub progress: &'a dyn Fn(usize),
+}
+
+impl EmbeddingPipeline<'_> {
+    /// Encodes images. Calls `consume` for each in order, with its index and its embeddings `(tokens, dim)` or the error of
+    /// decoding it.
+    ///
+    /// # Errors
+    /// [`SearchError::Interrupted`], and the errors of the encoder and of `consume`.
+    pub(crate) fn for_each_image(
+        &self,
+        paths: Vec<PathBuf>,
+        mut consume: impl FnMut(usize, Result<&[f32], ImageError>) -> Result<()>,
+    ) -> Result<()> {
+        let file = |(row, path): (usize, PathBuf)| {
+            let name = path.display().to_string();
+            ImageFile { image: SplitImage { id: name.clone(), name, row: row + 1 }, path }
+        };
+        let files = paths.into_iter().enumerate().map(file).collect();
+        let options = LoaderOptions { batch: self.batch_size.get(), threads: self.threads, ahead: PREFETCH };
+        for batch in Loader::start_on_fault(files, self.preprocessing, options, OnFault::Skip)? {
+            let Batch { first, pixels, faults } = batch?;
+            self.check_stop()?;
+            let count = pixels.dims()[0];
+            let pixels = remove_images(pixels, faults.iter().map(|(index, _)| index - first))?;
+            let images = pixels.dims()[0];
+            let embeddings = if images == 0 { pixels } else { self.encoder.encode_images(&pixels)? };
+            let mut rows = embeddings.values().chunks_exact((embeddings.values().len() / images.max(1)).max(1));
+            let mut faults = faults.into_iter().peekable();
+            for index in first..first + count {
+                match faults.next_if(|&(fault, _)| fault == index) {
+                    Some((_, cause)) => consume(index, Err(cause))?,
+                    None => consume(index, Ok(rows.next().unwrap_or_default()))?,
+                }
+            }
+            (self.progress)(count);
+        }
+        self.check_stop().map_err(Into::into)
+    }
+
+    /// Encodes a few images: the embeddings `(tokens, dim)` of each.
+    ///
+    /// # Errors
+    /// [`SearchError::Image`] for the first image that cannot be used, [`SearchError::Interrupted`], and the errors of the
+    /// encoder.
+    pub fn encode_images(&self, paths: &[PathBuf]) -> Result<Vec<Array>> {
+        let mut encoded = Vec::with_capacity(paths.len());
+        self.for_each_image(paths.to_vec(), |index, embeddings| {
+            let embeddings = embeddings.map_err(|cause| SearchError::Image { path: paths[index].clone(), cause })?;
+            encoded.push(Array::new(&[self.sizes.tokens(), self.sizes.width], embeddings.to_vec())?);
+            Ok(())
+        })?;
+        Ok(encoded)
+    }
+
+    /// Encodes a few captions: the embeddings `(words, dim)` of each.
+    ///
+    /// # Errors
+    /// [`DataError`](laps_data::DataError) for a caption that is too long, [`SearchError::Interrupted`], and the errors of
+    /// the encoder.
+    pub fn encode_captions(&self, captions: &[String]) -> Result<Vec<Array>> {
+        let mut encoded = Vec::with_capacity(captions.len());
+        self.for_each_caption(&self.tokenize(captions)?, |_, words| {
+            encoded.push(words.clone());
+            Ok(())
+        })?;
+        Ok(encoded)
+    }
+
+    /// The `input_ids` of captions.
+    ///
+    /// # Errors
+    /// [`DataError`](laps_data::DataError) for a caption that is too long; it names the row.
+    pub(crate) fn tokenize(&self, captions: &[String]) -> Result<Vec<Vec<u32>>> {
+        Ok(self.tokenizer.encode_all(captions, self.max_tokens)?)
+    }
+
+    /// Encodes tokenized captions. Calls `consume` for each in order, with its index and its embeddings `(words, dim)`.
+    ///
+    /// # Errors
+    /// [`SearchError::Interrupted`], and the errors of the encoder and of `consume`.
+    pub(crate) fn for_each_caption(
+        &self,
+        input_ids: &[Vec<u32>],
+        mut consume: impl FnMut(usize, &Array) -> Result<()>,
+    ) -> Result<()> {
+        for (number, chunk) in input_ids.chunks(CAPTION_CHUNK).enumerate() {
+            let batch_done = |count| {
+                (self.progress)(count);
+                self.check_stop().map_err(Error::from)
+            };
+            let words = encode_by_length(self.encoder, chunk, self.batch_size, batch_done)?;
+            for (index, words) in words.iter().enumerate() {
+                consume(number * CAPTION_CHUNK + index, words)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_stop(&self) -> Result<(), SearchError> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(SearchError::Interrupted { state: "nothing was written".to_owned() }),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Removes some images, given in ascending order, from pixels `(batch, ...)`.
+fn remove_images(pixels: Array, mut removed: impl ExactSizeIterator<Item = usize>) -> Result<Array> {
+    let [count, shape @ ..] = pixels.dims() else { return Ok(pixels) };
+    if removed.len() == 0 {
+        return Ok(pixels);
+    }
+    let sizes = [&[count - removed.len()], shape].concat();
+    let size: usize = shape.iter().product();
+    let mut values = Vec::with_capacity(sizes.iter().product());
+    let mut next = removed.next();
+    for (index, image) in pixels.values().chunks_exact(size.max(1)).enumerate() {
+        if next == Some(index) {
+            next = removed.next();
+        } else {
+            values.extend_from_slice(image);
+        }
+    }
+    Ok(Array::new(&sizes, values)?)
+}
