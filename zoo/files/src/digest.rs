@@ -1,19 +1,22 @@
-//! Hashes of files, computed while the bytes pass by.
+//! Hashes of bytes, files and streams.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read, Write},
+    path::Path,
+};
 
 use md5::Md5;
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// Bytes that are read at a time: large enough that system calls do not show, small enough for any cache.
+/// Bytes read at a time: large enough that the cost of system calls is negligible, small enough for the CPU's cache.
 pub const BLOCK: usize = 1 << 18;
 
-/// What is known of a file before it is here. Hashes are in lower-case hexadecimal.
+/// What is known about a file before it is read. Hashes are lower-case hexadecimal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Expected {
-    /// Size.
+pub struct ExpectedDigest {
+    /// Size in bytes.
     pub bytes: Option<u64>,
     /// SHA-256.
     pub sha256: Option<String>,
@@ -23,62 +26,62 @@ pub struct Expected {
     pub git_blob: Option<String>,
 }
 
-/// What a file turned out to be.
+/// Size and hashes of a file. Hashes are lower-case hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Size.
+pub struct FileDigest {
+    /// Size in bytes.
     pub bytes: u64,
     /// SHA-256.
     pub sha256: String,
-    /// MD5, where it was asked for.
+    /// MD5, if it was expected.
     pub md5: Option<String>,
-    /// Git's blob id, where it was asked for and the size was known beforehand.
+    /// Git's blob id, if it was expected and the size was known beforehand.
     pub git_blob: Option<String>,
 }
 
-impl Found {
-    /// Whether every kind of hash that `expected` has was computed.
-    pub fn covers(&self, expected: &Expected) -> bool {
+impl FileDigest {
+    /// Whether every kind of hash in `expected` was computed.
+    pub fn covers(&self, expected: &ExpectedDigest) -> bool {
         (expected.md5.is_none() || self.md5.is_some()) && (expected.git_blob.is_none() || self.git_blob.is_some())
     }
 }
 
-/// What vouches for a file.
+/// How a file was verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verified {
-    /// The SHA-256 that the manifest or an earlier pin has.
+    /// By the SHA-256 in the manifest or in an earlier pin.
     Sha256,
-    /// The MD5 of the manifest.
+    /// By the MD5 in the manifest.
     Md5,
-    /// Git's blob id of the manifest.
+    /// By git's blob id in the manifest.
     GitBlob,
-    /// The hash that the hub stated before the bytes.
+    /// By the hash that the hub stated before the download.
     Hub,
-    /// Nothing: it was the first fetch, and only its size and its content were checked.
+    /// Not by a hash: it was the first fetch, and only the size and the contents were checked.
     FirstFetch,
-    /// It was made here, from a file that was verified.
+    /// It was converted from a verified file.
     Converted,
 }
 
-/// A property in which a file is not what was expected.
+/// The property in which a file differs from what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
     /// `size`, `sha256`, `md5` or `git blob id`.
     pub kind: &'static str,
-    /// What was known.
+    /// The expected value.
     pub expected: String,
-    /// What the file has.
+    /// The file's value.
     pub found: String,
 }
 
-impl Expected {
+impl ExpectedDigest {
     /// Whether a hash is known.
     pub fn is_hashed(&self) -> bool {
         self.sha256.is_some() || self.md5.is_some() || self.git_blob.is_some()
     }
 
-    /// What vouches for a file that passes [`check`](Self::check).
+    /// How a file that passes [`check`](Self::check) is verified.
     pub fn basis(&self) -> Verified {
         if self.sha256.is_some() {
             Verified::Sha256
@@ -91,19 +94,22 @@ impl Expected {
         }
     }
 
-    /// Both together, or the first property in which they contradict each other (`found` is of `other`).
+    /// Merges both, or returns the first property in which they differ (`found` is the value of `other`).
     pub fn and(&self, other: &Self) -> Result<Self, Mismatch> {
-        let bytes = agreed("size", self.bytes.map(|bytes| bytes.to_string()), other.bytes.map(|b| b.to_string()))?;
+        let bytes = merge("size", self.bytes.map(|bytes| bytes.to_string()), other.bytes.map(|b| b.to_string()))?;
         Ok(Self {
             bytes: bytes.and_then(|bytes| bytes.parse().ok()),
-            sha256: agreed("sha256", self.sha256.clone(), other.sha256.clone())?,
-            md5: agreed("md5", self.md5.clone(), other.md5.clone())?,
-            git_blob: agreed("git blob id", self.git_blob.clone(), other.git_blob.clone())?,
+            sha256: merge("sha256", self.sha256.clone(), other.sha256.clone())?,
+            md5: merge("md5", self.md5.clone(), other.md5.clone())?,
+            git_blob: merge("git blob id", self.git_blob.clone(), other.git_blob.clone())?,
         })
     }
 
-    /// The first property in which `found` is not this; its size before its hashes.
-    pub fn check(&self, found: &Found) -> Result<(), Mismatch> {
+    /// Compares `found` with the expected values: the size first, then the hashes.
+    ///
+    /// # Errors
+    /// The first property that differs.
+    pub fn check(&self, found: &FileDigest) -> Result<(), Mismatch> {
         let found = Self {
             bytes: Some(found.bytes),
             sha256: Some(found.sha256.clone()),
@@ -114,25 +120,42 @@ impl Expected {
     }
 }
 
-fn agreed(kind: &'static str, expected: Option<String>, found: Option<String>) -> Result<Option<String>, Mismatch> {
+fn merge(kind: &'static str, expected: Option<String>, found: Option<String>) -> Result<Option<String>, Mismatch> {
     match (expected, found) {
         (Some(expected), Some(found)) if expected != found => Err(Mismatch { kind, expected, found }),
         (expected, found) => Ok(expected.or(found)),
     }
 }
 
-/// The hashes of a stream.
+/// Computes the size and hashes of the bytes that are written to it.
+///
+/// ```
+/// use std::io::Write;
+/// use laps_files::{DigestWriter, sha256_hex};
+///
+/// let mut digest = DigestWriter::sha256();
+/// digest.write_all(b"la")?;
+/// digest.write_all(b"ps")?;
+/// assert_eq!(digest.finish().sha256, sha256_hex(b"laps"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone)]
-pub struct Digests {
+pub struct DigestWriter {
     bytes: u64,
     sha256: Sha256,
     md5: Option<Md5>,
     git_blob: Option<Sha1>,
 }
 
-impl Digests {
-    /// SHA-256, and the others where `expected` has them; git's blob id begins with the size, so it needs `total`.
-    pub fn new(expected: &Expected, total: Option<u64>) -> Self {
+impl DigestWriter {
+    /// Computes SHA-256 alone.
+    pub fn sha256() -> Self {
+        Self::new(&ExpectedDigest::default(), None)
+    }
+
+    /// Computes SHA-256, and the other hashes that `expected` has. Git's blob id starts with the size, so it needs `total`
+    /// or the expected size.
+    pub fn new(expected: &ExpectedDigest, total: Option<u64>) -> Self {
         let git = |total: u64| Sha1::new_with_prefix(format!("blob {total}\0"));
         Self {
             bytes: 0,
@@ -142,12 +165,12 @@ impl Digests {
         }
     }
 
-    /// Bytes so far.
+    /// Number of bytes so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The next bytes of the stream.
+    /// Adds the next bytes. Unlike `write`, it cannot fail.
     pub fn update(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
         self.sha256.update(bytes);
@@ -155,7 +178,7 @@ impl Digests {
         self.git_blob.iter_mut().for_each(|git| git.update(bytes));
     }
 
-    /// Everything from `source`, to its end.
+    /// Adds all bytes of `source`.
     pub fn read(mut self, mut source: impl Read) -> io::Result<Self> {
         let mut block = vec![0; BLOCK];
         loop {
@@ -168,9 +191,9 @@ impl Digests {
         }
     }
 
-    /// The hashes.
-    pub fn finish(self) -> Found {
-        Found {
+    /// Size and hashes of everything that was added.
+    pub fn finish(self) -> FileDigest {
+        FileDigest {
             bytes: self.bytes,
             sha256: hex(&self.sha256.finalize()),
             md5: self.md5.map(|md5| hex(&md5.finalize())),
@@ -179,14 +202,35 @@ impl Digests {
     }
 }
 
-/// The file at `path`, read to its end.
-pub fn digest_file(path: &std::path::Path, expected: &Expected) -> io::Result<Found> {
-    let file = fs_err::File::open(path)?;
-    let total = file.metadata()?.len();
-    Ok(Digests::new(expected, Some(total)).read(file)?.finish())
+impl Write for DigestWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
-/// Lower-case hexadecimal digits.
+/// Hashes the file at `path`: SHA-256, and the other hashes that `expected` has.
+pub fn digest_file(path: &Path, expected: &ExpectedDigest) -> io::Result<FileDigest> {
+    let file = fs_err::File::open(path)?;
+    let total = file.metadata()?.len();
+    Ok(DigestWriter::new(expected, Some(total)).read(file)?.finish())
+}
+
+/// SHA-256 of `bytes`.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// SHA-256 of `bytes` in lower-case hexadecimal.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&sha256(bytes))
+}
+
+/// `bytes` in lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -197,7 +241,7 @@ pub fn is_hex(text: &str, digits: usize) -> bool {
 }
 
 impl Verified {
-    /// For people.
+    /// Text for the user.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Sha256 => "by a known sha256",
@@ -212,14 +256,18 @@ impl Verified {
 
 #[cfg(test)]
 mod tests {
-    use super::{Digests, Expected, Verified};
+    use super::{DigestWriter, ExpectedDigest, Verified};
 
     /// The values are those of `sha256sum`, `md5sum` and `git hash-object` for the five bytes `laps\n`.
     #[test]
-    fn hashes_are_those_of_the_usual_tools() {
-        let asked =
-            Expected { md5: Some(String::new()), git_blob: Some(String::new()), bytes: Some(5), ..Expected::default() };
-        let mut digests = Digests::new(&asked, None);
+    fn hashes_equal_those_of_command_line_tools() {
+        let asked = ExpectedDigest {
+            md5: Some(String::new()),
+            git_blob: Some(String::new()),
+            bytes: Some(5),
+            ..ExpectedDigest::default()
+        };
+        let mut digests = DigestWriter::new(&asked, None);
         digests.update(b"la");
         digests.update(b"ps\n");
         let found = digests.finish();
@@ -230,12 +278,12 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_size_is_said_before_a_wrong_hash() {
-        let found = Digests::new(&Expected::default(), None).finish();
-        let expected = Expected { bytes: Some(7), sha256: Some("00".repeat(32)), ..Expected::default() };
+    fn size_is_compared_before_hashes() {
+        let found = DigestWriter::new(&ExpectedDigest::default(), None).finish();
+        let expected = ExpectedDigest { bytes: Some(7), sha256: Some("00".repeat(32)), ..ExpectedDigest::default() };
         assert_eq!(expected.check(&found).unwrap_err().kind, "size");
-        assert_eq!(Expected { bytes: None, ..expected }.check(&found).unwrap_err().kind, "sha256");
-        assert!(Expected::default().check(&found).is_ok());
-        assert_eq!(Expected::default().basis(), Verified::FirstFetch);
+        assert_eq!(ExpectedDigest { bytes: None, ..expected }.check(&found).unwrap_err().kind, "sha256");
+        assert!(ExpectedDigest::default().check(&found).is_ok());
+        assert_eq!(ExpectedDigest::default().basis(), Verified::FirstFetch);
     }
 }

@@ -1,16 +1,52 @@
-//! Files: atomic output, locks, hashes, checks of names from outside, and the cache folder.
+//! File handling for laps-zoo. Every other crate of the project uses this one, so that each task has one implementation:
+//!
+//! * **Output.** [`OutputFile`] and [`write_output`] write a file that is complete or absent, and write into pipes and
+//!   devices. [`persist`] is the last step alone, for files that are written in several sessions, such as downloads.
+//! * **Hashes.** [`sha256`], [`sha256_hex`] and [`digest_file`] hash bytes and files. [`DigestWriter`] hashes a stream while
+//!   it passes. [`ExpectedDigest`] is what a manifest states about a file, and [`FileDigest`] what was computed.
+//! * **Names from outside.** [`safe_relative_path`] is the only check of paths that come from an archive, a manifest, a
+//!   caption file or a server.
+//! * **safetensors.** [`safetensors_header`] reads and checks the header of a safetensors file.
+//! * **Locks.** [`FileLock`] is an exclusive lock between processes.
+//! * **Cache.** [`cache`] finds the cache folder.
+//! * **Progress.** [`Progress`] reports long-running work.
+//!
+//! # Example
+//!
+//! Write a file at a path that a server sent, and verify it:
+//!
+//! ```
+//! use std::io::Write;
+//! use laps_files::{ExpectedDigest, digest_file, safe_relative_path, sha256_hex, write_output};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! assert!(safe_relative_path("../../etc/passwd").is_none());
+//! let name = safe_relative_path("train2014-000009.txt").ok_or("the path leaves the folder")?;
+//! let path = folder.path().join(name);
+//! write_output(&path, |output| output.write_all(b"laps\n"))?;
+//!
+//! let expected = ExpectedDigest { sha256: Some(sha256_hex(b"laps\n")), ..ExpectedDigest::default() };
+//! let found = digest_file(&path, &expected)?;
+//! assert_eq!(found.bytes, 5);
+//! assert_eq!(expected.check(&found), Ok(()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod cache;
 mod digest;
 mod error;
 mod lock;
 mod names;
+mod output;
+mod progress;
 mod safetensors;
-mod write;
 
-pub use digest::{BLOCK, Digests, Expected, Found, Mismatch, Verified, digest_file, hex, is_hex};
+pub use digest::{
+    BLOCK, DigestWriter, ExpectedDigest, FileDigest, Mismatch, Verified, digest_file, hex, is_hex, sha256, sha256_hex,
+};
 pub use error::{Error, Result};
 pub use lock::FileLock;
-pub use names::{inside, is_file_name};
+pub use names::{is_file_name, safe_relative_path};
+pub use output::{OutputFile, persist, replace, with_suffix, write_output};
+pub use progress::{Progress, ProgressUnit};
 pub use safetensors::safetensors_header;
-pub use write::{beside, put, replace};

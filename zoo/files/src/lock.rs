@@ -1,4 +1,4 @@
-//! Locks between processes.
+//! Exclusive locks between processes.
 
 use std::{
     fs::TryLockError,
@@ -8,7 +8,9 @@ use std::{
 
 use fs_err::File;
 
-/// An exclusive lock, held until it is dropped or the process ends, however it ends.
+use crate::with_suffix;
+
+/// An exclusive lock between processes. The operating system releases it when the process ends, even after a crash.
 #[derive(Debug)]
 pub struct FileLock {
     file: File,
@@ -16,12 +18,22 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// Takes the lock that stands for `path`: on a file of that name with `.lock` at its end. Waits for the process that
-    /// has it, after a call of `waiting`.
+    /// Acquires the lock of `path`, which is held on the file `PATH.lock`. If another process holds it, calls `waiting` once
+    /// and then waits.
+    ///
+    /// ```
+    /// use laps_files::FileLock;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("checkpoints");
+    /// let lock = FileLock::acquire(&path, || eprintln!("waiting for another process"))?;
+    /// assert!(folder.path().join("checkpoints.lock").exists());
+    /// drop(lock);
+    /// assert!(!folder.path().join("checkpoints.lock").exists());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn acquire(path: &Path, waiting: impl FnOnce()) -> io::Result<Self> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".lock");
-        let path = PathBuf::from(name);
+        let path = with_suffix(path, ".lock");
         let mut waiting = Some(waiting);
         loop {
             let file = fs_err::OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
@@ -35,7 +47,7 @@ impl FileLock {
                 }
                 Err(TryLockError::Error(error)) => return Err(error),
             }
-            // The holder before may have removed the file between opening and locking: then others lock another one.
+            // The previous holder may have removed the file after it was opened here. Other processes then lock a new file.
             if is_same(&file, &path)? {
                 return Ok(Self { file, path });
             }
@@ -61,7 +73,7 @@ fn is_same(_: &File, _: &Path) -> io::Result<bool> {
 
 impl Drop for FileLock {
     fn drop(&mut self) {
-        // Removed while it is held, so that nobody can have locked this very file in between.
+        // Removed while it is locked, so that no other process can hold a lock on the removed file.
         let _ = fs_err::remove_file(&self.path);
         let _ = self.file.file().unlock();
     }

@@ -1,32 +1,53 @@
-//! The safetensors container.
+//! Headers of safetensors files.
 //!
-//! Tensors are read at their offsets rather than through a memory map: a file that shrinks under a map ends the process.
+//! A safetensors file is the length of its header (8 bytes, little-endian), the header (JSON: name, dtype, shape and byte
+//! range of each tensor), and the values. The `safetensors` crate parses the JSON and checks that the byte ranges cover the
+//! values without gaps or overlap. It takes the whole file as one slice, which means a memory map for large files, and a map
+//! of a file that shrinks ends the process. So this module reads the header alone, and callers read tensors at their offsets.
 
 use std::io::{Read, Seek, SeekFrom};
 
 use fs_err::File;
 use safetensors::tensor::Metadata;
 
-/// Longest header in bytes. The header of a whole LAPS checkpoint takes about 60 kB.
+/// Maximum length of a header in bytes. The header of a LAPS checkpoint takes about 60 kB.
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 
-/// Reads the header of a file of `length` bytes, and where the tensors begin; what is wrong with it in words otherwise.
+/// Reads the header of a safetensors file of `length` bytes. Returns it with the offset of the first value.
+///
+/// # Errors
+/// A description of the fault, for the caller's `found:` line.
+///
+/// ```
+/// # use std::io::Write;
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("model.safetensors");
+/// let header = br#"{"bias":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+/// let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+/// bytes.extend_from_slice(header);
+/// bytes.extend_from_slice(&[0; 8]);
+/// std::fs::write(&path, &bytes)?;
+///
+/// let mut file = fs_err::File::open(&path)?;
+/// let (metadata, offset) = laps_files::safetensors_header(&mut file, bytes.len() as u64)?;
+/// assert_eq!(metadata.info("bias").map(|info| info.shape.clone()), Some(vec![2]));
+/// assert_eq!(offset, 8 + header.len() as u64);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn safetensors_header(file: &mut File, length: u64) -> Result<(Metadata, u64), String> {
     let mut prefix = [0; 8];
     file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(&mut prefix)).map_err(|error| error.to_string())?;
     let header_length = u64::from_le_bytes(prefix);
-    let held = length.saturating_sub(8);
-    if header_length > held {
+    if header_length > length.saturating_sub(8) {
         return Err(format!("a header of {header_length} bytes in a file of {length}"));
     }
     if header_length > MAX_HEADER_BYTES {
         return Err(format!("a header of {header_length} bytes, of at most {MAX_HEADER_BYTES}"));
     }
-    // Both bounds above make it fit.
+    // The bounds above make it fit into memory.
     let mut header = vec![0; header_length as usize];
     file.read_exact(&mut header).map_err(|error| error.to_string())?;
-    let metadata: Metadata =
-        serde_json::from_slice(&header).map_err(|error| format!("a header that is wrong: {error}"))?;
+    let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| format!("an invalid header: {error}"))?;
     let expected = (metadata.data_len() as u64).saturating_add(8 + header_length);
     if expected != length {
         return Err(format!("{length} bytes where the header describes {expected}"));

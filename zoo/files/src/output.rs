@@ -1,0 +1,514 @@
+//! Output files that are complete or absent.
+//!
+//! Every output of laps-zoo is written by [`OutputFile`]. What it does depends on what the path names:
+//!
+//! | path | what happens |
+//! |---|---|
+//! | a regular file, or nothing | written to a temporary file in the same folder, synced, renamed |
+//! | a symbolic link | the file that the link points to is written as above; the link stays |
+//! | a device, FIFO or socket | written into |
+//! | `-`, `/dev/stdout` | written to standard output |
+//! | `/dev/fd/N` | written into |
+//!
+//! A temporary file has the permissions of any new file (`0666 & !umask`), because the user and not only this process reads
+//! the result. It is removed when the writer fails.
+
+use std::{
+    ffi::OsString,
+    io::{self, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use fs_err::{File, OpenOptions};
+
+use crate::{Error, Result};
+
+/// Maximum number of symbolic links that are followed, as in Linux.
+const MAX_LINKS: usize = 40;
+
+/// Longest file name that a temporary name repeats. Most file systems allow 255 bytes.
+const MAX_REPEATED_NAME: usize = 200;
+
+/// Number of the next temporary file of this process.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// An output that is being written. Call [`persist`](Self::persist) when it is complete; if it is dropped before that, the
+/// target is unchanged and the temporary file is removed.
+///
+/// It does not buffer: wrap it in a [`BufWriter`](io::BufWriter) for small writes.
+///
+/// ```
+/// use std::io::Write;
+/// use laps_files::OutputFile;
+///
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("scores.csv");
+/// let mut output = OutputFile::create(&path)?;
+/// writeln!(output, "image,score")?;
+/// assert!(!path.exists());
+/// output.persist()?;
+/// assert_eq!(std::fs::read_to_string(&path)?, "image,score\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct OutputFile {
+    path: PathBuf,
+    sink: Sink,
+}
+
+#[derive(Debug)]
+enum Sink {
+    /// `temporary` is renamed to `target`.
+    Staged {
+        file: File,
+        temporary: TemporaryPath,
+        target: PathBuf,
+    },
+    /// A device, FIFO or descriptor.
+    Stream(File),
+    Stdout(io::Stdout),
+}
+
+/// Removes the file when it is dropped.
+#[derive(Debug)]
+struct TemporaryPath(PathBuf);
+
+impl Drop for TemporaryPath {
+    fn drop(&mut self) {
+        // The user needs to see the error that ended the work, not this one. After a rename there is nothing to remove.
+        let _ = fs_err::remove_file(&self.0);
+    }
+}
+
+impl OutputFile {
+    /// Opens `path` for writing.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the path cannot be written, for example because it is a folder.
+    pub fn create(path: &Path) -> Result<Self> {
+        let sink = Sink::open(path).map_err(|source| write_error(path, source))?;
+        Ok(Self { path: path.to_owned(), sink })
+    }
+
+    /// Opens `path` for a writer that goes back in the file.
+    ///
+    /// # Errors
+    /// [`Error::NotSeekable`] if `path` is not a regular file (or absent); otherwise as [`create`](Self::create).
+    pub fn create_seekable(path: &Path) -> Result<Self> {
+        let output = Self::create(path)?;
+        match output.sink {
+            Sink::Staged { .. } => Ok(output),
+            Sink::Stream(_) | Sink::Stdout(_) => Err(Error::NotSeekable { path: path.to_owned() }),
+        }
+    }
+
+    /// Completes the output: syncs the temporary file to the disk and renames it to the target.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the target is unchanged then.
+    pub fn persist(self) -> Result<()> {
+        let Self { path, sink } = self;
+        sink.persist().map_err(|source| write_error(&path, source))
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.sink {
+            Sink::Staged { file, .. } | Sink::Stream(file) => file.write(bytes),
+            Sink::Stdout(stdout) => stdout.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.sink {
+            Sink::Staged { file, .. } | Sink::Stream(file) => file.flush(),
+            Sink::Stdout(stdout) => stdout.flush(),
+        }
+    }
+}
+
+/// Fails for everything but a regular file; see [`OutputFile::create_seekable`].
+impl Seek for OutputFile {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        match &mut self.sink {
+            Sink::Staged { file, .. } => file.seek(position),
+            Sink::Stream(_) | Sink::Stdout(_) => Err(Error::NotSeekable { path: self.path.clone() }.into()),
+        }
+    }
+}
+
+impl Sink {
+    fn open(path: &Path) -> io::Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self::Stdout(io::stdout()));
+        }
+        let mut target = path.to_owned();
+        for _ in 0..MAX_LINKS {
+            // Descriptors before links: on Linux they are links to the file that the shell opened, which is not ours to
+            // replace.
+            if is_stdout(&target) {
+                return Ok(Self::Stdout(io::stdout()));
+            }
+            if is_descriptor(&target) {
+                return OpenOptions::new().append(true).open(&target).map(Self::Stream);
+            }
+            let kind = match fs_err::symlink_metadata(&target) {
+                Ok(metadata) => metadata.file_type(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::stage(target),
+                Err(error) => return Err(error),
+            };
+            if kind.is_symlink() {
+                let link = fs_err::read_link(&target)?;
+                // `join` keeps `link` alone if it is absolute.
+                target = target.parent().map_or_else(|| link.clone(), |folder| folder.join(&link));
+            } else if kind.is_file() {
+                return Self::stage(target);
+            } else if kind.is_dir() {
+                return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
+            } else {
+                return OpenOptions::new().write(true).open(&target).map(Self::Stream);
+            }
+        }
+        Err(io::Error::other(format!("more than {MAX_LINKS} symbolic links")))
+    }
+
+    fn stage(target: PathBuf) -> io::Result<Self> {
+        let Some(name) = target.file_name() else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"));
+        };
+        loop {
+            let mut temporary = OsString::from(".");
+            if name.len() <= MAX_REPEATED_NAME {
+                temporary.push(name);
+            }
+            temporary.push(format!(".{}-{}.part", process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+            let temporary = target.with_file_name(temporary);
+            match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+                Ok(file) => return Ok(Self::Staged { file, temporary: TemporaryPath(temporary), target }),
+                // Left by a killed process that had the same number.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn persist(self) -> io::Result<()> {
+        match self {
+            Self::Staged { file, temporary, target } => {
+                drop(file);
+                persist(&temporary.0, &target)
+            }
+            Self::Stream(mut file) => file.flush(),
+            Self::Stdout(mut stdout) => stdout.flush(),
+        }
+    }
+}
+
+fn is_stdout(path: &Path) -> bool {
+    ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].into_iter().any(|stdout| path == Path::new(stdout))
+}
+
+fn is_descriptor(path: &Path) -> bool {
+    path == Path::new("/dev/stderr")
+        || path.parent().is_some_and(|folder| {
+            folder == Path::new("/dev/fd") || (folder.starts_with("/proc") && folder.ends_with("fd"))
+        })
+}
+
+fn write_error(path: &Path, source: io::Error) -> Error {
+    Error::Io { action: "write", path: path.to_owned(), source }
+}
+
+/// Writes `path` with `write` as an [`OutputFile`], which is persisted if `write` succeeds and discarded if it fails.
+///
+/// ```
+/// use std::io::Write;
+///
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("report.md");
+/// laps_files::write_output(&path, |output| writeln!(output, "# Report"))?;
+/// assert_eq!(std::fs::read_to_string(&path)?, "# Report\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn write_output<T, E: From<Error>>(
+    path: &Path,
+    write: impl FnOnce(&mut OutputFile) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut output = OutputFile::create(path)?;
+    let value = write(&mut output)?;
+    output.persist()?;
+    Ok(value)
+}
+
+/// Writes `bytes` to `path` as [`write_output`] does.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_output(path, |output| output.write_all(bytes))
+}
+
+/// Renames the complete file `part` to `path`. The contents are synced to the disk before the rename and the folder after
+/// it, so `path` never names an incomplete file, even after a loss of power.
+pub fn persist(part: &Path, path: &Path) -> io::Result<()> {
+    File::open(part)?.sync_all()?;
+    fs_err::rename(part, path)?;
+    sync_folder(path)
+}
+
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => File::open(".")?.sync_all(),
+    }
+}
+
+/// Folders cannot be opened as files on other systems.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// `path` with `suffix` appended to its file name.
+///
+/// ```
+/// # use std::path::Path;
+/// assert_eq!(laps_files::with_suffix(Path::new("a/model.pth"), ".partial"), Path::new("a/model.pth.partial"));
+/// ```
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Seek, Write},
+        path::Path,
+    };
+
+    use super::{OutputFile, replace, write_output};
+    use crate::Error;
+
+    /// The names in `folder`.
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs_err::read_dir(folder).unwrap();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn absent_file_appears_when_it_is_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new");
+        let mut output = OutputFile::create(&path).unwrap();
+        output.write_all(b"one").unwrap();
+        assert!(!path.exists());
+        output.persist().unwrap();
+        assert_eq!(fs_err::read(&path).unwrap(), b"one");
+        assert_eq!(names(folder.path()), ["new"]);
+    }
+
+    #[test]
+    fn existing_file_is_replaced_when_the_output_is_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("old");
+        fs_err::write(&path, "a long old content").unwrap();
+        let mut output = OutputFile::create(&path).unwrap();
+        output.write_all(b"new").unwrap();
+        assert_eq!(fs_err::read(&path).unwrap(), b"a long old content");
+        output.persist().unwrap();
+        assert_eq!(fs_err::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn failed_writer_leaves_the_target_and_no_temporary_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kept");
+        fs_err::write(&path, "kept").unwrap();
+        let result: io::Result<()> = write_output(&path, |output| {
+            output.write_all(b"lost")?;
+            Err(io::Error::other("full"))
+        });
+        assert_eq!(result.unwrap_err().to_string(), "full");
+        assert_eq!(fs_err::read(&path).unwrap(), b"kept");
+        assert_eq!(names(folder.path()), ["kept"]);
+    }
+
+    #[test]
+    fn two_outputs_of_one_path_do_not_share_a_temporary_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shared");
+        let [mut first, mut second] = [(); 2].map(|()| OutputFile::create(&path).unwrap());
+        first.write_all(b"first").unwrap();
+        second.write_all(b"second").unwrap();
+        second.persist().unwrap();
+        first.persist().unwrap();
+        assert_eq!(fs_err::read(&path).unwrap(), b"first");
+        assert_eq!(names(folder.path()), ["shared"]);
+    }
+
+    #[test]
+    fn longest_file_name_can_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n".repeat(255));
+        replace(&path, b"x").unwrap();
+        assert_eq!(fs_err::read(&path).unwrap(), b"x");
+    }
+
+    #[test]
+    fn folder_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = OutputFile::create(folder.path()).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot write `{}`", folder.path().display()));
+        assert!(OutputFile::create(&folder.path().join("absent/file")).is_err());
+    }
+
+    #[test]
+    fn seekable_output_can_go_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let mut output = OutputFile::create_seekable(&path).unwrap();
+        output.write_all(b"??body").unwrap();
+        output.rewind().unwrap();
+        output.write_all(b"my").unwrap();
+        output.persist().unwrap();
+        assert_eq!(fs_err::read(&path).unwrap(), b"mybody");
+    }
+
+    #[test]
+    fn standard_output_is_not_seekable() {
+        for name in ["-", "/dev/stdout", "/dev/fd/1"] {
+            let error = OutputFile::create_seekable(Path::new(name)).unwrap_err();
+            assert!(matches!(&error, Error::NotSeekable { path } if path == Path::new(name)), "{error}");
+            assert!(OutputFile::create(Path::new(name)).unwrap().rewind().is_err());
+        }
+    }
+
+    #[cfg(unix)]
+    mod unix {
+        use std::{
+            fs::Permissions,
+            io::{Read, Write},
+            os::unix::fs::{FileTypeExt, PermissionsExt, symlink},
+            path::Path,
+            process::Command,
+            thread,
+        };
+
+        use super::names;
+        use crate::{Error, OutputFile, replace};
+
+        #[test]
+        fn mode_follows_the_umask() {
+            let folder = tempfile::tempdir().unwrap();
+            let [plain, output] = ["plain", "output"].map(|name| folder.path().join(name));
+            fs_err::write(&plain, "").unwrap();
+            fs_err::write(&output, "").unwrap();
+            fs_err::set_permissions(&output, Permissions::from_mode(0o600)).unwrap();
+            replace(&output, b"x").unwrap();
+            let mode = |path: &Path| fs_err::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode(&output), mode(&plain));
+        }
+
+        #[test]
+        fn link_stays_and_its_target_is_replaced() {
+            let folder = tempfile::tempdir().unwrap();
+            let real = folder.path().join("real");
+            fs_err::create_dir(&real).unwrap();
+            fs_err::write(real.join("file"), "old").unwrap();
+            symlink("real/file", folder.path().join("inner")).unwrap();
+            let link = folder.path().join("link");
+            symlink(folder.path().join("inner"), &link).unwrap();
+            replace(&link, b"new").unwrap();
+            assert!(fs_err::symlink_metadata(&link).unwrap().is_symlink());
+            assert_eq!(fs_err::read(real.join("file")).unwrap(), b"new");
+            assert_eq!(names(&real), ["file"]);
+        }
+
+        #[test]
+        fn target_of_a_dangling_link_is_created() {
+            let folder = tempfile::tempdir().unwrap();
+            let link = folder.path().join("link");
+            symlink("absent", &link).unwrap();
+            replace(&link, b"new").unwrap();
+            assert!(fs_err::symlink_metadata(&link).unwrap().is_symlink());
+            assert_eq!(fs_err::read(folder.path().join("absent")).unwrap(), b"new");
+        }
+
+        #[test]
+        fn circle_of_links_is_an_error() {
+            let folder = tempfile::tempdir().unwrap();
+            let link = folder.path().join("link");
+            symlink("link", &link).unwrap();
+            assert!(replace(&link, b"x").unwrap_err().to_string().contains("symbolic links"));
+        }
+
+        #[test]
+        fn device_is_written_into() {
+            replace(Path::new("/dev/null"), b"x").unwrap();
+            assert!(fs_err::metadata("/dev/null").unwrap().file_type().is_char_device());
+            assert!(matches!(OutputFile::create_seekable(Path::new("/dev/null")), Err(Error::NotSeekable { .. })));
+        }
+
+        #[test]
+        fn link_to_a_device_is_written_into() {
+            let folder = tempfile::tempdir().unwrap();
+            let link = folder.path().join("null");
+            symlink("/dev/null", &link).unwrap();
+            replace(&link, b"x").unwrap();
+            assert!(fs_err::symlink_metadata(&link).unwrap().is_symlink());
+        }
+
+        #[test]
+        fn fifo_is_written_into() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("fifo");
+            assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+            let reader = thread::spawn({
+                let path = path.clone();
+                move || fs_err::read(path).unwrap()
+            });
+            replace(&path, b"through the pipe").unwrap();
+            assert_eq!(reader.join().unwrap(), b"through the pipe");
+            assert!(fs_err::symlink_metadata(&path).unwrap().file_type().is_fifo());
+        }
+
+        #[test]
+        fn descriptor_is_written_into() {
+            use std::os::fd::AsRawFd;
+            let (mut reader, writer) = std::io::pipe().unwrap();
+            let path = format!("/dev/fd/{}", writer.as_raw_fd());
+            if !Path::new(&path).exists() {
+                return println!("skipped: there is no `{path}`");
+            }
+            let mut output = OutputFile::create(Path::new(&path)).unwrap();
+            output.write_all(b"into the pipe").unwrap();
+            output.persist().unwrap();
+            drop(writer);
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "into the pipe");
+        }
+
+        /// The shell opened the file: its other contents stay, and its name is not taken from it.
+        #[test]
+        fn descriptor_of_a_file_is_appended_to() {
+            use std::os::{fd::AsRawFd, unix::fs::MetadataExt};
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("file");
+            let mut held = fs_err::File::create(&file).unwrap();
+            held.write_all(b"before ").unwrap();
+            let path = format!("/dev/fd/{}", held.file().as_raw_fd());
+            if !Path::new(&path).exists() {
+                return println!("skipped: there is no `{path}`");
+            }
+            replace(Path::new(&path), b"after").unwrap();
+            assert_eq!(fs_err::read(&file).unwrap(), b"before after");
+            assert_eq!(fs_err::metadata(&file).unwrap().ino(), held.metadata().unwrap().ino());
+        }
+    }
+}
