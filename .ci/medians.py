@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Medians of criterion's last run as a Markdown table, below the machine that measured them: for a job summary.
+"""Prints the medians of the last criterion run as a Markdown table with the machine, for a job summary.
 
     .ci/medians.py [target/criterion]
 
-They inform. Nothing is compared, and nothing fails by them.
+The table is informative: nothing is compared, and nothing fails.
 """
 
 import json
@@ -15,13 +15,13 @@ from pathlib import Path
 UNITS = [("s", 1e9), ("ms", 1e6), ("us", 1e3), ("ns", 1.0)]
 
 
-def processor() -> str:
+def cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "unknown processor"
+    return names[0] if names else "unknown CPU"
 
 
 def time(nanoseconds: float) -> str:
@@ -42,10 +42,10 @@ def main() -> int:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "target/criterion")
     table = list(rows(folder))
     if not table:
-        print(f"no figures of criterion in {folder}", file=sys.stderr)
+        print(f"no criterion results in {folder}", file=sys.stderr)
         return 1
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"Medians, {processor()}, {count} processors, {platform.system()} {platform.machine()}\n")
+    print(f"Medians, {cpu_name()}, {count} CPUs, {platform.system()} {platform.machine()}\n")
     print("| benchmark | median | 95 % confidence |\n|---|---|---|")
     for name, median, interval in table:
         print(f"| {name} | {median} | {interval} |")

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Puts the native libraries that the project builds against into `.runtime/`.
+"""Installs the native libraries that the project needs into `.runtime/`.
 
-    .ci/setup.py [PART...]      parts: cmake, libtorch, onnxruntime; all of them when none is named
+    .ci/setup.py [PACKAGE...]      packages: cmake, libtorch, onnxruntime; default: all
 
-CUDA=1 takes the GPU builds, CUDA=0 the CPU builds; without it an installed GPU build stays, and CPU is the default.
-LIBTORCH, ORT_DYLIB_PATH and CMAKE name an existing installation, which is then used instead of the part.
+CUDA=1 selects the GPU builds, CUDA=0 the CPU builds. Without it, an installed GPU build stays; the default is CPU.
+LIBTORCH, ORT_DYLIB_PATH and CMAKE name an existing installation to use instead of the package.
 
-The libraries come out of PyPI wheels that `.ci/wheels.txt` pins by version and hash. A part is unpacked beside its
-place and renamed into it together with a stamp of its pins, so an interrupted run leaves nothing that counts as done.
+The libraries come from PyPI wheels that `.ci/wheels.txt` pins by version and hash. A package is unpacked into a
+temporary folder and then renamed, together with a stamp of its pins, so an interrupted run leaves nothing half done.
 """
 
 import fcntl
@@ -26,10 +26,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = ROOT / ".runtime"
 TORCH = "2.13.0"
-# Raised when the layout below changes, so that installed parts are made anew.
+# Increase this number when the layout below changes, so that installed packages are replaced.
 LAYOUT = 1
 
-# Which members of the wheels are unpacked, and where to inside the part.
+# Members of the wheels to unpack, and their paths in the package.
 MEMBERS = {
     "cmake/any": [(r"cmake/data/(bin/cmake|share/cmake-[\d.]+/.+)", r"\1")],
     "libtorch/cpu": [
@@ -45,14 +45,14 @@ MEMBERS = {
     "onnxruntime/cpu": [(r"onnxruntime/capi/(libonnxruntime[^/]*\.so[^/]*)", r"\1")],
     "onnxruntime/cuda": [(r"onnxruntime/capi/(libonnxruntime[^/]*\.so[^/]*)", r"\1")],
 }
-# Room for wheels, what pip unpacks them by, and the files; the cuda figures are estimates.
+# Disk space for the wheels, pip's temporary files and the unpacked files; the values for cuda are estimates.
 CPU_MEGABYTES = {"cmake/any": 160, "libtorch/cpu": 1600, "onnxruntime/cpu": 120}
 MEGABYTES = {**CPU_MEGABYTES, "libtorch/cuda": 9000, "onnxruntime/cuda": 1500}
 OVERRIDE = {"cmake": "CMAKE", "libtorch": "LIBTORCH", "onnxruntime": "ORT_DYLIB_PATH"}
 
 
 class SetupError(Exception):
-    """What went wrong, and what mends it."""
+    """What failed, and a hint."""
 
     def __init__(self, message, hint):
         super().__init__(message)
@@ -60,7 +60,7 @@ class SetupError(Exception):
 
 
 def pins():
-    """`{part/variant: [(name, version, sha256)]}` from the table."""
+    """Returns `{package/variant: [(name, version, sha256)]}` from `.ci/wheels.txt`."""
     table = {}
     for line in (ROOT / ".ci" / "wheels.txt").read_text().splitlines():
         if line and not line.startswith("#"):
@@ -74,7 +74,7 @@ def stamp(key, wheels):
 
 
 def installed(part):
-    """The stamp of the installed part; empty where there is none."""
+    """Returns the stamp of the installed package, or an empty string."""
     try:
         return (RUNTIME / part / ".stamp").read_text()
     except OSError:
@@ -86,26 +86,26 @@ def variant(part, table):
         return f"{part}/any"
     wanted = os.environ.get("CUDA", "")
     if wanted not in ("", "0", "1"):
-        raise SetupError(f"`CUDA={wanted}` is not known", "CUDA=1 for the GPU libraries, CUDA=0 for the CPU libraries")
+        raise SetupError(f"`CUDA={wanted}` is invalid", "use CUDA=1 for GPU libraries, CUDA=0 for CPU libraries")
     gpu = wanted == "1" or (wanted == "" and installed(part).startswith(f"{part}/cuda "))
     return f"{part}/cuda" if gpu else f"{part}/cpu"
 
 
 def overridden(part):
-    """Whether the environment names an installation to use; an unusable one is an error."""
+    """Returns true if the environment names an existing installation; an unusable one is an error."""
     name = OVERRIDE[part]
     value = os.environ.get(name, "")
     if not value or RUNTIME.resolve() in Path(value).resolve().parents:
         return False
     if not (shutil.which(value) if part == "cmake" else os.path.isabs(value) and os.path.exists(value)):
-        hint = f"give an absolute path, or unset {name} to use the pinned one"
+        hint = f"set an absolute path, or unset {name} to use the pinned package"
         raise SetupError(f"`{name}={value}` does not exist", hint)
     if part == "libtorch":
         found = torch_version(Path(value))
         if found.split("+")[0] != TORCH:
             raise SetupError(
                 f"`LIBTORCH={value}` has the wrong version\n  expected: {TORCH}\n  found: {found}",
-                f"give a libtorch {TORCH}, or unset LIBTORCH to use the pinned one",
+                f"use libtorch {TORCH}, or unset LIBTORCH to use the pinned package",
             )
     return True
 
@@ -126,45 +126,45 @@ def torch_version(libtorch):
 
 
 def pip(scratch):
-    """The command that runs pip, made in `scratch` where this python has none of its own."""
+    """Returns the command that runs pip; creates a virtual environment in `scratch` if this Python has no pip."""
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip"]
-    made = scratch / "pip"
-    if subprocess.run([sys.executable, "-m", "venv", str(made)], capture_output=True).returncode == 0:
-        return [str(made / "bin" / "python"), "-m", "pip"]
+    environment = scratch / "pip"
+    if subprocess.run([sys.executable, "-m", "venv", str(environment)], capture_output=True).returncode == 0:
+        return [str(environment / "bin" / "python"), "-m", "pip"]
     raise SetupError(
         f"`{sys.executable}` has no pip",
-        "apt install python3-pip, or name a python that has it: make setup PYTHON=/path/to/python3",
+        "apt install python3-pip, or select a Python that has pip: make setup PYTHON=/path/to/python3",
     )
 
 
 def download(wheels, scratch):
-    """Fetches the pinned wheels, whatever python and system this runs on, and gives their paths."""
+    """Downloads the pinned wheels, independent of the running Python and system, and returns their paths."""
     requirements = scratch / "requirements.txt"
     requirements.write_text("".join(f"{name}=={version} --hash=sha256:{sha}\n" for name, version, sha in wheels))
     folder = scratch / "wheels"
-    # The platform tags that the pinned wheels carry.
+    # Platform tags of the pinned wheels.
     tags = ["manylinux1", "manylinux2014", "manylinux_2_18", "manylinux_2_25", "manylinux_2_27", "manylinux_2_28"]
     command = [*pip(scratch), "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
     command += ["--python-version=3.11", "--implementation=cp", "--abi=cp311"]
     command += [f"--platform={tag}_x86_64" for tag in tags]
     command += ["--dest", str(folder), "--requirement", str(requirements)]
     command += [] if sys.stderr.isatty() else ["--quiet"]
-    # pip unpacks into TMPDIR, which may be a small file system in memory.
+    # pip unpacks into TMPDIR, which may be a small in-memory file system.
     environment = {**os.environ, "TMPDIR": str(scratch), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     if subprocess.run(command, env=environment, stdout=sys.stderr).returncode != 0:
-        hint = "pip's own message stands above; check the network and the disk, then run it again"
-        raise SetupError("the wheels could not be fetched", hint)
+        hint = "see the message of pip above; check the network and the disk, then rerun"
+        raise SetupError("cannot download the wheels", hint)
     return sorted(folder.glob("*.whl"))
 
 
 def unpack(key, wheel, target):
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
-            for pattern, place in MEMBERS[key]:
+            for pattern, name in MEMBERS[key]:
                 match = re.fullmatch(pattern, member.filename)
                 if match and not member.is_dir():
-                    path = target / match.expand(place)
+                    path = target / match.expand(name)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with archive.open(member) as source, path.open("wb") as file:
                         shutil.copyfileobj(source, file, 1 << 20)
@@ -172,18 +172,19 @@ def unpack(key, wheel, target):
 
 
 def finish(key, wheels, target):
-    """What a part has besides the files of its wheels; the stamp is written last."""
+    """Adds the files that are not in the wheels; the stamp is written last."""
     part = key.split("/")[0]
     if part == "libtorch":
         (target / "build-version").write_text(f"{TORCH}\n")
         if key.endswith("/cpu"):
-            # The wheel's own libtorch.so asks for libtorch_cuda.so.
+            # The wheel's libtorch.so depends on libtorch_cuda.so.
             (target / "lib" / "libtorch.so").symlink_to("libtorch_cpu.so")
     if part == "onnxruntime":
         (target / "libonnxruntime.so").symlink_to(f"libonnxruntime.so.{wheels[0][1]}")
     proof = {"cmake": "bin/cmake", "libtorch": "lib/libtorch.so", "onnxruntime": "libonnxruntime.so"}[part]
     if not (target / proof).exists():
-        raise SetupError(f"the wheels of `{key}` do not hold `{proof}`", "`.ci/setup.py` does not fit `.ci/wheels.txt`")
+        hint = "`.ci/setup.py` does not match `.ci/wheels.txt`"
+        raise SetupError(f"the wheels of `{key}` do not contain `{proof}`", hint)
     (target / ".stamp").write_text(stamp(key, wheels))
 
 
@@ -192,12 +193,12 @@ def install(key, wheels, scratch):
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise SetupError(
             f"no `{part}` is pinned for {platform.system()} on {platform.machine()}",
-            f"name an installation of your own by {OVERRIDE[part]}=/absolute/path",
+            f"set {OVERRIDE[part]}=/absolute/path to an existing installation",
         )
     need, free = MEGABYTES[key], shutil.disk_usage(RUNTIME).free // 1_000_000
     if free < need:
-        message = f"too little disk for `{key}`\n  expected: {need} MB\n  found: {free} MB"
-        raise SetupError(message, f"make room for {RUNTIME}")
+        message = f"not enough disk space for `{key}`\n  expected: {need} MB\n  found: {free} MB"
+        raise SetupError(message, f"free space for {RUNTIME}")
     print(f"setup: {key}:", ", ".join(f"{name} {version}" for name, version, _ in wheels), file=sys.stderr)
     target = scratch / part
     target.mkdir()
@@ -211,19 +212,19 @@ def install(key, wheels, scratch):
         (RUNTIME / "bin").mkdir(exist_ok=True)
         link.replace(RUNTIME / "bin" / "cmake")
     if part == "libtorch" and installed(part):
-        # torch-sys does not see that the library behind the same path has changed.
+        # torch-sys does not notice that the library at the same path has changed.
         for profile in ([], ["--release"]):
             subprocess.run(["cargo", "clean", "--quiet", *profile, "--package", "torch-sys"], cwd=ROOT, check=False)
-    place = RUNTIME / part
-    if place.exists() or place.is_symlink():
-        place.rename(scratch / "replaced")
-    target.rename(place)
+    destination = RUNTIME / part
+    if destination.exists() or destination.is_symlink():
+        destination.rename(scratch / "replaced")
+    target.rename(destination)
 
 
 def main(parts):
     table = pins()
     for part in set(parts) - set(OVERRIDE):
-        raise SetupError(f"`{part}` is no part", f"parts: {', '.join(OVERRIDE)}")
+        raise SetupError(f"unknown package `{part}`", f"packages: {', '.join(OVERRIDE)}")
     wanted = [variant(part, table) for part in parts or OVERRIDE if not overridden(part)]
 
     def missing():
@@ -247,4 +248,4 @@ if __name__ == "__main__":
     except SetupError as error:
         sys.exit(f"error: {error}\n  hint: {error.hint}")
     except (OSError, zipfile.BadZipFile, KeyboardInterrupt) as error:
-        sys.exit(f"error: the set-up stopped: {error!r}\n  hint: nothing half-made was kept; run it again")
+        sys.exit(f"error: setup failed: {error!r}\n  hint: no partial files were kept; rerun it")

@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""What Python's toolchain makes of the same encoders, beside the graphs of `laps-zoo export`, in one run on one machine.
+"""Compares the graphs of `laps-zoo export` with PyTorch, torch.onnx and onnxruntime.quantization.
 
     bench/python_baseline.py setup DIR                      a virtual environment with pinned versions (about 5 GB)
     DIR/venv/bin/python bench/python_baseline.py prepare DIR --laps-zoo target/release/laps-zoo
-    DIR/venv/bin/python bench/python_baseline.py time DIR vit     likewise `swin` and `bert`
+    DIR/venv/bin/python bench/python_baseline.py time DIR vit     or `swin`, `bert`
     DIR/venv/bin/python bench/python_baseline.py table DIR
-    DIR/venv/bin/python bench/python_baseline.py eager DIR vit --device cuda:0 --batch 64     torch alone, on a GPU
+    DIR/venv/bin/python bench/python_baseline.py eager DIR vit --device cuda:0 --batch 64     torch only, on a GPU
 
-`prepare` makes ViT-B/16, Swin-B and BERT-base of transformers with random weights, each with the projection behind it,
-exports them by torch.onnx, quantises that by onnxruntime.quantization, and writes the same weights as a checkpoint that
-`laps-zoo export` takes. `time` runs all of them in the same process, one after the other, round by round, and reports
-medians; it fails if an output is not what torch gives. Sessions of ours are configured as laps-zoo does it, with `--fused`
-as ONNX Runtime does it by itself beside that. Weights are random: speed is measured here, and no recall.
+All candidates run in one process on one machine. `prepare` creates ViT-B/16, Swin-B and BERT-base from transformers
+with random weights and a projection each, exports them with torch.onnx, quantises the result with onnxruntime.quantization,
+and writes the same weights as a checkpoint for `laps-zoo export`. `time` runs the candidates interleaved in rounds and
+reports medians. It fails if an output differs from torch. Our sessions are configured as in laps-zoo; `--fused` also
+measures ONNX Runtime's default configuration. The weights are random, so this measures speed only, not recall.
 
-`eager` needs nothing but torch and transformers, in whatever versions, and says them. As a step of `laps-zoo bench` does,
-its step begins with inputs in the memory of the processor and ends with outputs there; products are not in TF32.
+`eager` needs only torch and transformers, in any version, and prints the versions. As in `laps-zoo bench`, a step
+starts with inputs in CPU memory and ends with outputs in CPU memory; products do not use TF32.
 """
 
 import argparse
@@ -44,10 +44,10 @@ OURS = [
     ("ours, portable, int8", "portable", "int8"),
     ("ours, ort, int8", "ort", "int8"),
 ]
-# How laps-zoo configures its sessions on a processor.
+# Session configuration of laps-zoo on a CPU.
 ENTRIES = [("optimization.disable_specified_optimizers", "SkipLayerNormFusion;BiasGeluFusion")]
-# Largest difference to torch's output in fp32, of sums in another order; smallest cosine in 8 bits.
-NEAR, COSINE = 1e-3, 0.97
+# Largest difference from torch's output in fp32 (another summation order), and smallest cosine in int8.
+TOLERANCE, COSINE = 1e-3, 0.97
 
 
 def setup(folder):
@@ -57,7 +57,7 @@ def setup(folder):
 
 
 def encoder(name):
-    """The encoder with its projection; and its inputs, by name, at the sizes that are measured."""
+    """Returns the encoder with its projection."""
     import torch
     import transformers
 
@@ -94,7 +94,7 @@ def inputs(name, batch, length):
 
     random = numpy.random.default_rng(1)
     if name == "bert":
-        # Captions of which the shortest is half as long as the longest.
+        # The shortest caption is half as long as the longest.
         lengths = numpy.linspace(length // 2, length, batch).astype(int)
         mask = (numpy.arange(length)[None, :] < lengths[:, None]).astype(numpy.int64)
         return {"input_ids": random.integers(1, 30522, (batch, length)) * mask, "attention_mask": mask}
@@ -102,7 +102,7 @@ def inputs(name, batch, length):
 
 
 def checkpoint(models, entry, path):
-    """The weights of an image encoder and of BERT under the names of the authors' code; the alignment is random."""
+    """Writes an image encoder and BERT under the parameter names of the authors' code; the alignment is random."""
     import torch
     from safetensors.torch import save_file
 
@@ -119,9 +119,9 @@ def checkpoint(models, entry, path):
     hidden, groups = int(EMBED_SIZE * 0.2), int(patches * ratios[1] * ratios[0])
     prefix = "cross_net.aggr_net"
     norm, first, second = torch.nn.LayerNorm(EMBED_SIZE), torch.nn.Linear(EMBED_SIZE, hidden), torch.nn.Linear(hidden, groups)
-    for place, layer in [(0, norm), (1, first), (3, second)]:
+    for index, layer in [(0, norm), (1, first), (3, second)]:
         for key, value in layer.state_dict().items():
-            tensors[f"{prefix}.weight.{place}.{key}"] = value
+            tensors[f"{prefix}.weight.{index}.{key}"] = value
     tensors[f"{prefix}.scale"] = torch.ones(1, 1, 1)
     kept = {key: value.contiguous().clone() for key, value in tensors.items() if value.is_floating_point()}
     save_file(kept, path)
@@ -147,7 +147,7 @@ def prepare(folder, laps_zoo):
                 dynamo=True,
                 external_data=False,
                 input_names=list(feed),
-                # One tuple for the variable arguments of `forward`.
+                # One tuple for the variadic arguments of `forward`.
                 dynamic_shapes=(tuple(axes for _ in feed),),
             )
         if not eight.exists():
@@ -170,7 +170,7 @@ def prepare(folder, laps_zoo):
 
 
 def candidates(folder, name, threads, fused):
-    """What is compared, by name: functions that take the inputs."""
+    """Returns the candidates by name, as functions of the inputs."""
     import onnxruntime
     import torch
 
@@ -222,8 +222,8 @@ def measure(folder, name, batch, length, rounds, threads, fused):
         result["length"] = length
     for label, run in compared.items():
         largest, cosine = drift(run(feed), exact, feed)
-        if not (cosine >= COSINE if "int8" in label else largest <= NEAR):
-            sys.exit(f"error: `{label}` does not give what torch gives: {largest:.1e} apart, cosine {cosine:.5f}")
+        if not (cosine >= COSINE if "int8" in label else largest <= TOLERANCE):
+            sys.exit(f"error: `{label}` differs from torch: by {largest:.1e}, cosine {cosine:.5f}")
         result["candidates"][label] = {"largest": largest, "cosine": cosine}
     for _ in range(rounds):
         for label, run in compared.items():
@@ -256,11 +256,11 @@ def eager(name, device, batch, length, rounds):
                 model(*placed).float().cpu()
             seconds.append(time.perf_counter() - began)
         median = statistics.median(seconds[3:])
-        print(f"{name}, batch {batch}, {kind}: {batch / median:.1f} a second, {median * 1e3:.2f} ms", flush=True)
+        print(f"{name}, batch {batch}, {kind}: {batch / median:.1f}/s, {median * 1e3:.2f} ms", flush=True)
 
 
 def table(folder, names):
-    """Items a second, and how many times those of torch eager."""
+    """Prints items per second, absolute and relative to torch eager."""
     for name in names:
         path = folder / f"{name}.json"
         if not path.exists():
@@ -268,7 +268,7 @@ def table(folder, names):
         result = json.loads(path.read_text())
         length = f" x {result['length']} tokens" if "length" in result else ""
         print(f"\n{name}, batch {result['batch']}{length}, {result['threads']} thread, {result['rounds']} rounds\n")
-        print("| | a second | torch eager | largest difference | cosine |\n|---|---|---|---|---|")
+        print("| | per second | relative to torch eager | largest difference | cosine |\n|---|---|---|---|---|")
         eager = result["candidates"]["torch eager"]["per_second"]
         for label, one in result["candidates"].items():
             rate = one["per_second"]

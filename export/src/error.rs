@@ -1,4 +1,4 @@
-//! The error of this crate.
+//! Errors of this crate.
 
 use std::path::PathBuf;
 
@@ -7,16 +7,16 @@ use crate::runtime::{Provider, RuntimeError};
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong in this crate.
+/// Errors of recording, exporting and running graphs.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A model that can not be recorded, or an input that can not be read.
+    /// A model that cannot be recorded, or an input that cannot be read.
     #[error(transparent)]
     Model(#[from] laps_model::Error),
-    /// A caption set or a vocabulary.
+    /// A vocabulary or an image size.
     #[error(transparent)]
     Data(#[from] laps_data::Error),
-    /// The exact engine.
+    /// The parameters of the alignment.
     #[error(transparent)]
     Align(#[from] laps_align::Error),
     /// A checkpoint or an entry.
@@ -25,80 +25,80 @@ pub enum Error {
     /// ONNX Runtime.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// An option that can not be used.
-    #[error("`{option}` can not be used\n  expected: {expected}\n  found: {found}")]
+    /// An invalid option.
+    #[error("invalid {option}\n  expected: {expected}\n  found: {found}")]
     Option {
-        /// The option.
+        /// Name of the option.
         option: &'static str,
-        /// What is allowed.
+        /// Allowed values.
         expected: String,
-        /// What was given.
+        /// Given value.
         found: String,
     },
-    /// Graphs that are not for the provider that is to run them.
-    #[error("the execution provider `{provider}` can not run these graphs\n  expected: {expected}\n  found: {found}")]
+    /// An execution provider does not support the graphs.
+    #[error("the execution provider `{provider}` cannot run these graphs\n  expected: {expected}\n  found: {found}")]
     Provider {
-        /// The provider.
+        /// Execution provider.
         provider: Provider,
-        /// What it takes.
+        /// Graphs that it supports.
         expected: &'static str,
-        /// What they are.
+        /// Property of the given graphs.
         found: String,
-        /// What mends it.
+        /// What to do.
         hint: &'static str,
     },
-    /// A graph that does not fit into one file.
-    #[error("graph `{graph}` does not fit into an ONNX file\n  expected: at most {largest} bytes\n  found: {bytes}")]
+    /// A graph is too large for one file.
+    #[error("graph `{graph}` is too large for an ONNX file\n  expected: at most {largest} bytes\n  found: {bytes}")]
     Large {
-        /// The graph.
+        /// Name of the graph.
         graph: &'static str,
-        /// Its size in bytes.
+        /// Size in bytes.
         bytes: usize,
-        /// The most that readers of protobuf take.
+        /// Largest protobuf message that readers accept.
         largest: usize,
     },
-    /// A folder that graphs can not be written to.
-    #[error("can not write the graphs to `{}`: {reason}", path.display())]
+    /// Graphs cannot be written to a folder.
+    #[error("cannot write the graphs to `{}`: {reason}", path.display())]
     Folder {
-        /// The folder.
+        /// Folder.
         path: PathBuf,
-        /// Why not.
+        /// Reason.
         reason: &'static str,
-        /// What mends it.
+        /// What to do.
         hint: &'static str,
     },
-    /// A folder that holds no graphs, or others than its manifest says.
-    #[error("`{}` can not be used as a folder of graphs\n  expected: {expected}\n  found: {found}", path.display())]
+    /// A folder is not a package of graphs, or differs from its manifest.
+    #[error("`{}` cannot be used as a folder of graphs\n  expected: {expected}\n  found: {found}", path.display())]
     Package {
-        /// The folder or the file in it.
+        /// The folder or a file in it.
         path: PathBuf,
-        /// What is needed.
+        /// Expected content.
         expected: String,
-        /// What is there.
+        /// Found content.
         found: String,
-        /// What mends it.
+        /// What to do.
         hint: &'static str,
     },
-    /// A file could not be read or written.
-    #[error("can not {action} `{}`", path.display())]
+    /// A file cannot be read or written.
+    #[error("cannot {action} `{}`", path.display())]
     Io {
-        /// What was tried.
+        /// Failed action: `read` or `write`.
         action: &'static str,
-        /// The file or folder.
+        /// File or folder.
         path: PathBuf,
-        /// The cause.
+        /// Cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl Error {
-    /// An option that can not be used.
+    /// An invalid option.
     pub(crate) fn option(option: &'static str, expected: &str, found: &str) -> Self {
         Self::Option { option, expected: expected.to_owned(), found: found.to_owned() }
     }
 
-    /// A file that could not be read or written.
+    /// A file that cannot be read or written.
     pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,
@@ -107,7 +107,7 @@ impl Error {
         Self::Io { action, path: path.into(), source: source.into() }
     }
 
-    /// What the user can do about it, where that is known.
+    /// What the user can do about it, if known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Model(error) => error.hint(),
@@ -118,7 +118,7 @@ impl Error {
             Self::Folder { hint, .. } | Self::Package { hint, .. } | Self::Provider { hint, .. } => {
                 Some((*hint).to_owned())
             }
-            Self::Large { .. } => Some("`--precision fp16` halves it".to_owned()),
+            Self::Large { .. } => Some("export it in fp16, which halves the size".to_owned()),
             Self::Option { .. } | Self::Io { .. } => None,
         }
     }

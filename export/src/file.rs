@@ -1,4 +1,4 @@
-//! A graph as an ONNX file.
+//! Encoding of graphs as ONNX files.
 
 use std::{collections::BTreeSet, io::Write};
 
@@ -9,7 +9,7 @@ use prost::{
 
 use crate::{
     Error, Result,
-    graph::{Attribute, Content, Domain, Fact, Graph, Id, Node, Port},
+    graph::{Attribute, ConstantData, Domain, Fact, Graph, Node, ValueId, ValueInfo},
     protobuf::{
         AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
         TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType, tensor_shape_proto::Dimension,
@@ -17,88 +17,78 @@ use crate::{
     },
 };
 
-/// Largest message that readers of protobuf take.
-const LARGEST: usize = i32::MAX as usize;
+/// Largest protobuf message that readers accept.
+const MAX_MESSAGE_BYTES: usize = i32::MAX as usize;
 
-/// The file of a graph; `metadata` is written into it.
+/// Writes a graph as an ONNX file, one constant at a time, so that memory holds at most one constant twice.
 ///
 /// # Errors
-/// As [`write()`].
-pub fn encode(graph: &Graph, metadata: &[(String, String)]) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    write(graph, metadata, &mut bytes)?;
-    Ok(bytes)
-}
-
-/// Writes the file of a graph, one constant at a time: the largest of them is all that is held twice.
-///
-/// # Errors
-/// [`Error::Large`] from 2 GiB on, for weights in files of their own are not written; [`Error::Io`] where `to` takes no
-/// more.
+/// [`Error::Large`] for files of 2 GiB and more, because external data files are not supported; [`Error::Io`] if writing
+/// fails.
 pub fn write(graph: &Graph, metadata: &[(String, String)], to: &mut dyn Write) -> Result<()> {
-    write_within(graph, metadata, to, LARGEST)
+    write_within(graph, metadata, to, MAX_MESSAGE_BYTES)
 }
 
 fn write_within(graph: &Graph, metadata: &[(String, String)], to: &mut dyn Write, largest: usize) -> Result<()> {
     let (model, body) = (model(graph, metadata), body(graph));
     let constants: Vec<&Fact> = constants(graph);
     let sizes: Vec<usize> = constants.iter().map(|fact| tensor_len(fact)).collect();
-    let inside = graph_len(&body, &sizes);
-    let bytes = model.encoded_len() + field_len(inside);
+    let graph_bytes = graph_len(&body, &sizes);
+    let bytes = model.encoded_len() + field_len(graph_bytes);
     if bytes > largest {
         return Err(Error::Large { graph: graph.name, bytes, largest });
     }
-    let mut put = |bytes: &[u8]| to.write_all(bytes).map_err(|error| Error::io("write", graph.name, error));
-    put(&model.encode_to_vec())?;
-    put(&begin(GRAPH, inside))?;
-    put(&body.encode_to_vec())?;
+    let mut write = |bytes: &[u8]| to.write_all(bytes).map_err(|error| Error::io("write", graph.name, error));
+    write(&model.encode_to_vec())?;
+    write(&field_header(GRAPH, graph_bytes))?;
+    write(&body.encode_to_vec())?;
     for (fact, size) in constants.into_iter().zip(sizes) {
-        put(&begin(INITIALIZER, size))?;
-        put(&tensor(fact).encode_to_vec())?;
-        let content = fact.content.as_ref().map(Content::bytes).unwrap_or_default();
-        put(&begin(RAW_DATA, content.len()))?;
-        put(&content)?;
+        write(&field_header(INITIALIZER, size))?;
+        write(&tensor(fact).encode_to_vec())?;
+        let data = fact.data.as_ref().map(ConstantData::bytes).unwrap_or_default();
+        write(&field_header(RAW_DATA, data.len()))?;
+        write(&data)?;
     }
     Ok(())
 }
 
-/// Bytes of the file of a graph without metadata.
+/// Size in bytes of the file of a graph without metadata.
 pub(crate) fn len(graph: &Graph) -> usize {
     let sizes: Vec<usize> = constants(graph).into_iter().map(tensor_len).collect();
     model(graph, &[]).encoded_len() + field_len(graph_len(&body(graph), &sizes))
 }
 
-/// The size of a graph whose constants have `sizes`.
+/// Size in bytes of a `GraphProto` whose initializers have `sizes`.
 fn graph_len(body: &GraphProto, sizes: &[usize]) -> usize {
     body.encoded_len() + sizes.iter().map(|&size| field_len(size)).sum::<usize>()
 }
 
-/// Number of the field `graph` in a model.
+/// Field number of `graph` in `ModelProto`.
 const GRAPH: u32 = 7;
-/// Of `initializer` in a graph.
+/// Field number of `initializer` in `GraphProto`.
 const INITIALIZER: u32 = 5;
-/// Of `raw_data` in a tensor.
+/// Field number of `raw_data` in `TensorProto`.
 const RAW_DATA: u32 = 9;
 
-/// What stands in front of `size` bytes of the field `number`.
-fn begin(number: u32, size: usize) -> Vec<u8> {
+/// Key and length of the field `number` with `size` bytes.
+fn field_header(number: u32, size: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode_key(number, WireType::LengthDelimited, &mut bytes);
     encode_varint(size as u64, &mut bytes);
     bytes
 }
 
-/// The size of a field of `size` bytes, all in all.
+/// Size of a field with `size` bytes of content, including key and length.
 fn field_len(size: usize) -> usize {
-    // The key of a field below 16 is one byte.
+    // Keys of field numbers below 16 take one byte.
     1 + encoded_len_varint(size as u64) + size
 }
 
 fn tensor_len(fact: &Fact) -> usize {
-    tensor(fact).encoded_len() + field_len(fact.content.as_ref().map_or(0, Content::len))
+    tensor(fact).encoded_len() + field_len(fact.data.as_ref().map_or(0, ConstantData::len))
 }
 
-/// Everything but the graph.
+/// The model without its graph.
 fn model(graph: &Graph, metadata: &[(String, String)]) -> ModelProto {
     let opset = i64::from(graph.target.opset.number());
     let mut opset_import = vec![OperatorSetIdProto { domain: String::new(), version: opset }];
@@ -118,13 +108,13 @@ fn model(graph: &Graph, metadata: &[(String, String)]) -> ModelProto {
     }
 }
 
-/// The constants that a node takes.
+/// The constants that nodes use.
 pub(crate) fn constants(graph: &Graph) -> Vec<&Fact> {
-    let used: BTreeSet<Id> = graph.nodes().iter().flat_map(|node| node.inputs.iter().flatten().copied()).collect();
-    used.iter().map(|&id| graph.fact(id)).filter(|fact| fact.content.is_some()).collect()
+    let used: BTreeSet<ValueId> = graph.nodes().iter().flat_map(|node| node.inputs.iter().flatten().copied()).collect();
+    used.iter().map(|&id| graph.fact(id)).filter(|fact| fact.data.is_some()).collect()
 }
 
-/// Everything but the constants.
+/// The graph without its initializers.
 fn body(graph: &Graph) -> GraphProto {
     let made = graph.nodes().iter().flat_map(|node| node.outputs.iter().flatten().copied());
     let inner = made.filter(|id| !graph.outputs.contains(id)).map(|id| graph.fact(id));
@@ -134,14 +124,14 @@ fn body(graph: &Graph) -> GraphProto {
         input: graph.inputs().iter().map(value).collect(),
         output: graph.outputs().iter().map(value).collect(),
         value_info: inner
-            .map(|fact| value(&Port { name: fact.name.clone(), element: fact.element, shape: fact.shape.clone() }))
+            .map(|fact| value(&ValueInfo { name: fact.name.clone(), element: fact.element, shape: fact.shape.clone() }))
             .collect(),
         ..GraphProto::default()
     }
 }
 
 fn operation(graph: &Graph, node: &Node) -> NodeProto {
-    let names = |ids: &[Option<Id>]| {
+    let names = |ids: &[Option<ValueId>]| {
         ids.iter().map(|id| id.map_or_else(String::new, |id| graph.fact(id).name.clone())).collect()
     };
     NodeProto {
@@ -175,7 +165,7 @@ fn attribute(name: &str, value: &Attribute) -> AttributeProto {
     attribute
 }
 
-/// Everything but its numbers.
+/// The tensor without its data.
 fn tensor(fact: &Fact) -> TensorProto {
     TensorProto {
         name: fact.name.clone(),
@@ -185,7 +175,7 @@ fn tensor(fact: &Fact) -> TensorProto {
     }
 }
 
-fn value(port: &Port) -> ValueInfoProto {
+fn value(port: &ValueInfo) -> ValueInfoProto {
     let dim = port.shape.iter().map(|size| Dimension {
         value: Some(match size.parts() {
             (number, None) => dimension::Value::DimValue(number as i64),
@@ -203,22 +193,23 @@ fn value(port: &Port) -> ValueInfoProto {
 mod tests {
     use prost::Message;
 
-    use super::{Error, encode, write_within};
+    use super::{Error, write, write_within};
     use crate::{
         graph::{Graph, Target},
         protobuf::ModelProto,
     };
 
-    /// Protobuf's own limit can not be reached in a test; the same code is asked for a lower one.
+    /// A test cannot reach the limit of protobuf, so it sets a lower one.
     #[test]
-    fn a_graph_that_no_file_holds_is_an_error_with_its_size() {
+    fn too_large_graph_is_an_error_with_its_size() {
         let mut graph = Graph::new("text", Target::default());
         let numbers: Vec<i64> = (0..1000).collect();
-        let whole = graph.whole("numbers", &numbers);
+        let whole = graph.i64_vector("numbers", &numbers);
         let operator = crate::graph::Operator::new("Abs");
-        graph.apply(operator, &[Some(whole)], (crate::graph::Element::I64, vec![1000.into()]), "absolute");
-        let bytes = encode(&graph, &[("key".to_owned(), "value".to_owned())]).unwrap();
-        // What is put together by hand is what the format's own reader and writer make of it.
+        graph.apply(operator, &[Some(whole)], (crate::graph::ElementType::I64, vec![1000.into()]), "absolute");
+        let mut bytes = Vec::new();
+        write(&graph, &[("key".to_owned(), "value".to_owned())], &mut bytes).unwrap();
+        // The hand-written framing equals what the protobuf library reads and writes.
         let read = ModelProto::decode(&bytes[..]).unwrap();
         assert_eq!(read.encoded_len(), bytes.len());
         let constants = &read.graph.unwrap().initializer;
@@ -226,7 +217,7 @@ mod tests {
         assert_eq!(constants[0].raw_data[8..16], 1i64.to_le_bytes());
         assert_eq!(read.metadata_props[0].value, "value");
 
-        let bytes = encode(&graph, &[]).unwrap().len();
+        let bytes = super::len(&graph);
         write_within(&graph, &[], &mut Vec::new(), bytes).unwrap();
         let mut written = Vec::new();
         let error = write_within(&graph, &[], &mut written, bytes - 1).unwrap_err();

@@ -1,6 +1,6 @@
-//! Graphs against the model that they were recorded from, in ONNX Runtime and in a second engine, at sizes that no graph
-//! knows: what is recorded has symbols.
-#![allow(clippy::unwrap_used, clippy::panic)] // a helper of tests is a test
+//! Graphs compared with the model that they were recorded from, in ONNX Runtime and in the reference evaluator of the ONNX
+//! project, at several sizes: recorded graphs have symbolic sizes.
+#![allow(clippy::unwrap_used, clippy::panic)] // tests and their helpers
 
 mod support;
 
@@ -11,32 +11,35 @@ use std::{
 };
 
 use laps_model::tensor::Tensor as _;
-use laps_onnx::{file::encode, graph::Flavour, passes, record::Part};
+use laps_onnx::{
+    graph::{Flavour, GraphKind},
+    passes,
+};
 use safetensors::{Dtype, tensor::TensorView};
-use support::{Case, NEAR, Tensors, Tiny, Value, cases, difference, open, runtime, target, tiny};
+use support::{Case, Sample, TOLERANCE, Tensors, Tiny, cases, difference, encode, open, runtime, target, tiny};
 
-/// The standard's versions whose operators are written differently: axes as an input from 18, `Gelu` from 20.
+/// Opsets that differ in operators: axes are an input from 18 on, `Gelu` exists from 20 on.
 const OPSETS: [u32; 4] = [17, 18, 20, 23];
 
 #[test]
-fn graphs_in_onnx_runtime_agree_with_the_model_in_pure_rust() {
+fn graphs_in_onnx_runtime_agree_with_the_pure_rust_model() {
     if !runtime() {
         return;
     }
     for model in tiny() {
-        let eager = model.eager();
-        let cases = cases(&model, &eager);
+        let encoder = model.model();
+        let cases = cases(&model, &encoder);
         for flavour in [Flavour::Portable, Flavour::Ort] {
             for opset in OPSETS {
                 let folder = tempfile::tempdir().unwrap();
                 let mut largest = 0.0f32;
-                for part in Part::ALL {
-                    let session = open(&model.write(part, target(flavour, opset), folder.path()));
-                    for (_, case) in cases.iter().filter(|(own, _)| *own == part) {
+                for kind in GraphKind::ALL {
+                    let session = open(&model.write(kind, target(flavour, opset), folder.path()));
+                    for (_, case) in cases.iter().filter(|(own, _)| *own == kind) {
                         let found = case.run(&session);
                         let drift = drift(case, found.values());
                         assert_eq!(found.dims(), case.output.1.dims());
-                        assert!(drift <= NEAR, "{} {part} {flavour} {opset}: {drift}", model.name);
+                        assert!(drift <= TOLERANCE, "{} {kind} {flavour} {opset}: {drift}", model.name);
                         largest = largest.max(drift);
                     }
                 }
@@ -46,19 +49,19 @@ fn graphs_in_onnx_runtime_agree_with_the_model_in_pure_rust() {
     }
 }
 
-/// Largest difference where it counts.
+/// Largest difference among the compared values.
 fn drift(case: &Case, found: &[f32]) -> f32 {
     let expected = case.output.1.values();
     assert_eq!(found.len(), expected.len());
-    let counts = |place: usize| case.mask.as_ref().is_none_or(|mask| mask[place]);
-    let places = (0..found.len()).filter(|&place| counts(place));
-    places.map(|place| (found[place] - expected[place]).abs()).fold(0.0, |all, difference| {
+    let is_compared = |index: usize| case.mask.as_ref().is_none_or(|mask| mask[index]);
+    let indices = (0..found.len()).filter(|&index| is_compared(index));
+    indices.map(|index| (found[index] - expected[index]).abs()).fold(0.0, |all, difference| {
         assert!(difference.is_finite());
         all.max(difference)
     })
 }
 
-/// The tensors that the authors' code and Hugging Face's models gave, without the model in pure Rust between.
+/// The golden tensors come from the authors' code and Hugging Face's models.
 #[test]
 fn graphs_in_onnx_runtime_agree_with_the_golden_tensors() {
     if !runtime() {
@@ -66,42 +69,42 @@ fn graphs_in_onnx_runtime_agree_with_the_golden_tensors() {
     }
     for model in tiny() {
         let golden = Tensors::open(&format!("{}_forward.safetensors", model.name));
-        let whole = |name: &str| {
+        let integers = |name: &str| {
             let array = golden.get(name);
-            Value::Whole(array.dims().to_vec(), array.values().iter().map(|&value| value as i64).collect())
+            Sample::I64(array.dims().to_vec(), array.values().iter().map(|&value| value as i64).collect())
         };
         let folder = tempfile::tempdir().unwrap();
         for flavour in [Flavour::Portable, Flavour::Ort] {
             let [image, text, score] =
-                Part::ALL.map(|part| open(&model.write(part, target(flavour, 18), folder.path())));
-            let patches = image.run(&[Value::Float(golden.get("images")).input()]).unwrap();
-            assert!(difference(&patches, &golden.get("img_emb")) <= NEAR);
+                GraphKind::ALL.map(|kind| open(&model.write(kind, target(flavour, 18), folder.path())));
+            let patches = image.run(&[Sample::F32(golden.get("images")).input()]).unwrap();
+            assert!(difference(&patches, &golden.get("img_emb")) <= TOLERANCE);
             let tokens = golden.get("tokens");
             let mask: Vec<i64> = tokens.values().iter().map(|&token| i64::from(token != 0.0)).collect();
-            let mask = Value::Whole(tokens.dims().to_vec(), mask);
-            let words = text.run(&[whole("tokens").input(), mask.input()]).unwrap();
+            let mask = Sample::I64(tokens.dims().to_vec(), mask);
+            let words = text.run(&[integers("tokens").input(), mask.input()]).unwrap();
             let expected = golden.get("cap_emb");
             for (row, &length) in golden.get("lengths").values().iter().enumerate() {
-                let part = |array: &laps_model::array::Array| {
+                let row = |array: &laps_model::array::Array| {
                     array.rows(row..row + 1).unwrap().narrow(1, 0, length as usize).unwrap()
                 };
-                assert!(difference(&part(&words), &part(&expected)) <= NEAR);
+                assert!(difference(&row(&words), &row(&expected)) <= TOLERANCE);
             }
-            let inputs = [Value::Float(patches), Value::Float(words), whole("lengths")];
-            let similarities = score.run(&inputs.each_ref().map(Value::input)).unwrap();
-            assert!(difference(&similarities, &golden.get("sims")) <= NEAR);
+            let inputs = [Sample::F32(patches), Sample::F32(words), integers("lengths")];
+            let similarities = score.run(&inputs.each_ref().map(Sample::input)).unwrap();
+            assert!(difference(&similarities, &golden.get("sims")) <= TOLERANCE);
         }
     }
 }
 
-/// Writes a case as safetensors for a program that compares it.
+/// Writes a case as safetensors for `second_engine.py`.
 fn store(case: &Case, path: &Path) {
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     for (name, value) in &case.inputs {
         tensors.push(match value {
-            Value::Float(array) => (format!("input.{name}"), Dtype::F32, array.dims().to_vec(), bytes(array.values())),
-            Value::Whole(shape, values) => {
+            Sample::F32(array) => (format!("input.{name}"), Dtype::F32, array.dims().to_vec(), bytes(array.values())),
+            Sample::I64(shape, values) => {
                 let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
                 (format!("input.{name}"), Dtype::I64, shape.clone(), bytes)
             }
@@ -119,62 +122,63 @@ fn store(case: &Case, path: &Path) {
     std::fs::write(path, safetensors::serialize(views, None::<HashMap<String, String>>).unwrap()).unwrap();
 }
 
-/// The checker of the ONNX project on every graph, and its reference evaluator on every case.
+/// Runs the checker of the ONNX project on every graph, and its reference evaluator on every case.
 #[test]
 fn graphs_pass_the_checker_and_agree_in_the_reference_evaluator() {
     let python = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.runtime/real/venv/bin/python"));
     if !python.exists() {
-        println!("skipped: there is no `{}` with onnx; `.ci/run reference_data` makes it", python.display());
+        println!("skipped: `{}` with onnx is missing; `.ci/run reference_data` installs it", python.display());
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     for model in tiny() {
-        second_engine(&model, folder.path());
-        rounded(&model, folder.path());
+        write_cases(&model, folder.path());
+        write_reduced(&model, folder.path());
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/second_engine.py");
-    let output = Command::new(python).arg(script).arg(folder.path()).arg(NEAR.to_string()).output().unwrap();
+    let output = Command::new(python).arg(script).arg(folder.path()).arg(TOLERANCE.to_string()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     println!("{text}");
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    // Two models; the portable flavour by opset 17, 18 and 23, that of ONNX Runtime by 18; three graphs each.
+    // Two models; the portable flavour with opset 17, 18 and 23, the flavour `ort` with 18; three graphs each.
     assert_eq!(text.lines().filter(|line| line.ends_with(" ok")).count(), 2 * (3 + 1) * 3, "{text}");
     // Two models, two flavours, two precisions, two encoders.
     assert_eq!(text.lines().filter(|line| line.ends_with(": checked")).count(), 2 * 2 * 2 * 2, "{text}");
 }
 
-/// Encoders in half precision and in 8 bits, by the oldest and the newest opset.
-fn rounded(model: &Tiny, folder: &Path) {
+/// Writes the encoders in fp16 and int8, with the oldest and the newest opset.
+fn write_reduced(model: &Tiny, folder: &Path) {
     for (flavour, opset) in [(Flavour::Portable, 17), (Flavour::Ort, 23)] {
         for precision in ["fp16", "int8"] {
-            let place = folder.join(format!("checked/{}-{flavour}-{precision}", model.name));
-            std::fs::create_dir_all(&place).unwrap();
-            for part in [Part::Image, Part::Text] {
-                let mut graph = model.graph(part, target(flavour, opset));
+            let target_folder = folder.join(format!("checked/{}-{flavour}-{precision}", model.name));
+            std::fs::create_dir_all(&target_folder).unwrap();
+            for kind in [GraphKind::Image, GraphKind::Text] {
+                let mut graph = model.graph(kind, target(flavour, opset));
                 match precision {
                     "fp16" => passes::half(&mut graph),
                     _ => passes::int8(&mut graph, &BTreeSet::new()).unwrap(),
                 }
                 passes::lower(&mut graph);
-                std::fs::write(place.join(part.file()), encode(&graph, &[]).unwrap()).unwrap();
+                std::fs::write(target_folder.join(kind.file()), encode(&graph)).unwrap();
             }
         }
     }
 }
 
-fn second_engine(model: &Tiny, folder: &Path) {
-    let eager = model.eager();
+/// Writes all graphs of a model, and its cases.
+fn write_cases(model: &Tiny, folder: &Path) {
+    let encoder = model.model();
     let targets = [(Flavour::Portable, 17), (Flavour::Portable, 18), (Flavour::Portable, 23), (Flavour::Ort, 18)];
     for (flavour, opset) in targets {
-        let place = folder.join(format!("{}-{flavour}-{opset}", model.name));
-        std::fs::create_dir(&place).unwrap();
-        for part in Part::ALL {
-            model.write(part, target(flavour, opset), &place);
+        let target_folder = folder.join(format!("{}-{flavour}-{opset}", model.name));
+        std::fs::create_dir(&target_folder).unwrap();
+        for kind in GraphKind::ALL {
+            model.write(kind, target(flavour, opset), &target_folder);
         }
     }
     let cases_folder = folder.join(format!("{}-cases", model.name));
     std::fs::create_dir(&cases_folder).unwrap();
-    for (index, (part, case)) in cases(model, &eager).iter().enumerate() {
-        store(case, &cases_folder.join(format!("{part}-{index}.safetensors")));
+    for (index, (kind, case)) in cases(model, &encoder).iter().enumerate() {
+        store(case, &cases_folder.join(format!("{kind}-{index}.safetensors")));
     }
 }

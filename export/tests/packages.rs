@@ -1,5 +1,5 @@
-//! The folder of an exported entry.
-#![allow(clippy::unwrap_used, clippy::panic)] // a helper of tests is a test
+//! Packages: the folder of an exported entry.
+#![allow(clippy::unwrap_used, clippy::panic)] // tests and their helpers
 
 mod support;
 
@@ -9,18 +9,17 @@ use laps_data::scenes;
 use laps_hub::{checkpoint::Checkpoint, registry};
 use laps_onnx::{
     Error,
-    graph::{Flavour, Target},
-    package::{Golden, Manifest, Package, Precision, Request, export},
+    graph::{Flavour, GraphKind, GraphPrecision, Target},
+    package::{ExportRequest, Manifest, Package, export},
     protobuf::ModelProto,
-    record::Part,
 };
 use prost::Message as _;
 use safetensors::SafeTensors;
-use support::{open, runtime, target};
+use support::{runtime, target};
 
-fn request(target: Target, precision: Precision) -> Request {
+fn request(target: Target, precision: GraphPrecision) -> ExportRequest {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../checkpoints/shapes_vit.safetensors");
-    Request {
+    ExportRequest {
         entry: registry::find("shapes_vit").unwrap(),
         checkpoint: Rc::new(Checkpoint::open(path).unwrap()),
         target,
@@ -38,13 +37,13 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_folder_holds_the_graphs_a_manifest_and_tensors_to_compare_with() {
+fn package_holds_graphs_manifest_and_golden_tensors() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("graphs");
-    let request = request(Target::default(), Precision::Fp32);
+    let request = request(Target::default(), GraphPrecision::Fp32);
     let exported = export(&request, &folder).unwrap();
-    assert!(exported.outside.is_empty(), "{exported:?}");
-    assert_eq!(names(root.path()), ["graphs"], "nothing is left beside it");
+    assert!(exported.out_of_tolerance.is_empty(), "{exported:?}");
+    assert_eq!(names(root.path()), ["graphs"], "no temporary folder is left");
     let expected = [
         "alignment.safetensors",
         "golden.safetensors",
@@ -57,7 +56,7 @@ fn a_folder_holds_the_graphs_a_manifest_and_tensors_to_compare_with() {
     assert_eq!(names(&folder), expected);
 
     let package = Package::open(&folder).unwrap();
-    // The last digit of a drift may change on its way through JSON.
+    // The last digit of a drift may change in JSON.
     let without_drift = |manifest: &Manifest| {
         let mut manifest = manifest.clone();
         manifest.graphs.values_mut().for_each(|graph| graph.drift = None);
@@ -68,73 +67,75 @@ fn a_folder_holds_the_graphs_a_manifest_and_tensors_to_compare_with() {
     package.check(&request.entry.config_sha256, &request.checkpoint.sha256().unwrap()).unwrap();
     let bytes = std::fs::read(folder.join("golden.safetensors")).unwrap();
     let golden = SafeTensors::deserialize(&bytes).unwrap();
-    for (part, graph) in &package.manifest.graphs {
+    for (kind, graph) in &package.manifest.graphs {
         for port in graph.inputs.iter().chain(&graph.outputs) {
-            let view = golden.tensor(&format!("{part}.{}", port.name)).unwrap();
+            let view = golden.tensor(&format!("{kind}.{}", port.name)).unwrap();
             assert_eq!(view.shape().len(), port.shape.len());
         }
     }
-    assert_eq!(Golden::names(&bytes).unwrap().len(), 2 + 3 + 4);
-    if !runtime() {
-        return;
-    }
-    assert!(exported.manifest.graphs.values().all(|graph| graph.drift.is_some()));
-    let session = open(&folder.join("image.onnx"));
-    let metadata = |key: &str| session.metadata(&format!("laps_zoo.{key}")).unwrap();
+    assert_eq!(golden.names().len(), 2 + 3 + 4);
+    let model = ModelProto::decode(&std::fs::read(folder.join("image.onnx")).unwrap()[..]).unwrap();
+    let metadata = |key: &str| {
+        let property = model.metadata_props.iter().find(|property| property.key == format!("laps_zoo.{key}"));
+        property.unwrap().value.clone()
+    };
     assert_eq!([metadata("entry"), metadata("part"), metadata("opset")], ["shapes_vit", "image", "18"]);
     assert_eq!(metadata("config_sha256"), request.entry.config_sha256);
     assert_eq!(metadata("checkpoint_sha256"), package.manifest.checkpoint_sha256);
     assert!(metadata("image_preprocessing").contains("\"size\":60"), "{}", metadata("image_preprocessing"));
+    if runtime() {
+        assert!(exported.manifest.graphs.values().all(|graph| graph.drift.is_some()));
+    }
 }
 
-/// Drift of the precisions is bounded, and it is there: a graph that was left in single precision would have none.
+/// Reduced precision also has a minimum drift: a graph left in single precision would have none.
 #[test]
-fn each_precision_is_smaller_and_near() {
+fn reduced_precisions_are_smaller_and_within_tolerance() {
     if !runtime() {
         return;
     }
     for flavour in [Flavour::Portable, Flavour::Ort] {
         let root = tempfile::tempdir().unwrap();
         let mut sizes = Vec::new();
-        for precision in [Precision::Fp32, Precision::Fp16, Precision::Int8] {
+        for precision in [GraphPrecision::Fp32, GraphPrecision::Fp16, GraphPrecision::Int8] {
             let exported =
                 export(&request(target(flavour, 18), precision), &root.path().join(precision.to_string())).unwrap();
-            assert!(exported.outside.is_empty(), "{flavour} {precision}: {exported:#?}");
-            for part in [Part::Image, Part::Text] {
-                let drift = exported.manifest.graphs[part.name()].drift.unwrap();
-                println!("{flavour} {precision} {part}: {drift:?}");
-                assert!(drift.largest < 1e-4 || precision != Precision::Fp32);
-                assert!(drift.largest > 1e-4 || precision == Precision::Fp32);
+            assert!(exported.out_of_tolerance.is_empty(), "{flavour} {precision}: {exported:#?}");
+            for kind in [GraphKind::Image, GraphKind::Text] {
+                let drift = exported.manifest.graphs[kind.name()].drift.unwrap();
+                println!("{flavour} {precision} {kind}: {drift:?}");
+                assert!(drift.largest < 1e-4 || precision != GraphPrecision::Fp32);
+                assert!(drift.largest > 1e-4 || precision == GraphPrecision::Fp32);
             }
             let file = std::fs::read(root.path().join(precision.to_string()).join("image.onnx")).unwrap();
             sizes.push((constants(&file) as f64, file.len() as f64));
         }
         println!("{flavour}: {sizes:?}");
         let [single, half, eight] = sizes[..] else { panic!("{sizes:?}") };
-        // Biases, norms and positions stay in single precision in 8 bits. The rest of a file of this small model is names,
-        // of more nodes in fewer bits.
+        // In int8, biases, norms and positions stay in single precision. Most of the rest of the file of this small model is
+        // names, and int8 has more nodes.
         assert!(half.0 < 0.51 * single.0 && eight.0 < 0.3 * single.0, "{sizes:?}");
         assert!(half.1 < 0.6 * single.1 && eight.1 < 0.5 * single.1, "{sizes:?}");
     }
 }
 
-/// Bytes of the constants of a graph.
+/// Size in bytes of the constants of a graph.
 fn constants(file: &[u8]) -> usize {
     let graph = ModelProto::decode(file).unwrap().graph.unwrap();
     graph.initializer.iter().map(|constant| constant.raw_data.len()).sum()
 }
 
 #[test]
-fn a_folder_that_is_taken_is_left_alone() {
+fn folder_that_is_not_empty_is_rejected_and_unchanged() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("graphs");
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("mine"), b"mine").unwrap();
-    let request = request(Target::default(), Precision::Fp32);
+    let request = request(Target::default(), GraphPrecision::Fp32);
     for (folder, reason) in [
-        (folder.clone(), "it holds something already"),
-        (folder.join("mine"), "it is no folder"),
-        (root.path().join("absent/graphs"), "the folder around it is not there"),
+        (folder.clone(), "the folder is not empty"),
+        (folder.join("mine"), "it is not a folder"),
+        (root.path().join("absent/graphs"), "its parent folder does not exist"),
     ] {
         let error = export(&request, &folder).unwrap_err();
         assert!(matches!(&error, Error::Folder { reason: own, .. } if *own == reason), "{error:?}");
@@ -143,17 +144,17 @@ fn a_folder_that_is_taken_is_left_alone() {
 }
 
 #[test]
-fn a_folder_that_was_changed_or_is_of_another_entry_is_refused() {
+fn changed_package_and_package_of_another_entry_are_rejected() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("graphs");
     let message = |error: Error| error.to_string().replace(&root.path().display().to_string(), "DIR");
     std::fs::create_dir(&folder).unwrap();
     insta::assert_snapshot!(message(Package::open(&folder).unwrap_err()), @r"
-    `DIR/graphs` can not be used as a folder of graphs
+    `DIR/graphs` cannot be used as a folder of graphs
       expected: a file `manifest.json`
       found: none
     ");
-    export(&request(Target::default(), Precision::Fp32), &folder).unwrap();
+    export(&request(Target::default(), GraphPrecision::Fp32), &folder).unwrap();
     let package = Package::open(&folder).unwrap();
     let own = package.manifest.config_sha256.clone();
     assert!(
@@ -170,9 +171,7 @@ fn a_folder_that_was_changed_or_is_of_another_entry_is_refused() {
         std::fs::write(&path, &changed).unwrap();
         let text = message(Package::open(&folder).unwrap_err());
         assert!(
-            text.starts_with(&format!(
-                "`DIR/graphs/{file}` can not be used as a folder of graphs\n  expected: sha256 "
-            )),
+            text.starts_with(&format!("`DIR/graphs/{file}` cannot be used as a folder of graphs\n  expected: sha256 ")),
             "{text}"
         );
         std::fs::write(&path, whole).unwrap();
@@ -181,7 +180,7 @@ fn a_folder_that_was_changed_or_is_of_another_entry_is_refused() {
     std::fs::remove_file(folder.join("text.onnx")).unwrap();
     assert!(message(Package::open(&folder).unwrap_err()).contains("text.onnx"));
 
-    // A manifest does not reach out of its folder.
+    // A manifest cannot name files outside its folder.
     let path = folder.join("manifest.json");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace("\"golden.safetensors\"", "\"../golden.safetensors\"")).unwrap();

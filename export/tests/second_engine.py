@@ -1,10 +1,10 @@
-"""Checks graphs with the ONNX checker, and runs them in its reference evaluator.
+"""Checks graphs with the ONNX checker, and runs them in the reference evaluator of the ONNX project.
 
     second_engine.py FOLDER TOLERANCE
 
-FOLDER holds MODEL-FLAVOUR-OPSET/PART.onnx and MODEL-cases/PART-NUMBER.safetensors with `input.NAME`, `output.NAME` and,
-where not all of the output counts, `mask`; checked/NAME/PART.onnx are checked only. The operators of ONNX Runtime are defined here by NumPy, from their
-documentation.
+FOLDER holds MODEL-FLAVOUR-OPSET/GRAPH.onnx and MODEL-cases/GRAPH-NUMBER.safetensors with the tensors `input.NAME`,
+`output.NAME` and, if only some values of the output are compared, `mask`. Graphs in checked/NAME/GRAPH.onnx are only
+checked. The operators of ONNX Runtime are implemented here in NumPy, from their documentation.
 """
 
 import math
@@ -91,10 +91,10 @@ def main(folder, tolerance):
     for path in sorted(folder.glob("*-*-*/*.onnx")):
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
-        # The evaluator takes a result without a name for the value of operands that are left out.
+        # The evaluator confuses unnamed results with omitted operands, so name them.
         for node in model.graph.node:
-            for place in (place for place, name in enumerate(node.output) if not name):
-                node.output[place] = f"{node.name}.unused.{place}"
+            for index in (index for index, name in enumerate(node.output) if not name):
+                node.output[index] = f"{node.name}.unused.{index}"
         evaluator = ReferenceEvaluator(model, new_ops=OPERATORS)
         worst = 0.0
         cases = sorted((folder / f"{path.parent.name.split('-')[0]}-cases").glob(f"{path.stem}-*.safetensors"))
@@ -105,7 +105,7 @@ def main(folder, tolerance):
         fits = worst <= tolerance and cases
         failed |= not fits
         print(f"{path.parent.name} {path.stem}: {len(cases)} cases, {worst:.1e} at most,", "ok" if fits else "FAILED")
-    # What rounds is not near: the checker alone sees these.
+    # Graphs in reduced precision exceed the tolerance, so they are only checked.
     for path in sorted(folder.glob("checked/*/*.onnx")):
         onnx.checker.check_model(onnx.load(path), full_check=True)
         print(f"{path.parent.name} {path.stem}: checked")

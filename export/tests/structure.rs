@@ -1,5 +1,5 @@
-//! What the graphs consist of.
-#![allow(clippy::unwrap_used, clippy::panic)] // a helper of tests is a test
+//! Structure of recorded graphs: operators, names, shapes.
+#![allow(clippy::unwrap_used, clippy::panic)] // tests and their helpers
 
 mod support;
 
@@ -13,9 +13,9 @@ use laps_model::{
     tensor::Tensor,
 };
 use laps_onnx::{
-    graph::{Domain, Element, Flavour, Graph, Target, Value},
+    graph::{Domain, ElementType, Flavour, Graph, GraphKind, GraphTensor, Target},
     passes,
-    record::{Part, record},
+    record::record,
 };
 use support::{swin_tiny, target, tiny, vit_tiny};
 
@@ -25,34 +25,34 @@ fn count(graph: &Graph) -> BTreeMap<&'static str, usize> {
     counts
 }
 
-/// Operators that compute with shapes, and those that change nothing.
+/// Operators that compute with shapes, and operators without an effect.
 const FORBIDDEN: [&str; 9] =
     ["Shape", "Size", "ConstantOfShape", "Range", "Expand", "Identity", "Constant", "Unsqueeze", "Squeeze"];
 
 #[test]
-fn nothing_computes_with_shapes_and_nothing_is_idle() {
+fn graphs_have_no_shape_operators_and_no_operators_without_effect() {
     for model in tiny() {
         for flavour in [Flavour::Portable, Flavour::Ort] {
-            for part in Part::ALL {
-                let graph = model.graph(part, target(flavour, 18));
+            for kind in GraphKind::ALL {
+                let graph = model.graph(kind, target(flavour, 18));
                 let counts = count(&graph);
                 assert!(FORBIDDEN.iter().all(|name| !counts.contains_key(name)), "{counts:?}");
                 let portable = graph.nodes().iter().all(|node| node.operator.domain == Domain::Onnx);
                 assert!(portable || flavour == Flavour::Ort);
                 for node in graph.nodes() {
-                    // What depends on no input is a constant already.
-                    assert!(node.inputs.iter().flatten().any(|&id| graph.fact(id).content.is_none()), "{node:?}");
+                    // Nodes with constant operands only are folded.
+                    assert!(node.inputs.iter().flatten().any(|&id| graph.fact(id).data.is_none()), "{node:?}");
                 }
             }
         }
     }
 }
 
-/// Two blocks: each operator of a block twice, what is around them once.
+/// The model has two blocks, so each operator of a block occurs twice.
 #[test]
-fn a_vit_is_what_one_would_write_by_hand() {
+fn vit_graph_has_the_expected_operators() {
     let [vit, _] = tiny();
-    insta::assert_debug_snapshot!(count(&vit.graph(Part::Image, target(Flavour::Portable, 20))), @r#"
+    insta::assert_debug_snapshot!(count(&vit.graph(GraphKind::Image, target(Flavour::Portable, 20))), @r#"
     {
         "Add": 20,
         "Concat": 1,
@@ -66,7 +66,7 @@ fn a_vit_is_what_one_would_write_by_hand() {
         "Transpose": 9,
     }
     "#);
-    insta::assert_debug_snapshot!(count(&vit.graph(Part::Image, target(Flavour::Ort, 18))), @r#"
+    insta::assert_debug_snapshot!(count(&vit.graph(GraphKind::Image, target(Flavour::Ort, 18))), @r#"
     {
         "Add": 10,
         "BiasGelu": 2,
@@ -83,52 +83,53 @@ fn a_vit_is_what_one_would_write_by_hand() {
     "#);
 }
 
-/// Each block of BERT and of Swin has its attention fused; the shift of a Swin block is a constant of the graph.
+/// The attention of each block is fused; the shift of a Swin block is a constant.
 #[test]
 fn attention_is_fused_in_bert_and_in_swin() {
     let [vit, swin] = tiny();
-    let text = count(&vit.graph(Part::Text, target(Flavour::Ort, 18)));
+    let text = count(&vit.graph(GraphKind::Text, target(Flavour::Ort, 18)));
     assert_eq!((text["MultiHeadAttention"], text["SkipLayerNormalization"], text["BiasGelu"]), (2, 5, 2), "{text:?}");
     assert!(!text.contains_key("Softmax"), "{text:?}");
-    let graph = swin.graph(Part::Image, target(Flavour::Ort, 18));
+    let graph = swin.graph(GraphKind::Image, target(Flavour::Ort, 18));
     let image = count(&graph);
     assert_eq!((image["MultiHeadAttention"], image["BiasGelu"]), (8, 8), "{image:?}");
     assert!(!image.contains_key("Softmax"), "{image:?}");
     for node in graph.nodes().iter().filter(|node| node.operator.name == "MultiHeadAttention") {
         let bias = graph.fact(node.input(5).unwrap());
-        assert!(bias.content.is_some(), "the relative-position bias is constant");
+        assert!(bias.data.is_some(), "the relative-position bias is constant");
     }
 }
 
 #[test]
-fn axes_of_reductions_are_attributes_before_opset_18_and_gelu_is_one_from_20() {
+fn reduction_axes_are_attributes_before_opset_18_and_gelu_exists_from_20() {
     let [vit, _] = tiny();
     let reductions = |opset| {
-        let graph = vit.graph(Part::Score, target(Flavour::Portable, opset));
+        let graph = vit.graph(GraphKind::Score, target(Flavour::Portable, opset));
         let inputs = |name: &str| graph.nodes().iter().find(|node| node.is(name)).unwrap().inputs.len();
         (inputs("ReduceMax"), inputs("ReduceL2"), inputs("ReduceSum"))
     };
     assert_eq!((reductions(17), reductions(18)), ((1, 1, 2), (2, 2, 2)));
-    let text = |opset| count(&vit.graph(Part::Text, target(Flavour::Portable, opset)));
+    let text = |opset| count(&vit.graph(GraphKind::Text, target(Flavour::Portable, opset)));
     assert_eq!((text(19).get("Gelu"), text(19).get("Erf")), (None, Some(&2)));
     assert_eq!((text(20).get("Gelu"), text(20).get("Erf")), (Some(&2), None));
 }
 
-/// Every data axis is a symbol, and nothing else is.
+/// Axes that depend on the input are symbols, all others are numbers.
 #[test]
-fn inputs_and_outputs_have_symbols_for_data() {
-    let ports = |part| {
-        let graph = tiny()[0].graph(part, Target::default());
-        let line = |port: &laps_onnx::graph::Port| format!("{} {} {:?}", port.name, port.element.name(), port.shape);
+fn inputs_and_outputs_have_symbolic_data_axes() {
+    let ports = |kind| {
+        let graph = tiny()[0].graph(kind, Target::default());
+        let line =
+            |port: &laps_onnx::graph::ValueInfo| format!("{} {} {:?}", port.name, port.element.name(), port.shape);
         let [inputs, outputs] = [graph.inputs(), graph.outputs()];
         inputs.iter().chain(&outputs).map(line).collect::<Vec<_>>()
     };
     assert_eq!(
-        ports(Part::Image),
+        ports(GraphKind::Image),
         ["pixel_values float32 [batch, 3, 224, 224]", "patch_embeddings float32 [batch, 197, 24]"]
     );
     assert_eq!(
-        ports(Part::Text),
+        ports(GraphKind::Text),
         [
             "input_ids int64 [batch, length]",
             "attention_mask int64 [batch, length]",
@@ -136,7 +137,7 @@ fn inputs_and_outputs_have_symbols_for_data() {
         ]
     );
     assert_eq!(
-        ports(Part::Score),
+        ports(GraphKind::Score),
         [
             "patch_embeddings float32 [images, 197, 24]",
             "word_embeddings float32 [captions, words, 24]",
@@ -146,11 +147,11 @@ fn inputs_and_outputs_have_symbols_for_data() {
     );
 }
 
-/// Values are named after the modules of the checkpoint, so that a viewer shows the structure of the model.
+/// Values are named after the modules of the checkpoint, so that graph viewers show the structure of the model.
 #[test]
 fn values_are_named_after_modules() {
     let [vit, swin] = tiny();
-    let image = vit.graph(Part::Image, target(Flavour::Portable, 18));
+    let image = vit.graph(GraphKind::Image, target(Flavour::Portable, 18));
     let names: Vec<&str> =
         image.nodes().iter().filter_map(|node| Some(image.fact(node.output()?).name.as_str())).collect();
     for name in [
@@ -165,35 +166,35 @@ fn values_are_named_after_modules() {
         assert!(names.contains(&name), "{name} is not among {names:#?}");
     }
     for model in [&vit, &swin] {
-        for part in Part::ALL {
-            let graph = model.graph(part, Target::default());
-            let owner = ["img_enc", "txt_enc", "cross_net"][part as usize];
+        for kind in GraphKind::ALL {
+            let graph = model.graph(kind, Target::default());
+            let owner = ["img_enc", "txt_enc", "cross_net"][kind as usize];
             let outside = |name: &&str| !name.starts_with(owner);
             let names = graph.nodes().iter().filter_map(|node| Some(graph.fact(node.output()?).name.as_str()));
-            // The output has the name that it is asked for by, and masks are cast before a module has them.
-            assert!(names.filter(outside).count() <= 2, "{part}");
+            // The output has its own name, and masks are cast outside of any module.
+            assert!(names.filter(outside).count() <= 2, "{kind}");
         }
     }
 }
 
-fn values() -> (Rc<RefCell<Graph>>, Value) {
+fn graph_with_input() -> (Rc<RefCell<Graph>>, GraphTensor) {
     let graph = Rc::new(RefCell::new(Graph::new("test", Target::default())));
     let shape = [Dim::symbol("batch"), 6.into()];
-    let input = Value::input(&graph, "x", Element::F32, &shape).unwrap();
+    let input = GraphTensor::input(&graph, "x", ElementType::F32, &shape).unwrap();
     (graph, input)
 }
 
 #[test]
-fn a_name_that_is_taken_is_refused() {
-    let (graph, x) = values();
-    let error = Value::input(&graph, "x", Element::F32, &[1.into()]).unwrap_err();
+fn duplicate_name_is_rejected() {
+    let (graph, x) = graph_with_input();
+    let error = GraphTensor::input(&graph, "x", ElementType::F32, &[1.into()]).unwrap_err();
     insta::assert_snapshot!(error, @r"
     `name` can not be computed
-      expected: a name that is not taken
-      found: `x` a second time
+      expected: an unused name
+      found: `x`, which is in use
     ");
     let read = |parameter: &Parameter| Array::new(&parameter.shape, vec![0.0; parameter.elements()]);
-    let root = Value::parameters(&graph, read);
+    let root = GraphTensor::parameters(&graph, read);
     root.get("weight", &[2], Init::Zeros).unwrap();
     assert!(root.get("weight", &[2], Init::Zeros).is_err());
     let sum = x.add(&x).unwrap();
@@ -204,28 +205,28 @@ fn a_name_that_is_taken_is_refused() {
 }
 
 #[test]
-fn an_operation_that_does_not_fit_is_refused_with_the_module() {
-    let (_, x) = values();
+fn mismatched_operands_are_rejected_with_the_module() {
+    let (_, x) = graph_with_input();
     let error = x.module("encoder.layer.3", || x.module("encoder.layer.3.mlp", || x.matmul(&x))).unwrap_err();
     assert!(matches!(&error, Error::Module { name, .. } if name == "encoder.layer.3.mlp"), "{error:?}");
     assert_eq!(error.to_string(), "module `encoder.layer.3.mlp` can not be wired");
     let source = std::error::Error::source(&error).unwrap().to_string();
     insta::assert_snapshot!(source, @r"
     `matmul` can not be computed
-      expected: an inner size that is the same
+      expected: equal inner sizes
       found: (`x` [batch, 6], `x` [batch, 6])
     ");
     assert!(x.reshape(&[Dim::symbol("batch").times(2), 2.into()]).is_err());
-    assert!(x.narrow(0, 0, 1).is_err(), "a symbol has no first entry that is known to be there");
+    assert!(x.narrow(0, 0, 1).is_err(), "a symbolic axis has no entry that is known to exist");
     assert!(x.expand(&[Dim::symbol("images"), 6.into()]).is_err());
     assert!(x.dropout(0.1).is_err(), "a graph does not train");
 }
 
 #[test]
-fn what_changes_nothing_is_not_recorded() {
-    let (graph, x) = values();
+fn operations_without_effect_are_not_recorded() {
+    let (graph, x) = graph_with_input();
     let batch = Dim::symbol("batch");
-    let same = |value: &Value| format!("{value:?}") == format!("{x:?}");
+    let same = |value: &GraphTensor| format!("{value:?}") == format!("{x:?}");
     assert!(same(&x.affine(1.0, 0.0).unwrap()));
     assert!(same(&x.reshape(&[batch, 2.into(), 3.into()]).unwrap().reshape(&[batch, 6.into()]).unwrap()));
     assert!(same(&x.permute(&[1, 0]).unwrap().permute(&[1, 0]).unwrap()));
@@ -240,11 +241,11 @@ fn what_changes_nothing_is_not_recorded() {
     assert_eq!(count(&graph), BTreeMap::from([("Add", 1)]));
 }
 
-/// A parameter of another shape than the model's is named before anything is written.
+/// The error names the parameter.
 #[test]
-fn a_parameter_of_another_shape_is_refused() {
+fn parameter_of_another_shape_is_rejected() {
     for config in [vit_tiny(), swin_tiny()] {
-        let error = record(Part::Text, &config, Target::default(), |_| Array::new(&[1], vec![0.0])).unwrap_err();
+        let error = record(GraphKind::Text, &config, Target::default(), |_| Array::new(&[1], vec![0.0])).unwrap_err();
         assert!(error.to_string().starts_with("parameter `txt_enc."), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The graph itself: values, nodes, names.
+//! The graph: values, nodes and unique names.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -9,33 +9,33 @@ use std::{
 use laps_model::{Error, Result};
 use laps_model::{array::Array, dim::Dim};
 
-use super::{Content, Element, Fact, Id, Node, Operator, Port, Target, shapes::refused};
+use super::{ConstantData, ElementType, Fact, Node, Operator, Target, ValueId, ValueInfo, shapes::refused};
 
-/// A graph: nodes in an order in which each comes after what it needs.
+/// A graph: values, and nodes in topological order.
 #[derive(Clone, Debug)]
 pub struct Graph {
-    /// Its name.
+    /// Name: `image`, `text` or `score`.
     pub name: &'static str,
-    /// What it is written for.
+    /// Operators and opset that the graph is written for.
     pub target: Target,
-    /// Every value; an [`Id`] is a place here.
+    /// Every value; an [`ValueId`] is an index into this list.
     pub(crate) facts: Vec<Fact>,
-    /// The operations.
+    /// Nodes in topological order.
     pub(crate) nodes: Vec<Node>,
-    /// In order.
-    pub(crate) inputs: Vec<Id>,
-    /// In order.
-    pub(crate) outputs: Vec<Id>,
-    /// For each value the node that makes it.
-    producers: HashMap<Id, usize>,
-    /// Masks by the attention bias that was made of them.
-    pub(super) paddings: HashMap<Id, Id>,
-    /// What is known to be the least of a value.
-    pub(super) floors: HashMap<Id, f32>,
+    /// Inputs in order.
+    pub(crate) inputs: Vec<ValueId>,
+    /// Outputs in order.
+    pub(crate) outputs: Vec<ValueId>,
+    /// Index of the node that computes each value.
+    producers: HashMap<ValueId, usize>,
+    /// Padding masks by the attention bias computed from them.
+    pub(super) paddings: HashMap<ValueId, ValueId>,
+    /// Known lower bounds of values.
+    pub(super) floors: HashMap<ValueId, f32>,
     names: BTreeSet<String>,
     modules: Vec<String>,
-    /// What was recorded already, by operator and operands.
-    known: HashMap<String, Id>,
+    /// Values by operator and operands, to record each operation once.
+    recorded: HashMap<String, ValueId>,
 }
 
 impl Graph {
@@ -53,47 +53,48 @@ impl Graph {
             floors: HashMap::new(),
             names: BTreeSet::new(),
             modules: Vec::new(),
-            known: HashMap::new(),
+            recorded: HashMap::new(),
         }
     }
 
-    /// What is known of a value.
-    pub fn fact(&self, id: Id) -> &Fact {
+    /// Name, type, shape and constant data of a value.
+    pub fn fact(&self, id: ValueId) -> &Fact {
         &self.facts[id.0]
     }
 
-    /// The operations, in order.
+    /// Nodes in topological order.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// Inputs, in order.
-    pub fn inputs(&self) -> Vec<Port> {
+    /// Inputs in order.
+    pub fn inputs(&self) -> Vec<ValueInfo> {
         self.ports(&self.inputs)
     }
 
-    /// Outputs, in order.
-    pub fn outputs(&self) -> Vec<Port> {
+    /// Outputs in order.
+    pub fn outputs(&self) -> Vec<ValueInfo> {
         self.ports(&self.outputs)
     }
 
-    fn ports(&self, ids: &[Id]) -> Vec<Port> {
-        let port = |fact: &Fact| Port { name: fact.name.clone(), element: fact.element, shape: fact.shape.clone() };
+    fn ports(&self, ids: &[ValueId]) -> Vec<ValueInfo> {
+        let port =
+            |fact: &Fact| ValueInfo { name: fact.name.clone(), element: fact.element, shape: fact.shape.clone() };
         ids.iter().map(|&id| port(self.fact(id))).collect()
     }
 
-    /// What no number of a value is less than, where that is known.
-    pub(crate) fn floor(&self, id: Id) -> Option<f32> {
+    /// Lower bound of a value, if known.
+    pub(crate) fn floor(&self, id: ValueId) -> Option<f32> {
         self.floors.get(&id).copied()
     }
 
-    /// The node that makes a value; none for an input and a constant.
-    pub fn producer(&self, id: Id) -> Option<&Node> {
+    /// The node that computes a value; None for an input or a constant.
+    pub fn producer(&self, id: ValueId) -> Option<&Node> {
         self.producers.get(&id).map(|&index| &self.nodes[index])
     }
 
-    /// The input and its axis that has `symbol` for a size.
-    pub(super) fn symbol(&self, symbol: &str) -> Option<(Id, usize)> {
+    /// The first input with an axis of the symbolic size `symbol`, and that axis.
+    pub(super) fn symbol(&self, symbol: &str) -> Option<(ValueId, usize)> {
         self.inputs.iter().find_map(|&id| {
             let axis =
                 self.fact(id).shape.iter().position(|size| matches!(size.parts(), (1, Some(own)) if own == symbol));
@@ -101,24 +102,28 @@ impl Graph {
         })
     }
 
-    /// Declares an input.
+    /// Adds an input.
     ///
     /// # Errors
-    /// [`Error::Operation`] if the name is taken.
-    pub(crate) fn input(&mut self, name: &str, element: Element, shape: &[Dim]) -> Result<Id> {
+    /// [`Error::Operation`] if the name is already in use.
+    pub(crate) fn input(&mut self, name: &str, element: ElementType, shape: &[Dim]) -> Result<ValueId> {
         self.declare(name)?;
-        let id = self.push(Fact { name: name.to_owned(), element, shape: shape.to_vec(), content: None });
+        let id = self.push(Fact { name: name.to_owned(), element, shape: shape.to_vec(), data: None });
         self.inputs.push(id);
         Ok(id)
     }
 
-    /// Declares a value to be an output.
+    /// Makes a value an output and renames it to `name`.
     ///
     /// # Errors
-    /// [`Error::Operation`] if the name is taken, or if the value is an input or constant.
-    pub(super) fn output(&mut self, name: &str, id: Id) -> Result<()> {
+    /// [`Error::Operation`] if the name is already in use, or if the value is an input, a constant or already an output.
+    pub(super) fn output(&mut self, name: &str, id: ValueId) -> Result<()> {
         if self.producer(id).is_none() || self.outputs.contains(&id) {
-            return refused("output", "a value that a node makes, once", &self.fact(id).name);
+            return refused(
+                "output",
+                "a value that a node computes and that is not yet an output",
+                &self.fact(id).name,
+            );
         }
         self.declare(name)?;
         let old = mem::replace(&mut self.facts[id.0].name, name.to_owned());
@@ -130,100 +135,101 @@ impl Graph {
     /// Adds a parameter under its full name.
     ///
     /// # Errors
-    /// [`Error::Operation`] if the name is taken.
-    pub(super) fn parameter(&mut self, name: &str, array: Array) -> Result<Id> {
+    /// [`Error::Operation`] if the name is already in use.
+    pub(super) fn parameter(&mut self, name: &str, array: Array) -> Result<ValueId> {
         self.declare(name)?;
         Ok(self.push(float(name.to_owned(), array)))
     }
 
-    /// Adds a constant; a small one that is there already is taken again.
-    pub(super) fn constant(&mut self, label: &str, array: Array) -> Id {
+    /// Adds a constant; equal constants of up to 64 values are shared.
+    pub(super) fn constant(&mut self, label: &str, array: Array) -> ValueId {
         let bits = || array.values().iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         let key = (array.values().len() <= 64).then(|| format!("constant {:?} {:?}", array.dims(), bits()));
         self.once(key, |graph| graph.array(label, array))
     }
 
-    /// Adds a constant of its own, whatever is there already.
-    pub(crate) fn array(&mut self, label: &str, array: Array) -> Id {
+    /// Adds a constant that is not shared.
+    pub(crate) fn array(&mut self, label: &str, array: Array) -> ValueId {
         self.literal(float(label.to_owned(), array))
     }
 
-    /// Adds whole numbers as a constant of one axis.
-    pub(crate) fn whole(&mut self, label: &str, values: &[i64]) -> Id {
+    /// Adds an i64 constant of one axis; equal constants are shared.
+    pub(crate) fn i64_vector(&mut self, label: &str, values: &[i64]) -> ValueId {
         self.integers(label, values, vec![values.len().into()])
     }
 
-    /// Adds a whole number as a constant without axes.
-    pub(crate) fn index(&mut self, label: &str, value: i64) -> Id {
+    /// Adds an i64 scalar constant; equal constants are shared.
+    pub(crate) fn i64_scalar(&mut self, label: &str, value: i64) -> ValueId {
         self.integers(label, &[value], Vec::new())
     }
 
-    /// Adds a number as a constant without axes; one that is there already is taken again.
-    pub(crate) fn number(&mut self, label: &str, value: f32) -> Id {
-        let same = |fact: &Fact| fact.shape.is_empty() && fact.known().is_some_and(|known| known.values() == [value]);
+    /// Adds an f32 scalar constant; equal constants are shared.
+    pub(crate) fn f32_scalar(&mut self, label: &str, value: f32) -> ValueId {
+        let same =
+            |fact: &Fact| fact.shape.is_empty() && fact.constant_array().is_some_and(|known| known.values() == [value]);
         if let Some(index) = self.facts.iter().position(same) {
-            return Id(index);
+            return ValueId(index);
         }
-        let content = Array::new(&[], vec![value]).ok().map(Content::Float);
-        self.literal(Fact { name: label.to_owned(), element: Element::F32, shape: Vec::new(), content })
+        let data = Array::new(&[], vec![value]).ok().map(ConstantData::F32);
+        self.literal(Fact { name: label.to_owned(), element: ElementType::F32, shape: Vec::new(), data })
     }
 
-    fn integers(&mut self, label: &str, values: &[i64], shape: Vec<Dim>) -> Id {
+    fn integers(&mut self, label: &str, values: &[i64], shape: Vec<Dim>) -> ValueId {
         self.once(Some(format!("integers {shape:?} {values:?}")), |graph| {
             let name = graph.unique(label);
-            let content = Some(Content::Whole(Arc::new(values.to_vec())));
-            graph.push(Fact { name, element: Element::I64, shape, content })
+            let data = Some(ConstantData::I64(Arc::new(values.to_vec())));
+            graph.push(Fact { name, element: ElementType::I64, shape, data })
         })
     }
 
-    /// Adds a constant of another type; `fact` has its content, and a name that is made unique.
-    pub(crate) fn literal(&mut self, mut fact: Fact) -> Id {
+    /// Adds a constant described by `fact`, with its name made unique.
+    pub(crate) fn literal(&mut self, mut fact: Fact) -> ValueId {
         fact.name = self.unique(&fact.name);
         self.push(fact)
     }
 
-    /// What `compute` gives, or gave when it was asked under the same key; `label` names the result.
+    /// The constant that `compute` returns, computed once for the same operator and operands; `label` names it.
     pub(super) fn folded(
         &mut self,
         operator: &Operator,
-        operands: &[Id],
+        operands: &[ValueId],
         label: &str,
         compute: impl FnOnce() -> Result<Array>,
-    ) -> Result<Id> {
+    ) -> Result<ValueId> {
         let key = key(operator, &operands.iter().copied().map(Some).collect::<Vec<_>>());
-        if let Some(&id) = self.known.get(&key) {
+        if let Some(&id) = self.recorded.get(&key) {
             return Ok(id);
         }
         let id = self.constant(label, compute()?);
-        self.known.insert(key, id);
+        self.recorded.insert(key, id);
         Ok(id)
     }
 
-    /// Applies an operator with one result of `element` and `shape`. The same operator on the same operands is taken again.
+    /// Appends a node with one result of `element` and `shape`, or returns the result of an equal node.
     pub(crate) fn apply(
         &mut self,
         operator: Operator,
-        inputs: &[Option<Id>],
-        (element, shape): (Element, Vec<Dim>),
+        inputs: &[Option<ValueId>],
+        (element, shape): (ElementType, Vec<Dim>),
         label: &str,
-    ) -> Id {
+    ) -> ValueId {
         let key = key(&operator, inputs);
         let inputs = inputs.to_vec();
         self.once(Some(key), |graph| {
             let name = graph.unique(label);
-            let id = graph.push(Fact { name, element, shape, content: None });
+            let id = graph.push(Fact { name, element, shape, data: None });
             graph.append(Node { operator, inputs, outputs: vec![Some(id)] });
             id
         })
     }
 
-    /// Adds a value without a node that makes it yet.
-    pub(crate) fn value(&mut self, label: &str, element: Element, shape: Vec<Dim>) -> Id {
+    /// Adds a value that a later node computes.
+    pub(crate) fn value(&mut self, label: &str, element: ElementType, shape: Vec<Dim>) -> ValueId {
         let name = self.unique(label);
-        self.push(Fact { name, element, shape, content: None })
+        self.push(Fact { name, element, shape, data: None })
     }
 
-    /// Adds a node whose results are there.
+    /// Appends a node whose output values exist already.
     pub(crate) fn append(&mut self, node: Node) {
         for &id in node.outputs.iter().flatten() {
             self.producers.insert(id, self.nodes.len());
@@ -231,24 +237,24 @@ impl Graph {
         self.nodes.push(node);
     }
 
-    /// Takes the nodes out, for a pass that appends them again, changed.
+    /// Removes and returns all nodes, for a pass that appends the rewritten ones.
     pub(crate) fn take_nodes(&mut self) -> Vec<Node> {
         self.producers.clear();
-        self.known.clear();
+        self.recorded.clear();
         mem::take(&mut self.nodes)
     }
 
-    /// Enters the module `name`: what is recorded from now on is named after it.
+    /// Enters the module `name`, which prefixes the names of values recorded from now on.
     pub(super) fn enter(&mut self, name: &str) {
         self.modules.push(name.to_owned());
     }
 
-    /// Leaves the module that was entered last.
+    /// Leaves the innermost module.
     pub(super) fn leave(&mut self) -> Option<String> {
         self.modules.pop()
     }
 
-    /// `operation` in the module that is being recorded.
+    /// `operation` prefixed with the current module.
     pub(super) fn label(&self, operation: &str) -> String {
         match self.modules.last().filter(|module| !module.is_empty()) {
             Some(module) => format!("{module}.{operation}"),
@@ -256,34 +262,34 @@ impl Graph {
         }
     }
 
-    fn once(&mut self, key: Option<String>, make: impl FnOnce(&mut Self) -> Id) -> Id {
+    fn once(&mut self, key: Option<String>, make: impl FnOnce(&mut Self) -> ValueId) -> ValueId {
         let Some(key) = key else { return make(self) };
-        if let Some(&id) = self.known.get(&key) {
+        if let Some(&id) = self.recorded.get(&key) {
             return id;
         }
         let id = make(self);
-        self.known.insert(key, id);
+        self.recorded.insert(key, id);
         id
     }
 
-    fn push(&mut self, fact: Fact) -> Id {
+    fn push(&mut self, fact: Fact) -> ValueId {
         self.facts.push(fact);
-        Id(self.facts.len() - 1)
+        ValueId(self.facts.len() - 1)
     }
 
-    /// Takes a name that has to be free.
+    /// Reserves a name that must be unused.
     fn declare(&mut self, name: &str) -> Result<()> {
         if self.names.insert(name.to_owned()) {
             return Ok(());
         }
         Err(Error::Operation {
             operation: "name",
-            expected: "a name that is not taken".to_owned(),
-            found: format!("`{name}` a second time"),
+            expected: "an unused name".to_owned(),
+            found: format!("`{name}`, which is in use"),
         })
     }
 
-    /// A name like `label` that is free.
+    /// `label`, with a number appended if it is in use.
     fn unique(&mut self, label: &str) -> String {
         let mut name = label.to_owned();
         let mut count = 1;
@@ -297,9 +303,9 @@ impl Graph {
 
 fn float(name: String, array: Array) -> Fact {
     let shape = array.dims().iter().map(|&size| size.into()).collect();
-    Fact { name, element: Element::F32, shape, content: Some(Content::Float(array)) }
+    Fact { name, element: ElementType::F32, shape, data: Some(ConstantData::F32(array)) }
 }
 
-fn key(operator: &Operator, inputs: &[Option<Id>]) -> String {
+fn key(operator: &Operator, inputs: &[Option<ValueId>]) -> String {
     format!("{operator:?} {inputs:?}")
 }

@@ -1,28 +1,28 @@
-//! Element types of tensors.
+//! ElementType types of tensors.
 
 use crate::protobuf::tensor_proto::DataType;
 
 /// Type of the elements of a tensor in a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Element {
-    /// IEEE single precision.
+pub enum ElementType {
+    /// IEEE single precision (32 bits).
     F32,
-    /// IEEE half precision.
+    /// IEEE half precision (16 bits).
     F16,
-    /// 64-bit integers.
+    /// Signed 64-bit integers.
     I64,
-    /// 32-bit integers.
+    /// Signed 32-bit integers.
     I32,
-    /// 8-bit integers.
+    /// Signed 8-bit integers.
     I8,
-    /// 8-bit integers without a sign.
+    /// Unsigned 8-bit integers.
     U8,
-    /// Truth values.
+    /// Booleans.
     Bool,
 }
 
-impl Element {
-    /// The number that ONNX has for it.
+impl ElementType {
+    /// The data type in ONNX files.
     pub fn onnx(self) -> DataType {
         match self {
             Self::F32 => DataType::Float,
@@ -35,7 +35,7 @@ impl Element {
         }
     }
 
-    /// The name that manifests have for it.
+    /// The name in manifests, such as `float32`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "float32",

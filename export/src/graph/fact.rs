@@ -1,60 +1,60 @@
-//! What is known of a value when it is wired.
+//! Type, shape and constant data of a value.
 
 use std::sync::Arc;
 
 use laps_model::{array::Array, dim::Dim};
 
-use super::Element;
+use super::ElementType;
 
-/// Numbers that are part of a graph.
+/// Data of a constant.
 #[derive(Clone, Debug)]
-pub enum Content {
-    /// Single precision, shared with whoever gave them.
-    Float(Array),
+pub enum ConstantData {
+    /// Single precision; the array shares its memory with the source.
+    F32(Array),
     /// 64-bit integers.
-    Whole(Arc<Vec<i64>>),
-    /// Anything else: elements in row-major order, little-endian.
+    I64(Arc<Vec<i64>>),
+    /// Any other element type: elements in row-major order, little-endian.
     Raw(Arc<Vec<u8>>),
 }
 
-impl Content {
-    /// Their size in bytes.
+impl ConstantData {
+    /// Size in bytes.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Float(array) => size_of_val(array.values()),
-            Self::Whole(values) => size_of_val(values.as_slice()),
+            Self::F32(array) => size_of_val(array.values()),
+            Self::I64(values) => size_of_val(values.as_slice()),
             Self::Raw(bytes) => bytes.len(),
         }
     }
 
-    /// Elements in row-major order, little-endian.
+    /// The elements in row-major order, little-endian.
     pub fn bytes(&self) -> Vec<u8> {
         match self {
-            Self::Float(array) => array.values().iter().flat_map(|value| value.to_le_bytes()).collect(),
-            Self::Whole(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Self::F32(array) => array.values().iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Self::I64(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             Self::Raw(bytes) => bytes.to_vec(),
         }
     }
 }
 
-/// Name, type and shape of a value, and its numbers where they are constant.
+/// Name, type and shape of a value, and its data if it is a constant.
 #[derive(Clone, Debug)]
 pub struct Fact {
-    /// Unique in the graph.
+    /// Name, unique in the graph.
     pub name: String,
-    /// Type of its elements.
-    pub element: Element,
+    /// ElementType type.
+    pub element: ElementType,
     /// Size of each axis.
     pub shape: Vec<Dim>,
-    /// Its numbers, where they do not depend on an input.
-    pub content: Option<Content>,
+    /// Data of a constant.
+    pub data: Option<ConstantData>,
 }
 
 impl Fact {
-    /// The numbers of a constant in single precision.
-    pub fn known(&self) -> Option<&Array> {
-        match &self.content {
-            Some(Content::Float(array)) => Some(array),
+    /// The array of a constant in single precision.
+    pub fn constant_array(&self) -> Option<&Array> {
+        match &self.data {
+            Some(ConstantData::F32(array)) => Some(array),
             _ => None,
         }
     }
@@ -62,11 +62,11 @@ impl Fact {
 
 /// An input or output of a graph: name, type and shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Port {
+pub struct ValueInfo {
     /// Name.
     pub name: String,
-    /// Type of its elements.
-    pub element: Element,
+    /// ElementType type.
+    pub element: ElementType,
     /// Size of each axis.
     pub shape: Vec<Dim>,
 }

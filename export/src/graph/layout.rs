@@ -1,30 +1,30 @@
-//! Operations that move values and change none.
+//! Recording of operators that move data: reshape, transpose, slice, gather, concat, expand.
 
 use laps_model::Result;
 use laps_model::{array::Array, dim::Dim, tensor::Tensor};
 
 use super::{
-    Attribute, Element, Id, Node, Operator, Value,
+    Attribute, ElementType, GraphTensor, Node, Operator, ValueId,
     shapes::{broadcast, elements, refused, reshape as sizes, with_axis},
 };
 
-/// The operand of the node that makes `x`, if that is the operator `name`.
-fn source(x: &Value, name: &str) -> Option<(Value, Node)> {
+/// The node that computes `x` and its first operand, if the node is the operator `name`.
+fn source(x: &GraphTensor, name: &str) -> Option<(GraphTensor, Node)> {
     let graph = x.graph.borrow();
     let node = graph.producer(x.id).filter(|node| node.is(name))?;
     Some((x.at(node.input(0)?), node.clone()))
 }
 
-/// Reshapes that follow one another become one; a reshape to the same shape is none.
-pub(super) fn reshape(x: &Value, shape: &[Dim]) -> Result<Value> {
+/// Merges consecutive reshapes, and omits a reshape to the same shape.
+pub(super) fn reshape(x: &GraphTensor, shape: &[Dim]) -> Result<GraphTensor> {
     let from = x.shape();
     if from == shape {
         return Ok(x.clone());
     }
     if elements(&from) != elements(shape) {
-        return refused("reshape", "as many elements", (x, shape));
+        return refused("reshape", "the same number of elements", (x, shape));
     }
-    if let Some(known) = x.known() {
+    if let Some(known) = x.constant_array() {
         let order = sizes(&from, shape)?;
         let operator = Operator::new("Reshape").with("shape", Attribute::Ints(order));
         return x.folded(&operator, &[x], "reshaped", || known.reshape(shape));
@@ -40,14 +40,14 @@ pub(super) fn reshape(x: &Value, shape: &[Dim]) -> Result<Value> {
     Ok(reshaped(x, &sizes(&from, shape)?, shape))
 }
 
-fn reshaped(x: &Value, order: &[i64], shape: &[Dim]) -> Value {
+fn reshaped(x: &GraphTensor, order: &[i64], shape: &[Dim]) -> GraphTensor {
     let element = x.fact().element;
-    let order = x.whole(order);
+    let order = x.i64_vector(order);
     x.apply(Operator::new("Reshape"), &[x, &order], (element, shape.to_vec()), "reshape")
 }
 
-/// Permutations that follow one another become one; one that changes nothing is none.
-pub(super) fn permute(x: &Value, order: &[usize]) -> Result<Value> {
+/// Merges consecutive transposes, and omits the identity.
+pub(super) fn permute(x: &GraphTensor, order: &[usize]) -> Result<GraphTensor> {
     let shape = x.shape();
     let mut sorted = order.to_vec();
     sorted.sort_unstable();
@@ -59,7 +59,7 @@ pub(super) fn permute(x: &Value, order: &[usize]) -> Result<Value> {
     }
     let axes = |order: &[usize]| Attribute::Ints(order.iter().map(|&axis| axis as i64).collect());
     let operator = Operator::new("Transpose").with("perm", axes(order));
-    if let Some(known) = x.known() {
+    if let Some(known) = x.constant_array() {
         return x.folded(&operator, &[x], "transposed", || known.permute(order));
     }
     if let Some((source, node)) = source(x, "Transpose") {
@@ -72,7 +72,7 @@ pub(super) fn permute(x: &Value, order: &[usize]) -> Result<Value> {
     Ok(x.apply(operator, &[x], (x.fact().element, moved), "transpose"))
 }
 
-pub(super) fn narrow(x: &Value, axis: usize, start: usize, length: usize) -> Result<Value> {
+pub(super) fn narrow(x: &GraphTensor, axis: usize, start: usize, length: usize) -> Result<GraphTensor> {
     let shape = x.shape();
     let narrowed = with_axis("narrow", &shape, axis, length.into())?;
     let size = shape[axis].fixed()?;
@@ -82,7 +82,7 @@ pub(super) fn narrow(x: &Value, axis: usize, start: usize, length: usize) -> Res
     if length == size {
         return Ok(x.clone());
     }
-    if let Some(known) = x.known() {
+    if let Some(known) = x.constant_array() {
         let numbers = [axis, start, length].map(|number| number as i64).to_vec();
         let operator = Operator::new("Slice").with("range", Attribute::Ints(numbers));
         return x.folded(&operator, &[x], "part", || known.narrow(axis, start, length));
@@ -90,66 +90,65 @@ pub(super) fn narrow(x: &Value, axis: usize, start: usize, length: usize) -> Res
     Ok(slice(x, &[(axis, start, start + length)], narrowed))
 }
 
-/// Entries from and before given ones along some axes.
-fn slice(x: &Value, ranges: &[(usize, usize, usize)], shape: Vec<Dim>) -> Value {
+/// Records a slice; `ranges` holds axis, start and end.
+fn slice(x: &GraphTensor, ranges: &[(usize, usize, usize)], shape: Vec<Dim>) -> GraphTensor {
     let numbers = |pick: fn(&(usize, usize, usize)) -> usize| {
-        x.whole(&ranges.iter().map(|range| pick(range) as i64).collect::<Vec<_>>())
+        x.i64_vector(&ranges.iter().map(|range| pick(range) as i64).collect::<Vec<_>>())
     };
     let [axes, starts, ends] = [numbers(|range| range.0), numbers(|range| range.1), numbers(|range| range.2)];
     x.apply(Operator::new("Slice"), &[x, &starts, &ends, &axes], (x.fact().element, shape), "part")
 }
 
-pub(super) fn select(x: &Value, axis: usize, indices: &[usize]) -> Result<Value> {
+pub(super) fn select(x: &GraphTensor, axis: usize, indices: &[usize]) -> Result<GraphTensor> {
     let selected = with_axis("select", &x.shape(), axis, indices.len().into())?;
     let size = x.shape()[axis].fixed()?;
     if indices.iter().any(|&index| index >= size) {
         return refused("select", &format!("entries below {size}"), indices);
     }
     let indices_64: Vec<i64> = indices.iter().map(|&index| index as i64).collect();
-    if let Some(known) = x.known() {
+    if let Some(known) = x.constant_array() {
         let operator =
             Operator::new("Gather").with_int("axis", axis as i64).with("indices", Attribute::Ints(indices_64));
         return x.folded(&operator, &[x], "selected", || known.select(axis, indices));
     }
-    let places = x.whole(&indices_64);
+    let indices = x.i64_vector(&indices_64);
     let operator = Operator::new("Gather").with_int("axis", axis as i64);
-    Ok(x.apply(operator, &[x, &places], (x.fact().element, selected), "selected"))
+    Ok(x.apply(operator, &[x, &indices], (x.fact().element, selected), "selected"))
 }
 
-/// A selection in another order: one copy, where two slices that are joined would be two.
-pub(super) fn roll(x: &Value, axis: usize, shift: usize) -> Result<Value> {
+/// Records a roll as one gather, which copies once; two slices and a concat would copy twice.
+pub(super) fn roll(x: &GraphTensor, axis: usize, shift: usize) -> Result<GraphTensor> {
     let Some(size) = x.shape().get(axis).copied() else { return refused("roll", &format!("an axis {axis}"), x) };
     let size = size.fixed()?;
     if size == 0 || shift.is_multiple_of(size) {
         return Ok(x.clone());
     }
-    select(x, axis, &(0..size).map(|place| (place + shift) % size).collect::<Vec<_>>())
+    select(x, axis, &(0..size).map(|index| (index + shift) % size).collect::<Vec<_>>())
 }
 
-pub(super) fn concatenate(parts: &[&Value], axis: usize) -> Result<Value> {
-    let Some(&first) = parts.first() else { return refused("concatenate", "at least one part", parts) };
+pub(super) fn concat(parts: &[&GraphTensor], axis: usize) -> Result<GraphTensor> {
+    let Some(&first) = parts.first() else { return refused("concat", "at least one tensor", parts) };
     if parts.len() == 1 {
         return Ok(first.clone());
     }
     let mut total = 0;
     for part in parts {
-        let Some(size) = part.shape().get(axis).copied() else { return refused("concatenate", "an axis", part) };
+        let Some(size) = part.shape().get(axis).copied() else { return refused("concat", "an axis", part) };
         total += size.fixed()?;
     }
-    let joined = with_axis("concatenate", &first.shape(), axis, total.into())?;
+    let joined = with_axis("concat", &first.shape(), axis, total.into())?;
     for part in parts {
-        if with_axis("concatenate", &part.shape(), axis, total.into())? != joined {
-            return refused("concatenate", "parts that differ on one axis only", parts);
+        if with_axis("concat", &part.shape(), axis, total.into())? != joined {
+            return refused("concat", "tensors that differ on one axis only", parts);
         }
     }
     let operator = Operator::new("Concat").with_int("axis", axis as i64);
-    first
-        .float((operator, "joined"), parts, joined, |known| Array::concatenate(&known.iter().collect::<Vec<_>>(), axis))
+    first.float((operator, "joined"), parts, joined, |known| Array::concat(&known.iter().collect::<Vec<_>>(), axis))
 }
 
-/// Adds zeros of the wanted shape. Those of a symbol are made of the input that has it, so that no node computes with
-/// shapes: where that input is not finite, neither is the result.
-pub(super) fn expand(x: &Value, shape: &[Dim]) -> Result<Value> {
+/// Records an expand as the addition of zeros of the target shape. The zeros of a symbolic size are computed from an input
+/// with that size, so that no node computes with shapes. If that input is not finite, the result is not finite either.
+pub(super) fn expand(x: &GraphTensor, shape: &[Dim]) -> Result<GraphTensor> {
     let from = x.shape();
     if broadcast("expand", &from, shape)? != shape {
         return refused("expand", "a shape that this broadcasts to", (x, shape));
@@ -158,7 +157,7 @@ pub(super) fn expand(x: &Value, shape: &[Dim]) -> Result<Value> {
         return Ok(x.clone());
     }
     let fixed: Result<Vec<usize>> = shape.iter().map(|size| size.fixed()).collect();
-    if let (Some(known), Ok(sizes)) = (x.known(), fixed) {
+    if let (Some(known), Ok(sizes)) = (x.constant_array(), fixed) {
         let sizes = sizes.iter().map(|&size| size as i64).collect();
         let operator = Operator::new("Expand").with("shape", Attribute::Ints(sizes));
         return x.folded(&operator, &[x], "expanded", || known.expand(shape));
@@ -185,11 +184,11 @@ pub(super) fn expand(x: &Value, shape: &[Dim]) -> Result<Value> {
     Ok(result)
 }
 
-/// Zeros, as many as `symbol`, from the first entries of the input that has it.
-fn zeros(x: &Value, symbol: &'static str) -> Result<Value> {
-    let found: Option<(Id, usize)> = x.graph.borrow().symbol(symbol);
+/// Zeros of the symbolic size `symbol`, computed from the first entries of an input with that size.
+fn zeros(x: &GraphTensor, symbol: &'static str) -> Result<GraphTensor> {
+    let found: Option<(ValueId, usize)> = x.graph.borrow().symbol(symbol);
     let Some((id, axis)) = found else { return refused("expand", "a symbol of an input", symbol) };
-    let input = x.at(id).cast(Element::F32);
+    let input = x.at(id).cast(ElementType::F32);
     let mut shape = input.shape();
     let ranges: Vec<_> = (0..shape.len()).filter(|&other| other != axis).map(|other| (other, 0, 1)).collect();
     for &(other, ..) in &ranges {

@@ -1,28 +1,32 @@
 //! Graphs with typed values and symbolic sizes, and the tensor that records them.
 //!
-//! A [`Value`] is a tensor of the model definitions: running a model's `forward` on it writes the graph, once, without
-//! data. The shape of every value is known when it is wired; a graph that does not fit is refused there, by an error that
-//! names the module. What depends on no input is computed at once and stands in the graph as a constant, and operations
-//! that change nothing are left out.
+//! [`GraphTensor`] implements the tensor trait of the model definitions: running a model's `forward` on it records the graph
+//! once, without data. Every value has a shape when it is recorded; operands that do not fit are an error that names the
+//! module. Operations on constants are computed at once and stored as constants, and operations without an effect are
+//! omitted.
 
 mod arithmetic;
 mod attention;
 mod builder;
 mod element;
 mod fact;
+mod kind;
 mod layout;
 mod node;
+mod precision;
 mod recorder;
 mod shapes;
 mod target;
 
 pub use builder::Graph;
-pub use element::Element;
-pub use fact::{Content, Fact, Port};
+pub use element::ElementType;
+pub use fact::{ConstantData, Fact, ValueInfo};
+pub use kind::GraphKind;
 pub use node::{Attribute, Domain, Node, Operator};
-pub use recorder::Value;
+pub use precision::GraphPrecision;
+pub use recorder::GraphTensor;
 pub use target::{Flavour, Opset, Target};
 
-/// A value of a graph.
+/// Index of a value in its graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Id(pub(crate) usize);
+pub struct ValueId(pub(crate) usize);

@@ -1,19 +1,19 @@
-//! One operation of a graph.
+//! Operators and nodes.
 
-use super::{Element, Id};
+use super::{ElementType, ValueId};
 
-/// Whose operators a node is one of.
+/// Operator domain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Domain {
-    /// `ai.onnx`, which every engine knows.
+    /// `ai.onnx`: operators that every ONNX engine supports.
     #[default]
     Onnx,
-    /// `com.microsoft`: those of ONNX Runtime.
+    /// `com.microsoft`: operators of ONNX Runtime.
     Microsoft,
 }
 
 impl Domain {
-    /// As a file has it; empty for the standard.
+    /// The name in ONNX files; empty for the standard domain.
     pub fn name(self) -> &'static str {
         match self {
             Self::Onnx => "",
@@ -25,22 +25,22 @@ impl Domain {
 /// The value of an attribute.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Attribute {
-    /// A whole number.
+    /// An integer.
     Int(i64),
-    /// A number.
+    /// A floating-point number.
     Float(f32),
-    /// Whole numbers.
+    /// A list of integers.
     Ints(Vec<i64>),
 }
 
-/// An operator with its attributes, not yet applied to anything.
+/// An operator with its attributes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operator {
-    /// Whose.
+    /// Domain.
     pub domain: Domain,
-    /// Its name.
+    /// Name, such as `MatMul`.
     pub name: &'static str,
-    /// In the order of writing.
+    /// Attributes in the order in which they are written.
     pub attributes: Vec<(&'static str, Attribute)>,
 }
 
@@ -50,28 +50,28 @@ impl Operator {
         Self { domain: Domain::Onnx, name, attributes: Vec::new() }
     }
 
-    /// One of ONNX Runtime's.
+    /// An operator of ONNX Runtime without attributes.
     pub fn microsoft(name: &'static str) -> Self {
         Self { domain: Domain::Microsoft, ..Self::new(name) }
     }
 
-    /// The conversion to another type.
-    pub fn cast(element: Element) -> Self {
+    /// `Cast` to another element type.
+    pub fn cast(element: ElementType) -> Self {
         Self::new("Cast").with_int("to", element.onnx() as i64)
     }
 
-    /// The same with an attribute more.
+    /// Adds an attribute.
     pub fn with(mut self, name: &'static str, value: Attribute) -> Self {
         self.attributes.push((name, value));
         self
     }
 
-    /// The same with a whole number as an attribute.
+    /// Adds an integer attribute.
     pub fn with_int(self, name: &'static str, value: i64) -> Self {
         self.with(name, Attribute::Int(value))
     }
 
-    /// The attribute `name` that is a whole number.
+    /// The integer attribute `name`.
     pub fn int(&self, name: &str) -> Option<i64> {
         self.attributes.iter().find_map(|(key, value)| match value {
             Attribute::Int(value) if *key == name => Some(*value),
@@ -79,7 +79,7 @@ impl Operator {
         })
     }
 
-    /// The attribute `name` that is a number.
+    /// The floating-point attribute `name`.
     pub fn float(&self, name: &str) -> Option<f32> {
         self.attributes.iter().find_map(|(key, value)| match value {
             Attribute::Float(value) if *key == name => Some(*value),
@@ -87,7 +87,7 @@ impl Operator {
         })
     }
 
-    /// The attribute `name` that is a list of whole numbers.
+    /// The attribute `name` that is a list of integers.
     pub fn ints(&self, name: &str) -> Option<&[i64]> {
         self.attributes.iter().find_map(|(key, value)| match value {
             Attribute::Ints(values) if *key == name => Some(values.as_slice()),
@@ -99,27 +99,27 @@ impl Operator {
 /// An operator applied to values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// What is done.
+    /// Operator.
     pub operator: Operator,
-    /// Its operands; None for one that is left out.
-    pub inputs: Vec<Option<Id>>,
-    /// Its results; None for one that nobody wants.
-    pub outputs: Vec<Option<Id>>,
+    /// Operands; None for an omitted optional one.
+    pub inputs: Vec<Option<ValueId>>,
+    /// Results; None for an unused optional one.
+    pub outputs: Vec<Option<ValueId>>,
 }
 
 impl Node {
-    /// Whether it is the standard operator `name`.
+    /// Returns true for the standard operator `name`.
     pub fn is(&self, name: &str) -> bool {
         self.operator.domain == Domain::Onnx && self.operator.name == name
     }
 
-    /// Operand `index`, where it is there.
-    pub fn input(&self, index: usize) -> Option<Id> {
+    /// Operand `index`, if present.
+    pub fn input(&self, index: usize) -> Option<ValueId> {
         self.inputs.get(index).copied().flatten()
     }
 
     /// The first result.
-    pub fn output(&self) -> Option<Id> {
+    pub fn output(&self) -> Option<ValueId> {
         self.outputs.first().copied().flatten()
     }
 }

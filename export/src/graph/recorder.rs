@@ -1,4 +1,4 @@
-//! The tensor that records what is done with it.
+//! The tensor that records operations as graph nodes.
 
 use std::{cell::RefCell, fmt, rc::Rc};
 
@@ -6,51 +6,54 @@ use laps_model::{Error, Result};
 use laps_model::{
     array::Array,
     dim::Dim,
-    params::{Parameter, Path},
+    params::{ParamPath, Parameter},
     tensor::Tensor,
 };
 
-use super::{Element, Fact, Graph, Id, Operator, arithmetic, attention, layout, shapes::refused};
+use super::{ElementType, Fact, Graph, Operator, ValueId, arithmetic, attention, layout, shapes::refused};
 
-/// No GELU is less: it is least at -0.7518, and there -0.16997.
-const LEAST_GELU: f32 = -0.17;
+/// Lower bound of GELU, whose minimum is -0.16997 at x = -0.7518.
+const GELU_LOWER_BOUND: f32 = -0.17;
 
-/// A value of a graph that is being recorded; cloning it names the same value.
+/// A value of a graph that is being recorded. A clone refers to the same value.
 #[derive(Clone)]
-pub struct Value {
+pub struct GraphTensor {
     pub(super) graph: Rc<RefCell<Graph>>,
-    pub(super) id: Id,
+    pub(super) id: ValueId,
 }
 
-impl fmt::Debug for Value {
+impl fmt::Debug for GraphTensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fact = self.fact();
         write!(f, "`{}` {:?}", fact.name, fact.shape)
     }
 }
 
-impl Value {
-    /// An input of `graph`.
+impl GraphTensor {
+    /// Adds an input to `graph`.
     ///
     /// # Errors
-    /// [`Error::Operation`] if the name is taken.
-    pub fn input(graph: &Rc<RefCell<Graph>>, name: &str, element: Element, shape: &[Dim]) -> Result<Self> {
+    /// [`Error::Operation`] if the name is already in use.
+    pub fn input(graph: &Rc<RefCell<Graph>>, name: &str, element: ElementType, shape: &[Dim]) -> Result<Self> {
         let id = graph.borrow_mut().input(name, element, shape)?;
         Ok(Self { graph: Rc::clone(graph), id })
     }
 
-    /// Makes this an output of its graph.
+    /// Makes this value an output of its graph.
     ///
     /// # Errors
-    /// [`Error::Operation`] if the name is taken, or if no node makes this value.
+    /// [`Error::Operation`] if the name is already in use, or if no node computes this value.
     pub fn output(&self, name: &str) -> Result<()> {
         self.graph.borrow_mut().output(name, self.id)
     }
 
-    /// The root of a model's parameters, which `read` gives and which become constants of `graph`.
-    pub fn parameters(graph: &Rc<RefCell<Graph>>, read: impl Fn(&Parameter) -> Result<Array> + 'static) -> Path<Self> {
+    /// The root of a model's parameters, which become constants of `graph`; `read` returns their values.
+    pub fn parameters(
+        graph: &Rc<RefCell<Graph>>,
+        read: impl Fn(&Parameter) -> Result<Array> + 'static,
+    ) -> ParamPath<Self> {
         let graph = Rc::clone(graph);
-        Path::root(Rc::new(move |parameter: Parameter| {
+        ParamPath::root(Rc::new(move |parameter: Parameter| {
             let array = read(&parameter)?;
             if array.dims() != parameter.shape {
                 return Err(Error::Parameter {
@@ -64,22 +67,22 @@ impl Value {
         }))
     }
 
-    /// The same values as f32.
+    /// Casts to f32.
     pub fn to_float(&self) -> Self {
-        self.cast(Element::F32)
+        self.cast(ElementType::F32)
     }
 
-    /// 1 where this is at most `other`, 0 elsewhere, as f32; they broadcast.
+    /// 1.0 where this is at most `other`, else 0.0; the operands broadcast.
     ///
     /// # Errors
-    /// [`Error::Operation`] where the shapes do not fit.
+    /// [`Error::Operation`] if the shapes do not broadcast.
     pub fn at_most(&self, other: &Self) -> Result<Self> {
         let shape = super::shapes::broadcast("at_most", &self.shape(), &other.shape())?;
         let operator = Operator::new("LessOrEqual");
-        Ok(self.apply(operator, &[self, other], (Element::Bool, shape), "at_most").to_float())
+        Ok(self.apply(operator, &[self, other], (ElementType::Bool, shape), "at_most").to_float())
     }
 
-    pub(super) fn cast(&self, element: Element) -> Self {
+    pub(super) fn cast(&self, element: ElementType) -> Self {
         if self.fact().element == element {
             return self.clone();
         }
@@ -91,56 +94,56 @@ impl Value {
         self.graph.borrow().fact(self.id).clone()
     }
 
-    pub(super) fn at(&self, id: Id) -> Self {
+    pub(super) fn at(&self, id: ValueId) -> Self {
         Self { graph: Rc::clone(&self.graph), id }
     }
 
-    /// A constant of whole numbers in the same graph.
-    pub(super) fn whole(&self, values: &[i64]) -> Self {
+    /// Adds an i64 constant to the same graph.
+    pub(super) fn i64_vector(&self, values: &[i64]) -> Self {
         let mut graph = self.graph.borrow_mut();
         let label = graph.label("whole");
-        self.at(graph.whole(&label, values))
+        self.at(graph.i64_vector(&label, values))
     }
 
-    /// A constant number in the same graph.
-    pub(super) fn number(&self, value: f64) -> Result<Self> {
+    /// Adds a scalar constant to the same graph.
+    pub(super) fn f32_scalar(&self, value: f64) -> Result<Self> {
         self.constant(&[value as f32], &[])
     }
 
-    /// The numbers of a constant.
-    pub(super) fn known(&self) -> Option<Array> {
-        self.graph.borrow().fact(self.id).known().cloned()
+    /// The array of a constant.
+    pub(super) fn constant_array(&self) -> Option<Array> {
+        self.graph.borrow().fact(self.id).constant_array().cloned()
     }
 
-    /// Applies an operator; the result is named `label` in the module that is being recorded.
+    /// Records an operator; the result is named `label` in the current module.
     pub(super) fn apply(
         &self,
         operator: Operator,
         operands: &[&Self],
-        (element, shape): (Element, Vec<Dim>),
+        (element, shape): (ElementType, Vec<Dim>),
         label: &str,
     ) -> Self {
         let mut graph = self.graph.borrow_mut();
         let label = graph.label(label);
-        let inputs: Vec<Option<Id>> = operands.iter().map(|value| Some(value.id)).collect();
+        let inputs: Vec<Option<ValueId>> = operands.iter().map(|value| Some(value.id)).collect();
         self.at(graph.apply(operator, &inputs, (element, shape), &label))
     }
 
-    /// Applies an operator whose result is f32 of `shape`, or computes it now, by `eager`, where every operand is constant.
+    /// Records an operator whose result is f32 of `shape`. If every operand is constant, `compute` gives the result instead.
     pub(super) fn float(
         &self,
         (operator, label): (Operator, &str),
         operands: &[&Self],
         shape: Vec<Dim>,
-        eager: impl FnOnce(&[Array]) -> Result<Array>,
+        compute: impl FnOnce(&[Array]) -> Result<Array>,
     ) -> Result<Self> {
-        match operands.iter().map(|value| value.known()).collect::<Option<Vec<_>>>() {
-            Some(arrays) => self.folded(&operator, operands, label, || eager(&arrays)),
-            None => Ok(self.apply(operator, operands, (Element::F32, shape), label)),
+        match operands.iter().map(|value| value.constant_array()).collect::<Option<Vec<_>>>() {
+            Some(arrays) => self.folded(&operator, operands, label, || compute(&arrays)),
+            None => Ok(self.apply(operator, operands, (ElementType::F32, shape), label)),
         }
     }
 
-    /// A constant that `compute` makes of constants, once.
+    /// A constant that `compute` derives from constants, computed once.
     pub(super) fn folded(
         &self,
         operator: &Operator,
@@ -150,18 +153,18 @@ impl Value {
     ) -> Result<Self> {
         let mut graph = self.graph.borrow_mut();
         let label = match self.id {
-            // A parameter in another form keeps its name.
+            // A transformed parameter keeps the parameter's name as prefix.
             id if graph.producer(id).is_none() => format!("{}.{label}", graph.fact(id).name),
             _ => graph.label(label),
         };
-        let ids: Vec<Id> = operands.iter().map(|value| value.id).collect();
+        let ids: Vec<ValueId> = operands.iter().map(|value| value.id).collect();
         let id = graph.folded(operator, &ids, &label, compute)?;
         drop(graph);
         Ok(self.at(id))
     }
 }
 
-impl Tensor for Value {
+impl Tensor for GraphTensor {
     fn shape(&self) -> Vec<Dim> {
         self.graph.borrow().fact(self.id).shape.clone()
     }
@@ -193,8 +196,8 @@ impl Tensor for Value {
     fn linear(&self, weight: &Self, bias: Option<&Self>) -> Result<Self> {
         arithmetic::linear(self, weight, bias)
     }
-    fn embedding(&self, identifiers: &Self) -> Result<Self> {
-        arithmetic::embedding(self, identifiers)
+    fn embedding(&self, input_ids: &Self) -> Result<Self> {
+        arithmetic::embedding(self, input_ids)
     }
 
     fn reshape(&self, shape: &[Dim]) -> Result<Self> {
@@ -209,8 +212,8 @@ impl Tensor for Value {
     fn select(&self, axis: usize, indices: &[usize]) -> Result<Self> {
         layout::select(self, axis, indices)
     }
-    fn concatenate(parts: &[&Self], axis: usize) -> Result<Self> {
-        layout::concatenate(parts, axis)
+    fn concat(parts: &[&Self], axis: usize) -> Result<Self> {
+        layout::concat(parts, axis)
     }
     fn expand(&self, shape: &[Dim]) -> Result<Self> {
         layout::expand(self, shape)
@@ -223,20 +226,35 @@ impl Tensor for Value {
         let operator = Operator::new("Softmax").with_int("axis", -1);
         self.float((operator, "softmax"), &[self], self.shape(), |known| known[0].softmax())
     }
-    fn layer_norm(&self, weight: &Self, bias: &Self, epsilon: f64) -> Result<Self> {
-        arithmetic::layer_norm(self, (weight, bias), epsilon)
+    fn layer_norm(&self, weight: &Self, bias: &Self, eps: f64) -> Result<Self> {
+        arithmetic::layer_norm(self, weight, bias, eps)
     }
     fn gelu(&self) -> Result<Self> {
         let made = self.float((Operator::new("Gelu"), "gelu"), &[self], self.shape(), |known| known[0].gelu())?;
-        self.graph.borrow_mut().floors.insert(made.id, LEAST_GELU);
+        self.graph.borrow_mut().floors.insert(made.id, GELU_LOWER_BOUND);
         Ok(made)
+    }
+    fn exp(&self) -> Result<Self> {
+        self.float((Operator::new("Exp"), "exp"), &[self], self.shape(), |known| known[0].exp())
+    }
+    fn ln(&self) -> Result<Self> {
+        self.float((Operator::new("Log"), "ln"), &[self], self.shape(), |known| known[0].ln())
+    }
+    fn sqrt(&self) -> Result<Self> {
+        self.float((Operator::new("Sqrt"), "sqrt"), &[self], self.shape(), |known| known[0].sqrt())
+    }
+    fn tanh(&self) -> Result<Self> {
+        self.float((Operator::new("Tanh"), "tanh"), &[self], self.shape(), |known| known[0].tanh())
+    }
+    fn sort_descending(&self, axis: usize) -> Result<Self> {
+        arithmetic::sort_descending(self, axis)
     }
     fn leaky_relu(&self, slope: f64) -> Result<Self> {
         let operator = Operator::new("LeakyRelu").with("alpha", super::Attribute::Float(slope as f32));
         self.float((operator, "leaky_relu"), &[self], self.shape(), |known| known[0].leaky_relu(slope))
     }
-    fn normalize(&self, epsilon: f64) -> Result<Self> {
-        arithmetic::normalize(self, epsilon)
+    fn normalize(&self, eps: f64) -> Result<Self> {
+        arithmetic::normalize(self, eps)
     }
     fn sum(&self, axis: usize) -> Result<Self> {
         arithmetic::reduce(("ReduceSum", "sum"), self, axis, Array::sum)
@@ -249,13 +267,13 @@ impl Tensor for Value {
         let axis = {
             let mut graph = self.graph.borrow_mut();
             let label = graph.label("axis");
-            self.at(graph.index(&label, axis as i64))
+            self.at(graph.i64_scalar(&label, axis as i64))
         };
         let shape = self.shape();
-        Ok(self.apply(Operator::new("CumSum"), &[self, &axis], (Element::F32, shape), "cumulative_sum"))
+        Ok(self.apply(Operator::new("CumSum"), &[self, &axis], (ElementType::F32, shape), "cumulative_sum"))
     }
-    fn top_mask(&self, count: usize) -> Result<Self> {
-        arithmetic::top_mask(self, count)
+    fn top_k_mask(&self, count: usize) -> Result<Self> {
+        arithmetic::top_k_mask(self, count)
     }
     fn attention(query: &Self, key: &Self, value: &Self, bias: Option<&Self>) -> Result<Self> {
         attention::attention(query, key, value, bias)

@@ -1,14 +1,14 @@
-//! Rules for shapes with symbols.
+//! Shape inference with symbolic sizes.
 
 use laps_model::dim::Dim;
 use laps_model::{Error, Result};
 
-/// An operation that does not fit its operands.
+/// The error of an operation whose operands do not fit.
 pub(super) fn refused<T>(operation: &'static str, expected: &str, found: impl std::fmt::Debug) -> Result<T> {
     Err(Error::Operation { operation, expected: expected.to_owned(), found: format!("{found:?}") })
 }
 
-/// The shape of two operands together, as NumPy broadcasts them.
+/// The shape of two operands after NumPy broadcasting.
 pub(super) fn broadcast(operation: &'static str, left: &[Dim], right: &[Dim]) -> Result<Vec<Dim>> {
     let rank = left.len().max(right.len());
     let size = |shape: &[Dim], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1.into(), |at| shape[at]);
@@ -22,17 +22,17 @@ pub(super) fn broadcast(operation: &'static str, left: &[Dim], right: &[Dim]) ->
         .collect()
 }
 
-/// The product of the sizes: the number, and the symbols that are its factors.
+/// Number of elements: the numeric factor, and the symbols that are further factors.
 pub(super) fn elements(shape: &[Dim]) -> (usize, Vec<&'static str>) {
     let mut symbols: Vec<_> = shape.iter().filter_map(|size| size.parts().1).collect();
     symbols.sort_unstable();
     (shape.iter().map(|size| size.parts().0).product(), symbols)
 }
 
-/// What the operator `Reshape` is told: 0 for a symbol that stays in its place, a number, or one -1.
+/// The `shape` operand of `Reshape`: 0 for a symbol that stays on its axis, a number, or a single -1.
 pub(super) fn reshape(from: &[Dim], to: &[Dim]) -> Result<Vec<i64>> {
     if elements(from) != elements(to) {
-        return refused("reshape", "as many elements", (from, to));
+        return refused("reshape", "the same number of elements", (from, to));
     }
     let mut free = 0;
     let sizes = to.iter().enumerate().map(|(axis, size)| match size.parts() {
@@ -45,12 +45,12 @@ pub(super) fn reshape(from: &[Dim], to: &[Dim]) -> Result<Vec<i64>> {
     });
     let sizes: Vec<i64> = sizes.collect();
     if free > 1 {
-        return refused("reshape", "at most one symbol that moves", (from, to));
+        return refused("reshape", "at most one symbol that changes its axis", (from, to));
     }
     Ok(sizes)
 }
 
-/// `shape` with `size` on `axis`.
+/// `shape` with `axis` set to `size`.
 pub(super) fn with_axis(operation: &'static str, shape: &[Dim], axis: usize, size: Dim) -> Result<Vec<Dim>> {
     let mut shape = shape.to_vec();
     match shape.get_mut(axis) {
@@ -67,7 +67,7 @@ mod tests {
     use super::{broadcast, reshape};
 
     #[test]
-    fn a_symbol_in_its_place_is_0_and_one_that_moves_is_minus_1() {
+    fn reshape_uses_0_for_kept_symbols_and_minus_1_for_moved_ones() {
         let (batch, length) = (Dim::symbol("batch"), Dim::symbol("length"));
         let split = [batch, length, 4.into(), 8.into()];
         assert_eq!(reshape(&[batch, length, 32.into()], &split).unwrap(), [0, 0, 4, 8]);
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_symbol_meets_itself_or_1() {
+    fn symbols_broadcast_with_themselves_and_1() {
         let batch = Dim::symbol("batch");
         assert_eq!(broadcast("add", &[batch, 1.into()], &[3.into()]).unwrap(), [batch, 3.into()]);
         assert!(broadcast("add", &[batch], &[3.into()]).is_err());

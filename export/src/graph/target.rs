@@ -1,21 +1,21 @@
-//! What a graph is written for.
+//! Operators and opset that a graph is written for.
 
 use std::{fmt, str::FromStr};
 
 use crate::{Error, Result};
 
-/// Which operators a graph may have.
+/// Set of operators that a graph may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flavour {
-    /// Those of `ai.onnx` alone, which every engine runs.
+    /// Operators of `ai.onnx` only, which every ONNX engine runs.
     #[default]
     Portable,
-    /// Also the fused ones of ONNX Runtime.
+    /// Also the fused operators of ONNX Runtime.
     Ort,
 }
 
 impl Flavour {
-    /// All of them.
+    /// All flavours.
     pub const ALL: [Self; 2] = [Self::Portable, Self::Ort];
 }
 
@@ -35,38 +35,38 @@ impl FromStr for Flavour {
         match text {
             "portable" => Ok(Self::Portable),
             "ort" => Ok(Self::Ort),
-            _ => Err(Error::option("--flavour", "`portable` or `ort`", text)),
+            _ => Err(Error::option("flavour", "`portable` or `ort`", text)),
         }
     }
 }
 
-/// Version of the standard operators.
+/// ONNX opset version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Opset(u32);
 
 impl Opset {
-    /// The oldest with `LayerNormalization`.
+    /// The first version with `LayerNormalization`.
     const OLDEST: u32 = 17;
-    /// The newest that the operators here were checked with.
+    /// The newest version that the operators here are tested with.
     const NEWEST: u32 = 23;
 
-    /// Version `number`, 17 to 23.
+    /// Opset `number`, 17 to 23.
     ///
     /// # Errors
-    /// [`Error::Option`] for another one.
+    /// [`Error::Option`] for any other number.
     pub fn new(number: u32) -> Result<Self> {
         if (Self::OLDEST..=Self::NEWEST).contains(&number) {
             return Ok(Self(number));
         }
-        Err(Error::option("--opset", &format!("{} to {}", Self::OLDEST, Self::NEWEST), &number.to_string()))
+        Err(Error::option("opset", &format!("{} to {}", Self::OLDEST, Self::NEWEST), &number.to_string()))
     }
 
-    /// Its number.
+    /// Version number.
     pub fn number(self) -> u32 {
         self.0
     }
 
-    /// Version of the file format that came with it.
+    /// The IR version (file format) released with this opset.
     pub fn ir_version(self) -> i64 {
         match self.0 {
             ..=18 => 8,
@@ -76,12 +76,12 @@ impl Opset {
         }
     }
 
-    /// Whether `Gelu` is one of its operators.
+    /// Returns true if the opset has the operator `Gelu`.
     pub fn has_gelu(self) -> bool {
         self.0 >= 20
     }
 
-    /// Whether `ReduceMax` and `ReduceL2` take their axes as an input and not as an attribute.
+    /// Returns true if `ReduceMax` and `ReduceL2` take their axes as an input instead of an attribute.
     pub fn reduces_by_input(self) -> bool {
         self.0 >= 18
     }
@@ -99,11 +99,11 @@ impl fmt::Display for Opset {
     }
 }
 
-/// What a graph is written for.
+/// Operators and opset that a graph is written for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Target {
-    /// Which operators it may have.
+    /// Allowed operators.
     pub flavour: Flavour,
-    /// Version of the standard ones.
+    /// Opset version.
     pub opset: Opset,
 }

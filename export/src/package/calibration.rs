@@ -1,34 +1,39 @@
-//! Inputs on which it is measured what a precision does.
+//! Calibration inputs: images and captions on which the effect of reduced precision is measured.
 
-use crate::Result;
 use laps_data::image::{Preprocessing, RgbImage};
 use laps_model::{array::Array, models::config::ModelConfig, random::SplitMix64};
 
-use super::Sample;
-use crate::record::Part;
+use super::golden::Sample;
+use crate::{Result, graph::GraphKind};
 
 const SEED: u64 = 11;
-/// Squares on a side of each picture: large areas, and fine texture.
+/// Squares per side of each image: large areas, and fine texture.
 const SQUARES: [usize; 2] = [6, 28];
-/// Tokens of each caption: quantiles of the captions of Flickr30K, `[CLS]` and `[SEP]` included.
+/// Lengths of the captions in tokens: quantiles of Flickr30K, including `[CLS]` and `[SEP]`.
 const LENGTHS: [usize; 8] = [9, 11, 12, 14, 15, 17, 20, 26];
-/// The vocabulary of bert-base-uncased, with the identifiers of `[CLS]` and `[SEP]`, and where its words begin.
-const UNCASED: (usize, i64, i64, usize) = (30_522, 101, 102, 1996);
+/// Vocabulary size of bert-base-uncased.
+const BERT_VOCAB_SIZE: usize = 30_522;
+/// Token id of `[CLS]` there.
+const BERT_CLS: i64 = 101;
+/// Token id of `[SEP]` there.
+const BERT_SEP: i64 = 102;
+/// First token id of a word there.
+const BERT_FIRST_WORD: usize = 1996;
 
-/// What the graph of an encoder is fed: pictures of coloured squares, or captions of random words. The same for the same
-/// configuration, and no data set is asked for. Nothing for the graph `score`.
+/// Inputs for the graph of an encoder: images of coloured squares, or captions of random words. They depend on the
+/// configuration only and need no data set. Empty for the graph `score`.
 ///
 /// # Errors
-/// [`laps_model::Error`] for an image size that is no size.
-pub(super) fn inputs(part: Part, config: &ModelConfig) -> Result<Vec<Sample>> {
-    match part {
-        Part::Image => Ok(vec![Sample::Float(pictures(config.image.image_size())?)]),
-        Part::Text => Ok(captions(config.text.vocab_size, config.text.max_position_embeddings).into()),
-        Part::Score => Ok(Vec::new()),
+/// [`laps_data::Error`] for an invalid image size.
+pub(super) fn inputs(kind: GraphKind, config: &ModelConfig) -> Result<Vec<Sample>> {
+    match kind {
+        GraphKind::Image => Ok(vec![Sample::F32(images(config.image.image_size())?)]),
+        GraphKind::Text => Ok(captions(config.text.vocab_size, config.text.max_position_embeddings).into()),
+        GraphKind::Score => Ok(Vec::new()),
     }
 }
 
-fn pictures(size: usize) -> Result<Array> {
+fn images(size: usize) -> Result<Array> {
     let mut random = SplitMix64::named(SEED, "pictures");
     let preprocessing = Preprocessing::imagenet(size);
     let mut values = vec![0.0; SQUARES.len() * preprocessing.values()];
@@ -41,27 +46,27 @@ fn pictures(size: usize) -> Result<Array> {
     Ok(Array::new(&[SQUARES.len(), 3, size, size], values)?)
 }
 
-/// Identifiers and mask, `(captions, longest)`.
-fn captions(vocabulary: usize, most: usize) -> [Sample; 2] {
+/// `input_ids` and `attention_mask`, `(captions, length)`.
+fn captions(vocab_size: usize, max_length: usize) -> [Sample; 2] {
     let mut random = SplitMix64::named(SEED, "captions");
-    let lengths = LENGTHS.map(|length| length.min(most));
+    let lengths = LENGTHS.map(|length| length.min(max_length));
     let longest = lengths.into_iter().max().unwrap_or(1);
-    let (size, first, last, words) = UNCASED;
-    let mut identifiers = Vec::with_capacity(lengths.len() * longest);
+    let is_bert = vocab_size == BERT_VOCAB_SIZE;
+    let mut input_ids = Vec::with_capacity(lengths.len() * longest);
     let mut mask = Vec::with_capacity(lengths.len() * longest);
     for length in lengths {
-        for place in 0..longest {
-            mask.push(i64::from(place < length));
-            identifiers.push(match place {
-                _ if place >= length => 0,
-                0 if vocabulary == size => first,
-                _ if vocabulary == size && place + 1 == length => last,
-                _ if vocabulary == size => (words + random.below(size - words)) as i64,
-                // The first entry of a vocabulary is padding.
-                _ => 1 + random.below(vocabulary.saturating_sub(1)) as i64,
+        for token in 0..longest {
+            mask.push(i64::from(token < length));
+            input_ids.push(match token {
+                _ if token >= length => 0,
+                0 if is_bert => BERT_CLS,
+                _ if is_bert && token + 1 == length => BERT_SEP,
+                _ if is_bert => (BERT_FIRST_WORD + random.below(BERT_VOCAB_SIZE - BERT_FIRST_WORD)) as i64,
+                // Token id 0 is padding.
+                _ => 1 + random.below(vocab_size.saturating_sub(1)) as i64,
             });
         }
     }
     let shape = vec![lengths.len(), longest];
-    [Sample::Whole(shape.clone(), identifiers), Sample::Whole(shape, mask)]
+    [Sample::I64(shape.clone(), input_ids), Sample::I64(shape, mask)]
 }

@@ -1,74 +1,74 @@
-//! Inputs of the graphs, and what the model definition makes of them.
+//! Golden tensors: inputs of the graphs, and the outputs of the model definition.
 
 use std::collections::HashMap;
 
 use laps_model::{
     array::Array, encoder::ModelEncoder, models::config::ModelConfig, params::Parameter, random::SplitMix64,
 };
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, tensor::TensorView};
 
 use super::Drift;
 use crate::{
     Result,
-    record::Part,
-    runtime::{Input, RuntimeError, Session},
+    graph::GraphKind,
+    runtime::{InputTensor, RuntimeError, Session},
 };
 
 const SEED: u64 = 7;
 const IMAGES: usize = 2;
-/// Tokens of each caption.
+/// Lengths of the captions in tokens.
 const LENGTHS: [usize; 3] = [9, 5, 7];
 
-/// Values of one input.
+/// An input tensor with its values.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Sample {
+pub(super) enum Sample {
     /// Single precision.
-    Float(Array),
-    /// Sizes and 64-bit integers.
-    Whole(Vec<usize>, Vec<i64>),
+    F32(Array),
+    /// Shape and 64-bit integers.
+    I64(Vec<usize>, Vec<i64>),
 }
 
 impl Sample {
-    /// As a session takes it.
-    pub fn input(&self) -> Input<'_> {
+    /// The tensor as an input of a session.
+    pub(super) fn input(&self) -> InputTensor<'_> {
         match self {
-            Self::Float(array) => Input::Float(array.dims(), array.values()),
-            Self::Whole(shape, values) => Input::Whole(shape, values),
+            Self::F32(array) => InputTensor::F32(array.dims(), array.values()),
+            Self::I64(shape, values) => InputTensor::I64(shape, values),
         }
     }
 
     fn bytes(&self) -> (Dtype, &[usize], Vec<u8>) {
         match self {
-            Self::Float(array) => {
+            Self::F32(array) => {
                 (Dtype::F32, array.dims(), array.values().iter().flat_map(|value| value.to_le_bytes()).collect())
             }
-            Self::Whole(shape, values) => {
+            Self::I64(shape, values) => {
                 (Dtype::I64, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
             }
         }
     }
 }
 
-/// What one graph is fed, in its order, and the output that is expected; each with its name.
+/// Inputs of one graph in its order and the expected output, with names.
 #[derive(Clone, Debug)]
-struct Expected {
-    part: Part,
+struct GoldenCase {
+    kind: GraphKind,
     inputs: Vec<(&'static str, Sample)>,
     output: (&'static str, Array),
 }
 
-/// Inputs of every graph, and what the model definition makes of them.
+/// Golden tensors of all graphs.
 #[derive(Clone, Debug)]
-pub struct Golden {
-    parts: Vec<Expected>,
+pub(super) struct Golden {
+    cases: Vec<GoldenCase>,
 }
 
 impl Golden {
-    /// Computes the model of `config` by the tensor in pure Rust, on random pixels and identifiers of a fixed seed.
+    /// Runs the model of `config` on the pure-Rust tensor, on random pixels and token ids with a fixed seed.
     ///
     /// # Errors
-    /// [`laps_model::Error`] for whatever `read` refuses.
-    pub fn compute(
+    /// The errors of `read`.
+    pub(super) fn compute(
         config: &ModelConfig,
         read: impl Fn(&Parameter) -> laps_model::Result<Array> + 'static,
     ) -> Result<Self> {
@@ -84,50 +84,50 @@ impl Golden {
         let lengths = LENGTHS.map(|length| length.min(longest));
         let length = lengths.into_iter().max().unwrap_or(1);
         let shape = vec![lengths.len(), length];
-        let places = || lengths.iter().flat_map(|&own| (0..length).map(move |place| place < own));
-        let mask: Vec<i64> = places().map(i64::from).collect();
-        // The first entry of a vocabulary is padding.
-        let mut identifier = || 1 + random.below(config.text.vocab_size.saturating_sub(1)) as i64;
-        let identifiers: Vec<i64> = places().map(|word| if word { identifier() } else { 0 }).collect();
+        let words_and_padding = || lengths.iter().flat_map(|&own| (0..length).map(move |token| token < own));
+        let mask: Vec<i64> = words_and_padding().map(i64::from).collect();
+        // Token id 0 is padding.
+        let mut token_id = || 1 + random.below(config.text.vocab_size.saturating_sub(1)) as i64;
+        let input_ids: Vec<i64> = words_and_padding().map(|word| if word { token_id() } else { 0 }).collect();
         let float = |values: &[i64]| Array::new(&shape, values.iter().map(|&value| value as f32).collect());
-        let words = model.text.forward(&float(&identifiers)?, &float(&mask)?)?;
+        let words = model.text.forward(&float(&input_ids)?, &float(&mask)?)?;
 
         let similarities = model.alignment.forward(&patches, &words, &float(&mask)?)?;
         let lengths = lengths.map(|length| length as i64).to_vec();
-        let whole = |values| Sample::Whole(shape.clone(), values);
-        let image = Expected {
-            part: Part::Image,
-            inputs: vec![("pixel_values", Sample::Float(pixels))],
+        let integers = |values| Sample::I64(shape.clone(), values);
+        let image = GoldenCase {
+            kind: GraphKind::Image,
+            inputs: vec![("pixel_values", Sample::F32(pixels))],
             output: ("patch_embeddings", patches.clone()),
         };
-        let text = Expected {
-            part: Part::Text,
-            inputs: vec![("input_ids", whole(identifiers)), ("attention_mask", whole(mask))],
+        let text = GoldenCase {
+            kind: GraphKind::Text,
+            inputs: vec![("input_ids", integers(input_ids)), ("attention_mask", integers(mask))],
             output: ("word_embeddings", words.clone()),
         };
-        let score = Expected {
-            part: Part::Score,
+        let score = GoldenCase {
+            kind: GraphKind::Score,
             inputs: vec![
-                ("patch_embeddings", Sample::Float(patches)),
-                ("word_embeddings", Sample::Float(words)),
-                ("lengths", Sample::Whole(vec![lengths.len()], lengths)),
+                ("patch_embeddings", Sample::F32(patches)),
+                ("word_embeddings", Sample::F32(words)),
+                ("lengths", Sample::I64(vec![lengths.len()], lengths)),
             ],
             output: ("similarities", similarities),
         };
-        Ok(Self { parts: vec![image, text, score] })
+        Ok(Self { cases: vec![image, text, score] })
     }
 
-    /// As safetensors; names are `PART.NAME`.
+    /// Encodes the tensors as safetensors, named `GRAPH.NAME`.
     ///
     /// # Errors
-    /// What the writer refuses.
-    pub fn encode(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
+    /// Errors of the writer.
+    pub(super) fn encode(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
         let mut tensors = Vec::new();
-        for Expected { part, inputs, output: (name, output) } in &self.parts {
+        for GoldenCase { kind, inputs, output: (name, output) } in &self.cases {
             for (name, sample) in inputs {
-                tensors.push((format!("{part}.{name}"), sample.clone()));
+                tensors.push((format!("{kind}.{name}"), sample.clone()));
             }
-            tensors.push((format!("{part}.{name}"), Sample::Float(output.clone())));
+            tensors.push((format!("{kind}.{name}"), Sample::F32(output.clone())));
         }
         let data: Vec<_> = tensors.iter().map(|(name, sample)| (name, sample.bytes())).collect();
         let views = data
@@ -137,35 +137,19 @@ impl Golden {
         safetensors::serialize(views, None::<HashMap<String, String>>)
     }
 
-    /// Names of the tensors in a file of them.
-    ///
-    /// # Errors
-    /// What the reader refuses.
-    pub fn names(bytes: &[u8]) -> Result<Vec<String>, safetensors::SafeTensorError> {
-        Ok(SafeTensors::deserialize(bytes)?.names().into_iter().map(str::to_owned).collect())
-    }
-
-    /// What a graph is fed, in its order.
-    pub fn inputs(&self, part: Part) -> impl Iterator<Item = &(&'static str, Sample)> {
-        self.parts.iter().filter(move |own| own.part == part).flat_map(|own| &own.inputs)
-    }
-
-    /// Runs the graph of `part` and compares its output; word embeddings where there is a word.
+    /// Runs the graph `kind` and compares its output, without the word embeddings of padding.
     ///
     /// # Errors
     /// As [`Session::run`].
-    pub fn drift(&self, part: Part, session: &Session) -> Result<Option<Drift>, RuntimeError> {
-        let inputs: Vec<Input<'_>> = self.inputs(part).map(|(_, sample)| sample.input()).collect();
-        let found = session.run(&inputs)?;
-        let Some(Expected { inputs, output: (_, expected), .. }) = self.parts.iter().find(|own| own.part == part)
-        else {
-            return Ok(None);
-        };
+    pub(super) fn drift(&self, kind: GraphKind, session: &Session) -> Result<Option<Drift>, RuntimeError> {
+        let Some(case) = self.cases.iter().find(|case| case.kind == kind) else { return Ok(None) };
+        let GoldenCase { inputs, output: (_, expected), .. } = case;
+        let found = session.run(&inputs.iter().map(|(_, sample)| sample.input()).collect::<Vec<_>>())?;
         let width = expected.dims().last().copied().unwrap_or(1).max(1);
-        let mask = match (part, inputs.get(1)) {
-            (Part::Text, Some((_, Sample::Whole(_, mask)))) => Some(mask),
+        let mask = match (kind, inputs.get(1)) {
+            (GraphKind::Text, Some((_, Sample::I64(_, mask)))) => Some(mask),
             _ => None,
         };
-        Ok(Drift::of(&found, expected, |place| mask.is_none_or(|mask| mask.get(place / width) == Some(&1))))
+        Ok(Drift::of(&found, expected, |index| mask.is_none_or(|mask| mask.get(index / width) == Some(&1))))
     }
 }

@@ -1,116 +1,129 @@
-//! What a folder of graphs says of itself.
+//! The manifest of a package.
 
 use std::collections::BTreeMap;
 
+use laps_align::similarity::AlignmentConfig;
 use laps_data::image::Preprocessing;
 use serde::{Deserialize, Serialize};
 
-use super::{AlignmentFile, Drift, NodeDrift, Precision};
-use crate::graph::Port;
+use super::{Drift, NodeDrift};
+use crate::graph::{GraphPrecision, ValueInfo};
 
-/// Version of this structure; it changes when the meaning of a field does.
-pub const SCHEMA: u32 = 1;
+/// Name of the file.
+pub(super) const MANIFEST_FILE: &str = "manifest.json";
+/// Version of the format; it changes when the meaning of a field changes.
+pub(super) const SCHEMA: u32 = 1;
 
 /// `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`SCHEMA`].
+    /// Version of the format.
     pub schema: u32,
     /// Version of the program that wrote it.
     pub producer: String,
-    /// Name of the entry.
+    /// Entry name.
     pub entry: String,
-    /// SHA-256 of the effective configuration of the entry.
+    /// SHA-256 of the entry's effective configuration.
     pub config_sha256: String,
     /// SHA-256 of the checkpoint.
     pub checkpoint_sha256: String,
     /// `portable` or `ort`.
     pub flavour: String,
-    /// Whether images are attended to in windows, as Swin does.
+    /// Whether the image encoder uses window attention, as Swin does.
     #[serde(default)]
     pub windowed: bool,
-    /// In which numbers the graphs compute.
-    pub precision: Precision,
-    /// Version of the standard operators.
+    /// Precision of the graphs.
+    pub precision: GraphPrecision,
+    /// Opset version.
     pub opset: u32,
-    /// What is done to an image before it is fed.
+    /// Image preprocessing.
     pub image: Preprocessing,
-    /// What is done to a caption before it is fed.
+    /// Text preprocessing.
     pub text: TextPreprocessing,
-    /// The graphs, by the name of the part.
+    /// Graphs by name: `image`, `text`, `score`.
     pub graphs: BTreeMap<String, GraphFile>,
-    /// The tensors to compare with.
+    /// Golden tensors.
     pub golden: FileEntry,
-    /// The alignment without a graph.
+    /// Alignment parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alignment: Option<AlignmentFile>,
-    /// The WordPiece vocabulary, where it was at hand.
+    /// WordPiece vocabulary, if included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocabulary: Option<FileEntry>,
 }
 
-/// What is done to a caption.
+/// Text preprocessing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextPreprocessing {
-    /// The kind of tokens.
+    /// Tokenizer in words.
     pub tokenizer: String,
-    /// Entries of the vocabulary.
+    /// Vocabulary size.
     pub vocabulary: usize,
-    /// Longest caption in tokens.
+    /// Largest number of tokens of a caption.
     pub longest: usize,
-    /// Identifier of padding, which stands at the end and where the mask is 0.
+    /// Token id of padding, which comes last and has an attention mask of 0.
     pub padding: u32,
 }
 
-/// A file beside the manifest.
+/// A file of the package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// Its name.
+    /// Name.
     pub file: String,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
-    /// Its SHA-256.
+    /// SHA-256.
     pub sha256: String,
 }
 
-/// A graph.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct GraphFile {
-    /// The file.
+/// File of the alignment parameters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlignmentFile {
+    /// The file: `cross_net.aggr_net.*` as safetensors.
     #[serde(flatten)]
     pub file: FileEntry,
-    /// What it is fed, in order.
-    pub inputs: Vec<PortEntry>,
-    /// What it gives.
-    pub outputs: Vec<PortEntry>,
-    /// How far its output was from the golden one in ONNX Runtime when it was written; None where that was not there.
+    /// Sizes of the alignment.
+    pub sizes: AlignmentConfig,
+}
+
+/// File of a graph.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GraphFile {
+    /// File.
+    #[serde(flatten)]
+    pub file: FileEntry,
+    /// Inputs in order.
+    pub inputs: Vec<ValueInfoEntry>,
+    /// Outputs.
+    pub outputs: Vec<ValueInfoEntry>,
+    /// Difference from the golden output in ONNX Runtime at export; None if ONNX Runtime was missing.
     pub drift: Option<Drift>,
-    /// In int8 its products with constant matrices, the most sensitive first, and which were left out.
+    /// In int8 the products with constant matrices, the most sensitive first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub products: Vec<NodeDrift>,
 }
 
-/// An input or output.
+/// Input or output of a graph.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortEntry {
-    /// Its name.
+pub struct ValueInfoEntry {
+    /// Name.
     pub name: String,
-    /// Type of its elements.
+    /// ElementType type.
     #[serde(rename = "type")]
     pub element: String,
-    /// Size of each axis; a symbol where it may be any.
+    /// Size of each axis; a symbol for a variable size.
     pub shape: Vec<String>,
 }
 
 impl Manifest {
-    /// Flavour, precision and version of the operators, in words.
+    /// Flavour, precision and opset as text.
     pub fn description(&self) -> String {
         format!("{}, {}, opset {}", self.flavour, self.precision, self.opset)
     }
 }
 
-impl From<&Port> for PortEntry {
-    fn from(port: &Port) -> Self {
+impl From<&ValueInfo> for ValueInfoEntry {
+    fn from(port: &ValueInfo) -> Self {
         Self {
             name: port.name.clone(),
             element: port.element.name().to_owned(),

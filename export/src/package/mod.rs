@@ -1,31 +1,29 @@
-//! The folder of an exported entry: its graphs, a manifest with their hashes, and tensors to compare with.
+//! The folder of an exported entry: graphs, a manifest with their hashes, and golden tensors.
 //!
 //! ```text
-//! image.onnx  text.onnx  score.onnx   the graphs
-//! manifest.json                       what they are of, their hashes, inputs and outputs
-//! golden.safetensors                  inputs, and what the model definition makes of them
-//! alignment.safetensors  vocab.txt    what a product needs beside the encoders
+//! image.onnx  text.onnx  score.onnx   graphs
+//! manifest.json                       entry, hashes, inputs and outputs
+//! golden.safetensors                  inputs, and the outputs of the model definition
+//! alignment.safetensors  vocab.txt    what else is needed to search with the encoders
 //! ```
+//!
+//! [`export`] writes a package and compares its graphs with the model; [`Package::open`] verifies and reads one.
 
+mod alignment;
 mod calibration;
 mod drift;
-mod fault;
+mod files;
 mod golden;
 mod manifest;
 mod open;
-mod precision;
-mod product;
 mod render;
-mod selection;
+mod sensitivity;
+mod worst_nodes;
 mod write;
 
-pub use drift::{Drift, Tolerance};
-pub use fault::at_fault;
-pub use golden::{Golden, Sample};
-pub use manifest::{FileEntry, GraphFile, Manifest, PortEntry, SCHEMA, TextPreprocessing};
+pub use drift::{Drift, NodeDrift, Tolerance};
+pub use manifest::{AlignmentFile, FileEntry, GraphFile, Manifest, TextPreprocessing, ValueInfoEntry};
 pub use open::Package;
-pub use precision::Precision;
-pub use product::AlignmentFile;
 pub use render::render;
-pub use selection::NodeDrift;
-pub use write::{Exported, Request, check_free, export, graph, write_encoders};
+pub use worst_nodes::worst_nodes;
+pub use write::{ExportRequest, Exported, build_graph, check_free, export, write_encoders};

@@ -1,63 +1,72 @@
-//! Reading the folder.
+//! Reading and verifying a package.
 
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use laps_align::similarity::{AggregationWeights, AlignmentConfig};
+use laps_files::{ExpectedDigest, digest_file, is_file_name};
+use laps_hub::checkpoint::Checkpoint;
 
-use super::{Manifest, SCHEMA, manifest::FileEntry, write::sha256};
-use crate::{Error, Result, record::Part};
+use super::{
+    FileEntry, Manifest,
+    alignment::ALIGNMENT_FILE,
+    manifest::{MANIFEST_FILE, SCHEMA},
+};
+use crate::{Error, Result, graph::GraphKind};
 
-pub(super) const AGAIN: &str = "write it again with `laps-zoo export NAME --onnx --out DIR`";
+const EXPORT_HINT: &str = "export the entry to ONNX again";
 
-/// A folder of graphs whose files are those that were written.
+/// A folder of graphs whose files match its manifest.
 #[derive(Clone, Debug)]
 pub struct Package {
-    /// The folder.
+    /// Folder.
     pub folder: PathBuf,
-    /// Its manifest.
+    /// Manifest.
     pub manifest: Manifest,
 }
 
 impl Package {
-    /// Reads the manifest of `folder` and every file that it names, and compares their hashes.
+    /// Reads the manifest of `folder` and verifies the hashes of all files that it names.
     ///
     /// # Errors
-    /// [`Error::Package`] for a folder without a manifest, with one of another version, or with a file that is missing or
-    /// was changed.
+    /// [`Error::Package`] for a folder without a manifest, a manifest of another schema, or a missing or changed file.
     pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join("manifest.json");
-        let manifest = Self::manifest(folder)?;
+        let path = folder.join(MANIFEST_FILE);
+        let manifest = Self::read_manifest(folder)?;
         let mut files: Vec<FileEntry> = vec![manifest.golden.clone()];
         files.extend(manifest.alignment.iter().map(|alignment| alignment.file.clone()));
         files.extend(manifest.vocabulary.clone());
-        for part in Part::ALL {
-            match manifest.graphs.get(part.name()) {
-                Some(graph) if graph.file.file == part.file() => files.push(graph.file.clone()),
-                _ => return refused(&path, &format!("a graph `{part}` in `{}`", part.file()), "none".to_owned()),
+        for kind in GraphKind::ALL {
+            match manifest.graphs.get(kind.name()) {
+                Some(graph) if graph.file.file == kind.file() => files.push(graph.file.clone()),
+                _ => return refused(&path, &format!("a graph `{kind}` in `{}`", kind.file()), "none".to_owned()),
             }
         }
         for file in files {
-            // A manifest is data from outside: it names files of its own folder only.
-            if Path::new(&file.file).file_name() != Some(file.file.as_ref()) {
+            // A manifest comes from outside; it must not name files of other folders.
+            if !is_file_name(&file.file) {
                 return refused(&path, "names of files in the same folder", format!("`{}`", file.file));
             }
-            let place = folder.join(&file.file);
-            let Ok(bytes) = fs::read(&place) else { return refused(&place, "a file", "none".to_owned()) };
-            let found = sha256(&bytes);
-            if found != file.sha256 {
-                return refused(&place, &format!("sha256 {}", file.sha256), format!("sha256 {found}"));
+            let path = folder.join(&file.file);
+            let Ok(digest) = digest_file(&path, &ExpectedDigest::default()) else {
+                return refused(&path, "a file", "none".to_owned());
+            };
+            if digest.sha256 != file.sha256 {
+                return refused(&path, &format!("sha256 {}", file.sha256), format!("sha256 {}", digest.sha256));
             }
         }
         Ok(Self { folder: folder.to_owned(), manifest })
     }
 
-    /// Reads the manifest of `folder` alone.
+    /// Reads the manifest of `folder` without verifying the files.
     ///
     /// # Errors
-    /// [`Error::Package`] for a folder without a manifest, or with one of another version.
-    pub fn manifest(folder: &Path) -> Result<Manifest> {
-        let path = folder.join("manifest.json");
-        let Ok(text) = fs::read(&path) else { return refused(folder, "a file `manifest.json`", "none".to_owned()) };
+    /// [`Error::Package`] for a folder without a manifest, or a manifest of another schema.
+    pub fn read_manifest(folder: &Path) -> Result<Manifest> {
+        let path = folder.join(MANIFEST_FILE);
+        let Ok(text) = fs::read(&path) else {
+            return refused(folder, &format!("a file `{MANIFEST_FILE}`"), "none".to_owned());
+        };
         let manifest: Manifest = match serde_json::from_slice(&text) {
             Ok(manifest) => manifest,
             Err(error) => return refused(&path, "the manifest of an export", error.to_string()),
@@ -69,30 +78,47 @@ impl Package {
         Ok(manifest)
     }
 
-    /// Sees that the graphs are those of an entry and a checkpoint, by their hashes.
+    /// Verifies that the graphs are of an entry and a checkpoint with these hashes.
     ///
     /// # Errors
-    /// [`Error::Package`] where they are of others.
+    /// [`Error::Package`] if they are of others.
     pub fn check(&self, config_sha256: &str, checkpoint_sha256: &str) -> Result<()> {
-        let hint = "export the graphs of this entry and checkpoint, or name theirs";
-        let pairs = [
+        let hint = "export the graphs of this entry and checkpoint, or use the entry and checkpoint of the graphs";
+        let hashes = [
             ("configuration", config_sha256, &self.manifest.config_sha256),
             ("checkpoint", checkpoint_sha256, &self.manifest.checkpoint_sha256),
         ];
-        for (what, wanted, own) in pairs {
-            if wanted != own {
+        for (what, expected, found) in hashes {
+            if expected != found {
                 return Err(Error::Package {
                     path: self.folder.clone(),
-                    expected: format!("graphs of the {what} with sha256 {wanted}"),
-                    found: format!("graphs of `{}`, {what} with sha256 {own}", self.manifest.entry),
+                    expected: format!("graphs of the {what} with sha256 {expected}"),
+                    found: format!("graphs of `{}`, {what} with sha256 {found}", self.manifest.entry),
                     hint,
                 });
             }
         }
         Ok(())
     }
+
+    /// Sizes and parameters of the alignment.
+    ///
+    /// # Errors
+    /// [`Error::Package`] for a package without them.
+    pub fn alignment(&self) -> Result<(AlignmentConfig, AggregationWeights)> {
+        let Some(alignment) = &self.manifest.alignment else {
+            return refused(&self.folder, &format!("a file `{ALIGNMENT_FILE}`"), "none".to_owned());
+        };
+        let checkpoint = Checkpoint::open(self.folder.join(&alignment.file.file)).map_err(laps_hub::Error::from)?;
+        Ok((alignment.sizes, AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?))
+    }
+
+    /// Path of the vocabulary, if the package has one.
+    pub fn vocabulary(&self) -> Option<PathBuf> {
+        self.manifest.vocabulary.as_ref().map(|vocabulary| self.folder.join(&vocabulary.file))
+    }
 }
 
 fn refused<T>(path: &Path, expected: &str, found: String) -> Result<T> {
-    Err(Error::Package { path: path.to_owned(), expected: expected.to_owned(), found, hint: AGAIN })
+    Err(Error::Package { path: path.to_owned(), expected: expected.to_owned(), found, hint: EXPORT_HINT })
 }

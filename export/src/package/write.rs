@@ -1,9 +1,8 @@
-//! Writing the folder.
+//! Writing a package.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{BufWriter, Write},
-    path::{Path, PathBuf},
+    path::Path,
     rc::Rc,
 };
 
@@ -11,56 +10,57 @@ use fs_err as fs;
 use laps_data::image::Preprocessing;
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
 use laps_model::{array::Array, models::config::ModelConfig, params::Parameter};
-use sha2::{Digest, Sha256};
 
 use super::{
-    Drift, Golden, GraphFile, Manifest, Precision, SCHEMA,
-    manifest::{FileEntry, TextPreprocessing},
-    product,
-    selection::{select, smooth},
+    Drift, FileEntry, GraphFile, Manifest, TextPreprocessing,
+    alignment::{write_alignment, write_vocabulary},
+    files::{write_file, write_graph_file},
+    golden::Golden,
+    manifest::{MANIFEST_FILE, SCHEMA},
+    sensitivity::{select, smooth},
 };
 use crate::{
-    Error, Result, file,
-    graph::{Graph, Target},
+    Error, Result,
+    graph::{Graph, GraphKind, GraphPrecision, Target},
     passes,
-    record::{Part, record},
+    record::record,
     runtime::{RuntimeError, Session, SessionOptions},
 };
 
-/// What is to be exported.
+/// What to export.
 #[derive(Clone, Debug)]
-pub struct Request {
-    /// The entry.
+pub struct ExportRequest {
+    /// Entry.
     pub entry: Entry,
-    /// Its checkpoint, which was checked against the entry.
+    /// Checkpoint, already checked against the entry.
     pub checkpoint: Rc<Checkpoint>,
-    /// What the graphs are written for.
+    /// Operators and opset of the graphs.
     pub target: Target,
-    /// In which numbers they compute.
-    pub precision: Precision,
-    /// Threads of the check.
+    /// Precision of the graphs.
+    pub precision: GraphPrecision,
+    /// Number of threads for measurements and the comparison in ONNX Runtime.
     pub threads: usize,
-    /// The WordPiece vocabulary of the text encoder, to be part of the folder.
+    /// WordPiece vocabulary of the text encoder to include in the package.
     pub vocabulary: Option<Vec<u8>>,
 }
 
-/// What was written.
+/// What was exported.
 #[derive(Clone, Debug)]
 pub struct Exported {
-    /// The manifest.
+    /// Manifest.
     pub manifest: Manifest,
-    /// Why the graphs were not compared, where they were not.
+    /// Why the graphs were not compared with the model; None if they were.
     pub unchecked: Option<String>,
-    /// The parts whose output is not within the tolerance of the precision.
-    pub outside: Vec<Part>,
+    /// Graphs whose output exceeds the tolerance of the precision.
+    pub out_of_tolerance: Vec<GraphKind>,
 }
 
-/// Writes the graphs of an entry to `folder`, which must not be there or be empty. It is there when everything in it is:
-/// the files are written beside it, and compared in ONNX Runtime where that is found.
+/// Exports an entry to `folder`, which must be absent or empty. The files are written to a temporary folder next to it,
+/// compared with the model in ONNX Runtime if that is found, and then renamed, so that `folder` is complete or absent.
 ///
 /// # Errors
-/// [`Error::Folder`] for a folder that holds something; [`laps_model::Error`] for a model that can not be recorded.
-pub fn export(request: &Request, folder: &Path) -> Result<Exported> {
+/// [`Error::Folder`] for a folder that is not empty; [`laps_model::Error`] for a model that cannot be recorded.
+pub fn export(request: &ExportRequest, folder: &Path) -> Result<Exported> {
     check_free(folder)?;
     let parent = parent(folder);
     let temporary = tempfile::Builder::new()
@@ -68,27 +68,27 @@ pub fn export(request: &Request, folder: &Path) -> Result<Exported> {
         .tempdir_in(parent)
         .map_err(|error| Error::io("write", parent, error))?;
     let exported = write(request, temporary.path())?;
-    // An empty folder is replaced; `mkdtemp` makes folders that others can not read.
-    let place = temporary.path().to_owned();
-    open_to_others(&place)?;
-    fs::rename(&place, folder).map_err(|error| Error::io("write", folder, error))?;
-    // Nothing is left under the old name.
+    // The rename replaces an empty folder; `mkdtemp` creates folders that other users cannot read.
+    let path = temporary.path().to_owned();
+    make_readable(&path)?;
+    fs::rename(&path, folder).map_err(|error| Error::io("write", folder, error))?;
+    // The folder has moved, so there is nothing to delete.
     let _ = temporary.keep();
     Ok(exported)
 }
 
-/// Sees that `folder` could be written.
+/// Verifies that a package can be written to `folder`.
 ///
 /// # Errors
-/// [`Error::Folder`].
+/// [`Error::Folder`] for a folder that is not empty or has no parent.
 pub fn check_free(folder: &Path) -> Result<()> {
     let refused = |reason, hint| Err(Error::Folder { path: folder.to_owned(), reason, hint });
     if !parent(folder).is_dir() {
-        return refused("the folder around it is not there", "make that folder first");
+        return refused("its parent folder does not exist", "create the parent folder first");
     }
     match fs::read_dir(folder).map(Iterator::count) {
-        Ok(1..) => refused("it holds something already", "name a new folder as --out, or remove this one"),
-        Err(_) if folder.exists() => refused("it is no folder", "name a new folder as --out"),
+        Ok(1..) => refused("the folder is not empty", "choose a new folder, or remove this one"),
+        Err(_) if folder.exists() => refused("it is not a folder", "choose a new folder"),
         _ => Ok(()),
     }
 }
@@ -98,80 +98,85 @@ fn parent(folder: &Path) -> &Path {
 }
 
 #[cfg(unix)]
-fn open_to_others(folder: &Path) -> Result<()> {
+fn make_readable(folder: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let permissions = std::fs::Permissions::from_mode(0o755);
     fs::set_permissions(folder, permissions).map_err(|error| Error::io("write", folder, error))
 }
 
 #[cfg(not(unix))]
-fn open_to_others(_: &Path) -> Result<()> {
+fn make_readable(_: &Path) -> Result<()> {
     Ok(())
 }
 
-fn write(request: &Request, folder: &Path) -> Result<Exported> {
+fn write(request: &ExportRequest, folder: &Path) -> Result<Exported> {
     let mut manifest = describe(request)?;
-    for part in Part::ALL {
-        let graph = write_graph(request, &manifest, folder, part)?;
-        manifest.graphs.insert(part.to_string(), graph);
+    for kind in GraphKind::ALL {
+        let graph = write_graph(request, &manifest, folder, kind)?;
+        manifest.graphs.insert(kind.to_string(), graph);
     }
-    product::write(request, folder, &mut manifest)?;
-    let golden = Golden::compute(&request.entry.model, reader(request))?;
+    let model = &request.entry.model;
+    manifest.alignment = Some(write_alignment(model, &request.checkpoint, folder)?);
+    if let Some(vocabulary) = &request.vocabulary {
+        manifest.vocabulary = Some(write_vocabulary(model, vocabulary, folder)?);
+    }
+    let golden = Golden::compute(model, reader(request))?;
     let path = folder.join(&manifest.golden.file);
     let bytes = golden.encode().map_err(|error| Error::io("write", &path, error))?;
     manifest.golden = write_file(folder, &manifest.golden.file, &bytes)?;
 
-    let (unchecked, outside) = compare(request, folder, &golden, &mut manifest)?;
-    let path = folder.join("manifest.json");
+    let (unchecked, out_of_tolerance) = compare(request, folder, &golden, &mut manifest)?;
+    let path = folder.join(MANIFEST_FILE);
     let text = serde_json::to_string_pretty(&manifest).map_err(|error| Error::io("write", &path, error))?;
-    write_file(folder, "manifest.json", format!("{text}\n").as_bytes())?;
-    Ok(Exported { manifest, unchecked, outside })
+    write_file(folder, MANIFEST_FILE, format!("{text}\n").as_bytes())?;
+    Ok(Exported { manifest, unchecked, out_of_tolerance })
 }
 
-/// Writes the graphs of both encoders to `folder`, without a manifest: for a session that is opened right away.
+/// Writes the graphs of both encoders to `folder`, without a manifest, for sessions that open at once.
 ///
 /// # Errors
 /// As [`export`].
-pub fn write_encoders(request: &Request, folder: &Path) -> Result<Manifest> {
+pub fn write_encoders(request: &ExportRequest, folder: &Path) -> Result<Manifest> {
     let manifest = describe(request)?;
-    for part in [Part::Image, Part::Text] {
-        write_graph(request, &manifest, folder, part)?;
+    for kind in [GraphKind::Image, GraphKind::Text] {
+        write_graph(request, &manifest, folder, kind)?;
     }
     Ok(manifest)
 }
 
-pub(super) fn reader(request: &Request) -> impl Fn(&Parameter) -> laps_model::Result<Array> + 'static {
+pub(super) fn reader(request: &ExportRequest) -> impl Fn(&Parameter) -> laps_model::Result<Array> + 'static {
     let checkpoint = Rc::clone(&request.checkpoint);
     move |parameter| Ok(checkpoint.read(&parameter.name)?)
 }
 
-/// The graph of a part in the numbers of `precision`. In [`Precision::Int8`] it is the one that leaves no product out of 8
-/// bits and takes all channels to be of one size, which needs no measuring.
+/// Builds a graph in a precision without measurements: [`GraphPrecision::Int8`] quantises all products and takes all
+/// channels as equal. `read` returns the parameters.
 ///
 /// # Errors
 /// As [`record`].
-pub fn graph(
-    part: Part,
+pub fn build_graph(
+    kind: GraphKind,
     config: &ModelConfig,
-    (target, precision): (Target, Precision),
+    target: Target,
+    precision: GraphPrecision,
     read: impl Fn(&Parameter) -> laps_model::Result<Array> + 'static,
 ) -> Result<Graph> {
-    let mut graph = record(part, config, target, read)?;
-    if precision == Precision::Int8 && part != Part::Score {
+    let mut graph = record(kind, config, target, read)?;
+    if precision == GraphPrecision::Int8 && kind != GraphKind::Score {
         passes::smooth(&mut graph, &[])?;
     }
-    rewrite(&mut graph, part, precision, &BTreeSet::new())?;
+    convert(&mut graph, kind, precision, &BTreeSet::new())?;
     Ok(graph)
 }
 
-/// Takes a graph from single precision to `precision`, but for the products `left_out` of 8 bits.
-fn rewrite(graph: &mut Graph, part: Part, precision: Precision, left_out: &BTreeSet<String>) -> Result<()> {
+/// Converts a graph from fp32 to `precision`; int8 leaves the products `left_out` in fp32.
+fn convert(graph: &mut Graph, kind: GraphKind, precision: GraphPrecision, left_out: &BTreeSet<String>) -> Result<()> {
     match precision {
-        Precision::Fp32 => {}
-        Precision::Fp16 => passes::half(graph),
+        GraphPrecision::Fp32 => {}
+        GraphPrecision::Fp16 => passes::half(graph),
         // The score is a sum of maxima of cosines, and its products with weights are small.
-        Precision::Int8 if part == Part::Score => {}
-        Precision::Int8 => {
+        GraphPrecision::Int8 if kind == GraphKind::Score => {}
+        GraphPrecision::Int8 => {
             passes::int8(graph, left_out)?;
             passes::lower(graph);
         }
@@ -179,27 +184,27 @@ fn rewrite(graph: &mut Graph, part: Part, precision: Precision, left_out: &BTree
     Ok(())
 }
 
-fn write_graph(request: &Request, manifest: &Manifest, folder: &Path, part: Part) -> Result<GraphFile> {
-    let Request { entry, target, precision, threads, .. } = request;
-    let mut graph = record(part, &entry.model, *target, reader(request))?;
+fn write_graph(request: &ExportRequest, manifest: &Manifest, folder: &Path, kind: GraphKind) -> Result<GraphFile> {
+    let ExportRequest { entry, target, precision, threads, .. } = request;
+    let mut graph = record(kind, &entry.model, *target, reader(request))?;
     let products = match precision {
-        Precision::Int8 if part != Part::Score => {
-            smooth(part, &mut graph, &entry.model, *threads)?;
-            select(part, &graph, &entry.model, *threads)?
+        GraphPrecision::Int8 if kind != GraphKind::Score => {
+            smooth(kind, &mut graph, &entry.model, *threads)?;
+            select(kind, &graph, &entry.model, *threads)?
         }
         _ => Vec::new(),
     };
     let left_out = products.iter().filter(|product| product.left_out).map(|product| product.node.clone());
-    rewrite(&mut graph, part, *precision, &left_out.collect())?;
+    convert(&mut graph, kind, *precision, &left_out.collect())?;
     let (inputs, outputs) = (graph.inputs(), graph.outputs());
-    let file = write_onnx(&graph, &metadata(manifest, part)?, folder, part)?;
+    let file = write_graph_file(folder, &kind.file(), &graph, &metadata(manifest, kind)?)?;
     let (inputs, outputs) = (inputs.iter().map(Into::into).collect(), outputs.iter().map(Into::into).collect());
     Ok(GraphFile { file, inputs, outputs, drift: None, products })
 }
 
-/// A manifest without files.
-fn describe(request: &Request) -> Result<Manifest> {
-    let Request { entry, checkpoint, target, precision, .. } = request;
+/// The manifest without files.
+fn describe(request: &ExportRequest) -> Result<Manifest> {
+    let ExportRequest { entry, checkpoint, target, precision, .. } = request;
     Ok(Manifest {
         schema: SCHEMA,
         producer: format!("laps-zoo {}", env!("CARGO_PKG_VERSION")),
@@ -224,12 +229,12 @@ fn describe(request: &Request) -> Result<Manifest> {
     })
 }
 
-/// What the file of a graph says of itself, so that it can be fed without anything else.
-fn metadata(manifest: &Manifest, part: Part) -> Result<Vec<(String, String)>> {
-    let json = |value: serde_json::Result<String>| value.map_err(|error| Error::io("write", part.file(), error));
+/// Metadata of a graph file, with everything that is needed to prepare its inputs.
+fn metadata(manifest: &Manifest, kind: GraphKind) -> Result<Vec<(String, String)>> {
+    let json = |value: serde_json::Result<String>| value.map_err(|error| Error::io("write", kind.file(), error));
     let pairs = [
         ("entry", manifest.entry.clone()),
-        ("part", part.to_string()),
+        ("part", kind.to_string()),
         ("config_sha256", manifest.config_sha256.clone()),
         ("checkpoint_sha256", manifest.checkpoint_sha256.clone()),
         ("flavour", manifest.flavour.clone()),
@@ -241,76 +246,30 @@ fn metadata(manifest: &Manifest, part: Part) -> Result<Vec<(String, String)>> {
     Ok(pairs.into_iter().map(|(key, value)| (format!("laps_zoo.{key}"), value)).collect())
 }
 
-/// Runs the graphs on the golden inputs. A library that is not there is no error: the graphs are as good without it.
+/// Runs the graphs on the golden inputs. A missing library is not an error: the graphs are valid without it.
 fn compare(
-    request: &Request,
+    request: &ExportRequest,
     folder: &Path,
     golden: &Golden,
     manifest: &mut Manifest,
-) -> Result<(Option<String>, Vec<Part>)> {
+) -> Result<(Option<String>, Vec<GraphKind>)> {
     let tolerance = request.precision.tolerance();
-    let mut outside = Vec::new();
-    for part in Part::ALL {
-        let session = match Session::open(&folder.join(part.file()), &SessionOptions::cpu(request.threads)) {
+    let mut out_of_tolerance = Vec::new();
+    for kind in GraphKind::ALL {
+        let session = match Session::open(&folder.join(kind.file()), &SessionOptions::cpu(request.threads)) {
             Ok(session) => session,
             Err(error @ (RuntimeError::Missing { .. } | RuntimeError::Named { .. } | RuntimeError::Load { .. })) => {
                 return Ok((Some(error.to_string()), Vec::new()));
             }
             Err(error) => return Err(error.into()),
         };
-        let drift: Option<Drift> = golden.drift(part, &session)?;
-        if !drift.is_some_and(|drift| tolerance.holds(&drift)) {
-            outside.push(part);
+        let drift: Option<Drift> = golden.drift(kind, &session)?;
+        if !drift.is_some_and(|drift| tolerance.allows(&drift)) {
+            out_of_tolerance.push(kind);
         }
-        if let Some(graph) = manifest.graphs.get_mut(part.name()) {
+        if let Some(graph) = manifest.graphs.get_mut(kind.name()) {
             graph.drift = drift;
         }
     }
-    Ok((None, outside))
-}
-
-/// Writes a graph as it is put together, and hashes it on the way.
-fn write_onnx(graph: &Graph, metadata: &[(String, String)], folder: &Path, part: Part) -> Result<FileEntry> {
-    let path = folder.join(part.file());
-    let failed = |error: std::io::Error| Error::io("write", &path, error);
-    let mut hashed =
-        Hashed { file: BufWriter::new(fs::File::create(&path).map_err(failed)?), hash: Sha256::new(), bytes: 0 };
-    file::write(graph, metadata, &mut hashed)?;
-    hashed.flush().map_err(failed)?;
-    Ok(FileEntry { file: part.file(), bytes: hashed.bytes, sha256: hexadecimal(&hashed.hash.finalize()) })
-}
-
-/// A file, and the hash of what was written to it.
-struct Hashed {
-    file: BufWriter<fs::File>,
-    hash: Sha256,
-    bytes: u64,
-}
-
-impl Write for Hashed {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.hash.update(&bytes[..count]);
-        self.bytes += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
-    }
-}
-
-pub(super) fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileEntry> {
-    let path: PathBuf = folder.join(name);
-    fs::write(&path, bytes).map_err(|error| Error::io("write", &path, error))?;
-    Ok(FileEntry { file: name.to_owned(), bytes: bytes.len() as u64, sha256: sha256(bytes) })
-}
-
-/// In hexadecimal.
-pub(super) fn sha256(bytes: &[u8]) -> String {
-    hexadecimal(&Sha256::digest(bytes))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok((None, out_of_tolerance))
 }

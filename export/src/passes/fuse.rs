@@ -1,11 +1,11 @@
-//! Several operations as one of ONNX Runtime's.
+//! Fusion into operators of ONNX Runtime.
 
 use std::collections::HashMap;
 
-use crate::graph::{Attribute, Flavour, Graph, Id, Node, Operator};
+use crate::graph::{Attribute, Flavour, Graph, Node, Operator, ValueId};
 
-/// Where the target has the operators of ONNX Runtime: a residual addition and the norm behind it become
-/// `SkipLayerNormalization`, a bias and the GELU behind it `BiasGelu`, a bias in front of either goes into it.
+/// Fuses nodes if the target allows operators of ONNX Runtime: a residual addition and the following norm become
+/// `SkipLayerNormalization`, a bias and the following GELU become `BiasGelu`. A bias before either is merged into it.
 pub fn fuse(graph: &mut Graph) {
     if graph.target.flavour != Flavour::Ort {
         return;
@@ -24,36 +24,36 @@ pub fn fuse(graph: &mut Graph) {
 
 struct Fusion<'a> {
     graph: &'a mut Graph,
-    /// None for one that is part of another.
+    /// None for a node that was fused into another one.
     nodes: Vec<Option<Node>>,
-    makers: HashMap<Id, usize>,
-    uses: HashMap<Id, usize>,
+    producers: HashMap<ValueId, usize>,
+    uses: HashMap<ValueId, usize>,
 }
 
 impl<'a> Fusion<'a> {
     fn new(graph: &'a mut Graph) -> Self {
         let nodes = graph.take_nodes();
-        let (mut makers, mut uses) = (HashMap::new(), HashMap::new());
+        let (mut producers, mut uses) = (HashMap::new(), HashMap::new());
         for (index, node) in nodes.iter().enumerate() {
-            makers.extend(node.outputs.iter().flatten().map(|&id| (id, index)));
+            producers.extend(node.outputs.iter().flatten().map(|&id| (id, index)));
             node.inputs.iter().flatten().for_each(|&id| *uses.entry(id).or_default() += 1);
         }
         graph.outputs.iter().for_each(|&id| *uses.entry(id).or_default() += 1);
-        Self { graph, nodes: nodes.into_iter().map(Some).collect(), makers, uses }
+        Self { graph, nodes: nodes.into_iter().map(Some).collect(), producers, uses }
     }
 
-    /// The `Add` that makes `id`.
-    fn sum(&self, id: Id) -> Option<(usize, Id, Id)> {
-        let index = *self.makers.get(&id)?;
+    /// The `Add` that computes `id`.
+    fn sum(&self, id: ValueId) -> Option<(usize, ValueId, ValueId)> {
+        let index = *self.producers.get(&id)?;
         let node = self.nodes[index].as_ref().filter(|node| node.is("Add"))?;
         Some((index, node.input(0)?, node.input(1)?))
     }
 
-    /// The `Add` of a constant of one axis that makes `id`, if nobody else uses the sum.
-    fn bias(&self, id: Id) -> Option<(usize, Id, Id)> {
+    /// The `Add` of a one-dimensional constant that computes `id`, if nothing else uses the sum.
+    fn bias(&self, id: ValueId) -> Option<(usize, ValueId, ValueId)> {
         let (index, x, bias) = self.sum(id)?;
         let fact = self.graph.fact(bias);
-        (fact.content.is_some() && fact.shape.len() == 1 && self.uses.get(&id) == Some(&1)).then_some((index, x, bias))
+        (fact.data.is_some() && fact.shape.len() == 1 && self.uses.get(&id) == Some(&1)).then_some((index, x, bias))
     }
 
     fn gelu(&mut self, index: usize) {
@@ -69,12 +69,12 @@ impl<'a> Fusion<'a> {
         self.nodes[index] = Some(Node { operator, inputs, outputs: node.outputs });
     }
 
-    /// The fused node stands where the addition was: the sum, its fourth result, may be needed before the norm is.
+    /// Puts the fused node in the position of the addition, because its fourth result, the sum, may be used before the norm.
     fn norm(&mut self, index: usize) {
         let Some(node) = self.nodes[index].clone() else { return };
         let (Some(sum), Some(weight), Some(shift)) = (node.input(0), node.input(1), node.input(2)) else { return };
         let Some((addition, left, right)) = self.sum(sum) else { return };
-        let shape = |id: Id| &self.graph.fact(id).shape;
+        let shape = |id: ValueId| &self.graph.fact(id).shape;
         if shape(sum).len() != 3 || shape(left) != shape(sum) || shape(right) != shape(sum) {
             return;
         }
@@ -84,8 +84,8 @@ impl<'a> Fusion<'a> {
             inputs[0] = Some(x);
             inputs.push(Some(bias));
         }
-        let epsilon = node.operator.float("epsilon").unwrap_or_default();
-        let operator = Operator::microsoft("SkipLayerNormalization").with("epsilon", Attribute::Float(epsilon));
+        let eps = node.operator.float("epsilon").unwrap_or_default();
+        let operator = Operator::microsoft("SkipLayerNormalization").with("epsilon", Attribute::Float(eps));
         let mut outputs = node.outputs.clone();
         if self.uses.get(&sum).is_some_and(|&uses| uses > 1) {
             outputs.extend([None, None, Some(sum)]);

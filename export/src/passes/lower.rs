@@ -1,8 +1,8 @@
-//! From the operators that are recorded to those that the version of the standard has.
+//! Lowering to the operators of the target opset.
 
-use crate::graph::{Attribute, Content, Domain, Graph, Id, Node, Operator};
+use crate::graph::{Attribute, ConstantData, Domain, Graph, Node, Operator, ValueId};
 
-/// Writes `Gelu` by the error function, and axes of reductions as attributes, where the version asks for it.
+/// Expands `Gelu` to the error function before opset 20, and turns axes of reductions into attributes before opset 18.
 pub fn lower(graph: &mut Graph) {
     let opset = graph.target.opset;
     for node in graph.take_nodes() {
@@ -14,17 +14,17 @@ pub fn lower(graph: &mut Graph) {
     }
 }
 
-/// `x * (1 + erf(x / sqrt(2))) / 2`, in the order that ONNX Runtime knows to be one operation.
+/// `x * (1 + erf(x / sqrt(2))) / 2`, in the order that ONNX Runtime recognises and fuses.
 fn gelu(graph: &mut Graph, node: Node) {
     let (Some(x), Some(output)) = (node.input(0), node.output()) else { return graph.append(node) };
     let fact = graph.fact(x).clone();
     let label = graph.fact(output).name.clone();
-    let apply = |graph: &mut Graph, operator, inputs: [Option<Id>; 2], step: &str| {
+    let apply = |graph: &mut Graph, operator, inputs: [Option<ValueId>; 2], step: &str| {
         let inputs: Vec<_> = inputs.into_iter().filter(Option::is_some).collect();
         graph.apply(Operator::new(operator), &inputs, (fact.element, fact.shape.clone()), &format!("{label}.{step}"))
     };
     let [root, one, half] =
-        [std::f32::consts::SQRT_2, 1.0, 0.5].map(|value| graph.number(&format!("{label}.number"), value));
+        [std::f32::consts::SQRT_2, 1.0, 0.5].map(|value| graph.f32_scalar(&format!("{label}.number"), value));
     let scaled = apply(graph, "Div", [Some(x), Some(root)], "scaled");
     let erf = apply(graph, "Erf", [Some(scaled), None], "erf");
     let sum = apply(graph, "Add", [Some(erf), Some(one)], "sum");
@@ -34,8 +34,8 @@ fn gelu(graph: &mut Graph, node: Node) {
 }
 
 fn reduce(graph: &mut Graph, mut node: Node) {
-    let axes = node.input(1).and_then(|id| match &graph.fact(id).content {
-        Some(Content::Whole(axes)) => Some(axes.to_vec()),
+    let axes = node.input(1).and_then(|id| match &graph.fact(id).data {
+        Some(ConstantData::I64(axes)) => Some(axes.to_vec()),
         _ => None,
     });
     if let Some(axes) = axes {

@@ -1,4 +1,4 @@
-//! Changes to a whole graph.
+//! Passes that rewrite a whole graph: fusion, lowering to an opset, reduced precision.
 
 mod fuse;
 mod half;

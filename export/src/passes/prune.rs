@@ -1,13 +1,13 @@
-//! Leaving out what no output needs.
+//! Removal of unused nodes.
 
 use std::collections::HashSet;
 
-use crate::graph::{Graph, Id};
+use crate::graph::{Graph, ValueId};
 
-/// Takes out the nodes whose results nobody uses. Constants without a user are not written anyway.
+/// Removes the nodes that no output depends on, and unused optional results. Unused constants are never written.
 pub fn prune(graph: &mut Graph) {
     let nodes = graph.take_nodes();
-    let mut wanted: HashSet<Id> = graph.outputs.iter().copied().collect();
+    let mut wanted: HashSet<ValueId> = graph.outputs.iter().copied().collect();
     let mut kept = Vec::with_capacity(nodes.len());
     for mut node in nodes.into_iter().rev() {
         if !node.outputs.iter().flatten().any(|id| wanted.contains(id)) {

@@ -1,4 +1,4 @@
-//! Channels that are larger than others, taken over by weights.
+//! Moves large channel magnitudes from activations into weights.
 //!
 //! Xiao et al., "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models", ICML 2023.
 
@@ -10,25 +10,25 @@ use std::{
 use laps_model::Result;
 use laps_model::array::Array;
 
-use super::int8::{Product, product};
-use crate::graph::{Domain, Element, Fact, Graph, Id, Node, Operator};
+use super::int8::{WeightProduct, product};
+use crate::graph::{Domain, ElementType, Fact, Graph, Node, Operator, ValueId};
 
-/// A norm whose result products with constant matrices take, as it is or with its tokens moved.
+/// A norm that feeds products with constant matrices, directly or through nodes that only reorder tokens.
 struct Norm {
-    /// Place of the node.
-    place: usize,
-    output: Id,
-    /// Places of its weight and its bias among the operands.
+    /// Index of the node.
+    index: usize,
+    output: ValueId,
+    /// QuantisedOperand positions of weight and bias.
     parameters: [usize; 2],
     width: usize,
-    /// Places of the products.
+    /// Node indices of the products.
     products: Vec<usize>,
-    /// Places of what else takes the result.
+    /// Node indices of the other consumers of the result.
     others: Vec<usize>,
 }
 
-/// Makes of `graph` one whose only output is the largest magnitude in each channel of each norm that [`smooth`] changes,
-/// one norm behind the other. Whether there is one.
+/// Replaces the outputs of `graph` by a single one: the largest magnitude in each channel of every norm that [`smooth`]
+/// rescales, concatenated. Returns false if there is no such norm.
 pub fn channels(graph: &mut Graph) -> bool {
     let nodes = graph.take_nodes();
     let norms = norms(graph, &nodes);
@@ -38,71 +38,71 @@ pub fn channels(graph: &mut Graph) -> bool {
         let Fact { name, shape, .. } = graph.fact(norm.output).clone();
         let label = |end: &str| format!("{name}.{end}");
         let inputs = [Some(norm.output)];
-        let sizes = graph.apply(Operator::new("Abs"), &inputs, (Element::F32, shape.clone()), &label("sizes"));
+        let sizes = graph.apply(Operator::new("Abs"), &inputs, (ElementType::F32, shape.clone()), &label("sizes"));
         let tokens: Vec<i64> = (0..shape.len() as i64 - 1).collect();
-        let axes = graph.whole(&label("tokens"), &tokens);
+        let axes = graph.i64_vector(&label("tokens"), &tokens);
         let reduce = Operator::new("ReduceMax").with_int("keepdims", 0);
-        let channels = (Element::F32, vec![norm.width.into()]);
+        let channels = (ElementType::F32, vec![norm.width.into()]);
         parts.push(Some(graph.apply(reduce, &[Some(sizes), Some(axes)], channels, &label("channels"))));
     }
     let all: usize = norms.iter().map(|norm| norm.width).sum();
-    let concatenate = Operator::new("Concat").with_int("axis", 0);
+    let concat = Operator::new("Concat").with_int("axis", 0);
     if !parts.is_empty() {
-        graph.outputs = vec![graph.apply(concatenate, &parts, (Element::F32, vec![all.into()]), "channels")];
+        graph.outputs = vec![graph.apply(concat, &parts, (ElementType::F32, vec![all.into()]), "channels")];
     }
     !parts.is_empty()
 }
 
-/// Divides each channel of a norm that products take by a number, and multiplies the weights of those products by it: the
-/// graph computes the same, and 8 bits suffice for operands whose channels are more alike. The number is the root of the
-/// largest magnitude in that channel, over that of the weights for it. `largest` has the former, as
-/// [`channels`] finds them; all are taken to be the same where it is empty.
+/// SmoothQuant: divides each channel of a norm by a scale and multiplies the weights of the following products by it. The
+/// graph computes the same, but the operands have more even channels and lose less in 8 bits. The scale is
+/// `sqrt(largest magnitude of the channel / largest magnitude of its weights)`. `largest` holds the channel magnitudes in
+/// the order of [`channels`]; if it is empty, all channels count as equal.
 ///
 /// # Errors
-/// None but those of [`Array::new`], which a graph that was recorded does not bring about.
+/// Those of [`Array::new`], which recorded graphs do not cause.
 pub fn smooth(graph: &mut Graph, largest: &[f32]) -> Result<()> {
     let mut nodes = graph.take_nodes();
     let mut rest = largest.iter().copied().chain(iter::repeat(1.0));
     let mut restored: HashMap<usize, Node> = HashMap::new();
     for norm in norms(graph, &nodes) {
         let largest: Vec<f32> = rest.by_ref().take(norm.width).collect();
-        let products: Vec<(usize, Product)> =
-            norm.products.iter().filter_map(|&place| Some((place, product(graph, &nodes[place])?))).collect();
-        let numbers = balance(&largest, &products);
-        for place in norm.parameters {
-            let Some(id) = &mut nodes[norm.place].inputs[place] else { continue };
-            let divided = |values: &[f32]| values.iter().zip(&numbers).map(|(value, number)| value / number).collect();
+        let products: Vec<(usize, WeightProduct)> =
+            norm.products.iter().filter_map(|&index| Some((index, product(graph, &nodes[index])?))).collect();
+        let scales = balance(&largest, &products);
+        for position in norm.parameters {
+            let Some(id) = &mut nodes[norm.index].inputs[position] else { continue };
+            let divided = |values: &[f32]| values.iter().zip(&scales).map(|(value, scale)| value / scale).collect();
             *id = changed(graph, *id, divided)?;
         }
-        for (place, product) in products {
+        for (index, product) in products {
             let columns = product.values.dims()[1].max(1);
             let weight = changed(graph, product.weight, |values| {
-                let rows = values.chunks_exact(columns).zip(&numbers);
-                rows.flat_map(|(row, number)| row.iter().map(move |value| value * number)).collect()
+                let rows = values.chunks_exact(columns).zip(&scales);
+                rows.flat_map(|(row, scale)| row.iter().map(move |value| value * scale)).collect()
             })?;
-            nodes[place].inputs[1] = Some(weight);
+            nodes[index].inputs[1] = Some(weight);
         }
         if !norm.others.is_empty() {
             let Fact { name, element, shape, .. } = graph.fact(norm.output).clone();
-            let numbers = graph.array(&format!("{name}.smoothed"), Array::new(&[norm.width], numbers)?);
-            let whole = graph.value(&format!("{name}.restored"), element, shape);
-            let inputs = vec![Some(norm.output), Some(numbers)];
-            restored.insert(norm.place, Node { operator: Operator::new("Mul"), inputs, outputs: vec![Some(whole)] });
+            let scales = graph.array(&format!("{name}.smoothed"), Array::new(&[norm.width], scales)?);
+            let unscaled = graph.value(&format!("{name}.restored"), element, shape);
+            let inputs = vec![Some(norm.output), Some(scales)];
+            restored.insert(norm.index, Node { operator: Operator::new("Mul"), inputs, outputs: vec![Some(unscaled)] });
             for other in norm.others {
                 let inputs = nodes[other].inputs.iter_mut().filter(|input| **input == Some(norm.output));
-                inputs.for_each(|input| *input = Some(whole));
+                inputs.for_each(|input| *input = Some(unscaled));
             }
         }
     }
-    for (place, node) in nodes.into_iter().enumerate() {
+    for (index, node) in nodes.into_iter().enumerate() {
         graph.append(node);
-        restored.remove(&place).into_iter().for_each(|node| graph.append(node));
+        restored.remove(&index).into_iter().for_each(|node| graph.append(node));
     }
     Ok(())
 }
 
-/// For each channel what it is divided by.
-fn balance(largest: &[f32], products: &[(usize, Product)]) -> Vec<f32> {
+/// The scale that each channel is divided by.
+fn balance(largest: &[f32], products: &[(usize, WeightProduct)]) -> Vec<f32> {
     let mut weights = vec![0.0f32; largest.len()];
     for (_, product) in products {
         let columns = product.values.dims()[1].max(1);
@@ -110,13 +110,13 @@ fn balance(largest: &[f32], products: &[(usize, Product)]) -> Vec<f32> {
             *size = row.iter().fold(*size, |size, value| size.max(value.abs()));
         }
     }
-    even(largest, &weights)
+    channel_scales(largest, &weights)
 }
 
-/// The roots of the largest magnitudes of channels over those of their weights. They are 1 in the mean of their logarithms,
-/// and none is beyond what both sides bear in single precision.
-fn even(largest: &[f32], weights: &[f32]) -> Vec<f32> {
-    // What is no number counts as little; what has no end spoils its own channel and no other.
+/// `sqrt(channel / weight)` for the largest magnitudes of channels and of their weights, normalised to a geometric mean of 1
+/// and clamped to a range that costs neither side precision in f32.
+fn channel_scales(largest: &[f32], weights: &[f32]) -> Vec<f32> {
+    // Clamp NaN and infinity so that one bad channel cannot affect the others.
     let bounded = |size: f32| size.max(0.0).clamp(1e-5, 1e5);
     let ratios: Vec<f32> =
         largest.iter().zip(weights).map(|(&channel, &weight)| (bounded(channel) / bounded(weight)).sqrt()).collect();
@@ -125,39 +125,40 @@ fn even(largest: &[f32], weights: &[f32]) -> Vec<f32> {
     ratios.into_iter().map(|ratio| (ratio / mean).clamp(1e-2, 1e2)).collect()
 }
 
-/// The constant `id` with other values.
-fn changed(graph: &mut Graph, id: Id, change: impl FnOnce(&[f32]) -> Vec<f32>) -> Result<Id> {
+/// A copy of the constant `id` with its values replaced.
+fn changed(graph: &mut Graph, id: ValueId, change: impl FnOnce(&[f32]) -> Vec<f32>) -> Result<ValueId> {
     let fact = graph.fact(id).clone();
-    let Some(known) = fact.known() else { return Ok(id) };
+    let Some(known) = fact.constant_array() else { return Ok(id) };
     let values = Array::new(known.dims(), change(known.values()))?;
     Ok(graph.array(&format!("{}.smoothed", fact.name), values))
 }
 
-/// In the order of the nodes.
+/// The norms to rescale, in node order.
 fn norms(graph: &Graph, nodes: &[Node]) -> Vec<Norm> {
-    let mut takers: HashMap<Id, Vec<usize>> = HashMap::new();
-    for (place, node) in nodes.iter().enumerate() {
-        let operands: HashSet<Id> = node.inputs.iter().flatten().copied().collect();
-        operands.into_iter().for_each(|id| takers.entry(id).or_default().push(place));
+    let mut consumers: HashMap<ValueId, Vec<usize>> = HashMap::new();
+    for (index, node) in nodes.iter().enumerate() {
+        let operands: HashSet<ValueId> = node.inputs.iter().flatten().copied().collect();
+        operands.into_iter().for_each(|id| consumers.entry(id).or_default().push(index));
     }
     let mut found = Vec::new();
-    for (place, node) in nodes.iter().enumerate() {
+    for (index, node) in nodes.iter().enumerate() {
         let parameters = match (node.operator.domain, node.operator.name) {
             (Domain::Onnx, "LayerNormalization") => [1, 2],
             (Domain::Microsoft, "SkipLayerNormalization") => [2, 3],
             _ => continue,
         };
-        let known =
-            parameters.iter().all(|&place| node.input(place).is_some_and(|id| graph.fact(id).known().is_some()));
+        let known = parameters
+            .iter()
+            .all(|&position| node.input(position).is_some_and(|id| graph.fact(id).constant_array().is_some()));
         let Some(output) = node.output().filter(|id| known && !graph.outputs.contains(id)) else { continue };
         let Some(width) = graph.fact(output).shape.last().and_then(|width| width.fixed().ok()) else { continue };
-        let mut norm = Norm { place, output, parameters, width, products: Vec::new(), others: Vec::new() };
-        for &taker in takers.get(&output).into_iter().flatten() {
+        let mut norm = Norm { index, output, parameters, width, products: Vec::new(), others: Vec::new() };
+        for &consumer in consumers.get(&output).into_iter().flatten() {
             let mut products = Vec::new();
-            if follow(graph, nodes, &takers, (output, taker), &mut products) {
+            if follow(graph, nodes, &consumers, (output, consumer), &mut products) {
                 norm.products.extend(products);
             } else {
-                norm.others.push(taker);
+                norm.others.push(consumer);
             }
         }
         if !norm.products.is_empty() {
@@ -167,32 +168,32 @@ fn norms(graph: &Graph, nodes: &[Node]) -> Vec<Norm> {
     found
 }
 
-/// Whether the node at `taker` is a product of the value `id`, or moves its tokens for nothing but products, which are
-/// collected.
+/// Returns true if the node at `consumer` is a product of the value `id`, or only reorders its tokens for products. The
+/// products are collected.
 fn follow(
     graph: &Graph,
     nodes: &[Node],
-    takers: &HashMap<Id, Vec<usize>>,
-    (id, taker): (Id, usize),
+    consumers: &HashMap<ValueId, Vec<usize>>,
+    (id, consumer): (ValueId, usize),
     products: &mut Vec<usize>,
 ) -> bool {
-    let node = &nodes[taker];
+    let node = &nodes[consumer];
     if node.input(0) != Some(id) {
         return false;
     }
     if product(graph, node).is_some() {
-        products.push(taker);
+        products.push(consumer);
         return true;
     }
     let Some(output) = node.output().filter(|output| moves(graph, node, (id, *output))) else { return false };
-    let behind = takers.get(&output).map(Vec::as_slice).unwrap_or_default();
-    !behind.is_empty()
+    let next = consumers.get(&output).map(Vec::as_slice).unwrap_or_default();
+    !next.is_empty()
         && !graph.outputs.contains(&output)
-        && behind.iter().all(|&taker| follow(graph, nodes, takers, (output, taker), products))
+        && next.iter().all(|&consumer| follow(graph, nodes, consumers, (output, consumer), products))
 }
 
-/// Whether a node leaves each token whole.
-fn moves(graph: &Graph, node: &Node, (from, to): (Id, Id)) -> bool {
+/// Returns true for a node that reorders tokens and leaves the channels of each token unchanged.
+fn moves(graph: &Graph, node: &Node, (from, to): (ValueId, ValueId)) -> bool {
     let [before, after] = [from, to].map(|id| &graph.fact(id).shape);
     let last = before.len() as i64 - 1;
     node.operator.domain == Domain::Onnx
@@ -207,16 +208,16 @@ fn moves(graph: &Graph, node: &Node, (from, to): (Id, Id)) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::even;
+    use super::channel_scales;
 
     #[test]
-    fn channels_and_weights_share_what_is_uneven() {
-        // Roots of 4 / 1, 1 / 1 and 1 / 4, whose logarithms are 0 in the mean.
-        let numbers = even(&[4.0, 1.0, 1.0], &[1.0, 1.0, 4.0]);
-        assert!(numbers.iter().zip([2.0, 1.0, 0.5]).all(|(found, expected)| (found - expected).abs() < 1e-6));
+    fn channel_scales_are_finite_and_have_a_geometric_mean_of_1() {
+        // Square roots of 4 / 1, 1 / 1 and 1 / 4, whose geometric mean is 1.
+        let scales = channel_scales(&[4.0, 1.0, 1.0], &[1.0, 1.0, 4.0]);
+        assert!(scales.iter().zip([2.0, 1.0, 0.5]).all(|(found, expected)| (found - expected).abs() < 1e-6));
         for odd in [f32::NAN, f32::INFINITY, 0.0, 1e-40] {
-            for numbers in [even(&[odd, 1.0], &[1.0, 1.0]), even(&[1.0, 1.0], &[1.0, odd])] {
-                assert!(numbers.iter().all(|number| (1e-2..=1e2).contains(number)), "{odd}: {numbers:?}");
+            for scales in [channel_scales(&[odd, 1.0], &[1.0, 1.0]), channel_scales(&[1.0, 1.0], &[1.0, odd])] {
+                assert!(scales.iter().all(|scale| (1e-2..=1e2).contains(scale)), "{odd}: {scales:?}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Embeddings by ONNX Runtime.
+//! The encoders of a model in ONNX Runtime.
 
 use std::{cell::RefCell, collections::BTreeMap, path::Path};
 
@@ -7,110 +7,112 @@ use laps_model::{
     encoder::{Device, Encoder},
 };
 
-use super::{Input, Placement, Provider, ProviderOptions, RuntimeError, Session, SessionOptions, ShapeProfile};
-use crate::record::Part;
+use super::{InputTensor, Placement, Provider, ProviderOptions, RuntimeError, Session, SessionOptions, ShapeProfile};
+use crate::graph::GraphKind;
 
-/// Captions are padded to a multiple of this many tokens: each further length is a further set of buffers that ONNX
-/// Runtime keeps.
-const BUCKET: usize = 4;
-/// Most images, or captions, at a time that TensorRT builds engines for; beyond, it builds another one.
-const MOST_TOGETHER: usize = 32;
+/// Captions are padded to a multiple of this number of tokens, because ONNX Runtime keeps buffers for every distinct length.
+const LENGTH_MULTIPLE: usize = 4;
+/// Largest batch that TensorRT builds engines for; it builds another engine for a larger one.
+const TENSORRT_MAX_BATCH: usize = 32;
 
-/// The graphs `image` and `text` of a folder.
+/// The graphs `image` and `text` of a package, as an encoder.
 pub struct OrtEncoder {
     image: Session,
     text: Session,
-    longest: usize,
+    max_length: usize,
     placement: BTreeMap<String, Placement>,
-    /// Identifiers and mask of a batch, kept for the next one.
+    /// `input_ids` and `attention_mask` buffers, reused between batches.
     buffers: RefCell<[Vec<i64>; 2]>,
 }
 
 impl OrtEncoder {
-    /// Loads both graphs of `folder`, for images of `size` x `size` and captions of at most `longest` tokens, and runs each
-    /// once on zeros: a provider that was asked for has to do its part.
+    /// Loads both graphs of `folder`, for images of `image_size` x `image_size` pixels and captions of at most `max_length`
+    /// tokens. Runs each graph once, to verify that the requested execution provider runs nodes of it.
     ///
     /// # Errors
     /// As [`Session::open`] and [`Session::placement`].
     pub fn open(
         folder: &Path,
-        (size, longest): (usize, usize),
+        image_size: usize,
+        max_length: usize,
         options: &SessionOptions,
     ) -> Result<Self, RuntimeError> {
         let profiles = tempfile::tempdir().map_err(|error| RuntimeError::Profile { source: error.into() })?;
         let mut placement = BTreeMap::new();
-        let mut open = |part: Part, profiled: Vec<ShapeProfile>| -> Result<Session, RuntimeError> {
-            let provider = ProviderOptions { profiles: profiled, ..options.provider.clone() };
-            let profile = Some(profiles.path().join(part.name()));
+        let mut open = |kind: GraphKind, shapes: Vec<ShapeProfile>| -> Result<Session, RuntimeError> {
+            let provider = ProviderOptions { profiles: shapes, ..options.provider.clone() };
+            let profile = Some(profiles.path().join(kind.name()));
             let session =
-                Session::open(&folder.join(part.file()), &SessionOptions { provider, profile, ..options.clone() })?;
-            let ran = match part {
-                Part::Image => {
-                    let shape = [1, 3, size, size];
-                    session.placement(&[Input::Float(&shape, &vec![0.0; shape.iter().product()])])?
+                Session::open(&folder.join(kind.file()), &SessionOptions { provider, profile, ..options.clone() })?;
+            let nodes = match kind {
+                GraphKind::Image => {
+                    let shape = [1, 3, image_size, image_size];
+                    session.placement(&[InputTensor::F32(&shape, &vec![0.0; shape.iter().product()])])?
                 }
                 _ => {
-                    let shape = [1, BUCKET.min(longest)];
+                    let shape = [1, LENGTH_MULTIPLE.min(max_length)];
                     let ones = vec![1; shape[1]];
-                    session.placement(&[Input::Whole(&shape, &ones), Input::Whole(&shape, &ones)])?
+                    session.placement(&[InputTensor::I64(&shape, &ones), InputTensor::I64(&shape, &ones)])?
                 }
             };
-            placement.insert(part.to_string(), ran);
+            placement.insert(kind.to_string(), nodes);
             Ok(session)
         };
         let profile = |input: &str, shapes| ShapeProfile { input: input.to_owned(), shapes };
-        let images = [1, MOST_TOGETHER / 2, MOST_TOGETHER].map(|batch| vec![batch, 3, size, size]);
-        let captions = [(1, BUCKET), (MOST_TOGETHER / 2, 16), (MOST_TOGETHER, longest)]
-            .map(|(batch, length)| vec![batch, length.min(longest)]);
-        let image = open(Part::Image, vec![profile("pixel_values", images)])?;
+        let images =
+            [1, TENSORRT_MAX_BATCH / 2, TENSORRT_MAX_BATCH].map(|batch| vec![batch, 3, image_size, image_size]);
+        let captions = [(1, LENGTH_MULTIPLE), (TENSORRT_MAX_BATCH / 2, 16), (TENSORRT_MAX_BATCH, max_length)]
+            .map(|(batch, length)| vec![batch, length.min(max_length)]);
+        let image = open(GraphKind::Image, vec![profile("pixel_values", images)])?;
         let captions = ["input_ids", "attention_mask"].map(|input| profile(input, captions.clone()));
-        let text = open(Part::Text, captions.into())?;
-        Ok(Self { image, text, longest, placement, buffers: RefCell::default() })
+        let text = open(GraphKind::Text, captions.into())?;
+        Ok(Self { image, text, max_length, placement, buffers: RefCell::default() })
     }
 
-    /// Where it computes.
+    /// Device that runs the graphs.
     pub fn device(&self) -> Device {
         self.image.device()
     }
 
-    /// What computes.
+    /// Execution provider that runs the graphs.
     pub fn provider(&self) -> Provider {
         self.image.provider()
     }
 
-    /// What ran where, by the name of the graph.
+    /// Number of nodes that each execution provider ran, by the name of the graph.
     pub fn placement(&self) -> &BTreeMap<String, Placement> {
         &self.placement
     }
 
-    /// Length that captions of at most `length` tokens are padded to.
-    fn padded(&self, length: usize) -> usize {
-        length.next_multiple_of(BUCKET).min(self.longest).max(length)
+    /// The length that a batch of captions of at most `length` tokens is padded to.
+    fn padded_length(&self, length: usize) -> usize {
+        length.next_multiple_of(LENGTH_MULTIPLE).min(self.max_length).max(length)
     }
 }
 
 impl Encoder for OrtEncoder {
     fn encode_images(&self, pixels: &Array) -> laps_model::Result<Array> {
-        self.image.run(&[Input::Float(pixels.dims(), pixels.values())]).map_err(failed)
+        self.image.run(&[InputTensor::F32(pixels.dims(), pixels.values())]).map_err(failed)
     }
 
     fn encode_captions(&self, captions: &[&[u32]]) -> laps_model::Result<Vec<Array>> {
         let Some(longest) = captions.iter().map(|caption| caption.len()).max() else { return Ok(Vec::new()) };
-        let length = self.padded(longest);
+        let length = self.padded_length(longest);
         let mut buffers = self.buffers.borrow_mut();
         for buffer in buffers.iter_mut() {
             buffer.clear();
             buffer.resize(captions.len() * length, 0);
         }
-        let [identifiers, mask] = &mut *buffers;
+        let [input_ids, mask] = &mut *buffers;
         for (row, caption) in captions.iter().enumerate() {
-            for (place, &identifier) in caption.iter().enumerate() {
-                identifiers[row * length + place] = i64::from(identifier);
-                mask[row * length + place] = 1;
+            for (token, &id) in caption.iter().enumerate() {
+                input_ids[row * length + token] = i64::from(id);
+                mask[row * length + token] = 1;
             }
         }
         let shape = [captions.len(), length];
-        let words = self.text.run(&[Input::Whole(&shape, identifiers), Input::Whole(&shape, mask)]).map_err(failed)?;
+        let words =
+            self.text.run(&[InputTensor::I64(&shape, input_ids), InputTensor::I64(&shape, mask)]).map_err(failed)?;
         let [.., width] = *words.dims() else { return Ok(Vec::new()) };
         captions
             .iter()

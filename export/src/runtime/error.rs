@@ -1,82 +1,82 @@
-//! The error of this module.
+//! Errors of ONNX Runtime.
 
 use std::path::PathBuf;
 
 use super::Provider;
 
-/// What can be wrong with ONNX Runtime.
+/// Errors of ONNX Runtime.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// No place that is looked at has a library.
-    #[error("ONNX Runtime was not found\n  expected: `{}`\n  found: nothing there", join(.searched))]
+    /// The library was not found in any searched folder.
+    #[error(
+        "ONNX Runtime was not found\n  expected: libonnxruntime.so in {}\n  found: none of these files",
+        searched.join(", ")
+    )]
     Missing {
-        /// The files that were looked for, in order.
-        searched: Vec<PathBuf>,
+        /// The searched folders in order, as text.
+        searched: Vec<String>,
     },
-    /// The environment names a library that is not there.
+    /// `ORT_DYLIB_PATH` names a file that does not exist.
     #[error("`ORT_DYLIB_PATH` names no file\n  expected: the path of libonnxruntime.so\n  found: `{}`", path.display())]
     Named {
         /// The value of the variable.
         path: PathBuf,
     },
-    /// The file is there and can not be used.
-    #[error("`{}` can not be used as ONNX Runtime", path.display())]
+    /// The library cannot be loaded.
+    #[error("`{}` cannot be used as ONNX Runtime", path.display())]
     Load {
         /// The library.
         path: PathBuf,
-        /// What the loader says: not a library, a missing dependency, too old.
+        /// Message of the loader: not a library, a missing dependency, too old.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The library was loaded and does not answer.
-    #[error("ONNX Runtime does not say which execution providers it has")]
+    /// The library does not list its execution providers.
+    #[error("ONNX Runtime does not list its execution providers")]
     Providers(#[source] ort::Error),
-    /// The library comes without a provider that was asked for.
+    /// The library has no file for the requested execution provider.
     #[error(
-        "the execution provider `{provider}` is not there\n  expected: `{}`\n  found: nothing there, beside `{}`",
+        "the execution provider `{provider}` is not installed\n  expected: `{}`\n  found: no such file next to `{}`",
         missing.display(), library.display()
     )]
     ProviderFile {
         /// The provider.
         provider: Provider,
-        /// The file that it would be in.
+        /// The missing file of the provider.
         missing: PathBuf,
-        /// The library that was asked.
+        /// The library of ONNX Runtime.
         library: PathBuf,
     },
-    /// The provider that was asked for executed nothing.
-    #[error("the execution provider `{provider}` executed no node of the graph\n  found: {used}")]
-    Elsewhere {
+    /// The requested execution provider ran no node.
+    #[error("the execution provider `{provider}` ran no node of the graph\n  found: {used}")]
+    UnusedProvider {
         /// The provider.
         provider: Provider,
-        /// Those that did.
+        /// The providers that ran nodes.
         used: String,
     },
-    /// A profile that does not say what ran where.
-    #[error("ONNX Runtime does not say which execution provider ran the nodes")]
+    /// A profile cannot be read, or lists no nodes.
+    #[error("the profile of ONNX Runtime does not say which execution provider ran the nodes")]
     Profile {
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Runs can not be made to end.
-    #[error("ONNX Runtime does not take a request to end a run")]
-    Stop(#[source] ort::Error),
-    /// A device that was asked for and can not be used.
-    #[error("device `{device}` can not be used by the execution provider `{provider}` of ONNX Runtime")]
+    /// The requested device cannot be used.
+    #[error("device `{device}` cannot be used by the execution provider `{provider}` of ONNX Runtime")]
     Provider {
         /// The provider.
         provider: Provider,
-        /// As the user named it.
+        /// The device, such as `cuda:0`.
         device: String,
-        /// The library that was asked.
+        /// The library of ONNX Runtime.
         library: PathBuf,
-        /// What it says: which library is missing, or that it was built without.
+        /// Message of ONNX Runtime, such as the name of a missing library.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A file that is no graph, or one that this library can not run.
-    #[error("`{}` can not be loaded by ONNX Runtime", path.display())]
+    /// A file is not a graph, or this library cannot run it.
+    #[error("`{}` cannot be loaded by ONNX Runtime", path.display())]
     Graph {
         /// The file.
         path: PathBuf,
@@ -84,8 +84,8 @@ pub enum RuntimeError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A graph that did not run.
-    #[error("`{}` did not run", path.display())]
+    /// Running a graph failed.
+    #[error("running `{}` failed", path.display())]
     Run {
         /// The file.
         path: PathBuf,
@@ -96,28 +96,28 @@ pub enum RuntimeError {
 }
 
 impl RuntimeError {
-    /// What the user can do about it, where that is known.
+    /// What the user can do about it, if known.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Missing { .. } => "make setup".to_owned(),
-            Self::Named { .. } => "unset ORT_DYLIB_PATH to use the one of `make setup`".to_owned(),
+            Self::Missing { .. } => {
+                "run `make setup` in a checkout, install the Python package `onnxruntime` into the active \
+                                     environment, or set ORT_DYLIB_PATH"
+                    .to_owned()
+            }
+            Self::Named { .. } => "unset ORT_DYLIB_PATH to search the usual folders".to_owned(),
             Self::Load { .. } | Self::Providers(_) => {
-                format!("ONNX Runtime 1.{} or newer is needed: `make setup` fetches it", ort::MINOR_VERSION)
+                format!("ONNX Runtime 1.{} or newer is required; `make setup` installs it", ort::MINOR_VERSION)
             }
             Self::Provider { library, .. } | Self::ProviderFile { library, .. } => {
                 format!(
-                    "`make setup CUDA=1` brings a library with CUDA (this one is `{}`), or use `--device cpu`",
+                    "`make setup CUDA=1` installs a library with CUDA (this one is `{}`); otherwise use the device `cpu`",
                     library.display()
                 )
             }
-            Self::Elsewhere { .. } => {
-                "use `--ep cpu`, or look for what ONNX Runtime printed about the provider".to_owned()
+            Self::UnusedProvider { .. } => {
+                "use the execution provider `cpu`, or see what ONNX Runtime printed about the provider".to_owned()
             }
-            Self::Graph { .. } | Self::Run { .. } | Self::Profile { .. } | Self::Stop(_) => return None,
+            Self::Graph { .. } | Self::Run { .. } | Self::Profile { .. } => return None,
         })
     }
-}
-
-fn join(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("` or `")
 }

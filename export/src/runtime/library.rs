@@ -1,91 +1,208 @@
-//! Where the shared library of ONNX Runtime is, and what is in it.
+//! Search for the shared library of ONNX Runtime.
 //!
-//! [`find`] only looks at files. [`Library::load`] brings the library into the process, which happens once: the first
-//! one loaded stays.
+//! [`find`] only looks at files. [`Library::load`] loads the library into the process, which can be done once: the first
+//! library stays loaded.
 
 use std::{
-    env, fmt,
+    env,
+    ffi::OsString,
+    fmt,
     path::{Path, PathBuf},
 };
 
 use fs_err as fs;
 use ort::ep::{self, ExecutionProvider as _};
 
-use crate::runtime::{Provider, RuntimeError};
+use super::{Provider, RuntimeError};
 
-/// The folder that `make setup` fills, of the workspace that this was built in.
-const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.runtime/onnxruntime");
+/// Environment variable with the path of the library.
+const VARIABLE: &str = "ORT_DYLIB_PATH";
 const NAME: &str = "libonnxruntime.so";
+/// Folder that `make setup` fills, in a checkout of the workspace.
+const SETUP_FOLDER: &str = ".runtime/onnxruntime";
+/// Folder of the library in a Python package, below `lib/python3.*`.
+const PYTHON_FOLDER: &str = "site-packages/onnxruntime/capi";
 
 /// A shared library of ONNX Runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Library {
-    /// The file itself: absolute, links followed.
+    /// Absolute path with symbolic links resolved.
     pub path: PathBuf,
-    /// From the file's name, `libonnxruntime.so.1.32.0`; not known where the name has none.
+    /// Version from the file name, such as `libonnxruntime.so.1.32.0`; None if the name has none.
     pub version: Option<String>,
-    /// Why this one was taken.
-    pub origin: Origin,
+    /// Where the library was found.
+    pub origin: LibraryOrigin,
 }
 
-/// Why a library was taken.
+/// Where a library was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// `ORT_DYLIB_PATH` names it.
-    Environment,
-    /// `make setup` put it into `.runtime/`.
+pub enum LibraryOrigin {
+    /// `ORT_DYLIB_PATH`.
+    Variable,
+    /// Next to the executable, in its `../lib`, or in the Python packages below it.
+    Executable,
+    /// `.runtime/onnxruntime` of a checkout, written by `make setup`.
     Setup,
-    /// It lies in `../lib`, seen from the executable.
-    Installed,
+    /// The active virtual or Conda environment.
+    PythonEnvironment,
+    /// A folder of the system's loader.
+    System,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for LibraryOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Environment => "ORT_DYLIB_PATH",
+            Self::Variable => VARIABLE,
+            Self::Executable => "installed with the executable",
             Self::Setup => "make setup",
-            Self::Installed => "installed beside the executable",
+            Self::PythonEnvironment => "active Python environment",
+            Self::System => "system library",
         })
     }
 }
 
-/// What a loaded library says of itself.
+/// What a loaded library reports about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Build {
-    /// Its own line about its build: commit, type, flags.
+pub struct BuildInfo {
+    /// Build line: commit, build type, flags.
     pub info: String,
-    /// The execution providers compiled into it. One that needs a device or further libraries may still fail to start.
+    /// Execution providers compiled into the library. One that needs a device or more libraries can still fail to start.
     pub providers: Vec<Provider>,
 }
 
-/// The library to use: the one that `ORT_DYLIB_PATH` names, else that of `make setup`, else one in `../lib` beside the
-/// executable. Loads nothing.
+/// Finds the library to use, without loading it. The search order is:
+///
+/// 1. the file that `ORT_DYLIB_PATH` names; if it does not exist, the search fails
+/// 2. the folder of the executable (symbolic links resolved), its `../lib`, and
+///    `../lib/python3.*/site-packages/onnxruntime/capi`
+/// 3. `.runtime/onnxruntime` in the folder of the executable or one of its parents
+/// 4. the environment that `VIRTUAL_ENV` or `CONDA_PREFIX` names
+/// 5. the folders of the system's loader
+///
+/// # Errors
+/// [`RuntimeError::Named`] if `ORT_DYLIB_PATH` names no file, [`RuntimeError::Missing`] if nothing is found.
 pub fn find() -> Result<Library, RuntimeError> {
-    let executable = env::current_exe().ok();
-    let installed = executable.as_deref().and_then(Path::parent).map(|folder| folder.join("../lib"));
-    let folders = [(Some(PathBuf::from(WORKSPACE)), Origin::Setup), (installed, Origin::Installed)];
-    search(
-        env::var_os("ORT_DYLIB_PATH").filter(|value| !value.is_empty()).map(PathBuf::from),
-        folders.into_iter().filter_map(|(folder, origin)| Some((folder?, origin))),
-    )
+    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    let executable = env::current_exe().ok().map(|path| fs::canonicalize(&path).unwrap_or(path));
+    Search {
+        named: variable(VARIABLE).map(PathBuf::from),
+        executable_folder: executable.and_then(|path| path.parent().map(Path::to_owned)),
+        environments: ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(variable).map(PathBuf::from).collect(),
+        system: loader_folders(variable("LD_LIBRARY_PATH"), Path::new("/etc")),
+    }
+    .run()
 }
 
-fn search(named: Option<PathBuf>, folders: impl Iterator<Item = (PathBuf, Origin)>) -> Result<Library, RuntimeError> {
-    if let Some(path) = named {
-        return library(&path, Origin::Environment).ok_or(RuntimeError::Named { path });
-    }
-    let mut searched = Vec::new();
-    for (folder, origin) in folders {
-        let path = folder.join(NAME);
-        match library(&path, origin) {
-            Some(library) => return Ok(library),
-            None => searched.push(path),
+/// Inputs of the search.
+#[derive(Clone, Debug, Default)]
+struct Search {
+    named: Option<PathBuf>,
+    executable_folder: Option<PathBuf>,
+    environments: Vec<PathBuf>,
+    system: Vec<PathBuf>,
+}
+
+impl Search {
+    fn run(self) -> Result<Library, RuntimeError> {
+        if let Some(path) = self.named {
+            return library(&path, LibraryOrigin::Variable).ok_or(RuntimeError::Named { path });
         }
+        let mut searched = Vec::new();
+        for (folders, description, origin) in self.folders() {
+            if let Some(library) = folders.iter().find_map(|folder| in_folder(folder, origin)) {
+                return Ok(library);
+            }
+            searched.push(description);
+        }
+        Err(RuntimeError::Missing { searched })
     }
-    Err(RuntimeError::Missing { searched })
+
+    /// Folders in search order, with a description for messages.
+    fn folders(&self) -> Vec<(Vec<PathBuf>, String, LibraryOrigin)> {
+        let mut all = Vec::new();
+        let mut push = |folder: &Path, origin| all.push((vec![folder.to_owned()], quoted(folder), origin));
+        if let Some(folder) = &self.executable_folder {
+            push(folder, LibraryOrigin::Executable);
+            // The parent, so that messages name `lib` without `..`.
+            let prefix = folder.parent().unwrap_or(folder);
+            push(&prefix.join("lib"), LibraryOrigin::Executable);
+            all.push(python_folders(prefix, LibraryOrigin::Executable));
+            let setup = folder.ancestors().filter(|folder| !is_shared(folder)).map(|folder| folder.join(SETUP_FOLDER));
+            let description = format!("`{SETUP_FOLDER}` in {} and its parents", quoted(folder));
+            all.push((setup.collect(), description, LibraryOrigin::Setup));
+        }
+        for prefix in &self.environments {
+            all.push(python_folders(prefix, LibraryOrigin::PythonEnvironment));
+            let folder = prefix.join("lib");
+            all.push((vec![folder.clone()], quoted(&folder), LibraryOrigin::PythonEnvironment));
+        }
+        if !self.system.is_empty() {
+            all.push((self.system.clone(), "the folders of the system's loader".to_owned(), LibraryOrigin::System));
+        }
+        all
+    }
 }
 
-fn library(path: &Path, origin: Origin) -> Option<Library> {
+fn quoted(path: &Path) -> String {
+    format!("`{}`", path.display())
+}
+
+/// Folders of the Python package `onnxruntime` below `prefix`, the newest Python first.
+fn python_folders(prefix: &Path, origin: LibraryOrigin) -> (Vec<PathBuf>, String, LibraryOrigin) {
+    let lib = prefix.join("lib");
+    let mut minors: Vec<u32> =
+        names(&lib).iter().filter_map(|name| name.to_str()?.strip_prefix("python3.")?.parse().ok()).collect();
+    minors.sort_unstable_by(|a, b| b.cmp(a));
+    let folder = |version: &str| lib.join(format!("python3.{version}")).join(PYTHON_FOLDER);
+    (minors.iter().map(|minor| folder(&minor.to_string())).collect(), quoted(&folder("*")), origin)
+}
+
+/// Returns true for folders such as `/tmp`, in which every user can create files: a library there is not trusted.
+#[cfg(unix)]
+fn is_shared(folder: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    const STICKY_AND_WRITABLE: u32 = 0o1002;
+    fs::metadata(folder)
+        .is_ok_and(|metadata| metadata.permissions().mode() & STICKY_AND_WRITABLE == STICKY_AND_WRITABLE)
+}
+
+#[cfg(not(unix))]
+fn is_shared(_: &Path) -> bool {
+    false
+}
+
+/// Folders that the dynamic loader searches: `LD_LIBRARY_PATH`, those of `ld.so.conf.d`, and the defaults.
+fn loader_folders(variable: Option<OsString>, etc: &Path) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = variable.iter().flat_map(env::split_paths).collect();
+    let configuration = etc.join("ld.so.conf.d");
+    let mut files: Vec<PathBuf> = names(&configuration).iter().map(|name| configuration.join(name)).collect();
+    files.sort();
+    for text in files.iter().filter_map(|file| fs::read_to_string(file).ok()) {
+        folders.extend(text.lines().map(str::trim).filter(|line| line.starts_with('/')).map(PathBuf::from));
+    }
+    folders.extend(["/lib64", "/usr/lib64", "/lib", "/usr/lib"].map(PathBuf::from));
+    folders.retain(|folder| folder.is_absolute());
+    folders
+}
+
+/// Names in a folder; none if it cannot be read.
+fn names(folder: &Path) -> Vec<OsString> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect()
+}
+
+/// The library in `folder`: `libonnxruntime.so`, or else the newest `libonnxruntime.so.N`, as Python packages have it.
+fn in_folder(folder: &Path, origin: LibraryOrigin) -> Option<Library> {
+    let numbers = |name: &OsString| -> Option<Vec<u32>> {
+        name.to_str()?.strip_prefix(NAME)?.strip_prefix('.')?.split('.').map(|number| number.parse().ok()).collect()
+    };
+    library(&folder.join(NAME), origin).or_else(|| {
+        let mut versions: Vec<_> = names(folder).into_iter().filter_map(|name| Some((numbers(&name)?, name))).collect();
+        versions.sort();
+        versions.iter().rev().find_map(|(_, name)| library(&folder.join(name), origin))
+    })
+}
+
+fn library(path: &Path, origin: LibraryOrigin) -> Option<Library> {
     let path = fs::canonicalize(path).ok().filter(|path| path.is_file())?;
     let version = path.file_name()?.to_str().and_then(|name| name.strip_prefix(NAME)?.strip_prefix('.'));
     let version = version.filter(|version| version.contains('.')).map(str::to_owned);
@@ -93,104 +210,197 @@ fn library(path: &Path, origin: Origin) -> Option<Library> {
 }
 
 impl Library {
-    /// Loads the library into this process and asks it what it is.
-    pub fn load(&self) -> Result<Build, RuntimeError> {
+    /// Loads the library into this process and reads its build information.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Load`] for a file that cannot be loaded, [`RuntimeError::Providers`] if the library does not list its
+    /// execution providers.
+    pub fn load(&self) -> Result<BuildInfo, RuntimeError> {
         let failed = |source| RuntimeError::Load { path: self.path.clone(), source };
-        // Only loads and checks the version; an environment, with its threads and telemetry, is not made.
+        // Only loads the library and checks its version; an environment, with threads and telemetry, is not created.
         ort::init_from(&self.path).map_err(|error| failed(error.to_string().into()))?;
         let mut providers = Vec::new();
-        let asked = [
+        let available = [
             (Provider::Cpu, ep::CPU::is_available()),
             (Provider::Cuda, ep::CUDA::is_available()),
             (Provider::TensorRt, ep::TensorRT::is_available()),
         ];
-        for (provider, available) in asked {
+        for (provider, available) in available {
             if available.map_err(RuntimeError::Providers)? {
                 providers.push(provider);
             }
         }
-        Ok(Build { info: ort::info().trim_start_matches("ORT Build Info: ").to_owned(), providers })
+        Ok(BuildInfo { info: ort::info().trim_start_matches("ORT Build Info: ").to_owned(), providers })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::{
+        os::unix::fs::{PermissionsExt, symlink},
+        path::{Path, PathBuf},
+    };
 
     use fs_err as fs;
 
-    use super::{Origin, Provider, RuntimeError, WORKSPACE, find, search};
+    use super::{Library, LibraryOrigin, Provider, RuntimeError, Search, find, loader_folders};
 
-    fn folder(root: &Path, name: &str, version: Option<&str>) -> PathBuf {
+    /// Writes `files` into `root/name`.
+    fn folder(root: &Path, name: &str, files: &[&str]) -> PathBuf {
         let folder = root.join(name);
         fs::create_dir_all(&folder).unwrap();
-        if let Some(version) = version {
-            let file = format!("libonnxruntime.so.{version}");
-            fs::write(folder.join(&file), b"not a library").unwrap();
-            std::os::unix::fs::symlink(file, folder.join("libonnxruntime.so")).unwrap();
-        }
+        files.iter().for_each(|file| fs::write(folder.join(file), b"not a library").unwrap());
         folder
     }
 
-    #[test]
-    fn the_first_folder_with_a_library_is_taken_and_the_link_names_its_version() {
-        let root = tempfile::tempdir().unwrap();
-        let empty = folder(root.path(), "empty", None);
-        let old = folder(root.path(), "old", Some("1.22.0"));
-        let new = folder(root.path(), "new", Some("1.32.0"));
-        let folders = [(empty, Origin::Setup), (new, Origin::Installed), (old.clone(), Origin::Setup)];
-        let found = search(None, folders.clone().into_iter()).unwrap();
-        assert_eq!((found.version.as_deref(), found.origin), (Some("1.32.0"), Origin::Installed));
-        assert!(found.path.ends_with("new/libonnxruntime.so.1.32.0"), "{}", found.path.display());
-
-        let named = search(Some(old.join("libonnxruntime.so")), folders.into_iter()).unwrap();
-        assert_eq!((named.version.as_deref(), named.origin), (Some("1.22.0"), Origin::Environment));
+    fn versioned(root: &Path, name: &str, version: &str) -> PathBuf {
+        folder(root, name, &[&format!("libonnxruntime.so.{version}")])
     }
 
-    #[test]
-    fn a_name_without_a_version_has_none() {
-        let root = tempfile::tempdir().unwrap();
-        for name in ["libonnxruntime.so", "libonnxruntime.so.1", "onnxruntime-custom.so"] {
-            fs::write(root.path().join(name), b"").unwrap();
-            let found = search(Some(root.path().join(name)), std::iter::empty()).unwrap();
-            assert_eq!(found.version, None, "{name}");
+    /// One library of its own version in every place, in search order.
+    const PLACES: [(&str, &str, LibraryOrigin); 8] = [
+        ("work/install/bin", "1.30.1", LibraryOrigin::Executable),
+        ("work/install/lib", "1.30.2", LibraryOrigin::Executable),
+        ("work/install/lib/python3.11/site-packages/onnxruntime/capi", "1.30.3", LibraryOrigin::Executable),
+        ("work/install/.runtime/onnxruntime", "1.30.4", LibraryOrigin::Setup),
+        ("work/.runtime/onnxruntime", "1.30.5", LibraryOrigin::Setup),
+        ("venv/lib/python3.12/site-packages/onnxruntime/capi", "1.30.6", LibraryOrigin::PythonEnvironment),
+        ("conda/lib", "1.30.7", LibraryOrigin::PythonEnvironment),
+        ("system", "1.30.8", LibraryOrigin::System),
+    ];
+
+    fn search(root: &Path) -> Search {
+        Search {
+            named: None,
+            executable_folder: Some(root.join("work/install/bin")),
+            environments: ["venv", "conda"].map(|name| root.join(name)).to_vec(),
+            system: vec![root.join("absent"), root.join("system")],
         }
     }
 
+    fn found(library: &Library) -> (Option<&str>, LibraryOrigin) {
+        (library.version.as_deref(), library.origin)
+    }
+
     #[test]
-    fn a_named_library_that_is_not_there_is_not_replaced_by_another() {
+    fn places_are_searched_in_order() {
         let root = tempfile::tempdir().unwrap();
-        let there = folder(root.path(), "there", Some("1.32.0"));
-        for absent in [root.path().join("absent.so"), there.clone()] {
-            let error = search(Some(absent), [(there.clone(), Origin::Setup)].into_iter()).unwrap_err();
+        for (place, version, _) in PLACES {
+            versioned(root.path(), place, version);
+        }
+        for (place, version, origin) in PLACES {
+            let library = search(root.path()).run().unwrap();
+            assert_eq!(found(&library), (Some(version), origin), "{place}");
+            fs::remove_dir_all(root.path().join(place)).unwrap();
+            folder(root.path(), place, &[]);
+        }
+        assert!(matches!(search(root.path()).run(), Err(RuntimeError::Missing { .. })));
+    }
+
+    #[test]
+    fn named_library_comes_first() {
+        let root = tempfile::tempdir().unwrap();
+        for (place, version, _) in PLACES {
+            versioned(root.path(), place, version);
+        }
+        let named = versioned(root.path(), "named", "1.22.0").join("libonnxruntime.so.1.22.0");
+        let library = Search { named: Some(named), ..search(root.path()) }.run().unwrap();
+        assert_eq!(found(&library), (Some("1.22.0"), LibraryOrigin::Variable));
+    }
+
+    #[test]
+    fn missing_named_library_is_not_replaced_by_another() {
+        let root = tempfile::tempdir().unwrap();
+        let system = versioned(root.path(), "system", "1.32.0");
+        for named in [root.path().join("absent.so"), system] {
+            let error = Search { named: Some(named), ..search(root.path()) }.run().unwrap_err();
             assert!(matches!(error, RuntimeError::Named { .. }), "{error}");
         }
     }
 
     #[test]
-    fn nothing_found_says_where_and_what_to_do() {
-        let error = search(None, [(PathBuf::from("/no/such"), Origin::Setup)].into_iter()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "ONNX Runtime was not found\n  expected: `/no/such/libonnxruntime.so`\n  found: nothing there"
-        );
-        assert_eq!(error.hint().as_deref(), Some("make setup"));
+    fn plain_name_comes_before_versions_and_newer_versions_before_older_ones() {
+        let root = tempfile::tempdir().unwrap();
+        let files = ["libonnxruntime.so.1.9.0", "libonnxruntime.so.1.32.0", "libonnxruntime_providers_cuda.so"];
+        let folder = folder(root.path(), "work/install/bin", &files);
+        assert_eq!(search(root.path()).run().unwrap().version.as_deref(), Some("1.32.0"));
+        symlink(files[0], folder.join("libonnxruntime.so")).unwrap();
+        let library = search(root.path()).run().unwrap();
+        assert_eq!(library.version.as_deref(), Some("1.9.0"), "the version of the link's target");
+        assert!(library.path.ends_with("work/install/bin/libonnxruntime.so.1.9.0"), "{}", library.path.display());
     }
 
-    /// One test, for a process loads one library: a file that is none fails and leaves the place free.
     #[test]
-    fn the_library_of_the_set_up_loads_and_has_a_cpu() {
+    fn newest_python_comes_first() {
         let root = tempfile::tempdir().unwrap();
-        let fake = folder(root.path(), "fake", Some("1.32.0"));
-        let error = search(None, [(fake, Origin::Setup)].into_iter()).unwrap().load().unwrap_err();
+        for (python, version) in [("python3.9", "1.19.0"), ("python3.12", "1.32.0"), ("python3.x", "1.33.0")] {
+            versioned(root.path(), &format!("venv/lib/{python}/site-packages/onnxruntime/capi"), version);
+        }
+        assert_eq!(search(root.path()).run().unwrap().version.as_deref(), Some("1.32.0"));
+    }
+
+    /// Another user could put a library into a folder like `/tmp`.
+    #[test]
+    fn setup_folder_in_a_shared_folder_is_ignored() {
+        let root = tempfile::tempdir().unwrap();
+        versioned(root.path(), "work/.runtime/onnxruntime", "1.32.0");
+        fs::create_dir_all(root.path().join("work/install/bin")).unwrap();
+        assert_eq!(search(root.path()).run().unwrap().origin, LibraryOrigin::Setup);
+        let shared = std::fs::Permissions::from_mode(0o1777);
+        fs::set_permissions(root.path().join("work"), shared).unwrap();
+        assert!(matches!(search(root.path()).run(), Err(RuntimeError::Missing { .. })));
+    }
+
+    #[test]
+    fn loader_folders_come_from_the_variable_and_the_configuration() {
+        let root = tempfile::tempdir().unwrap();
+        let configuration = folder(root.path(), "ld.so.conf.d", &[]);
+        fs::write(configuration.join("b.conf"), "/opt/b\n").unwrap();
+        fs::write(configuration.join("a.conf"), "# comment\n/opt/a\nrelative\n").unwrap();
+        let folders = loader_folders(Some("/first:relative:/second".into()), root.path());
+        let expected = ["/first", "/second", "/opt/a", "/opt/b", "/lib64", "/usr/lib64", "/lib", "/usr/lib"];
+        assert_eq!(folders, expected.map(PathBuf::from));
+    }
+
+    #[test]
+    fn file_name_without_a_version_has_none() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["libonnxruntime.so", "libonnxruntime.so.1", "onnxruntime-custom.so"] {
+            fs::write(root.path().join(name), b"").unwrap();
+            let named = Some(root.path().join(name));
+            assert_eq!(Search { named, ..Search::default() }.run().unwrap().version, None, "{name}");
+        }
+    }
+
+    #[test]
+    fn missing_library_names_every_place_and_what_to_do() {
+        let environments = vec![PathBuf::from("/no/venv")];
+        let executable_folder = Some(PathBuf::from("/no/such/bin"));
+        let search = Search { executable_folder, environments, system: vec!["/no/lib".into()], named: None };
+        let error = search.run().unwrap_err();
+        insta::assert_snapshot!(error, @r"
+        ONNX Runtime was not found
+          expected: libonnxruntime.so in `/no/such/bin`, `/no/such/lib`, `/no/such/lib/python3.*/site-packages/onnxruntime/capi`, `.runtime/onnxruntime` in `/no/such/bin` and its parents, `/no/venv/lib/python3.*/site-packages/onnxruntime/capi`, `/no/venv/lib`, the folders of the system's loader
+          found: none of these files
+        ");
+        let hint = error.hint().unwrap();
+        assert!(hint.contains("make setup") && hint.contains("ORT_DYLIB_PATH"), "{hint}");
+    }
+
+    /// One test, because a process loads one library: a file that is not a library fails and leaves the process usable.
+    #[test]
+    fn installed_library_loads_and_has_the_cpu_provider() {
+        let root = tempfile::tempdir().unwrap();
+        versioned(root.path(), "work/install/bin", "1.32.0");
+        let error = search(root.path()).run().unwrap().load().unwrap_err();
         assert!(matches!(error, RuntimeError::Load { .. }), "{error}");
         assert!(std::error::Error::source(&error).unwrap().to_string().contains("libonnxruntime.so.1.32.0"));
 
-        if std::env::var_os("ORT_DYLIB_PATH").is_none() && !Path::new(WORKSPACE).exists() {
-            println!("skipped: `make setup` has not been run");
-            return;
-        }
-        let build = find().unwrap().load().unwrap();
+        let library = match find() {
+            Err(error @ RuntimeError::Missing { .. }) => return println!("skipped: {error}"),
+            found => found.unwrap(),
+        };
+        let build = library.load().unwrap();
         assert!(build.providers.contains(&Provider::Cpu), "{build:?}");
         assert!(build.info.contains("git-commit-id"), "{build:?}");
     }

@@ -1,6 +1,10 @@
-//! ONNX Runtime, loaded at run time: nothing here is touched by a command that does not ask for it.
+//! Sessions of ONNX Runtime. The shared library is loaded when the first session opens, not before.
+//!
+//! [`library::find`] locates the library, [`ExecutionDevice`] says where a session runs, [`Session`] runs one graph, and
+//! [`OrtEncoder`] runs both encoders of a package.
 
 mod binding;
+mod device;
 mod encoder;
 mod environment;
 mod error;
@@ -9,10 +13,11 @@ mod placement;
 mod provider;
 mod session;
 
+pub use device::{ExecutionDevice, ProviderChoice};
 pub use encoder::OrtEncoder;
 pub use environment::environment;
 pub use error::RuntimeError;
-pub use library::{Build, Library, Origin};
+pub use library::{BuildInfo, Library, LibraryOrigin};
 pub use placement::Placement;
-pub use provider::{Place, Provider, ProviderChoice, ProviderOptions, ShapeProfile};
-pub use session::{Input, Session, SessionOptions, Stopper};
+pub use provider::{Provider, ProviderOptions, ShapeProfile};
+pub use session::{InputTensor, Session, SessionOptions};

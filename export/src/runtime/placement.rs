@@ -1,4 +1,4 @@
-//! What ran where: read from a profile.
+//! Which execution provider ran how many nodes, read from a profile.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{Provider, RuntimeError};
 
-/// Nodes that were executed, by the provider that did it, as ONNX Runtime names it.
+/// Number of executed nodes by the name of the execution provider in ONNX Runtime.
 pub type Placement = BTreeMap<String, usize>;
 
 #[derive(Deserialize)]
@@ -25,10 +25,10 @@ struct Arguments {
     provider: String,
 }
 
-/// Counts the nodes in the profile `path`, each as often as it ran.
+/// Counts the nodes in the profile `path`; a node counts once per run.
 ///
 /// # Errors
-/// [`RuntimeError::Profile`] for a file that is no profile, or one in which no node ran.
+/// [`RuntimeError::Profile`] for a file that is not a profile, or a profile without nodes.
 pub(super) fn read(path: &Path) -> Result<Placement, RuntimeError> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| RuntimeError::Profile { source };
     let text = fs_err::read(path).map_err(|error| failed(error.into()))?;
@@ -42,16 +42,16 @@ pub(super) fn read(path: &Path) -> Result<Placement, RuntimeError> {
     if placement.is_empty() { Err(failed("no node ran".into())) } else { Ok(placement) }
 }
 
-/// Sees that `wanted` executed a node.
+/// Verifies that the provider `expected` ran at least one node.
 ///
 /// # Errors
-/// [`RuntimeError::Elsewhere`] if others did everything.
-pub(super) fn check(placement: &Placement, wanted: Provider) -> Result<(), RuntimeError> {
-    if placement.contains_key(wanted.runtime_name()) {
+/// [`RuntimeError::UnusedProvider`] if other providers ran all nodes.
+pub(super) fn check(placement: &Placement, expected: Provider) -> Result<(), RuntimeError> {
+    if placement.contains_key(expected.runtime_name()) {
         return Ok(());
     }
     let used = placement.iter().map(|(name, nodes)| format!("`{name}` ({nodes} nodes)")).collect::<Vec<_>>();
-    Err(RuntimeError::Elsewhere { provider: wanted, used: used.join(", ") })
+    Err(RuntimeError::UnusedProvider { provider: expected, used: used.join(", ") })
 }
 
 #[cfg(test)]
@@ -60,7 +60,7 @@ mod tests {
     use crate::runtime::{Provider, RuntimeError};
 
     #[test]
-    fn nodes_are_counted_by_provider_and_a_fallback_is_an_error() {
+    fn nodes_are_counted_by_provider_and_an_unused_provider_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("profile.json");
         let node = |provider: &str| {
@@ -79,7 +79,7 @@ mod tests {
         let placement = read(&path).unwrap();
         assert_eq!((placement["CUDAExecutionProvider"], placement["CPUExecutionProvider"]), (2, 1));
         check(&placement, Provider::Cuda).unwrap();
-        assert!(matches!(check(&placement, Provider::TensorRt), Err(RuntimeError::Elsewhere { .. })));
+        assert!(matches!(check(&placement, Provider::TensorRt), Err(RuntimeError::UnusedProvider { .. })));
         fs_err::write(&path, "[]").unwrap();
         assert!(matches!(read(&path), Err(RuntimeError::Profile { .. })));
     }

@@ -1,173 +1,140 @@
-//! A graph that is ready to run.
+//! A loaded graph.
 
 use std::{
     cell::RefCell,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use laps_model::{array::Array, encoder::Device};
-use ort::session::{RunOptions, builder::SessionBuilder};
+use ort::session::builder::SessionBuilder;
 
 use super::{
-    Place, Placement, Provider, ProviderOptions, RuntimeError, binding::Binding, environment, placement, provider,
+    ExecutionDevice, Placement, Provider, ProviderOptions, RuntimeError, binding::Binding, environment, placement,
+    provider,
 };
 
-/// The entry of a session's configuration that names optimisers to leave out, and those that make one operation of several
-/// which the processor computes slower: of a sum and a norm, and of a bias and a GELU.
-const LEFT_APART: &str = "optimization.disable_specified_optimizers";
-const SLOWER: &str = "SkipLayerNormFusion;BiasGeluFusion";
+/// Session configuration entry with the names of disabled graph optimisers.
+const DISABLED_OPTIMIZERS: &str = "optimization.disable_specified_optimizers";
+/// Fusions that are slower on a CPU than the separate operators: of an addition and a norm, and of a bias and a GELU.
+const SLOW_FUSIONS: &str = "SkipLayerNormFusion;BiasGeluFusion";
 
-/// How a session computes.
+/// Options of a session.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
-    /// Where: a GPU that is asked for and can not be used is an error.
-    pub place: Place,
-    /// Threads of one operation.
+    /// Device; an explicit GPU that cannot be used is an error.
+    pub device: ExecutionDevice,
+    /// Number of threads per operator.
     pub threads: usize,
-    /// What a GPU provider is told.
+    /// Options of GPU execution providers.
     pub provider: ProviderOptions,
-    /// Where a profile of every run is written, as the beginning of a file name.
+    /// Prefix of the file to which a profile of all runs is written.
     pub profile: Option<PathBuf>,
 }
 
 impl SessionOptions {
-    /// On the processor, with `threads` threads.
+    /// Options for the CPU with `threads` threads.
     pub fn cpu(threads: usize) -> Self {
-        Self { place: Place::Processor, threads, provider: ProviderOptions::default(), profile: None }
+        Self { device: ExecutionDevice::Cpu, threads, provider: ProviderOptions::default(), profile: None }
     }
 }
 
-/// What a graph is given: sizes and values in row-major order.
+/// An input of a graph: shape, and values in row-major order.
 #[derive(Clone, Copy, Debug)]
-pub enum Input<'a> {
+pub enum InputTensor<'a> {
     /// Single precision.
-    Float(&'a [usize], &'a [f32]),
+    F32(&'a [usize], &'a [f32]),
     /// 64-bit integers.
-    Whole(&'a [usize], &'a [i64]),
+    I64(&'a [usize], &'a [i64]),
 }
 
 /// A graph with one output, loaded and optimised for a device.
 pub struct Session {
     path: PathBuf,
     inner: RefCell<ort::session::Session>,
-    /// Of the last inputs, for the next ones of the same shapes.
+    /// Buffers of the last run, reused for inputs of the same shapes.
     binding: RefCell<Option<Binding>>,
     provider: Provider,
     device: Device,
-    run_options: Arc<RunOptions>,
-}
-
-/// Ends runs of a session from another thread.
-#[derive(Clone)]
-pub struct Stopper(Arc<RunOptions>);
-
-impl Stopper {
-    /// Ends the run that is under way, between two of its nodes, and every later one, with [`RuntimeError::Run`].
-    ///
-    /// # Errors
-    /// [`RuntimeError::Stop`] if ONNX Runtime does not take it.
-    pub fn stop(&self) -> Result<(), RuntimeError> {
-        self.0.terminate().map_err(RuntimeError::Stop)
-    }
 }
 
 impl Session {
     /// Loads the graph in the file `path`.
     ///
     /// # Errors
-    /// [`RuntimeError::Provider`] and [`RuntimeError::ProviderFile`] if the device that is asked for can not be used,
-    /// [`RuntimeError::Graph`] if the file is no graph that can be run.
+    /// [`RuntimeError::Provider`] and [`RuntimeError::ProviderFile`] if the requested device cannot be used,
+    /// [`RuntimeError::Graph`] if the file is not a graph that can be run.
     pub fn open(path: &Path, options: &SessionOptions) -> Result<Self, RuntimeError> {
-        let (inner, provider, device) = match options.place {
-            Place::Best if options.place.provider() == Provider::Cuda => {
+        let (inner, provider, device) = match options.device {
+            ExecutionDevice::Auto if options.device.provider() == Provider::Cuda => {
                 match commit(path, options, Some((Provider::Cuda, 0))) {
                     Ok(session) => (session, Provider::Cuda, Device::Cuda(0)),
                     Err(RuntimeError::Provider { .. }) => (commit(path, options, None)?, Provider::Cpu, Device::Cpu),
                     Err(error) => return Err(error),
                 }
             }
-            Place::Best | Place::Processor => (commit(path, options, None)?, Provider::Cpu, Device::Cpu),
-            Place::Gpu(provider, index) => {
+            ExecutionDevice::Auto | ExecutionDevice::Cpu => (commit(path, options, None)?, Provider::Cpu, Device::Cpu),
+            ExecutionDevice::Gpu(provider, index) => {
                 (commit(path, options, Some((provider, index)))?, provider, Device::Cuda(index))
             }
         };
-        let run_options = Arc::new(RunOptions::new().map_err(RuntimeError::Stop)?);
-        Ok(Self {
-            path: path.to_owned(),
-            inner: RefCell::new(inner),
-            binding: RefCell::default(),
-            provider,
-            device,
-            run_options,
-        })
+        Ok(Self { path: path.to_owned(), inner: RefCell::new(inner), binding: RefCell::default(), provider, device })
     }
 
-    /// Where it computes.
+    /// Device that runs the graph.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// What computes, if [`Session::placement`] agrees.
+    /// Execution provider that runs the graph; [`Session::placement`] verifies it.
     pub fn provider(&self) -> Provider {
         self.provider
     }
 
-    /// What ends its runs from another thread.
-    pub fn stopper(&self) -> Stopper {
-        Stopper(Arc::clone(&self.run_options))
-    }
-
-    /// Runs the graph once on `inputs` and says which provider executed how many nodes; of a session that was opened with
-    /// a profile, which ends with it.
+    /// Runs the graph once on `inputs` and counts the nodes that each execution provider ran. The session must have been
+    /// opened with a profile, and profiling ends.
     ///
     /// # Errors
-    /// [`RuntimeError::Elsewhere`] if the provider executed none of them; as [`Session::run`] and
+    /// [`RuntimeError::UnusedProvider`] if the session's provider ran no node; as [`Session::run`] and
     /// [`Session::end_profiling`].
-    pub fn placement(&self, inputs: &[Input<'_>]) -> Result<Placement, RuntimeError> {
+    pub fn placement(&self, inputs: &[InputTensor<'_>]) -> Result<Placement, RuntimeError> {
         self.run(inputs)?;
         let placement = placement::read(&self.end_profiling()?)?;
         placement::check(&placement, self.provider)?;
         Ok(placement)
     }
 
-    /// Runs the graph on inputs in its order, and copies its output. The memory of both is bound to the session and serves
-    /// the next run on inputs of the same shapes.
+    /// Runs the graph on inputs in the order of the graph, and returns its output. Buffers are reused for inputs of the same
+    /// shapes.
     ///
     /// # Errors
-    /// [`RuntimeError::Run`] with what ONNX Runtime says.
-    pub fn run(&self, inputs: &[Input<'_>]) -> Result<Array, RuntimeError> {
+    /// [`RuntimeError::Run`] with the message of ONNX Runtime.
+    pub fn run(&self, inputs: &[InputTensor<'_>]) -> Result<Array, RuntimeError> {
         let failed =
             |source: ort::Error| RuntimeError::Run { path: self.path.clone(), source: source.to_string().into() };
-        // Sizes and values come apart; what copies them relies on their agreement.
+        // The copy into the buffers relies on shape and values having the same length.
         for input in inputs {
             let (shape, values) = match *input {
-                Input::Float(shape, data) => (shape, data.len()),
-                Input::Whole(shape, data) => (shape, data.len()),
+                InputTensor::F32(shape, data) => (shape, data.len()),
+                InputTensor::I64(shape, data) => (shape, data.len()),
             };
             if shape.iter().product::<usize>() != values {
-                return Err(failed(ort::Error::new(format!("an input of the shape {shape:?} with {values} values"))));
+                return Err(failed(ort::Error::new(format!("an input of shape {shape:?} has {values} values"))));
             }
         }
         let mut session = self.inner.borrow_mut();
-        let mut kept = self.binding.borrow_mut();
-        let binding = match kept.take().filter(|binding| binding.fits(inputs)) {
+        let mut cached = self.binding.borrow_mut();
+        let binding = match cached.take().filter(|binding| binding.fits(inputs)) {
             Some(binding) => binding,
             None => Binding::new(&session, inputs).map_err(failed)?,
         };
-        let (shape, values) = kept.insert(binding).run(&mut session, inputs, &self.run_options).map_err(failed)?;
+        let (shape, values) = cached.insert(binding).run(&mut session, inputs).map_err(failed)?;
         Array::new(&shape, values).map_err(|error| RuntimeError::Run { path: self.path.clone(), source: error.into() })
     }
 
-    /// What the file says of itself under `key`.
-    pub fn metadata(&self, key: &str) -> Option<String> {
-        self.inner.borrow().metadata().ok()?.custom(key)
-    }
-
-    /// Ends profiling and gives the file of the profile.
+    /// Ends profiling and returns the path of the profile.
     ///
     /// # Errors
-    /// [`RuntimeError::Run`] if nothing was profiled.
+    /// [`RuntimeError::Run`] if the session has no profile.
     pub fn end_profiling(&self) -> Result<PathBuf, RuntimeError> {
         let profile = self.inner.borrow_mut().end_profiling();
         profile
@@ -185,11 +152,12 @@ fn commit(
     let failed = |text: String| RuntimeError::Graph { path: path.to_owned(), source: text.into() };
     let configured = || -> Result<SessionBuilder, String> {
         let builder = ort::session::Session::builder(&environment).map_err(|error| error.to_string())?;
-        // Decoding and similarities use the same processors between two runs: threads that wait by spinning take them away.
+        // Decoding and similarities use the same CPU cores between two runs; spinning threads would occupy them.
         let builder = builder.with_intra_op_spinning(false).map_err(|error| error.to_string())?;
         let mut builder = builder.with_intra_threads(options.threads).map_err(|error| error.to_string())?;
         if gpu.is_none() {
-            builder = builder.with_config_entry(LEFT_APART, SLOWER).map_err(|error| error.to_string())?;
+            builder =
+                builder.with_config_entry(DISABLED_OPTIMIZERS, SLOW_FUSIONS).map_err(|error| error.to_string())?;
         }
         match &options.profile {
             Some(profile) => builder.with_profiling(profile).map_err(|error| error.to_string()),

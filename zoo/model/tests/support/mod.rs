@@ -1,8 +1,8 @@
-//! What the golden tests share: reading the tensors, and the two tiny models that they were computed with.
+//! Shared by the golden tests: reading golden tensors, and the two tiny models that they were computed with.
 #![allow(dead_code)] // each test binary uses its own part
-#![allow(clippy::unwrap_used, clippy::panic)] // only tests use it
+#![allow(clippy::unwrap_used, clippy::panic)] // test helpers may panic
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use laps_model::{
     array::Array,
@@ -12,10 +12,12 @@ use laps_model::{
 use safetensors::{Dtype, SafeTensors};
 
 pub fn golden(name: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden")).join(name)
+    // Crates of several depths use this module, so search upwards for the workspace.
+    let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("tests/golden"));
+    folders.find(|folder| folder.is_dir()).unwrap().join(name)
 }
 
-/// Where the tests compute: on the processor, or where `LAPS_ZOO_TEST_DEVICE` says, as `cuda:0`.
+/// Device of the tests: the CPU, or that of `LAPS_ZOO_TEST_DEVICE`, such as `cuda:0`.
 pub fn device() -> Device {
     std::env::var("LAPS_ZOO_TEST_DEVICE").map_or(Device::Cpu, |device| device.parse().unwrap())
 }
@@ -86,7 +88,7 @@ pub fn swin_tiny() -> ModelConfig {
     ModelConfig { image, text: text(), embed_size: 96, sparse_ratio: 0.8, aggr_ratio: 0.6 }
 }
 
-/// Largest difference of two arrays of one shape.
+/// Maximum absolute difference of two arrays of one shape.
 pub fn difference(left: &Array, right: &Array) -> f32 {
     assert_eq!(left.dims(), right.dims());
     left.values().iter().zip(right.values()).map(|(a, b)| (a - b).abs()).fold(0.0, |all: f32, d| {

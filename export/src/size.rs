@@ -1,4 +1,4 @@
-//! How large a graph is.
+//! Size and cost of a graph.
 
 use laps_model::dim::Dim;
 
@@ -7,26 +7,26 @@ use crate::{
     graph::{Graph, Node},
 };
 
-/// Sizes of the file of a graph.
+/// Size of a graph and its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Structure {
-    /// Operations.
+pub struct GraphSize {
+    /// Number of nodes.
     pub nodes: usize,
-    /// Constants.
+    /// Number of constants.
     pub initialisers: usize,
-    /// Bytes of the file, without what it says of its entry.
+    /// Size in bytes of the file without metadata.
     pub bytes: usize,
 }
 
-impl Structure {
-    /// Of the file that [`encode`](crate::file::encode) writes.
+impl GraphSize {
+    /// The size of `graph` and of the file that [`write`](crate::file::write) writes without metadata.
     pub fn of(graph: &Graph) -> Self {
         Self { nodes: graph.nodes().len(), initialisers: constants(graph).len(), bytes: len(graph) }
     }
 }
 
-/// Multiply-adds of the products of matrices in a graph of the portable flavour in single precision, with `size` for each
-/// symbol. What is computed element by element is not counted.
+/// Multiply-adds of the matrix products in a portable fp32 graph; `size` returns the size of each symbol. ElementType-wise
+/// operations are not counted.
 pub fn multiply_adds(graph: &Graph, size: impl Fn(&str) -> usize) -> u64 {
     let fixed = |dim: &Dim| {
         let (factor, symbol) = dim.parts();
@@ -45,17 +45,17 @@ mod tests {
 
     use laps_model::{array::Array, dim::Dim, tensor::Tensor};
 
-    use super::{Structure, multiply_adds};
+    use super::{GraphSize, multiply_adds};
     use crate::{
-        file::encode,
-        graph::{Element, Graph, Target, Value},
-        record::{Part, record},
+        file::write,
+        graph::{ElementType, Graph, GraphKind, GraphTensor, Target},
+        record::record,
     };
 
-    /// `(batch, 4)` through a product, and through as many sums as there are `extra`.
+    /// A graph on `(batch, 4)` with one product and `extra` additions.
     fn graph(extra: usize) -> Graph {
         let graph = Rc::new(RefCell::new(Graph::new("example", Target::default())));
-        let x = Value::input(&graph, "x", Element::F32, &[Dim::symbol("batch"), 4.into()]).unwrap();
+        let x = GraphTensor::input(&graph, "x", ElementType::F32, &[Dim::symbol("batch"), 4.into()]).unwrap();
         let weight = x.constant(Array::new(&[4, 4], vec![0.5; 16]).unwrap().values(), &[4, 4]).unwrap();
         let mut y = x.matmul(&weight).unwrap();
         for number in 0..extra {
@@ -66,19 +66,22 @@ mod tests {
     }
 
     #[test]
-    fn a_node_more_is_a_node_more() {
-        let [before, after] = [0, 1].map(|extra| Structure::of(&graph(extra)));
+    fn an_additional_node_is_counted() {
+        let [before, after] = [0, 1].map(|extra| GraphSize::of(&graph(extra)));
         assert_eq!((before.nodes, before.initialisers), (1, 1));
         assert_eq!((after.nodes, after.initialisers), (2, 2));
-        assert_eq!(after.bytes, encode(&graph(1), &[]).unwrap().len());
+        let mut file = Vec::new();
+        write(&graph(1), &[], &mut file).unwrap();
+        assert_eq!(after.bytes, file.len());
         assert!(after.bytes > before.bytes);
     }
+
     /// Counted by hand from the sizes of the models: projections, attention and feed-forward of each block.
     #[test]
-    fn multiply_adds_are_those_of_the_formula() {
+    fn multiply_adds_match_the_formula() {
         let config = laps_hub::registry::find("shapes_vit").unwrap().model;
-        let zeros = |part| {
-            record(part, &config, Target::default(), |parameter| {
+        let zeros = |kind| {
+            record(kind, &config, Target::default(), |parameter| {
                 Array::new(&parameter.shape, vec![0.0; parameter.elements()])
             })
             .unwrap()
@@ -86,11 +89,11 @@ mod tests {
         let block = |length: u64, width: u64, inner: u64| {
             4 * length * width * width + 2 * length * length * width + 2 * length * width * inner
         };
-        // 36 patches of 10 x 10 pixels and a class token, width 64 everywhere, so no projection.
+        // 36 patches of 10 x 10 pixels and a class token; width 64 everywhere, so there is no projection.
         let image = 36 * (3 * 10 * 10) * 64 + 3 * block(37, 64, 128);
-        assert_eq!(multiply_adds(&zeros(Part::Image), |_| 1), image);
-        assert_eq!(multiply_adds(&zeros(Part::Image), |_| 5), 5 * image);
+        assert_eq!(multiply_adds(&zeros(GraphKind::Image), |_| 1), image);
+        assert_eq!(multiply_adds(&zeros(GraphKind::Image), |_| 5), 5 * image);
         let sizes = |symbol: &str| if symbol == "batch" { 3 } else { 9 };
-        assert_eq!(multiply_adds(&zeros(Part::Text), sizes), 3 * 2 * block(9, 64, 128));
+        assert_eq!(multiply_adds(&zeros(GraphKind::Text), sizes), 3 * 2 * block(9, 64, 128));
     }
 }

@@ -1,0 +1,43 @@
+//! The alignment parameters and the vocabulary of a package, which search needs besides the encoders.
+
+use std::path::Path;
+
+use laps_align::similarity::AlignmentConfig;
+use laps_data::Tokenizer;
+use laps_hub::checkpoint::Checkpoint;
+use laps_model::models::{self, config::ModelConfig};
+use safetensors::{Dtype, tensor::TensorView};
+
+use super::{AlignmentFile, FileEntry, files::write_file};
+use crate::{Error, Result};
+
+/// File of the alignment parameters. The similarity engine reads them; it computes the same as the graph `score`, faster.
+pub(super) const ALIGNMENT_FILE: &str = "alignment.safetensors";
+const VOCABULARY_FILE: &str = "vocab.txt";
+
+/// Writes the alignment parameters of a checkpoint to `folder`.
+pub(super) fn write_alignment(config: &ModelConfig, checkpoint: &Checkpoint, folder: &Path) -> Result<AlignmentFile> {
+    let mut tensors = Vec::new();
+    for parameter in models::parameters(config)? {
+        if parameter.name.starts_with("cross_net.aggr_net.") {
+            let values = checkpoint.read(&parameter.name).map_err(laps_hub::Error::from)?;
+            let bytes: Vec<u8> = values.values().iter().flat_map(|value| value.to_le_bytes()).collect();
+            tensors.push((parameter.name, parameter.shape, bytes));
+        }
+    }
+    let failed = |error: safetensors::SafeTensorError| Error::io("write", folder.join(ALIGNMENT_FILE), error);
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(failed)?)));
+    let bytes = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, None).map_err(failed)?;
+    let file = write_file(folder, ALIGNMENT_FILE, &bytes)?;
+    Ok(AlignmentFile { file, sizes: AlignmentConfig::of(config) })
+}
+
+/// Writes a WordPiece vocabulary to `folder`, if it has the size that the model expects.
+pub(super) fn write_vocabulary(config: &ModelConfig, vocabulary: &[u8], folder: &Path) -> Result<FileEntry> {
+    let tokenizer =
+        Tokenizer::read(Path::new(VOCABULARY_FILE), vocabulary.to_owned()).map_err(laps_data::Error::from)?;
+    tokenizer.check_fits(config.text.vocab_size).map_err(laps_data::Error::from)?;
+    write_file(folder, VOCABULARY_FILE, vocabulary)
+}
