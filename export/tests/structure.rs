@@ -189,7 +189,7 @@ fn duplicate_name_is_rejected() {
     let (graph, x) = graph_with_input();
     let error = GraphTensor::input(&graph, "x", ElementType::F32, &[1.into()]).unwrap_err();
     insta::assert_snapshot!(error, @r"
-    `name` can not be computed
+    `name` cannot be computed
       expected: an unused name
       found: `x`, which is in use
     ");
@@ -209,10 +209,10 @@ fn mismatched_operands_are_rejected_with_the_module() {
     let (_, x) = graph_with_input();
     let error = x.module("encoder.layer.3", || x.module("encoder.layer.3.mlp", || x.matmul(&x))).unwrap_err();
     assert!(matches!(&error, Error::Module { name, .. } if name == "encoder.layer.3.mlp"), "{error:?}");
-    assert_eq!(error.to_string(), "module `encoder.layer.3.mlp` can not be wired");
+    assert_eq!(error.to_string(), "module `encoder.layer.3.mlp` cannot be built");
     let source = std::error::Error::source(&error).unwrap().to_string();
     insta::assert_snapshot!(source, @r"
-    `matmul` can not be computed
+    `matmul` cannot be computed
       expected: equal inner sizes
       found: (`x` [batch, 6], `x` [batch, 6])
     ");
