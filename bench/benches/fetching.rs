@@ -1,10 +1,10 @@
-//! Fetching and hashing a file from a server on this machine against `curl` and `sha256sum`, and converting a checkpoint
-//! of PyTorch against copying it, in turn and in the same run: medians of five.
+//! Downloads and hashes a file from a local server, compared with `curl` and `sha256sum`; converts a PyTorch
+//! checkpoint, compared with copying it. Both sides alternate in the same run; medians of five rounds.
 //!
-//! The server sends from memory, so both sides are bound by the loopback, the hash and the disk.
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a benchmark that can not run has nothing to say")]
+//! The server sends from memory, so both sides are limited by the loopback interface, the hash and the disk.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a benchmark may panic")]
 
-#[allow(dead_code, reason = "the tests of checkpoints use the rest")]
+#[allow(dead_code, reason = "the checkpoint tests use the rest")]
 #[path = "../../zoo/hub/tests/checkpoint/writer.rs"]
 mod writer;
 
@@ -19,18 +19,18 @@ use std::{
 };
 
 use laps_bench::machine::Machine;
-use laps_files::{Expected, digest_file};
+use laps_files::{ExpectedDigest, digest_file};
 use laps_hub::{
     checkpoint::{convert, convert_verified},
-    fetch::{Fetcher, Network, Pinning, Settings},
-    store::{Item, LARGEST_WEIGHTS, Source, Store},
+    fetch::{FetchSettings, Fetcher, Network, Pinning},
+    store::{FileSource, MAX_WEIGHTS_BYTES, RemoteFile, Store},
 };
 use writer::{Pickle, torch_legacy};
 
 const ROUNDS: usize = 5;
 const TENSORS: usize = 384;
-/// Of each tensor, 2 MiB as most of ViT-B and BERT-base have: the file has 768 MiB, about the size of the published
-/// checkpoints.
+/// Values per tensor: 2 MiB, like most tensors of ViT-B and BERT-base. The file has 768 MiB, about the size of the
+/// published checkpoints.
 const ELEMENTS: usize = 1 << 19;
 
 fn main() {
@@ -38,11 +38,11 @@ fn main() {
     let source = folder.path().join("source.pth");
     let bytes = Arc::new(checkpoint());
     fs_err::write(&source, &*bytes).unwrap();
-    let sha256 = digest_file(&source, &Expected::default()).unwrap().sha256;
+    let sha256 = digest_file(&source, &ExpectedDigest::default()).unwrap().sha256;
     let address = serve(Arc::clone(&bytes));
     let mib = bytes.len() as f64 / f64::from(1 << 20);
     let machine = Machine::here();
-    println!("{mib:.0} MiB, {ROUNDS} rounds in turn; {machine}");
+    println!("{mib:.0} MiB, {ROUNDS} rounds; {machine}");
 
     let mut rounds: [Vec<Duration>; 5] = Default::default();
     for round in 0..ROUNDS {
@@ -79,7 +79,7 @@ fn main() {
     }
 }
 
-/// A checkpoint whose values are all different.
+/// A checkpoint in which all values differ.
 fn checkpoint() -> Vec<u8> {
     let mut pickle = Pickle::default().op(b"\x80\x02}").text("model").op(b"}(");
     for tensor in 0..TENSORS {
@@ -92,7 +92,7 @@ fn checkpoint() -> Vec<u8> {
     torch_legacy(&pickle.op(b"us.").0, &storages)
 }
 
-/// Sends `bytes` to whoever asks for anything, for as long as the process lives.
+/// Serves `bytes` at every path until the process ends.
 fn serve(bytes: Arc<Vec<u8>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}/model_best.pth", listener.local_addr().unwrap());
@@ -106,7 +106,7 @@ fn serve(bytes: Arc<Vec<u8>>) -> String {
                     line.clear();
                 }
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", bytes.len());
-                // A client that goes away is its own business.
+                // Ignore clients that disconnect.
                 let _ = (&stream).write_all(head.as_bytes()).and_then(|()| (&stream).write_all(&bytes));
             });
         }
@@ -116,18 +116,19 @@ fn serve(bytes: Arc<Vec<u8>>) -> String {
 
 fn fetch(cache: &Path, address: &str, (bytes, sha256): (u64, &str)) {
     let store = Store::at(cache.to_owned());
-    let item = Item {
+    let item = RemoteFile {
         key: "model_best.pth".to_owned(),
         path: cache.join("model_best.pth"),
-        expected: Expected { bytes: Some(bytes), sha256: Some(sha256.to_owned()), ..Expected::default() },
-        source: Source::Address(address.to_owned()),
+        expected: ExpectedDigest { bytes: Some(bytes), sha256: Some(sha256.to_owned()), ..ExpectedDigest::default() },
+        source: FileSource::Address(address.to_owned()),
         mirrors: Vec::new(),
         licence: None,
-        limit: LARGEST_WEIGHTS,
+        max_bytes: MAX_WEIGHTS_BYTES,
     };
-    let settings = Settings { store, ..Settings::from_environment(Network::Online, Pinning::OnFirstFetch).unwrap() };
+    let settings =
+        FetchSettings { store, ..FetchSettings::from_environment(Network::Online, Pinning::OnFirstFetch).unwrap() };
     let fetched = Fetcher::new(settings).fetch(&item, |_| Ok(()), &()).unwrap();
-    assert!(!fetched.was_here && fetched.pin.bytes == bytes);
+    assert!(!fetched.was_cached && fetched.pin.bytes == bytes);
 }
 
 fn timed(work: impl FnOnce()) -> Duration {
@@ -141,7 +142,7 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// In seconds.
+/// The median in seconds.
 fn median(mut times: Vec<Duration>) -> f64 {
     times.sort();
     times[times.len() / 2].as_secs_f64()

@@ -2,54 +2,55 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use laps_files::inside;
+use laps_files::safe_relative_path;
 use laps_hub::store::{Pins, Store, prune};
 
 use crate::report::{CommandStatus, print};
 
-/// Look at the folder of fetched files, or remove what it does not need
+/// Inspect or clean the cache of downloaded files
 #[derive(Args)]
 pub(crate) struct CacheArgs {
     #[command(subcommand)]
-    action: Action,
+    action: CacheAction,
 }
 
 #[derive(Subcommand)]
-enum Action {
-    /// Print its path
+enum CacheAction {
+    /// Print the path of the cache folder
     Path,
-    /// List what is pinned, with sizes, and whether it is here
+    /// List pinned files with size and hash, and whether they are in the cache
     List,
-    /// Remove downloads that were broken off or refused, and originals that were converted
+    /// Delete interrupted and rejected downloads, and original checkpoints that were converted
     Prune,
 }
 
 impl CacheArgs {
     pub(crate) fn run(self) -> Result<CommandStatus> {
-        let store = Store::from_environment().map_err(laps::Error::from)?;
+        let store = Store::from_environment()?;
         match self.action {
-            Action::Path => print(&format!("{}\n", store.root.display()))?,
-            Action::List => {
+            CacheAction::Path => print(&format!("{}\n", store.root.display()))?,
+            CacheAction::List => {
                 let mut text = String::new();
-                for (key, pin) in Pins::open(&store.pins).map_err(laps::Error::from)?.iter() {
-                    let is_here = inside(key).is_some_and(|inner| store.root.join(inner).is_file());
+                for (key, pin) in Pins::open(&store.pins)?.iter() {
+                    let is_cached = safe_relative_path(key).is_some_and(|relative| store.root.join(relative).is_file());
                     let (bytes, sha256) = (pin.bytes, &pin.sha256[..12]);
-                    let here = if is_here { "here" } else { "not in the cache" };
-                    text += &format!("{key}: {bytes} bytes, sha256 {sha256}, {}, {here}\n", pin.verified.describe());
+                    let state = if is_cached { "in the cache" } else { "not in the cache" };
+                    let verified = pin.verified.describe();
+                    text += &format!("{key}: {bytes} bytes, sha256 {sha256}, verified {verified}, {state}\n");
                 }
                 if text.is_empty() {
-                    text = "nothing was fetched\n".to_owned();
+                    text = "the cache is empty\n".to_owned();
                 }
                 print(&text)?;
             }
-            Action::Prune => {
-                let pruned = prune(&store).map_err(laps::Error::from)?;
+            CacheAction::Prune => {
+                let pruned = prune(&store)?;
                 let lines = pruned.iter().map(|file| {
                     let path = file.path.strip_prefix(&store.root).unwrap_or(&file.path);
-                    format!("removed {} ({} bytes): {}\n", path.display(), file.bytes, file.reason)
+                    format!("deleted {} ({} bytes): {}\n", path.display(), file.bytes, file.reason)
                 });
                 let text: String = lines.collect();
-                print(if text.is_empty() { "nothing to remove\n" } else { &text })?;
+                print(if text.is_empty() { "nothing to delete\n" } else { &text })?;
             }
         }
         Ok(CommandStatus::Success)

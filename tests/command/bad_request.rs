@@ -4,7 +4,7 @@ use insta::assert_snapshot;
 
 use crate::{
     files::scenes,
-    support::{expect_error, laps_zoo},
+    support::{expect_error, finished, laps_zoo},
 };
 
 /// The error message of a request that does not use the cache.
@@ -21,7 +21,7 @@ fn unknown_entry_suggests_the_nearest_name() {
     hint: did you mean `f30k_vit`?
     ");
     assert_snapshot!(message(&["info", "my_model.yaml"]), @r"
-    error: can not read the entry file `my_model.yaml`
+    error: cannot read the entry file `my_model.yaml`
       caused by: failed to open file `my_model.yaml`: No such file or directory (os error 2)
     ");
 }
@@ -56,33 +56,50 @@ fn missing_device_is_rejected() {
     ");
 }
 
+/// The test program lies without `laps-zoo-torch` in a folder of its own.
 #[test]
-#[cfg(feature = "torch")]
-fn gpu_on_a_machine_without_one_is_rejected() {
-    if laps_torch::cuda_devices() > 0 {
-        return println!("skipped: this machine has a GPU");
-    }
-    let text = message(&["reproduce", "shapes_vit", "--device", "cuda:0"]);
-    if laps_torch::has_cuda() {
-        assert_snapshot!(text, @r"
-        error: device `cuda:0` can not be used: `libtorch_cuda.so` finds no GPU: no driver (`libcuda.so.1`) or no device
-        hint: see that `nvidia-smi` lists a GPU, or use `--device cpu`
-        ");
-    } else {
-        assert_snapshot!(text, @r"
-        error: device `cuda:0` can not be used: this build is linked to a libtorch without `libtorch_cuda.so`
-        hint: run `make setup CUDA=1` and build again, or use `--device cpu`
-        ");
+fn request_for_libtorch_without_its_program_is_rejected() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("laps-zoo");
+    fs_err::copy(crate::PROGRAM, &program).unwrap();
+    for arguments in [
+        &["reproduce", "shapes_vit", "--engine", "torch"][..],
+        &["reproduce", "shapes_vit", "--device", "cuda:0"],
+        &["train", "shapes_vit", "--out", "run"],
+        &["score", "a.png", "--caption", "a", "--engine", "torch", "--entry", "shapes_vit"],
+        &["bench", "--entry", "shapes_vit", "--parts", "training"],
+    ] {
+        let mut command = std::process::Command::new(&program);
+        let run = finished(command.args(arguments).env("PATH", "").current_dir(folder.path()).output().unwrap());
+        assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{arguments:?}");
+        assert_eq!(
+            run.stderr,
+            "error: engine `torch` cannot be used: this request needs libtorch, and the program `laps-zoo-torch` is \
+             neither beside this one nor on PATH\n\
+             hint: `make build` in the repository builds it: `target/release/laps-zoo-torch`\n"
+        );
+        assert!(!folder.path().join("run").exists());
     }
 }
 
+/// A program of that name on `PATH` replaces the process, with all arguments and its own exit status.
+#[cfg(unix)]
 #[test]
-#[cfg(not(feature = "torch"))]
-fn engine_missing_from_the_build_is_rejected() {
-    assert_snapshot!(message(&["reproduce", "shapes_vit", "--engine", "torch"]), @r"
-    error: engine `torch` can not be used: this build has no libtorch
-    hint: build with the feature `torch`, or use `--engine rust`
-    ");
+fn request_for_libtorch_is_handed_to_its_program() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("laps-zoo");
+    fs_err::copy(crate::PROGRAM, &program).unwrap();
+    let path = folder.path().join("bin");
+    fs_err::create_dir(&path).unwrap();
+    let other = path.join("laps-zoo-torch");
+    fs_err::write(&other, "#!/bin/sh\necho \"$@\"\nexit 7\n").unwrap();
+    fs_err::set_permissions(&other, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = std::process::Command::new(&program);
+    let path = format!("{}:/bin:/usr/bin", path.display());
+    let run = finished(command.args(["train", "shapes_vit", "--out", "run"]).env("PATH", path).output().unwrap());
+    assert_eq!((run.status, run.stdout.as_str(), run.stderr.as_str()), (7, "train shapes_vit --out run\n", ""));
 }
 
 #[test]
@@ -96,13 +113,13 @@ fn unknown_engine_is_rejected() {
 #[test]
 fn invalid_tolerance_is_rejected() {
     assert_snapshot!(message(&["reproduce", "shapes_vit", "--tolerance", "-1"]), @r"
-    error: `--tolerance` can not be used
-      expected: a number of points, not negative
+    error: `tolerance` cannot be used
+      expected: a non-negative number of points
       found: -1
     ");
     assert_snapshot!(message(&["reproduce", "shapes_vit", "--tolerance", "NaN"]), @r"
-    error: `--tolerance` can not be used
-      expected: a number of points, not negative
+    error: `tolerance` cannot be used
+      expected: a non-negative number of points
       found: NaN
     ");
 }
@@ -115,44 +132,32 @@ fn unwritable_outputs_are_rejected_before_the_work() {
         // The data does not exist either, but is not looked for yet.
         let arguments = ["reproduce", "shapes_vit", "--data", "/nowhere", option, path.to_str().unwrap()];
         insta::allow_duplicates!(assert_snapshot!(expect_error(folder.path(), arguments), @r"
-        error: can not write `DIR/absent/result.json`
+        error: cannot write `DIR/absent/result.json`
           caused by: there is no folder `DIR/absent`
         "));
     }
     let arguments = ["reproduce", "shapes_vit", "--data", "/nowhere", "--json", folder.path().to_str().unwrap()];
     assert_snapshot!(expect_error(folder.path(), arguments), @r"
-    error: can not write `DIR`
+    error: cannot write `DIR`
       caused by: is a directory
     ");
 }
 
 #[test]
-#[cfg(feature = "fetch")]
 fn missing_checkpoint_is_named_when_offline() {
     let folder = crate::full_size::write_data(&laps_hub::registry::find("f30k_vit").unwrap().data);
     let data = folder.path().to_str().unwrap();
     let text = expect_error(folder.path(), ["reproduce", "f30k_vit", "--offline", "--quiet", "--data", data]);
-    assert!(text.starts_with("error: `checkpoints/f30k_vit/model_best.pth` is not here\n"), "{text}");
-    assert!(text.contains("and `--offline` forbids to fetch it\nhint: "), "{text}");
+    assert!(text.starts_with("error: `checkpoints/f30k_vit/model_best.pth` is not in the cache\n"), "{text}");
+    assert!(text.contains("and downloads are disabled\nhint: "), "{text}");
     // Captions are checked first, since they are small.
     fs_err::remove_file(folder.path().join("f30k/captions/test_caps.txt")).unwrap();
     let text = expect_error(folder.path(), ["reproduce", "f30k_vit", "--offline", "--quiet", "--data", data]);
     assert_snapshot!(text, @r"
-    error: `captions/f30k/test_caps.txt` is not here
-      expected: the file in `DIR/f30k/captions/test_caps.txt`
-      found: nothing, and `--offline` forbids to fetch it
-    hint: run `laps-zoo fetch` where there is a network, or leave `--offline` out
-    ");
-}
-
-#[test]
-#[cfg(not(feature = "fetch"))]
-fn missing_checkpoint_names_its_source() {
-    assert_snapshot!(message(&["reproduce", "f30k_vit"]), @r"
-    error: entry `f30k_vit` needs a checkpoint
-      expected: a file given as --checkpoint
-      found: none
-    hint: download `model_best.pth` from https://drive.google.com/drive/folders/1m3Y9TMkas2efSbeDV_ESci6uwMGd3MUY and pass its path
+    error: `captions/f30k/test_caps.txt` is not in the cache
+      expected: the file `DIR/f30k/captions/test_caps.txt`
+      found: nothing, and downloads are disabled
+    hint: fetch it once with network access; `HF_HUB_OFFLINE` and `TRANSFORMERS_OFFLINE` disable downloads too
     ");
 }
 
@@ -170,9 +175,9 @@ fn entry_without_published_checkpoint_needs_one() {
 fn missing_data_is_named() {
     assert_snapshot!(message(&["reproduce", "f30k_vit", "--checkpoint", "model_best.pth"]), @r"
     error: entry `f30k_vit` needs its data
-      expected: a folder given as --data
+      expected: a data folder
       found: none
-    hint: the folder has to hold `f30k/captions`, `f30k/flickr30k-images`, `bert-base-uncased/vocab.txt`
+    hint: the folder has to contain `f30k/captions`, `f30k/flickr30k-images`, `bert-base-uncased/vocab.txt`
     ");
     assert_snapshot!(message(&["reproduce", "f30k_vit", "--checkpoint", "model_best.pth", "--data", "/nowhere"]), @r"
     error: split `test` is not in `DIR/f30k/captions`
@@ -207,17 +212,4 @@ fn unknown_arguments_are_rejected() {
         assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{arguments:?}");
         assert!(run.stderr.contains("Usage: laps-zoo") || run.stderr.contains("--help"), "{}", run.stderr);
     }
-}
-
-#[cfg(not(feature = "torch"))]
-#[test]
-fn training_without_libtorch_is_rejected() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("run");
-    let message = expect_error(folder.path(), ["train", "shapes_vit", "--out", out.to_str().unwrap()]);
-    assert_eq!(
-        message,
-        "error: cannot train entry `shapes_vit`: this build has no libtorch\nhint: build with the feature `torch`\n"
-    );
-    assert!(!out.exists());
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use insta::assert_snapshot;
-use laps_hub::{fetch::drive::is_id, registry};
+use laps_hub::registry;
 use laps_model::{
     models,
     params::{Init, Parameter},
@@ -25,7 +25,7 @@ use crate::{
     files::with_poolers,
     full_size::{ALONE, write_checkpoint, write_data},
     server::{End, Reply, Request, Server},
-    support::{PROGRAM, Run, finished},
+    support::{Run, finished},
     writer,
 };
 
@@ -34,9 +34,9 @@ const COMMIT: &str = "86b5e0934494bd15c9632b12f734a8a67f723594";
 
 /// The program with its own cache and services.
 fn command(cache: &Path, server: &Server) -> Command {
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(crate::PROGRAM);
     command.env("LAPS_ZOO_CACHE", cache).env("HF_HOME", cache.join("none"));
-    for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "LAPS_ZOO_MIRRORS"] {
+    for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "LAPS_ZOO_MIRRORS"] {
         command.env_remove(name);
     }
     for name in ["LAPS_ZOO_GDRIVE_URL", "HF_ENDPOINT", "LAPS_ZOO_GITHUB_URL", "LAPS_ZOO_COCO_URL"] {
@@ -57,7 +57,7 @@ fn start(cache: &Path, server: &Server, arguments: &[&str]) -> Child {
 /// A readable checkpoint of about 8 MB, used as an encoder without a published hash.
 fn encoder() -> Arc<Vec<u8>> {
     let parameter = Parameter { name: "a".to_owned(), shape: vec![2 << 20], init: Init::Normal };
-    let values = params_init::fresh(&[parameter], 7).unwrap()[0].1.values().to_vec();
+    let values = params_init::init_parameters(&[parameter], 7).unwrap()[0].1.values().to_vec();
     Arc::new(writer::safetensors(&[("a", &[2 << 20], values)]))
 }
 
@@ -143,17 +143,17 @@ fn downloads_are_listed_verified_and_pruned() {
         let text = text.replace(&sha256[..12], "SHA").replace(&bytes.len().to_string(), "BYTES");
         (run.status, text)
     };
-    assert_eq!(masked(run(cache, &server, &["cache", "list"])), (0, "nothing was fetched\n".to_owned()));
+    assert_eq!(masked(run(cache, &server, &["cache", "list"])), (0, "the cache is empty\n".to_owned()));
     assert_eq!(masked(run(cache, &server, &["cache", "path"])), (0, "CACHE\n".to_owned()));
-    assert_eq!(masked(run(cache, &server, &["verify", SWIN])), (1, "nothing was fetched\n".to_owned()));
+    assert_eq!(masked(run(cache, &server, &["verify", SWIN])), (1, "the cache is empty\n".to_owned()));
     let (status, text) = masked(run(cache, &server, &["fetch", SWIN, "--offline"]));
     assert_eq!(status, 2);
     assert_snapshot!(text, @r"
     backbones/swin-base-patch4-window7-224/model.safetensors: not fetched
-    error: `backbones/swin-base-patch4-window7-224/model.safetensors` is not here
-      expected: the file in `CACHE/backbones/swin-base-patch4-window7-224/model.safetensors`
-      found: nothing, and `--offline` forbids to fetch it
-    hint: run `laps-zoo fetch` where there is a network, or leave `--offline` out
+    error: `backbones/swin-base-patch4-window7-224/model.safetensors` is not in the cache
+      expected: the file `CACHE/backbones/swin-base-patch4-window7-224/model.safetensors`
+      found: nothing, and downloads are disabled
+    hint: fetch it once with network access; `HF_HUB_OFFLINE` and `TRANSFORMERS_OFFLINE` disable downloads too
     ");
     let (status, text) = masked(run(cache, &server, &["fetch", SWIN, "--locked"]));
     assert_eq!(status, 2);
@@ -161,8 +161,8 @@ fn downloads_are_listed_verified_and_pruned() {
     backbones/swin-base-patch4-window7-224/model.safetensors: not fetched
     error: `backbones/swin-base-patch4-window7-224/model.safetensors` is not pinned
       expected: its sha256 in `CACHE/laps-zoo.lock`
-      found: none, and `--locked` forbids to add it
-    hint: fetch it once without `--locked`, and look at the pin
+      found: none, and new pins are not allowed
+    hint: allow new pins once, and check the pin
     ");
     let (status, text) = masked(run(cache, &server, &["fetch", SWIN]));
     assert_eq!(status, 0);
@@ -174,7 +174,7 @@ fn downloads_are_listed_verified_and_pruned() {
     ");
     assert_eq!(masked(run(cache, &server, &["fetch", SWIN, "--locked", "--offline", "--quiet"])).0, 0);
     assert_snapshot!(masked(run(cache, &server, &["cache", "list"])).1, @r"
-    backbones/swin-base-patch4-window7-224/model.safetensors: BYTES bytes, sha256 SHA, on first fetch: nobody has published a hash, here
+    backbones/swin-base-patch4-window7-224/model.safetensors: BYTES bytes, sha256 SHA, verified on first fetch: nobody has published a hash, in the cache
     ");
     assert_snapshot!(masked(run(cache, &server, &["verify", SWIN])).1, @r"
     backbones/swin-base-patch4-window7-224/model.safetensors: good, sha256 SHA256
@@ -182,9 +182,9 @@ fn downloads_are_listed_verified_and_pruned() {
 
     fs_err::write(cache.join(format!("backbones/{SWIN}/pytorch_model.bin.part")), b"half").unwrap();
     assert_snapshot!(masked(run(cache, &server, &["cache", "prune"])).1, @r"
-    removed backbones/swin-base-patch4-window7-224/pytorch_model.bin.part (4 bytes): a download that was broken off
+    deleted backbones/swin-base-patch4-window7-224/pytorch_model.bin.part (4 bytes): interrupted download
     ");
-    assert_eq!(masked(run(cache, &server, &["cache", "prune"])), (0, "nothing to remove\n".to_owned()));
+    assert_eq!(masked(run(cache, &server, &["cache", "prune"])), (0, "nothing to delete\n".to_owned()));
 
     let mut damaged = bytes.to_vec();
     damaged[100] ^= 1;
@@ -192,16 +192,49 @@ fn downloads_are_listed_verified_and_pruned() {
     let (status, text) = masked(run(cache, &server, &["verify", "--all"]));
     assert_eq!(status, 1);
     assert!(
-        text.contains("model.safetensors: bad: `backbones/") && text.contains("is another file than expected"),
+        text.contains("model.safetensors: bad: `backbones/") && text.contains("is not the expected file"),
         "{text}"
     );
     assert_eq!(masked(run(cache, &server, &["fetch", "f30k_vit_384"])).0, 2);
     assert_snapshot!(masked(run(cache, &server, &["fetch", "f30k"])).1, @r"
-    error: there is nothing to fetch under the name `f30k`
+    error: nothing to fetch under the name `f30k`
       expected: `coco_swin`, `coco_vit`, `f30k_swin`, `f30k_vit`, `bert-base-uncased`, `swin-base-patch4-window7-224`, `vit-base-patch16-224-in21k`
       found: `f30k`
-    hint: `laps-zoo list` shows the entries
+    hint: did you mean `f30k_vit`?
     ");
+}
+
+#[test]
+fn unusable_environment_variables_fail_at_once_and_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|_| Reply::new(500, ""));
+    for (variable, value, found) in [
+        ("HF_ENDPOINT", "hub.example", "relative URL without a base"),
+        ("HF_ENDPOINT", "https://hub.example?token=1", "a query or a fragment"),
+        ("LAPS_ZOO_MIRRORS", "ftp://mirror.example", "the scheme `ftp`"),
+        ("HTTPS_PROXY", "socks5://127.0.0.1:1", "the scheme `socks5`"),
+        ("REQUESTS_CA_BUNDLE", "/nowhere/bundle.pem", "/nowhere/bundle.pem"),
+    ] {
+        let mut command = command(folder.path(), &server);
+        // The proxy and the certificates are only used for remote servers. Nothing is sent to this one.
+        command.env("HF_ENDPOINT", "https://hub.invalid").env(variable, value).args(["fetch", SWIN, "--quiet"]);
+        let run = finished(command.output().unwrap());
+        assert_eq!(run.status, 2, "{}", run.stderr);
+        let expected = format!("error: the environment variable `{variable}` has an unusable value\n  expected: ");
+        assert!(run.stderr.starts_with(&expected) && run.stderr.contains(found), "{}", run.stderr);
+        assert!(run.stderr.ends_with(&format!("hint: change or unset `{variable}`\n")), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn hf_hub_offline_disables_downloads() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|_| Reply::new(500, ""));
+    let mut command = command(folder.path(), &server);
+    let run = finished(command.env("HF_HUB_OFFLINE", "1").args(["fetch", SWIN, "--quiet"]).output().unwrap());
+    assert_eq!(run.status, 2);
+    assert!(run.stderr.contains("downloads are disabled") && run.stderr.contains("HF_HUB_OFFLINE"), "{}", run.stderr);
+    assert!(server.log().is_empty());
 }
 
 #[test]
@@ -211,7 +244,7 @@ fn data_with_a_wrong_hash_is_rejected() {
     let data = folder.path().join("data");
     let run = run(folder.path(), &server, &["data", "fetch", "f30k", "--quiet", "--data", data.to_str().unwrap()]);
     assert_eq!((run.status, run.stdout.as_str()), (2, ""));
-    assert!(run.stderr.contains("is of another size") && run.stderr.contains("hint: "), "{}", run.stderr);
+    assert!(run.stderr.contains("has the wrong size") && run.stderr.contains("hint: "), "{}", run.stderr);
     let files = fs_err::read_dir(data.join("f30k/captions")).unwrap().map(|entry| entry.unwrap().file_name());
     let files: Vec<_> = files.filter(|name| !name.to_string_lossy().contains(".part")).collect();
     assert!(files.is_empty(), "{files:?}");
@@ -261,7 +294,7 @@ fn reproduce_downloads_the_image_archives_of_the_split() {
     assert_eq!(asked, ["/zips/val2014.zip"]);
 
     fs_err::create_dir(root.join(&entry.data.images).join("val2014")).unwrap();
-    assert_eq!(run(root, &server, &arguments("")).status, 2, "neither checkpoint nor images are there");
+    assert_eq!(run(root, &server, &arguments("")).status, 2, "neither the checkpoint nor the images exist");
     assert_eq!(server.log().len(), 1);
 }
 
@@ -272,7 +305,6 @@ const FILE: &str = "1CheckpointCheckpointCheckpoint01";
 #[test]
 fn published_checkpoint_is_downloaded_from_drive_and_evaluated() {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    assert!(is_id(FOLDER) && is_id(FILE));
     let entry = registry::find("f30k_vit").unwrap();
     let folder: TempDir = write_data(&entry.data);
     let (root, cache) = (folder.path(), folder.path().join("cache"));
@@ -320,14 +352,14 @@ fn published_checkpoint_is_downloaded_from_drive_and_evaluated() {
     let key = "checkpoints/f30k_vit/model_best.pth";
     let cut = format!("{key}: `https://drive.google.com/file/d/{FILE}` is truncated at {} of {bytes} bytes", bytes / 2);
     assert!(evaluated.stderr.contains(&cut), "{}", evaluated.stderr);
-    assert_eq!(bodies.load(Ordering::SeqCst), 2, "goes on after the cut, and is not fetched again");
+    assert_eq!(bodies.load(Ordering::SeqCst), 2, "resumed after the cut");
     let before = server.log().len();
 
     let listed = run(&cache, &server, &["list"]);
     assert!(listed.stdout.contains("ready, pinned"), "{}", listed.stdout);
     let info = run(&cache, &server, &["info", "f30k_vit"]);
     assert!(
-        info.stdout.contains("  here        ready; ") && info.stdout.contains("; pinned as sha256 "),
+        info.stdout.contains("  cache       ready; ") && info.stdout.contains("; pinned as sha256 "),
         "{}",
         info.stdout
     );
@@ -335,7 +367,7 @@ fn published_checkpoint_is_downloaded_from_drive_and_evaluated() {
     assert_eq!(verified.status, 0, "{}", verified.stdout);
     assert_eq!(verified.stdout.matches("fits its entry").count(), 2, "{}", verified.stdout);
     let pruned = run(&cache, &server, &["cache", "prune"]);
-    assert!(pruned.stdout.contains(&format!("removed {key} ({bytes} bytes): converted")), "{}", pruned.stdout);
+    assert!(pruned.stdout.contains(&format!("deleted {key} ({bytes} bytes): converted")), "{}", pruned.stdout);
     // Nothing is requested again, even after the original is deleted.
     let again = run(&cache, &server, &["fetch", "f30k_vit", "--offline", "--quiet"]);
     assert_eq!((again.status, again.stderr.as_str()), (0, ""));

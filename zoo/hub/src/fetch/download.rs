@@ -1,4 +1,4 @@
-//! One file from one source: attempts that go on where the one before ended, and the verdict on what came.
+//! Downloads one file from one source: retries, resumes, and checks the result.
 
 use std::{
     io::{self, Read},
@@ -7,147 +7,155 @@ use std::{
 };
 
 use super::{
-    FetchError, Retry, Watch,
-    body::{Opened, Resume, Source, looks_like_a_page},
-    part::{Note, Part},
-    retry::PROGRESS,
+    FetchError, RetryPolicy,
+    html::describe_page,
+    partial::{PartialDownload, PartialMetadata},
+    retry::MIN_PROGRESS_BYTES,
+    source::{ByteSource, OpenedSource, ResumePoint, looks_like_a_page},
     space,
 };
-use crate::store::Item;
-use laps_files::{BLOCK, Expected, Found, Verified, beside, digest_file};
+use crate::store::{RemoteFile, StoreError};
+use laps_files::{
+    BLOCK, ExpectedDigest, FileDigest, Mismatch, Progress, ProgressUnit, Verified, digest_file, with_suffix,
+};
 
-/// Whole downloads with a wrong hash before giving up. One may have been damaged on its way, or begun with bytes of an
-/// older file; a second that is wrong as well is what the source has.
-const WRONG: u32 = 2;
+/// Complete downloads with a wrong hash before giving up. One may have been damaged on the way or resumed from an older
+/// file; after a second one the source has another file.
+const MAX_WRONG_HASHES: u32 = 2;
 
-/// Wrong answers to a request for the rest before the whole file is asked for.
-const RANGES: u32 = 2;
+/// Wrong responses to range requests before the whole file is requested.
+const MAX_WRONG_RANGES: u32 = 2;
 
-/// Bytes at the beginning that tell a web page from a file.
+/// Bytes at the beginning of a file that identify a web page.
 const HEAD: u64 = 512;
 
-/// Judges a complete file before it gets its name.
-pub(super) type Accept<'a> = &'a dyn Fn(&Path) -> Result<(), crate::Error>;
+/// Checks a complete file before it is renamed to its target.
+pub(super) type Accept<'a> = &'a dyn Fn(&Path) -> Result<(), StoreError>;
 
-/// What a download needs to know.
+/// The parameters of a download.
 pub(super) struct Download<'a> {
-    pub(super) item: &'a Item,
-    /// What is known, pins included.
-    pub(super) expected: &'a Expected,
-    /// The file of pins, where a pin is part of `expected`.
+    pub(super) file: &'a RemoteFile,
+    /// Size and hashes of the manifest and the pin.
+    pub(super) expected: &'a ExpectedDigest,
+    /// The lock file, if `expected` includes a pin.
     pub(super) pins: Option<&'a Path>,
     pub(super) accept: Accept<'a>,
-    pub(super) retry: Retry,
-    /// In seconds, for messages.
-    pub(super) patience: u64,
+    pub(super) retry: RetryPolicy,
+    /// Read timeout in seconds, for messages.
+    pub(super) read_timeout: u64,
     pub(super) free_space: fn(&Path) -> io::Result<u64>,
-    pub(super) watch: &'a dyn Watch,
+    pub(super) progress: &'a dyn Progress,
 }
 
-/// A complete file that was judged, still under its temporary name.
-pub(super) struct Complete {
-    pub(super) part: Part,
-    pub(super) found: Found,
+/// A complete, verified file under its temporary name.
+pub(super) struct CompletedDownload {
+    pub(super) partial: PartialDownload,
+    pub(super) digest: FileDigest,
     pub(super) url: String,
     pub(super) revision: Option<String>,
     pub(super) verified: Verified,
 }
 
 impl Download<'_> {
-    /// Fetches the file from `source`. The caller has the lock of the file.
-    pub(super) fn run(&self, source: &mut dyn Source) -> Result<Complete, FetchError> {
-        let mut part = Part::open(&self.item.path, self.expected)?;
-        let (mut attempts, mut idle, mut wrong, mut ranges) = (0, 0, 0, 0);
+    /// Downloads the file from `source`. The caller holds the lock of the file.
+    pub(super) fn run(&self, source: &mut dyn ByteSource) -> Result<CompletedDownload, FetchError> {
+        let mut partial = PartialDownload::open(&self.file.path, self.expected)?;
+        let (mut attempts, mut attempts_without_progress, mut wrong_hashes, mut wrong_ranges) = (0, 0, 0, 0);
         loop {
-            let before = part.len();
-            let outcome = self.attempt(source, &mut part).and_then(|()| self.judge(source, &mut part));
+            let before = partial.len();
+            let outcome = self.attempt(source, &mut partial).and_then(|()| self.check(source, &mut partial));
             let error = match outcome {
-                Ok((found, verified)) => {
-                    let note = part.note.clone().unwrap_or_default();
-                    return Ok(Complete { part, found, url: note.url, revision: note.revision, verified });
+                Ok((digest, verified)) => {
+                    let PartialMetadata { url, revision, .. } = partial.metadata.clone().unwrap_or_default();
+                    return Ok(CompletedDownload { partial, digest, url, revision, verified });
                 }
                 Err(error) => error,
             };
             attempts += 1;
             match &error {
                 FetchError::Digest { .. } => {
-                    part = part.emptied(self.expected)?;
-                    wrong += 1;
-                    if wrong >= WRONG {
-                        part.discard();
+                    partial = partial.emptied(self.expected)?;
+                    wrong_hashes += 1;
+                    if wrong_hashes >= MAX_WRONG_HASHES {
+                        partial.discard();
                         return Err(error);
                     }
                 }
-                // It was put aside.
+                // The file was moved to `<file>.rejected`.
                 FetchError::Rejected { .. } => {
-                    part.discard();
+                    partial.discard();
                     return Err(error);
                 }
-                FetchError::Page { .. } if part.len() == 0 => {
-                    part.discard();
+                FetchError::Page { .. } if partial.len() == 0 => {
+                    partial.discard();
                     return Err(error);
                 }
-                // What is here is more than there is, or the server does not know how to send the rest.
-                FetchError::Status { status: 416, .. } => part = part.emptied(self.expected)?,
+                // The partial file is longer than the file, or the server does not support ranges.
+                FetchError::Status { status: 416, .. } => partial = partial.emptied(self.expected)?,
                 FetchError::Range { .. } => {
-                    ranges += 1;
-                    if ranges >= RANGES {
-                        part = part.emptied(self.expected)?;
+                    wrong_ranges += 1;
+                    if wrong_ranges >= MAX_WRONG_RANGES {
+                        partial = partial.emptied(self.expected)?;
                     }
                 }
-                _ if part.len() >= before + PROGRESS => idle = 0,
+                _ if partial.len() >= before + MIN_PROGRESS_BYTES => attempts_without_progress = 0,
                 _ => {}
             }
-            if !error.is_passing() {
+            if !error.is_transient() {
                 return Err(error);
             }
-            idle += 1;
-            if idle >= self.retry.attempts {
+            attempts_without_progress += 1;
+            if attempts_without_progress >= self.retry.attempts {
                 let source = Box::new(error);
-                return Err(FetchError::GaveUp { key: self.item.key.clone(), attempts, source });
+                return Err(FetchError::GaveUp { key: self.file.key.clone(), attempts, source });
             }
-            let wish = match &error {
+            let retry_after = match &error {
                 FetchError::Status { retry_after, .. } => *retry_after,
                 _ => None,
             };
-            let wait = self.retry.wait(idle, wish);
-            let said = error.to_string().replace("\n  ", "; ");
-            self.watch.note(&self.item.key, &format!("{said}; again in {:.1} s", wait.as_secs_f64()));
-            thread::sleep(wait);
+            let delay = self.retry.delay(attempts_without_progress, retry_after);
+            let message = format!("{}; retrying in {:.1} s", error.on_one_line(), delay.as_secs_f64());
+            self.progress.message(&self.file.key, &message);
+            thread::sleep(delay);
         }
     }
 
-    /// Brings the part to its full length, if the connection holds.
-    fn attempt(&self, source: &mut dyn Source, part: &mut Part) -> Result<(), FetchError> {
-        let resume = match &part.note {
-            Some(note) if note.total == Some(part.len()) && note.total != Some(0) => return Ok(()),
-            Some(note) => self.resume(source, part, note),
+    /// Downloads the missing bytes.
+    fn attempt(&self, source: &mut dyn ByteSource, partial: &mut PartialDownload) -> Result<(), FetchError> {
+        let resume = match &partial.metadata {
+            Some(metadata) if metadata.total == Some(partial.len()) && metadata.total != Some(0) => return Ok(()),
+            Some(metadata) => self.resume(source, partial, metadata),
             None => None,
         };
         let opened = source.open(resume.as_ref())?;
         let url = source.label();
-        let (total, body) = self.begin(source, part, opened, &url)?;
-        self.watch.begin(&self.item.key, part.len(), total);
-        self.copy(part, body, total, &url)
+        let (total, body) = self.begin(source, partial, opened, &url)?;
+        self.progress.begin(&self.file.key, partial.len(), total, ProgressUnit::Bytes);
+        self.copy(partial, body, total, &url)
     }
 
-    /// Where to go on: only with bytes of the very same source, or where a hash decides in the end.
-    fn resume(&self, source: &dyn Source, part: &Part, note: &Note) -> Option<Resume> {
-        let is_same = note.source == source.identity();
-        let usable = part.len() > 1 && (is_same || self.expected.is_hashed());
-        let validator = note.validator.clone().filter(|_| is_same);
-        usable.then(|| Resume { from: part.resume_at(), validator })
+    /// Where to resume. Bytes of another source are only resumed if a hash will detect a mix of two files.
+    fn resume(
+        &self,
+        source: &dyn ByteSource,
+        partial: &PartialDownload,
+        metadata: &PartialMetadata,
+    ) -> Option<ResumePoint> {
+        let is_same = metadata.source == source.identity();
+        let is_usable = partial.len() > 1 && (is_same || self.expected.is_hashed());
+        let validator = metadata.validator.clone().filter(|_| is_same);
+        is_usable.then(|| ResumePoint { from: partial.resume_offset(), validator })
     }
 
-    /// Judges what the source announces, and makes the part ready for its body.
+    /// Checks what the source announces, and prepares the partial file for its body.
     fn begin(
         &self,
-        source: &dyn Source,
-        part: &mut Part,
-        opened: Opened,
+        source: &dyn ByteSource,
+        partial: &mut PartialDownload,
+        opened: OpenedSource,
         url: &str,
     ) -> Result<(Option<u64>, Box<dyn Read>), FetchError> {
-        let Opened { start, total, validator, framed, stated, revision, mut body } = opened;
+        let OpenedSource { start, total, validator, framed, stated, revision, mut body } = opened;
         let known = self.expected.and(&stated).map_err(|mismatch| self.mismatch(url, mismatch))?;
         let wrong_length = |expected, found| FetchError::Length { url: url.to_owned(), expected, found };
         if let (Some(found), Some(expected)) = (total, known.bytes)
@@ -156,109 +164,116 @@ impl Download<'_> {
             return Err(wrong_length(format!("{expected} bytes"), found));
         }
         let total = total.or(known.bytes);
-        if let Some(found) = total.filter(|&total| total > self.item.limit) {
-            return Err(wrong_length(format!("at most {} bytes", self.item.limit), found));
+        if let Some(found) = total.filter(|&total| total > self.file.max_bytes) {
+            return Err(wrong_length(format!("at most {} bytes", self.file.max_bytes), found));
         }
         if total.is_none() && !framed && !known.is_hashed() {
             return Err(FetchError::NoLength { url: url.to_owned() });
         }
-        let note = Note { source: source.identity(), validator, total, revision, stated, url: url.to_owned() };
-        let is_shorter = total.is_some_and(|total| total < part.len());
+        let metadata =
+            PartialMetadata { source: source.identity(), validator, total, revision, stated, url: url.to_owned() };
+        let is_shorter = total.is_some_and(|total| total < partial.len());
         if start > 0 && is_shorter {
-            part.restart(&known, note)?;
+            partial.restart(&known, metadata)?;
             return Err(FetchError::Changed { url: url.to_owned() });
         }
         if start > 0 {
-            let here = part.tail(start)?;
-            let mut there = vec![0; here.len()];
-            body.read_exact(&mut there).map_err(|error| self.broken(url, part.len(), total, &error))?;
-            let same_file = part.note.as_ref().is_some_and(|old| {
-                let same_source = old.revision == note.revision && old.url == note.url;
-                old.total == total && (same_source || known.is_hashed())
+            let local = partial.tail(start)?;
+            let mut remote = vec![0; local.len()];
+            body.read_exact(&mut remote).map_err(|error| self.broken(url, partial.len(), total, &error))?;
+            let is_same_file = partial.metadata.as_ref().is_some_and(|old| {
+                let is_same_source = old.revision == metadata.revision && old.url == metadata.url;
+                old.total == total && (is_same_source || known.is_hashed())
             });
-            if here != there || !same_file {
-                part.restart(&known, note)?;
+            if local != remote || !is_same_file {
+                partial.restart(&known, metadata)?;
                 return Err(FetchError::Changed { url: url.to_owned() });
             }
         } else {
-            part.restart(&known, note)?;
+            partial.restart(&known, metadata)?;
         }
         if let Some(total) = total {
-            space::check(&self.item.path, total.saturating_sub(part.len()), self.free_space)?;
+            space::check(&self.file.path, total.saturating_sub(partial.len()), self.free_space)?;
         }
         Ok((total, body))
     }
 
-    fn copy(&self, part: &mut Part, mut body: impl Read, total: Option<u64>, url: &str) -> Result<(), FetchError> {
+    fn copy(
+        &self,
+        partial: &mut PartialDownload,
+        mut body: impl Read,
+        total: Option<u64>,
+        url: &str,
+    ) -> Result<(), FetchError> {
         let mut block = vec![0; BLOCK];
-        let most = total.unwrap_or(self.item.limit);
+        let max_bytes = total.unwrap_or(self.file.max_bytes);
         loop {
             let count = match body.read(&mut block) {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(self.broken(url, part.len(), total, &error)),
+                Err(error) => return Err(self.broken(url, partial.len(), total, &error)),
             };
-            if part.len() + count as u64 > most {
-                let found = part.len() + count as u64;
-                return Err(FetchError::Length {
-                    url: url.to_owned(),
-                    expected: format!("at most {most} bytes"),
-                    found,
-                });
+            let found = partial.len() + count as u64;
+            if found > max_bytes {
+                let expected = format!("at most {max_bytes} bytes");
+                return Err(FetchError::Length { url: url.to_owned(), expected, found });
             }
-            part.add(&block[..count])?;
-            self.watch.advance(&self.item.key, count as u64);
+            partial.append(&block[..count])?;
+            self.progress.advance(&self.file.key, count as u64);
         }
         match total {
-            Some(total) if part.len() < total => {
-                Err(FetchError::Truncated { url: url.to_owned(), at: part.len(), of: Some(total) })
+            Some(total) if partial.len() < total => {
+                Err(FetchError::Truncated { url: url.to_owned(), at: partial.len(), of: Some(total) })
             }
             _ => Ok(()),
         }
     }
 
-    /// The verdict on a complete part; one that is no file of its kind is put aside or removed.
-    fn judge(&self, source: &dyn Source, part: &mut Part) -> Result<(Found, Verified), FetchError> {
+    /// Checks a complete partial file: not a web page, the right hash, accepted by the caller.
+    fn check(
+        &self,
+        source: &dyn ByteSource,
+        partial: &mut PartialDownload,
+    ) -> Result<(FileDigest, Verified), FetchError> {
         let url = source.label();
-        let unreadable = |source| FetchError::io("read", &self.item.path, source);
-        let head = part.head(HEAD).map_err(unreadable)?;
+        let unreadable = |source| FetchError::io("read", &self.file.path, source);
+        let head = partial.head(HEAD).map_err(unreadable)?;
         if looks_like_a_page(&head) {
-            let found = super::body::title(&String::from_utf8_lossy(&head));
-            // Nothing of it is of use later.
-            part.restart(self.expected, Note::default())?;
+            let found = describe_page(&String::from_utf8_lossy(&head));
+            // Nothing of it can be reused.
+            partial.restart(self.expected, PartialMetadata::default())?;
             return Err(FetchError::Page { url, found });
         }
-        let stated = part.note.as_ref().map(|note| note.stated.clone()).unwrap_or_default();
+        let stated = partial.metadata.as_ref().map(|metadata| metadata.stated.clone()).unwrap_or_default();
         let known = self.expected.and(&stated).map_err(|mismatch| self.mismatch(&url, mismatch))?;
-        let mut found = part.digests().finish();
-        if !found.covers(&known) {
-            found = digest_file(part.path(), &known).map_err(unreadable)?;
+        let mut digest = partial.digests().finish();
+        if !digest.covers(&known) {
+            digest = digest_file(partial.path(), &known).map_err(unreadable)?;
         }
-        known.check(&found).map_err(|mismatch| self.mismatch(&url, mismatch))?;
-        if let Err(error) = (self.accept)(part.path()) {
-            let path = beside(&self.item.path, ".rejected");
-            fs_err::rename(part.path(), &path).map_err(|source| FetchError::io("move", &path, source))?;
-            let key = self.item.key.clone();
-            return Err(FetchError::Rejected { key, path, source: Box::new(error) });
+        known.check(&digest).map_err(|mismatch| self.mismatch(&url, mismatch))?;
+        if let Err(error) = (self.accept)(partial.path()) {
+            let path = with_suffix(&self.file.path, ".rejected");
+            fs_err::rename(partial.path(), &path).map_err(|source| FetchError::io("move", &path, source))?;
+            return Err(FetchError::Rejected { key: self.file.key.clone(), path, source: error });
         }
         let verified = match self.expected.basis() {
             Verified::FirstFetch if known.is_hashed() => Verified::Hub,
             basis => basis,
         };
-        Ok((found, verified))
+        Ok((digest, verified))
     }
 
-    fn mismatch(&self, url: &str, mismatch: laps_files::Mismatch) -> FetchError {
+    fn mismatch(&self, url: &str, mismatch: Mismatch) -> FetchError {
         FetchError::Digest { url: url.to_owned(), mismatch, pins: self.pins.map(PathBuf::from) }
     }
 
-    /// A body that ends before its time, or in silence.
+    /// The error of a body that ends early or stalls.
     fn broken(&self, url: &str, at: u64, of: Option<u64>, error: &io::Error) -> FetchError {
         let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<reqwest::Error>());
         let url = url.to_owned();
         if cause.is_some_and(reqwest::Error::is_timeout) || error.kind() == io::ErrorKind::TimedOut {
-            return FetchError::Stalled { url, at, of, seconds: self.patience };
+            return FetchError::Stalled { url, at, of, seconds: self.read_timeout };
         }
         FetchError::Truncated { url, at, of }
     }

@@ -1,6 +1,6 @@
-//! What can go wrong on the way from a server.
+//! Errors of downloads.
 
-use std::{io, path::PathBuf};
+use std::{error::Error, io, path::PathBuf};
 
 use super::{drive::DriveError, hub::HubError};
 use crate::store::StoreError;
@@ -9,170 +9,189 @@ use laps_files::Mismatch;
 /// An error of this module.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// Something has to be fetched, and must not.
-    #[error("`{key}` is not here\n  expected: the file in `{}`\n  found: nothing, and `--offline` forbids to fetch it", path.display())]
+    /// A file is missing, and the network is disabled.
+    #[error("`{key}` is not in the cache\n  expected: the file `{}`\n  found: nothing, and downloads are disabled", path.display())]
     Offline {
-        /// The file, by its key.
+        /// Key of the file.
         key: String,
-        /// Where it would be.
+        /// Where the file would be.
         path: PathBuf,
     },
-    /// Neither a hash nor a pin of the file is known, and there has to be one.
-    #[error("`{key}` is not pinned\n  expected: its sha256 in `{}`\n  found: none, and `--locked` forbids to add it", pins.display())]
+    /// A file has neither a known hash nor a pin, and new pins are not allowed.
+    #[error("`{key}` is not pinned\n  expected: its sha256 in `{}`\n  found: none, and new pins are not allowed", pins.display())]
     NotPinned {
-        /// The file, by its key.
+        /// Key of the file.
         key: String,
-        /// The file of pins.
+        /// The lock file.
         pins: PathBuf,
     },
-    /// An address that can not be used.
-    #[error("`{address}` can not be used as an address\n  expected: {expected}\n  found: {found}")]
+    /// A URL is not usable.
+    #[error("unusable URL `{address}`\n  expected: {expected}\n  found: {found}")]
     Address {
-        /// The address.
+        /// The URL.
         address: String,
         /// What is allowed.
         expected: &'static str,
         /// What is wrong with it.
         found: String,
     },
-    /// A server sends on to where nothing is fetched from.
-    #[error("`{from}` sends on to where nothing is fetched from\n  expected: {expected}\n  found: `{to}`")]
+    /// An environment variable has an unusable value.
+    #[error("the environment variable `{variable}` has an unusable value\n  expected: {expected}\n  found: {found}")]
+    Environment {
+        /// The variable.
+        variable: &'static str,
+        /// What is allowed.
+        expected: String,
+        /// What is wrong with the value.
+        found: String,
+    },
+    /// A server redirects to a host that is not allowed.
+    #[error("`{from}` redirects to a host that is not allowed\n  expected: {expected}\n  found: `{to}`")]
     Redirect {
-        /// The address that was asked.
+        /// The requested URL.
         from: String,
-        /// Where it sends to.
+        /// Target of the redirect.
         to: String,
-        /// Where it may send to.
+        /// The allowed hosts.
         expected: String,
     },
-    /// Nobody answers, or not as HTTP.
-    #[error("no answer from `{url}`")]
+    /// No connection, or no HTTP response.
+    #[error("no response from `{url}`")]
     Connect {
-        /// The address.
+        /// The URL.
         url: String,
         /// The cause.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Box<dyn Error + Send + Sync>,
     },
-    /// The server answers with an error.
-    #[error("`{url}` answers with an error\n  expected: status 200 or 206\n  found: status {status}")]
-    Status {
-        /// The address.
+    /// The certificate of the server is not trusted.
+    #[error("the certificate of `{url}` is not trusted")]
+    Certificate {
+        /// The URL.
         url: String,
-        /// The status.
+        /// The cause.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The response is an HTTP error.
+    #[error("HTTP error from `{url}`\n  expected: status 200 or 206\n  found: status {status}")]
+    Status {
+        /// The URL.
+        url: String,
+        /// HTTP status.
         status: u16,
-        /// How long the server asks to wait, in seconds.
+        /// `Retry-After` in seconds.
         retry_after: Option<u64>,
     },
-    /// The server sends nothing any more.
+    /// No bytes arrived within the read timeout.
     #[error("`{url}` stopped sending\n  expected: more bytes within {seconds} s\n  found: none after {at} of {}", total(*of))]
     Stalled {
-        /// The address.
+        /// The URL.
         url: String,
-        /// Bytes that are here.
+        /// Bytes received.
         at: u64,
-        /// Bytes that there are.
+        /// Size of the file.
         of: Option<u64>,
-        /// How long it was waited for.
+        /// Read timeout in seconds.
         seconds: u64,
     },
     /// The connection ended before the file did.
     #[error("`{url}` is truncated at {at} of {}", total(*of))]
     Truncated {
-        /// The address.
+        /// The URL.
         url: String,
-        /// Bytes that are here.
+        /// Bytes received.
         at: u64,
-        /// Bytes that there are.
+        /// Size of the file.
         of: Option<u64>,
     },
-    /// The server announces or sends a file of another size.
-    #[error("`{url}` is of another size\n  expected: {expected}\n  found: {found} bytes")]
+    /// The announced or received size is wrong.
+    #[error("`{url}` has the wrong size\n  expected: {expected}\n  found: {found} bytes")]
     Length {
-        /// The address.
+        /// The URL.
         url: String,
-        /// The known or the largest size.
+        /// The known or the maximum size.
         expected: String,
         /// The announced or received size.
         found: u64,
     },
-    /// The end of the file can not be told from a broken connection.
-    #[error("`{url}` does not say how long the file is\n  expected: a length, or a hash to check\n  found: neither")]
+    /// The end of the file cannot be told from a dropped connection.
+    #[error("`{url}` does not state the size of the file\n  expected: a size, or a hash to check\n  found: neither")]
     NoLength {
-        /// The address.
+        /// The URL.
         url: String,
     },
-    /// The server sends another part than it was asked for.
-    #[error("`{url}` sends another part of the file\n  expected: {expected}\n  found: {found}")]
+    /// The server sends another range than the requested one.
+    #[error("`{url}` sends the wrong range\n  expected: {expected}\n  found: {found}")]
     Range {
-        /// The address.
+        /// The URL.
         url: String,
-        /// What was asked for.
+        /// The requested range.
         expected: String,
-        /// What came.
+        /// The received range.
         found: String,
     },
-    /// The bytes that are here are not those of the file that is there now.
-    #[error("`{url}` has changed since the first part of it was fetched")]
+    /// The bytes received earlier belong to another version of the file.
+    #[error("`{url}` has changed since the download started")]
     Changed {
-        /// The address.
+        /// The URL.
         url: String,
     },
-    /// A web page where a file was expected.
+    /// The server sends a web page instead of the file.
     #[error("`{url}` sends a web page\n  expected: the file\n  found: {found}")]
     Page {
-        /// The address.
+        /// The URL.
         url: String,
-        /// The title of the page.
+        /// Title of the page.
         found: String,
     },
-    /// The body is compressed though that was not asked for.
-    #[error("`{url}` sends the file in an encoding\n  expected: none\n  found: `{encoding}`")]
+    /// The body is compressed although that was not requested.
+    #[error("`{url}` sends an encoded body\n  expected: no `Content-Encoding`\n  found: `{encoding}`")]
     Encoded {
-        /// The address.
+        /// The URL.
         url: String,
-        /// The encoding.
+        /// `Content-Encoding`.
         encoding: String,
     },
-    /// The bytes are not those that are known.
-    #[error("`{url}` is another file than expected\n  expected: {} {}\n  found: {} {}", .mismatch.kind, .mismatch.expected, .mismatch.kind, .mismatch.found)]
+    /// The hash or size is wrong.
+    #[error("`{url}` is not the expected file\n  expected: {} {}\n  found: {} {}", .mismatch.kind, .mismatch.expected, .mismatch.kind, .mismatch.found)]
     Digest {
-        /// The address.
+        /// The URL.
         url: String,
         /// The difference.
         mismatch: Mismatch,
-        /// The file of pins, where it is a pin that says so.
+        /// The lock file, if the expected value is a pin.
         pins: Option<PathBuf>,
     },
-    /// The file can not be what it is fetched as. It was put aside.
-    #[error("`{key}` was fetched and can not be used; it lies in `{}`", path.display())]
+    /// The file was fetched but is not usable. It was moved aside.
+    #[error("`{key}` was fetched but is not usable; it was kept as `{}`", path.display())]
     Rejected {
-        /// The file, by its key.
+        /// Key of the file.
         key: String,
-        /// Where it was put.
+        /// Where the file is.
         path: PathBuf,
         /// What is wrong with it.
         #[source]
-        source: Box<crate::Error>,
+        source: StoreError,
     },
-    /// The disk has no room.
-    #[error("there is no room for `{}`\n  expected: {needed} bytes free\n  found: {free}", path.display())]
+    /// The disk is full.
+    #[error("not enough disk space for `{}`\n  expected: {needed} bytes free\n  found: {free}", path.display())]
     Disk {
         /// The file.
         path: PathBuf,
-        /// Bytes that are still to come.
+        /// Missing bytes of the file.
         needed: u64,
-        /// Bytes that are free.
+        /// Free bytes on the disk.
         free: String,
     },
     /// A file could not be read or written.
-    #[error("can not {action} `{}`", path.display())]
+    #[error("cannot {action} `{}`", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
@@ -182,69 +201,77 @@ pub enum FetchError {
     /// See [`HubError`].
     #[error(transparent)]
     Hub(#[from] HubError),
-    /// The same went wrong again and again.
-    #[error("`{key}` could not be fetched in {attempts} attempts; what is here of it is kept")]
+    /// All attempts failed.
+    #[error("`{key}` could not be fetched in {attempts} attempts; the bytes received are kept")]
     GaveUp {
-        /// The file, by its key.
+        /// Key of the file.
         key: String,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
-        /// What went wrong the last time.
+        /// The error of the last attempt.
         #[source]
         source: Box<FetchError>,
     },
-    /// None of several sources has the file.
+    /// All sources failed.
     #[error("`{key}` could not be fetched from any of {} sources{}", failures.len(), lines(failures))]
     Sources {
-        /// The file, by its key.
+        /// Key of the file.
         key: String,
-        /// What went wrong at each.
+        /// The error of each source.
         failures: Vec<FetchError>,
     },
     /// See [`StoreError`].
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The caption files of a data set could not be read.
+    #[error(transparent)]
+    Data(#[from] laps_data::DataError),
 }
 
 impl FetchError {
-    /// What the user can do about it, where that is known.
+    /// What the user can do about it, if known.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Offline { .. } => {
-                "run `laps-zoo fetch` where there is a network, or leave `--offline` out".to_owned()
+                "fetch it once with network access; `HF_HUB_OFFLINE` and `TRANSFORMERS_OFFLINE` disable downloads too"
+                    .to_owned()
             }
-            Self::NotPinned { .. } => "fetch it once without `--locked`, and look at the pin".to_owned(),
+            Self::NotPinned { .. } => "allow new pins once, and check the pin".to_owned(),
             Self::Redirect { .. } => {
-                "a server may send on to its own hosts only, and from https never to http; nothing was sent there"
+                "a server may redirect to its own hosts only, and never from https to http; nothing was sent there"
                     .to_owned()
             }
             Self::Connect { .. } => {
-                "look at the network and at `HTTPS_PROXY`; what is here is kept, and the same command goes on"
-                    .to_owned()
+                "check the network and `HTTPS_PROXY`, then run the same command again to resume".to_owned()
             }
+            Self::Certificate { .. } => {
+                "set `REQUESTS_CA_BUNDLE` to a PEM file with the certificate authority of your network".to_owned()
+            }
+            Self::Environment { variable, .. } => format!("change or unset `{variable}`"),
             Self::Status { status: 401 | 403, .. } => "the file is not public, or no longer".to_owned(),
             Self::Status { status: 404 | 410, .. } => {
-                "the file was moved or removed: give its path yourself".to_owned()
+                "the file was moved or removed: pass the path of a copy".to_owned()
             }
-            Self::Status { .. } => "the same command goes on where it was broken off; try later".to_owned(),
+            Self::Status { .. } => "run the same command later to resume".to_owned(),
             Self::Stalled { .. } | Self::Truncated { .. } => {
-                "what is here is kept: the same command goes on where it was broken off".to_owned()
+                "the bytes received are kept: run the same command again to resume".to_owned()
             }
-            Self::Page { .. } => "open the address in a browser to see what the server says".to_owned(),
+            Self::Page { .. } => "open the URL in a browser to see what the server says".to_owned(),
             Self::Digest { pins: Some(pins), .. } => format!(
-                "the file was replaced at its source, or damaged; to accept it, remove its entry from `{}`",
+                "the file was damaged, or replaced at its source; to accept it, remove its entry from `{}`",
                 pins.display()
             ),
             Self::Digest { .. } | Self::Length { .. } => {
-                "the file was replaced or damaged at its source; nothing of it was kept".to_owned()
+                "the file was damaged or replaced at its source; nothing of it was kept".to_owned()
             }
-            Self::Disk { .. } => "make room, or set `LAPS_ZOO_CACHE` to a folder on a larger disk".to_owned(),
+            Self::Disk { .. } => "free disk space, or set `LAPS_ZOO_CACHE` to a folder on a larger disk".to_owned(),
             Self::Rejected { source, .. } => return source.hint(),
             Self::Drive(error) => error.hint(),
             Self::Hub(error) => return error.hint(),
             Self::GaveUp { source, .. } => return source.hint(),
             Self::Sources { failures, .. } => return failures.iter().rev().find_map(Self::hint),
             Self::Store(error) => return error.hint(),
+            Self::Data(error) => return error.hint(),
             Self::Address { .. }
             | Self::NoLength { .. }
             | Self::Range { .. }
@@ -254,14 +281,14 @@ impl FetchError {
         })
     }
 
-    /// Whether another attempt can go better.
-    pub(super) fn is_passing(&self) -> bool {
+    /// Whether another attempt may succeed.
+    pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Connect { .. }
             | Self::Stalled { .. }
             | Self::Truncated { .. }
             | Self::Range { .. }
-            // Bytes that were damaged on their way come whole the next time.
+            // The bytes may have been damaged on the way.
             | Self::Digest { .. }
             | Self::Changed { .. } => true,
             Self::Status { status, .. } => matches!(status, 408 | 416 | 425 | 429 | 500 | 502 | 503 | 504),
@@ -279,7 +306,7 @@ impl FetchError {
         ) || matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// The error of a file operation; a full disk by its own name.
+    /// The error of a file operation; [`FetchError::Disk`] if the disk is full.
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
         match source.kind() {
@@ -289,6 +316,17 @@ impl FetchError {
             _ => Self::Io { action, path, source },
         }
     }
+
+    /// The error and its causes on one line, for progress messages.
+    pub(super) fn on_one_line(&self) -> String {
+        let mut text = self.to_string().replace("\n  ", "; ");
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text += &format!(": {}", error.to_string().replace("\n  ", "; "));
+            cause = error.source();
+        }
+        text
+    }
 }
 
 fn total(of: Option<u64>) -> String {
@@ -296,7 +334,7 @@ fn total(of: Option<u64>) -> String {
 }
 
 fn lines(failures: &[FetchError]) -> String {
-    failures.iter().map(|failure| format!("\n  {}", failure.to_string().replace("\n  ", "; "))).collect()
+    failures.iter().map(|failure| format!("\n  {}", failure.on_one_line())).collect()
 }
 
 #[cfg(test)]
@@ -306,11 +344,11 @@ mod tests {
     use super::FetchError;
 
     #[test]
-    fn a_disk_that_fills_up_on_the_way_is_called_by_its_name() {
+    fn full_disk_is_reported_as_such() {
         for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
             let error = FetchError::io("write", "a.part", Error::from(kind));
-            assert!(matches!(&error, FetchError::Disk { .. }) && !error.is_passing(), "{error}");
-            assert!(error.hint().is_some_and(|hint| hint.starts_with("make room")));
+            assert!(matches!(&error, FetchError::Disk { .. }) && !error.is_transient(), "{error}");
+            assert!(error.hint().is_some_and(|hint| hint.starts_with("free disk space")));
         }
         assert!(matches!(FetchError::io("write", "a", Error::from(ErrorKind::NotFound)), FetchError::Io { .. }));
     }

@@ -1,4 +1,4 @@
-//! Many files, each from the first of its sources that has it.
+//! Fetches files, each from the first of its sources that has it.
 
 use std::{
     io,
@@ -11,163 +11,164 @@ use std::{
 };
 
 use super::{
-    FetchError, Retry, Services, Timeouts, Watch,
-    address::AddressFile,
-    body::Source,
-    client::Client,
-    download::{Accept, Complete, Download},
+    FetchError, RetryPolicy, Services, Timeouts,
+    client::HttpClient,
+    download::{Accept, CompletedDownload, Download},
     drive::DriveFile,
-    folder::FolderFile,
-    free_space, hub,
-    hub::HubFile,
-    services::{Base, Place},
+    hub::{self, HubFile},
+    local_file::LocalFile,
+    services::{Endpoint, FileLocation, is_offline},
+    source::ByteSource,
+    space::free_space,
+    url_file::UrlFile,
 };
-use crate::store::{self, Item, Pin, Pins, Store, StoreError, now};
-use laps_files::{Expected, FileLock, beside, digest_file};
+use crate::store::{FileSource, Pin, Pins, RemoteFile, Store, StoreError, utc_now};
+use laps_files::{ExpectedDigest, FileDigest, FileLock, Progress, digest_file, with_suffix};
 
-/// Files that are fetched at a time: enough that small ones do not wait for each other, few enough that no server minds.
-const PARALLEL: usize = 4;
+/// Concurrent downloads: enough that small files do not wait for each other, few enough for any server.
+const CONCURRENT_DOWNLOADS: usize = 4;
 
 /// Whether the network may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// It may.
+    /// Files are downloaded.
     Online,
-    /// It is not touched; what is missing is an error.
+    /// A missing file is an error.
     Offline,
 }
 
-/// Whether a file may be pinned.
+/// Whether new pins are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pinning {
     /// The first fetch of a file pins it.
     OnFirstFetch,
-    /// Only what is pinned, or has a hash in the manifest, is fetched.
+    /// Only files that are pinned, or have a hash in the manifest, are fetched.
     Locked,
 }
 
-/// How to fetch.
+/// How files are fetched.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where the services are.
+pub struct FetchSettings {
+    /// Endpoints of the services.
     pub services: Services,
-    /// Where files are kept and pinned.
+    /// Where files are stored and pinned.
     pub store: Store,
     /// Whether the network may be used.
     pub network: Network,
-    /// Whether a file may be pinned.
+    /// Whether new pins are allowed.
     pub pinning: Pinning,
-    /// When to try again.
-    pub retry: Retry,
-    /// How long to wait for a server.
+    /// When failed downloads are retried.
+    pub retry: RetryPolicy,
+    /// Network timeouts.
     pub timeouts: Timeouts,
-    /// Bytes that are free on the disk of a folder.
+    /// Returns the free bytes on the disk of a folder.
     pub free_space: fn(&Path) -> io::Result<u64>,
 }
 
-impl Settings {
-    /// Services and store as the environment names them.
+impl FetchSettings {
+    /// The services and the store of the environment. `HF_HUB_OFFLINE` and `TRANSFORMERS_OFFLINE` disable the network.
     ///
     /// # Errors
-    /// [`FetchError::Address`] and [`StoreError::NoCache`].
+    /// [`FetchError::Environment`] and [`StoreError::NoCache`].
     pub fn from_environment(network: Network, pinning: Pinning) -> Result<Self, FetchError> {
         Ok(Self {
             services: Services::from_environment()?,
             store: Store::from_environment()?,
-            network,
+            network: if is_offline() { Network::Offline } else { network },
             pinning,
-            retry: Retry::default(),
+            retry: RetryPolicy::default(),
             timeouts: Timeouts::default(),
             free_space,
         })
     }
 }
 
-/// Fetches files.
+/// Fetches files into a [`Store`].
 #[derive(Debug)]
 pub struct Fetcher {
-    settings: Settings,
-    client: Client,
+    settings: FetchSettings,
+    client: HttpClient,
 }
 
-/// A file that is here, complete and verified.
+/// A complete and verified local file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fetched {
+pub struct FetchedFile {
     /// The file.
-    pub item: Item,
-    /// What it is pinned as, or would be.
+    pub file: RemoteFile,
+    /// Its pin, or the pin it would have.
     pub pin: Pin,
-    /// Whether it had been here before.
-    pub was_here: bool,
+    /// Whether the file was there already.
+    pub was_cached: bool,
 }
 
 impl Fetcher {
-    /// A fetcher; nothing is asked yet.
-    pub fn new(settings: Settings) -> Self {
-        let client = Client::new(settings.timeouts);
+    /// Creates a fetcher. Does not touch the network.
+    pub fn new(settings: FetchSettings) -> Self {
+        let client = HttpClient::new(settings.timeouts);
         Self { settings, client }
     }
 
-    /// How it fetches.
-    pub fn settings(&self) -> &Settings {
+    /// The settings of this fetcher.
+    pub fn settings(&self) -> &FetchSettings {
         &self.settings
     }
 
-    /// Fetches `item`, or sees that the file that is here is the right one. Another process that fetches the same file is
-    /// waited for. `accept` judges the complete file before it gets its name.
+    /// Fetches `file`, or checks the local copy. Waits for other processes that fetch the same file. `accept` checks
+    /// the complete file before it is renamed to its target.
     ///
     /// # Errors
-    /// [`FetchError`]. What is here of the file is kept for the next time, except for bytes that are known to be wrong.
+    /// [`FetchError`]. Bytes received are kept for the next attempt unless they are known to be wrong.
     pub fn fetch(
         &self,
-        item: &Item,
-        accept: impl Fn(&Path) -> Result<(), crate::Error>,
-        watch: &dyn Watch,
-    ) -> Result<Fetched, FetchError> {
-        let outcome = self.fetch_locked(item, &accept, watch);
+        file: &RemoteFile,
+        accept: impl Fn(&Path) -> Result<(), StoreError>,
+        progress: &dyn Progress,
+    ) -> Result<FetchedFile, FetchError> {
+        let outcome = self.fetch_locked(file, &accept, progress);
         let summary = match &outcome {
-            Ok(fetched) if fetched.was_here => "is here".to_owned(),
+            Ok(fetched) if fetched.was_cached => "in the cache".to_owned(),
             Ok(fetched) => format!("{} bytes, verified {}", fetched.pin.bytes, fetched.pin.verified.describe()),
             Err(_) => "not fetched".to_owned(),
         };
-        watch.end(&item.key, &summary);
+        progress.end(&file.key, &summary);
         outcome
     }
 
-    /// The first of `items` that its source has: they are the same thing in different forms.
+    /// Fetches the first of `files` that its source has. The files are the same thing in different formats.
     ///
     /// # Errors
-    /// As for [`fetch`](Self::fetch), of the last one.
+    /// As for [`fetch`](Self::fetch), of the last file.
     pub fn fetch_any(
         &self,
-        items: &[Item],
-        accept: impl Fn(&Path) -> Result<(), crate::Error>,
-        watch: &dyn Watch,
-    ) -> Result<Fetched, FetchError> {
-        // One that is here needs no look at those before it.
-        let order = items.iter().filter(|item| item.path.is_file()).chain(items);
+        files: &[RemoteFile],
+        accept: impl Fn(&Path) -> Result<(), StoreError>,
+        progress: &dyn Progress,
+    ) -> Result<FetchedFile, FetchError> {
+        // A local file is used without asking for those before it.
+        let order = files.iter().filter(|file| file.path.is_file()).chain(files);
         let mut last = None;
-        for item in order {
-            match self.fetch(item, &accept, watch) {
+        for file in order {
+            match self.fetch(file, &accept, progress) {
                 Err(error) if error.is_absent() => last = Some(error),
                 outcome => return outcome,
             }
         }
-        Err(last.unwrap_or_else(|| store::unknown("", Vec::new()).into()))
+        Err(last.unwrap_or_else(|| StoreError::unknown_name("", Vec::new()).into()))
     }
 
-    /// Several files at a time. The outcomes are in the order of `items`; one that fails does not stop the others.
-    pub fn fetch_all(&self, items: &[Item], watch: &dyn Watch) -> Vec<Result<Fetched, FetchError>> {
+    /// Fetches several files concurrently. The outcomes are in the order of `files`; a failure does not stop the
+    /// others.
+    pub fn fetch_all(&self, files: &[RemoteFile], progress: &dyn Progress) -> Vec<Result<FetchedFile, FetchError>> {
         let next = AtomicUsize::new(0);
         let outcomes = Mutex::new(Vec::new());
         thread::scope(|scope| {
-            for _ in 0..PARALLEL.min(items.len()) {
+            for _ in 0..CONCURRENT_DOWNLOADS.min(files.len()) {
                 scope.spawn(|| {
-                    while let Some((index, item)) = {
+                    while let Some((index, file)) = {
                         let index = next.fetch_add(1, Ordering::Relaxed);
-                        items.get(index).map(|item| (index, item))
+                        files.get(index).map(|file| (index, file))
                     } {
-                        let outcome = self.fetch(item, |_| Ok(()), watch);
+                        let outcome = self.fetch(file, |_| Ok(()), progress);
                         outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((index, outcome));
                     }
                 });
@@ -178,184 +179,202 @@ impl Fetcher {
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
-    fn fetch_locked(&self, item: &Item, accept: Accept<'_>, watch: &dyn Watch) -> Result<Fetched, FetchError> {
-        let Settings { store, pinning, network, .. } = &self.settings;
+    fn fetch_locked(
+        &self,
+        file: &RemoteFile,
+        accept: Accept<'_>,
+        progress: &dyn Progress,
+    ) -> Result<FetchedFile, FetchError> {
+        let FetchSettings { store, pinning, network, .. } = &self.settings;
         let pins = Pins::open(&store.pins)?;
-        let pin = pins.get(&item.key);
-        if *pinning == Pinning::Locked && pin.is_none() && !item.expected.is_hashed() {
-            return Err(FetchError::NotPinned { key: item.key.clone(), pins: store.pins.clone() });
+        let pin = pins.get(&file.key);
+        if *pinning == Pinning::Locked && pin.is_none() && !file.expected.is_hashed() {
+            return Err(FetchError::NotPinned { key: file.key.clone(), pins: store.pins.clone() });
         }
-        let expected = known(item, pin, &store.pins)?;
-        if *network == Network::Offline && !item.path.exists() && !self.has_local_source(item, pin) {
-            return Err(FetchError::Offline { key: item.key.clone(), path: item.path.clone() });
+        let expected = expected_digest(file, pin, &store.pins)?;
+        if *network == Network::Offline && !file.path.exists() && !self.has_local_source(file, pin) {
+            return Err(FetchError::Offline { key: file.key.clone(), path: file.path.clone() });
         }
-        if let Some(folder) = item.path.parent() {
-            fs_err::create_dir_all(folder).map_err(|source| FetchError::io("make", folder, source))?;
+        if let Some(folder) = file.path.parent() {
+            fs_err::create_dir_all(folder).map_err(|source| FetchError::io("create", folder, source))?;
         }
-        let lock = FileLock::acquire(&item.path, || watch.note(&item.key, "another process fetches it: waiting"));
-        let _lock = lock.map_err(|source| FetchError::io("lock", &item.path, source))?;
-        if let Some(fetched) = self.look(item, pin, &expected, accept, watch)? {
+        let waiting = || progress.message(&file.key, "waiting for another process that fetches it");
+        let lock = FileLock::acquire(&file.path, waiting);
+        let _lock = lock.map_err(|source| FetchError::io("lock", &file.path, source))?;
+        if let Some(fetched) = self.check_local(file, pin, &expected, accept, progress)? {
             return Ok(fetched);
         }
         let download = Download {
-            item,
+            file,
             expected: &expected,
             pins: pin.map(|_| store.pins.as_path()),
             accept,
             retry: self.settings.retry,
-            patience: self.settings.timeouts.read.as_secs(),
+            read_timeout: self.settings.timeouts.read.as_secs(),
             free_space: self.settings.free_space,
-            watch,
+            progress,
         };
-        let complete = self.try_sources(item, pin, &download)?;
-        let Complete { part, found, url, revision, verified } = complete;
-        let fresh = Pin { url, bytes: found.bytes, sha256: found.sha256, fetched: now(), verified, revision };
-        // Pinned before it has its name: whoever sees the file can hold it against the pin.
-        let pin = self.pin(item, pin, fresh)?;
-        laps_files::put(part.path(), &item.path).map_err(|source| FetchError::io("write", &item.path, source))?;
-        part.finished();
-        Ok(Fetched { item: item.clone(), pin, was_here: false })
+        let CompletedDownload { partial, digest, url, revision, verified } = self.try_sources(file, pin, &download)?;
+        let FileDigest { bytes, sha256, .. } = digest;
+        let new_pin = Pin { url, bytes, sha256, fetched: utc_now(), verified, revision };
+        // Pinned before the rename, so that anyone who sees the file can check it against its pin.
+        let pin = self.pin(file, pin, new_pin)?;
+        laps_files::persist(partial.path(), &file.path)
+            .map_err(|source| FetchError::io("write", &file.path, source))?;
+        partial.remove_metadata();
+        Ok(FetchedFile { file: file.clone(), pin, was_cached: false })
     }
 
-    /// The file that is here, if it is the right one. A wrong one is put aside.
-    fn look(
+    /// Returns the local file if it is the right one. A wrong one is moved to `<file>.rejected`.
+    fn check_local(
         &self,
-        item: &Item,
+        file: &RemoteFile,
         pin: Option<&Pin>,
-        expected: &Expected,
+        expected: &ExpectedDigest,
         accept: Accept<'_>,
-        watch: &dyn Watch,
-    ) -> Result<Option<Fetched>, FetchError> {
-        if !item.path.is_file() {
+        progress: &dyn Progress,
+    ) -> Result<Option<FetchedFile>, FetchError> {
+        if !file.path.is_file() {
             return Ok(None);
         }
-        let found = digest_file(&item.path, expected).map_err(|error| FetchError::io("read", &item.path, error))?;
-        let Err(mismatch) = expected.check(&found) else {
-            // Bytes that a hash vouches for were judged when they came.
+        let digest = digest_file(&file.path, expected).map_err(|error| FetchError::io("read", &file.path, error))?;
+        let Err(mismatch) = expected.check(&digest) else {
+            // A file with a known hash was accepted when it was fetched.
             if !expected.is_hashed() {
-                accept(&item.path).map_err(|source| FetchError::Rejected {
-                    key: item.key.clone(),
-                    path: item.path.clone(),
-                    source: Box::new(source),
+                accept(&file.path).map_err(|source| FetchError::Rejected {
+                    key: file.key.clone(),
+                    path: file.path.clone(),
+                    source,
                 })?;
             }
-            let url = format!("file://{}", item.path.display());
-            let verified = expected.basis();
-            let fresh = Pin { url, bytes: found.bytes, sha256: found.sha256, fetched: now(), verified, revision: None };
-            let pin = self.pin(item, pin, fresh)?;
-            return Ok(Some(Fetched { item: item.clone(), pin, was_here: true }));
+            let url = format!("file://{}", file.path.display());
+            let FileDigest { bytes, sha256, .. } = digest;
+            let new_pin = Pin { url, bytes, sha256, fetched: utc_now(), verified: expected.basis(), revision: None };
+            let pin = self.pin(file, pin, new_pin)?;
+            return Ok(Some(FetchedFile { file: file.clone(), pin, was_cached: true }));
         };
-        if self.settings.network == Network::Offline && !self.has_local_source(item, pin) {
+        if self.settings.network == Network::Offline && !self.has_local_source(file, pin) {
             let pins = pin.map(|_| self.settings.store.pins.clone());
-            return Err(StoreError::Mismatch { key: item.key.clone(), mismatch, pins }.into());
+            return Err(StoreError::Mismatch { key: file.key.clone(), mismatch, pins }.into());
         }
-        let aside = beside(&item.path, ".rejected");
-        fs_err::rename(&item.path, &aside).map_err(|source| FetchError::io("move", &aside, source))?;
-        let note = format!("the file that is here has the wrong {}: moved to `{}`", mismatch.kind, aside.display());
-        watch.note(&item.key, &note);
+        let rejected = with_suffix(&file.path, ".rejected");
+        fs_err::rename(&file.path, &rejected).map_err(|source| FetchError::io("move", &rejected, source))?;
+        let message = format!("the local file has the wrong {}: moved to `{}`", mismatch.kind, rejected.display());
+        progress.message(&file.key, &message);
         Ok(None)
     }
 
-    fn pin(&self, item: &Item, known: Option<&Pin>, fresh: Pin) -> Result<Pin, FetchError> {
+    /// Records `new_pin` unless the file is pinned already or new pins are not allowed.
+    fn pin(&self, file: &RemoteFile, known: Option<&Pin>, new_pin: Pin) -> Result<Pin, FetchError> {
         if let Some(known) = known {
             return Ok(known.clone());
         }
         if self.settings.pinning == Pinning::OnFirstFetch {
-            Pins::record(&self.settings.store.pins, &item.key, fresh.clone())?;
+            Pins::record(&self.settings.store.pins, &file.key, new_pin.clone())?;
         }
-        Ok(fresh)
+        Ok(new_pin)
     }
 
-    fn try_sources(&self, item: &Item, pin: Option<&Pin>, download: &Download<'_>) -> Result<Complete, FetchError> {
+    fn try_sources(
+        &self,
+        file: &RemoteFile,
+        pin: Option<&Pin>,
+        download: &Download<'_>,
+    ) -> Result<CompletedDownload, FetchError> {
         let mut failures = Vec::new();
-        for mut source in self.sources(item, pin)? {
+        for mut source in self.sources(file, pin)? {
             if self.settings.network == Network::Offline && !source.is_local() {
                 continue;
             }
             match download.run(source.as_mut()) {
                 Ok(complete) => return Ok(complete),
-                // These are no fault of the source.
-                Err(error @ (FetchError::Disk { .. } | FetchError::Store(_))) => return Err(error),
+                // These errors do not depend on the source.
+                Err(error @ (FetchError::Disk { .. } | FetchError::Environment { .. } | FetchError::Store(_))) => {
+                    return Err(error);
+                }
                 Err(error) => failures.push(error),
             }
         }
         Err(match failures.pop() {
-            None => FetchError::Offline { key: item.key.clone(), path: item.path.clone() },
+            None => FetchError::Offline { key: file.key.clone(), path: file.path.clone() },
             Some(only) if failures.is_empty() => only,
             Some(last) => {
                 failures.push(last);
-                FetchError::Sources { key: item.key.clone(), failures }
+                FetchError::Sources { key: file.key.clone(), failures }
             }
         })
     }
 
-    fn has_local_source(&self, item: &Item, pin: Option<&Pin>) -> bool {
-        self.sources(item, pin).is_ok_and(|sources| sources.iter().any(|source| source.is_local()))
+    fn has_local_source(&self, file: &RemoteFile, pin: Option<&Pin>) -> bool {
+        self.sources(file, pin).is_ok_and(|sources| sources.iter().any(|source| source.is_local()))
     }
 
-    /// The sources of `item` in the order of trying: caches and mirrors before the service itself.
-    fn sources<'a>(&'a self, item: &'a Item, pin: Option<&Pin>) -> Result<Vec<Box<dyn Source + 'a>>, FetchError> {
+    /// The sources of `file` in the order of trying: caches, mirrors of the user, the service, mirrors of the manifest.
+    fn sources<'a>(
+        &'a self,
+        file: &'a RemoteFile,
+        pin: Option<&Pin>,
+    ) -> Result<Vec<Box<dyn ByteSource + 'a>>, FetchError> {
         let services = &self.settings.services;
-        let is_hashed = item.expected.is_hashed() || pin.is_some();
-        let revision = pin.and_then(|pin| pin.revision.clone());
-        let mut sources: Vec<Box<dyn Source>> = Vec::new();
-        if let (store::Source::Hub { repository, revision: branch, file }, Some(cache)) =
-            (&item.source, &services.hub_cache)
-            && let Some((path, commit)) = hub::cached(cache, repository, revision.as_deref().unwrap_or(branch), file)
+        let is_hashed = file.expected.is_hashed() || pin.is_some();
+        let commit = pin.and_then(|pin| pin.revision.clone());
+        let mut sources: Vec<Box<dyn ByteSource>> = Vec::new();
+        if let (FileSource::Hub { repository, revision, file }, Some(cache)) = (&file.source, &services.hub_cache)
+            && let Some((path, commit)) = hub::cached(cache, repository, commit.as_deref().unwrap_or(revision), file)
         {
-            sources.push(Box::new(FolderFile { path, revision: Some(commit) }));
+            sources.push(Box::new(LocalFile { path, revision: Some(commit) }));
         }
         for mirror in &services.mirrors {
-            sources.push(self.at(mirror.below(&item.key)?, is_hashed));
+            sources.push(self.at(mirror.join(&file.key)?, is_hashed));
         }
-        sources.push(match &item.source {
-            store::Source::Drive { folder, file } => match (&services.drive_pages, &services.drive_files) {
-                (Base::Folder(_), base) | (base, Base::Folder(_)) => {
-                    self.at(base.below(&format!("{folder}/{file}"))?, is_hashed)
+        sources.push(match &file.source {
+            FileSource::Drive { folder, file } => match (&services.drive_pages, &services.drive_files) {
+                (Endpoint::Folder(_), base) | (base, Endpoint::Folder(_)) => {
+                    self.at(base.join(&format!("{folder}/{file}"))?, is_hashed)
                 }
                 (pages, files) => Box::new(DriveFile { client: &self.client, pages, files, folder, file, id: None }),
             },
-            store::Source::Hub { repository, revision: branch, file } => Box::new(HubFile {
+            FileSource::Hub { repository, revision, file } => Box::new(HubFile {
                 client: &self.client,
                 hub: &services.hub,
                 token: services.token.as_deref(),
                 repository,
-                revision: revision.unwrap_or_else(|| branch.clone()),
+                revision: commit.unwrap_or_else(|| revision.clone()),
                 file,
             }),
-            store::Source::GitHub { repository, commit, path } => {
-                self.at(services.github.below(&format!("{repository}/{commit}/{path}"))?, is_hashed)
+            FileSource::GitHub { repository, commit, path } => {
+                self.at(services.github.join(&format!("{repository}/{commit}/{path}"))?, is_hashed)
             }
-            store::Source::Coco(path) => self.at(services.coco.below(path)?, is_hashed),
-            store::Source::Address(address) => self.at(whole(address)?, is_hashed),
+            FileSource::Coco(path) => self.at(services.coco.join(path)?, is_hashed),
+            FileSource::Address(address) => self.at(parse_location(address)?, is_hashed),
         });
-        for mirror in &item.mirrors {
-            sources.push(self.at(whole(mirror)?, is_hashed));
+        for mirror in &file.mirrors {
+            sources.push(self.at(parse_location(mirror)?, is_hashed));
         }
         Ok(sources)
     }
 
-    fn at<'a>(&'a self, place: Place, is_hashed: bool) -> Box<dyn Source + 'a> {
-        match place {
-            Place::File(path) => Box::new(FolderFile { path, revision: None }),
-            Place::Web(url, policy) => Box::new(AddressFile { client: &self.client, url, policy, is_hashed }),
+    fn at<'a>(&'a self, location: FileLocation, is_hashed: bool) -> Box<dyn ByteSource + 'a> {
+        match location {
+            FileLocation::Local(path) => Box::new(LocalFile { path, revision: None }),
+            FileLocation::Web(url, policy) => Box::new(UrlFile { client: &self.client, url, policy, is_hashed }),
         }
     }
 }
 
-/// The file at a whole address.
-fn whole(address: &str) -> Result<Place, FetchError> {
-    Ok(match Base::parse(address, &[])? {
-        Base::Web(url, policy) => Place::Web(url, policy),
-        Base::Folder(path) => Place::File(path),
+/// Parses the URL of a file.
+fn parse_location(address: &str) -> Result<FileLocation, FetchError> {
+    Ok(match Endpoint::parse(address, &[])? {
+        Endpoint::Web(url, policy) => FileLocation::Web(url, policy),
+        Endpoint::Folder(path) => FileLocation::Local(path),
     })
 }
 
-/// What the manifest and the pin say, if they agree.
-fn known(item: &Item, pin: Option<&Pin>, pins: &Path) -> Result<Expected, StoreError> {
-    let Some(pin) = pin else { return Ok(item.expected.clone()) };
-    item.expected.and(&pin.expected()).map_err(|mismatch| StoreError::Mismatch {
-        key: item.key.clone(),
+/// Combines the manifest and the pin, which must agree.
+fn expected_digest(file: &RemoteFile, pin: Option<&Pin>, pins: &Path) -> Result<ExpectedDigest, StoreError> {
+    let Some(pin) = pin else { return Ok(file.expected.clone()) };
+    file.expected.and(&pin.expected()).map_err(|mismatch| StoreError::Mismatch {
+        key: file.key.clone(),
         mismatch,
         pins: Some(pins.to_owned()),
     })

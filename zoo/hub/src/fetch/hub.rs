@@ -1,7 +1,7 @@
 //! Files of the Hugging Face hub.
 //!
-//! The first answer for a file names its commit (`X-Repo-Commit`) and, for a large file, its size and SHA-256
-//! (`X-Linked-Size`, `X-Linked-Etag`), before it sends on to where the bytes are. A small file has git's blob id as `ETag`.
+//! The first response for a file has its commit (`X-Repo-Commit`) and, for a large file, its size and SHA-256
+//! (`X-Linked-Size`, `X-Linked-Etag`), and redirects to the storage. The `ETag` of a small file is its git blob id.
 
 use std::path::{Path, PathBuf};
 
@@ -9,27 +9,30 @@ use reqwest::header::{ETAG, HeaderMap, RETRY_AFTER};
 
 use super::{
     FetchError,
-    body::{Opened, Resume, Source, interpret},
-    client::{Answer, Ask, Client},
-    folder,
-    services::{Base, Place},
+    client::{HttpClient, HttpRequest, HttpResponse},
+    local_file,
+    services::{Endpoint, FileLocation},
+    source::{ByteSource, OpenedSource, ResumePoint, interpret},
 };
-use laps_files::{Expected, is_hex};
+use laps_files::{ExpectedDigest, is_hex};
 
-/// Longest text of a reference in the hub's cache: a commit and a line end.
-const LONGEST_REFERENCE: u64 = 128;
+/// Maximum size in bytes of a reference in the cache of `huggingface_hub`: a commit and a line end.
+const MAX_REFERENCE_BYTES: u64 = 128;
 
-/// An answer that is no file.
+/// Repositories that the hub has renamed, by both names: `huggingface_hub` may have cached a file under either.
+const RENAMED: [(&str, &str); 1] = [("bert-base-uncased", "google-bert/bert-base-uncased")];
+
+/// An error response of the hub.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
-    /// Only some accounts may have it.
+    /// The file is private or gated.
     #[error("`{file}` of `{repository}` is not public\n  expected: the file\n  found: status {status}")]
     Private {
         /// `owner/name`.
         repository: String,
-        /// The file.
+        /// The file in the repository.
         file: String,
-        /// The status.
+        /// HTTP status.
         status: u16,
         /// Whether a token was sent.
         token: bool,
@@ -41,35 +44,36 @@ pub enum HubError {
         repository: String,
         /// The revision.
         revision: String,
-        /// The file.
+        /// The file in the repository.
         file: String,
-        /// What the hub says.
+        /// What the hub reports.
         found: String,
     },
-    /// The branch stands for another commit than when it was pinned.
-    #[error("`{file}` of `{repository}` comes from another commit\n  expected: {expected}\n  found: {found}")]
+    /// The hub answers for another commit than the requested one.
+    #[error("`{file}` of `{repository}` is from another commit\n  expected: {expected}\n  found: {found}")]
     Revision {
         /// `owner/name`.
         repository: String,
-        /// The file.
+        /// The file in the repository.
         file: String,
-        /// The commit that was asked for.
+        /// The requested commit.
         expected: String,
-        /// The commit that answers.
+        /// The commit in the response.
         found: String,
     },
 }
 
 impl HubError {
-    /// What the user can do about it, where that is known.
+    /// What the user can do about it, if known.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Private { token: true, .. } => {
-                "the account of the token may not see it: accept its terms on its page, or use another token".to_owned()
+                "the token has no access: accept the terms on the page of the repository, or use another token"
+                    .to_owned()
             }
-            Self::Private { token: false, .. } => "set `HF_TOKEN` to a token of an account that may see it".to_owned(),
+            Self::Private { token: false, .. } => "set `HF_TOKEN` to a token with access to the repository".to_owned(),
             Self::Absent { .. } => {
-                "it was moved or removed; `HF_ENDPOINT` names another hub that may have it".to_owned()
+                "the file was moved or removed; set `HF_ENDPOINT` to a mirror of the hub that still has it".to_owned()
             }
             Self::Revision { .. } => return None,
         })
@@ -78,40 +82,41 @@ impl HubError {
 
 /// A file of a repository.
 pub(super) struct HubFile<'a> {
-    pub(super) client: &'a Client,
-    pub(super) hub: &'a Base,
+    pub(super) client: &'a HttpClient,
+    pub(super) hub: &'a Endpoint,
     pub(super) token: Option<&'a str>,
     pub(super) repository: &'a str,
-    /// A commit, or a branch that has not been pinned yet.
+    /// A commit, or a branch that is not pinned yet.
     pub(super) revision: String,
     pub(super) file: &'a str,
 }
 
-impl Source for HubFile<'_> {
+impl ByteSource for HubFile<'_> {
     fn label(&self) -> String {
         let Self { hub, repository, revision, file, .. } = self;
         let base = match hub {
-            Base::Web(url, _) => url.as_str().trim_end_matches('/').to_owned(),
-            Base::Folder(folder) => folder.display().to_string(),
+            Endpoint::Web(url, _) => url.as_str().trim_end_matches('/').to_owned(),
+            Endpoint::Folder(folder) => folder.display().to_string(),
         };
         format!("{base}/{repository}/resolve/{revision}/{file}")
     }
 
     fn is_local(&self) -> bool {
-        matches!(self.hub, Base::Folder(_))
+        matches!(self.hub, Endpoint::Folder(_))
     }
 
-    fn open(&mut self, resume: Option<&Resume>) -> Result<Opened, FetchError> {
+    fn open(&mut self, resume: Option<&ResumePoint>) -> Result<OpenedSource, FetchError> {
         let this: &Self = self;
         let Self { repository, revision, file, .. } = this;
         let label = this.label();
-        match this.hub.below(&format!("{repository}/resolve/{revision}/{file}"))? {
-            Place::File(path) => folder::open(&path, resume),
-            Place::Web(url, policy) => {
-                let ask = Ask { label: &label, url, policy: &policy, resume, token: this.token };
-                let Answer { response, hops } = self.client.get(&ask)?;
-                this.refuse(&label, response.status().as_u16(), response.headers())?;
-                let stated = hops.iter().chain([response.headers()]).map(stated).fold(Stated::default(), Stated::or);
+        match this.hub.join(&format!("{repository}/resolve/{revision}/{file}"))? {
+            FileLocation::Local(path) => local_file::open(&path, resume),
+            FileLocation::Web(url, policy) => {
+                let request = HttpRequest { label: &label, url, policy: &policy, resume, token: this.token };
+                let HttpResponse { response, redirects } = self.client.get(&request)?;
+                this.check_status(&label, response.status().as_u16(), response.headers())?;
+                let all_headers = redirects.iter().chain([response.headers()]);
+                let stated = all_headers.map(stated).fold(StatedFile::default(), StatedFile::or);
                 let commit = stated.commit.filter(|commit| is_hex(commit, 40));
                 if let Some(found) = &commit
                     && is_hex(revision, 40)
@@ -123,14 +128,14 @@ impl Source for HubFile<'_> {
                 }
                 let opened = interpret(&label, response, resume)?;
                 let revision = commit.or_else(|| is_hex(revision, 40).then(|| revision.clone()));
-                Ok(Opened { stated: stated.expected, revision, ..opened })
+                Ok(OpenedSource { stated: stated.expected, revision, ..opened })
             }
         }
     }
 }
 
 impl HubFile<'_> {
-    fn refuse(&self, label: &str, status: u16, headers: &HeaderMap) -> Result<(), FetchError> {
+    fn check_status(&self, label: &str, status: u16, headers: &HeaderMap) -> Result<(), FetchError> {
         let [repository, file] = [self.repository, self.file].map(str::to_owned);
         let code = text(headers, "x-error-code");
         Err(match (status, code.as_deref()) {
@@ -154,44 +159,55 @@ impl HubFile<'_> {
     }
 }
 
-/// What the hub says of a file beside its bytes.
+/// What the hub states about a file in its headers.
 #[derive(Default)]
-struct Stated {
-    expected: Expected,
+struct StatedFile {
+    expected: ExpectedDigest,
     commit: Option<String>,
 }
 
-impl Stated {
-    /// The first of several answers counts; those after it come from where the bytes are.
+impl StatedFile {
+    /// The first response counts; later ones are from the storage.
     fn or(self, later: Self) -> Self {
         if self.expected.is_hashed() || self.commit.is_some() { self } else { later }
     }
 }
 
-fn stated(headers: &HeaderMap) -> Stated {
+fn stated(headers: &HeaderMap) -> StatedFile {
     let tag = |name: &str| text(headers, name).map(|tag| tag.trim_start_matches("W/").trim_matches('"').to_owned());
     let sha256 = tag("x-linked-etag").filter(|tag| is_hex(tag, 64));
     let commit = text(headers, "x-repo-commit");
-    // Any server has ETags; only beside a commit they are the hub's.
+    // Any server may send an ETag; only the hub sends a commit with it.
     let small = || tag(ETAG.as_str()).filter(|tag| commit.is_some() && is_hex(tag, 40));
     let git_blob = if sha256.is_none() { small() } else { None };
     let bytes = text(headers, "x-linked-size").filter(|_| sha256.is_some()).and_then(|size| size.parse().ok());
-    Stated { expected: Expected { bytes, sha256, git_blob, md5: None }, commit }
+    StatedFile { expected: ExpectedDigest { bytes, sha256, git_blob, md5: None }, commit }
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// The file in the cache of the hub's own libraries, and its commit, where it is there.
+/// The file in the cache of `huggingface_hub`, and its commit, if it is there. A renamed repository is looked up by
+/// both of its names.
 pub(super) fn cached(cache: &Path, repository: &str, revision: &str, file: &str) -> Option<(PathBuf, String)> {
+    let other_name = RENAMED.iter().find_map(|&(old, new)| match repository {
+        name if name == old => Some(new),
+        name if name == new => Some(old),
+        _ => None,
+    });
+    let mut names = std::iter::once(repository).chain(other_name);
+    names.find_map(|name| cached_as(cache, name, revision, file))
+}
+
+fn cached_as(cache: &Path, repository: &str, revision: &str, file: &str) -> Option<(PathBuf, String)> {
     let folder = cache.join(format!("models--{}", repository.replace('/', "--")));
     let commit = if is_hex(revision, 40) {
         revision.to_owned()
     } else {
-        let reference = folder.join("refs").join(laps_files::inside(revision)?);
-        let short = fs_err::metadata(&reference).ok()?.len() <= LONGEST_REFERENCE;
-        short.then(|| fs_err::read_to_string(reference).ok()).flatten()?.trim().to_owned()
+        let reference = folder.join("refs").join(laps_files::safe_relative_path(revision)?);
+        let is_small = fs_err::metadata(&reference).ok()?.len() <= MAX_REFERENCE_BYTES;
+        is_small.then(|| fs_err::read_to_string(reference).ok()).flatten()?.trim().to_owned()
     };
     let path = folder.join("snapshots").join(&commit).join(file);
     (is_hex(&commit, 40) && path.is_file()).then_some((path, commit))

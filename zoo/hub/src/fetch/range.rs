@@ -1,23 +1,23 @@
-//! `Content-Range`, read exactly.
+//! A strict parser of the header `Content-Range`.
 
-/// `bytes 100-199/1000`: a part of a file of known length.
+/// `bytes 100-199/1000`: a range of a file of known length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ContentRange {
-    /// First byte, counted from 0.
-    pub first: u64,
-    /// Last byte, itself part of it.
-    pub last: u64,
-    /// Bytes of the whole file.
-    pub total: u64,
+pub(super) struct ContentRange {
+    /// Offset of the first byte.
+    pub(super) first: u64,
+    /// Offset of the last byte, inclusive.
+    pub(super) last: u64,
+    /// Size of the whole file in bytes.
+    pub(super) total: u64,
 }
 
-/// Most digits of a number: those of the largest that fits 64 bits.
-const MOST_DIGITS: usize = 20;
+/// Maximum number of digits: those of `u64::MAX`.
+const MAX_DIGITS: usize = 20;
 
 impl ContentRange {
-    /// Reads the value of the header. None for anything but one satisfied range of a known length whose parts agree: an
-    /// unknown length (`*`), other units and numbers with a sign are no use here.
-    pub fn parse(value: &str) -> Option<Self> {
+    /// Parses the value of the header. Returns None unless it is a single, consistent byte range of a known length: an
+    /// unknown length (`*`), other units and signed numbers are rejected.
+    pub(super) fn parse(value: &str) -> Option<Self> {
         let value = value.trim();
         let (unit, value) = value.split_at_checked(6)?;
         if !unit.eq_ignore_ascii_case("bytes ") {
@@ -31,7 +31,7 @@ impl ContentRange {
 }
 
 fn number(text: &str) -> Option<u64> {
-    let digits = (1..=MOST_DIGITS).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_digit());
+    let digits = (1..=MAX_DIGITS).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
 }
 
@@ -40,7 +40,7 @@ mod tests {
     use super::ContentRange;
 
     #[test]
-    fn one_range_of_a_known_length() {
+    fn range_of_known_length_is_parsed() {
         let range = Some(ContentRange { first: 100, last: 199, total: 1000 });
         for value in ["bytes 100-199/1000", " Bytes  100-199/1000 ", "bytes 0100-199/1000"] {
             assert_eq!(ContentRange::parse(value), range, "{value}");
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_range() {
+    fn other_values_are_rejected() {
         for value in [
             "",
             "bytes",

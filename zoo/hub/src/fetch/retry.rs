@@ -1,4 +1,4 @@
-//! When to try again.
+//! When a failed download is retried.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -7,39 +7,39 @@ use std::{
 
 use laps_model::random::SplitMix64;
 
-/// New bytes that count as progress: attempts are counted anew after them. A server that sends a little each time would
-/// otherwise be asked without end.
-pub(super) const PROGRESS: u64 = 1 << 18;
+/// An attempt that brings at least this many bytes resets the attempt counter. The threshold keeps a server that sends
+/// a few bytes per attempt from being retried forever.
+pub(super) const MIN_PROGRESS_BYTES: u64 = 1 << 18;
 
-/// Longest that a server's own wish is followed, in seconds.
-const LONGEST_WISH: u64 = 120;
+/// Maximum `Retry-After` that is honoured, in seconds.
+const MAX_RETRY_AFTER: u64 = 120;
 
-/// How often and after which time an attempt follows one that failed.
+/// How often a failed download is retried, and after which delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// Attempts without progress before giving up, at least 1.
+pub struct RetryPolicy {
+    /// Maximum number of consecutive attempts without progress, at least 1.
     pub attempts: u32,
-    /// Mean wait before the second attempt; it doubles with each further one.
-    pub first: Duration,
-    /// Longest wait.
-    pub longest: Duration,
+    /// Mean delay before the second attempt; it doubles with each further attempt.
+    pub first_delay: Duration,
+    /// Maximum mean delay.
+    pub max_delay: Duration,
 }
 
-impl Default for Retry {
+impl Default for RetryPolicy {
     /// Eight attempts over about a minute and a half.
     fn default() -> Self {
-        Self { attempts: 8, first: Duration::from_millis(500), longest: Duration::from_secs(30) }
+        Self { attempts: 8, first_delay: Duration::from_millis(500), max_delay: Duration::from_secs(30) }
     }
 }
 
-impl Retry {
-    /// How long to wait after `failed` attempts: between half and one and a half times the nominal time, at random, so
-    /// that many clients that were cut off together do not come back together.
-    pub(super) fn wait(&self, failed: u32, wish: Option<u64>) -> Duration {
-        let doubled = self.first.saturating_mul(1_u32.checked_shl(failed.saturating_sub(1)).unwrap_or(u32::MAX));
+impl RetryPolicy {
+    /// The delay after `failed` attempts, with random jitter between 0.5 and 1.5 so that clients that were disconnected
+    /// together do not return together. `retry_after` is the server's own wish in seconds.
+    pub(super) fn delay(&self, failed: u32, retry_after: Option<u64>) -> Duration {
+        let doubled = self.first_delay.saturating_mul(1_u32.checked_shl(failed.saturating_sub(1)).unwrap_or(u32::MAX));
         let jitter = 0.5 + SplitMix64::new(RandomState::new().hash_one(failed)).uniform();
-        let wait = doubled.min(self.longest).mul_f64(jitter);
-        wish.map_or(wait, |seconds| wait.max(Duration::from_secs(seconds.min(LONGEST_WISH))))
+        let delay = doubled.min(self.max_delay).mul_f64(jitter);
+        retry_after.map_or(delay, |seconds| delay.max(Duration::from_secs(seconds.min(MAX_RETRY_AFTER))))
     }
 }
 
@@ -47,19 +47,19 @@ impl Retry {
 mod tests {
     use std::time::Duration;
 
-    use super::Retry;
+    use super::RetryPolicy;
 
     #[test]
-    fn waits_double_within_bounds_and_differ() {
-        let retry = Retry::default();
+    fn delay_doubles_within_bounds_and_is_jittered() {
+        let retry = RetryPolicy::default();
         for (failed, nominal) in [(1, 500), (2, 1000), (4, 4000), (8, 30_000), (60, 30_000)] {
             for _ in 0..20 {
-                let wait = retry.wait(failed, None).as_millis() as u64;
-                assert!((nominal / 2..=nominal * 3 / 2).contains(&wait), "{failed}: {wait}");
+                let delay = retry.delay(failed, None).as_millis() as u64;
+                assert!((nominal / 2..=nominal * 3 / 2).contains(&delay), "{failed}: {delay}");
             }
         }
-        assert!((0..20).any(|_| retry.wait(3, None) != retry.wait(3, None)));
-        assert!(retry.wait(1, Some(7)) >= Duration::from_secs(7));
-        assert!(retry.wait(1, Some(u64::MAX)) <= Duration::from_secs(120));
+        assert!((0..20).any(|_| retry.delay(3, None) != retry.delay(3, None)));
+        assert!(retry.delay(1, Some(7)) >= Duration::from_secs(7));
+        assert!(retry.delay(1, Some(u64::MAX)) <= Duration::from_secs(120));
     }
 }

@@ -1,4 +1,4 @@
-//! Where the services are: their own addresses, or those that the environment puts in their place.
+//! The endpoints of the download services, and the environment variables that replace them.
 
 use std::{
     env,
@@ -7,98 +7,131 @@ use std::{
 
 use reqwest::Url;
 
-use super::{FetchError, policy::Policy};
+use super::{FetchError, redirects::RedirectPolicy};
 use crate::registry::COCO_IMAGES;
 
-/// Hosts of a public Drive folder and of the files in it.
+/// Host of the pages of public Drive folders.
 pub(super) const DRIVE_PAGES: &str = "https://drive.google.com";
+
+/// Host of the files in them.
 pub(super) const DRIVE_FILES: &str = "https://drive.usercontent.google.com";
 
 const HUB: &str = "https://huggingface.co";
 const GITHUB: &str = "https://raw.githubusercontent.com";
 
-/// Longest token in bytes; those of the hub have 37.
-const LONGEST_TOKEN: u64 = 4096;
+/// Maximum size of a token file in bytes; tokens of the hub have 37.
+const MAX_TOKEN_BYTES: u64 = 4096;
 
-/// Where something is fetched from: a web server or a folder.
+/// A web server or a local folder that stands for a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Base {
-    /// A server, and where it may send on to.
-    Web(Url, Policy),
-    /// A folder of this machine.
+pub enum Endpoint {
+    /// The base URL of a server, and where it may redirect to.
+    Web(Url, RedirectPolicy),
+    /// A local folder.
     Folder(PathBuf),
 }
 
-/// The addresses of every service.
+/// The endpoints of all services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Services {
-    /// Pages of Drive folders; a folder here holds `<folder id>/<file name>`.
-    pub drive_pages: Base,
+    /// Pages of Drive folders. A local folder contains `<folder id>/<file name>`.
+    pub drive_pages: Endpoint,
     /// Files on Drive.
-    pub drive_files: Base,
-    /// The Hugging Face hub; a folder here holds `<repository>/resolve/<revision>/<file>`.
-    pub hub: Base,
-    /// Raw files of GitHub; a folder here holds `<repository>/<commit>/<path>`.
-    pub github: Base,
+    pub drive_files: Endpoint,
+    /// The Hugging Face hub. A local folder contains `<repository>/resolve/<revision>/<file>`.
+    pub hub: Endpoint,
+    /// Raw files of GitHub. A local folder contains `<repository>/<commit>/<path>`.
+    pub github: Endpoint,
     /// Images of COCO.
-    pub coco: Base,
-    /// Copies of the cache folder, tried in this order before anything else.
-    pub mirrors: Vec<Base>,
-    /// Sent to the hub, and to no other host.
+    pub coco: Endpoint,
+    /// Copies of the cache folder, tried in this order before the services.
+    pub mirrors: Vec<Endpoint>,
+    /// Hugging Face token, sent to the hub only.
     pub token: Option<String>,
-    /// Cache of the hub's own libraries, where there is one.
+    /// Cache of `huggingface_hub`, if it exists.
     pub hub_cache: Option<PathBuf>,
 }
 
 impl Services {
-    /// The services themselves, or what the environment names instead: `LAPS_ZOO_GDRIVE_URL`, `HF_ENDPOINT`,
-    /// `LAPS_ZOO_GITHUB_URL`, `LAPS_ZOO_COCO_URL`, and `LAPS_ZOO_MIRRORS` with any number of addresses between spaces. Each
-    /// is `https://`, `file://`, or `http://` for servers on this machine or files with a known hash. The token is that of
-    /// `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN` or the file that the hub's tools leave.
+    /// The public services, or those set in the environment: `LAPS_ZOO_GDRIVE_URL`, `HF_ENDPOINT`,
+    /// `LAPS_ZOO_GITHUB_URL`, `LAPS_ZOO_COCO_URL`, and `LAPS_ZOO_MIRRORS` with any number of URLs separated by spaces.
+    /// Each is `https://`, `file://`, or `http://` for servers on this machine and files with a known hash.
+    ///
+    /// The token is that of `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN` or the token file of `huggingface_hub`.
     ///
     /// # Errors
-    /// [`FetchError::Address`] with the variable's value.
+    /// [`FetchError::Environment`] for a variable whose value is not a usable URL.
     pub fn from_environment() -> Result<Self, FetchError> {
-        let text = |name: &str| env::var(name).ok().filter(|value| !value.trim().is_empty());
-        let drive = text("LAPS_ZOO_GDRIVE_URL");
-        let own = |value: &Option<String>, name: &str, hosts: &[&'static str]| match value {
-            Some(value) => Base::parse(value, &[]),
-            None => Base::parse(name, hosts),
-        };
         let google = ["drive.google.com", "docs.google.com", "drive.usercontent.google.com", "*.googleusercontent.com"];
         let hub_hosts = ["huggingface.co", "*.huggingface.co", "*.hf.co"];
+        let public = |url: &str, hosts: &[&'static str]| Endpoint::parse(url, hosts);
+        let replaced = |variable, hosts: &[&'static str]| -> Result<Option<Endpoint>, FetchError> {
+            variable_text(variable).map(|value| in_variable(variable, Endpoint::parse(&value, hosts))).transpose()
+        };
+        let or_public = |endpoint: Option<Endpoint>, url, hosts| endpoint.map_or_else(|| public(url, hosts), Ok);
+        let drive = replaced("LAPS_ZOO_GDRIVE_URL", &[])?;
+        let mirrors = variable_text("LAPS_ZOO_MIRRORS").unwrap_or_default();
+        let mirrors = mirrors.split_whitespace().map(|url| Endpoint::parse(url, &[])).collect();
         Ok(Self {
-            drive_pages: own(&drive, DRIVE_PAGES, &google)?,
-            drive_files: own(&drive, DRIVE_FILES, &google)?,
-            // A mirror of the hub may send on to the hub's own storage.
-            hub: Base::parse(text("HF_ENDPOINT").as_deref().unwrap_or(HUB), &hub_hosts)?,
-            github: own(&text("LAPS_ZOO_GITHUB_URL"), GITHUB, &[])?,
-            coco: own(&text("LAPS_ZOO_COCO_URL"), COCO_IMAGES, &["*.cocodataset.org"])?,
-            mirrors: text("LAPS_ZOO_MIRRORS")
-                .map(|list| list.split_whitespace().map(|one| Base::parse(one, &[])).collect())
-                .unwrap_or(Ok(Vec::new()))?,
+            drive_pages: or_public(drive.clone(), DRIVE_PAGES, &google)?,
+            drive_files: or_public(drive, DRIVE_FILES, &google)?,
+            // A mirror of the hub may redirect to the hub's own storage.
+            hub: or_public(replaced("HF_ENDPOINT", &hub_hosts)?, HUB, &hub_hosts)?,
+            github: or_public(replaced("LAPS_ZOO_GITHUB_URL", &[])?, GITHUB, &[])?,
+            coco: or_public(replaced("LAPS_ZOO_COCO_URL", &[])?, COCO_IMAGES, &["*.cocodataset.org"])?,
+            mirrors: in_variable("LAPS_ZOO_MIRRORS", mirrors)?,
             token: token(),
             hub_cache: hub_cache(),
         })
     }
 }
 
-impl Base {
-    /// Reads `https://host/...`, `http://host/...` or `file:///folder`. A server may send on to itself and to `hosts`.
+/// Whether `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE` disables downloads, with the values that `huggingface_hub` takes
+/// for true.
+pub(super) fn is_offline() -> bool {
+    ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().any(|name| {
+        variable_text(name)
+            .is_some_and(|value| matches!(value.trim().to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE"))
+    })
+}
+
+/// The value of an environment variable, unless it is blank.
+fn variable_text(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.trim().is_empty())
+}
+
+/// Names the environment variable in the error of an invalid URL.
+fn in_variable<T>(variable: &'static str, outcome: Result<T, FetchError>) -> Result<T, FetchError> {
+    outcome.map_err(|error| match error {
+        FetchError::Address { address, expected, found } => FetchError::Environment {
+            variable,
+            expected: expected.to_owned(),
+            found: format!("`{}`: {found}", address.escape_debug()),
+        },
+        other => other,
+    })
+}
+
+impl Endpoint {
+    /// Parses `https://host/...`, `http://host/...` or `file:///folder`. A server may redirect to itself and to
+    /// `hosts`.
+    ///
+    /// # Errors
+    /// [`FetchError::Address`].
     pub fn parse(text: &str, hosts: &[&'static str]) -> Result<Self, FetchError> {
         let refuse = |found: String| FetchError::Address {
             address: text.to_owned(),
-            expected: "`https://host`, `file:///folder`, or `http://` for what has a known hash or is on this machine",
+            expected: "`https://host`, `file:///folder`, or `http://host` for a local server or files with a known hash",
             found,
         };
         let url = Url::parse(text.trim().trim_end_matches('/')).map_err(|error| refuse(error.to_string()))?;
         match url.scheme() {
-            "file" => url.to_file_path().map(Self::Folder).map_err(|()| refuse("no path of this machine".to_owned())),
+            "file" => url.to_file_path().map(Self::Folder).map_err(|()| refuse("not a local path".to_owned())),
             "http" | "https" if url.host_str().is_some() && url.username().is_empty() && url.password().is_none() => {
                 if url.query().is_some() || url.fragment().is_some() {
                     return Err(refuse("a query or a fragment".to_owned()));
                 }
-                let policy = Policy::new(&url, hosts);
+                let policy = RedirectPolicy::new(&url, hosts);
                 Ok(Self::Web(url, policy))
             }
             "http" | "https" => Err(refuse("a user name, a password, or no host".to_owned())),
@@ -106,62 +139,63 @@ impl Base {
         }
     }
 
-    /// The address of `path` below this.
-    pub(super) fn below(&self, path: &str) -> Result<Place, FetchError> {
+    /// The location of `path` below this endpoint.
+    pub(super) fn join(&self, path: &str) -> Result<FileLocation, FetchError> {
         match self {
-            Self::Folder(folder) => match laps_files::inside(path) {
-                Some(inner) => Ok(Place::File(folder.join(inner))),
+            Self::Folder(folder) => match laps_files::safe_relative_path(path) {
+                Some(relative) => Ok(FileLocation::Local(folder.join(relative))),
                 None => Err(FetchError::Address {
                     address: path.to_owned(),
                     expected: "a path inside the folder",
-                    found: "another one".to_owned(),
+                    found: "a path that leaves it, or an unsafe name".to_owned(),
                 }),
             },
             Self::Web(base, policy) => {
                 let address = format!("{}/{path}", base.as_str().trim_end_matches('/'));
                 let url = Url::parse(&address).map_err(|error| FetchError::Address {
                     address,
-                    expected: "an address",
+                    expected: "a URL",
                     found: error.to_string(),
                 })?;
-                Ok(Place::Web(url, policy.clone()))
+                Ok(FileLocation::Web(url, policy.clone()))
             }
         }
     }
 }
 
-/// One file: at an address or on this machine.
+/// The location of one file.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
-    Web(Url, Policy),
-    File(PathBuf),
+pub(super) enum FileLocation {
+    Web(Url, RedirectPolicy),
+    Local(PathBuf),
 }
 
-fn folder(name: &str) -> Option<PathBuf> {
+/// The path in an environment variable, unless it is empty.
+fn variable_path(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// The home folder of the hub's tools.
+/// The home folder of `huggingface_hub`.
 fn hub_home() -> Option<PathBuf> {
-    folder("HF_HOME")
-        .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("huggingface")))
-        .or_else(|| folder("HOME").map(|home| home.join(".cache/huggingface")))
+    variable_path("HF_HOME")
+        .or_else(|| variable_path("XDG_CACHE_HOME").map(|cache| cache.join("huggingface")))
+        .or_else(|| variable_path("HOME").map(|home| home.join(".cache/huggingface")))
 }
 
 fn hub_cache() -> Option<PathBuf> {
-    let cache = folder("HF_HUB_CACHE").or_else(|| folder("HUGGINGFACE_HUB_CACHE"));
+    let cache = variable_path("HF_HUB_CACHE").or_else(|| variable_path("HUGGINGFACE_HUB_CACHE"));
     cache.or_else(|| hub_home().map(|home| home.join("hub"))).filter(|path| path.is_dir())
 }
 
 fn token() -> Option<String> {
-    let given = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].iter().find_map(|name| env::var(name).ok());
-    let file = || folder("HF_TOKEN_PATH").or_else(|| hub_home().map(|home| home.join("token")));
-    let token = given.or_else(|| read_token(&file()?))?.trim().to_owned();
-    let plain = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    plain.then_some(token)
+    let from_variable = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].iter().find_map(|name| env::var(name).ok());
+    let file = || variable_path("HF_TOKEN_PATH").or_else(|| hub_home().map(|home| home.join("token")));
+    let token = from_variable.or_else(|| read_token(&file()?))?.trim().to_owned();
+    let is_plain = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    is_plain.then_some(token)
 }
 
 fn read_token(path: &Path) -> Option<String> {
     let size = fs_err::metadata(path).ok()?.len();
-    (size <= LONGEST_TOKEN).then(|| fs_err::read_to_string(path).ok()).flatten()
+    (size <= MAX_TOKEN_BYTES).then(|| fs_err::read_to_string(path).ok()).flatten()
 }

@@ -1,83 +1,96 @@
-//! What can go wrong with kept files.
+//! Errors of the cache.
 
 use std::{io, path::PathBuf};
 
+use crate::{checkpoint::CheckpointError, registry::RegistryError};
 use laps_files::Mismatch;
 
 /// An error of this module.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file could not be read or written.
-    #[error("can not {action} `{}`", path.display())]
+    #[error("cannot {action} `{}`", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// The file of pins can not be used.
-    #[error("`{}` can not be used\n  expected: what laps-zoo wrote there\n  found: {reason}", path.display())]
+    /// The lock file is invalid.
+    #[error("invalid lock file `{}`\n  expected: a lock file of laps-zoo\n  found: {reason}", path.display())]
     Pins {
-        /// The file.
+        /// The lock file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// Two fetches gave two files.
-    #[error("`{key}` is pinned as another file\n  expected: sha256 {expected}\n  found: sha256 {found}")]
+    /// A file is pinned with another hash.
+    #[error("`{key}` is pinned with another hash\n  expected: sha256 {expected}\n  found: sha256 {found}")]
     PinConflict {
-        /// The file, by its key.
+        /// Key of the file.
         key: String,
-        /// The file of pins.
+        /// The lock file.
         pins: PathBuf,
-        /// The hash of the pin.
+        /// SHA-256 of the pin.
         expected: String,
-        /// The hash of the file.
+        /// SHA-256 of the file.
         found: String,
     },
-    /// A file is not what it has to be.
-    #[error("`{key}` is another file than expected\n  expected: {} {}\n  found: {} {}", .mismatch.kind, .mismatch.expected, .mismatch.kind, .mismatch.found)]
+    /// The hash or size of a file is wrong.
+    #[error("`{key}` is not the expected file\n  expected: {} {}\n  found: {} {}", .mismatch.kind, .mismatch.expected, .mismatch.kind, .mismatch.found)]
     Mismatch {
-        /// The file, by its key.
+        /// Key of the file.
         key: String,
-        /// What differs.
+        /// The difference.
         mismatch: Mismatch,
-        /// The file of pins, where it is a pin that says so.
+        /// The lock file, if the expected value is a pin.
         pins: Option<PathBuf>,
     },
-    /// Nothing of that name can be fetched.
-    #[error("there is nothing to fetch under the name `{name}`\n  expected: {}\n  found: `{name}`", super::list(known))]
-    Unknown {
-        /// As the user named it.
+    /// No checkpoint or encoder of this name can be fetched.
+    #[error("nothing to fetch under the name `{name}`\n  expected: {}\n  found: `{name}`", list(known))]
+    UnknownName {
+        /// The name.
         name: String,
-        /// What can be fetched.
+        /// The names that can be fetched.
         known: Vec<String>,
     },
-    /// An entry without a published checkpoint.
+    /// The entry has no published checkpoint.
     #[error("entry `{name}` has no published checkpoint")]
     Unpublished {
         /// The entry.
         name: String,
     },
-    /// The cache has no place.
+    /// The environment names no cache folder.
     #[error(
-        "there is no folder for the cache\n  expected: `LAPS_ZOO_CACHE`, `XDG_CACHE_HOME` or `HOME`\n  found: none of them is set"
+        "no cache folder\n  expected: `LAPS_ZOO_CACHE`, `XDG_CACHE_HOME` or `HOME` in the environment\n  found: none of them"
     )]
     NoCache,
-    /// An archive that means harm or is damaged.
-    #[error("`{}` can not be unpacked\n  expected: {expected}\n  found: {found}", path.display())]
+    /// An archive is damaged or malicious.
+    #[error("cannot unpack `{}`\n  expected: {expected}\n  found: {found}", path.display())]
     Archive {
         /// The archive.
         path: PathBuf,
-        /// What it has to hold.
+        /// What a valid archive contains.
         expected: String,
-        /// What it holds.
+        /// What the archive contains.
         found: String,
     },
+    /// See [`CheckpointError`].
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// See [`RegistryError`].
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The model of an entry is invalid.
+    #[error(transparent)]
+    Model(#[from] laps_model::Error),
 }
+
+/// Minimum similarity of a name that is suggested for a misspelled one.
+const MIN_SIMILARITY: f64 = 0.5;
 
 impl StoreError {
     /// An error of the operating system.
@@ -85,22 +98,45 @@ impl StoreError {
         Self::Io { action, path: path.into(), source }
     }
 
-    /// What the user can do about it, where that is known.
+    /// The error for a name that is not one of those that can be fetched.
+    pub fn unknown_name(name: &str, known: Vec<String>) -> Self {
+        Self::UnknownName { name: name.to_owned(), known }
+    }
+
+    /// What the user can do about it, if known.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Pins { .. } => "move the file away; what is fetched then is pinned anew".to_owned(),
+            Self::Pins { .. } => "rename the lock file; fetched files are then pinned again".to_owned(),
             Self::PinConflict { key, pins, .. } | Self::Mismatch { key, pins: Some(pins), .. } => format!(
-                "the file was replaced at its source, or damaged; to accept it, remove `{key}` from `{}`",
+                "the file was damaged, or replaced at its source; to accept it, remove `{key}` from `{}`",
                 pins.display()
             ),
             Self::Mismatch { pins: None, .. } => {
-                "the file was damaged, or replaced at its source: fetch it again, and do not use it as it is".to_owned()
+                "the file was damaged, or replaced at its source: do not use it, and fetch it again".to_owned()
             }
-            Self::Unknown { .. } => "`laps-zoo list` shows the entries".to_owned(),
+            Self::UnknownName { name, known } => match nearest(name, known) {
+                Some(nearest) => format!("did you mean `{nearest}`?"),
+                None => "`laps-zoo list` shows the entries".to_owned(),
+            },
             Self::Unpublished { .. } => "only entries with a published checkpoint can be fetched".to_owned(),
-            Self::Archive { .. } => "fetch the archive again; nothing outside its folder was written".to_owned(),
+            Self::Archive { .. } => "fetch the archive again; nothing was written outside its folder".to_owned(),
             Self::NoCache => "set `LAPS_ZOO_CACHE` to a folder".to_owned(),
+            Self::Checkpoint(error) => return error.hint(),
+            Self::Registry(error) => return error.hint(),
+            Self::Model(error) => return error.hint(),
             Self::Io { .. } => return None,
         })
     }
+}
+
+/// The most similar of `known` to `name`.
+fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
+    let similarity = |known: &str| strsim::normalized_damerau_levenshtein(name, known);
+    let candidates = known.iter().map(|known| (similarity(known), known.as_str()));
+    let (similarity, known) = candidates.max_by(|(left, _), (right, _)| left.total_cmp(right))?;
+    (similarity >= MIN_SIMILARITY).then_some(known)
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

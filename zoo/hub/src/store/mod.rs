@@ -1,29 +1,26 @@
-//! Files that were fetched: where they lie, what is known of them, and what they are pinned as.
+//! The cache of fetched files: where they are stored, what is known about them, and their pins.
 //!
-//! The cache folder ([`laps_files::cache`]) has `checkpoints/`, `backbones/` and [`PINS`]. A folder of this layout, on a disk
-//! or on a web server, serves as a mirror of it.
+//! The cache folder ([`laps_files::cache`]) contains `checkpoints/`, `backbones/` and [`LOCK_FILE`]. A folder or web
+//! server of the same layout can serve as a mirror.
 
+mod cache_item;
+mod converted;
 mod error;
-mod items;
-mod kept;
 mod pins;
 mod prune;
-mod ready;
+mod remote_file;
 mod unpack;
 mod verify;
 
+pub use cache_item::{CacheItem, CacheState};
+pub use converted::{check_checkpoint, convert_fetched, converted_key};
 pub use error::StoreError;
-pub use items::{
-    Item, LARGEST_ARCHIVE, LARGEST_TEXT, LARGEST_WEIGHTS, Source, Store, TEXT_ENCODER, data_set, image_encoder, names,
-    unknown,
+pub(crate) use pins::utc_now;
+pub use pins::{LOCK_FILE, Pin, Pins};
+pub use prune::{PrunedFile, prune};
+pub use remote_file::{
+    FileSource, MAX_WEIGHTS_BYTES, RemoteFile, Store, TEXT_ENCODER, data_set, fetchable_names, image_encoder,
 };
-pub use kept::{Kept, State};
-pub use pins::{PINS, Pin, Pins, now};
-pub use prune::{Pruned, prune};
-pub use ready::{check_checkpoint, make_ready, ready_key};
-pub use unpack::{Unpacked, unpack};
-pub use verify::{Outcome, Verdict, verify};
-
-fn list(names: &[String]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-}
+pub use unpack::UnpackSummary;
+pub(crate) use unpack::unpack;
+pub use verify::{FileCheck, FileCheckOutcome, verify};

@@ -1,52 +1,51 @@
-//! `laps-zoo.lock`: what was fetched, and what it has to be from then on.
+//! The lock file `laps-zoo.lock`: the size and hash of every fetched file.
 
 use std::{
     collections::BTreeMap,
     io::Read,
-    path::{Path, PathBuf},
+    path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use laps_files::{Expected, FileLock, Verified, is_hex, replace};
+use laps_files::{ExpectedDigest, FileLock, Verified, is_hex, replace};
 
-/// Name of the file.
-pub const PINS: &str = "laps-zoo.lock";
+/// Name of the lock file.
+pub const LOCK_FILE: &str = "laps-zoo.lock";
 
-/// Largest file of pins in bytes. A pin takes about 300 bytes and there are some 40 of them.
-const LARGEST: u64 = 1 << 20;
+/// Maximum size of the lock file in bytes. A pin takes about 300 bytes, and there are about 40 of them.
+const MAX_BYTES: u64 = 1 << 20;
 
-/// Version of the format.
+/// Format version.
 const VERSION: u32 = 1;
 
-const HEAD: &str = "# Written by laps-zoo: what was fetched, and what it has to be from now on. Remove an entry to accept \
-    another file in its place.\n";
+const HEADER: &str = "# Written by laps-zoo: size and hash of every fetched file. Remove an entry to accept another file in its \
+    place.\n";
 
-/// A file that was fetched.
+/// The pin of a fetched file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
-    /// Where it came from.
+    /// Where the file was downloaded from.
     pub url: String,
-    /// Size.
+    /// Size in bytes.
     pub bytes: u64,
     /// SHA-256.
     pub sha256: String,
-    /// When, in UTC: `2026-11-24T20:26:41Z`.
+    /// Time of the fetch in UTC: `2026-11-24T20:26:41Z`.
     pub fetched: String,
-    /// What vouched for it.
+    /// How the file was verified.
     pub verified: Verified,
-    /// The commit that a branch stood for.
+    /// Commit that the branch pointed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
 }
 
-/// All pins, by key: the path below the cache folder.
+/// The pins of a lock file by key, which is the path below the cache folder.
 #[derive(Clone, Debug, Default)]
 pub struct Pins {
-    path: PathBuf,
     files: BTreeMap<String, Pin>,
 }
 
@@ -58,41 +57,39 @@ struct PinFile {
 }
 
 impl Pin {
-    /// What a file has to be to agree with this.
-    pub fn expected(&self) -> Expected {
-        Expected { bytes: Some(self.bytes), sha256: Some(self.sha256.clone()), ..Expected::default() }
+    /// The size and hash that the file must have.
+    pub fn expected(&self) -> ExpectedDigest {
+        ExpectedDigest { bytes: Some(self.bytes), sha256: Some(self.sha256.clone()), ..ExpectedDigest::default() }
     }
 }
 
 impl Pins {
-    /// Reads the file; without one there are no pins.
+    /// Reads a lock file. A missing file has no pins.
+    ///
+    /// # Errors
+    /// [`StoreError::Pins`] for an invalid file.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let read = |source| StoreError::io("read", path, source);
         let mut text = String::new();
         match fs_err::File::open(path) {
-            Ok(file) => file.take(LARGEST + 1).read_to_string(&mut text).map_err(read)?,
+            Ok(file) => file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(read)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self { path: path.to_owned(), files: BTreeMap::new() });
+                return Ok(Self::default());
             }
             Err(error) => return Err(read(error)),
         };
         let wrong = |reason: String| StoreError::Pins { path: path.to_owned(), reason };
-        if text.len() as u64 > LARGEST {
-            return Err(wrong(format!("more than {LARGEST} bytes")));
+        if text.len() as u64 > MAX_BYTES {
+            return Err(wrong(format!("more than {MAX_BYTES} bytes")));
         }
         let file: PinFile = serde_yaml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         if file.version != VERSION {
-            return Err(wrong(format!("version {}, where {VERSION} is known", file.version)));
+            return Err(wrong(format!("version {}, expected {VERSION}", file.version)));
         }
         if let Some((key, _)) = file.files.iter().find(|(_, pin)| !is_hex(&pin.sha256, 64)) {
             return Err(wrong(format!("`{key}` without a sha256 of 64 hexadecimal digits")));
         }
-        Ok(Self { path: path.to_owned(), files: file.files })
-    }
-
-    /// The file that they are in.
-    pub fn path(&self) -> &Path {
-        &self.path
+        Ok(Self { files: file.files })
     }
 
     /// The pin of `key`.
@@ -100,16 +97,16 @@ impl Pins {
         self.files.get(key)
     }
 
-    /// All of them, in the order of their keys.
+    /// All pins in the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Pin)> {
         self.files.iter().map(|(key, pin)| (key.as_str(), pin))
     }
 
-    /// Adds a pin to the file at `path`, beside those that other processes add. A pin of the same content stays as it is,
-    /// with its time.
+    /// Adds a pin to the lock file at `path`, which other processes may change at the same time. An equal pin keeps its
+    /// time.
     ///
     /// # Errors
-    /// [`StoreError::PinConflict`] where the key has been pinned with another hash in the meantime.
+    /// [`StoreError::PinConflict`] if the key is pinned with another hash.
     pub fn record(path: &Path, key: &str, pin: Pin) -> Result<(), StoreError> {
         let write = |source| StoreError::io("write", path, source);
         if let Some(folder) = path.parent() {
@@ -119,7 +116,7 @@ impl Pins {
         let mut pins = Self::open(path)?;
         match pins.files.get(key) {
             Some(known) if known.sha256 == pin.sha256 && known.bytes == pin.bytes => return Ok(()),
-            // What is made here may be made otherwise by another version of this program.
+            // Another version of this program may convert a checkpoint to other bytes.
             Some(known) if known.verified != Verified::Converted => {
                 return Err(StoreError::PinConflict {
                     key: key.to_owned(),
@@ -134,18 +131,19 @@ impl Pins {
         let file = PinFile { version: VERSION, files: pins.files };
         let text = serde_yaml::to_string(&file)
             .map_err(|error| StoreError::Pins { path: path.to_owned(), reason: error.to_string() })?;
-        replace(path, (HEAD.to_owned() + &text).as_bytes()).map_err(write)
+        replace(path, (HEADER.to_owned() + &text).as_bytes()).map_err(write)
     }
 }
 
-/// The present time in UTC, `2026-11-24T20:26:41Z`.
-pub fn now() -> String {
+/// The current time in UTC: `2026-11-24T20:26:41Z`.
+pub(crate) fn utc_now() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    date(seconds)
+    format_utc(seconds)
 }
 
-/// Days become dates by the civil calendar counted from March (Hinnant, "chrono-compatible low-level date algorithms").
-fn date(seconds: u64) -> String {
+/// Formats seconds since 1970, with years that start in March (Hinnant, "chrono-compatible low-level date algorithms").
+/// A date crate would be a dependency for this one function.
+fn format_utc(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -160,7 +158,7 @@ fn date(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{PINS, Pin, Pins, Verified, date};
+    use super::{LOCK_FILE, Pin, Pins, Verified, format_utc};
     use crate::store::StoreError;
 
     fn pin(digit: &str) -> Pin {
@@ -168,26 +166,26 @@ mod tests {
             url: "https://example.org/a".to_owned(),
             bytes: 5,
             sha256: digit.repeat(64),
-            fetched: date(0),
+            fetched: format_utc(0),
             verified: Verified::FirstFetch,
             revision: None,
         }
     }
 
-    /// As `date -u` prints them.
+    /// The values are those of `date -u`.
     #[test]
-    fn dates_are_those_of_the_calendar() {
-        assert_eq!(date(0), "1970-01-01T00:00:00Z");
-        assert_eq!(date(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(date(1_795_552_001), "2026-11-24T20:26:41Z");
-        assert_eq!(date(4_107_542_399), "2100-02-28T23:59:59Z");
-        assert_eq!(date(4_107_542_400), "2100-03-01T00:00:00Z");
+    fn seconds_are_formatted_as_utc() {
+        assert_eq!(format_utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(format_utc(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(format_utc(1_795_552_001), "2026-11-24T20:26:41Z");
+        assert_eq!(format_utc(4_107_542_399), "2100-02-28T23:59:59Z");
+        assert_eq!(format_utc(4_107_542_400), "2100-03-01T00:00:00Z");
     }
 
     #[test]
-    fn pins_are_kept_and_enforced() {
+    fn pins_are_recorded_and_enforced() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("deeper").join(PINS);
+        let path = folder.path().join("deeper").join(LOCK_FILE);
         assert!(Pins::open(&path).unwrap().get("a/b").is_none());
         Pins::record(&path, "a/b", pin("1")).unwrap();
         Pins::record(&path, "a/c", pin("2")).unwrap();
@@ -196,13 +194,13 @@ mod tests {
         assert!(matches!(Pins::record(&path, "a/b", pin("3")), Err(StoreError::PinConflict { .. })));
         assert_eq!(Pins::open(&path).unwrap().iter().count(), 2);
         let left: Vec<_> = fs_err::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(left, [PINS]);
+        assert_eq!(left, [LOCK_FILE]);
     }
 
     #[test]
-    fn a_file_that_is_none_is_refused() {
+    fn invalid_lock_file_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(PINS);
+        let path = folder.path().join(LOCK_FILE);
         for text in ["", "version: 2\nfiles: {}", "version: 1\nfiles: []", "version: 1\nfiles: {}\nmore: 1", "<html>"] {
             fs_err::write(&path, text).unwrap();
             assert!(matches!(Pins::open(&path), Err(StoreError::Pins { .. })), "{text}");

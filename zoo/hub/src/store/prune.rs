@@ -1,34 +1,31 @@
-//! What the cache can do without.
+//! Deletes files that the cache does not need.
 
 use std::path::{Path, PathBuf};
 
 use super::{Store, StoreError};
-use laps_files::{FileLock, beside};
+use laps_files::{FileLock, with_suffix};
 
-/// A file that was removed.
+/// A deleted file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pruned {
-    /// Where it was.
+pub struct PrunedFile {
+    /// Its path.
     pub path: PathBuf,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
     /// Why it was not needed.
     pub reason: &'static str,
 }
 
-/// Endings of files that downloads leave when they are broken off or refused.
-const LEFT: [(&str, &str); 3] = [
-    (".part", "a download that was broken off"),
-    (".part.json", "a download that was broken off"),
-    (".rejected", "a download that was refused"),
-];
+/// Suffixes of the files that interrupted and rejected downloads leave.
+const LEFTOVERS: [(&str, &str); 3] =
+    [(".part", "interrupted download"), (".part.json", "interrupted download"), (".rejected", "rejected download")];
 
-/// Removes downloads that were broken off or refused, and checkpoints whose safetensors file is ready beside them. A
-/// download that goes on in another process is left alone.
+/// Deletes interrupted and rejected downloads, and original checkpoints that were converted to safetensors. Skips
+/// downloads that are active in another process.
 ///
 /// # Errors
 /// [`StoreError::Io`].
-pub fn prune(store: &Store) -> Result<Vec<Pruned>, StoreError> {
+pub fn prune(store: &Store) -> Result<Vec<PrunedFile>, StoreError> {
     let mut pruned = Vec::new();
     for kind in ["checkpoints", "backbones"] {
         for folder in children(&store.root.join(kind))? {
@@ -42,35 +39,35 @@ pub fn prune(store: &Store) -> Result<Vec<Pruned>, StoreError> {
     Ok(pruned)
 }
 
-/// What the file at `path` was to become, and why it is not needed.
+/// The target of the file at `path`, and why the file is not needed.
 fn unneeded(path: &Path) -> Option<(PathBuf, &'static str)> {
     let name = path.file_name()?.to_str()?;
-    for (ending, reason) in LEFT {
-        if let Some(stem) = name.strip_suffix(ending) {
+    for (suffix, reason) in LEFTOVERS {
+        if let Some(stem) = name.strip_suffix(suffix) {
             return Some((path.with_file_name(stem), reason));
         }
     }
-    let ready = path.with_extension("safetensors");
-    (name.ends_with(".pth") && ready.is_file()).then(|| (path.to_owned(), "converted: the safetensors file is ready"))
+    let converted = path.with_extension("safetensors");
+    (name.ends_with(".pth") && converted.is_file()).then(|| (path.to_owned(), "converted to safetensors"))
 }
 
-fn remove(path: &Path, target: &Path, reason: &'static str, pruned: &mut Vec<Pruned>) -> Result<(), StoreError> {
+fn remove(path: &Path, target: &Path, reason: &'static str, pruned: &mut Vec<PrunedFile>) -> Result<(), StoreError> {
     let failed = |source| StoreError::io("remove", path, source);
-    if beside(target, ".lock").exists() {
-        // Held by a process, or left by one that was killed; only the former is in the way.
-        let held = fs_err::File::open(beside(target, ".lock")).is_ok_and(|file| file.file().try_lock().is_err());
-        if held {
-            return Ok(());
-        }
+    let lock_path = with_suffix(target, ".lock");
+    // A process that was killed leaves its lock file, but not the lock.
+    let is_locked =
+        lock_path.exists() && fs_err::File::open(&lock_path).is_ok_and(|file| file.file().try_lock().is_err());
+    if is_locked {
+        return Ok(());
     }
     let _lock = FileLock::acquire(target, || {}).map_err(failed)?;
     let Ok(metadata) = fs_err::metadata(path) else { return Ok(()) };
     fs_err::remove_file(path).map_err(failed)?;
-    pruned.push(Pruned { path: path.to_owned(), bytes: metadata.len(), reason });
+    pruned.push(PrunedFile { path: path.to_owned(), bytes: metadata.len(), reason });
     Ok(())
 }
 
-/// What is in `folder`, sorted; nothing where it is not there.
+/// The sorted paths in `folder`; empty if it does not exist.
 fn children(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let failed = |source| StoreError::io("read", folder, source);
     match fs_err::read_dir(folder) {

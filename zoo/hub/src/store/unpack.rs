@@ -1,4 +1,4 @@
-//! Archives of images: unpacked below one folder, with resume, and nothing else than regular files.
+//! Unpacks image archives: regular files only, below one folder, resumable.
 
 use std::{
     collections::BTreeSet,
@@ -10,80 +10,84 @@ use fs_err::File;
 use zip::{ZipArchive, read::ZipFile};
 
 use super::StoreError;
-use laps_files::{beside, inside};
+use laps_files::{safe_relative_path, with_suffix};
 
-/// Most files in an archive; COCO's largest has 82,783.
-const MOST_FILES: usize = 500_000;
+/// Maximum number of files in an archive; the largest of COCO has 82,783.
+const MAX_FILES: usize = 500_000;
 
-/// Largest file in an archive in bytes; photos have some 200 kB.
-const LARGEST_FILE: u64 = 256 << 20;
+/// Maximum size of a file in an archive in bytes; photos have about 200 kB.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
-/// How many times larger than the archive its contents may be together. Photos are compressed already; a bomb gains a
-/// factor of a thousand and more.
-const MOST_GROWTH: u64 = 4;
+/// Maximum ratio of unpacked to packed size. Photos barely compress; a zip bomb has a ratio of a thousand and more.
+const MAX_RATIO: u64 = 4;
 
-/// Growth is not looked at below this many bytes of contents.
-const SMALL: u64 = 64 << 20;
+/// Unpacked size in bytes below which the ratio is not checked.
+const MIN_CHECKED_BYTES: u64 = 64 << 20;
 
-/// What [`unpack`] did.
+/// The result of [`unpack`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unpacked {
-    /// Files of the archive.
+pub struct UnpackSummary {
+    /// Number of files in the archive.
     pub files: usize,
-    /// Those that were there already, with their size.
-    pub kept: usize,
-    /// Bytes of all files.
+    /// Number of files that existed already with the right size.
+    pub existing: usize,
+    /// Unpacked size of all files in bytes.
     pub bytes: u64,
 }
 
-struct Planned {
+/// A file to unpack.
+struct PlannedFile {
     index: usize,
     path: PathBuf,
     bytes: u64,
 }
 
-/// Unpacks the zip archive at `path` below `folder`. Names, kinds, sizes and overlaps are judged for the whole archive
-/// before the first byte is written; a file takes its name when it is complete and its checksum is right, so that unpacking
-/// goes on where it was broken off. `advance` hears of bytes.
+/// Unpacks the zip archive at `path` below `folder`. Names, types, sizes and overlaps of the whole archive are checked
+/// before the first byte is written. A file is renamed to its target when it is complete and its checksum is right, so
+/// that an interrupted call is resumed by the next one. `advance` receives byte counts.
 ///
 /// # Errors
-/// [`StoreError::Archive`] for an archive that is damaged, or holds what no archive of images holds.
-pub fn unpack(path: &Path, folder: &Path, mut advance: impl FnMut(u64)) -> Result<Unpacked, StoreError> {
+/// [`StoreError::Archive`] for a damaged archive, or one with unsafe contents.
+pub(crate) fn unpack(path: &Path, folder: &Path, mut advance: impl FnMut(u64)) -> Result<UnpackSummary, StoreError> {
     let read = |source| StoreError::io("read", path, source);
     let file = File::open(path).map_err(read)?;
     let size = file.metadata().map_err(read)?.len();
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| damaged(path, &error))?;
     let planned = plan(path, &mut archive, size)?;
-    let mut done = Unpacked { files: planned.len(), ..Unpacked::default() };
-    let mut made = BTreeSet::new();
-    for Planned { index, path: name, bytes } in planned {
+    let mut done = UnpackSummary { files: planned.len(), ..UnpackSummary::default() };
+    let mut created = BTreeSet::new();
+    for PlannedFile { index, path: name, bytes } in planned {
         let target = folder.join(&name);
         done.bytes += bytes;
         if fs_err::metadata(&target).is_ok_and(|found| found.is_file() && found.len() == bytes) {
-            done.kept += 1;
+            done.existing += 1;
             advance(bytes);
             continue;
         }
         if let Some(parent) = target.parent()
-            && made.insert(parent.to_owned())
+            && created.insert(parent.to_owned())
         {
-            fs_err::create_dir_all(parent).map_err(|source| StoreError::io("make", parent, source))?;
+            fs_err::create_dir_all(parent).map_err(|source| StoreError::io("create", parent, source))?;
         }
         let mut entry = archive.by_index(index).map_err(|error| damaged(path, &error))?;
-        let part = beside(&target, ".part");
+        let part = with_suffix(&target, ".part");
         copy(path, &mut entry, &part, bytes, &mut advance)?;
         fs_err::rename(&part, &target).map_err(|source| StoreError::io("write", &target, source))?;
     }
     Ok(done)
 }
 
-fn plan<R: Read + io::Seek>(path: &Path, archive: &mut ZipArchive<R>, size: u64) -> Result<Vec<Planned>, StoreError> {
+fn plan<R: Read + io::Seek>(
+    path: &Path,
+    archive: &mut ZipArchive<R>,
+    size: u64,
+) -> Result<Vec<PlannedFile>, StoreError> {
     let refuse = |expected: String, found: String| StoreError::Archive { path: path.to_owned(), expected, found };
-    if archive.len() > MOST_FILES {
-        return Err(refuse(format!("at most {MOST_FILES} files"), format!("{} files", archive.len())));
+    if archive.len() > MAX_FILES {
+        return Err(refuse(format!("at most {MAX_FILES} files"), format!("{} files", archive.len())));
     }
     if archive.has_overlapping_files().map_err(|error| damaged(path, &error))? {
-        return Err(refuse("files beside each other".to_owned(), "files that overlap, as in a bomb".to_owned()));
+        return Err(refuse("files that do not overlap".to_owned(), "overlapping files, as in a zip bomb".to_owned()));
     }
     let mut planned = Vec::new();
     let mut seen = BTreeSet::new();
@@ -92,34 +96,38 @@ fn plan<R: Read + io::Seek>(path: &Path, archive: &mut ZipArchive<R>, size: u64)
         let entry = archive.by_index_raw(index).map_err(|error| damaged(path, &error))?;
         let name = entry.name().map_err(|error| damaged(path, &error))?.into_owned();
         let of = |what: &str| format!("{what}, `{}`", name.escape_debug());
-        let Some(inner) = inside(name.strip_suffix('/').unwrap_or(&name)) else {
-            return Err(refuse("names that stay inside the folder".to_owned(), of("a name that does not")));
+        let Some(inner) = safe_relative_path(name.strip_suffix('/').unwrap_or(&name)) else {
+            return Err(refuse("names that stay inside the folder".to_owned(), of("an unsafe name")));
         };
         if entry.is_symlink() || entry.encrypted() || !(entry.is_file() || entry.is_dir()) {
-            return Err(refuse("regular files".to_owned(), of("something else")));
+            return Err(refuse("regular files".to_owned(), of("another type of file")));
         }
         if entry.is_dir() {
             continue;
         }
         let bytes = entry.size();
         total = total.saturating_add(bytes);
-        if bytes > LARGEST_FILE {
-            return Err(refuse(format!("files of at most {LARGEST_FILE} bytes"), of(&format!("one of {bytes} bytes"))));
+        if bytes > MAX_FILE_BYTES {
+            return Err(refuse(
+                format!("files of at most {MAX_FILE_BYTES} bytes"),
+                of(&format!("one of {bytes} bytes")),
+            ));
         }
-        // Some file systems do not tell capitals apart.
+        // Some file systems are case-insensitive.
         if !seen.insert(name.to_lowercase()) {
-            return Err(refuse("every name once".to_owned(), of("a name twice")));
+            return Err(refuse("unique names".to_owned(), of("a duplicate name")));
         }
-        planned.push(Planned { index, path: inner, bytes });
+        planned.push(PlannedFile { index, path: inner, bytes });
     }
-    if total > SMALL.max(size.saturating_mul(MOST_GROWTH)) {
-        let expected = format!("contents of at most {MOST_GROWTH} times the {size} bytes of the archive");
+    if total > MIN_CHECKED_BYTES.max(size.saturating_mul(MAX_RATIO)) {
+        let expected = format!("contents of at most {MAX_RATIO} times the {size} bytes of the archive");
         return Err(refuse(expected, format!("{total} bytes")));
     }
     Ok(planned)
 }
 
-/// Reading to the end compares the checksum; a compressed file may hold more than it says, so the limit is ours.
+/// Unpacks one file. Reading to the end checks its checksum. A compressed file may contain more bytes than it states,
+/// so the number of bytes is limited here.
 fn copy<R: Read>(
     archive: &Path,
     entry: &mut ZipFile<'_, R>,
@@ -140,8 +148,8 @@ fn copy<R: Read>(
             Err(error) => {
                 return Err(StoreError::Archive {
                     path: archive.to_owned(),
-                    expected: "a whole archive".to_owned(),
-                    found: format!("a file that can not be read: {error}"),
+                    expected: "a complete archive".to_owned(),
+                    found: format!("an unreadable file: {error}"),
                 });
             }
         };
@@ -151,12 +159,19 @@ fn copy<R: Read>(
     }
     if written != bytes {
         let found = if written > bytes { "more".to_owned() } else { format!("{written}") };
-        let expected = format!("{bytes} bytes, as the archive says");
+        let expected = format!("{bytes} bytes, as the archive states");
         return Err(StoreError::Archive { path: archive.to_owned(), expected, found });
     }
     Ok(())
 }
 
 fn damaged(path: &Path, error: &zip::result::ZipError) -> StoreError {
-    StoreError::Archive { path: path.to_owned(), expected: "a whole zip archive".to_owned(), found: error.to_string() }
+    StoreError::Archive {
+        path: path.to_owned(),
+        expected: "a complete zip archive".to_owned(),
+        found: error.to_string(),
+    }
 }
+
+#[cfg(test)]
+mod tests;

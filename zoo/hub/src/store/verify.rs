@@ -1,85 +1,85 @@
-//! What is in the cache, hashed and checked again.
+//! Hashes and checks the files of the cache again.
 
 use std::path::PathBuf;
 
 use super::{Pins, Store, StoreError, check_checkpoint};
 use crate::registry::{self, Entry};
-use laps_files::{Expected, digest_file, inside};
+use laps_files::{ExpectedDigest, digest_file, safe_relative_path};
 
-/// What was found of one pinned file.
+/// The result for one pinned file.
 #[derive(Debug)]
-pub struct Verdict {
-    /// The file, by its key.
+pub struct FileCheck {
+    /// Key of the file.
     pub key: String,
-    /// Where it lies, or would.
+    /// Where it is, or would be.
     pub path: PathBuf,
-    /// What it turned out to be.
-    pub outcome: Outcome,
+    /// The outcome.
+    pub outcome: FileCheckOutcome,
 }
 
-/// What a file turned out to be.
+/// The outcome of checking a file.
 #[derive(Debug)]
-pub enum Outcome {
-    /// As it was pinned; `checked` if it was held against its entry too.
+pub enum FileCheckOutcome {
+    /// The file has the pinned hash.
     Good {
         /// SHA-256.
         sha256: String,
-        /// Whether its tensors were checked.
+        /// Whether the file is a checkpoint that was checked against its entry.
         checked: bool,
     },
-    /// It is not there.
+    /// The file does not exist.
     Absent,
-    /// It is another file, or can not be used.
-    Bad(crate::Error),
+    /// The file has another hash, or does not fit its entry.
+    Bad(StoreError),
 }
 
-/// Folders of the cache whose files are pinned under their path.
-const KEPT: [&str; 2] = ["checkpoints/", "backbones/"];
+/// Folders of the cache whose files are pinned by their path.
+const PINNED_FOLDERS: [&str; 2] = ["checkpoints/", "backbones/"];
 
-/// Hashes each pinned file of the cache whose key begins with one of `prefixes`, or every one, and holds checkpoints
-/// against their entries. Touches no network and changes nothing.
+/// Hashes every pinned file of the cache whose key starts with one of `prefixes` (all files if None), and checks
+/// checkpoints against their entries. Does not use the network and changes nothing.
 ///
 /// # Errors
-/// [`StoreError::Pins`] for pins that can not be read; what is wrong with a file is its verdict.
-pub fn verify(store: &Store, prefixes: Option<&[String]>) -> Result<Vec<Verdict>, crate::Error> {
+/// [`StoreError::Pins`] for an invalid lock file. A wrong file is an outcome, not an error.
+pub fn verify(store: &Store, prefixes: Option<&[String]>) -> Result<Vec<FileCheck>, StoreError> {
     let pins = Pins::open(&store.pins)?;
-    let wanted = |key: &str| match prefixes {
+    let is_selected = |key: &str| match prefixes {
         Some(prefixes) => prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())),
-        None => KEPT.iter().any(|folder| key.starts_with(folder)),
+        None => PINNED_FOLDERS.iter().any(|folder| key.starts_with(folder)),
     };
-    let mut verdicts = Vec::new();
-    for (key, pin) in pins.iter().filter(|(key, _)| wanted(key)) {
-        let Some(inner) = inside(key) else { continue };
-        let path = store.root.join(inner);
+    let mut checks = Vec::new();
+    for (key, pin) in pins.iter().filter(|(key, _)| is_selected(key)) {
+        let Some(relative) = safe_relative_path(key) else { continue };
+        let path = store.root.join(relative);
         let outcome = if path.is_file() {
-            let found =
-                digest_file(&path, &Expected::default()).map_err(|source| StoreError::io("read", &path, source));
-            let same = found.and_then(|found| {
-                pin.expected().check(&found).map_err(|mismatch| StoreError::Mismatch {
+            let digest =
+                digest_file(&path, &ExpectedDigest::default()).map_err(|source| StoreError::io("read", &path, source));
+            let same_hash = digest.and_then(|digest| {
+                pin.expected().check(&digest).map_err(|mismatch| StoreError::Mismatch {
                     key: key.to_owned(),
                     mismatch,
                     pins: Some(store.pins.clone()),
                 })
             });
             let entry = entry_of(key)?;
-            let checked = same.map_err(crate::Error::from).and_then(|()| match &entry {
+            let checked = same_hash.and_then(|()| match &entry {
                 Some(entry) => check_checkpoint(&path, entry).map(|()| true),
                 None => Ok(false),
             });
             match checked {
-                Ok(checked) => Outcome::Good { sha256: pin.sha256.clone(), checked },
-                Err(error) => Outcome::Bad(error),
+                Ok(checked) => FileCheckOutcome::Good { sha256: pin.sha256.clone(), checked },
+                Err(error) => FileCheckOutcome::Bad(error),
             }
         } else {
-            Outcome::Absent
+            FileCheckOutcome::Absent
         };
-        verdicts.push(Verdict { key: key.to_owned(), path, outcome });
+        checks.push(FileCheck { key: key.to_owned(), path, outcome });
     }
-    Ok(verdicts)
+    Ok(checks)
 }
 
-/// The entry that a checkpoint of the cache belongs to.
-fn entry_of(key: &str) -> Result<Option<Entry>, crate::Error> {
+/// The built-in entry of a checkpoint in the cache.
+fn entry_of(key: &str) -> Result<Option<Entry>, StoreError> {
     let name = key.strip_prefix("checkpoints/").and_then(|rest| rest.split('/').next());
     Ok(name.filter(|name| registry::names().contains(name)).map(registry::find).transpose()?)
 }

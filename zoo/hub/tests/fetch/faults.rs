@@ -1,39 +1,39 @@
-//! Random faults over a fetch of several files: in the end the right bytes or a clear error, and never a wrong file.
+//! Random faults in downloads of several files: the result is the right bytes or a clear error, never a wrong file.
 
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
-use laps_files::{Expected, digest_file};
-use laps_hub::fetch::{FetchError, Fetcher, Retry, Timeouts};
+use laps_files::{ExpectedDigest, digest_file};
+use laps_hub::fetch::{FetchError, Fetcher, RetryPolicy, Timeouts};
 use laps_model::random::SplitMix64;
 
 use crate::{
     server::{Body, End, Reply, Request, Server},
-    support::{IMPATIENT, PATIENT, item, random_bytes, settings, sha256},
+    support::{LONG_TIMEOUT, SHORT_TIMEOUT, random_bytes, remote_file, settings, sha256},
 };
 
-/// Faults of one run; after them the server behaves.
+/// Number of faults of a run; after them the server responds correctly.
 const FAULTS: usize = 60;
 
 const LENGTHS: [usize; 6] = [1, 70_000, 300_000, 1_000_000, 2_500_000, 5_000_000];
 
-/// The hashes of a file, a kind each in turn.
-fn known(index: usize, bytes: &[u8]) -> Expected {
+/// SHA-256, MD5 or git blob id of a file, in turn by `index`.
+fn expected_digest(index: usize, bytes: &[u8]) -> ExpectedDigest {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
     fs_err::write(&path, bytes).unwrap();
-    let all = Expected { md5: Some(String::new()), git_blob: Some(String::new()), ..Expected::default() };
+    let all = ExpectedDigest { md5: Some(String::new()), git_blob: Some(String::new()), ..ExpectedDigest::default() };
     let found = digest_file(&path, &all).unwrap();
     match index % 3 {
-        0 => Expected { sha256: Some(found.sha256), ..Expected::default() },
-        1 => Expected { md5: found.md5, ..Expected::default() },
-        _ => Expected { git_blob: found.git_blob, ..Expected::default() },
+        0 => ExpectedDigest { sha256: Some(found.sha256), ..ExpectedDigest::default() },
+        1 => ExpectedDigest { md5: found.md5, ..ExpectedDigest::default() },
+        _ => ExpectedDigest { git_blob: found.git_blob, ..ExpectedDigest::default() },
     }
 }
 
-fn spoil(random: &mut SplitMix64, request: &Request, reply: Reply) -> (&'static str, Reply) {
+fn inject_fault(random: &mut SplitMix64, request: &Request, reply: Reply) -> (&'static str, Reply) {
     let Body::Bytes(bytes) = reply.body.clone() else { return ("none", reply) };
     let somewhere = |random: &mut SplitMix64| random.below(bytes.len() + 1) as u64;
     match random.below(12) {
@@ -64,7 +64,7 @@ fn spoil(random: &mut SplitMix64, request: &Request, reply: Reply) -> (&'static 
 }
 
 #[test]
-fn random_faults_never_give_a_wrong_file() {
+fn random_faults_never_yield_a_wrong_file() {
     let given = std::env::var("LAPS_ZOO_SEED").ok().and_then(|seed| seed.parse().ok());
     for seed in given.map_or_else(|| vec![1_u64, 2, 3], |seed: u64| vec![seed]) {
         println!("seed {seed}");
@@ -89,48 +89,48 @@ fn run(seed: u64) {
             return reply;
         }
         counter.fetch_add(1, Ordering::SeqCst);
-        let (kind, reply) = spoil(&mut random, request, reply);
+        let (kind, reply) = inject_fault(&mut random, request, reply);
         *seen.lock().unwrap().entry(kind).or_default() += 1;
         reply
     });
     let folder = tempfile::tempdir().unwrap();
     let mut settings = settings(&server, folder.path());
-    settings.retry = Retry { attempts: 6, ..settings.retry };
-    settings.timeouts = Timeouts { connect: PATIENT, read: IMPATIENT };
-    let items: Vec<_> = files
+    settings.retry = RetryPolicy { attempts: 6, ..settings.retry };
+    settings.timeouts = Timeouts { connect: LONG_TIMEOUT, read: SHORT_TIMEOUT };
+    let remote_files: Vec<_> = files
         .iter()
         .enumerate()
-        .map(|(index, bytes)| item(&server, folder.path(), &index.to_string(), known(index, bytes)))
+        .map(|(index, bytes)| remote_file(&server, folder.path(), &index.to_string(), expected_digest(index, bytes)))
         .collect();
 
     let mut rounds = 0;
     while faults.load(Ordering::SeqCst) < FAULTS {
-        let outcomes = Fetcher::new(settings.clone()).fetch_all(&items, &());
-        for ((item, bytes), outcome) in items.iter().zip(&files).zip(outcomes) {
+        let outcomes = Fetcher::new(settings.clone()).fetch_all(&remote_files, &());
+        for ((file, bytes), outcome) in remote_files.iter().zip(&files).zip(outcomes) {
             match outcome {
-                Ok(fetched) => assert_eq!(fetched.pin.sha256, sha256(bytes), "seed {seed}, {}", item.key),
-                Err(error) => assert!(is_clear(&error), "seed {seed}, {}: {error}", item.key),
+                Ok(fetched) => assert_eq!(fetched.pin.sha256, sha256(bytes), "seed {seed}, {}", file.key),
+                Err(error) => assert!(is_clear(&error), "seed {seed}, {}: {error}", file.key),
             }
-            if item.path.exists() {
-                assert!(fs_err::read(&item.path).unwrap() == **bytes, "seed {seed}: a wrong file, {}", item.key);
-                // Once more, for as long as there are faults.
-                fs_err::remove_file(&item.path).unwrap();
+            if file.path.exists() {
+                assert!(fs_err::read(&file.path).unwrap() == **bytes, "seed {seed}: a wrong file, {}", file.key);
+                // Download it again until all faults have occurred.
+                fs_err::remove_file(&file.path).unwrap();
             }
         }
         rounds += 1;
         assert!(rounds < 100, "seed {seed}");
     }
-    settings.timeouts.read = PATIENT;
-    for outcome in Fetcher::new(settings).fetch_all(&items, &()) {
+    settings.timeouts.read = LONG_TIMEOUT;
+    for outcome in Fetcher::new(settings).fetch_all(&remote_files, &()) {
         outcome.unwrap();
     }
-    for (item, bytes) in items.iter().zip(&files) {
-        assert!(fs_err::read(&item.path).unwrap() == **bytes, "seed {seed}: {}", item.key);
+    for (file, bytes) in remote_files.iter().zip(&files) {
+        assert!(fs_err::read(&file.path).unwrap() == **bytes, "seed {seed}: {}", file.key);
     }
     println!("{} faults in {rounds} rounds: {:?}", faults.load(Ordering::SeqCst), kinds.lock().unwrap());
 }
 
-/// An error that says what happened: never one of the file system or of the pins.
+/// Whether the error describes the fault, and not a failure of the file system or of pins.
 fn is_clear(error: &FetchError) -> bool {
     matches!(
         error,

@@ -1,11 +1,6 @@
-//! Fetching, against servers of this machine that behave like the services, well and badly.
+//! Downloads from local servers that behave like the services, with and without faults.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test stops at what is not as it should be"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests panic on failure")]
 
 mod data;
 mod downloads;
@@ -13,11 +8,11 @@ mod drive;
 mod faults;
 mod hub;
 mod properties;
-#[allow(dead_code, reason = "the tests of the command use the rest")]
+#[allow(dead_code, reason = "shared with the tests of the command")]
 mod server;
 mod sources;
 mod support;
 mod trust;
 #[path = "../checkpoint/writer.rs"]
-#[allow(dead_code, reason = "the tests of checkpoints use the rest")]
+#[allow(dead_code, reason = "shared with the tests of checkpoints")]
 mod writer;

@@ -1,6 +1,6 @@
-//! An HTTP server on this machine that answers as it is told, faults included.
+//! A local HTTP server that answers as the test says, faults included.
 //!
-//! Nothing here waits for a time to pass: a connection that stalls is held until the client leaves it.
+//! Nothing here sleeps: a stalled connection is kept open until the client closes it.
 
 use std::{
     collections::BTreeMap,
@@ -17,9 +17,9 @@ use std::{
 /// A request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    /// With its query.
+    /// Path with query.
     pub(crate) path: String,
-    /// By lower-case name.
+    /// Headers by lower-case name.
     pub(crate) headers: BTreeMap<String, String>,
 }
 
@@ -34,30 +34,30 @@ impl Request {
     }
 }
 
-/// What is sent.
+/// A response body.
 #[derive(Clone)]
 pub(crate) enum Body {
     Bytes(Arc<Vec<u8>>),
-    /// A file from an offset on.
+    /// A file from an offset.
     File(PathBuf, u64),
 }
 
-/// How the connection ends.
+/// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// With the body.
+    /// After the body.
     Whole,
-    /// After so many bytes of the body.
+    /// After this many bytes of the body.
     Cut(u64),
-    /// Never, after so many bytes of the body.
+    /// Stays open without data after this many bytes of the body.
     Stall(u64),
-    /// Before the first byte of the answer.
+    /// Before the first byte of the response.
     Refuse,
-    /// As before, and the server is gone and comes back.
+    /// Before the first byte, and the server restarts.
     Restart,
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -95,7 +95,7 @@ impl Reply {
         Self { end, ..self }
     }
 
-    /// `bytes`, or the part of them that `request` asks for, as a well-behaved server sends them.
+    /// `bytes`, or the requested range of them, as a correct server sends it.
     pub(crate) fn file(request: &Request, bytes: &Arc<Vec<u8>>, etag: &str) -> Self {
         Self::ranged(request, bytes.len() as u64, etag, |from| match from {
             0 => Body::Bytes(Arc::clone(bytes)),
@@ -103,7 +103,7 @@ impl Reply {
         })
     }
 
-    /// The same of a file on disk.
+    /// The same for a file on disk.
     pub(crate) fn disk(request: &Request, path: &std::path::Path, etag: &str) -> Self {
         let length = std::fs::metadata(path).unwrap().len();
         Self::ranged(request, length, etag, |from| Body::File(path.to_owned(), from))
@@ -135,7 +135,7 @@ impl Reply {
 
 type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
 
-/// A server; it ends with the value.
+/// A running server; stops on drop.
 pub(crate) struct Server {
     port: u16,
     log: Arc<Mutex<Vec<Request>>>,
@@ -157,7 +157,7 @@ impl Server {
                     break;
                 }
                 if restart.swap(false, Ordering::SeqCst) {
-                    // Whoever waits in the queue is dropped with it; the port stays ours.
+                    // Drops the queued connections, and takes the same port again.
                     drop(listener.take());
                     listener = TcpListener::bind(("127.0.0.1", port)).ok();
                     continue;
@@ -173,7 +173,7 @@ impl Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The requests so far.
+    /// The requests received so far.
     pub(crate) fn log(&self) -> MutexGuard<'_, Vec<Request>> {
         self.log.lock().unwrap()
     }
@@ -182,7 +182,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts.
+        // Wakes the accepting thread.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
@@ -200,12 +200,12 @@ fn serve(mut stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>, re
         }
         if send(&mut stream, &reply).is_err() || !matches!(reply.end, End::Whole) {
             if matches!(reply.end, End::Stall(_)) {
-                // Until the client gives up and leaves.
+                // Until the client closes the connection.
                 let _ = std::io::copy(&mut reader, &mut std::io::sink());
             }
             return;
         }
-        // Without a length the end of the connection is that of the body.
+        // Without a length, closing the connection ends the body.
         if !reply.headers.iter().any(|(name, _)| name == "Content-Length") {
             return;
         }

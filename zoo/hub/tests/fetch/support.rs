@@ -1,4 +1,4 @@
-//! What the tests of fetching share.
+//! Shared helpers of the download tests.
 
 use std::{
     path::Path,
@@ -6,24 +6,26 @@ use std::{
     time::Duration,
 };
 
-use laps_files::{Digests, Expected};
+use laps_files::{DigestWriter, ExpectedDigest, Progress};
 use laps_hub::{
-    fetch::{Base, FetchError, Fetched, Fetcher, Network, Pinning, Retry, Services, Settings, Timeouts, Watch},
-    store::{Item, Pins, Source, Store},
+    fetch::{
+        Endpoint, FetchError, FetchSettings, FetchedFile, Fetcher, Network, Pinning, RetryPolicy, Services, Timeouts,
+    },
+    store::{FileSource, Pins, RemoteFile, Store},
 };
 use laps_model::random::SplitMix64;
 use tempfile::TempDir;
 
 use crate::server::Server;
 
-/// Longer than a busy machine is silent, shorter than a test may take.
-pub(crate) const PATIENT: Duration = Duration::from_secs(60);
+/// Read timeout that a busy machine does not exceed.
+pub(crate) const LONG_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// For servers that stall on purpose: every other answer here takes microseconds.
-pub(crate) const IMPATIENT: Duration = Duration::from_secs(1);
+/// Read timeout for servers that stall on purpose; other responses take microseconds.
+pub(crate) const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(crate) fn services(url: &str) -> Services {
-    let base = || Base::parse(url, &[]).unwrap();
+    let base = || Endpoint::parse(url, &[]).unwrap();
     Services {
         drive_pages: base(),
         drive_files: base(),
@@ -36,29 +38,29 @@ pub(crate) fn services(url: &str) -> Services {
     }
 }
 
-/// Waits of milliseconds, so that the attempts are what takes time.
-pub(crate) fn settings(server: &Server, folder: &Path) -> Settings {
-    Settings {
+/// Settings with retry delays of milliseconds.
+pub(crate) fn settings(server: &Server, folder: &Path) -> FetchSettings {
+    FetchSettings {
         services: services(&server.url()),
         store: Store::at(folder.join("cache")),
         network: Network::Online,
         pinning: Pinning::OnFirstFetch,
-        retry: Retry { attempts: 4, first: Duration::from_millis(1), longest: Duration::from_millis(4) },
-        timeouts: Timeouts { connect: PATIENT, read: PATIENT },
+        retry: RetryPolicy { attempts: 4, first_delay: Duration::from_millis(1), max_delay: Duration::from_millis(4) },
+        timeouts: Timeouts { connect: LONG_TIMEOUT, read: LONG_TIMEOUT },
         free_space: |_| Ok(u64::MAX),
     }
 }
 
-/// A file at `path` of the server, of which `expected` is known.
-pub(crate) fn item(server: &Server, folder: &Path, path: &str, expected: Expected) -> Item {
-    Item {
+/// The file at `path` of the server.
+pub(crate) fn remote_file(server: &Server, folder: &Path, path: &str, expected: ExpectedDigest) -> RemoteFile {
+    RemoteFile {
         key: format!("files/{path}"),
         path: folder.join(path),
         expected,
-        source: Source::Address(format!("{}/{path}", server.url())),
+        source: FileSource::Address(format!("{}/{path}", server.url())),
         mirrors: Vec::new(),
         licence: None,
-        limit: 1 << 30,
+        max_bytes: 1 << 30,
     }
 }
 
@@ -70,53 +72,53 @@ pub(crate) fn random_bytes(seed: u64, length: usize) -> Arc<Vec<u8>> {
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    let mut digests = Digests::new(&Expected::default(), None);
+    let mut digests = DigestWriter::new(&ExpectedDigest::default(), None);
     digests.update(bytes);
     digests.finish().sha256
 }
 
-/// What is known of `bytes`.
-pub(crate) fn known(bytes: &[u8]) -> Expected {
-    Expected { sha256: Some(sha256(bytes)), ..Expected::default() }
+/// The SHA-256 of `bytes`.
+pub(crate) fn expected_sha256(bytes: &[u8]) -> ExpectedDigest {
+    ExpectedDigest { sha256: Some(sha256(bytes)), ..ExpectedDigest::default() }
 }
 
-/// Collects the notes of a fetch.
+/// Collects the messages of a download.
 #[derive(Default)]
-pub(crate) struct Notes(pub(crate) Mutex<Vec<String>>);
+pub(crate) struct Messages(pub(crate) Mutex<Vec<String>>);
 
-impl Watch for Notes {
-    fn note(&self, file: &str, note: &str) {
-        self.0.lock().unwrap().push(format!("{file}: {note}"));
+impl Progress for Messages {
+    fn message(&self, task: &str, message: &str) {
+        self.0.lock().unwrap().push(format!("{task}: {message}"));
     }
 }
 
-/// A server, a folder and a fetcher for one file `a.bin`.
-pub(crate) struct One {
+/// A server, a folder and the settings to fetch one file `a.bin`.
+pub(crate) struct Setup {
     pub(crate) folder: TempDir,
     pub(crate) server: Server,
-    pub(crate) settings: Settings,
-    pub(crate) item: Item,
+    pub(crate) settings: FetchSettings,
+    pub(crate) file: RemoteFile,
 }
 
-impl One {
-    pub(crate) fn new(server: Server, expected: Expected) -> Self {
+impl Setup {
+    pub(crate) fn new(server: Server, expected: ExpectedDigest) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(&server, folder.path());
-        let item = item(&server, folder.path(), "a.bin", expected);
-        Self { folder, server, settings, item }
+        let file = remote_file(&server, folder.path(), "a.bin", expected);
+        Self { folder, server, settings, file }
     }
 
-    pub(crate) fn fetch(&self) -> Result<Fetched, FetchError> {
-        Fetcher::new(self.settings.clone()).fetch(&self.item, |_| Ok(()), &())
+    pub(crate) fn fetch(&self) -> Result<FetchedFile, FetchError> {
+        Fetcher::new(self.settings.clone()).fetch(&self.file, |_| Ok(()), &())
     }
 
-    /// The message of a fetch that fails, with its causes and its hint; places and ports of this run are taken out.
-    pub(crate) fn refused(&self) -> String {
+    /// The error of a failing fetch with causes and hint, without paths and ports of this run.
+    pub(crate) fn fetch_error(&self) -> String {
         let error = self.fetch().unwrap_err();
-        self.words(&error)
+        self.describe(&error)
     }
 
-    pub(crate) fn words(&self, error: &FetchError) -> String {
+    pub(crate) fn describe(&self, error: &FetchError) -> String {
         let mut text = error.to_string();
         let mut cause = std::error::Error::source(error);
         while let Some(error) = cause {
@@ -129,19 +131,19 @@ impl One {
         text.replace(&self.server.url(), "SERVER").replace(&self.folder.path().display().to_string(), "DIR")
     }
 
-    pub(crate) fn is_here(&self) -> bool {
-        self.item.path.exists()
+    pub(crate) fn exists(&self) -> bool {
+        self.file.path.exists()
     }
 
     pub(crate) fn read(&self) -> Vec<u8> {
-        fs_err::read(&self.item.path).unwrap()
+        fs_err::read(&self.file.path).unwrap()
     }
 
-    /// The file is there with these bytes, pinned, and nothing else is beside it.
+    /// Asserts that the file has these bytes, is pinned, and left no temporary files.
     pub(crate) fn assert_complete(&self, bytes: &[u8]) {
-        assert!(self.read() == bytes, "other bytes");
+        assert!(self.read() == bytes, "wrong bytes");
         let pins = Pins::open(&self.settings.store.pins).unwrap();
-        let pin = pins.get(&self.item.key).unwrap();
+        let pin = pins.get(&self.file.key).unwrap();
         assert_eq!((pin.bytes, pin.sha256.clone()), (bytes.len() as u64, sha256(bytes)));
         self.assert_nothing_left();
     }

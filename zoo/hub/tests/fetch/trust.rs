@@ -1,9 +1,9 @@
-//! What is believed: known hashes, pins, and a look at what came.
+//! Verification: known hashes, pins, and checks of the contents.
 
 use std::sync::Arc;
 
 use insta::assert_snapshot;
-use laps_files::{Expected, Verified, beside, digest_file};
+use laps_files::{ExpectedDigest, Verified, digest_file, with_suffix};
 use laps_hub::{
     checkpoint::Checkpoint,
     fetch::{FetchError, Fetcher, Network, Pinning},
@@ -12,7 +12,7 @@ use laps_hub::{
 
 use crate::{
     server::{Reply, Server},
-    support::{Notes, One, known, random_bytes, sha256},
+    support::{Messages, Setup, expected_sha256, random_bytes, sha256},
 };
 
 fn serving(bytes: &Arc<Vec<u8>>) -> Server {
@@ -26,111 +26,115 @@ fn each_kind_of_hash_is_checked() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x");
     fs_err::write(&path, bytes.as_slice()).unwrap();
-    let all = Expected { md5: Some(String::new()), git_blob: Some(String::new()), ..Expected::default() };
+    let all = ExpectedDigest { md5: Some(String::new()), git_blob: Some(String::new()), ..ExpectedDigest::default() };
     let found = digest_file(&path, &all).unwrap();
-    let none = Expected::default;
+    let none = ExpectedDigest::default;
     for (kind, good, basis) in [
-        ("sha256", Expected { sha256: Some(found.sha256.clone()), ..none() }, Verified::Sha256),
-        ("md5", Expected { md5: found.md5.clone(), ..none() }, Verified::Md5),
-        ("git blob id", Expected { git_blob: found.git_blob.clone(), ..none() }, Verified::GitBlob),
+        ("sha256", ExpectedDigest { sha256: Some(found.sha256.clone()), ..none() }, Verified::Sha256),
+        ("md5", ExpectedDigest { md5: found.md5.clone(), ..none() }, Verified::Md5),
+        ("git blob id", ExpectedDigest { git_blob: found.git_blob.clone(), ..none() }, Verified::GitBlob),
     ] {
-        let one = One::new(serving(&bytes), good.clone());
-        assert_eq!(one.fetch().unwrap().pin.verified, basis);
-        one.assert_complete(&bytes);
-        let spoil = |hash: Option<String>| hash.map(|hash| hash.replace(|letter: char| letter.is_ascii_digit(), "e"));
-        let bad =
-            Expected { bytes: None, sha256: spoil(good.sha256), md5: spoil(good.md5), git_blob: spoil(good.git_blob) };
-        let one = One::new(serving(&bytes), bad);
-        let text = one.refused();
+        let setup = Setup::new(serving(&bytes), good.clone());
+        assert_eq!(setup.fetch().unwrap().pin.verified, basis);
+        setup.assert_complete(&bytes);
+        let change = |hash: Option<String>| hash.map(|hash| hash.replace(|letter: char| letter.is_ascii_digit(), "e"));
+        let bad = ExpectedDigest {
+            bytes: None,
+            sha256: change(good.sha256),
+            md5: change(good.md5),
+            git_blob: change(good.git_blob),
+        };
+        let setup = Setup::new(serving(&bytes), bad);
+        let text = setup.fetch_error();
         assert!(text.contains(&format!("found: {kind} ")), "{text}");
-        assert!(!one.is_here());
-        one.assert_nothing_left();
-        assert_eq!(one.server.log().len(), 2, "a second time, for it may have been damaged on its way");
+        assert!(!setup.exists());
+        setup.assert_nothing_left();
+        assert_eq!(setup.server.log().len(), 2, "a second time, because it may have been damaged on the way");
     }
 }
 
 #[test]
-fn the_first_fetch_pins_and_every_later_one_obeys() {
+fn first_fetch_pins_and_later_fetches_check_the_pin() {
     let (first, second) = (random_bytes(51, 1000), random_bytes(52, 1000));
-    let one = One::new(serving(&first), Expected::default());
-    assert_eq!(one.fetch().unwrap().pin.verified, Verified::FirstFetch);
-    // The file is damaged on the disk: put aside, and fetched again.
-    fs_err::write(&one.item.path, b"damaged").unwrap();
-    let notes = Notes::default();
-    Fetcher::new(one.settings.clone()).fetch(&one.item, |_| Ok(()), &notes).unwrap();
-    assert!(notes.0.lock().unwrap()[0].contains("wrong size: moved to"), "{:?}", notes.0.lock().unwrap());
-    assert_eq!(fs_err::read(beside(&one.item.path, ".rejected")).unwrap(), b"damaged");
-    assert!(one.read() == *first);
-    // The source has another file now.
-    fs_err::remove_file(&one.item.path).unwrap();
-    let changed = One { server: serving(&second), ..one };
+    let setup = Setup::new(serving(&first), ExpectedDigest::default());
+    assert_eq!(setup.fetch().unwrap().pin.verified, Verified::FirstFetch);
+    // A damaged local file is moved aside and fetched again.
+    fs_err::write(&setup.file.path, b"damaged").unwrap();
+    let messages = Messages::default();
+    Fetcher::new(setup.settings.clone()).fetch(&setup.file, |_| Ok(()), &messages).unwrap();
+    assert!(messages.0.lock().unwrap()[0].contains("wrong size: moved to"), "{:?}", messages.0.lock().unwrap());
+    assert_eq!(fs_err::read(with_suffix(&setup.file.path, ".rejected")).unwrap(), b"damaged");
+    assert!(setup.read() == *first);
+    // The source now has another file.
+    fs_err::remove_file(&setup.file.path).unwrap();
+    let changed = Setup { server: serving(&second), ..setup };
     let mut changed = changed;
-    changed.item.source = laps_hub::store::Source::Address(format!("{}/a.bin", changed.server.url()));
+    changed.file.source = laps_hub::store::FileSource::Address(format!("{}/a.bin", changed.server.url()));
     let (old, new) = (sha256(&first), sha256(&second));
     assert_eq!(
-        changed.refused(),
+        changed.fetch_error(),
         format!(
-            "`SERVER/a.bin` is another file than expected\n  expected: sha256 {old}\n  found: sha256 {new}\nhint: the \
-             file was replaced at its source, or damaged; to accept it, remove its entry from `DIR/cache/laps-zoo.lock`"
+            "`SERVER/a.bin` is not the expected file\n  expected: sha256 {old}\n  found: sha256 {new}\nhint: the \
+             file was damaged, or replaced at its source; to accept it, remove its entry from `DIR/cache/laps-zoo.lock`"
         )
     );
-    assert!(!changed.is_here());
+    assert!(!changed.exists());
 }
 
 #[test]
-fn locked_and_offline() {
+fn locked_and_offline_settings_are_enforced() {
     let bytes = random_bytes(53, 1000);
-    let mut one = One::new(serving(&bytes), Expected::default());
-    one.settings.pinning = Pinning::Locked;
-    assert_snapshot!(one.refused(), @r"
+    let mut setup = Setup::new(serving(&bytes), ExpectedDigest::default());
+    setup.settings.pinning = Pinning::Locked;
+    assert_snapshot!(setup.fetch_error(), @r"
     `files/a.bin` is not pinned
       expected: its sha256 in `DIR/cache/laps-zoo.lock`
-      found: none, and `--locked` forbids to add it
-    hint: fetch it once without `--locked`, and look at the pin
+      found: none, and new pins are not allowed
+    hint: allow new pins once, and check the pin
     ");
-    one.settings.network = Network::Offline;
-    one.settings.pinning = Pinning::OnFirstFetch;
-    assert_snapshot!(one.refused(), @r"
-    `files/a.bin` is not here
-      expected: the file in `DIR/a.bin`
-      found: nothing, and `--offline` forbids to fetch it
-    hint: run `laps-zoo fetch` where there is a network, or leave `--offline` out
+    setup.settings.network = Network::Offline;
+    setup.settings.pinning = Pinning::OnFirstFetch;
+    assert_snapshot!(setup.fetch_error(), @r"
+    `files/a.bin` is not in the cache
+      expected: the file `DIR/a.bin`
+      found: nothing, and downloads are disabled
+    hint: fetch it once with network access; `HF_HUB_OFFLINE` and `TRANSFORMERS_OFFLINE` disable downloads too
     ");
-    assert!(one.server.log().is_empty());
-    // A hash of the manifest is as good as a pin, and the file of pins stays as it is.
-    one.settings.network = Network::Online;
-    one.settings.pinning = Pinning::Locked;
-    one.item.expected = known(&bytes);
-    one.fetch().unwrap();
-    assert!(Pins::open(&one.settings.store.pins).unwrap().get(&one.item.key).is_none());
-    one.settings.network = Network::Offline;
-    assert!(one.fetch().unwrap().was_here);
-    fs_err::write(&one.item.path, b"damaged").unwrap();
-    assert!(matches!(one.fetch(), Err(FetchError::Store(StoreError::Mismatch { .. }))));
-    assert_eq!(one.read(), b"damaged", "offline, nothing is moved");
+    assert!(setup.server.log().is_empty());
+    // A hash in the manifest replaces a pin, and no pin is added.
+    setup.settings.network = Network::Online;
+    setup.settings.pinning = Pinning::Locked;
+    setup.file.expected = expected_sha256(&bytes);
+    setup.fetch().unwrap();
+    assert!(Pins::open(&setup.settings.store.pins).unwrap().get(&setup.file.key).is_none());
+    setup.settings.network = Network::Offline;
+    assert!(setup.fetch().unwrap().was_cached);
+    fs_err::write(&setup.file.path, b"damaged").unwrap();
+    assert!(matches!(setup.fetch(), Err(FetchError::Store(StoreError::Mismatch { .. }))));
+    assert_eq!(setup.read(), b"damaged", "nothing is moved offline");
 }
 
 #[test]
-fn a_pin_and_the_manifest_that_contradict_each_other() {
+fn contradiction_of_pin_and_manifest_is_an_error() {
     let bytes = random_bytes(54, 1000);
-    let mut one = One::new(serving(&bytes), Expected::default());
-    one.fetch().unwrap();
-    one.item.expected = known(b"other");
-    assert!(matches!(one.fetch(), Err(FetchError::Store(StoreError::Mismatch { .. }))));
+    let mut setup = Setup::new(serving(&bytes), ExpectedDigest::default());
+    setup.fetch().unwrap();
+    setup.file.expected = expected_sha256(b"other");
+    assert!(matches!(setup.fetch(), Err(FetchError::Store(StoreError::Mismatch { .. }))));
 }
 
-/// What can not be used is put aside under another name, with the reason.
+/// It is kept under another name.
 #[test]
-fn a_file_that_can_not_be_used_never_gets_its_name() {
-    let one = One::new(serving(&Arc::new(b"PK\x03\x04 no archive".to_vec())), Expected::default());
+fn unusable_file_never_gets_its_name() {
+    let setup = Setup::new(serving(&Arc::new(b"PK\x03\x04 no archive".to_vec())), ExpectedDigest::default());
     let open = |path: &std::path::Path| Ok(Checkpoint::open(path).map(drop)?);
-    let error = Fetcher::new(one.settings.clone()).fetch(&one.item, open, &()).unwrap_err();
-    let text = one.words(&error);
+    let error = Fetcher::new(setup.settings.clone()).fetch(&setup.file, open, &()).unwrap_err();
+    let text = setup.describe(&error);
     assert!(
-        text.starts_with("`files/a.bin` was fetched and can not be used; it lies in `DIR/a.bin.rejected`"),
+        text.starts_with("`files/a.bin` was fetched but is not usable; it was kept as `DIR/a.bin.rejected`"),
         "{text}"
     );
-    assert!(text.contains("caused by: `DIR/a.bin.part` can not be read to the end"), "{text}");
-    assert!(!one.is_here() && beside(&one.item.path, ".rejected").exists());
-    assert!(Pins::open(&one.settings.store.pins).unwrap().get(&one.item.key).is_none(), "not pinned");
+    assert!(text.contains("caused by: `DIR/a.bin.part` is damaged"), "{text}");
+    assert!(!setup.exists() && with_suffix(&setup.file.path, ".rejected").exists());
+    assert!(Pins::open(&setup.settings.store.pins).unwrap().get(&setup.file.key).is_none(), "not pinned");
 }

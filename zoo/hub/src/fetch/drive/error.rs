@@ -1,75 +1,76 @@
-//! What Google Drive can answer instead of a file.
+//! Errors of Google Drive.
 
 use laps_files::is_file_name;
 
-/// An answer that is no file.
+/// A response of Drive that is not the file.
 #[derive(Debug, thiserror::Error)]
 pub enum DriveError {
-    /// The file was fetched too often by everybody together.
-    #[error("Google Drive does not give `{id}` at present\n  expected: the file\n  found: {words}")]
+    /// The download quota of the file, shared by all users, is used up.
+    #[error("Google Drive refuses to send `{id}`\n  expected: the file\n  found: {words}")]
     Quota {
-        /// The file.
+        /// Drive id of the file.
         id: String,
         /// What Drive says.
         words: String,
     },
-    /// Only some accounts may see it.
-    #[error(
-        "`{id}` on Google Drive is not public\n  expected: the {kind} itself\n  found: a page to sign in, or a refusal"
-    )]
+    /// The file or folder is not public.
+    #[error("`{id}` on Google Drive is not public\n  expected: a public {kind}\n  found: a sign-in page or a refusal")]
     Private {
-        /// The file or folder.
+        /// Drive id.
         id: String,
-        /// Which of the two.
+        /// `file` or `folder`.
         kind: &'static str,
     },
-    /// It is not there.
-    #[error("`{id}` is not on Google Drive\n  expected: a public {kind}\n  found: none of that identifier")]
+    /// The file or folder does not exist.
+    #[error("`{id}` is not on Google Drive\n  expected: a public {kind}\n  found: no such {kind}")]
     Gone {
-        /// The file or folder.
+        /// Drive id.
         id: String,
-        /// Which of the two.
+        /// `file` or `folder`.
         kind: &'static str,
     },
-    /// The page is none that this program knows.
-    #[error("the answer of Google Drive for `{id}` is not understood\n  expected: {expected}\n  found: {found}")]
+    /// The page has an unknown layout.
+    #[error("unknown response of Google Drive for `{id}`\n  expected: {expected}\n  found: {found}")]
     Layout {
-        /// The file or folder.
+        /// Drive id of the file or folder.
         id: String,
-        /// What was looked for.
+        /// The known layout.
         expected: &'static str,
-        /// What the page is.
+        /// Description of the page.
         found: String,
     },
-    /// The folder is there and the file is not in it.
+    /// The folder does not contain the file.
     #[error(
-        "the folder `{folder}` on Google Drive has no file `{file}`\n  expected: `{file}`\n  found: {}",
-        listed(names)
+        "the Google Drive folder `{folder}` does not contain `{file}`\n  expected: `{file}`\n  found: {}",
+        list_names(names)
     )]
     NotInFolder {
-        /// The folder.
+        /// Drive id of the folder.
         folder: String,
-        /// The file that was looked for.
+        /// Name of the file.
         file: String,
-        /// What is in it.
+        /// Names of the files in the folder.
         names: Vec<String>,
     },
-    /// Two files of one name.
-    #[error("the folder `{folder}` on Google Drive has {count} files `{file}`\n  expected: one\n  found: {count}")]
+    /// The folder contains several files of the same name.
+    #[error(
+        "the Google Drive folder `{folder}` contains `{file}` more than once\n  expected: one file\n  found: {count}"
+    )]
     Ambiguous {
-        /// The folder.
+        /// Drive id of the folder.
         folder: String,
-        /// The file that was looked for.
+        /// Name of the file.
         file: String,
-        /// How many there are.
+        /// Number of files with this name.
         count: usize,
     },
-    /// A form that leads elsewhere.
+    /// The confirmation form leads elsewhere.
     #[error(
-        "Google Drive asks to confirm the download of `{id}` in a way that is not followed\n  expected: {expected}\n  found: {found}"
+        "the form of Google Drive that confirms the download of `{id}` is not followed\n  expected: {expected}\n  \
+         found: {found}"
     )]
     Form {
-        /// The file.
+        /// Drive id of the file.
         id: String,
         /// What is followed.
         expected: String,
@@ -83,33 +84,33 @@ impl DriveError {
     pub fn hint(&self) -> String {
         match self {
             Self::Quota { .. } => {
-                "Drive limits how often a file is fetched, for up to 24 hours: run the same command later, or fetch the file \
-                 in a browser and pass its path"
+                "Drive limits downloads of a file for up to 24 hours: try again later, or download the file in a browser and \
+                 pass its path"
             }
-            Self::Private { .. } => "ask its owner to share it with anyone who has the link, or pass the path of a copy",
-            Self::Gone { .. } => "its owner has removed or moved it: look for its new place, and pass the path of a copy",
+            Self::Private { .. } => "ask the owner to share it with anyone who has the link, or pass the path of a copy",
+            Self::Gone { .. } => "the owner has removed or moved it: find its new location, and pass the path of a copy",
             Self::Layout { .. } | Self::Form { .. } => {
-                "Drive may have changed its pages: fetch the file in a browser, pass its path, and report this"
+                "Drive may have changed its pages: download the file in a browser, pass its path, and report this error"
             }
             Self::NotInFolder { .. } | Self::Ambiguous { .. } => {
-                "its owner has changed the folder: look into it in a browser, and pass the path of the file"
+                "the owner has changed the folder: open it in a browser, and pass the path of the file"
             }
         }
         .to_owned()
     }
 }
 
-/// Names of a listing; one that is no file name is shown as such.
-fn listed(names: &[String]) -> String {
-    /// The rest is a number.
+/// Lists names of a folder, and marks unsafe ones.
+fn list_names(names: &[String]) -> String {
+    /// Maximum number of names listed; the rest is counted.
     const LISTED: usize = 8;
     if names.is_empty() {
         return "nothing".to_owned();
     }
-    let shown = |name: &String| {
-        if is_file_name(name) { format!("`{name}`") } else { format!("`{}` (no file name)", name.escape_debug()) }
+    let quoted = |name: &String| {
+        if is_file_name(name) { format!("`{name}`") } else { format!("`{}` (unsafe name)", name.escape_debug()) }
     };
-    let mut text = names.iter().take(LISTED).map(shown).collect::<Vec<_>>().join(", ");
+    let mut text = names.iter().take(LISTED).map(quoted).collect::<Vec<_>>().join(", ");
     if names.len() > LISTED {
         text += &format!(" and {} more", names.len() - LISTED);
     }

@@ -1,11 +1,13 @@
-//! Public folders and files of Google Drive, which has no interface for programs without a key: pages are read.
+//! Public folders and files of Google Drive, read from its web pages.
 //!
-//! A folder is listed by its embedded view. A file is asked for as a confirmed download; where Drive asks to confirm it all
-//! the same, the form is filled in as it stands. Each other answer is an error of its own. The pages are those that gdown
-//! 6.5.1 expects; they were tested against servers that answer like Drive, and not yet against Drive.
+//! Drive has an API only for programs with a key. A folder is listed by its embedded view. A file is requested as a
+//! confirmed download; if Drive asks for confirmation anyway, its form is submitted unchanged. Every other response is
+//! an error.
+//!
+//! The pages are those that gdown 6.5.1 expects. They were tested against servers that answer like Drive, not yet
+//! against Drive itself.
 
 mod error;
-mod html;
 mod page;
 
 use std::collections::BTreeSet;
@@ -16,35 +18,41 @@ use reqwest::{
 };
 
 pub use error::DriveError;
-pub use page::{Entry, Listing, Notice, is_id, read_listing, read_notice, title};
+#[cfg(test)]
+pub(crate) use page::is_id;
+use page::{DrivePage, FolderListing};
+pub(crate) use page::{read_listing, read_page};
 
 use super::{
     FetchError,
-    body::{self, Opened, Resume, Source, interpret},
-    client::{Answer, Ask, Client},
-    policy::Policy,
-    services::{Base, DRIVE_FILES, DRIVE_PAGES, Place},
+    client::{HttpClient, HttpRequest, HttpResponse, without_query},
+    html::describe_page,
+    redirects::RedirectPolicy,
+    services::{DRIVE_FILES, DRIVE_PAGES, Endpoint, FileLocation},
+    source::{ByteSource, OpenedSource, ResumePoint, interpret},
 };
 
-/// Most forms that are filled in for one file.
-const MOST_STEPS: usize = 5;
+/// Maximum number of forms submitted for one file.
+const MAX_FORMS: usize = 5;
 
-/// Most folders that are looked into for one file, and how deep they may lie: a checkpoint lies at the top, beside its logs.
-const MOST_FOLDERS: usize = 20;
-const DEEPEST: usize = 2;
+/// Maximum number of folders listed for one file. A checkpoint is at the top of its folder, next to its logs.
+const MAX_FOLDERS: usize = 20;
+
+/// Maximum depth of these folders.
+const MAX_DEPTH: usize = 2;
 
 /// A file in a public folder.
 pub(super) struct DriveFile<'a> {
-    pub(super) client: &'a Client,
-    pub(super) pages: &'a Base,
-    pub(super) files: &'a Base,
+    pub(super) client: &'a HttpClient,
+    pub(super) pages: &'a Endpoint,
+    pub(super) files: &'a Endpoint,
     pub(super) folder: &'a str,
     pub(super) file: &'a str,
-    /// Once it is known.
+    /// Drive id of the file, once it was looked up.
     pub(super) id: Option<String>,
 }
 
-impl Source for DriveFile<'_> {
+impl ByteSource for DriveFile<'_> {
     fn label(&self) -> String {
         match &self.id {
             Some(id) => format!("{DRIVE_PAGES}/file/d/{id}"),
@@ -56,117 +64,124 @@ impl Source for DriveFile<'_> {
         format!("drive:{}/{}", self.folder, self.file)
     }
 
-    fn open(&mut self, resume: Option<&Resume>) -> Result<Opened, FetchError> {
+    fn open(&mut self, resume: Option<&ResumePoint>) -> Result<OpenedSource, FetchError> {
         let id = match &self.id {
             Some(id) => id.clone(),
             None => self.id.insert(self.find()?).clone(),
         };
-        match self.files.below(&format!("download?id={id}&export=download&confirm=t"))? {
-            Place::Web(url, policy) => self.download(&id, url, &policy, resume),
-            Place::File(_) => Err(DriveError::Gone { id, kind: "file" }.into()),
+        match self.files.join(&format!("download?id={id}&export=download&confirm=t"))? {
+            FileLocation::Web(url, policy) => self.download(&id, url, &policy, resume),
+            FileLocation::Local(_) => Err(DriveError::Gone { id, kind: "file" }.into()),
         }
     }
 }
 
 impl DriveFile<'_> {
-    /// The identifier of the file: the only one of its name, at the least depth that has one.
+    /// Looks up the id of the file in the folder, then level by level in its subfolders. The name must be unique on its
+    /// level.
     fn find(&self) -> Result<String, FetchError> {
         let mut level = vec![self.folder.to_owned()];
         let mut seen = BTreeSet::from([self.folder.to_owned()]);
         let mut names = Vec::new();
-        for _ in 0..=DEEPEST {
-            let mut found = Vec::new();
-            let mut below = Vec::new();
+        for _ in 0..=MAX_DEPTH {
+            let mut ids = Vec::new();
+            let mut next_level = Vec::new();
             for folder in &level {
                 for entry in self.list(folder)?.entries {
                     if entry.is_folder {
-                        if seen.len() < MOST_FOLDERS && seen.insert(entry.id.clone()) {
-                            below.push(entry.id);
+                        if seen.len() < MAX_FOLDERS && seen.insert(entry.id.clone()) {
+                            next_level.push(entry.id);
                         }
                     } else if entry.name == self.file {
-                        found.push(entry.id);
+                        ids.push(entry.id);
                     } else {
                         names.push(entry.name);
                     }
                 }
             }
-            found.sort();
-            found.dedup();
-            match (found.pop(), found.len()) {
+            ids.sort();
+            ids.dedup();
+            match (ids.pop(), ids.len()) {
                 (Some(id), 0) => return Ok(id),
                 (Some(_), more) => {
                     let (folder, file) = (self.folder.to_owned(), self.file.to_owned());
                     return Err(DriveError::Ambiguous { folder, file, count: more + 1 }.into());
                 }
-                (None, _) => level = below,
+                (None, _) => level = next_level,
             }
         }
         Err(DriveError::NotInFolder { folder: self.folder.to_owned(), file: self.file.to_owned(), names }.into())
     }
 
-    fn list(&self, folder: &str) -> Result<Listing, FetchError> {
+    fn list(&self, folder: &str) -> Result<FolderListing, FetchError> {
         let id = || folder.to_owned();
         let label = format!("{DRIVE_PAGES}/drive/folders/{folder}");
-        let Place::Web(url, policy) = self.pages.below(&format!("embeddedfolderview?id={folder}"))? else {
+        let FileLocation::Web(url, policy) = self.pages.join(&format!("embeddedfolderview?id={folder}"))? else {
             return Err(DriveError::Gone { id: id(), kind: "folder" }.into());
         };
-        let ask = Ask { label: &label, url, policy: &policy, resume: None, token: None };
-        let answer = self.client.get(&ask).map_err(|error| private(error, folder, "folder"))?;
-        refuse_status(&answer, &label, folder, "folder")?;
-        let page = self.client.page(&label, answer.response)?;
+        let request = HttpRequest { label: &label, url, policy: &policy, resume: None, token: None };
+        let response = self.client.get(&request).map_err(|error| sign_in_as_private(error, folder, "folder"))?;
+        check_status(&response, &label, folder, "folder")?;
+        let page = self.client.page(&label, response.response)?;
         read_listing(&page).ok_or_else(|| {
-            DriveError::Layout { id: id(), expected: "the listing of a folder", found: body::title(&page) }.into()
+            DriveError::Layout { id: id(), expected: "the listing of a folder", found: describe_page(&page) }.into()
         })
     }
 
-    fn download(&self, id: &str, mut url: Url, policy: &Policy, resume: Option<&Resume>) -> Result<Opened, FetchError> {
+    fn download(
+        &self,
+        id: &str,
+        mut url: Url,
+        policy: &RedirectPolicy,
+        resume: Option<&ResumePoint>,
+    ) -> Result<OpenedSource, FetchError> {
         let label = self.label();
-        for _ in 0..=MOST_STEPS {
-            let ask = Ask { label: &label, url: url.clone(), policy, resume, token: None };
-            let answer = self.client.get(&ask).map_err(|error| private(error, id, "file"))?;
-            let headers = answer.response.headers();
-            let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-            let is_page = kind.trim().to_ascii_lowercase().starts_with("text/html");
-            // A file that is a web page itself comes as an attachment, but none of those fetched here is.
+        for _ in 0..=MAX_FORMS {
+            let request = HttpRequest { label: &label, url: url.clone(), policy, resume, token: None };
+            let response = self.client.get(&request).map_err(|error| sign_in_as_private(error, id, "file"))?;
+            let headers = response.response.headers();
+            let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let is_page = content_type.trim().to_ascii_lowercase().starts_with("text/html");
+            // A file that is itself a web page would be an attachment, but none of those fetched here is one.
             if headers.contains_key(CONTENT_DISPOSITION) && !is_page {
-                return interpret(&label, answer.response, resume);
+                return interpret(&label, response.response, resume);
             }
             if !is_page {
-                refuse_status(&answer, &label, id, "file")?;
-                let found = format!("an answer of the type `{}`", kind.escape_debug());
-                return Err(layout(id, found));
+                check_status(&response, &label, id, "file")?;
+                let found = format!("a response of type `{}`", content_type.escape_debug());
+                return Err(unknown_layout(id, found));
             }
-            let status = answer.response.status();
+            let status = response.response.status();
             if matches!(status.as_u16(), 404 | 410 | 416 | 429 | 500..) {
-                refuse_status(&answer, &label, id, "file")?;
+                check_status(&response, &label, id, "file")?;
             }
-            let page = self.client.page(&label, answer.response)?;
-            match read_notice(&page) {
-                Notice::Refused(words) => return Err(DriveError::Quota { id: id.to_owned(), words }.into()),
-                Notice::Confirm { action, inputs } => url = self.confirm(id, &url, policy, (&action, &inputs))?,
-                Notice::Unknown if matches!(status.as_u16(), 401 | 403) => {
+            let page = self.client.page(&label, response.response)?;
+            match read_page(&page) {
+                DrivePage::Refused(words) => return Err(DriveError::Quota { id: id.to_owned(), words }.into()),
+                DrivePage::Confirm { action, inputs } => url = self.form_url(id, &url, policy, (&action, &inputs))?,
+                DrivePage::Unknown if matches!(status.as_u16(), 401 | 403) => {
                     return Err(DriveError::Private { id: id.to_owned(), kind: "file" }.into());
                 }
-                Notice::Unknown => return Err(layout(id, body::title(&page))),
+                DrivePage::Unknown => return Err(unknown_layout(id, describe_page(&page))),
             }
         }
-        let expected = format!("at most {MOST_STEPS} forms");
+        let expected = format!("at most {MAX_FORMS} forms");
         Err(DriveError::Form { id: id.to_owned(), expected, found: "one more".to_owned() }.into())
     }
 
-    /// The address that the form leads to, with its fields.
-    fn confirm(
+    /// The URL that submitting a form leads to.
+    fn form_url(
         &self,
         id: &str,
         from: &Url,
-        policy: &Policy,
+        policy: &RedirectPolicy,
         (action, inputs): (&str, &[(String, String)]),
     ) -> Result<Url, FetchError> {
         let refuse = |expected: String, found: String| DriveError::Form { id: id.to_owned(), expected, found };
-        let own = self.own_address(action);
-        let mut url = from.join(&own).map_err(|error| refuse("an address".to_owned(), error.to_string()))?;
+        let action = self.replace_host(action);
+        let mut url = from.join(&action).map_err(|error| refuse("a URL".to_owned(), error.to_string()))?;
         if !policy.allows(from, &url) {
-            return Err(refuse(policy.describe(), format!("`{}`", super::client::bare(&url))).into());
+            return Err(refuse(policy.describe(), format!("`{}`", without_query(&url))).into());
         }
         if !inputs.is_empty() {
             url.query_pairs_mut().clear().extend_pairs(inputs);
@@ -179,9 +194,9 @@ impl DriveFile<'_> {
         Ok(url)
     }
 
-    /// Where another address stands for both hosts of Drive, it does so in forms too.
-    fn own_address(&self, action: &str) -> String {
-        let Base::Web(base, _) = self.files else { return action.to_owned() };
+    /// Replaces the hosts of Drive in a form by the configured endpoint.
+    fn replace_host(&self, action: &str) -> String {
+        let Endpoint::Web(base, _) = self.files else { return action.to_owned() };
         let base = base.as_str().trim_end_matches('/');
         for host in [DRIVE_FILES, DRIVE_PAGES] {
             if base != host
@@ -195,12 +210,12 @@ impl DriveFile<'_> {
     }
 }
 
-fn layout(id: &str, found: String) -> FetchError {
+fn unknown_layout(id: &str, found: String) -> FetchError {
     DriveError::Layout { id: id.to_owned(), expected: "the file, or a form to confirm its download", found }.into()
 }
 
-/// A private file sends to the page to sign in, which is on no host of Drive.
-fn private(error: FetchError, id: &str, kind: &'static str) -> FetchError {
+/// Drive redirects requests for a private file to the sign-in page of another host.
+fn sign_in_as_private(error: FetchError, id: &str, kind: &'static str) -> FetchError {
     match error {
         FetchError::Redirect { to, .. } if to.starts_with("https://accounts.google.com/") => {
             DriveError::Private { id: id.to_owned(), kind }.into()
@@ -209,9 +224,9 @@ fn private(error: FetchError, id: &str, kind: &'static str) -> FetchError {
     }
 }
 
-fn refuse_status(answer: &Answer, label: &str, id: &str, kind: &'static str) -> Result<(), FetchError> {
+fn check_status(response: &HttpResponse, label: &str, id: &str, kind: &'static str) -> Result<(), FetchError> {
     let id = id.to_owned();
-    match answer.response.status().as_u16() {
+    match response.response.status().as_u16() {
         200 => Ok(()),
         401 | 403 => Err(DriveError::Private { id, kind }.into()),
         404 | 410 => Err(DriveError::Gone { id, kind }.into()),

@@ -1,87 +1,84 @@
-//! What Drive answers in place of a file: the listing of a folder, a form to confirm, or a refusal.
+//! The pages of Google Drive: the listing of a folder, and the pages that Drive sends instead of a file.
 
-use super::html::{Piece, Tag, pieces, unescape};
+use crate::fetch::html::{ElementText, HtmlToken, title, tokens};
 
-/// Most entries of a listing that are read.
-const MOST_ENTRIES: usize = 10_000;
+/// Maximum number of entries read from a listing.
+const MAX_ENTRIES: usize = 10_000;
 
-/// Most characters of a name or title; longer ones are cut.
-const LONGEST_TEXT: usize = 1_000;
-
-/// Most hidden inputs of a form; the known one has five.
-const MOST_INPUTS: usize = 32;
+/// Maximum number of hidden inputs read from a form; the known form has five.
+const MAX_INPUTS: usize = 32;
 
 /// The page of a public folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
+pub struct FolderListing {
     /// Name of the folder.
     pub title: String,
-    /// What is in it, in the order of the page.
-    pub entries: Vec<Entry>,
+    /// Files and folders, in page order.
+    pub entries: Vec<ListingEntry>,
 }
 
 /// A file or folder in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Its identifier.
+pub struct ListingEntry {
+    /// Drive id.
     pub id: String,
-    /// Its name as the page has it: any text, slashes included.
+    /// Name as it stands on the page. It is untrusted and may contain slashes.
     pub name: String,
-    /// Whether it is a folder itself.
+    /// Whether the entry is a folder.
     pub is_folder: bool,
 }
 
-/// What a page in place of a file says.
+/// A page that Drive sends instead of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// The file is large and the download has to be confirmed: address and fields of the form.
+pub enum DrivePage {
+    /// The form that confirms the download of a large file.
     Confirm {
         /// `action` of the form.
         action: String,
-        /// Names and values of its hidden inputs.
+        /// Names and values of the hidden inputs.
         inputs: Vec<(String, String)>,
     },
-    /// Drive does not give the file at present, in its own words.
+    /// A refusal, in Drive's own words.
     Refused(String),
-    /// None of the pages that are known.
+    /// Any other page.
     Unknown,
 }
 
-/// Whether `id` is made as identifiers of Drive are, so that it can stand in an address as it is.
+/// Whether `id` consists of the characters of Drive ids, so that it can be put into a URL unescaped.
 pub fn is_id(id: &str) -> bool {
     (10..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
 }
 
-/// Reads the page of a folder; None where it is no listing.
-pub fn read_listing(page: &str) -> Option<Listing> {
-    let mut listing = Listing { title: title(page).unwrap_or_default(), entries: Vec::new() };
+/// Reads the page of a folder. Returns None if the page is not a listing.
+pub fn read_listing(page: &str) -> Option<FolderListing> {
+    let mut listing = FolderListing { title: title(page).unwrap_or_default(), entries: Vec::new() };
     let mut is_listing = false;
     let mut link: Option<(String, bool)> = None;
-    let mut name = Collector::default();
-    for piece in pieces(page) {
-        match piece {
-            Piece::Open(tag) => {
+    let mut name = ElementText::default();
+    for token in tokens(page) {
+        match token {
+            HtmlToken::Open(tag) => {
                 is_listing |= tag.has_class("flip-entries");
                 if tag.is("a")
-                    && let Some(found) = tag.attribute("href").as_deref().and_then(target)
+                    && let Some(target) = tag.attribute("href").as_deref().and_then(link_target)
                 {
-                    link = Some(found);
-                    name = Collector::default();
+                    link = Some(target);
+                    name = ElementText::default();
                 } else if tag.has_class("flip-entry-title") {
                     name.begin(tag.name);
                 } else {
                     name.open(&tag);
                 }
             }
-            Piece::Text(text) => name.add(text),
-            Piece::Close(closed) => {
+            HtmlToken::Text(text) => name.add(text),
+            HtmlToken::Close(closed) => {
                 name.close(closed);
                 if closed.eq_ignore_ascii_case("a")
                     && let Some((id, is_folder)) = link.take()
                     && let Some(name) = name.take()
-                    && listing.entries.len() < MOST_ENTRIES
+                    && listing.entries.len() < MAX_ENTRIES
                 {
-                    listing.entries.push(Entry { id, name, is_folder });
+                    listing.entries.push(ListingEntry { id, name, is_folder });
                 }
             }
         }
@@ -89,8 +86,8 @@ pub fn read_listing(page: &str) -> Option<Listing> {
     is_listing.then_some(listing)
 }
 
-/// Identifier and kind of what an address of Drive leads to.
-fn target(href: &str) -> Option<(String, bool)> {
+/// The Drive id in a link, and whether it is that of a folder.
+fn link_target(href: &str) -> Option<(String, bool)> {
     let path = href.split(['?', '#']).next()?;
     let after = |marker: &str| path.split_once(marker).and_then(|(_, rest)| rest.split('/').next());
     let (id, is_folder) = match after("/file/d/") {
@@ -100,23 +97,23 @@ fn target(href: &str) -> Option<(String, bool)> {
     is_id(id).then(|| (id.to_owned(), is_folder))
 }
 
-/// Reads a page that came in place of a file.
-pub fn read_notice(page: &str) -> Notice {
+/// Reads a page that Drive sent instead of a file.
+pub fn read_page(page: &str) -> DrivePage {
     let mut form: Option<(String, Vec<(String, String)>)> = None;
-    let mut inside = false;
-    let mut refusal = Collector::default();
-    for piece in pieces(page) {
-        match piece {
-            Piece::Open(tag) => {
+    let mut in_form = false;
+    let mut refusal = ElementText::default();
+    for token in tokens(page) {
+        match token {
+            HtmlToken::Open(tag) => {
                 if tag.is("form") && tag.attribute("id").as_deref() == Some("download-form") && form.is_none() {
-                    inside = true;
+                    in_form = true;
                     form = tag.attribute("action").map(|action| (action, Vec::new()));
                 } else if tag.is("input")
-                    && inside
+                    && in_form
                     && let Some((_, inputs)) = &mut form
                 {
                     let hidden = tag.attribute("type").is_some_and(|kind| kind.eq_ignore_ascii_case("hidden"));
-                    if let (true, Some(name)) = (hidden && inputs.len() < MOST_INPUTS, tag.attribute("name")) {
+                    if let (true, Some(name)) = (hidden && inputs.len() < MAX_INPUTS, tag.attribute("name")) {
                         inputs.push((name, tag.attribute("value").unwrap_or_default()));
                     }
                 }
@@ -126,87 +123,50 @@ pub fn read_notice(page: &str) -> Notice {
                     refusal.open(&tag);
                 }
             }
-            Piece::Text(text) => refusal.add(text),
-            Piece::Close(closed) => {
-                inside &= !closed.eq_ignore_ascii_case("form");
+            HtmlToken::Text(text) => refusal.add(text),
+            HtmlToken::Close(closed) => {
+                in_form &= !closed.eq_ignore_ascii_case("form");
                 refusal.close(closed);
             }
         }
     }
     if let Some(text) = refusal.take() {
-        return Notice::Refused(text);
+        return DrivePage::Refused(text);
     }
-    form.map_or(Notice::Unknown, |(action, inputs)| Notice::Confirm { action, inputs })
+    form.map_or(DrivePage::Unknown, |(action, inputs)| DrivePage::Confirm { action, inputs })
 }
 
-/// The title of a page, on one line.
-pub fn title(page: &str) -> Option<String> {
-    let mut title = Collector::default();
-    for piece in pieces(page) {
-        match piece {
-            Piece::Open(tag) if tag.is("title") => title.begin(tag.name),
-            Piece::Open(tag) => title.open(&tag),
-            Piece::Text(text) => title.add(text),
-            Piece::Close(closed) => {
-                title.close(closed);
-                if title.is_complete() {
-                    break;
-                }
-            }
-        }
-    }
-    title.take()
-}
+#[cfg(test)]
+mod tests {
+    use super::{DrivePage, read_listing, read_page};
 
-/// The text of one element, the first that is begun.
-#[derive(Default)]
-struct Collector {
-    element: Option<String>,
-    depth: usize,
-    text: String,
-    complete: bool,
-}
+    const ID: &str = "1FileFileFileFileFileFileFile0001";
 
-impl Collector {
-    fn begin(&mut self, element: &str) {
-        if self.element.is_none() {
-            (self.element, self.depth) = (Some(element.to_owned()), 1);
-        } else {
-            self.depth += usize::from(self.is_inside(element));
-        }
+    #[test]
+    fn listing_is_read_with_its_title_ids_and_names() {
+        let page = format!(
+            r#"<title>LAPS f30k_vit</title><div class="flip-entries">
+            <a href="https://drive.google.com/file/d/1LogLogLogLogLogLogLogLogLog00001/view?usp=drive_web"><img alt="a > b"/>
+            <div class="flip-entry-title">train.log</div></a>
+            <a href="https://drive.google.com/file/d/{ID}/view"><div class="flip-entry-title">a &lt;b&gt; &#39;c&#39;</div></a>
+            </div>"#
+        );
+        let listing = read_listing(&page).unwrap();
+        assert_eq!((listing.title.as_str(), listing.entries.len()), ("LAPS f30k_vit", 2));
+        assert_eq!((listing.entries[1].id.as_str(), listing.entries[1].name.as_str()), (ID, "a <b> 'c'"));
+        assert!(read_listing(&format!("<a href='/file/d/{ID}/view'></a>")).is_none());
     }
 
-    fn is_inside(&self, element: &str) -> bool {
-        !self.complete && self.element.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(element))
-    }
-
-    fn open(&mut self, tag: &Tag<'_>) {
-        self.depth += usize::from(self.is_inside(tag.name));
-    }
-
-    fn add(&mut self, text: &str) {
-        if self.element.is_some() && !self.complete && self.text.len() < 4 * LONGEST_TEXT {
-            self.text.extend(text.chars().take(LONGEST_TEXT));
-        }
-    }
-
-    fn close(&mut self, element: &str) {
-        if self.is_inside(element) {
-            self.depth = self.depth.saturating_sub(1);
-            self.complete = self.depth == 0;
-        }
-    }
-
-    fn is_complete(&self) -> bool {
-        self.complete
-    }
-
-    /// The text with single spaces and without entities; None where there is none.
-    fn take(&mut self) -> Option<String> {
-        let text = std::mem::take(self).text;
-        let text = unescape(&text);
-        let words: Vec<&str> = text.split_whitespace().collect();
-        let text: String = words.join(" ").chars().take(LONGEST_TEXT).collect();
-        (!text.is_empty()).then_some(text)
+    #[test]
+    fn refusal_and_form_are_recognized() {
+        let refusal = "<p class=\"uc-error-subcaption\">Too many users.</p>";
+        assert_eq!(read_page(refusal), DrivePage::Refused("Too many users.".to_owned()));
+        assert_eq!(read_page("<p>"), DrivePage::Unknown);
+        let form = r#"<form id="download-form" action="/x?a=1&amp;b=2"><input type="submit" id="go" value="Go"/>
+            <input type="hidden" name="id" value="1"><input type="hidden" name="uuid" value="0-1&amp;2"></form>"#;
+        let DrivePage::Confirm { action, inputs } = read_page(form) else { panic!("no form") };
+        assert_eq!(action, "/x?a=1&b=2");
+        let expected = [("id", "1"), ("uuid", "0-1&2")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(inputs, expected);
     }
 }

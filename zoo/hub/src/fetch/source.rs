@@ -1,4 +1,4 @@
-//! Answers that are a file, or a part of one.
+//! The trait of a place that a file is read from, and the interpretation of HTTP responses as files.
 
 use std::io::Read;
 
@@ -6,61 +6,65 @@ use reqwest::{
     StatusCode,
     blocking::Response,
     header::{
-        ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED,
-        RETRY_AFTER, TRANSFER_ENCODING,
+        ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
+        LAST_MODIFIED, RETRY_AFTER, TRANSFER_ENCODING,
     },
 };
 
-use super::{ContentRange, FetchError};
-use laps_files::Expected;
+use super::{FetchError, html::describe_page, range::ContentRange};
+use laps_files::ExpectedDigest;
 
-/// Where a download goes on.
+/// Where a download resumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Resume {
-    /// The first byte that is asked for.
+pub(super) struct ResumePoint {
+    /// Offset of the first byte requested.
     pub(super) from: u64,
-    /// What the file had as its strong `ETag` or its `Last-Modified`.
+    /// The strong `ETag` or the `Last-Modified` of the partial file.
     pub(super) validator: Option<String>,
 }
 
-/// An open source.
-pub(super) struct Opened {
+/// An opened source.
+pub(super) struct OpenedSource {
     /// Offset of the first byte of `body` in the file.
     pub(super) start: u64,
     /// Size of the whole file.
     pub(super) total: Option<u64>,
-    /// Tells whether it is still the same file later.
+    /// Strong `ETag` or `Last-Modified`, to check later that the file has not changed.
     pub(super) validator: Option<String>,
-    /// Whether the end of `body` is marked, so that a broken connection is no end.
+    /// Whether the end of `body` is marked, so that it can be told from a dropped connection.
     pub(super) framed: bool,
-    /// What the service states of the file.
-    pub(super) stated: Expected,
-    /// The commit that a branch stands for.
+    /// Size and hashes stated by the service.
+    pub(super) stated: ExpectedDigest,
+    /// Commit that the requested branch points to.
     pub(super) revision: Option<String>,
     pub(super) body: Box<dyn Read>,
 }
 
-/// Something that a file is read from.
-pub(super) trait Source {
-    /// How errors and pins name it.
+/// A place that one file is read from: a URL, a hub repository, a Drive folder, a local file.
+pub(super) trait ByteSource {
+    /// Name in errors and pins.
     fn label(&self) -> String;
 
-    /// The same for one file as long as it is the same file, from run to run.
+    /// Identifies the file across processes: equal for the same file of the same source.
     fn identity(&self) -> String {
         self.label()
     }
 
-    /// Whether it is read without a network.
+    /// Whether reading it needs no network.
     fn is_local(&self) -> bool {
         false
     }
 
-    /// Opens it, at `resume` if the source can. One that can not begins at the start.
-    fn open(&mut self, resume: Option<&Resume>) -> Result<Opened, FetchError>;
+    /// Opens the file at `resume`, or at its start if the source does not support ranges.
+    fn open(&mut self, resume: Option<&ResumePoint>) -> Result<OpenedSource, FetchError>;
 }
 
-/// Judges an answer to a request for a file, or with `resume` for the rest of one.
-pub(super) fn interpret(label: &str, response: Response, resume: Option<&Resume>) -> Result<Opened, FetchError> {
+/// Checks the response to a request for a file, or with `resume` for the rest of one.
+pub(super) fn interpret(
+    label: &str,
+    response: Response,
+    resume: Option<&ResumePoint>,
+) -> Result<OpenedSource, FetchError> {
     let url = || label.to_owned();
     let headers = response.headers();
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -69,7 +73,7 @@ pub(super) fn interpret(label: &str, response: Response, resume: Option<&Resume>
     let (start, total) = match (response.status(), resume) {
         (StatusCode::OK, _) => (0, announced),
         (StatusCode::PARTIAL_CONTENT, None) => {
-            return wrong_range("the whole file".to_owned(), "a part of it, unasked".to_owned());
+            return wrong_range("the whole file".to_owned(), "a range that was not requested".to_owned());
         }
         (StatusCode::PARTIAL_CONTENT, Some(resume)) => {
             let expected = format!("bytes {}- to the end", resume.from);
@@ -94,39 +98,31 @@ pub(super) fn interpret(label: &str, response: Response, resume: Option<&Resume>
         return Err(FetchError::Encoded { url: url(), encoding });
     }
     if text(CONTENT_TYPE).is_some_and(|kind| kind.trim().to_ascii_lowercase().starts_with("text/html")) {
-        return Err(FetchError::Page { url: url(), found: page_title(response) });
+        return Err(FetchError::Page { url: url(), found: describe_response(response) });
     }
     let etag = text(ETAG).filter(|etag| etag.starts_with('"'));
     let validator = etag.or_else(|| text(LAST_MODIFIED)).filter(|_| text(ACCEPT_RANGES).as_deref() != Some("none"));
     let framed = announced.is_some() || headers.contains_key(TRANSFER_ENCODING);
-    let stated = Expected::default();
-    Ok(Opened { start, total, validator, framed, stated, revision: None, body: Box::new(response) })
+    let stated = ExpectedDigest::default();
+    Ok(OpenedSource { start, total, validator, framed, stated, revision: None, body: Box::new(response) })
 }
 
-/// The length that the server itself gives; none for a chunked body.
+/// `Content-Length`; None for a chunked body.
 fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(reqwest::header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// What a page calls itself.
-fn page_title(response: Response) -> String {
-    /// Titles stand near the beginning.
+/// Describes a web page by its title.
+fn describe_response(response: Response) -> String {
+    /// Bytes that are read; titles stand near the beginning.
     const HEAD: u64 = 1 << 16;
     let mut bytes = Vec::new();
-    // A page that breaks off still says enough.
+    // A truncated page still has a title.
     let _ = response.take(HEAD).read_to_end(&mut bytes);
-    title(&String::from_utf8_lossy(&bytes))
+    describe_page(&String::from_utf8_lossy(&bytes))
 }
 
-/// The title of a page, for people.
-pub(super) fn title(page: &str) -> String {
-    match super::drive::title(page) {
-        Some(title) => format!("a page with the title `{}`", title.escape_debug()),
-        None => "a page without a title".to_owned(),
-    }
-}
-
-/// Whether a file begins as a web page does, whatever the server calls it.
+/// Whether a file begins like a web page, whatever its content type.
 pub(super) fn looks_like_a_page(head: &[u8]) -> bool {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     [&b"<!doctype html"[..], b"<html", b"<head"]

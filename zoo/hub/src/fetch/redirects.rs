@@ -1,45 +1,45 @@
-//! Where a server may send on to.
+//! Which redirects are followed.
 
 use reqwest::Url;
 
-/// Most times that one request is sent on; browsers stop at 20, and no service here needs more than four.
-pub(super) const MOST_HOPS: usize = 10;
+/// Maximum number of redirects of a request. Browsers stop at 20; the services here need at most four.
+pub(super) const MAX_REDIRECTS: usize = 10;
 
-/// The hosts that one service may send on to, and by which scheme.
+/// The hosts that a service may redirect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct RedirectPolicy {
     /// Scheme, host and port of the service itself.
-    own: (String, String, Option<u16>),
-    /// Further hosts, `*.` for any name below one; at their usual port.
+    origin: (String, String, Option<u16>),
+    /// Further hosts on their default port; `*.` matches any subdomain.
     hosts: Vec<&'static str>,
 }
 
-impl Policy {
-    /// That of the service at `base`.
+impl RedirectPolicy {
+    /// The policy of the service at `base`, which may also redirect to `hosts`.
     pub(super) fn new(base: &Url, hosts: &[&'static str]) -> Self {
-        Self { own: origin(base), hosts: hosts.to_vec() }
+        Self { origin: origin(base), hosts: hosts.to_vec() }
     }
 
-    /// Whether a server at `from` may send on to `to`: its own hosts, never from https to http, and to no address with a
-    /// user name in it.
+    /// Whether a server at `from` may redirect to `to`. The host must be an allowed one, https must not become http,
+    /// and the URL must not contain credentials.
     pub(super) fn allows(&self, from: &Url, to: &Url) -> bool {
         let secure = to.scheme() == "https" || (to.scheme() == "http" && from.scheme() == "http");
         if !secure || !to.username().is_empty() || to.password().is_some() {
             return false;
         }
         let Some(host) = to.host_str() else { return false };
-        let below = |pattern: &str| match pattern.strip_prefix("*.") {
+        let matches = |pattern: &str| match pattern.strip_prefix("*.") {
             Some(domain) => host.strip_suffix(domain).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
             None => host == pattern,
         };
-        let (_, own_host, own_port) = &self.own;
+        let (_, own_host, own_port) = &self.origin;
         (host == own_host && (to.port_or_known_default() == *own_port || to.port().is_none()))
-            || (to.port().is_none() && self.hosts.iter().any(|pattern| below(pattern)))
+            || (to.port().is_none() && self.hosts.iter().any(|pattern| matches(pattern)))
     }
 
-    /// The hosts, for people.
+    /// The allowed hosts, for messages.
     pub(super) fn describe(&self) -> String {
-        let own = format!("`{}`", self.own.1);
+        let own = format!("`{}`", self.origin.1);
         std::iter::once(own).chain(self.hosts.iter().map(|host| format!("`{host}`"))).collect::<Vec<_>>().join(", ")
     }
 }
@@ -48,7 +48,7 @@ fn origin(url: &Url) -> (String, String, Option<u16>) {
     (url.scheme().to_owned(), url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default())
 }
 
-/// Whether the host is this machine, so that nobody between can change the bytes.
+/// Whether the host is this machine, so that the bytes cannot be changed on the way.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host_str() {
         Some("localhost") => true,
@@ -63,16 +63,16 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 mod tests {
     use reqwest::Url;
 
-    use super::{Policy, is_loopback};
+    use super::{RedirectPolicy, is_loopback};
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
     }
 
     #[test]
-    fn a_service_sends_on_to_its_own_hosts_by_https() {
+    fn redirects_stay_on_allowed_https_hosts() {
         let base = url("https://huggingface.co");
-        let policy = Policy::new(&base, &["huggingface.co", "*.hf.co"]);
+        let policy = RedirectPolicy::new(&base, &["huggingface.co", "*.hf.co"]);
         for to in ["https://huggingface.co/a", "https://cdn.hf.co/a?b", "https://a.b.hf.co/"] {
             assert!(policy.allows(&base, &url(to)), "{to}");
         }
@@ -93,9 +93,9 @@ mod tests {
     }
 
     #[test]
-    fn a_server_of_this_machine_stays_at_its_port() {
+    fn local_server_may_only_redirect_to_its_own_port() {
         let base = url("http://127.0.0.1:8000");
-        let policy = Policy::new(&base, &[]);
+        let policy = RedirectPolicy::new(&base, &[]);
         assert!(policy.allows(&base, &url("http://127.0.0.1:8000/b")));
         assert!(!policy.allows(&base, &url("http://127.0.0.1:9000/b")));
         assert!(!policy.allows(&base, &url("http://localhost:8000/b")));

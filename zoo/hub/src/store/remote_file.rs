@@ -1,0 +1,265 @@
+//! The files that can be fetched, with their location in the cache, their sources and their known hashes.
+
+use std::path::{Path, PathBuf};
+
+use super::{LOCK_FILE, StoreError};
+use crate::registry::{self, Entry, Manifest};
+use laps_files::ExpectedDigest;
+use laps_files::cache;
+use laps_model::models::config::ImageConfig;
+
+/// A file that can be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteFile {
+    /// Key of its pin and path below a mirror: `checkpoints/f30k_vit/model_best.pth`.
+    pub key: String,
+    /// Local path.
+    pub path: PathBuf,
+    /// Size and hashes of the manifest.
+    pub expected: ExpectedDigest,
+    /// Where the file is downloaded from.
+    pub source: FileSource,
+    /// Further URLs of the same file, in the order of trying.
+    pub mirrors: Vec<String>,
+    /// Licence, if stated.
+    pub licence: Option<String>,
+    /// Maximum size in bytes accepted from a server.
+    pub max_bytes: u64,
+}
+
+/// Where a file is downloaded from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileSource {
+    /// A file in a public Google Drive folder.
+    Drive {
+        /// Drive id of the folder.
+        folder: String,
+        /// Name of the file in the folder.
+        file: String,
+    },
+    /// A file of a repository on the Hugging Face hub.
+    Hub {
+        /// `owner/name`.
+        repository: String,
+        /// A commit or a branch.
+        revision: String,
+        /// Path of the file in the repository.
+        file: String,
+    },
+    /// A file of a commit on GitHub.
+    GitHub {
+        /// `owner/name`.
+        repository: String,
+        /// The commit.
+        commit: String,
+        /// Path of the file in the repository.
+        path: String,
+    },
+    /// The path of a file on the server of the COCO data set.
+    Coco(String),
+    /// A URL, `https://` or `file://`.
+    Address(String),
+}
+
+/// Maximum size of a checkpoint. The largest known one has 0.8 GB, or 2.4 GB with optimizer state.
+pub const MAX_WEIGHTS_BYTES: u64 = 8 << 30;
+
+/// Maximum size of a caption file or vocabulary. The largest known one has about 30 MB.
+const MAX_TEXT_BYTES: u64 = 256 << 20;
+
+/// Maximum size of an image archive. The largest known one has 13 GB.
+const MAX_ARCHIVE_BYTES: u64 = 64 << 30;
+
+/// The cache folder and its lock file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// The cache folder.
+    pub root: PathBuf,
+    /// The lock file.
+    pub pins: PathBuf,
+}
+
+impl Store {
+    /// The store of the environment, see [`cache`].
+    ///
+    /// # Errors
+    /// [`StoreError::NoCache`].
+    pub fn from_environment() -> Result<Self, StoreError> {
+        cache::path().map(Self::at).ok_or(StoreError::NoCache)
+    }
+
+    /// The store in the folder `root`.
+    pub fn at(root: PathBuf) -> Self {
+        let pins = root.join(LOCK_FILE);
+        Self { root, pins }
+    }
+
+    /// The published checkpoint of `entry`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unpublished`], and errors of the built-in manifest.
+    pub fn checkpoint(&self, entry: &Entry) -> Result<RemoteFile, StoreError> {
+        let unpublished = || StoreError::Unpublished { name: entry.name.clone() };
+        let (name, known) = entry.checkpoint.as_ref().zip(entry.checkpoint_source()?).ok_or_else(unpublished)?;
+        let folder = known.gdrive_folder.ok_or_else(unpublished)?;
+        let key = format!("checkpoints/{name}/{}", known.file);
+        Ok(RemoteFile {
+            path: self.root.join(&key),
+            key,
+            expected: ExpectedDigest { bytes: known.bytes, sha256: known.sha256, ..ExpectedDigest::default() },
+            source: FileSource::Drive { folder, file: known.file },
+            mirrors: known.mirrors,
+            licence: known.licence,
+            max_bytes: MAX_WEIGHTS_BYTES,
+        })
+    }
+
+    /// The weights of the pretrained encoder `name`, in several formats in the order of trying.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownName`], and errors of the built-in manifest.
+    pub fn backbone(&self, name: &str) -> Result<Vec<RemoteFile>, StoreError> {
+        let files = self.backbone_files(name)?;
+        Ok(files.into_iter().filter(|file| !file.key.ends_with(".txt")).collect())
+    }
+
+    /// The WordPiece vocabulary, stored at `path` or in the cache.
+    ///
+    /// # Errors
+    /// Errors of the built-in manifest.
+    pub fn vocabulary(&self, path: Option<&Path>) -> Result<RemoteFile, StoreError> {
+        let files = self.backbone_files(TEXT_ENCODER)?;
+        let file = files.into_iter().find(|file| file.key.ends_with("vocab.txt"));
+        let mut file = file.ok_or_else(|| StoreError::unknown_name("vocab.txt", Vec::new()))?;
+        if let Some(path) = path {
+            path.clone_into(&mut file.path);
+        }
+        file.max_bytes = MAX_TEXT_BYTES;
+        Ok(file)
+    }
+
+    fn backbone_files(&self, name: &str) -> Result<Vec<RemoteFile>, StoreError> {
+        let mut known = Manifest::embedded()?.backbones;
+        let names = known.keys().cloned().collect();
+        let backbone = known.remove(name).ok_or_else(|| StoreError::unknown_name(name, names))?;
+        let remote_file = |(file, facts): (&String, &registry::ModelFile)| {
+            let key = format!("backbones/{name}/{file}");
+            RemoteFile {
+                path: self.root.join(&key),
+                key,
+                expected: ExpectedDigest {
+                    bytes: facts.bytes,
+                    sha256: facts.sha256.clone(),
+                    ..ExpectedDigest::default()
+                },
+                source: FileSource::Hub {
+                    repository: backbone.repository.clone(),
+                    revision: backbone.revision.clone(),
+                    file: file.clone(),
+                },
+                mirrors: Vec::new(),
+                licence: backbone.licence.clone(),
+                max_bytes: MAX_WEIGHTS_BYTES,
+            }
+        };
+        Ok(backbone.files.iter().map(remote_file).collect())
+    }
+
+    /// The caption and split files of the data set `set`, stored in `folder`.
+    ///
+    /// # Errors
+    /// Errors of the built-in manifest.
+    pub fn captions(&self, set: &str, folder: &Path) -> Result<Vec<RemoteFile>, StoreError> {
+        let known = Manifest::embedded()?.captions;
+        let prefix = format!("data/{set}/");
+        let files = known.files.iter().filter_map(|(path, facts)| {
+            let name = path.strip_prefix(&prefix)?;
+            Some(RemoteFile {
+                key: format!("captions/{set}/{name}"),
+                path: folder.join(name),
+                expected: ExpectedDigest {
+                    bytes: facts.bytes,
+                    sha256: facts.sha256.clone(),
+                    git_blob: Some(facts.git_blob.clone()),
+                    md5: None,
+                },
+                source: FileSource::GitHub {
+                    repository: known.repository.clone(),
+                    commit: known.commit.clone(),
+                    path: path.clone(),
+                },
+                mirrors: Vec::new(),
+                licence: known.licence.clone(),
+                max_bytes: MAX_TEXT_BYTES,
+            })
+        });
+        Ok(files.collect())
+    }
+
+    /// The image archives of the data set `set`, stored in `folder`, and notes on images that need an account.
+    ///
+    /// # Errors
+    /// Errors of the built-in manifest.
+    pub fn archives(&self, set: &str, folder: &Path) -> Result<(Vec<RemoteFile>, Vec<String>), StoreError> {
+        let mut files = Vec::new();
+        let mut notes = Vec::new();
+        for (name, archive) in Manifest::embedded()?.images {
+            let of_set = match set {
+                "coco" => name.starts_with("coco_"),
+                _ => name == "flickr30k",
+            };
+            if !of_set {
+                continue;
+            }
+            notes.extend(archive.note);
+            let Some(url) = archive.url else { continue };
+            let path = url.strip_prefix(registry::COCO_IMAGES).unwrap_or(&url).trim_start_matches('/').to_owned();
+            let file = path.rsplit('/').next().unwrap_or(&path).to_owned();
+            files.push(RemoteFile {
+                key: format!("images/{file}"),
+                path: folder.join(&file),
+                expected: ExpectedDigest { md5: archive.md5, ..ExpectedDigest::default() },
+                source: FileSource::Coco(path),
+                mirrors: Vec::new(),
+                licence: archive.licence,
+                max_bytes: MAX_ARCHIVE_BYTES,
+            });
+        }
+        Ok((files, notes))
+    }
+}
+
+/// The pretrained text encoder of all entries.
+pub const TEXT_ENCODER: &str = "bert-base-uncased";
+
+/// The pretrained image encoder that matches `image`, if known.
+pub fn image_encoder(image: &ImageConfig) -> Option<&'static str> {
+    match image {
+        ImageConfig::Vit(vit) if (vit.image_size, vit.patch_size, vit.hidden_size) == (224, 16, 768) => {
+            Some("vit-base-patch16-224-in21k")
+        }
+        ImageConfig::Swin(swin) if (swin.image_size, swin.embed_dim, swin.window_size) == (224, 128, 7) => {
+            Some("swin-base-patch4-window7-224")
+        }
+        _ => None,
+    }
+}
+
+/// The data set of the built-in entry `entry`: `f30k` or `coco`. None for drawn scenes and entry files.
+pub fn data_set(entry: &Entry) -> Option<&'static str> {
+    match &entry.origin {
+        registry::Origin::BuiltIn(name) if name.starts_with("f30k") => Some("f30k"),
+        registry::Origin::BuiltIn(name) if name.starts_with("coco") => Some("coco"),
+        _ => None,
+    }
+}
+
+/// The names that can be fetched: entries with a published checkpoint, and pretrained encoders.
+///
+/// # Errors
+/// Errors of the built-in manifest.
+pub fn fetchable_names() -> Result<Vec<String>, StoreError> {
+    let manifest = Manifest::embedded()?;
+    let published = manifest.checkpoints.into_iter().filter(|(_, checkpoint)| checkpoint.gdrive_folder.is_some());
+    Ok(published.map(|(name, _)| name).chain(manifest.backbones.into_keys()).collect())
+}
