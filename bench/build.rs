@@ -1,4 +1,4 @@
-//! Tells the harness which commit it is built from, where git can say it.
+//! Passes the commit that the crate is built from to the compiler, if git knows it.
 use std::process::Command;
 
 fn main() {
@@ -8,7 +8,7 @@ fn main() {
     };
     let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else { return };
     println!("cargo:rustc-env=LAPS_ZOO_COMMIT={commit}");
-    // The log of HEAD grows with every commit and checkout.
+    // The log of HEAD changes with every commit and checkout.
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).and_then(|path| std::fs::canonicalize(path).ok())
     {
         println!("cargo:rerun-if-changed={}", log.display());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use laps::{BackendRequest, EngineChoice};
 use laps_model::encoder::Device;
-use laps_onnx::runtime::{Place, ProviderOptions, SessionOptions};
+use laps_onnx::runtime::{ExecutionDevice, ProviderOptions, SessionOptions};
 
 /// Options of ONNX Runtime execution providers.
 #[derive(clap::Args, Clone, Debug)]
@@ -32,7 +32,7 @@ impl Providers {
     /// [`laps_onnx::Error::Option`] for an unknown provider, or one that contradicts `device`.
     pub(crate) fn options(&self, default: &str, device: Device, threads: usize) -> laps_onnx::Result<SessionOptions> {
         Ok(SessionOptions {
-            place: Place::of(self.ep.as_deref().unwrap_or(default).parse()?, device)?,
+            device: ExecutionDevice::new(self.ep.as_deref().unwrap_or(default).parse()?, device)?,
             provider: ProviderOptions {
                 memory_limit: self.ep_memory.map(|mib| mib.get().saturating_mul(1 << 20)),
                 engine_cache: self.ep_cache.clone(),
@@ -65,8 +65,8 @@ pub(crate) fn check(request: &BackendRequest) -> anyhow::Result<()> {
     };
     match request.engine {
         EngineChoice::Auto | EngineChoice::Ort => Ok(()),
-        EngineChoice::Torch | EngineChoice::Rust => Err(laps_bench::Error::Option {
-            option,
+        EngineChoice::Torch | EngineChoice::Rust => Err(laps_bench::Error::Argument {
+            argument: option,
             expected: "the engine `ort` or `auto`".to_owned(),
             found: format!("the engine `{}`", format!("{:?}", request.engine).to_lowercase()),
         }

@@ -5,7 +5,8 @@ use std::{num::NonZeroUsize, path::PathBuf};
 use anyhow::Result;
 use clap::Args;
 use laps::{BackendRequest, Backends, Model, ModelBuilder, Vocabulary, Workload};
-use laps_bench::{machine::processors, progress::Progress};
+use laps_bench::machine::processors;
+use laps_files::Progress;
 use laps_hub::{registry, store::data_set};
 
 use crate::{
@@ -75,8 +76,8 @@ impl ModelOptions {
             (Some(name), _) => self.entry(name, &request, backends)?,
             (None, Some(folder)) => Model::from_graphs(folder),
             (None, None) => {
-                return Err(laps_bench::Error::Option {
-                    option: "--entry",
+                return Err(laps_bench::Error::Argument {
+                    argument: "--entry",
                     expected: "the name of an entry, the path of an entry file, or a folder given as --graphs"
                         .to_owned(),
                     found: "neither".to_owned(),
@@ -131,8 +132,8 @@ impl ModelOptions {
 /// Says which option gives the vocabulary that is missing.
 fn name_vocabulary_option(error: laps::Error) -> anyhow::Error {
     match error {
-        laps::Error::NoVocabulary { entry } => laps_bench::Error::Option {
-            option: "--vocab",
+        laps::Error::NoVocabulary { entry } => laps_bench::Error::Argument {
+            argument: "--vocab",
             expected: format!("the WordPiece vocabulary of the text encoder of `{entry}`, one token per line"),
             found: "none".to_owned(),
         }

@@ -1,10 +1,9 @@
-//! Instruction counts of the similarity engine's kernels, the same on every run of one compiler: a gate for CI.
+//! Instruction counts of the similarity engine's kernels, which are equal in every run with one compiler.
 //!
-//! `cargo bench -p bench --no-default-features --bench kernels` counts under valgrind, compares with
-//! `bench/baselines/kernels.json` and ends with 1 where a count moved by more than `Group::Kernels` allows.
-//! `-- --counts FILE` writes the counts, for `laps-zoo bench --gate --kernels FILE` and `--bless`. With `--slower swin/compare`
-//! behind it that stage does its work twice, so that the gate can be seen to fail. Without valgrind it says that it was
-//! skipped.
+//! `cargo bench -p laps-bench --bench kernels` counts with valgrind, compares with `bench/baselines/kernels.json`, and
+//! exits with 1 if a count changed by more than `GateGroup::Kernels` allows. `-- --counts FILE` writes the counts for
+//! `laps-zoo bench --gate --kernels FILE` and `--bless`; followed by `--slower swin/compare`, it runs that stage twice to
+//! show a failing gate. Without valgrind it prints that it was skipped.
 
 #![allow(clippy::print_stdout, reason = "a program")]
 
@@ -18,7 +17,7 @@ use std::{
 use laps_align::similarity::{
     AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, Level, PreparedImages,
 };
-use laps_bench::gate::{Baselines, Group, KernelCounts, MeasuredOn, judge, render};
+use laps_bench::gate::{Baselines, GateGroup, KernelCounts, MeasuredOn, judge, render};
 use laps_model::array::Array;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -26,7 +25,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const VIT: AlignmentConfig = AlignmentConfig { patches: 196, has_class_token: true, kept: 98, groups: 39, width: 512 };
 const SWIN: AlignmentConfig = AlignmentConfig { patches: 49, has_class_token: false, kept: 40, groups: 23, width: 512 };
 
-/// Words of the captions: 14 in the middle, as on Flickr30K.
+/// Words of each caption; the median is about 14, as in Flickr30K.
 const LENGTHS: [usize; 16] = [9, 14, 12, 17, 11, 22, 14, 8, 15, 13, 31, 10, 16, 12, 19, 5];
 
 const IMAGES: usize = 3;
@@ -52,10 +51,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether every count is where it was.
+/// Compares with the baseline; returns true if no count changed.
 fn gate() -> Result<bool> {
     let baselines = Baselines::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("baselines"))?;
-    let report = judge(&counts(None)?.gathered(), &baselines.read(Group::Kernels)?, &MeasuredOn::here());
+    let report = judge(&counts(None)?.measures(), &baselines.read(GateGroup::Kernels)?, &MeasuredOn::here());
     print!("{}", render(std::slice::from_ref(&report)));
     Ok(!report.fails())
 }
@@ -70,20 +69,20 @@ fn write(file: &Path, slower: Option<&str>) -> Result<bool> {
     Ok(true)
 }
 
-/// Counts every stage of either model with every instruction set that can be counted; `slower` names one to be done twice.
+/// Counts every stage of both models with every instruction set that valgrind supports; the stage `slower` runs twice.
 fn counts(slower: Option<&str>) -> Result<KernelCounts> {
     let mut all = KernelCounts::default();
     if !Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success()) {
         all.skipped = Some("valgrind is not installed".to_owned());
         return Ok(all);
     }
-    // Valgrind knows no AVX-512, and what it does not know it can not count.
+    // Valgrind does not support AVX-512.
     for level in Level::available().into_iter().filter(|level| level.name() != "avx512") {
         for model in ["vit", "swin"] {
             for stage in ["prepare", "compare"] {
                 let times = if slower == Some(&format!("{model}/{stage}")) { &["twice"][..] } else { &[] };
-                let found = count(&[&[model, level.name(), stage], times].concat())?;
-                all.counts.insert(format!("{model}/{}/{stage}", level.name()), found);
+                let instructions = count(&[&[model, level.name(), stage], times].concat())?;
+                all.counts.insert(format!("{model}/{}/{stage}", level.name()), instructions);
             }
         }
     }
@@ -103,14 +102,15 @@ fn count(stage: &[&str]) -> Result<u64> {
     let line = text.lines().find_map(|line| line.split_once("Collected :"));
     match line.and_then(|(_, count)| count.trim().parse().ok()) {
         Some(count) if output.status.success() && count > 0 => Ok(count),
-        _ => Err(format!("`{}` can not be counted\n{text}", stage.join("/")).into()),
+        _ => Err(format!("`{}` cannot be counted\n{text}", stage.join("/")).into()),
     }
 }
 
 fn work(model: &str, level: &str, stage: &str, times: usize) -> Result<()> {
     let config = if model == "vit" { VIT } else { SWIN };
-    let level = Level::available().into_iter().find(|one| one.name() == level).ok_or("no such instructions")?;
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let level =
+        Level::available().into_iter().find(|one| one.name() == level).ok_or("this CPU lacks the instruction set")?;
+    let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
     let engine = Engine::with_level(config, &weights(config, &mut random)?, EngineOptions::default(), level)?;
     let images = random.array(&[IMAGES, config.tokens(), config.width], 1.0)?;
     let mut captions = CaptionMatrix::new(config.width);
@@ -138,7 +138,7 @@ fn measured_compare(engine: &Engine, images: &PreparedImages, captions: &Caption
     Ok(engine.compare(black_box(images), black_box(captions))?)
 }
 
-fn weights(config: AlignmentConfig, random: &mut Random) -> Result<AggregationWeights> {
+fn weights(config: AlignmentConfig, random: &mut Xorshift) -> Result<AggregationWeights> {
     let [width, hidden, groups] = [config.width, config.width / 5, config.groups];
     Ok(AggregationWeights {
         norm_weight: random.array(&[width], 1.0)?,
@@ -151,10 +151,10 @@ fn weights(config: AlignmentConfig, random: &mut Random) -> Result<AggregationWe
     })
 }
 
-/// Xorshift.
-struct Random(u64);
+/// Xorshift generator. The baseline was counted with its numbers.
+struct Xorshift(u64);
 
-impl Random {
+impl Xorshift {
     fn next(&mut self) -> f32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -162,7 +162,7 @@ impl Random {
         (self.0 >> 40) as f32 / (1 << 24) as f32
     }
 
-    /// Nearly normal, of variance 1 for a `spread` of 1.
+    /// Approximately normal values with standard deviation `spread`.
     fn array(&mut self, shape: &[usize], spread: f32) -> Result<Array> {
         let count = shape.iter().product();
         let values = (0..count).map(|_| ((0..12).map(|_| self.next()).sum::<f32>() - 6.0) * spread).collect();

@@ -1,11 +1,11 @@
-//! What the zoo holds: the list of entries, and one of them in full.
+//! The list of entries, and one entry in detail.
 
 use std::{fmt::Write, path::PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
 use laps_hub::{
     registry::{self, Entry, PublishedTable},
-    store::{Kept, State, Store},
+    store::{CacheItem, CacheState, Store},
 };
 use laps_model::{
     models::{
@@ -21,40 +21,40 @@ use crate::{
     reproduce::{footnotes, mark},
 };
 
-/// An entry in one line.
+/// A row of the list of entries.
 #[derive(Clone, Debug, Serialize)]
-pub struct Summary {
-    /// Its name.
+pub struct EntrySummary {
+    /// Name of the entry.
     pub name: &'static str,
-    /// `vit` or `swin`, and the size of the image.
+    /// `vit` or `swin`, and the image size.
     pub image: String,
-    /// Width of the joint space.
+    /// Dimension of the embeddings.
     pub embed_size: usize,
-    /// Numbers in its parameters.
+    /// Number of parameters.
     pub parameters: usize,
-    /// How its test split is evaluated.
+    /// Protocols that its test split is evaluated by.
     pub protocols: Vec<String>,
     /// Where its checkpoint comes from.
-    pub checkpoint: Origin,
-    /// What is here of a published checkpoint; None where there is no place for it.
-    pub stored: Option<Kept>,
-    /// Sum of recalls in the paper, by the first protocol.
+    pub checkpoint: CheckpointOrigin,
+    /// State of the published checkpoint in the cache; `None` without a published checkpoint or without a cache.
+    pub stored: Option<CacheItem>,
+    /// rSum in the paper, by the first protocol.
     pub paper_rsum: Option<f64>,
 }
 
 /// Where a checkpoint comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// It is part of the program.
+pub enum CheckpointOrigin {
+    /// Part of the program.
     Embedded,
-    /// The authors published it, at this address.
+    /// Published by the authors at this URL.
     Published(String),
-    /// There is none.
+    /// No checkpoint is published.
     None,
 }
 
-impl Origin {
+impl CheckpointOrigin {
     fn of(entry: &Entry) -> Result<Self> {
         if registry::embedded_checkpoint(&entry.name).is_some() {
             return Ok(Self::Embedded);
@@ -62,7 +62,7 @@ impl Origin {
         Ok(entry.checkpoint_source()?.and_then(|source| source.url()).map_or(Self::None, Self::Published))
     }
 
-    fn word(&self) -> &'static str {
+    fn label(&self) -> &'static str {
         match self {
             Self::Embedded => "embedded",
             Self::Published(_) => "published",
@@ -71,34 +71,37 @@ impl Origin {
     }
 }
 
-/// Every built-in entry, with what is here of it in `store`.
-pub fn list(store: Option<&Store>) -> Result<Vec<Summary>> {
+/// Every built-in entry, with the state of its checkpoint in `store`.
+///
+/// # Errors
+/// If the registry, which is part of the program, or the cache cannot be read.
+pub fn list(store: Option<&Store>) -> Result<Vec<EntrySummary>> {
     registry::names().into_iter().map(|name| summary(name, store)).collect()
 }
 
-/// What is here of the published checkpoint of `entry`.
-fn stored(entry: &Entry, origin: &Origin, store: Option<&Store>) -> Result<Option<Kept>> {
+/// State of the published checkpoint of `entry` in the cache.
+fn stored(entry: &Entry, origin: &CheckpointOrigin, store: Option<&Store>) -> Result<Option<CacheItem>> {
     match (origin, store) {
-        (Origin::Published(_), Some(store)) => Ok(Some(store.kept_checkpoint(entry)?)),
+        (CheckpointOrigin::Published(_), Some(store)) => Ok(Some(store.cached_checkpoint(entry)?)),
         _ => Ok(None),
     }
 }
 
-/// In megabytes, `about` where the size follows from the model alone.
-fn size(kept: &Kept) -> String {
+/// The size in megabytes, with `about` if it is estimated from the parameter count.
+fn size(item: &CacheItem) -> String {
     let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
-    match (kept.bytes, kept.about_bytes) {
+    match (item.bytes, item.about_bytes) {
         (Some(bytes), _) => megabytes(bytes),
         (None, Some(bytes)) => format!("about {:.0} MB", bytes as f64 / 1e6),
         (None, None) => "unknown".to_owned(),
     }
 }
 
-fn summary(name: &'static str, store: Option<&Store>) -> Result<Summary> {
+fn summary(name: &'static str, store: Option<&Store>) -> Result<EntrySummary> {
     let entry = registry::find(name)?;
-    let checkpoint = Origin::of(&entry)?;
+    let checkpoint = CheckpointOrigin::of(&entry)?;
     let tables = entry.data.protocol.first().map(|&protocol| entry.published(protocol)).unwrap_or_default();
-    Ok(Summary {
+    Ok(EntrySummary {
         name,
         image: image(&entry.model),
         embed_size: entry.model.embed_size,
@@ -122,7 +125,7 @@ fn elements(parameters: &[Parameter]) -> usize {
     parameters.iter().map(Parameter::elements).sum()
 }
 
-/// In millions, or in thousands where that says more.
+/// Formats a count in millions, or in thousands below a million.
 fn count(elements: usize) -> String {
     if elements >= 1_000_000 {
         format!("{:.1} M", elements as f64 / 1e6)
@@ -131,8 +134,8 @@ fn count(elements: usize) -> String {
     }
 }
 
-/// The list for people.
-pub fn table(entries: &[Summary]) -> String {
+/// The list as a table.
+pub fn table(entries: &[EntrySummary]) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header([
@@ -153,9 +156,9 @@ pub fn table(entries: &[Summary]) -> String {
             count(entry.parameters),
             entry.protocols.join(", "),
             match &entry.stored {
-                Some(kept) if kept.pin.is_some() => format!("{}, pinned", kept.state.word()),
-                Some(kept) => kept.state.word().to_owned(),
-                None => entry.checkpoint.word().to_owned(),
+                Some(item) if item.pin.is_some() => format!("{}, pinned", item.state.label()),
+                Some(item) => item.state.label().to_owned(),
+                None => entry.checkpoint.label().to_owned(),
             },
             entry.stored.as_ref().map_or_else(|| "-".to_owned(), size),
             entry.paper_rsum.map_or_else(|| "-".to_owned(), |rsum| format!("{rsum:.1}")),
@@ -169,45 +172,49 @@ pub fn table(entries: &[Summary]) -> String {
     table.to_string()
 }
 
-/// An entry in full.
+/// The details of an entry.
 #[derive(Clone, Debug, Serialize)]
-pub struct Info {
-    /// Its name.
+pub struct EntryInfo {
+    /// Name of the entry.
     pub name: String,
     /// SHA-256 of its effective configuration.
     pub config_sha256: String,
-    /// The model.
+    /// Configuration of the model.
     pub model: ModelConfig,
-    /// Spatial patches of an image.
+    /// Number of spatial patches per image.
     pub patches: usize,
-    /// Those kept for a caption.
+    /// Number of patches kept for a caption.
     pub kept: usize,
-    /// Those that the kept ones are merged into.
+    /// Number of tokens that the kept patches are merged into.
     pub groups: usize,
-    /// Numbers in the parameters of the image encoder, the text encoder and the alignment.
+    /// Number of parameters of the image encoder, the text encoder and the alignment.
     pub sizes: [usize; 3],
-    /// Every parameter: name and shape.
+    /// Name and shape of every parameter.
     pub parameters: Vec<(String, Vec<usize>)>,
-    /// Folders and files below `--data`: captions, images, vocabulary.
+    /// Paths of captions, images and vocabulary, relative to the data root.
     pub data: [PathBuf; 3],
-    /// The split that recalls are reported for.
+    /// Split that recalls are reported for.
     pub test: String,
-    /// How.
+    /// Protocols that recalls are reported by.
     pub protocols: Vec<String>,
     /// Where its checkpoint comes from.
-    pub checkpoint: Origin,
-    /// What is here of a published checkpoint; None where there is no place for it.
-    pub stored: Option<Kept>,
-    /// Whether its data is drawn where `--data` is not given.
+    pub checkpoint: CheckpointOrigin,
+    /// State of the published checkpoint in the cache; `None` without a published checkpoint or without a cache.
+    pub stored: Option<CacheItem>,
+    /// Whether the data is drawn if no data root is given.
     pub drawn: bool,
     #[serde(skip)]
     published: Vec<PublishedTable>,
 }
 
-impl Info {
-    /// Collects it, with what is here of it in `store`. Needs neither weights nor a native library.
+impl EntryInfo {
+    /// Collects the details of `entry`, with the state of its checkpoint in `store`. Needs neither weights nor a native
+    /// library.
+    ///
+    /// # Errors
+    /// An invalid model configuration, or a cache that cannot be read.
     pub fn new(entry: &Entry, store: Option<&Store>) -> Result<Self> {
-        let checkpoint = Origin::of(entry)?;
+        let checkpoint = CheckpointOrigin::of(entry)?;
         let parameters = models::parameters(&entry.model)?;
         let size = |prefix: &str| {
             parameters.iter().filter(|parameter| parameter.name.starts_with(prefix)).map(Parameter::elements).sum()
@@ -231,11 +238,11 @@ impl Info {
         })
     }
 
-    /// The text for people.
+    /// The details as text; `parameters` adds a line for each parameter.
     pub fn render(&self, parameters: bool) -> String {
         let mut text = format!("{}\n", self.name);
         let mut line = |name: &str, value: String| {
-            // Writing to a string can not fail.
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "  {name:12}{value}");
         };
         line("model", format!("{}, embed size {}", image(&self.model), self.model.embed_size));
@@ -243,19 +250,19 @@ impl Info {
         let [images, captions, alignment] = self.sizes.map(count);
         line("parameters", format!("image encoder {images}, text encoder {captions}, alignment {alignment}"));
         let [captions, images, vocab] = self.data.each_ref().map(|path| path.display());
-        let place = if self.drawn { "drawn into the cache, or below --data" } else { "below --data" };
+        let place = if self.drawn { "drawn into the cache, or below the data root" } else { "below the data root" };
         line("data", format!("captions `{captions}`, images `{images}`, vocabulary `{vocab}`, {place}"));
         line("evaluation", format!("split `{}` by {}", self.test, self.protocols.join(", ")));
         line(
             "checkpoint",
             match &self.checkpoint {
-                Origin::Published(url) => url.clone(),
-                other => other.word().to_owned(),
+                CheckpointOrigin::Published(url) => url.clone(),
+                other => other.label().to_owned(),
             },
         );
-        if let Some(kept) = &self.stored {
-            line("here", here(kept));
-            line("licence", kept.licence.clone().unwrap_or_else(|| "none stated".to_owned()));
+        if let Some(item) = &self.stored {
+            line("cache", cache_state(item));
+            line("licence", item.licence.clone().unwrap_or_else(|| "none stated".to_owned()));
         }
         line("config", format!("sha256 {}", self.config_sha256));
         if !self.published.is_empty() {
@@ -273,19 +280,19 @@ impl Info {
     }
 }
 
-fn here(kept: &Kept) -> String {
-    let state = match kept.state {
-        State::Ready => "ready".to_owned(),
-        State::Fetched => "fetched, not converted".to_owned(),
-        State::Partial(bytes) => format!("{:.1} MB of it, the rest to fetch", bytes as f64 / 1e6),
-        State::Absent => "no, to fetch".to_owned(),
+fn cache_state(item: &CacheItem) -> String {
+    let state = match item.state {
+        CacheState::Ready => "ready".to_owned(),
+        CacheState::Fetched => "downloaded, not converted".to_owned(),
+        CacheState::Partial(bytes) => format!("{:.1} MB downloaded, resumable", bytes as f64 / 1e6),
+        CacheState::Absent => "not downloaded".to_owned(),
     };
-    let pin = match &kept.pin {
+    let pin = match &item.pin {
         Some(pin) => format!("pinned as sha256 {} on {}", &pin.sha256[..12], pin.fetched),
-        None if kept.known_hash => "of a known hash".to_owned(),
-        None => "not pinned: no hash is published, the first fetch pins it".to_owned(),
+        None if item.known_hash => "sha256 known".to_owned(),
+        None => "no published sha256, pinned by the first download".to_owned(),
     };
-    format!("{state}; {}; {pin}", size(kept))
+    format!("{state}; {}; {pin}", size(item))
 }
 
 fn published(tables: &[PublishedTable]) -> Table {

@@ -5,41 +5,14 @@ use std::path::PathBuf;
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong in this crate.
+/// What can go wrong when results are measured, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// See [`laps::Error`].
+    /// An error of the crates below: models, data, checkpoints, similarities, graphs.
     #[error(transparent)]
     Laps(#[from] laps::Error),
-    /// An engine that this build has not.
-    #[error("engine `{engine}` can not be used: {reason}")]
-    Engine {
-        /// As the user named it.
-        engine: String,
-        /// Why not.
-        reason: &'static str,
-        /// What mends it.
-        hint: &'static str,
-    },
-    /// An encoder from outside of this crate that can not be had.
-    #[error("engine `{engine}` can not be used")]
-    Source {
-        /// As the user named it.
-        engine: &'static str,
-        /// Why not.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// There is no checkpoint for an entry.
-    #[error("entry `{entry}` needs a checkpoint\n  expected: a file given as --checkpoint\n  found: none")]
-    NoCheckpoint {
-        /// The entry.
-        entry: String,
-        /// Where one can be had.
-        hint: String,
-    },
-    /// A file could not be written.
-    #[error("can not write `{}`", path.display())]
+    /// A file cannot be written.
+    #[error("cannot write `{}`", path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -47,8 +20,8 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A file that could not be read.
-    #[error("can not read `{}`", path.display())]
+    /// A file cannot be read.
+    #[error("cannot read `{}`", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -56,27 +29,27 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// A file that is no result, or one that can not be trusted.
-    #[error("`{}` is no result to report\n  expected: {expected}\n  found: {found}", path.display())]
-    NoResult {
+    /// A file is not a result of [`reproduce`](crate::reproduce), or it contradicts itself.
+    #[error("`{}` is not a valid result\n  expected: {expected}\n  found: {found}", path.display())]
+    InvalidResult {
         /// The file.
         path: PathBuf,
-        /// What a result has.
+        /// What a result contains.
         expected: String,
-        /// What is there.
+        /// What the file contains.
         found: String,
-        /// What mends it.
+        /// What the user can do, if known.
         hint: Option<&'static str>,
     },
-    /// A page that could not be made of its template.
-    #[error("the page can not be made")]
-    Page {
+    /// The template of a report or a card cannot be filled in.
+    #[error("cannot fill in the template")]
+    Template {
         /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A file of figures that can not be read.
-    #[error("`{}` holds no figures that can be read", path.display())]
+    /// A file of measures cannot be parsed.
+    #[error("`{}` does not contain valid measures", path.display())]
     Baseline {
         /// The file.
         path: PathBuf,
@@ -84,28 +57,19 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// An image file that can not be used.
-    #[error("image `{}` can not be used", path.display())]
-    Image {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The user asked to stop.
+    /// The run was interrupted.
     #[error("interrupted: {state}")]
     Interrupted {
-        /// What there is.
+        /// What is saved.
         state: String,
-        /// How to go on.
+        /// How to resume.
         hint: &'static str,
     },
-    /// A request that can not be met.
-    #[error("`{option}` can not be used\n  expected: {expected}\n  found: {found}")]
-    Option {
-        /// The option.
-        option: &'static str,
+    /// An argument has an invalid value.
+    #[error("`{argument}` cannot be used\n  expected: {expected}\n  found: {found}")]
+    Argument {
+        /// The argument.
+        argument: &'static str,
         /// What is allowed.
         expected: String,
         /// What was given.
@@ -114,20 +78,17 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the user can do about it, where that is known.
+    /// What the user can do about it, if known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Laps(error) => error.hint(),
-            Self::Engine { hint, .. } | Self::Interrupted { hint, .. } => Some((*hint).to_owned()),
-            Self::NoCheckpoint { hint, .. } => Some(hint.clone()),
-            Self::NoResult { hint, .. } => hint.map(str::to_owned),
-            Self::Source { .. }
-            | Self::Page { .. }
+            Self::Interrupted { hint, .. } => Some((*hint).to_owned()),
+            Self::InvalidResult { hint, .. } => hint.map(str::to_owned),
+            Self::Template { .. }
             | Self::Read { .. }
             | Self::Write { .. }
             | Self::Baseline { .. }
-            | Self::Image { .. }
-            | Self::Option { .. } => None,
+            | Self::Argument { .. } => None,
         }
     }
 }

@@ -1,7 +1,42 @@
-//! The harness of LAPS: from an entry to a recall table with a verdict.
+//! Evaluation and benchmarks of LAPS models: recalls with a verdict, tables, reports, model cards, timings and the
+//! gate.
 //!
-//! [`reproduce::reproduce`] computes a [`reproduce::Reproduction`], one documented structure that says what was measured
-//! and what measured it; [`reproduce::table`] and serde write it.
+//! [`reproduce::reproduce`] evaluates a checkpoint and compares its recalls with the published ones. The
+//! [`reproduce::Reproduction`] it returns also records what produced it: configuration, checkpoint, data, engine and
+//! machine. Serialised as JSON it is the input of tables, reports and cards.
+//!
+//! ```
+//! use std::{num::NonZeroUsize, sync::atomic::AtomicBool};
+//!
+//! use laps_bench::{
+//!     reproduce::{ReproduceRequest, reproduce, table},
+//!     tables::{RecallTables, TableFormat},
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // An embedded entry: its checkpoint is part of the program, and its data is drawn into the cache folder.
+//! let entry = laps::hub::registry::find("shapes_vit")?;
+//! let request = ReproduceRequest { limit: NonZeroUsize::new(4), ..ReproduceRequest::new(entry) };
+//! let result = reproduce(&request, &AtomicBool::new(false), &())?;
+//! assert_eq!((result.images, result.captions), (4, 20));
+//! println!("{}", table::render(&result));
+//! println!("{}", RecallTables::new(vec![result])?.render(TableFormat::Markdown)?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Map
+//! - [`reproduce`]: one evaluation with its verdict; [`results`] reads and checks the JSON.
+//! - [`tables`], [`report`], [`card`]: results as tables (terminal, Markdown, CSV, LaTeX, JSON), as one HTML page, and as
+//!   a model card.
+//! - [`catalogue`]: the list of entries, and one entry in detail.
+//! - [`timing`]: throughput and latency of encoders, similarities, training and image loading.
+//! - [`alignment`]: the similarity engine alone, on random embeddings, stage by stage.
+//! - [`gate`]: deterministic measures (no clock) compared with committed baselines.
+//! - [`machine`]: the machine that a result was measured on.
+//! - [`progress`]: the trait that receives progress.
+//!
+//! libtorch is never linked here: requests take a [`Backend`](laps::Backend) or [`Backends`](laps::Backends).
 
 pub mod alignment;
 pub mod card;
@@ -19,7 +54,7 @@ pub mod timing;
 
 pub use error::{Error, Result};
 
-/// The commit that this program was built from.
+/// The commit that this program was built from, if known.
 pub fn commit() -> Option<&'static str> {
     option_env!("LAPS_ZOO_COMMIT")
 }

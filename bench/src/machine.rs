@@ -1,4 +1,4 @@
-//! The machine that something was measured on.
+//! The machine that a result was measured on.
 
 use std::{
     process::{Command, Stdio},
@@ -7,16 +7,16 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// What a figure of time or memory depends on.
+/// The hardware and system that times and memory depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// Operating system and architecture.
     pub system: String,
-    /// The processor, in its maker's words.
+    /// Model name of the CPU, as the system reports it.
     pub processor: String,
-    /// Processors that this process may use.
+    /// Number of CPUs that this process may use.
     pub processors: usize,
-    /// Its NVIDIA GPUs with their memory and driver, as `nvidia-smi` names them; none where it does not run.
+    /// NVIDIA GPUs with memory and driver version, as `nvidia-smi` names them; empty if it cannot run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<String>,
 }
@@ -24,12 +24,12 @@ pub struct Machine {
 impl std::fmt::Display for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { system, processor, processors, .. } = self;
-        write!(f, "{processor}, {processors} processors, {system}{}", self.gpu_names())
+        write!(f, "{processor}, {processors} CPUs, {system}{}", self.gpu_names())
     }
 }
 
 impl Machine {
-    /// This one.
+    /// The machine that this process runs on.
     pub fn here() -> Self {
         let info = fs_err::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -41,28 +41,28 @@ impl Machine {
         }
     }
 
-    /// `, GPU NAME` for each.
+    /// `, GPU NAME` for each GPU.
     pub fn gpu_names(&self) -> String {
         self.gpus.iter().map(|gpu| format!(", GPU {gpu}")).collect()
     }
 }
 
-/// What the driver's own program says, which is asked once: it may take long. Library calls would need the library, which
-/// machines without a GPU have not.
+/// The GPUs that `nvidia-smi` lists. It runs once per process because it can be slow. Calls into the driver's library
+/// would need that library, which machines without a GPU do not have.
 fn gpus() -> Vec<String> {
-    static FOUND: OnceLock<Vec<String>> = OnceLock::new();
-    FOUND.get_or_init(ask).clone()
+    static GPUS: OnceLock<Vec<String>> = OnceLock::new();
+    GPUS.get_or_init(query_nvidia_smi).clone()
 }
 
-fn ask() -> Vec<String> {
+fn query_nvidia_smi() -> Vec<String> {
     let arguments = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"];
     let output = Command::new("nvidia-smi").args(arguments).stderr(Stdio::null()).output();
     let Some(output) = output.ok().filter(|output| output.status.success()) else { return Vec::new() };
-    lines(&String::from_utf8_lossy(&output.stdout))
+    gpu_descriptions(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// `NVIDIA X, 1 MiB, 2` of each line as `NVIDIA X (1 MiB, driver 2)`.
-fn lines(output: &str) -> Vec<String> {
+/// Converts each line `NVIDIA X, 1 MiB, 2` to `NVIDIA X (1 MiB, driver 2)`.
+fn gpu_descriptions(output: &str) -> Vec<String> {
     let name = |line: &str| match line.split(", ").collect::<Vec<_>>()[..] {
         [name, memory, driver] => format!("{name} ({memory}, driver {driver})"),
         _ => line.to_owned(),
@@ -70,17 +70,17 @@ fn lines(output: &str) -> Vec<String> {
     output.lines().map(str::trim).filter(|line| !line.is_empty()).map(name).collect()
 }
 
-/// Processors that this process may use.
+/// Number of CPUs that this process may use.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Load of the machine in the minute before, in processes; `None` where the system does not tell.
+/// Load average of the last minute, in processes; `None` if the system does not report it.
 pub fn load() -> Option<f64> {
     fs_err::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
-/// The most memory that this process has had so far, in bytes; `None` where the system does not tell.
+/// Peak resident memory of this process so far, in bytes; `None` if the system does not report it.
 pub fn peak_memory() -> Option<u64> {
     let status = fs_err::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -89,24 +89,23 @@ pub fn peak_memory() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Machine, lines};
+    use super::{Machine, gpu_descriptions};
 
     #[test]
-    fn gpus_are_named_with_memory_and_driver() {
-        let gpus = lines("NVIDIA One, 143771 MiB, 580.159.04\nNVIDIA Two, 16384 MiB, 580.159.04\n");
+    fn gpu_description_has_memory_and_driver() {
+        let gpus = gpu_descriptions("NVIDIA One, 143771 MiB, 580.159.04\nNVIDIA Two, 16384 MiB, 580.159.04\n");
         assert_eq!(gpus, ["NVIDIA One (143771 MiB, driver 580.159.04)", "NVIDIA Two (16384 MiB, driver 580.159.04)"]);
         let [system, processor] = ["linux x86_64", "A Processor"].map(str::to_owned);
         let machine = Machine { system, processor, processors: 2, gpus };
         assert_eq!(
             machine.to_string(),
-            "A Processor, 2 processors, linux x86_64, GPU NVIDIA One (143771 MiB, driver 580.159.04), \
+            "A Processor, 2 CPUs, linux x86_64, GPU NVIDIA One (143771 MiB, driver 580.159.04), \
              GPU NVIDIA Two (16384 MiB, driver 580.159.04)"
         );
     }
 
-    /// Results of machines without one are as they were.
     #[test]
-    fn a_machine_without_gpus_has_no_such_field() {
+    fn machine_without_gpus_has_no_gpus_field() {
         let text = r#"{"system":"linux x86_64","processor":"A Processor","processors":2}"#;
         let machine: Machine = serde_json::from_str(text).unwrap();
         assert!(machine.gpus.is_empty());

@@ -1,26 +1,33 @@
-//! What a long piece of work tells while it runs.
+//! Progress of the stages of a run.
 
-/// Hears of stages as they begin, advance and end. `()` listens to nothing.
-pub trait Progress: Sync {
-    /// A stage of `total` steps begins.
-    fn begin(&self, stage: &str, total: usize) {
-        let _ = (stage, total);
-    }
+use laps_files::{Progress, ProgressUnit};
 
-    /// `steps` more of the stage are done.
-    fn advance(&self, steps: usize) {
-        let _ = steps;
-    }
-
-    /// `parts` of `all` are kept, whatever comes.
-    fn saved(&self, parts: usize, all: usize) {
-        let _ = (parts, all);
-    }
-
-    /// The stage is over; `summary` says what came out of it.
-    fn end(&self, summary: &str) {
-        let _ = summary;
-    }
+/// A stage of a run, reported to a [`Progress`].
+#[derive(Clone, Copy)]
+pub struct StageProgress<'a> {
+    progress: &'a dyn Progress,
+    name: &'a str,
 }
 
-impl Progress for () {}
+impl<'a> StageProgress<'a> {
+    /// Begins the stage `name` of `total` steps.
+    pub fn begin(progress: &'a dyn Progress, name: &'a str, total: usize) -> Self {
+        progress.begin(name, 0, Some(total as u64), ProgressUnit::Items);
+        Self { progress, name }
+    }
+
+    /// `steps` more steps are done.
+    pub fn advance(&self, steps: usize) {
+        self.progress.advance(self.name, steps as u64);
+    }
+
+    /// `parts` of `all` parts are saved and survive an interruption.
+    pub fn saved(&self, parts: usize, all: usize) {
+        self.progress.message(self.name, &format!("saved {parts} of {all} parts"));
+    }
+
+    /// The stage is done; `summary` is its outcome in one line.
+    pub fn end(self, summary: &str) {
+        self.progress.end(self.name, summary);
+    }
+}

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use laps_bench::{
     card,
-    files::{check_writable, write_whole},
+    files::{check_writable, write_atomic},
     results,
 };
 
@@ -32,7 +32,7 @@ impl CardArgs {
         let results = self.results.iter().map(|path| results::read(path)).collect::<Result<_, _>>()?;
         let text = card::card(&entry, results)?;
         match &self.out {
-            Some(path) => write_whole(path, text.as_bytes())?,
+            Some(path) => write_atomic(path, text.as_bytes())?,
             None => print(&text)?,
         }
         Ok(CommandStatus::Success)

@@ -4,7 +4,7 @@ use std::{fmt::Write, num::NonZeroUsize, path::PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
-use laps_bench::machine::processors;
+use laps_bench::{machine::processors, progress::StageProgress};
 use laps_data::{SplitSurvey, survey};
 use laps_hub::registry::{self, Entry, Manifest};
 
@@ -81,10 +81,11 @@ impl DataCheckArgs {
         let known = Manifest::embedded()?.splits.remove(self.set.name()).unwrap_or_default();
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let progress = progress::choose(self.quiet);
-        progress.begin("check images", known.values().map(|size| size.images).sum());
-        let survey = survey(&paths.captions, &paths.images, &known, threads, || progress.advance(1));
+        let stage =
+            StageProgress::begin(progress.as_ref(), "check images", known.values().map(|size| size.images).sum());
+        let survey = survey(&paths.captions, &paths.images, &known, threads, || stage.advance(1));
         let survey = survey.map_err(laps::Error::from)?;
-        progress.end("done");
+        stage.end("done");
         let mut text = String::new();
         survey.splits.iter().for_each(|split| describe(split, &mut text));
         survey.absent.iter().for_each(|name| text += &format!("{name}: not found\n"));
@@ -148,29 +149,28 @@ struct DataFetchArgs {
 
 impl DataFetchArgs {
     fn run(self) -> Result<CommandStatus> {
-        use laps_hub::fetch::all;
-
         let paths = self.set.entry()?.data_paths(Some(&self.data))?;
         let fetcher = crate::fetching::fetcher(self.access, false)?;
         let store = &fetcher.settings().store;
-        let watch = crate::fetching::watch(self.quiet);
+        let progress = progress::choose(self.quiet);
         let mut items = store.captions(self.set.name(), &paths.captions)?;
         items.push(store.vocabulary(Some(&paths.vocab))?);
-        let fetched = all(fetcher.fetch_all(&items, watch.as_ref()))?;
+        let outcomes = fetcher.fetch_all(&items, progress.as_ref());
+        let fetched = outcomes.into_iter().collect::<Result<Vec<_>, _>>().map_err(laps::Error::from)?;
         let mut text = String::new();
         for one in &fetched {
-            let _ = writeln!(text, "{}: verified {}", one.item.path.display(), one.pin.verified.describe());
+            let _ = writeln!(text, "{}: verified {}", one.file.path.display(), one.pin.verified.describe());
         }
         let (archives, notes) = store.archives(self.set.name(), &paths.images)?;
         if self.images {
             for archive in &archives {
-                let unpacked = fetcher.images(archive, watch.as_ref())?;
+                let unpacked = fetcher.images(archive, progress.as_ref()).map_err(laps::Error::from)?;
                 let _ = writeln!(
                     text,
                     "{}: {} images, {} of them already present",
                     paths.images.display(),
                     unpacked.files,
-                    unpacked.kept
+                    unpacked.existing
                 );
             }
         } else if !archives.is_empty() {
@@ -180,7 +180,7 @@ impl DataFetchArgs {
             let _ = writeln!(text, "images: put them into {}", paths.images.display());
             notes.iter().for_each(|note| text += &format!("  {note}\n"));
         }
-        drop(watch);
+        drop(progress);
         print(&text)?;
         Ok(CommandStatus::Success)
     }

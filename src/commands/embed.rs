@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{ArgGroup, Args};
 use laps::{Backends, EngineUsed, Workload};
-use laps_bench::files::check_writable;
-use laps_search::{Content, Embedded, Format, ModelUsed, embed_captions, embed_images, images_in};
+use laps_bench::{files::check_writable, progress::StageProgress};
+use laps_search::{
+    EmbeddingFile, EmbeddingFormat, EmbeddingGranularity, ModelUsed, embed_captions, embed_images, list_images,
+};
 use serde::Serialize;
 
 use crate::{
@@ -47,7 +49,7 @@ struct EmbedOutput<'a> {
     model: &'a ModelUsed,
     engine: &'a EngineUsed,
     #[serde(flatten)]
-    embedded: &'a Embedded,
+    embedded: &'a EmbeddingFile,
 }
 
 impl EmbedArgs {
@@ -58,12 +60,12 @@ impl EmbedArgs {
 
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let ending = self.out.extension().map(|ending| ending.to_string_lossy().into_owned()).unwrap_or_default();
-        let format = ending.parse::<Format>().map_err(laps::Error::from)?;
+        let format = ending.parse::<EmbeddingFormat>().map_err(laps::Error::from)?;
         check_writable(&self.out)?;
         let mut images = Vec::new();
         for path in &self.images {
             match path.is_dir() {
-                true => images.extend(images_in(path)?.into_iter().map(|(_, path)| path)),
+                true => images.extend(list_images(path)?.into_iter().map(|(_, path)| path)),
                 false => images.push(path.clone()),
             }
         }
@@ -71,22 +73,22 @@ impl EmbedArgs {
             Some(path) => laps_data::rows(path).map_err(laps::Error::from)?,
             None => self.texts.iter().map(|text| text.trim().to_owned()).collect(),
         };
-        let content = if self.pooled { Content::Pooled } else { Content::Rows };
+        let granularity = if self.pooled { EmbeddingGranularity::Pooled } else { EmbeddingGranularity::Tokens };
         let workload = Workload::of(images.len().max(captions.len()));
         let (model, progress_bar) = self.model.open(backends, workload)?;
-        let progress = |count| progress_bar.advance(count);
+        let stage = StageProgress::begin(progress_bar.as_ref(), "encode", images.len().max(captions.len()));
+        let progress = |count| stage.advance(count);
         let encoding = model.encoding(&progress);
-        progress_bar.begin("encode", images.len().max(captions.len()));
         let embedded = match images.is_empty() {
-            true => embed_captions(captions, &self.out, (format, content), model.used(), &encoding)?,
-            false => embed_images(images, &self.out, (format, content), model.used(), &encoding)?,
+            true => embed_captions(captions, &self.out, format, granularity, model.used(), &encoding)?,
+            false => embed_images(images, &self.out, format, granularity, model.used(), &encoding)?,
         };
-        progress_bar.end(&format!("{} items", embedded.items.len()));
+        stage.end(&format!("{} items", embedded.items.len()));
         let output = EmbedOutput { schema: 1, model: model.used(), engine: model.engine(), embedded: &embedded };
         if self.json {
             print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
         } else {
-            let Embedded { tensor, shape, .. } = &embedded;
+            let EmbeddingFile { tensor, shape, .. } = &embedded;
             print(&format!("{}\n`{tensor}` {shape:?} in `{}`\n", summary_line(&model), self.out.display()))?;
         }
         Ok(CommandStatus::Success)

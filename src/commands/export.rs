@@ -11,13 +11,13 @@ use clap::Args;
 use laps::{Backend, Backends, EngineChoice, OnnxBackend, Vocabulary, open_checkpoint};
 use laps_bench::{
     machine::processors,
-    reproduce::{self, Beside, Reproduction, reproduce},
+    reproduce::{self, PrecisionComparison, Reproduction, reproduce},
 };
 use laps_model::encoder::Device;
 use laps_onnx::{
-    graph::{Flavour, Opset, Target},
-    package::{self, Exported, Precision, Request, export},
-    runtime::{Place, SessionOptions},
+    graph::{Flavour, GraphPrecision, Opset, Target},
+    package::{self, ExportRequest, Exported, export},
+    runtime::{ExecutionDevice, SessionOptions},
 };
 
 use crate::{
@@ -78,19 +78,19 @@ pub(crate) struct ExportArgs {
 impl ExportArgs {
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
-        let precision = self.precision.parse::<Precision>()?;
+        let precision = self.precision.parse::<GraphPrecision>()?;
         let entry = laps_hub::registry::find(&self.entry)?;
         // The comparison with the golden tensors always runs on the CPU; the golden tensors have their own sizes.
         let device = if self.providers.given() { Device::Auto } else { Device::Cpu };
         let options = self.providers.options("cpu", device, threads)?;
         let flavour = match &self.flavour {
             Some(flavour) => flavour.parse::<Flavour>()?,
-            None => options.place.provider().flavour(entry.model.image.is_windowed()),
+            None => options.device.provider().flavour(entry.model.image.is_windowed()),
         };
         let target = Target { flavour, opset: Opset::new(self.opset)? };
         let out = self.out.clone().unwrap_or_else(|| format!("{}-{}-{precision}", entry.name, target.flavour).into());
         package::check_free(&out)?;
-        if let Place::Gpu(provider, _) = options.place {
+        if let ExecutionDevice::Gpu(provider, _) = options.device {
             provider.check(target.flavour, precision, entry.model.image.is_windowed())?;
         }
         backends.set_threads(threads)?;
@@ -98,12 +98,12 @@ impl ExportArgs {
         let vocabulary = Vocabulary::find(&entry, self.vocab.as_deref(), self.data.as_deref())?;
         let vocabulary = vocabulary.map(|found| found.bytes);
         let checkpoint = Rc::new(checkpoint);
-        let request = Request { entry, checkpoint, target, precision, threads, vocabulary };
+        let request = ExportRequest { entry, checkpoint, target, precision, threads, vocabulary };
         let exported = export(&request, &out)?;
         print(&package::render(&exported, &out, note.as_deref()))?;
-        let mut failed = !exported.outside.is_empty();
+        let mut failed = !exported.out_of_tolerance.is_empty();
         if failed {
-            print(&package::at_fault(&request, &exported.manifest)?)?;
+            print(&package::worst_nodes(&request, &exported.manifest)?)?;
         }
         if self.validate {
             failed |= self.validate(backends, &request, (&exported, &out), options)?;
@@ -115,7 +115,7 @@ impl ExportArgs {
     fn validate(
         &self,
         backends: Backends,
-        request: &Request,
+        request: &ExportRequest,
         (exported, folder): (&Exported, &Path),
         options: SessionOptions,
     ) -> Result<bool> {
@@ -123,7 +123,7 @@ impl ExportArgs {
         let graphs = OnnxBackend::new(Some(folder.to_owned()), exported.manifest.precision, options);
         let stop = interrupt::flag()?;
         let run = |backend: Rc<dyn Backend>| {
-            let request = reproduce::Request {
+            let request = reproduce::ReproduceRequest {
                 checkpoint: self.checkpoint.clone(),
                 data: self.data.clone(),
                 split: self.split.clone(),
@@ -131,18 +131,18 @@ impl ExportArgs {
                 backend,
                 backends,
                 threads,
-                ..reproduce::Request::new(request.entry.clone())
+                ..reproduce::ReproduceRequest::new(request.entry.clone())
             };
             reproduce(&request, &stop, progress::choose(self.quiet).as_ref())
         };
         let definition: Reproduction = run(backends.on_checkpoint(EngineChoice::Auto, Device::Cpu)?)?;
         let graphs: Reproduction = run(Rc::new(graphs))?;
         let manifest = &exported.manifest;
-        let beside = Beside::new(&definition, graphs, manifest.precision.tolerance().rsum);
-        print(&reproduce::render_losses(&definition, &beside))?;
-        if beside.failed() {
-            print(&package::at_fault(request, manifest)?)?;
+        let comparison = PrecisionComparison::new(&definition, graphs, manifest.precision.tolerance().rsum);
+        print(&reproduce::render_losses(&definition, &comparison))?;
+        if comparison.failed() {
+            print(&package::worst_nodes(request, manifest)?)?;
         }
-        Ok(beside.failed())
+        Ok(comparison.failed())
     }
 }

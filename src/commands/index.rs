@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{ArgGroup, Args};
 use laps::{Backends, EngineUsed, Model, Workload};
-use laps_bench::files::check_writable;
-use laps_bench::progress::Progress;
+use laps_bench::{files::check_writable, progress::StageProgress};
+use laps_files::{Progress, ProgressUnit};
 use laps_model::array::Array;
 use laps_search::{
-    Description, Evaluation, Kind, ModelUsed, Precision, SearchError, Searcher, Summary, captions_beside, evaluate,
-    images_in, index_captions, index_images,
+    IndexDescription, IndexKind, IndexPrecision, IndexSummary, ModelUsed, SearchError, SearchEvaluation, Searcher,
+    evaluate, index_captions, index_images, list_images, sidecar_captions,
 };
 use serde::Serialize;
 
@@ -36,7 +36,7 @@ pub(crate) struct IndexArgs {
     /// Index file; if it exists, unchanged images are not encoded again [default: NAME.index]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Precision of the stored embeddings: fp16 or fp32
+    /// IndexPrecision of the stored embeddings: fp16 or fp32
     #[arg(long, default_value = "fp16")]
     precision: String,
     /// Measure how many of the best results a search finds, by number of candidates
@@ -58,14 +58,14 @@ pub(crate) struct IndexArgs {
 struct IndexOutput<'a> {
     schema: u32,
     index: String,
-    kind: Kind,
+    kind: IndexKind,
     model: &'a ModelUsed,
     engine: &'a EngineUsed,
-    precision: Precision,
+    precision: IndexPrecision,
     #[serde(flatten)]
-    summary: &'a Summary,
+    summary: &'a IndexSummary,
     #[serde(skip_serializing_if = "Option::is_none")]
-    evaluation: &'a Option<Evaluation>,
+    evaluation: &'a Option<SearchEvaluation>,
 }
 
 impl IndexArgs {
@@ -75,37 +75,38 @@ impl IndexArgs {
     }
 
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
-        let precision = self.precision.parse::<Precision>().map_err(laps::Error::from)?;
+        let precision = self.precision.parse::<IndexPrecision>().map_err(laps::Error::from)?;
         let (kind, source) = match (&self.folder, &self.captions) {
-            (Some(folder), _) => (Kind::Images, folder),
-            (None, Some(file)) => (Kind::Captions, file),
+            (Some(folder), _) => (IndexKind::Images, folder),
+            (None, Some(file)) => (IndexKind::Captions, file),
             // clap requires one of them.
             (None, None) => return Ok(CommandStatus::Success),
         };
         let out = self.out.clone().unwrap_or_else(|| default_name(source));
         check_writable(&out)?;
         let workload = match kind {
-            Kind::Images => Workload::of(images_in(source)?.len()),
-            Kind::Captions => Workload::of(lines(source)?.len()),
+            IndexKind::Images => Workload::of(list_images(source)?.len()),
+            IndexKind::Captions => Workload::of(lines(source)?.len()),
         };
         let texts = match kind {
-            Kind::Images => Vec::new(),
-            Kind::Captions => lines(source)?,
+            IndexKind::Images => Vec::new(),
+            IndexKind::Captions => lines(source)?,
         };
         let queries = self.evaluate.then(|| queries(kind, source, self.queries.as_deref())).transpose()?;
 
         let (model, progress_bar) = self.model.open(backends, workload)?;
-        let progress = |count| progress_bar.advance(count);
+        let task = format!("encode {kind}");
+        let progress = |count: usize| progress_bar.advance(&task, count as u64);
         let encoding = model.encoding(&progress);
         let description =
-            Description::new(kind, model.used().clone(), (*model.preprocessing(), &encoding.sizes), precision);
-        let begin = |count| progress_bar.begin(&format!("encode {kind}"), count);
+            IndexDescription::new(kind, model.used().clone(), *model.preprocessing(), &encoding.sizes, precision);
+        let begin = |count: usize| progress_bar.begin(&task, 0, Some(count as u64), ProgressUnit::Items);
         let summary = match kind {
-            Kind::Images => index_images(source, &out, description, &encoding, &begin)?,
-            Kind::Captions => index_captions(&texts, source, &out, description, &encoding, &begin)?,
+            IndexKind::Images => index_images(source, &out, description, &encoding, &begin)?,
+            IndexKind::Captions => index_captions(&texts, source, &out, description, &encoding, &begin)?,
         };
         if summary.encoded + summary.skipped.len() > 0 {
-            progress_bar.end(&format!("{} {kind}", summary.encoded));
+            progress_bar.end(&task, &format!("{} {kind}", summary.encoded));
         }
         let evaluation = queries.map(|queries| measure(&model, progress_bar.as_ref(), &out, queries)).transpose()?;
         if self.json {
@@ -153,19 +154,19 @@ enum IndexQueries {
     Images(Vec<PathBuf>),
 }
 
-fn queries(kind: Kind, source: &Path, given: Option<&Path>) -> Result<IndexQueries> {
+fn queries(kind: IndexKind, source: &Path, given: Option<&Path>) -> Result<IndexQueries> {
     let none = |path: &Path, expected: &str| SearchError::Empty {
         path: path.to_owned(),
         expected: expected.to_owned(),
         found: "none".to_owned(),
     };
     let queries = match (kind, given) {
-        (Kind::Images, Some(path)) => IndexQueries::Captions(lines(path)?),
-        (Kind::Images, None) => IndexQueries::Captions(captions_beside(&images_in(source)?)?),
-        (Kind::Captions, Some(path)) => {
-            IndexQueries::Images(images_in(path)?.into_iter().map(|(_, path)| path).collect())
+        (IndexKind::Images, Some(path)) => IndexQueries::Captions(lines(path)?),
+        (IndexKind::Images, None) => IndexQueries::Captions(sidecar_captions(&list_images(source)?)?),
+        (IndexKind::Captions, Some(path)) => {
+            IndexQueries::Images(list_images(path)?.into_iter().map(|(_, path)| path).collect())
         }
-        (Kind::Captions, None) => {
+        (IndexKind::Captions, None) => {
             return Err(laps::Error::from(none(source, "a folder of images given as --queries")).into());
         }
     };
@@ -176,29 +177,29 @@ fn queries(kind: Kind, source: &Path, given: Option<&Path>) -> Result<IndexQueri
     Ok(queries)
 }
 
-fn measure(model: &Model, progress_bar: &dyn Progress, path: &Path, queries: IndexQueries) -> Result<Evaluation> {
-    let progress = |count| progress_bar.advance(count);
-    let encoding = model.encoding(&progress);
+fn measure(model: &Model, progress_bar: &dyn Progress, path: &Path, queries: IndexQueries) -> Result<SearchEvaluation> {
     let count = match &queries {
         IndexQueries::Captions(captions) => captions.len(),
         IndexQueries::Images(images) => images.len(),
     };
-    progress_bar.begin("encode queries", count);
+    let stage = StageProgress::begin(progress_bar, "encode queries", count);
+    let progress = |count| stage.advance(count);
+    let encoding = model.encoding(&progress);
     let embedded: Vec<Array> = match queries {
-        IndexQueries::Captions(captions) => encoding.captions_held(&captions)?,
-        IndexQueries::Images(images) => encoding.images_held(&images)?,
+        IndexQueries::Captions(captions) => encoding.encode_captions(&captions)?,
+        IndexQueries::Images(images) => encoding.encode_images(&images)?,
     };
-    progress_bar.end(&format!("{count} queries"));
+    stage.end(&format!("{count} queries"));
     let index = laps_search::Index::open(path)?;
     let searcher = Searcher { index: &index, engine: model.similarity(), stop: model.stop() };
-    progress_bar.begin("compare all items", count);
-    let evaluation = evaluate(&searcher, &embedded, &progress)?;
-    progress_bar.end(&format!("{count} queries"));
+    let stage = StageProgress::begin(progress_bar, "compare all items", count);
+    let evaluation = evaluate(&searcher, &embedded, &|count| stage.advance(count))?;
+    stage.end(&format!("{count} queries"));
     Ok(evaluation)
 }
 
-fn render(summary: &Summary, kind: Kind, out: &Path) -> String {
-    let Summary { items, encoded, kept, skipped } = summary;
+fn render(summary: &IndexSummary, kind: IndexKind, out: &Path) -> String {
+    let IndexSummary { items, encoded, kept, skipped } = summary;
     let mut text = format!("{items} {kind} in `{}`: {encoded} encoded, {kept} unchanged", out.display());
     text += &match skipped.len() {
         0 => "\n".to_owned(),
@@ -213,9 +214,9 @@ fn render(summary: &Summary, kind: Kind, out: &Path) -> String {
     text
 }
 
-fn recalls(evaluation: &Evaluation) -> String {
-    let Evaluation { queries, items, short_cuts } = evaluation;
-    let rows = short_cuts.iter().map(|row| {
+fn recalls(evaluation: &SearchEvaluation) -> String {
+    let SearchEvaluation { queries, items, by_candidates } = evaluation;
+    let rows = by_candidates.iter().map(|row| {
         let [r1, r5, r10] = [row.r1, row.r5, row.r10].map(|percent| format!("{percent:.1}"));
         [row.candidates.to_string(), r1, r5, r10]
     });

@@ -22,8 +22,10 @@ pub(crate) struct InfoArgs {
 
 impl InfoArgs {
     pub(crate) fn run(self) -> Result<CommandStatus> {
-        let info =
-            catalogue::Info::new(&laps_hub::registry::find(&self.entry)?, Store::from_environment().ok().as_ref())?;
+        let info = catalogue::EntryInfo::new(
+            &laps_hub::registry::find(&self.entry)?,
+            Store::from_environment().ok().as_ref(),
+        )?;
         if self.json {
             print(&format!("{}\n", serde_json::to_string_pretty(&info)?))?;
         } else {

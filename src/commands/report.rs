@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use laps_bench::{
-    files::{check_writable, write_whole},
+    files::{check_writable, write_atomic},
     report::{Thumbnails, page},
     reproduce::Reproduction,
     results,
@@ -37,7 +37,7 @@ impl ReportArgs {
             folders.extend(drawn(result)?);
         }
         let thumbnails = Thumbnails::new(folders);
-        write_whole(&self.out, page(results, &thumbnails)?.as_bytes())?;
+        write_atomic(&self.out, page(results, &thumbnails)?.as_bytes())?;
         print(&format!("wrote `{}`\n", self.out.display()))?;
         if thumbnails.missing() > 0 {
             print(&format!(

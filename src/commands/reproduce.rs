@@ -6,12 +6,12 @@ use anyhow::Result;
 use clap::Args;
 use laps::{Backend, BackendRequest, Backends, OnnxBackend, Workload};
 use laps_bench::{
-    files::write_whole,
+    files::write_atomic,
     machine::processors,
-    reproduce::{Beside, Request, render_losses, reproduce, table},
+    reproduce::{PrecisionComparison, ReproduceRequest, render_losses, reproduce, table},
 };
 use laps_model::encoder::Device;
-use laps_onnx::package::Precision;
+use laps_onnx::graph::GraphPrecision;
 
 use crate::{
     graphs, interrupt, progress,
@@ -95,7 +95,7 @@ impl ReproduceArgs {
         graphs::check(&selected)?;
         let selected = selected.select(backends)?;
         let precisions = precisions(&self.precisions, selected.onnx.as_deref())?;
-        let mut request = Request {
+        let mut request = ReproduceRequest {
             entry: laps_hub::registry::find(&self.entry)?,
             checkpoint: self.checkpoint,
             data: self.data,
@@ -119,28 +119,29 @@ impl ReproduceArgs {
         let mut tables = String::new();
         for graphs in precisions.into_iter().map(Rc::new) {
             let backend = Rc::clone(&graphs) as Rc<dyn Backend>;
-            let other = reproduce(&Request { backend, sims: None, ..request.clone() }, &stop, progress.as_ref())?;
-            let beside = Beside::new(&result, other, graphs.precision().tolerance().rsum);
-            tables += &format!("\n{}", render_losses(&result, &beside));
-            if beside.failed() {
-                tables += &graphs.at_fault()?;
+            let other =
+                reproduce(&ReproduceRequest { backend, sims: None, ..request.clone() }, &stop, progress.as_ref())?;
+            let comparison = PrecisionComparison::new(&result, other, graphs.precision().tolerance().rsum);
+            tables += &format!("\n{}", render_losses(&result, &comparison));
+            if comparison.failed() {
+                tables += &graphs.worst_nodes()?;
             }
-            result.beside.push(beside);
+            result.precisions.push(comparison);
         }
         if let Some(path) = &self.json {
-            write_whole(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
+            write_atomic(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
         }
         print(&table::render(&result))?;
         print(&tables)?;
-        let failed = result.verdict.failed() || result.beside.iter().any(Beside::failed);
+        let failed = result.verdict.failed() || result.precisions.iter().any(PrecisionComparison::failed);
         Ok(if failed { CommandStatus::CheckFailed } else { CommandStatus::Success })
     }
 }
 
 /// Graphs in the other precisions of `--precisions`.
 fn precisions(names: &[String], graphs: Option<&OnnxBackend>) -> Result<Vec<OnnxBackend>> {
-    let refused = |expected: &str, found: &str| laps_bench::Error::Option {
-        option: "--precisions",
+    let refused = |expected: &str, found: &str| laps_bench::Error::Argument {
+        argument: "--precisions",
         expected: expected.to_owned(),
         found: found.to_owned(),
     };
@@ -149,14 +150,14 @@ fn precisions(names: &[String], graphs: Option<&OnnxBackend>) -> Result<Vec<Onnx
     }
     let Some(graphs) = graphs else { return Err(refused("the engine `ort`", "another engine").into()) };
     let parse = |name: &String| match name.parse() {
-        Ok(Precision::Fp32) | Err(_) => Err(refused("`fp16`, `int8` or `fp16,int8`", name).into()),
+        Ok(GraphPrecision::Fp32) | Err(_) => Err(refused("`fp16`, `int8` or `fp16,int8`", name).into()),
         Ok(precision) => Ok(graphs.in_precision(precision)),
     };
     names.iter().map(parse).collect()
 }
 
 /// Downloads what is missing, smallest first: captions and vocabulary, then the checkpoint, then the images.
-fn fetch(request: &mut Request, access: crate::fetching::Access, quiet: bool) -> Result<()> {
+fn fetch(request: &mut ReproduceRequest, access: crate::fetching::Access, quiet: bool) -> Result<()> {
     use crate::fetching;
 
     if request.entry.data.drawn.is_none() && request.entry.checkpoint.is_some() {

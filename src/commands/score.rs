@@ -7,7 +7,8 @@ use clap::Args;
 use laps::EngineUsed;
 use laps::{Backends, Model, Workload};
 use laps_align::similarity::{AlignmentConfig, CaptionMatrix};
-use laps_bench::progress::Progress;
+use laps_bench::progress::StageProgress;
+use laps_files::Progress;
 use laps_model::array::Array;
 use laps_search::ModelUsed;
 use serde::Serialize;
@@ -78,14 +79,14 @@ impl ScoreArgs {
 
 /// Similarities of shape `(images, captions)`.
 fn similarities(model: &Model, progress_bar: &dyn Progress, images: &[PathBuf], captions: &[String]) -> Result<Array> {
-    progress_bar.begin("encode", images.len() + captions.len());
-    let progress = |count| progress_bar.advance(count);
+    let stage = StageProgress::begin(progress_bar, "encode", images.len() + captions.len());
+    let progress = |count| stage.advance(count);
     let encoding = model.encoding(&progress);
     let AlignmentConfig { width, .. } = encoding.sizes;
-    let words = CaptionMatrix::from_arrays(&encoding.captions_held(captions)?, width)?;
-    let patches = encoding.images_held(images)?;
+    let words = CaptionMatrix::from_arrays(&encoding.encode_captions(captions)?, width)?;
+    let patches = encoding.encode_images(images)?;
     let patches = patches.iter().flat_map(|image| image.values()).copied().collect();
-    progress_bar.end(&format!("{} images and {} captions", images.len(), captions.len()));
+    stage.end(&format!("{} images and {} captions", images.len(), captions.len()));
     Ok(model
         .similarity()
         .similarities(&Array::new(&[images.len(), encoding.sizes.tokens(), width], patches)?, &words)?)

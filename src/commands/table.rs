@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use laps_bench::{
-    files::{check_writable, write_whole},
+    files::{check_writable, write_atomic},
     results,
-    tables::{Format, Tables},
+    tables::{RecallTables, TableFormat},
 };
 
 use crate::report::{CommandStatus, print};
@@ -28,12 +28,12 @@ pub(crate) struct TableArgs {
 
 impl TableArgs {
     pub(crate) fn run(self) -> Result<CommandStatus> {
-        let format = self.format.parse::<Format>()?;
+        let format = self.format.parse::<TableFormat>()?;
         self.out.as_deref().into_iter().try_for_each(check_writable)?;
         let results = self.results.iter().map(|path| results::read(path)).collect::<Result<_, _>>()?;
-        let text = Tables::new(results)?.render(format)?;
+        let text = RecallTables::new(results)?.render(format)?;
         match &self.out {
-            Some(path) => write_whole(path, text.as_bytes())?,
+            Some(path) => write_atomic(path, text.as_bytes())?,
             None => print(&text)?,
         }
         Ok(CommandStatus::Success)

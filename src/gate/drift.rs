@@ -4,29 +4,29 @@ use std::rc::Rc;
 
 use anyhow::Result;
 use laps::open_checkpoint;
-use laps_bench::gate::{Gathered, Group, Measure};
+use laps_bench::gate::{GateGroup, GroupMeasures, Measure};
 use laps_hub::registry::{self, Entry};
 use laps_onnx::{
-    graph::{Flavour, Target},
-    package::{Precision, Request, export},
+    graph::{Flavour, GraphPrecision, Target},
+    package::{ExportRequest, export},
 };
 
 /// Largest difference and 1 - cosine of every graph in ONNX Runtime, in every flavour and precision.
-pub(crate) fn drift(entries: &[Entry], threads: usize) -> Result<Gathered> {
+pub(crate) fn drift(entries: &[Entry], threads: usize) -> Result<GroupMeasures> {
     let mut measures = Vec::new();
     for entry in entries.iter().filter(|entry| registry::embedded_checkpoint(&entry.name).is_some()) {
         let (checkpoint, _) = open_checkpoint(entry, None)?;
         let checkpoint = Rc::new(checkpoint);
         for flavour in Flavour::ALL {
-            for precision in Precision::ALL {
+            for precision in GraphPrecision::ALL {
                 let target = Target { flavour, ..Target::default() };
                 let checkpoint = Rc::clone(&checkpoint);
                 let request =
-                    Request { entry: entry.clone(), checkpoint, target, precision, threads, vocabulary: None };
+                    ExportRequest { entry: entry.clone(), checkpoint, target, precision, threads, vocabulary: None };
                 let folder = tempfile::tempdir()?;
                 let exported = export(&request, &folder.path().join("graphs"))?;
                 if let Some(reason) = exported.unchecked {
-                    return Ok(Gathered::skipped(Group::Drift, reason.replace('\n', ";")));
+                    return Ok(GroupMeasures::skipped(GateGroup::Drift, reason.replace('\n', ";")));
                 }
                 for (part, graph) in &exported.manifest.graphs {
                     // An output with NaN or of another shape has no drift value; report the maximum.
@@ -39,5 +39,5 @@ pub(crate) fn drift(entries: &[Entry], threads: usize) -> Result<Gathered> {
             }
         }
     }
-    Ok(Gathered::measured(Group::Drift, measures))
+    Ok(GroupMeasures::measured(GateGroup::Drift, measures))
 }

@@ -3,15 +3,16 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use laps_bench::{gate::Gathered, progress::Progress};
+use laps_bench::{gate::GroupMeasures, progress::StageProgress};
+use laps_files::Progress;
 use laps_hub::registry::{self, Entry};
 
 /// Memory and hits of each embedded entry in `entries`.
-pub(crate) fn evaluations(entries: &[Entry], progress: &dyn Progress) -> Result<Vec<Gathered>> {
+pub(crate) fn evaluations(entries: &[Entry], progress: &dyn Progress) -> Result<Vec<GroupMeasures>> {
     let embedded = entries.iter().filter(|entry| registry::embedded_checkpoint(&entry.name).is_some());
-    let mut all: Option<[Gathered; 2]> = None;
+    let mut all: Option<[GroupMeasures; 2]> = None;
     for entry in embedded {
-        progress.begin(&entry.name, 1);
+        let stage = StageProgress::begin(progress, &entry.name, 1);
         let found = evaluation(&entry.name)?;
         all = Some(match all {
             None => found,
@@ -20,12 +21,12 @@ pub(crate) fn evaluations(entries: &[Entry], progress: &dyn Progress) -> Result<
                 [memory.with(more_memory), hits.with(more_hits)]
             }
         });
-        progress.end("evaluated");
+        stage.end("evaluated");
     }
     Ok(all.into_iter().flatten().collect())
 }
 
-fn evaluation(name: &str) -> Result<[Gathered; 2]> {
+fn evaluation(name: &str) -> Result<[GroupMeasures; 2]> {
     let output = Command::new(std::env::current_exe()?).args(["bench", "--evaluate", name]).output()?;
     if !output.status.success() {
         bail!("cannot evaluate `{name}`\n{}", String::from_utf8_lossy(&output.stderr).trim_end());

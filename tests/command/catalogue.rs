@@ -9,7 +9,6 @@ fn printed(arguments: &[&str]) -> String {
 }
 
 #[test]
-#[cfg(feature = "fetch")]
 fn help_names_the_commands() {
     insta::assert_snapshot!(printed(&["--help"]), @r"
     Reproducible model zoo and benchmark harness for LAPS image-text retrieval
@@ -18,28 +17,30 @@ fn help_names_the_commands() {
 
     Commands:
       list         List the entries of the zoo
-      info         Show one entry: model, parameters, data, checkpoint, published recalls
-      doctor       Show what this machine has: libraries, devices, threads, and what is missing
-      fetch        Fetch a published checkpoint or a pretrained encoder: verified, checked and ready
-      verify       Hash what was fetched again, and check checkpoints against their entries, offline
-      convert      Write a checkpoint as safetensors, with its options and the hash of its source
-      cache        Look at the folder of fetched files, or remove what it does not need
-      data         Fetch captions and images, or check what is there
+      info         Show an entry: model, parameters, data, checkpoint and published recalls
+      doctor       Show the libraries, devices and threads of this machine, and report what is missing
+      fetch        Download a published checkpoint or a pretrained encoder, verify it, and convert
+                   checkpoints to safetensors
+      verify       Hash the files in the cache again, and check checkpoints against their entries,
+                   offline
+      convert      Convert a checkpoint to safetensors, with its options and the hash of its source
+      cache        Inspect or clean the cache of downloaded files
+      data         Download captions and images, or check a data set
       reproduce    Evaluate a checkpoint and compare its recalls with the published ones
-      table        Fold results of `reproduce --json` into the tables of the paper
-      report       Write results of `reproduce --json` as one HTML page with charts and the hardest
+      table        Print results of `reproduce --json` as the tables of the paper
+      report       Write results of `reproduce --json` as an HTML report with charts and the hardest
                    failures
-      card         Write the card of a model in Markdown: what it is, recipe, recalls, licence, known
-                   faults
-      train        Train an entry
+      card         Write a model card in Markdown: description, recipe, recalls, licence and known
+                   problems
+      train        Train the model of an entry
       export       Export an entry to ONNX, and compare the graphs with the model
-      embed        Write the embeddings of images or captions as safetensors or for NumPy
-      score        Compare images with captions, exactly
-      index        Make an index of images or captions to search in, or bring one up to date
-      search       Search an index of images by a text, or one of captions by an image
-      bench        Measure parts of the work, or hold what can be counted against baselines
-      completions  Print what completes the command in a shell
-      man          Print the manual page, or write one for each command
+      embed        Write embeddings of images or captions as safetensors or NumPy files
+      score        Compute the exact similarities of images and captions
+      index        Create or update a search index of images or captions
+      search       Search an index of images by text, or an index of captions by image
+      bench        Benchmark an entry, or compare deterministic measures with the baselines
+      completions  Print a shell completion script
+      man          Print the manual page, or write one per command
       help         Print this message or the help of the given subcommand(s)
 
     Options:
@@ -52,38 +53,37 @@ fn help_names_the_commands() {
     Usage: laps-zoo reproduce [OPTIONS] <ENTRY>
 
     Arguments:
-      <ENTRY>  Name of an entry, or path of an entry file
+      <ENTRY>  Entry name, or path to an entry YAML file
 
     Options:
-          --checkpoint <FILE>   The checkpoint: .safetensors or .pth [default: the published one,
-                                fetched]
+          --checkpoint <FILE>   Checkpoint (.safetensors or .pth) [default: the embedded one, or
+                                download the published one]
           --data <DIR>          Root of the caption and image folders [default: the folder of the entry
                                 file]
           --split <SPLIT>       Split to evaluate [default: the entry's test split]
-          --limit <N>           Evaluate the first N images of the split and their captions only
-          --engine <ENGINE>     What computes the embeddings: auto, torch, rust, ort [default: auto]
-          --graphs <DIR>        Folder of exported graphs for the engine ort, which auto takes then
-                                [default: export anew]
-          --precisions <LIST>   With the engine ort: evaluate these precisions too, fp16 and int8, and
+          --limit <N>           Evaluate only the first N images of the split and their captions
+          --engine <ENGINE>     Engine that computes the embeddings: auto, torch, rust or ort [default:
+                                auto]
+          --graphs <DIR>        Folder of exported ONNX graphs; selects the engine ort [default: export
+                                them for this run]
+          --precisions <LIST>   With the engine ort, also evaluate these precisions (fp16, int8) and
                                 compare them with fp32
-          --ep <PROVIDER>       Execution provider of the engine ort: auto, cpu, cuda, tensorrt. One
-                                that can not be used is an error
-          --ep-memory <MIB>     Memory in MiB that the arena of CUDA or the workspace of TensorRT may
-                                take
-          --ep-cache <DIR>      Folder in which TensorRT keeps the engines it has built
-          --device <DEVICE>     Where: auto, cpu, cuda:N [default: auto]
-          --threads <N>         Threads [default: one for each processor]
-          --batch-size <N>      Images, and captions, encoded at a time [default: 16]
-          --memory-limit <MIB>  Memory in MiB for computing similarities, beside the embeddings and the
-                                matrix [default: 1024]
-          --tolerance <POINTS>  Largest difference of a recall to a published one, in points [default:
-                                0.1]
+          --ep <PROVIDER>       ONNX Runtime execution provider: auto, cpu, cuda or tensorrt; an
+                                unavailable one is an error
+          --ep-memory <MIB>     Memory limit in MiB of the CUDA arena or the TensorRT workspace
+          --ep-cache <DIR>      Folder in which TensorRT caches the engines that it builds
+          --device <DEVICE>     Device: auto, cpu or cuda:N [default: auto]
+          --threads <N>         Number of threads [default: one per CPU]
+          --batch-size <N>      Batch size of the encoders, in images or captions [default: 16]
+          --memory-limit <MIB>  Memory in MiB for computing similarities, not counting the embeddings
+                                and the matrix [default: 1024]
+          --tolerance <POINTS>  Largest accepted difference between a measured and a published recall,
+                                in points [default: 0.1]
           --sims <FILE>         Write the similarity matrix as safetensors: key `sims`, images x
-                                captions. It grows in FILE.partial; the same command goes on with what
-                                one that was ended left there
-          --json <FILE>         Write the result with its provenance as JSON
-          --offline             Touch no network: use what was fetched, and say what is missing
-      -q, --quiet               No progress
+                                captions. Rerun the command to resume from FILE.partial
+          --json <FILE>         Write the result and its provenance as JSON
+          --offline             Do not use the network: fail if a file is not in the cache
+      -q, --quiet               Hide progress output
       -h, --help                Print help
     ");
     assert_eq!(printed(&["--version"]), format!("laps-zoo {}\n", env!("CARGO_PKG_VERSION")));
@@ -120,10 +120,10 @@ fn info_shows_an_entry_and_its_published_recalls() {
       model       vit 224, embed size 512
       patches     196, of which 98 are kept and merged into 39
       parameters  image encoder 86.2 M, text encoder 109.3 M, alignment 57.4 k
-      data        captions `f30k/captions`, images `f30k/flickr30k-images`, vocabulary `bert-base-uncased/vocab.txt`, below --data
+      data        captions `f30k/captions`, images `f30k/flickr30k-images`, vocabulary `bert-base-uncased/vocab.txt`, below the data root
       evaluation  split `test` by f30k
       checkpoint  https://drive.google.com/drive/folders/1m3Y9TMkas2efSbeDV_ESci6uwMGd3MUY
-      here        no, to fetch; about 782 MB; not pinned: no hash is published, the first fetch pins it
+      cache       not downloaded; about 782 MB; no published sha256, pinned by the first download
       licence     none stated
       config      sha256 3d84ffdeb047b96bf5711ba23169c162088ff007dfd5371c8726ddbccc993540
     ┌──────────────────────────────────────────────────────────────────────┐
@@ -138,10 +138,10 @@ fn info_shows_an_entry_and_its_published_recalls() {
       model       swin 224, embed size 512
       patches     49, of which 40 are kept and merged into 23
       parameters  image encoder 87.3 M, text encoder 109.3 M, alignment 55.7 k
-      data        captions `coco/captions`, images `coco/images`, vocabulary `bert-base-uncased/vocab.txt`, below --data
+      data        captions `coco/captions`, images `coco/images`, vocabulary `bert-base-uncased/vocab.txt`, below the data root
       evaluation  split `testall` by coco_5k, coco_1k
       checkpoint  https://drive.google.com/drive/folders/1JvSVOjIQhofGveR2m8xPGiwhuFutyi15
-      here        no, to fetch; about 786 MB; not pinned: no hash is published, the first fetch pins it
+      cache       not downloaded; about 786 MB; no published sha256, pinned by the first download
       licence     none stated
       config      sha256 576bbb565c2e94ec9fe4eece792617ed7ada94e7ffedc188e1905708bbccdbca
     ┌──────────────────────────────────────────────────────────────────────────┐
@@ -152,17 +152,17 @@ fn info_shows_an_entry_and_its_published_recalls() {
     │ paper, coco_1k       84.0   97.6   99.3      72.1    93.7   97.3   544.1 │
     │ readme, coco_1k      83.9   97.9      -     71.9‡   93.7‡      -       - │
     └──────────────────────────────────────────────────────────────────────────┘
-    ‡ inferred: the source prints it in a row where it can not belong
+    ‡ inferred: the source prints it in a row where it cannot belong
     ");
     insta::assert_snapshot!(printed(&["info", "coco_vit"]), @r"
     coco_vit
       model       vit 224, embed size 512
       patches     196, of which 98 are kept and merged into 39
       parameters  image encoder 86.2 M, text encoder 109.3 M, alignment 57.4 k
-      data        captions `coco/captions`, images `coco/images`, vocabulary `bert-base-uncased/vocab.txt`, below --data
+      data        captions `coco/captions`, images `coco/images`, vocabulary `bert-base-uncased/vocab.txt`, below the data root
       evaluation  split `testall` by coco_5k, coco_1k
       checkpoint  https://drive.google.com/drive/folders/1C0XZ7FAoq47huy6gItcIV4XqudRVfe3n
-      here        no, to fetch; about 782 MB; not pinned: no hash is published, the first fetch pins it
+      cache       not downloaded; about 782 MB; no published sha256, pinned by the first download
       licence     none stated
       config      sha256 15873d2d3f9ff41ddff4a60a211960b2834505cd863ebaf0f5e0afe854f448dd
     ┌──────────────────────────────────────────────────────────────────────────┐
@@ -219,12 +219,8 @@ fn doctor_reports_the_machine() {
         .collect();
     let names: Vec<&str> = lines.iter().map(|&(name, _)| name).collect();
     let common = ["laps-zoo", "system", "cpu", "similarities", "libtorch"];
-    let torch: &[&str] = if cfg!(feature = "torch") { &["devices", "threads"] } else { &[] };
-    assert_eq!(names, [&common[..], torch, &["onnxruntime", "cache"]].concat(), "{}", run.stdout);
+    assert_eq!(names, [&common[..], &["onnxruntime", "cache"]].concat(), "{}", run.stdout);
     let missing: Vec<&(&str, &str)> = lines.iter().filter(|(_, value)| value.starts_with("missing: ")).collect();
     assert!(missing.iter().all(|(_, value)| value.contains("; hint: ")), "{}", run.stdout);
     assert_eq!(run.status, i32::from(!missing.is_empty()), "{}", run.stdout);
-    if cfg!(feature = "torch") {
-        assert!(lines.iter().any(|&(name, value)| name == "devices" && value.starts_with("cpu; ")), "{}", run.stdout);
-    }
 }

@@ -161,16 +161,16 @@ fn invalid_inputs_are_rejected() {
     };
     let out = data.path().join("out.npy");
     insta::assert_snapshot!(message(&["--caption", "a circle", "--out", "out.txt"]), @r"
-    error: `--out` can not be used
+    error: `output file` cannot be used
       expected: a file that ends in `.safetensors` or `.npy`
       found: `txt`
     ");
     let broken = data.path().join("images/test_00001.png");
     fs_err::write(&broken, "").unwrap();
-    insta::assert_snapshot!(message(&[text(&data.path().join("images")), "--out", text(&out)]), @"error: `DIR/images/test_00001.png` can not be used: the file is empty");
+    insta::assert_snapshot!(message(&[text(&data.path().join("images")), "--out", text(&out)]), @"error: `DIR/images/test_00001.png` cannot be used: the file is empty");
     assert!(
         message(&["--caption", "a circle", "--out", text(&data.path().join("none/out.npy"))])
-            .starts_with("error: can not write `DIR/none/out.npy`\n")
+            .starts_with("error: cannot write `DIR/none/out.npy`\n")
     );
     let left = fs_err::read_dir(data.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(left.into_iter().all(|name| !name.contains("out")), "nothing is left");

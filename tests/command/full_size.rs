@@ -35,7 +35,7 @@ pub(crate) static ALONE: Mutex<()> = Mutex::new(());
 pub(crate) fn write_checkpoint(path: &Path, parameters: &[Parameter], options: &[(&str, f64)]) {
     let normal = Parameter { name: "normal".to_owned(), shape: vec![1 << 18], init: Init::Normal };
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-    let normal = bytes(params_init::fresh(&[normal], 0).unwrap()[0].1.values());
+    let normal = bytes(params_init::init_parameters(&[normal], 0).unwrap()[0].1.values());
     let [zeros, ones] = [0.0, 1.0].map(|value| bytes(&[value; 1 << 12]));
     authors_checkpoint(path, parameters, options, |parameter, file: &mut dyn Write| {
         let block = match parameter.init {
@@ -110,7 +110,7 @@ fn evaluate(name: &str, image_width: usize, more: &[&str]) -> (Run, serde_json::
 fn f30k_vit_runs_at_full_size() {
     let (run, result) = evaluate("f30k_vit", 768, &[]);
     assert_eq!(result["images"], IMAGES);
-    assert!(run.stdout.contains("verdict: not compared, the published sizes differ"), "{}", run.stdout);
+    assert!(run.stdout.contains("verdict: not compared, the published results have other sizes"), "{}", run.stdout);
 }
 
 /// Both protocols; `coco_1k` needs more images for its folds of 1,000.
@@ -126,5 +126,5 @@ fn coco_swin_runs_at_full_size() {
         "{}",
         run.stdout
     );
-    assert!(run.stdout.contains("verdict: not compared, published recalls are of the whole split"), "{}", run.stdout);
+    assert!(run.stdout.contains("verdict: not compared, published recalls are for the whole split"), "{}", run.stdout);
 }

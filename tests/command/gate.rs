@@ -43,9 +43,9 @@ fn changed_node_count_and_hits_fail_the_gate() {
     let run = gate(folder.path(), &of_one);
     assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{}", run.stdout);
     assert_snapshot!(run.stdout, @"
-    recalls     6 figures, none moved
-    parameters  2 figures, none moved
-    graphs      54 figures, none moved
+    recalls     6 values, none changed
+    parameters  2 values, none changed
+    graphs      54 values, none changed
     ");
     change(folder.path(), "graphs", "shapes_vit/portable/fp32/text/nodes", -1);
     change(folder.path(), "recalls", "shapes_vit/text to image/hits among the first 5", 1);
@@ -127,15 +127,15 @@ fn bless_writes_the_measured_values() {
     };
     let missing = gate(folder.path(), &["--only", "parameters"]);
     assert_eq!(missing.status, 1);
-    assert!(missing.stdout.contains("22 figures, 22 without a baseline"), "{}", missing.stdout);
+    assert!(missing.stdout.contains("22 values, 22 without a baseline"), "{}", missing.stdout);
     let first = bless();
     assert_eq!((first.status, first.stderr.as_str()), (0, ""));
-    assert!(first.stdout.contains("22 figures taken, 22 of them changed"), "{}", first.stdout);
+    assert!(first.stdout.contains("22 values written, 22 changed"), "{}", first.stdout);
     assert_eq!(gate(folder.path(), &["--only", "parameters"]).status, 0);
     let again = bless();
     assert_snapshot!(again.stdout, @"
-    parameters  22 figures taken, 0 of them changed
-    kernels     kept as it was: no counts are given as --kernels; `cargo bench -p bench --no-default-features --bench kernels -- --counts FILE` makes them
+    parameters  22 values written, 0 changed
+    kernels     not updated: no file of instruction counts; `cargo bench -p laps-bench --bench kernels -- --counts FILE` writes one
     ");
     assert_eq!(json(&folder.path().join("parameters.json")), json(&Path::new(COMMITTED).join("parameters.json")));
 }
@@ -148,13 +148,13 @@ fn invalid_gate_options_are_rejected() {
         run.stderr
     };
     assert_snapshot!(text(&["bench", "--gate", "--only", "clocks", "--baselines", COMMITTED]), @"
-    error: `--only` can not be used
+    error: `group` cannot be used
       expected: `memory`, `recalls`, `parameters`, `graphs`, `drift`, `kernels`
       found: `clocks`
     ");
     assert_snapshot!(text(&["bench", "--gate", "--baselines", "nowhere"]), @"
-    error: `--baselines` can not be used
-      expected: a folder of baselines; that of this project is `bench/baselines` in its repository
+    error: `baselines` cannot be used
+      expected: a folder of baselines, such as `bench/baselines` in the repository of laps-zoo
       found: `nowhere`
     ");
     assert!(text(&["bench", "--gate", "--bless"]).contains("cannot be used with"));
@@ -162,7 +162,7 @@ fn invalid_gate_options_are_rejected() {
     fs_err::write(folder.path().join("graphs.json"), "{").unwrap();
     let broken = text(&["bench", "--gate", "--baselines", folder.path().to_str().unwrap()]);
     assert_snapshot!(broken.replace(&folder.path().display().to_string(), "DIR"), @"
-    error: `DIR/graphs.json` holds no figures that can be read
+    error: `DIR/graphs.json` does not contain valid measures
       caused by: EOF while parsing an object at line 1 column 1
     ");
 }

@@ -45,32 +45,30 @@ fn export_help() {
     Usage: laps-zoo export [OPTIONS] --onnx <ENTRY>
 
     Arguments:
-      <ENTRY>  Name of an entry, or path of an entry file
+      <ENTRY>  Entry name, or path to an entry YAML file
 
     Options:
-          --onnx                   As ONNX, the one form there is
-          --checkpoint <FILE>      The checkpoint: .safetensors or .pth
-          --vocab <FILE>           The WordPiece vocabulary, to be part of the folder [default: that of
-                                   the entry's data, where it is at hand]
-          --out <DIR>              Folder to write, which must not be there yet [default:
-                                   NAME-FLAVOUR-PRECISION]
-          --flavour <FLAVOUR>      Operators: portable (ai.onnx alone) or ort (with the fused ones of
-                                   ONNX Runtime) [default: portable; for ViT ort with --ep cuda]
-          --precision <PRECISION>  Numbers: fp32, fp16, int8 [default: fp32]
-          --opset <N>              Version of the operators, 17 to 23 [default: 18]
-          --validate               Evaluate the entry with the graphs and without, and compare the
+          --onnx                   Export to ONNX, the only supported format
+          --checkpoint <FILE>      Checkpoint (.safetensors or .pth)
+          --vocab <FILE>           WordPiece vocabulary to include in the folder [default: the
+                                   vocabulary of the entry's data, if present]
+          --out <DIR>              Folder to create; it must not exist [default: NAME-FLAVOUR-PRECISION]
+          --flavour <FLAVOUR>      Operators: portable (ai.onnx only) or ort (with fused operators of
+                                   ONNX Runtime) [default: portable; ort for ViT with --ep cuda]
+          --precision <PRECISION>  Precision: fp32, fp16 or int8 [default: fp32]
+          --opset <N>              ONNX opset version, 17 to 23 [default: 18]
+          --validate               Evaluate the entry with and without the graphs, and compare the
                                    recalls
           --data <DIR>             Root of the caption and image folders, for --validate and the
                                    vocabulary [default: the folder of the entry file]
-          --split <SPLIT>          Split to validate on [default: the entry's test split]
-          --limit <N>              Validate on the first N images of the split and their captions only
-          --ep <PROVIDER>          Execution provider of the engine ort: auto, cpu, cuda, tensorrt. One
-                                   that can not be used is an error
-          --ep-memory <MIB>        Memory in MiB that the arena of CUDA or the workspace of TensorRT may
-                                   take
-          --ep-cache <DIR>         Folder in which TensorRT keeps the engines it has built
-          --threads <N>            Threads [default: one for each processor]
-      -q, --quiet                  No progress
+          --split <SPLIT>          Split for --validate [default: the entry's test split]
+          --limit <N>              Validate only on the first N images of the split and their captions
+          --ep <PROVIDER>          ONNX Runtime execution provider: auto, cpu, cuda or tensorrt; an
+                                   unavailable one is an error
+          --ep-memory <MIB>        Memory limit in MiB of the CUDA arena or the TensorRT workspace
+          --ep-cache <DIR>         Folder in which TensorRT caches the engines that it builds
+          --threads <N>            Number of threads [default: one per CPU]
+      -q, --quiet                  Hide progress output
       -h, --help                   Print help
     ");
 }
@@ -158,8 +156,8 @@ fn missing_provider_is_an_error_that_names_the_library() {
         let folder = library.path.parent().unwrap().display().to_string();
         let text = text.replace(&library.path.display().to_string(), "LIBRARY").replace(&folder, "FOLDER");
         let expected = format!(
-            "error: engine `ort` can not be used\n  caused by: the execution provider `{provider}` is not there\n  expected: \
-             `FOLDER/{file}`\n  found: nothing there, beside `LIBRARY`\nhint: "
+            "error: engine `ort` can not be used\n  caused by: the execution provider `{provider}` is not installed\n  expected: \
+             `FOLDER/{file}`\n  found: no such file next to `LIBRARY`\nhint: "
         );
         assert!(text.starts_with(&expected), "{text}");
     }
@@ -170,13 +168,13 @@ fn missing_provider_is_an_error_that_names_the_library() {
         )
     };
     assert_snapshot!(message(&["--ep", "npu"]), @r"
-    error: `--ep` can not be used
+    error: invalid execution provider
       expected: `auto`, `cpu`, `cuda` or `tensorrt`
       found: npu
     ");
     assert_snapshot!(message(&["--ep", "cpu", "--device", "cuda:0"]), @r"
-    error: `--device` can not be used
-      expected: `cpu` or `auto` with `--ep cpu`
+    error: invalid device
+      expected: `cpu` or `auto` with the execution provider `cpu`
       found: cuda:0
     ");
     assert_snapshot!(message(&["--ep", "cpu", "--engine", "rust"]), @r"
@@ -198,17 +196,17 @@ fn graphs_unsupported_by_a_provider_are_rejected_before_reading() {
     let arguments = ["reproduce", "shapes_vit", "--quiet", "--ep", "tensorrt"];
     assert_snapshot!(expect_error(root.path(), arguments.iter().chain(&graphs)), @r"
     error: engine `ort` can not be used
-      caused by: the execution provider `tensorrt` can not run these graphs
+      caused by: the execution provider `tensorrt` cannot run these graphs
       expected: graphs of the flavour `portable`
       found: the flavour `ort`
-    hint: export them with `--flavour portable`, or use `--ep cuda`
+    hint: export them with the flavour `portable`, or use the execution provider `cuda`
     ");
     let arguments = ["export", "shapes_vit", "--onnx", "--precision", "int8", "--ep", "cuda", "--out", "DIR"];
     assert_snapshot!(expect_error(root.path(), arguments), @r"
-    error: the execution provider `cuda` can not run these graphs
+    error: the execution provider `cuda` cannot run these graphs
       expected: graphs in fp32 or fp16
       found: int8
-    hint: export them with `--precision fp16`, or use `--ep cpu`: int8 here is that of the processor
+    hint: export them in fp16, or use the execution provider `cpu`: only the CPU runs these int8 graphs
     ");
     let swin = root.path().join("swin");
     let arguments = ["export", "shapes_swin", "--onnx", "--flavour", "ort", "--out"];
@@ -216,10 +214,10 @@ fn graphs_unsupported_by_a_provider_are_rejected_before_reading() {
     let arguments = ["reproduce", "shapes_swin", "--quiet", "--ep", "cuda", "--graphs"];
     assert_snapshot!(expect_error(root.path(), arguments.into_iter().chain(swin.to_str())), @r"
     error: engine `ort` can not be used
-      caused by: the execution provider `cuda` can not run these graphs
+      caused by: the execution provider `cuda` cannot run these graphs
       expected: graphs of the flavour `portable` for Swin
       found: the flavour `ort`
-    hint: export them with `--flavour portable`, or use `--ep cpu`: attention in windows fails there
+    hint: export them with the flavour `portable`, or use the execution provider `cpu`: fused window attention crashes with CUDA
     ");
 }
 
@@ -264,12 +262,12 @@ fn precisions_are_compared_with_fp32() {
         )
     };
     assert_snapshot!(message(&["--engine", "ort", "--precisions", "fp32"]), @r"
-    error: `--precisions` can not be used
+    error: `--precisions` cannot be used
       expected: `fp16`, `int8` or `fp16,int8`
       found: fp32
     ");
     assert_snapshot!(message(&["--engine", "rust", "--precisions", "int8"]), @r"
-    error: `--precisions` can not be used
+    error: `--precisions` cannot be used
       expected: the engine `ort`
       found: another engine
     ");
@@ -283,24 +281,24 @@ fn invalid_exports_are_rejected_before_the_work() {
         expect_error(root.path(), ["export", "shapes_vit", "--onnx"].iter().chain(more).copied().collect::<Vec<_>>())
     };
     assert_snapshot!(message(&["--opset", "16"]), @r"
-    error: `--opset` can not be used
+    error: invalid opset
       expected: 17 to 23
       found: 16
     ");
     assert_snapshot!(message(&["--flavour", "fast"]), @r"
-    error: `--flavour` can not be used
+    error: invalid flavour
       expected: `portable` or `ort`
       found: fast
     ");
     assert_snapshot!(message(&["--precision", "fp8"]), @r"
-    error: `--precision` can not be used
+    error: invalid precision
       expected: `fp32`, `fp16` or `int8`
       found: fp8
     ");
     fs_err::write(root.path().join("mine"), b"mine").unwrap();
     assert_snapshot!(message(&["--out", folder]), @r"
-    error: can not write the graphs to `DIR`: it holds something already
-    hint: name a new folder as --out, or remove this one
+    error: cannot write the graphs to `DIR`: the folder is not empty
+    hint: choose a new folder, or remove this one
     ");
     let out = root.path().join("graphs");
     let arguments = ["export", "f30k_vit", "--onnx", "--out", out.to_str().unwrap()];
@@ -325,14 +323,14 @@ fn graphs_of_another_request_are_rejected() {
     let text = message("shapes_swin", &[]);
     assert!(
         text.starts_with(
-            "error: engine `ort` can not be used\n  caused by: `DIR/graphs` can not be used as a folder of graphs\n"
+            "error: engine `ort` can not be used\n  caused by: `DIR/graphs` cannot be used as a folder of graphs\n"
         ),
         "{text}"
     );
     assert!(text.contains("\n  found: graphs of `shapes_vit`, configuration with sha256 "), "{text}");
-    assert!(text.ends_with("\nhint: export the graphs of this entry and checkpoint, or name theirs\n"), "{text}");
+    assert!(text.ends_with("\nhint: export the graphs of this entry and checkpoint, or use the entry and checkpoint of the graphs\n"), "{text}");
     assert_snapshot!(message("shapes_vit", &["--engine", "rust"]), @r"
-    error: `--graphs` can not be used
+    error: `--graphs` cannot be used
       expected: the engine `ort` or `auto`
       found: the engine `rust`
     ");
@@ -342,6 +340,6 @@ fn graphs_of_another_request_are_rejected() {
     bytes[last] ^= 1;
     fs_err::write(&path, bytes).unwrap();
     let text = message("shapes_vit", &[]);
-    assert!(text.starts_with("error: engine `ort` can not be used\n  caused by: `DIR/graphs/text.onnx` can not be used as a folder of graphs\n"), "{text}");
-    assert!(text.ends_with("hint: write it again with `laps-zoo export NAME --onnx --out DIR`\n"), "{text}");
+    assert!(text.starts_with("error: engine `ort` can not be used\n  caused by: `DIR/graphs/text.onnx` cannot be used as a folder of graphs\n"), "{text}");
+    assert!(text.ends_with("hint: export the entry to ONNX again\n"), "{text}");
 }

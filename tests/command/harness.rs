@@ -63,10 +63,10 @@ fn result_without_machine_is_rejected() {
     for command in ["table", "report"] {
         insta::allow_duplicates! {
             insta::assert_snapshot!(expect_error(folder.path(), [command, path.to_str().unwrap()]), @r"
-            error: `DIR/result.json` is no result to report
+            error: `DIR/result.json` is not a valid result
               expected: `provenance.machine` with `system`, `processor` and `processors`
               found: no machine
-            hint: a figure without its machine is worth little: reproduce it again with `--json`
+            hint: results must name the machine they were measured on; reproduce the result again
             ");
         }
     }

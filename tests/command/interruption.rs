@@ -7,7 +7,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use crate::support::{PROGRAM, Run, command, finished, json};
+use crate::support::{Run, command, finished, json};
 
 /// Arguments for 200 images in batches of 16, which makes four blocks.
 fn arguments(more: &[&str]) -> Vec<String> {
@@ -33,7 +33,7 @@ impl RunningCommand {
 
     /// The same for any command.
     pub(crate) fn command_until(text: &str, arguments: &[String]) -> Self {
-        let mut child = Command::new(PROGRAM)
+        let mut child = Command::new(crate::PROGRAM)
             .env("LAPS_ZOO_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"))
             .args(arguments)
             .stdout(Stdio::null())
@@ -99,8 +99,8 @@ fn resume_is_bit_identical() {
     assert_eq!(
         message,
         format!(
-            "interrupted: {blocks} of 4 blocks of images are in `DIR/broken.safetensors.partial`\n\
-             hint: call it again to go on\n"
+            "interrupted: {blocks} of 4 blocks of images are saved in `DIR/broken.safetensors.partial`\n\
+             hint: run it again with the same arguments to resume\n"
         )
     );
     assert!(partial.exists() && !broken.exists() && !found.exists());
@@ -140,5 +140,5 @@ fn resume_is_bit_identical() {
 fn interrupted_run_without_sims_file_leaves_nothing() {
     let (status, output) = RunningCommand::until("encode captions: 1000 to do", &[]).interrupt();
     assert_eq!(status, Some(2), "{output}");
-    assert_eq!(output, "error: interrupted: nothing was kept\nhint: a run with `--sims FILE` goes on where it was\n");
+    assert_eq!(output, "error: interrupted: nothing was saved\nhint: a run that writes its similarity matrix to a file can be resumed\n");
 }

@@ -242,13 +242,13 @@ fn bad_input_of_index_and_search_is_rejected() {
     ");
     assert!(!none.exists());
     assert_snapshot!(message(&["index", text(&empty), "--out", text(&none), "--precision", "int8"]), @r"
-    error: `--precision` can not be used
+    error: `precision` cannot be used
       expected: `fp16` or `fp32`
       found: `int8`
     ");
     let images = data.path().join("images");
     assert_snapshot!(message(&["index", text(&images), "--out", text(&none)]), @r"
-    error: `--entry` can not be used
+    error: `--entry` cannot be used
       expected: the name of an entry, the path of an entry file, or a folder given as --graphs
       found: neither
     ");
@@ -257,17 +257,17 @@ fn bad_input_of_index_and_search_is_rejected() {
     fs_err::write(&path, &whole[..whole.len() - 1000]).unwrap();
     let text_of = message(&["search", text(&path), "a circle"]);
     assert!(text_of.starts_with("error: the index `DIR/photos.index` is damaged: "), "{text_of}");
-    assert!(text_of.ends_with("\nhint: make it again with `laps-zoo index`, after removing this file\n"), "{text_of}");
+    assert!(text_of.ends_with("\nhint: remove this file and create the index again with `laps-zoo index`\n"), "{text_of}");
     fs_err::write(&path, &whole).unwrap();
     fs_err::write(&foreign, "photos").unwrap();
     assert_snapshot!(message(&["search", text(&foreign), "a circle"]), @r"
-    error: `DIR/foreign.index` is no index
-      expected: a file that `laps-zoo index` made
+    error: `DIR/foreign.index` is not a laps-zoo index
+      expected: a file written by `laps-zoo index`
       found: a file of another kind
-    hint: make it again with `laps-zoo index`, after removing this file
+    hint: remove this file and create the index again with `laps-zoo index`
     ");
     assert!(
-        of(&["index", text(&images), "--out", text(&foreign)]).starts_with("error: `DIR/foreign.index` is no index\n")
+        of(&["index", text(&images), "--out", text(&foreign)]).starts_with("error: `DIR/foreign.index` is not a laps-zoo index\n")
     );
     assert_eq!(fs_err::read(&foreign).unwrap(), b"photos");
     assert!(message(&["search", text(&none), "a circle"]).starts_with("error: can not read `DIR/none.index`\n"));
@@ -275,23 +275,23 @@ fn bad_input_of_index_and_search_is_rejected() {
     assert_snapshot!(message(&["search", text(&path), "--image", text(&image)]), @r"
     error: `DIR/photos.index` is an index of images
       expected: an index of captions
-      found: one of images
-    hint: search it by a text, or make an index of captions with `laps-zoo index --captions FILE`
+      found: an index of images
+    hint: search it by text, or create an index of captions with `laps-zoo index`
     ");
     let other = message(&["search", text(&path), "a circle", "--entry", "shapes_swin", "--engine", "rust"]);
     assert!(other.starts_with(
-        "error: the index `DIR/photos.index` was made by another configuration\n  expected: `shapes_swin`, configuration with sha256 "
+        "error: the index `DIR/photos.index` was written by another configuration\n  expected: `shapes_swin`, configuration with sha256 "
     ));
     assert!(
-        other.ends_with("\nhint: name the entry, checkpoint or graphs that made it, or make another index\n"),
+        other.ends_with("\nhint: use the entry, checkpoint or graphs that wrote it, or create another index\n"),
         "{other}"
     );
     // An existing index of another model is not replaced.
     let swin = ["index", text(&images), "--out", text(&path), "--entry", "shapes_swin", "--engine", "rust", "--quiet"];
-    assert!(message(&swin).starts_with("error: the index `DIR/photos.index` was made by another configuration\n"));
+    assert!(message(&swin).starts_with("error: the index `DIR/photos.index` was written by another configuration\n"));
     assert!(fs_err::read(&path).unwrap() == whole);
     fs_err::write(&image, "no picture").unwrap();
-    assert_snapshot!(of(&["score", text(&image), "--caption", "a circle"]), @"error: `DIR/images/test_00000.png` can not be used: not a JPEG, PNG, GIF, BMP or WebP file");
+    assert_snapshot!(of(&["score", text(&image), "--caption", "a circle"]), @"error: `DIR/images/test_00000.png` cannot be used: not a JPEG, PNG, GIF, BMP or WebP file");
     let long = "circle ".repeat(80);
     assert_snapshot!(message(&["search", text(&path), &long, "--engine", "rust"]), @r"
     error: the caption in row 1 is too long
@@ -351,7 +351,7 @@ fn graphs_without_entry_are_enough() {
 
     let message_of = |arguments: &[&str]| expect_error(data.path(), arguments);
     assert_snapshot!(message_of(&["search", text(&out), "a circle", "--graphs", text(&graphs), "--engine", "rust"]), @r"
-    error: `--graphs` can not be used
+    error: `--graphs` cannot be used
       expected: the engine `ort` or `auto`
       found: the engine `rust`
     ");
@@ -363,7 +363,7 @@ fn graphs_without_entry_are_enough() {
         changed[last] ^= 1;
         fs_err::write(&path, changed).unwrap();
         let message = message_of(&["search", text(&out), "a circle", "--graphs", text(&graphs)]);
-        let expected = format!("error: `DIR/graphs/{name}` can not be used as a folder of graphs\n  expected: sha256 ");
+        let expected = format!("error: `DIR/graphs/{name}` cannot be used as a folder of graphs\n  expected: sha256 ");
         assert!(message.starts_with(&expected), "{message}");
         fs_err::write(&path, whole).unwrap();
     }

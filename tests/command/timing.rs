@@ -8,56 +8,59 @@ use crate::support::{json, laps_zoo};
 fn bench_help() {
     let run = laps_zoo(["bench", "--help"]);
     assert_snapshot!(run.stdout, @"
-    Measure parts of the work, or hold what can be counted against baselines
+    Benchmark an entry, or compare deterministic measures with the baselines
 
     Usage: laps-zoo bench [OPTIONS]
            laps-zoo bench <COMMAND>
 
     Commands:
-      alignment  Measure similarities of random embeddings: time of a pair, operations a second, memory
+      alignment  Benchmark the similarity engine on random embeddings: time per pair, operations per
+                 second, memory
       help       Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help  Print help
 
-    Measuring:
-          --entry <ENTRY>           Name of the entry, or path of the entry file, whose parts are
-                                    measured
-          --parts <PARTS>           Parts, between commas: image, text, alignment, training, loading,
-                                    decoding [default: those that this build and the files at hand have]
-          --engine <ENGINES>        Engines, between commas: torch, rust, ort [default: the fastest that
+    Timing:
+          --entry <ENTRY>           Entry to benchmark (entry name, or path to an entry YAML file)
+          --parts <PARTS>           Comma-separated parts to measure: image, text, alignment, training,
+                                    loading, decoding [default: all that this build and the available
+                                    files allow]
+          --engine <ENGINES>        Comma-separated engines: torch, rust, ort [default: the fastest that
                                     needs no export]
-          --precision <PRECISIONS>  Numbers of the graphs of the engine ort, between commas: fp32, fp16,
-                                    int8; the others have fp32 only [default: fp32]
-          --flavour <FLAVOURS>      Operators of the graphs of the engine ort, between commas: portable,
-                                    ort [default: portable]
-          --device <DEVICE>         Where: auto, cpu, cuda:N [default: auto]
-          --batch-size <N>          Items of a step, between commas [default: 16]
-          --scenario <SCENARIO>     single: one item at a time, whose time counts; offline: batches,
-                                    whose throughput counts [default: offline]
-          --warm-up <N>             Steps before the clock is looked at [default: 3]
-          --repeats <N>             Steps with it [default: 20]
-          --threads <N>             Threads [default: one for each processor]
-          --seed <SEED>             Seed of pixels, tokens and embeddings, and of weights where there is
-                                    no checkpoint [default: 7]
-          --checkpoint <FILE>       The checkpoint [default: the embedded one, or else random weights]
-          --data <DIR>              Root of the caption and image folders, for loading and decoding
+          --precision <PRECISIONS>  Comma-separated precisions: fp32, fp16, int8; engines other than ort
+                                    support fp32 only [default: fp32]
+          --flavour <FLAVOURS>      Comma-separated operator sets of the engine ort: portable, ort
+                                    [default: portable]
+          --device <DEVICE>         Device: auto, cpu or cuda:N [default: auto]
+          --batch-size <N>          Comma-separated batch sizes [default: 16]
+          --scenario <SCENARIO>     single (latency of one item at a time) or offline (throughput of
+                                    batches) [default: offline]
+          --warm-up <N>             Warm-up iterations [default: 3]
+          --repeats <N>             Measured iterations [default: 20]
+          --threads <N>             Number of threads [default: one per CPU]
+          --seed <SEED>             Random seed of the inputs, and of the weights if there is no
+                                    checkpoint [default: 7]
+          --checkpoint <FILE>       Checkpoint (.safetensors or .pth) [default: the embedded one,
+                                    otherwise random weights]
+          --data <DIR>              Root of the caption and image folders, for the parts loading and
+                                    decoding
           --json <FILE>             Write the result as JSON
-          --csv <FILE>              Write a line for each figure as CSV
+          --csv <FILE>              Write one CSV row per measurement
           --markdown <FILE>         Write the table as Markdown
-          --against <FILE>          Compare with the JSON of another run, like with like
+          --against <FILE>          Compare with the JSON result of another run
 
     Gate:
-          --gate             Compare deterministic measures with the baselines; exit with 1 where one
-                             moved. No clock is looked at
-          --bless            Take what is measured for the new baselines
-          --only <GROUPS>    Only these, between commas: memory, recalls, parameters, graphs, drift,
-                             kernels
-          --entries <NAMES>  Only these entries, between commas
-          --baselines <DIR>  The folder of baselines [default: bench/baselines]
-          --kernels <FILE>   Instruction counts, as `cargo bench -p bench --bench kernels -- --counts
-                             FILE` writes them
-      -q, --quiet            No progress
+          --gate             Compare deterministic measures (no timings) with the baselines, and exit
+                             with 1 if one changed
+          --bless            Write the measured values as the new baselines
+          --only <GROUPS>    Comma-separated groups to measure: memory, recalls, parameters, graphs,
+                             drift, kernels [default: all]
+          --entries <NAMES>  Comma-separated entries to measure [default: all]
+          --baselines <DIR>  Folder of the baselines [default: bench/baselines]
+          --kernels <FILE>   Instruction counts written by `cargo bench -p laps-bench --bench kernels --
+                             --counts FILE`
+      -q, --quiet            Hide progress output
     ");
 }
 
@@ -129,12 +132,12 @@ fn parts_are_measured_and_written_in_every_format() {
 
     // Another scenario is not compared; the same one is, row by row.
     let single = measure(&["--parts", "text", "--scenario", "single", "--against", &result]);
-    assert!(single.contains("not compared: the scenario differs: `single` here, `offline` there"), "{single}");
+    assert!(single.contains("not compared: the scenario differs: `single` (new), `offline` (old)"), "{single}");
     let again = measure(&["--parts", "text", "--batch-size", "4,8", "--against", &result]);
     let ratio = again.lines().filter(|line| line.starts_with("│ text")).count();
     // Two rows of measurements, and the row that both have.
     assert_eq!(ratio, 3, "{again}");
-    assert!(again.contains("without a counterpart: 1 rows here, 9 rows there"), "{again}");
+    assert!(again.contains("not in both results: 1 new rows, 9 old rows"), "{again}");
     assert!(!again.contains("the machines differ"), "{again}");
 
     let mut other = found.clone();
@@ -142,23 +145,7 @@ fn parts_are_measured_and_written_in_every_format() {
     fs_err::write(&result, other.to_string()).unwrap();
     let elsewhere = measure(&["--parts", "text", "--batch-size", "4", "--against", &result]);
     assert!(elsewhere.contains("note: the machines differ"), "{elsewhere}");
-    assert!(elsewhere.contains("  there: Another, "), "{elsewhere}");
-}
-
-/// A training step, and the alignment on libtorch and on the CPU engine.
-#[cfg(feature = "torch")]
-#[test]
-fn training_is_measured_on_libtorch() {
-    let folder = tempfile::tempdir().unwrap();
-    let result = folder.path().join("result.json");
-    let arguments = ["bench", "--quiet", "--entry", "shapes_vit", "--parts", "training,alignment", "--batch-size", "4"];
-    let more = ["--warm-up", "0", "--repeats", "1", "--device", "cpu", "--json", result.to_str().unwrap()];
-    let run = laps_zoo(arguments.iter().chain(&more));
-    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
-    let found = json(&result);
-    let rows: Vec<&str> = found["rows"].as_array().unwrap().iter().map(|row| row["engine"].as_str().unwrap()).collect();
-    assert_eq!(rows, ["torch", "cpu", "torch"]);
-    assert_eq!(found["rows"][0]["parameters"], 199_784);
+    assert!(elsewhere.contains("  old: Another, "), "{elsewhere}");
 }
 
 /// Graphs of two precisions, if ONNX Runtime is available.
@@ -196,17 +183,17 @@ fn invalid_measurements_are_rejected() {
         run.stderr
     };
     assert_snapshot!(text(&["shapes_vit", "--parts", "images"]), @"
-    error: `--parts` can not be used
+    error: `parts` cannot be used
       expected: `image`, `text`, `alignment`, `training`, `loading`, `decoding`
       found: `images`
     ");
     assert_snapshot!(text(&["shapes_vit", "--engine", "rust", "--parts", "training"]), @"
-    error: `--parts` can not be used
-      expected: parts of the engines that are asked for; `torch` trains
+    error: `parts` cannot be used
+      expected: parts of the selected engines; training needs `torch`
       found: `training`
     ");
     assert_snapshot!(text(&["shapes_vit", "--scenario", "server"]), @"
-    error: `--scenario` can not be used
+    error: `scenario` cannot be used
       expected: `single` or `offline`
       found: `server`
     ");

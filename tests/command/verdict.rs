@@ -111,7 +111,7 @@ fn exit_code_is_0_if_reproduced_and_1_if_not() {
     encode images: 12 images
     score: 720 pairs
     rank: 72 queries
-    verdict: deviates, 1 published recall is off by more than 0.1 points, 2.97 at most
+    verdict: deviates, 1 published recall is off by more than 0.1 points (largest difference: 2.97)
     ");
 
     let wide = reproduce(folder.path(), &["--tolerance", "3.1"]);
@@ -130,7 +130,7 @@ fn limited_or_other_splits_are_not_compared() {
     let part = reproduce(folder.path(), &["--limit", "3"]);
     assert_eq!(part.status, 0);
     assert!(
-        part.stdout.ends_with("verdict: not compared, published recalls are of the whole split\n"),
+        part.stdout.ends_with("verdict: not compared, published recalls are for the whole split\n"),
         "{}",
         part.stdout
     );
@@ -142,7 +142,7 @@ fn limited_or_other_splits_are_not_compared() {
     let other = reproduce(folder.path(), &["--split", "dev"]);
     assert_eq!(other.status, 0);
     assert!(
-        other.stdout.ends_with("verdict: not compared, published recalls are of the split `test`\n"),
+        other.stdout.ends_with("verdict: not compared, published recalls are for the split `test`\n"),
         "{}",
         other.stdout
     );

@@ -1,29 +1,35 @@
-//! Random embeddings and weights, the same for a seed on every machine.
+//! Random embeddings and weights. A seed gives the same values on every machine.
 
 use laps_align::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, ImageSource};
 use laps_model::{array::Array, random::SplitMix64};
 use rayon::prelude::*;
 
-use super::Lengths;
+use super::CaptionLengths;
 use crate::Result;
 
-/// Images whose embeddings are standard normal, made when they are read.
+/// Images with standard normal embeddings, generated when they are read.
 #[derive(Clone, Copy, Debug)]
 pub struct RandomImages {
-    /// Each image has a stream of its own below it.
+    /// Random seed; each image has its own stream.
     pub seed: u64,
-    /// How many.
+    /// Number of images.
     pub images: usize,
-    /// Sizes of an image.
+    /// Sizes of the alignment.
     pub config: AlignmentConfig,
 }
 
 impl RandomImages {
-    /// All of them, `(images, tokens, width)`.
-    pub fn hold(&self) -> Result<Array> {
+    /// The embeddings of all images, `(images, tokens, width)`.
+    ///
+    /// # Errors
+    /// Sizes that do not fit an array.
+    pub fn to_array(&self) -> Result<Array> {
         let [tokens, width] = self.shape();
         let mut values = vec![0.0; self.images * tokens * width];
-        values.par_chunks_exact_mut(tokens * width).enumerate().try_for_each(|(image, to)| self.read(image, to))?;
+        values
+            .par_chunks_exact_mut(tokens * width)
+            .enumerate()
+            .try_for_each(|(image, tokens)| self.read(image, tokens))?;
         Ok(Array::new(&[self.images, tokens, width], values)?)
     }
 }
@@ -48,18 +54,20 @@ fn fill(seed: u64, name: &str, spread: f64, values: &mut [f32]) {
     values.iter_mut().for_each(|value| *value = (random.normal() * spread) as f32);
 }
 
-/// Captions of real lengths, their words standard normal; each is given to `take` as it is made, so that they need not
-/// be held twice.
-pub fn each_caption(seed: u64, captions: usize, width: usize, mut take: impl FnMut(Array) -> Result<()>) -> Result<()> {
-    for (caption, length) in Lengths::new(seed).take(captions).enumerate() {
+/// Passes each caption to `consume` as it is generated, so that no caption is in memory twice.
+fn each_caption(seed: u64, captions: usize, width: usize, mut consume: impl FnMut(Array) -> Result<()>) -> Result<()> {
+    for (caption, length) in CaptionLengths::new(seed).take(captions).enumerate() {
         let mut words = vec![0.0; length * width];
         fill(seed, &format!("caption {caption}"), 1.0, &mut words);
-        take(Array::new(&[length, width], words)?)?;
+        consume(Array::new(&[length, width], words)?)?;
     }
     Ok(())
 }
 
-/// Captions of real lengths, `(words, width)` each.
+/// Standard normal word embeddings of captions with realistic lengths, `(words, width)` each.
+///
+/// # Errors
+/// Sizes that do not fit an array.
 pub fn captions(seed: u64, captions: usize, width: usize) -> Result<Vec<Array>> {
     let mut all = Vec::with_capacity(captions);
     each_caption(seed, captions, width, |caption| {
@@ -69,18 +77,21 @@ pub fn captions(seed: u64, captions: usize, width: usize) -> Result<Vec<Array>> 
     Ok(all)
 }
 
-/// The same captions as the engines take them.
-pub(super) fn caption_matrix(seed: u64, captions: usize, width: usize) -> Result<CaptionMatrix> {
+/// The same captions in the layout of the engines.
+pub(crate) fn caption_matrix(seed: u64, captions: usize, width: usize) -> Result<CaptionMatrix> {
     let mut matrix = CaptionMatrix::new(width);
     each_caption(seed, captions, width, |caption| Ok(matrix.push(caption.dims(), caption.values())?))?;
     Ok(matrix)
 }
 
-/// Weights of an aggregation network whose logits spread by about 1, as those of a network that was just initialised
-/// or trained a little do.
+/// Random weights of an aggregation network. Its logits have a standard deviation of about 1, as after initialisation
+/// or a short training.
+///
+/// # Errors
+/// Sizes that do not fit an array.
 pub fn weights(seed: u64, config: &AlignmentConfig) -> Result<AggregationWeights> {
     let [width, groups] = [config.width, config.groups];
-    // As the models define it.
+    // As in the model definition.
     let hidden = ((width as f64 * 0.2) as usize).max(1);
     let normal = |name: &str, shape: &[usize], spread: f64| -> Result<Array> {
         let mut values = vec![0.0; shape.iter().product()];

@@ -11,6 +11,7 @@ use laps::Backends;
 use laps_align::similarity::{
     AggregationWeights, AlignmentConfig, Engine, EngineOptions, ImageSource, SimilarityEngine, Tile,
 };
+use laps_files::Progress;
 use laps_hub::registry::Entry;
 use laps_model::{array::Array, encoder::Device};
 
@@ -21,19 +22,19 @@ use super::{
 use crate::{
     Error, Result,
     machine::{Machine, load},
-    progress::Progress,
+    progress::StageProgress,
 };
 
-/// Images whose preparation is timed.
+/// Number of images whose preparation is timed.
 const PREPARED: usize = 16;
 
-/// Which engine is measured.
+/// The similarity engine to measure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AlignmentEngine {
-    /// The one for CPUs.
+    /// The engine for CPUs.
     #[default]
     Cpu,
-    /// The one on libtorch tensors.
+    /// The engine on libtorch tensors.
     Torch,
 }
 
@@ -50,63 +51,67 @@ impl FromStr for AlignmentEngine {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        [Self::Cpu, Self::Torch].into_iter().find(|engine| engine.name() == name).ok_or_else(|| Error::Engine {
-            engine: name.to_owned(),
-            reason: "it computes no similarities",
-            hint: "use `cpu` or `torch`",
+        [Self::Cpu, Self::Torch].into_iter().find(|engine| engine.name() == name).ok_or_else(|| Error::Argument {
+            argument: "engine",
+            expected: "`cpu` or `torch`".to_owned(),
+            found: format!("`{name}`"),
         })
     }
 }
 
-/// What is to be measured.
+/// What to measure.
 #[derive(Clone, Debug)]
-pub struct Request {
-    /// The entry whose sizes are taken; its weights are not needed.
+pub struct AlignmentRequest {
+    /// Entry that gives the sizes; its weights are not used.
     pub entry: Entry,
-    /// Images.
+    /// Number of images.
     pub images: NonZeroUsize,
-    /// Captions.
+    /// Number of captions.
     pub captions: NonZeroUsize,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
-    /// Bytes that the engine may take, the inputs not counted.
+    /// Memory limit of the engine in bytes, not counting its inputs.
     pub memory_limit: usize,
-    /// Seed of embeddings, lengths and weights.
+    /// Random seed of embeddings, lengths and weights.
     pub seed: u64,
     /// The engine.
     pub engine: AlignmentEngine,
-    /// Where the engine on libtorch tensors computes.
+    /// Device of the engine on libtorch tensors.
     pub device: Device,
     /// Backends of this program.
     pub backends: Backends,
-    /// Make embeddings of images when they are read, so that they are not held: 1.9 GiB for the 5,000 images of COCO.
+    /// Generate image embeddings when they are read instead of keeping them in memory, which takes 1.9 GiB for the
+    /// 5,000 images of COCO.
     pub images_on_the_fly: bool,
 }
 
-/// Measures an engine on random embeddings. Similarities are looked at for values that are none, and dropped.
-pub fn measure(request: &Request, progress: &dyn Progress) -> Result<AlignmentMeasurement> {
+/// Measures an engine on random embeddings. The similarities are checked to be finite, and dropped.
+///
+/// # Errors
+/// An engine or device that is not available, and similarities that are not finite.
+pub fn measure(request: &AlignmentRequest, progress: &dyn Progress) -> Result<AlignmentMeasurement> {
     let config = AlignmentConfig::of(&request.entry.model);
     let [count, captions] = [request.images.get(), request.captions.get()];
     let engine = open(request, config, &weights(request.seed, &config)?)?;
     let random = RandomImages { seed: request.seed, images: count, config };
-    progress.begin("make embeddings", 1);
-    let held: Option<Array> = if request.images_on_the_fly { None } else { Some(random.hold()?) };
+    let stage = StageProgress::begin(progress, "generate embeddings", 1);
+    let held: Option<Array> = if request.images_on_the_fly { None } else { Some(random.to_array()?) };
     let images: &dyn ImageSource = held.as_ref().map_or(&random as &dyn ImageSource, |held| held);
     let captions_made = caption_matrix(request.seed, captions, config.width)?;
-    progress.end("done");
+    stage.end("done");
     let words = captions_made.words();
     let load_before = load();
     let on_gpu = matches!(request.engine, AlignmentEngine::Torch) && !engine.description().ends_with("cpu");
     let peak = (!on_gpu).then(|| peak_gflops(request.threads));
 
     let plan = engine.plan(count, &captions_made)?;
-    progress.begin("compare", plan.len());
+    let stage = StageProgress::begin(progress, "compare", plan.len());
     let mut sum = 0.0;
     let mut finite = true;
     let mut sink = |_: &Tile, similarities: &[f32]| {
         finite &= similarities.iter().all(|value| value.is_finite());
         sum += similarities.iter().map(|&value| f64::from(value)).sum::<f64>();
-        progress.advance(1);
+        stage.advance(1);
         Ok(ControlFlow::Continue(()))
     };
     let watermark = Watermark::reset();
@@ -114,12 +119,12 @@ pub fn measure(request: &Request, progress: &dyn Progress) -> Result<AlignmentMe
     let outcome = engine.run(images, &captions_made, &plan, &mut sink)?;
     let time = began.elapsed();
     let peak_bytes = watermark.above();
-    progress.end(&format!("{} pairs in {:.2} s", outcome.counts.pairs, time.as_secs_f64()));
+    stage.end(&format!("{} pairs in {:.2} s", outcome.counts.pairs, time.as_secs_f64()));
     if !finite {
         return Err(laps_model::Error::Operation {
             operation: "similarity",
             expected: "finite similarities".to_owned(),
-            found: "one that is not".to_owned(),
+            found: "NaN or infinity".to_owned(),
         }
         .into());
     }
@@ -166,40 +171,45 @@ pub fn measure(request: &Request, progress: &dyn Progress) -> Result<AlignmentMe
     })
 }
 
-fn open(request: &Request, config: AlignmentConfig, weights: &AggregationWeights) -> Result<Box<dyn SimilarityEngine>> {
+fn open(
+    request: &AlignmentRequest,
+    config: AlignmentConfig,
+    weights: &AggregationWeights,
+) -> Result<Box<dyn SimilarityEngine>> {
     let options = EngineOptions { threads: request.threads, memory_limit: request.memory_limit };
     match (request.engine, request.device) {
         (AlignmentEngine::Cpu, Device::Auto | Device::Cpu) => Ok(Box::new(Engine::new(config, weights, options)?)),
-        (AlignmentEngine::Cpu, Device::Cuda(_)) => Err(Error::Engine {
+        (AlignmentEngine::Cpu, Device::Cuda(_)) => Err(laps::Error::Engine {
             engine: "cpu".to_owned(),
-            reason: "it computes on the processor only",
-            hint: "use `--engine torch`, or leave `--device` out",
-        }),
+            reason: "it computes on CPUs only".to_owned(),
+            hint: "use the engine `torch`, or the device `cpu`".to_owned(),
+        }
+        .into()),
         (AlignmentEngine::Torch, device) => {
             Ok(request.backends.libtorch()?.similarity(device, config, weights, request.memory_limit)?)
         }
     }
 }
 
-/// Time of one image, the shortest of three measurements.
+/// Preparation time of one image, the shortest of three measurements.
 fn prepare(engine: &dyn SimilarityEngine, images: &dyn ImageSource) -> Result<Duration> {
     let count = PREPARED.min(images.len());
-    let mut least = Duration::MAX;
+    let mut shortest = Duration::MAX;
     for _ in 0..3 {
         let began = Instant::now();
         engine.prepare_only(images, count)?;
-        least = least.min(began.elapsed() / count.max(1) as u32);
+        shortest = shortest.min(began.elapsed() / count.max(1) as u32);
     }
-    Ok(least)
+    Ok(shortest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn request(engine: AlignmentEngine, images_on_the_fly: bool) -> Request {
+    fn request(engine: AlignmentEngine, images_on_the_fly: bool) -> AlignmentRequest {
         let [images, captions] = [5, 40].map(|count| NonZeroUsize::new(count).unwrap());
-        Request {
+        AlignmentRequest {
             entry: laps_hub::registry::find("shapes_vit").unwrap(),
             images,
             captions,
@@ -214,12 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn embeddings_that_are_held_and_that_are_not_give_the_same() {
-        let [held, made] =
+    fn embeddings_generated_on_demand_give_the_same_similarities() {
+        let [held, generated] =
             [false, true].map(|on_the_fly| measure(&request(AlignmentEngine::Cpu, on_the_fly), &()).unwrap());
-        assert_eq!(held.mean_similarity, made.mean_similarity);
-        assert_eq!([held.pairs, made.pairs], [200; 2]);
-        assert_eq!(held.input_bytes - made.input_bytes, 4 * 5 * (held.patches + 1) * held.embed_size);
+        assert_eq!(held.mean_similarity, generated.mean_similarity);
+        assert_eq!([held.pairs, generated.pairs], [200; 2]);
+        assert_eq!(held.input_bytes - generated.input_bytes, 4 * 5 * (held.patches + 1) * held.embed_size);
         assert!(held.words >= 40 * 4 && held.words <= 40 * 39);
         let flops = 2 * held.embed_size * 5 * (held.patches + 1) * held.words;
         assert!((held.gflops * held.seconds * 1e9 / flops as f64 - 1.0).abs() < 1e-9);
@@ -243,14 +253,13 @@ mod tests {
         assert!(stages.stages.iter().all(|stage| stage.us_per_pair > 0.0), "{stages:?}");
         let shares: f64 = stages.stages.iter().map(|stage| stage.share).sum();
         assert!((shares - 1.0).abs() < 1e-9, "{shares}");
-        let other = Request { seed: 4, ..request(AlignmentEngine::Cpu, false) };
+        let other = AlignmentRequest { seed: 4, ..request(AlignmentEngine::Cpu, false) };
         assert_ne!(measure(&other, &()).unwrap().mean_similarity, held.mean_similarity);
     }
 
-    /// Similarities of both agree within 2e-6, so their means do.
     #[test]
-    fn the_engine_for_cpus_refuses_a_gpu() {
-        let request = Request { device: Device::Cuda(0), ..request(AlignmentEngine::Cpu, false) };
+    fn cpu_engine_rejects_a_gpu() {
+        let request = AlignmentRequest { device: Device::Cuda(0), ..request(AlignmentEngine::Cpu, false) };
         assert!(measure(&request, &()).is_err());
         assert!("gpu".parse::<AlignmentEngine>().is_err());
     }

@@ -1,20 +1,20 @@
-//! How much memory a piece of work takes.
+//! Peak memory of a piece of work.
 
 use crate::machine::peak_memory;
 
-/// The memory of this process from now on.
+/// Measures the peak memory of this process since a point in time.
 #[derive(Clone, Copy, Debug)]
 pub struct Watermark(Option<u64>);
 
 impl Watermark {
-    /// Forgets the peak so far. Where the system does not let it, there is no answer later.
+    /// Resets the peak to the present memory. If the system does not allow that, [`above`](Self::above) returns `None`.
     pub fn reset() -> Self {
-        // proc(5): 5 sets the peak of the resident set to its present size.
+        // proc(5): writing 5 resets the peak resident set size to the present size.
         let reset = fs_err::write("/proc/self/clear_refs", "5").is_ok();
         Self(if reset { peak_memory() } else { None })
     }
 
-    /// Bytes that the process had at most since, above those that it had then.
+    /// Peak memory since [`reset`](Self::reset), in bytes above the memory at that time.
     pub fn above(self) -> Option<u64> {
         Some(peak_memory()?.saturating_sub(self.0?))
     }
@@ -25,14 +25,14 @@ mod tests {
     use super::Watermark;
 
     #[test]
-    fn it_sees_what_was_freed_again_and_not_what_was_there_before() {
+    fn freed_memory_counts_and_earlier_memory_does_not() {
         let before = std::hint::black_box(vec![1u8; 96 << 20]);
         let mark = Watermark::reset();
         drop(std::hint::black_box(vec![1u8; 32 << 20]));
         match mark.above() {
-            // Other tests of this process take some and give some back meanwhile.
+            // Other tests in this process allocate and free memory at the same time.
             Some(bytes) => assert!((24 << 20..64 << 20).contains(&bytes), "{bytes}"),
-            None => println!("skipped: the peak can not be reset here"),
+            None => println!("skipped: this system does not allow resetting the peak"),
         }
         drop(before);
     }

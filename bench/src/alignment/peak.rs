@@ -1,25 +1,25 @@
-//! What the processor can do at most: multiply-adds on registers alone.
+//! Peak floating-point rate of the CPU: fused multiply-adds on registers only.
 //!
-//! A matrix product can come near it and not beyond. It is measured with the instruction set that the engine uses, on
-//! as many threads, at the clock that the processor then holds. Only in an optimised build does it say something.
+//! It is an upper bound for matrix products, measured with the instruction set of the engine, on as many threads, at
+//! the clock rate that the CPU then sustains. It is meaningful only in an optimised build.
 
-#![allow(unsafe_code, reason = "processor intrinsics, called only behind run-time detection")]
+#![allow(unsafe_code, reason = "CPU intrinsics, called only after run-time detection")]
 
 use std::{hint::black_box, thread, time::Instant};
 
-/// Independent chains: more than latency times throughput of any processor so far, and few enough for 16 registers.
+/// Independent dependency chains: more than latency times throughput of known CPUs, and few enough for 16 registers.
 const CHAINS: usize = 12;
 
-/// Multiply-adds of a chain in one measurement: some hundredths of a second.
+/// Multiply-adds per chain and measurement: a few hundredths of a second.
 const ROUNDS: usize = 1 << 23;
 
-/// Most of several measurements, for others may use the processor too.
+/// Number of measurements; the maximum counts, because other processes may use the CPU.
 const MEASUREMENTS: usize = 5;
 
 const FACTOR: f32 = 0.999;
 const ADDEND: f32 = 0.001;
 
-/// 10^9 floating-point operations a second, of all of `threads` together; a multiply-add counts as two.
+/// 10^9 floating-point operations per second of `threads` threads together; a multiply-add counts as two.
 pub fn peak_gflops(threads: usize) -> f64 {
     let threads = threads.max(1);
     let measure = |_| {
@@ -34,17 +34,17 @@ pub fn peak_gflops(threads: usize) -> f64 {
     (0..MEASUREMENTS).map(measure).fold(0.0, f64::max)
 }
 
-/// Does the work, and says how many lanes a vector has.
+/// Runs the chains; returns the number of lanes of a vector.
 fn multiply_adds() -> usize {
     #[cfg(target_arch = "x86_64")]
     {
         if std::arch::is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor has it.
+            // SAFETY: the CPU supports AVX-512F, as detected above.
             black_box(unsafe { x86::avx512() });
             return 16;
         }
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            // SAFETY: the processor has both.
+            // SAFETY: the CPU supports AVX2 and FMA, as detected above.
             black_box(unsafe { x86::avx2() });
             return 8;
         }

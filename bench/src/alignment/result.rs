@@ -1,4 +1,4 @@
-//! The result, as the JSON file holds it, and as a table.
+//! The result, its JSON format, and its table.
 
 use std::fmt::Write;
 
@@ -8,89 +8,89 @@ use serde::Serialize;
 use super::Stages;
 use crate::machine::Machine;
 
-/// Version of this structure; it changes when the meaning of a field does.
+/// Version of the JSON format; it changes when a field changes its meaning.
 pub const SCHEMA: u32 = 1;
 
-/// One measurement of the alignment.
+/// One measurement of the similarity engine.
 #[derive(Clone, Debug, Serialize)]
 pub struct AlignmentMeasurement {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// The entry whose sizes were taken.
+    /// Entry that gave the sizes.
     pub entry: String,
-    /// Spatial patches of an image.
+    /// Number of spatial patches per image.
     pub patches: usize,
-    /// Whether a class token comes before them.
+    /// Whether a class token precedes the patches.
     pub has_class_token: bool,
-    /// Patches that are kept for a caption.
+    /// Number of patches kept for a caption.
     pub kept: usize,
-    /// Groups that they are merged into.
+    /// Number of tokens that the kept patches are merged into.
     pub groups: usize,
-    /// Width of an embedding.
+    /// Dimension of the embeddings.
     pub embed_size: usize,
-    /// Images.
+    /// Number of images.
     pub images: usize,
-    /// Captions.
+    /// Number of captions.
     pub captions: usize,
-    /// Words of all captions.
+    /// Number of words of all captions.
     pub words: usize,
-    /// Seed of the embeddings.
+    /// Random seed of the embeddings.
     pub seed: u64,
-    /// Whether embeddings of images were made when they were read, within the time that was measured, and not held.
+    /// Whether image embeddings were generated when they were read, within the measured time.
     pub images_on_the_fly: bool,
     /// `cpu` or `torch`.
     pub engine: &'static str,
-    /// What computed: the instruction set, or libtorch and its device.
+    /// The instruction set, or libtorch and its device.
     pub instruction_set: String,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
-    /// Bytes that the engine was allowed to take, the inputs not counted.
+    /// Memory limit of the engine in bytes, not counting its inputs.
     pub memory_limit: usize,
-    /// Bytes that it planned to take.
+    /// Memory that the engine planned to use, in bytes.
     pub planned_bytes: usize,
-    /// Bytes of the inputs that were held.
+    /// Memory of the inputs, in bytes.
     pub input_bytes: usize,
-    /// The most memory of the process while it computed, in bytes above what it had before; `None` where the system does
-    /// not tell. Memory of a GPU is not in it.
+    /// Peak memory of the process while it computed, in bytes above the memory before; `None` if the system does not
+    /// report it. Excludes GPU memory.
     pub peak_bytes: Option<u64>,
-    /// Wall-clock time of everything from embeddings to similarities.
+    /// Wall-clock time from embeddings to similarities.
     pub seconds: f64,
-    /// The same for each pair, in microseconds.
+    /// Wall-clock time per pair, in microseconds.
     pub us_per_pair: f64,
-    /// Time for preparing one image, which is part of the above, in microseconds: on one thread by the engine for CPUs,
-    /// on all of them by libtorch. Where images are made when they are read, that is in it.
+    /// Preparation time per image, included in the above, in microseconds: on one thread for the CPU engine, on all
+    /// threads for libtorch. Includes generating image embeddings on demand.
     pub preparation_us_per_image: f64,
-    /// What each stage of a pair costs; `None` where the engine can not be taken apart.
+    /// Time of each stage of a pair; `None` if the engine cannot report stages.
     pub stages: Option<Stages>,
-    /// 10^9 operations a second of the product of words and tokens alone, over the whole time.
+    /// 10^9 floating-point operations per second, counting the product of words and tokens over the whole time.
     pub gflops: f64,
-    /// The most that these threads reach with multiply-adds on registers; `None` for a GPU.
+    /// Peak of these threads with multiply-adds on registers; `None` for a GPU.
     pub peak_gflops: Option<f64>,
     /// `gflops / peak_gflops`.
     pub share_of_peak: Option<f64>,
-    /// Pairs.
+    /// Number of pairs.
     pub pairs: u64,
-    /// Pairs whose norms were computed from all kept patches, for rounding.
+    /// Number of pairs whose norms were recomputed from all kept patches because of rounding.
     pub pairs_from_all_kept: u64,
-    /// Tokens that were computed as vectors, for rounding.
+    /// Number of tokens that were recomputed as vectors because of rounding.
     pub tokens_as_vectors: u64,
     /// Mean of all similarities.
     pub mean_similarity: f64,
-    /// Load of the machine in the minute before, in processes; what else ran makes times longer.
+    /// Load average of the minute before, in processes. Other load makes times longer.
     pub load_before: Option<f64>,
     /// The machine.
     pub machine: Machine,
     /// Version of this program.
     pub version: &'static str,
-    /// The commit it was built from, where that is known.
+    /// The commit it was built from, if known.
     pub commit: Option<&'static str>,
 }
 
-/// The stages for people.
+/// The table of stages.
 fn render_stages(stages: &Stages) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header(["stage, on one thread", "us a pair", "share"]);
+    table.set_header(["stage, on one thread", "us per pair", "share"]);
     for stage in &stages.stages {
         let share = format!("{:.1} %", 100.0 * stage.share);
         table.add_row([stage.name.to_owned(), format!("{:.3}", stage.us_per_pair), share]);
@@ -101,26 +101,26 @@ fn render_stages(stages: &Stages) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    format!("{table}\nmeasured as a whole, without looking at the clock: {:.3} us a pair\n", stages.whole_us_per_pair)
+    format!("{table}\nmeasured as a whole, without timing stages: {:.3} us per pair\n", stages.whole_us_per_pair)
 }
 
-/// The table for people.
+/// The result as tables.
 pub fn render(result: &AlignmentMeasurement) -> String {
     let mebibytes = |bytes: f64| format!("{:.1} MiB", bytes / f64::from(1 << 20));
     let unknown = || "unknown".to_owned();
     let rows = [
-        ("time of a pair", format!("{:.2} us", result.us_per_pair)),
+        ("time per pair", format!("{:.2} us", result.us_per_pair)),
         ("all pairs", format!("{:.2} s for {}", result.seconds, result.pairs)),
-        ("preparing an image", format!("{:.0} us", result.preparation_us_per_image)),
+        ("preparation per image", format!("{:.0} us", result.preparation_us_per_image)),
         ("product of words and tokens", format!("{:.1} GFLOP/s", result.gflops)),
-        ("peak of the processor", result.peak_gflops.map_or_else(unknown, |peak| format!("{peak:.1} GFLOP/s"))),
-        ("share of the peak", result.share_of_peak.map_or_else(unknown, |share| format!("{:.1} %", 100.0 * share))),
-        ("memory above the inputs", result.peak_bytes.map_or_else(unknown, |bytes| mebibytes(bytes as f64))),
-        ("memory planned", mebibytes(result.planned_bytes as f64)),
+        ("CPU peak", result.peak_gflops.map_or_else(unknown, |peak| format!("{peak:.1} GFLOP/s"))),
+        ("share of the CPU peak", result.share_of_peak.map_or_else(unknown, |share| format!("{:.1} %", 100.0 * share))),
+        ("peak memory above the inputs", result.peak_bytes.map_or_else(unknown, |bytes| mebibytes(bytes as f64))),
+        ("planned memory", mebibytes(result.planned_bytes as f64)),
         ("memory of the inputs", mebibytes(result.input_bytes as f64)),
-        ("norms from all kept patches", format!("{} pairs", result.pairs_from_all_kept)),
-        ("tokens as vectors", result.tokens_as_vectors.to_string()),
-        ("load before", result.load_before.map_or_else(unknown, |load| format!("{load:.1} processes"))),
+        ("norms recomputed from all kept patches", format!("{} pairs", result.pairs_from_all_kept)),
+        ("tokens recomputed as vectors", result.tokens_as_vectors.to_string()),
+        ("load average before", result.load_before.map_or_else(unknown, |load| format!("{load:.1}"))),
     ];
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
@@ -133,8 +133,8 @@ pub fn render(result: &AlignmentMeasurement) -> String {
     }
     let AlignmentMeasurement { entry, images, captions, engine, instruction_set, threads, machine, .. } = result;
     let threads = format!("{threads} thread{}", if *threads == 1 { "" } else { "s" });
-    let mut text = format!("{entry}: {images} random images, {captions} random captions of real lengths\n");
-    // Writing to a string can not fail.
+    let mut text = format!("{entry}: {images} random images, {captions} random captions with realistic lengths\n");
+    // Writing to a string cannot fail.
     let _ = writeln!(text, "engine {engine} ({instruction_set}), {threads} of {machine}");
     let _ = writeln!(text, "{table}");
     if let Some(stages) = &result.stages {

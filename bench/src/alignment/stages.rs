@@ -1,4 +1,4 @@
-//! What each stage of a pair costs, measured on a sample after the measurement of the whole.
+//! Time of each stage of a similarity, measured on a sample after the measurement of the whole.
 
 use std::time::Duration;
 
@@ -7,39 +7,40 @@ use serde::Serialize;
 
 use crate::Result;
 
-/// Images and captions of the sample: a tile of images, and enough captions that blocks of words are full.
+/// Images and captions of the sample: one tile of images, and enough captions to fill blocks of words.
 const SAMPLE: [usize; 2] = [16, 400];
 
-/// Measurements, of which the shortest counts, for others may use the processor too.
+/// Number of measurements; the shortest counts, because other processes may use the CPU.
 const MEASUREMENTS: usize = 5;
 
-/// What the stages of a pair cost on one thread.
+/// Time of each stage of a pair on one thread.
 #[derive(Clone, Debug, Serialize)]
 pub struct Stages {
-    /// Pairs of the sample.
+    /// Number of pairs of the sample.
     pub pairs: usize,
-    /// Each stage; the preparation of an image is shared among all captions of the whole measurement.
+    /// The stages. The preparation of an image is divided by the number of captions of the whole measurement.
     pub stages: Vec<StageCost>,
-    /// Sum of all stages, in microseconds a pair.
+    /// Sum of all stages, in microseconds per pair.
     pub sum_us_per_pair: f64,
-    /// The same work measured as a whole, without looking at the clock in between, in microseconds a pair. The sum is
-    /// larger by what looking at the clock takes.
+    /// The same work measured as a whole, in microseconds per pair. The sum is larger by the overhead of reading the
+    /// clock between stages.
     pub whole_us_per_pair: f64,
 }
 
-/// One of them.
+/// The time of one stage.
 #[derive(Clone, Debug, Serialize)]
 pub struct StageCost {
-    /// Its name.
+    /// Name of the stage.
     pub name: &'static str,
-    /// Microseconds a pair, on one thread.
+    /// Microseconds per pair on one thread.
     pub us_per_pair: f64,
     /// Share of the sum.
     pub share: f64,
 }
 
 impl Stages {
-    /// Measures `engine`, which takes `preparation` for an image; `None` where it can not be taken apart.
+    /// Measures the stages of `engine`, whose preparation of an image takes `preparation`; `None` if the engine cannot
+    /// report stages.
     pub(super) fn measure(
         engine: &dyn SimilarityEngine,
         images: &dyn ImageSource,
@@ -59,9 +60,9 @@ impl Stages {
             whole = whole.min(times.whole);
             pairs = times.pairs;
         }
-        let each = |time: Duration| time.as_secs_f64() * 1e6 / pairs.max(1) as f64;
+        let per_pair = |time: Duration| time.as_secs_f64() * 1e6 / pairs.max(1) as f64;
         let preparation = preparation.as_secs_f64() * 1e6 / captions.len().max(1) as f64;
-        let parts = best.into_iter().flat_map(|(_, parts)| parts).map(|(name, time)| (name, each(time)));
+        let parts = best.into_iter().flat_map(|(_, stages)| stages).map(|(name, time)| (name, per_pair(time)));
         let parts: Vec<(&'static str, f64)> = std::iter::once(("preparation", preparation)).chain(parts).collect();
         let sum: f64 = parts.iter().map(|(_, time)| time).sum();
         let stages = parts.into_iter().map(|(name, time)| StageCost { name, us_per_pair: time, share: time / sum });
@@ -69,7 +70,7 @@ impl Stages {
             pairs,
             stages: stages.collect(),
             sum_us_per_pair: sum,
-            whole_us_per_pair: preparation + each(whole),
+            whole_us_per_pair: preparation + per_pair(whole),
         }))
     }
 }

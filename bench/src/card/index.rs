@@ -1,4 +1,4 @@
-//! The block of metadata at the head of a card.
+//! The front matter of a card.
 
 use laps_align::{Evaluation, Protocol};
 use laps_hub::registry::{self, Entry, embedded_checkpoint};
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::reproduce::{Reproduction, recalls};
 
-/// Identifier and name of each figure.
+/// Type and name of each metric.
 const METRICS: [(&str, &str); 6] = [
     ("recall_at_1", "image to text R@1"),
     ("recall_at_5", "image to text R@5"),
@@ -16,7 +16,7 @@ const METRICS: [(&str, &str); 6] = [
     ("recall_at_10", "text to image R@10"),
 ];
 
-/// What the hub reads of a card.
+/// The front matter that the Hugging Face Hub reads.
 #[derive(Serialize)]
 pub(super) struct FrontMatter {
     language: &'static str,
@@ -24,50 +24,50 @@ pub(super) struct FrontMatter {
     library_name: &'static str,
     tags: Vec<&'static str>,
     #[serde(rename = "model-index")]
-    model_index: Vec<Model>,
+    model_index: Vec<IndexedModel>,
 }
 
 #[derive(Serialize)]
-struct Model {
+struct IndexedModel {
     name: String,
     results: Vec<IndexedResult>,
 }
 
 #[derive(Serialize)]
 struct IndexedResult {
-    task: Named,
-    dataset: Dataset,
-    metrics: Vec<Metric>,
-    source: Source,
+    task: IndexedTask,
+    dataset: IndexedDataset,
+    metrics: Vec<IndexedMetric>,
+    source: ResultSource,
 }
 
 #[derive(Serialize)]
-struct Named {
+struct IndexedTask {
     r#type: &'static str,
     name: &'static str,
 }
 
 #[derive(Serialize)]
-struct Dataset {
+struct IndexedDataset {
     r#type: String,
     name: String,
     split: String,
 }
 
 #[derive(Serialize)]
-struct Metric {
+struct IndexedMetric {
     r#type: &'static str,
     name: &'static str,
     value: f64,
 }
 
 #[derive(Serialize)]
-struct Source {
+struct ResultSource {
     name: String,
 }
 
 impl FrontMatter {
-    /// What `results` measured, then what is published.
+    /// Front matter with measured, then published recalls.
     pub(super) fn new(entry: &Entry, results: &[Reproduction]) -> Self {
         let license =
             if embedded_checkpoint(&entry.name).is_some() { vec!["mit", "apache-2.0"] } else { vec!["unknown"] };
@@ -80,7 +80,7 @@ impl FrontMatter {
             license,
             library_name: "laps-zoo",
             tags: vec!["image-text-retrieval", "laps"],
-            model_index: vec![Model { name: entry.name.clone(), results: measured.chain(published).collect() }],
+            model_index: vec![IndexedModel { name: entry.name.clone(), results: measured.chain(published).collect() }],
         }
     }
 }
@@ -97,42 +97,44 @@ fn measured(entry: &Entry, result: &Reproduction, evaluation: &Evaluation) -> In
 
 fn published(entry: &Entry, protocol: Protocol) -> Vec<IndexedResult> {
     let tables = entry.published(protocol);
-    let of = |table: &registry::PublishedTable| {
+    let indexed_table = |table: &registry::PublishedTable| {
         let cells = [table.i2t, table.t2i].concat();
         let source = match table.source.as_str() {
-            "paper" => "published: Table 1 of the paper, whose checkpoint is not published".to_owned(),
-            "readme" => "published: the authors' README, chosen on the test split".to_owned(),
+            "paper" => "published: Table 1 of the paper, whose checkpoints are not published".to_owned(),
+            "readme" => {
+                "published: README of the authors, whose checkpoints were selected on the test split".to_owned()
+            }
             other => format!("published: {other}"),
         };
         indexed(entry, protocol, &entry.data.test, std::array::from_fn(|index| Some(cells[index]?.value)), source)
     };
-    tables.iter().map(of).collect()
+    tables.iter().map(indexed_table).collect()
 }
 
 fn indexed(entry: &Entry, protocol: Protocol, split: &str, values: [Option<f64>; 6], source: String) -> IndexedResult {
     let metric = |((r#type, name), value): ((&'static str, &'static str), Option<f64>)| {
-        // Three decimals tell any two recalls apart.
-        Some(Metric { r#type, name, value: (value? * 1000.0).round() / 1000.0 })
+        // Three decimals distinguish any two recalls.
+        Some(IndexedMetric { r#type, name, value: (value? * 1000.0).round() / 1000.0 })
     };
     IndexedResult {
-        task: Named { r#type: "image-text-retrieval", name: "Image-text retrieval" },
-        dataset: Dataset {
+        task: IndexedTask { r#type: "image-text-retrieval", name: "Image-text retrieval" },
+        dataset: IndexedDataset {
             r#type: protocol.name().to_owned(),
             name: data_set(entry, protocol),
             split: split.to_owned(),
         },
         metrics: METRICS.into_iter().zip(values).filter_map(metric).collect(),
-        source: Source { name: source },
+        source: ResultSource { name: source },
     }
 }
 
-/// The data set in words; of an entry file, only the protocol is known.
+/// Name of the data set; for an entry file, only the protocol is known.
 pub(super) fn data_set(entry: &Entry, protocol: Protocol) -> String {
     if entry.data.drawn.is_some() {
-        return "scenes that laps-zoo draws".to_owned();
+        return "scenes drawn by laps-zoo".to_owned();
     }
     if !registry::names().contains(&entry.name.as_str()) {
-        return format!("own data, protocol {protocol}");
+        return format!("custom data, protocol {protocol}");
     }
     match protocol {
         Protocol::F30k => "Flickr30K, 1,000 images",

@@ -1,4 +1,4 @@
-//! Cards of entries, with and without results.
+//! Model cards, with and without results.
 
 use serde_yaml::Value;
 
@@ -7,7 +7,7 @@ use crate::results::sample;
 
 const COCO: [[f64; 6]; 2] = [[65.1, 90.2, 94.62, 51.196, 79.3, 87.5], [83.9, 97.9, 99.1, 71.9, 93.65, 97.3]];
 
-/// The card of a built-in entry, and the metadata at its head.
+/// The card of a built-in entry, and its front matter.
 fn of(name: &str, results: Vec<crate::reproduce::Reproduction>) -> (String, Value) {
     let text = card(&laps_hub::registry::find(name).unwrap(), results).unwrap();
     let front = text.strip_prefix("---\n").unwrap().split("\n---\n").next().unwrap();
@@ -20,7 +20,7 @@ fn indexed(front: &Value) -> Vec<&Value> {
 }
 
 #[test]
-fn the_index_has_measured_and_published_figures_and_says_which() {
+fn model_index_distinguishes_measured_and_published_recalls() {
     let (text, front) = of("coco_swin", vec![sample::result("coco_swin", &COCO)]);
     let results = indexed(&front);
     let sources: Vec<&str> = results.iter().map(|result| result["source"]["name"].as_str().unwrap()).collect();
@@ -38,30 +38,30 @@ fn the_index_has_measured_and_published_figures_and_says_which() {
     assert!(text.contains("\n| VSE++ | 64.0 | 88.2 |"), "{text}");
 }
 
-/// These are read off the provenance of the figures: a mended table takes its sentence away.
+/// They are derived from the provenance of the recalls: a corrected table removes its sentence.
 #[test]
-fn known_faults_of_the_published_figures_are_named() {
+fn known_issues_of_published_recalls_are_listed() {
     let (swin, _) = of("coco_swin", Vec::new());
     assert!(swin.contains(
-        "- Text to image by coco_1k: the readme prints 51.2 / 79.3 where 71.9 / 93.7 belongs; they stand in a row where \
-         they can not belong, and fit no other one (inferred).\n"
+        "- Text to image, coco_1k: the readme prints 51.2 / 79.3 instead of 71.9 / 93.7; the source has them in a row where \
+         they cannot belong, and they fit no other row (inferred).\n"
     ), "{swin}");
-    assert!(swin.contains("chosen on the test split"));
+    assert!(swin.contains("selected on the test split"));
     let (vit, _) = of("coco_vit", Vec::new());
     assert!(vit.contains(
-        "- Text to image by coco_5k: the readme prints 71.9 / 93.7 where 43.9 / 73.6 belongs; an earlier version of it has \
-         them in the right place (restored).\n"
+        "- Text to image, coco_5k: the readme prints 71.9 / 93.7 instead of 43.9 / 73.6; an earlier version of the source \
+         has them in the right place (restored).\n"
     ), "{vit}");
     let (flickr, _) = of("f30k_vit", Vec::new());
-    assert!(!flickr.contains("- Text to image by"), "{flickr}");
-    assert!(flickr.contains("Published figures only; `laps-zoo card f30k_vit RESULT` adds measured ones."));
+    assert!(!flickr.contains("- Text to image, "), "{flickr}");
+    assert!(flickr.contains("Published recalls only; `laps-zoo card f30k_vit RESULT` adds measured ones."));
 }
 
 #[test]
-fn an_embedded_entry_has_a_licence_and_no_faults() {
+fn embedded_entry_has_a_licence_and_no_known_issues() {
     let (text, front) = of("shapes_vit", Vec::new());
     assert_eq!((&front["license"][0], &front["license"][1]), (&Value::from("mit"), &Value::from("apache-2.0")));
-    assert!(!text.contains("## Known faults"), "{text}");
+    assert!(!text.contains("## Known issues"), "{text}");
     assert!(text.contains("Licence: MIT or Apache-2.0"));
     assert!(
         text.contains("laps-zoo reproduce shapes_vit --json result.json\nlaps-zoo card shapes_vit result.json\n"),
@@ -75,16 +75,16 @@ fn every_built_in_entry_has_a_card() {
     for name in laps_hub::registry::names() {
         let (text, front) = of(name, Vec::new());
         assert_eq!(front["model-index"][0]["name"], *name);
-        assert!(!text.contains("\n\n\n") && text.contains("\n\nHow figures are made"), "{name}: {text}");
+        assert!(!text.contains("\n\n\n") && text.contains("\n\nHow recalls are computed"), "{name}: {text}");
     }
 }
 
 #[test]
-fn a_result_of_another_entry_is_refused() {
+fn result_of_another_entry_is_rejected() {
     let entry = laps_hub::registry::find("f30k_vit").unwrap();
     let error = card(&entry, vec![sample::result("coco_swin", &COCO)]).unwrap_err().to_string();
     assert!(
-        error.starts_with("`RESULT` can not be used\n  expected: results of `f30k_vit` with the configuration "),
+        error.starts_with("`results` cannot be used\n  expected: results of `f30k_vit` with the configuration "),
         "{error}"
     );
 }

@@ -1,17 +1,17 @@
-//! Instruction counts, which `cargo bench -p bench --bench kernels` makes.
+//! Instruction counts, which `cargo bench -p laps-bench --bench kernels` writes.
 
 use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Gathered, Group, Measure};
+use super::{GateGroup, GroupMeasures, Measure};
 use crate::{Error, Result};
 
-/// The file of counts.
+/// Instruction counts, and their JSON format.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KernelCounts {
-    /// Why there are none, where there are none.
+    /// Why there are no counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
     /// Instructions by model, instruction set and stage.
@@ -20,29 +20,30 @@ pub struct KernelCounts {
 }
 
 impl KernelCounts {
-    /// As measures.
-    pub fn gathered(&self) -> Gathered {
+    /// The counts as measures.
+    pub fn measures(&self) -> GroupMeasures {
         match &self.skipped {
-            Some(reason) => Gathered::skipped(Group::Kernels, reason.clone()),
+            Some(reason) => GroupMeasures::skipped(GateGroup::Kernels, reason.clone()),
             None => {
                 let measures = self.counts.iter().map(|(name, &count)| Measure::new(name.clone(), count as f64));
-                Gathered::measured(Group::Kernels, measures.collect())
+                GroupMeasures::measured(GateGroup::Kernels, measures.collect())
             }
         }
     }
 }
 
-/// The counts in a file; without one they are skipped.
+/// The counts in `file`; skipped without a file.
 ///
 /// # Errors
-/// [`Error::Baseline`] for a file that can not be read, or is none.
-pub fn kernels(file: Option<&Path>) -> Result<Gathered> {
+/// [`Error::Baseline`] for a file that cannot be read or parsed.
+pub fn kernels(file: Option<&Path>) -> Result<GroupMeasures> {
     let Some(path) = file else {
-        let how = "`cargo bench -p bench --no-default-features --bench kernels -- --counts FILE` makes them";
-        return Ok(Gathered::skipped(Group::Kernels, format!("no counts are given as --kernels; {how}")));
+        let reason =
+            "no file of instruction counts; `cargo bench -p laps-bench --bench kernels -- --counts FILE` writes one";
+        return Ok(GroupMeasures::skipped(GateGroup::Kernels, reason));
     };
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Baseline { path: path.to_owned(), source };
-    let bytes = fs_err::read(path).map_err(|error| failed(error.into()))?;
-    let counts: KernelCounts = serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?;
-    Ok(counts.gathered())
+    let invalid = |source: Box<dyn std::error::Error + Send + Sync>| Error::Baseline { path: path.to_owned(), source };
+    let bytes = fs_err::read(path).map_err(|error| invalid(error.into()))?;
+    let counts: KernelCounts = serde_json::from_slice(&bytes).map_err(|error| invalid(error.into()))?;
+    Ok(counts.measures())
 }

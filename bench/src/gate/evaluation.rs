@@ -1,4 +1,4 @@
-//! Hits and memory of the embedded entries.
+//! Hits and peak memory of the embedded entries.
 
 use std::{path::Path, sync::atomic::AtomicBool};
 
@@ -8,42 +8,45 @@ use laps_data::Split;
 use laps_hub::registry::Entry;
 use safetensors::SafeTensors;
 
-use super::{Gathered, Group, Measure};
+use super::{GateGroup, GroupMeasures, Measure};
 use crate::{
     Error, Result,
     alignment::Watermark,
-    reproduce::{Request, reproduce},
+    reproduce::{ReproduceRequest, reproduce},
 };
 
-/// Two similarities, of up to 2, that are nearer to each other than this have no order: instruction sets sum in different
+/// Similarities (at most 2) that differ by less than this have no defined order: instruction sets sum in different
 /// orders, and engines agree within 2e-6.
-pub const ROUNDING: f32 = 1e-5;
+const ROUNDING: f32 = 1e-5;
 
-/// Threads of an evaluation, on which its memory depends.
+/// Number of threads of an evaluation; its memory depends on it.
 const THREADS: usize = 2;
 
-/// Evaluates an embedded entry on the test split that it draws, by the engine in pure Rust, which every build has: its hits,
-/// and the most memory that the process had above what it had before. The memory is that of a process which has done
-/// nothing else, so call this once in a process.
+/// Evaluates an embedded entry on its drawn test split with the pure-Rust engine, which every build has: its hits, and
+/// its peak memory above the memory before. Call it once per process: earlier work changes the memory.
 ///
 /// # Errors
-/// Whatever keeps the entry from being evaluated.
-pub fn evaluation(entry: &Entry) -> Result<[Gathered; 2]> {
-    // Drawn and unpacked first: neither is part of an evaluation.
+/// Those of [`reproduce`].
+pub fn evaluation(entry: &Entry) -> Result<[GroupMeasures; 2]> {
+    // Draw the data and unpack the checkpoint first: neither is part of the evaluation.
     let paths = embedded::data_paths(entry, None, None)?;
     embedded::checkpoint(entry)?;
     let folder =
         tempfile::tempdir().map_err(|source| Error::Write { path: std::env::temp_dir(), source: source.into() })?;
     let sims = folder.path().join("sims.safetensors");
-    let request = Request { threads: THREADS, sims: Some(sims.clone()), ..Request::new(entry.clone()) };
+    let request =
+        ReproduceRequest { threads: THREADS, sims: Some(sims.clone()), ..ReproduceRequest::new(entry.clone()) };
     let mark = Watermark::reset();
     reproduce(&request, &AtomicBool::new(false), &())?;
     let memory = match mark.above() {
         Some(bytes) => Ok(vec![Measure::new(format!("{}/bytes", entry.name), bytes as f64)]),
-        None => Err("this system does not tell a process its peak".to_owned()),
+        None => Err("this system does not report the peak memory of a process".to_owned()),
     };
     let hits = hits_of(entry, &paths.captions, &sims)?;
-    Ok([Gathered { group: Group::Memory, measures: memory }, Gathered::measured(Group::Recalls, hits)])
+    Ok([
+        GroupMeasures { group: GateGroup::Memory, measures: memory },
+        GroupMeasures::measured(GateGroup::Recalls, hits),
+    ])
 }
 
 fn hits_of(entry: &Entry, captions: &Path, sims: &Path) -> Result<Vec<Measure>> {
@@ -56,11 +59,11 @@ fn hits_of(entry: &Entry, captions: &Path, sims: &Path) -> Result<Vec<Measure>> 
     recalls(&entry.name, &scores, &captions)
 }
 
-/// Hits of a matrix of the entry `name` among the first 1, 5 and 10, in both directions.
+/// Hits of the entry `name` at 1, 5 and 10 in both directions, from its similarity matrix.
 ///
 /// # Errors
-/// [`laps_align::RetrievalError::Size`] where the sizes differ.
-pub fn recalls(name: &str, scores: &Scores, captions: &CaptionImages) -> Result<Vec<Measure>> {
+/// [`laps_align::RetrievalError::Size`] if the sizes differ.
+pub(super) fn recalls(name: &str, scores: &Scores, captions: &CaptionImages) -> Result<Vec<Measure>> {
     let found = hits(scores, captions, ROUNDING)?;
     let measure = |direction: &str, cut: usize, hits: &Hits| Measure {
         name: format!("{name}/{direction}/hits among the first {cut}"),

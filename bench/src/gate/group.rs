@@ -1,4 +1,4 @@
-//! Kinds of measures, and how far each may move.
+//! Groups of measures, and how far the values of each may change.
 
 use std::{fmt, str::FromStr};
 
@@ -6,34 +6,34 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A kind of measures, with a baseline file of its own.
+/// A group of measures with its own baseline file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Group {
-    /// Tensors and numbers of every entry's model.
+pub enum GateGroup {
+    /// Tensors and parameters of every entry's model.
     Parameters,
-    /// Nodes, initialisers and bytes of every graph that can be exported.
+    /// Nodes, initialisers and bytes of every exportable graph.
     Graphs,
     /// Hits of the embedded entries on their test split.
     Recalls,
-    /// The most memory that an evaluation takes.
+    /// Peak memory of an evaluation.
     Memory,
-    /// How far the graphs of the embedded entries are from the model definition, by precision.
+    /// Differences between the graphs of the embedded entries and the model definition, by precision.
     Drift,
-    /// Instructions of the similarity engine's kernels.
+    /// Instruction counts of the similarity engine's kernels.
     Kernels,
 }
 
-/// How far a measure may move.
+/// How far a value may change.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Rule {
+pub enum AllowedChange {
     /// Not at all.
     Exact,
-    /// By nothing that rounding does not explain: the baseline lies within the bounds of the measure.
+    /// As far as rounding explains: the baseline is within the bounds of the measure.
     Bounds,
     /// By this share, up or down.
     Within(f64),
-    /// Up to this multiple of the baseline, or to a floor that is always allowed. Less is better, and does not fail.
+    /// Up to a multiple of the baseline, or up to a floor that is always allowed. Lower values never fail.
     AtMost {
         /// The multiple.
         times: f64,
@@ -42,12 +42,12 @@ pub enum Rule {
     },
 }
 
-impl Group {
-    /// All of them.
+impl GateGroup {
+    /// Every group.
     pub const ALL: [Self; 6] =
         [Self::Memory, Self::Recalls, Self::Parameters, Self::Graphs, Self::Drift, Self::Kernels];
 
-    /// The name, also that of its file.
+    /// Its name in arguments and results.
     pub fn name(self) -> &'static str {
         match self {
             Self::Parameters => "parameters",
@@ -59,54 +59,54 @@ impl Group {
         }
     }
 
-    /// Its baseline file, in the folder of them.
+    /// Name of its baseline file.
     pub fn file(self) -> String {
         format!("{}.json", self.name())
     }
 
-    /// How far its measures may move.
-    pub fn rule(self) -> Rule {
+    /// How far its values may change.
+    pub fn allowed_change(self) -> AllowedChange {
         match self {
-            Self::Parameters | Self::Graphs => Rule::Exact,
-            Self::Recalls => Rule::Bounds,
-            // What the allocator keeps and what decoders hold at once hang on when threads are run: three evaluations of
-            // one entry came to 19.8 to 21.7 MB.
-            Self::Memory => Rule::AtMost { times: 1.25, floor: 0.0 },
-            // Sums in another order; below the floor nobody cares.
-            Self::Drift => Rule::AtMost { times: 2.0, floor: 1e-6 },
-            // The C library picks its copies and exponentials by the processor.
-            Self::Kernels => Rule::Within(0.02),
+            Self::Parameters | Self::Graphs => AllowedChange::Exact,
+            Self::Recalls => AllowedChange::Bounds,
+            // Thread scheduling changes what the allocator keeps and how many images are decoded at once: three
+            // evaluations of one entry needed 19.8 to 21.7 MB.
+            Self::Memory => AllowedChange::AtMost { times: 1.25, floor: 0.0 },
+            // Sums in another order differ; differences below the floor do not matter.
+            Self::Drift => AllowedChange::AtMost { times: 2.0, floor: 1e-6 },
+            // The C library selects its copy and exp functions by CPU.
+            Self::Kernels => AllowedChange::Within(0.02),
         }
     }
 
-    /// Whether the figures hang on the machine, so that the file says on which they were measured.
-    pub fn hangs_on_machine(self) -> bool {
+    /// Whether the values depend on the machine; the baseline file then names it.
+    pub fn depends_on_machine(self) -> bool {
         matches!(self, Self::Memory | Self::Drift | Self::Kernels)
     }
 
-    /// Whether each figure is of an entry, whose name it begins with.
-    pub fn is_of_entries(self) -> bool {
+    /// Whether each value belongs to an entry; its name then starts with the entry's.
+    pub fn is_per_entry(self) -> bool {
         !matches!(self, Self::Kernels)
     }
 
-    /// Whether a measure of the baseline may be missing here: not every processor has every instruction set.
-    pub fn may_lack(self) -> bool {
+    /// Whether a measure of the baseline may be missing: not every CPU has every instruction set.
+    pub fn may_be_missing(self) -> bool {
         matches!(self, Self::Kernels)
     }
 }
 
-impl fmt::Display for Group {
+impl fmt::Display for GateGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for Group {
+impl FromStr for GateGroup {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|group| group.name() == name).ok_or_else(|| Error::Option {
-            option: "--only",
+        Self::ALL.into_iter().find(|group| group.name() == name).ok_or_else(|| Error::Argument {
+            argument: "group",
             expected: Self::ALL.map(|group| format!("`{group}`")).join(", "),
             found: format!("`{name}`"),
         })

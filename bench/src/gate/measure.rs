@@ -1,22 +1,22 @@
-//! What was measured.
+//! Measures.
 
 use serde::{Deserialize, Serialize};
 
-use super::Group;
+use super::GateGroup;
 
-/// One figure.
+/// One measured value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measure {
-    /// Unique in its group: what it is of, from the outside in, between slashes.
+    /// Unique in its group: `entry/.../what`, from general to specific.
     pub name: String,
-    /// The figure, in the unit that the name says: a count, bytes, or a difference.
+    /// A count, a size in bytes, or a difference, as the name says.
     pub value: f64,
-    /// The least and the most that it may be, where rounding decides.
+    /// The smallest and largest value that rounding could give, if rounding matters.
     pub bounds: Option<[f64; 2]>,
 }
 
 impl Measure {
-    /// A figure that rounding has no part in.
+    /// A value that rounding does not change.
     pub fn new(name: impl Into<String>, value: f64) -> Self {
         Self { name: name.into(), value, bounds: None }
     }
@@ -28,26 +28,27 @@ impl Measure {
     }
 }
 
-/// The measures of a group, or why there are none.
+/// The measures of a group, or why it was skipped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Gathered {
+pub struct GroupMeasures {
     /// The group.
-    pub group: Group,
-    /// The measures, or why they were left out.
+    pub group: GateGroup,
+    /// The measures, or the reason for skipping them.
     pub measures: Result<Vec<Measure>, String>,
 }
 
-impl Gathered {
+impl GroupMeasures {
     /// Measures of `group`.
-    pub fn measured(group: Group, measures: Vec<Measure>) -> Self {
+    pub fn measured(group: GateGroup, measures: Vec<Measure>) -> Self {
         Self { group, measures: Ok(measures) }
     }
 
-    /// A group that can not be measured here.
-    pub fn skipped(group: Group, reason: impl Into<String>) -> Self {
+    /// A group that cannot be measured.
+    pub fn skipped(group: GateGroup, reason: impl Into<String>) -> Self {
         Self { group, measures: Err(reason.into()) }
     }
-    /// The same with the measures of another part of the group; a reason why some were left out is one for all.
+
+    /// Adds the measures of another part of the group. If one part was skipped, the whole group is.
     pub fn with(self, other: Self) -> Self {
         let measures = match (self.measures, other.measures) {
             (Ok(first), Ok(second)) => Ok([first, second].concat()),

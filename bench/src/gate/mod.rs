@@ -1,8 +1,8 @@
-//! The gate: deterministic measures against committed baselines. No clock is looked at.
+//! The gate: deterministic measures, without a clock, compared with committed baselines.
 //!
-//! [`Gathered`] is what was measured of one [`Group`], or why it was not; [`Baselines`] is a folder with a file for each
-//! group; [`judge`] compares the two, and [`render`] says what moved. Graphs are measured by whoever knows them and handed
-//! in as measures like any other.
+//! [`GroupMeasures`] has the measures of one [`GateGroup`], or the reason for skipping it. [`Baselines`] is a folder
+//! with one file per group. [`judge`] compares the two, and [`render`] prints what changed. Measures of graphs come
+//! from the caller.
 
 mod baselines;
 mod counts;
@@ -15,9 +15,9 @@ mod render;
 
 pub use baselines::{Baseline, Baselines, MeasuredOn};
 pub use counts::{KernelCounts, kernels};
-pub use evaluation::{ROUNDING, evaluation, recalls};
-pub use group::{Group, Rule};
-pub use judge::{Finding, GroupReport, State, judge};
-pub use measure::{Gathered, Measure};
+pub use evaluation::evaluation;
+pub use group::{AllowedChange, GateGroup};
+pub use judge::{GroupReport, MeasureReport, MeasureState, judge};
+pub use measure::{GroupMeasures, Measure};
 pub use parameters::parameters;
 pub use render::{render, render_blessed};

@@ -1,21 +1,21 @@
-//! Sizes of the models.
+//! Sizes of models.
 
 use laps_hub::registry::Entry;
 use laps_model::{models, params::Parameter};
 
-use super::{Gathered, Group, Measure};
+use super::{GateGroup, GroupMeasures, Measure};
 use crate::Result;
 
-/// Tensors and numbers of every entry's model.
+/// Number of tensors and of parameters of every entry's model.
 ///
 /// # Errors
-/// Those of an entry that describes no model.
-pub fn parameters(entries: &[Entry]) -> Result<Gathered> {
+/// An entry with an invalid model configuration.
+pub fn parameters(entries: &[Entry]) -> Result<GroupMeasures> {
     let mut measures = Vec::new();
     for Entry { name, model, .. } in entries {
         let parameters = models::parameters(model)?;
         measures.push(Measure::count(format!("{name}/tensors"), parameters.len()));
         measures.push(Measure::count(format!("{name}/numbers"), parameters.iter().map(Parameter::elements).sum()));
     }
-    Ok(Gathered::measured(Group::Parameters, measures))
+    Ok(GroupMeasures::measured(GateGroup::Parameters, measures))
 }

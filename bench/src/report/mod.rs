@@ -1,6 +1,6 @@
 //! Results as one HTML page: recall tables, charts, hardest failures, ties, times and provenance.
 //!
-//! The page has everything in itself and no script, and its policy forbids a browser to fetch anything.
+//! The page is self-contained and has no scripts; its content security policy forbids loading anything.
 
 mod chart;
 #[cfg(test)]
@@ -13,7 +13,7 @@ use askama::Template;
 use crate::{
     Error, Result,
     reproduce::Reproduction,
-    tables::{FIGURES, Tables},
+    tables::{COLUMNS, RecallTables},
 };
 
 pub use thumbnails::Thumbnails;
@@ -23,27 +23,27 @@ use view::{ResultView, TableView, tables};
 #[template(path = "report.html")]
 struct Page<'a> {
     title: String,
-    figures: [&'a str; 7],
+    columns: [&'a str; 7],
     tables: Vec<TableView>,
     notes: Vec<String>,
     results: Vec<ResultView<'a>>,
 }
 
-/// The page of some results, in the order of [`Tables`]; images of failed queries are taken from `thumbnails`, and where they
-/// are not found their names stand in their place.
+/// The page of `results`, in the order of [`RecallTables`]. Images of failed queries come from `thumbnails`; an image
+/// that is not found is replaced by its name.
 ///
 /// # Errors
-/// If the published tables can not be read, which are part of the program.
+/// If the published tables, which are part of the program, cannot be read.
 pub fn page(results: Vec<Reproduction>, thumbnails: &Thumbnails) -> Result<String> {
-    let (folded, results) = Tables::sorted(results)?;
+    let (recalls, results) = RecallTables::sorted(results)?;
     let mut entries: Vec<&str> = results.iter().map(|result| result.entry.as_str()).collect();
     entries.dedup();
     let page = Page {
         title: format!("LAPS: {}", entries.join(", ")),
-        figures: FIGURES,
-        tables: tables(&folded),
-        notes: folded.notes(),
+        columns: COLUMNS,
+        tables: tables(&recalls),
+        notes: recalls.notes(),
         results: (1..).zip(&results).map(|(number, result)| ResultView::new(number, result, thumbnails)).collect(),
     };
-    page.render().map_err(|source| Error::Page { source: source.into() })
+    page.render().map_err(|source| Error::Template { source: source.into() })
 }

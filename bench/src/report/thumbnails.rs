@@ -1,4 +1,4 @@
-//! Small copies of images inside the page.
+//! Thumbnails that are embedded in the page.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,12 +9,12 @@ use std::{
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use laps_data::image;
 
-/// Longer side of a copy, in pixels.
+/// Longer side of a thumbnail, in pixels.
 const SIDE: usize = 128;
-/// Of the JPEG files.
+/// JPEG quality.
 const QUALITY: u8 = 82;
 
-/// Finds images below some folders, and makes each small once.
+/// Finds images in folders and makes their thumbnails, each once.
 #[derive(Debug)]
 pub struct Thumbnails {
     folders: Vec<PathBuf>,
@@ -23,13 +23,13 @@ pub struct Thumbnails {
 }
 
 impl Thumbnails {
-    /// Of images below `folders`, which are looked at in this order.
+    /// Thumbnails of images in `folders`, which are searched in this order.
     pub fn new(folders: Vec<PathBuf>) -> Self {
         Self { folders, made: RefCell::default(), missing: Cell::new(0) }
     }
 
-    /// The image `name`, relative to a folder, as an address that has it in itself; None if it is in no folder, or can not
-    /// be decoded. A name that leads out of the folder is in none.
+    /// The thumbnail of the image `name`, relative to a folder, as a `data:` URL; `None` if the image is not found or
+    /// cannot be decoded. Names that lead out of the folders are not found.
     pub fn of(&self, name: &str) -> Option<String> {
         if let Some(known) = self.made.borrow().get(name) {
             return known.clone();
@@ -42,14 +42,14 @@ impl Thumbnails {
         address
     }
 
-    /// Images that were asked for and not found.
+    /// Number of requested images that were not found.
     pub fn missing(&self) -> usize {
         self.missing.get()
     }
 
     fn make(&self, name: &str) -> Option<String> {
-        let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-        let path = self.folders.iter().map(|folder| folder.join(name)).find(|path| inside && path.is_file())?;
+        let is_relative = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        let path = self.folders.iter().map(|folder| folder.join(name)).find(|path| is_relative && path.is_file())?;
         let full = image::read(&path).ok()?.image;
         let [width, height] = [full.width(), full.height()];
         let longer = width.max(height);
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn copies_are_small_and_come_from_inside_the_folders_only() {
+    fn thumbnails_are_small_and_only_from_inside_the_folders() {
         let folder = tempfile::tempdir().unwrap();
         let images = folder.path().join("images");
         fs_err::create_dir(&images).unwrap();

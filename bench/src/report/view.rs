@@ -1,4 +1,4 @@
-//! What the page shows of a result, in the words that it shows it in.
+//! The values that the page template shows.
 
 use std::collections::BTreeMap;
 
@@ -7,28 +7,28 @@ use laps_align::{Evaluation, Protocol};
 use super::{Thumbnails, chart};
 use crate::{
     reproduce::{Provenance, QueryFailure, RankCounts, Reproduction, Verdict, outcome},
-    tables::{Row, RowKind, Tables},
+    tables::{RecallRow, RecallTables, RowKind},
 };
 
-/// Ranks up to which the curves go.
+/// Largest rank of the recall curves.
 const DEPTH: u32 = 100;
-/// First rank of each bar of the histogram.
+/// First rank of each histogram bar.
 const BARS: [u32; 7] = [1, 2, 3, 6, 11, 21, 51];
 
-/// The rows of a protocol.
+/// The table of one protocol.
 pub(super) struct TableView {
     pub(super) protocol: &'static str,
     pub(super) groups: Vec<(String, Vec<RowView>)>,
 }
 
-/// A row.
+/// A row of a table.
 pub(super) struct RowView {
     pub(super) class: &'static str,
     pub(super) label: String,
     pub(super) texts: [String; 7],
 }
 
-/// A result.
+/// One result.
 pub(super) struct ResultView<'a> {
     pub(super) number: usize,
     pub(super) entry: &'a str,
@@ -42,28 +42,29 @@ pub(super) struct ResultView<'a> {
     pub(super) provenance: Vec<(&'static str, String)>,
 }
 
-/// A result by one protocol.
+/// One result by one protocol.
 pub(super) struct EvaluationView {
     pub(super) protocol: &'static str,
-    /// Curves and histogram, where the result has ranks.
+    /// Recall curves and histogram, if the result has ranks.
     pub(super) charts: Option<[String; 2]>,
-    /// rSum by fold, where there are several.
+    /// rSum by fold, if there are several folds.
     pub(super) folds: Option<String>,
-    /// Name, image to text, text to image.
+    /// Rows of name, image to text, text to image.
     pub(super) facts: Vec<[String; 3]>,
     pub(super) ties: String,
 }
 
-/// A query that failed.
+/// A failed query.
 pub(super) struct FailureView<'a> {
     pub(super) failure: &'a QueryFailure,
-    pub(super) of: usize,
+    /// Number of candidates.
+    pub(super) candidates: usize,
     pub(super) image: Option<String>,
     pub(super) right: Option<String>,
     pub(super) first: Vec<AnswerView<'a>>,
 }
 
-/// A candidate.
+/// A candidate answer.
 pub(super) struct AnswerView<'a> {
     pub(super) name: &'a str,
     pub(super) caption: &'a str,
@@ -72,8 +73,8 @@ pub(super) struct AnswerView<'a> {
     pub(super) is_right: bool,
 }
 
-pub(super) fn tables(tables: &Tables) -> Vec<TableView> {
-    let row = |row: &Row| RowView {
+pub(super) fn tables(tables: &RecallTables) -> Vec<TableView> {
+    let row = |row: &RecallRow| RowView {
         class: match row.kind {
             RowKind::Baseline => "baseline",
             RowKind::Published => "published",
@@ -93,7 +94,7 @@ pub(super) fn tables(tables: &Tables) -> Vec<TableView> {
 impl<'a> ResultView<'a> {
     pub(super) fn new(number: usize, result: &'a Reproduction, thumbnails: &Thumbnails) -> Self {
         let Reproduction { entry, split, limit, images, captions, notes, failures, .. } = result;
-        let limit = limit.map_or_else(String::new, |limit| format!(" (the first {limit} images)"));
+        let limit = limit.map_or_else(String::new, |limit| format!(" (first {limit} images)"));
         let evaluations = result.evaluations.iter().map(|evaluation| EvaluationView::new(result, evaluation)).collect();
         let i2t = failures.i2t.iter().map(|failure| FailureView::new(failure, *captions, thumbnails));
         let t2i = failures.t2i.iter().map(|failure| FailureView::new(failure, *images, thumbnails));
@@ -134,7 +135,7 @@ impl EvaluationView {
                 (format!("{first} to {last}"), fold.headline.rsum)
             })
             .collect();
-        let label = format!("rSum of each fold by {name}");
+        let label = format!("rSum by fold, protocol {name}");
         let (i2t, t2i) = (&evaluation.headline.i2t, &evaluation.headline.t2i);
         let ties = evaluation.ties;
         let row = |name: &str, [a, b]: [String; 2]| [name.to_owned(), a, b];
@@ -148,11 +149,11 @@ impl EvaluationView {
                 row("queries with ties", [ties.i2t, ties.t2i].map(|count| count.to_string())),
             ],
             ties: if ties.i2t + ties.t2i == 0 {
-                "No two scores that matter to a rank are equal.".to_owned()
+                "No ties affect a rank.".to_owned()
             } else {
                 format!(
-                    "Of equal scores the later counts first. rSum would be {:.1} if each tie went against the right \
-                     answer, and {:.1} if it went for it.",
+                    "Of equal scores, the later ranks first. If every tie ranked the correct answer last, rSum would be {:.1}; \
+                     if first, {:.1}.",
                     evaluation.pessimistic.rsum, evaluation.optimistic.rsum
                 )
             },
@@ -160,7 +161,7 @@ impl EvaluationView {
     }
 }
 
-/// Direction, depth and recall of what is published and decides.
+/// Direction, K and value of the published recalls that decide the verdict.
 fn published(result: &Reproduction, protocol: Protocol) -> Vec<(usize, usize, f64)> {
     let deciding = result.comparisons.iter().filter(|comparison| comparison.protocol == protocol && comparison.decides);
     let cells = deciding.flat_map(|comparison| comparison.recalls.iter().enumerate());
@@ -173,7 +174,7 @@ fn curves(ranks: &RankCounts, published: &[(usize, usize, f64)], protocol: &str)
         let within = |depth| counts.range(..=depth).map(|(_, count)| count).sum::<usize>();
         (1..=DEPTH).map(|depth| 100.0 * within(depth) as f64 / queries as f64).collect()
     };
-    chart::curves(&[curve(&ranks.i2t), curve(&ranks.t2i)], published, &format!("recall at K by {protocol}"))
+    chart::curves(&[curve(&ranks.i2t), curve(&ranks.t2i)], published, &format!("recall at K, protocol {protocol}"))
 }
 
 fn histogram(ranks: &RankCounts, protocol: &str) -> String {
@@ -195,11 +196,11 @@ fn histogram(ranks: &RankCounts, protocol: &str) -> String {
             (name, [share(&ranks.i2t, first, next), share(&ranks.t2i, first, next)])
         })
         .collect();
-    chart::histogram(&groups, &format!("percent of queries by rank, {protocol}"))
+    chart::histogram(&groups, &format!("percentage of queries by rank, protocol {protocol}"))
 }
 
 impl<'a> FailureView<'a> {
-    fn new(failure: &'a QueryFailure, of: usize, thumbnails: &Thumbnails) -> Self {
+    fn new(failure: &'a QueryFailure, candidates: usize, thumbnails: &Thumbnails) -> Self {
         let first = failure.first.iter().map(|answer| AnswerView {
             name: &answer.image,
             caption: answer.caption.as_deref().unwrap_or_default(),
@@ -209,7 +210,7 @@ impl<'a> FailureView<'a> {
         });
         Self {
             failure,
-            of,
+            candidates,
             image: failure.caption.is_none().then(|| thumbnails.of(&failure.image)).flatten(),
             right: failure.caption.is_some().then(|| thumbnails.of(&failure.right.image)).flatten(),
             first: first.collect(),
@@ -222,41 +223,40 @@ fn stages(result: &Reproduction) -> String {
         .stages
         .iter()
         .map(|stage| {
-            let text = format!("{:.2} s, {:.0} {} a second", stage.seconds, stage.rate(), stage.unit);
+            let text = format!("{:.2} s, {:.0} {} per second", stage.seconds, stage.rate(), stage.unit);
             (stage.name.to_string(), stage.seconds, text)
         })
         .collect();
-    chart::lines(&lines, "seconds of each stage")
+    chart::bars(&lines, "seconds per stage")
 }
 
 fn provenance(result: &Reproduction) -> Vec<(&'static str, String)> {
     let Provenance { version, commit, config_sha256, checkpoint, data, engine, similarity, machine, .. } =
         &result.provenance;
-    let memory =
-        result.peak_memory_bytes.map_or_else(|| "not known".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
+    let memory = result.peak_memory_bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
     let damaged = match data.damaged.as_slice() {
         [] => "none".to_owned(),
         ids => ids.join(", "),
     };
     let mut rows = vec![
         ("laps-zoo", version.to_string()),
-        ("commit", commit.as_deref().unwrap_or("not known").to_owned()),
+        ("commit", commit.as_deref().unwrap_or("unknown").to_owned()),
         ("configuration", format!("sha256 {config_sha256}")),
         ("checkpoint", format!("{} ({})", checkpoint.file, checkpoint.format)),
         ("checkpoint hash", format!("sha256 {}", checkpoint.sha256)),
     ];
     rows.extend(checkpoint.epoch.map(|epoch| ("checkpoint epoch", epoch.to_string())));
-    rows.extend(checkpoint.best_rsum.map(|rsum| ("rSum that its training recorded", format!("{rsum:.1}"))));
+    rows.extend(checkpoint.best_rsum.map(|rsum| ("rSum recorded in training", format!("{rsum:.1}"))));
     rows.extend([
         ("data hash", format!("sha256 {}", data.sha256)),
         ("image files", format!("{:.1} MB", data.image_bytes as f64 / 1e6)),
-        ("images decoded in part", damaged),
+        ("partially decoded images", damaged),
         ("engine", engine.to_string()),
         ("similarities", similarity.clone()),
-        ("processor", format!("{}, {} for this process", machine.processor, machine.processors)),
+        ("CPU", format!("{}, {} CPUs available", machine.processor, machine.processors)),
         ("system", machine.system.clone()),
     ]);
     rows.extend(machine.gpus.iter().map(|gpu| ("GPU", gpu.clone())));
-    rows.extend([("most memory", memory), ("result schema", result.schema.to_string())]);
+    rows.extend([("peak memory", memory), ("result schema", result.schema.to_string())]);
     rows
 }

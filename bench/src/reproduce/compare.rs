@@ -1,88 +1,88 @@
-//! Measured beside published.
+//! Measured recalls compared with published ones.
 
 use laps_align::{Directions, Evaluation, Protocol};
 use laps_hub::registry::{Cell, PublishedTable};
 use serde::{Deserialize, Serialize};
 
-/// Rounding of a difference of two decimal numbers in binary.
+/// Rounding error of the difference of two decimal numbers.
 const ROUNDING: f64 = 1e-9;
-/// Why an entry is not compared that nothing is published for.
+/// Why an entry without published recalls is not compared.
 pub(super) const NO_PUBLISHED: &str = "the entry has no published recalls";
 
-/// A published table and what the measured one differs by.
+/// A published table, and its differences from the measured one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// Who published it: `readme`, `paper`, or a name that the entry gives.
+    /// The source: `readme`, `paper`, or a name from the entry file.
     pub source: String,
-    /// How it was measured.
+    /// Protocol of both.
     pub protocol: Protocol,
-    /// R@1, R@5, R@10 from image to text, then from text to image; those that are published.
-    pub recalls: [Option<Difference>; 6],
-    /// Sum of the six.
-    pub rsum: Option<Difference>,
-    /// Whether the verdict rests on it.
+    /// R@1, R@5, R@10 of image to text, then of text to image; `None` if not published.
+    pub recalls: [Option<RecallDifference>; 6],
+    /// rSum: the sum of the six recalls.
+    pub rsum: Option<RecallDifference>,
+    /// Whether the verdict depends on it.
     pub decides: bool,
 }
 
-/// A published figure and the measured one.
+/// A published recall and its difference from the measured one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Difference {
+pub struct RecallDifference {
     /// In percent.
     pub published: f64,
     /// `printed`, `restored` or `inferred`.
     pub status: laps_hub::registry::Status,
-    /// Measured less published.
+    /// Measured minus published.
     pub difference: f64,
 }
 
-/// What follows from the comparison.
+/// The outcome of all comparisons.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum Verdict {
-    /// Every deciding figure is within the tolerance.
+    /// Every deciding recall is within the tolerance.
     Reproduced {
-        /// Largest allowed difference of a recall, in points.
+        /// Largest accepted difference of a recall, in points.
         tolerance: f64,
     },
-    /// Some are not.
+    /// Some deciding recalls are outside the tolerance.
     Deviates {
-        /// Largest allowed difference of a recall, in points.
+        /// Largest accepted difference of a recall, in points.
         tolerance: f64,
-        /// Largest difference that was found.
+        /// Largest difference, in points.
         largest: f64,
-        /// Figures outside.
+        /// Number of recalls outside the tolerance.
         outside: usize,
     },
-    /// There is nothing that the figures could be compared with.
+    /// There are no published recalls to compare with.
     NotCompared {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
 impl Verdict {
-    /// Whether a check failed.
+    /// Whether it counts as a failed check.
     pub fn failed(&self) -> bool {
         matches!(self, Self::Deviates { .. })
     }
 }
 
-/// The six recalls in the order of the tables.
+/// The six recalls in table order.
 pub(crate) fn recalls(directions: &Directions) -> [f64; 6] {
     let (i, t) = (&directions.i2t, &directions.t2i);
     [i.r1, i.r5, i.r10, t.r1, t.r5, t.r10]
 }
 
 impl Comparison {
-    /// `measured` against a published table of the same protocol.
+    /// Compares `measured` with a published table of the same protocol.
     pub fn new(measured: &Evaluation, table: &PublishedTable) -> Self {
-        let difference = |found: f64, cell: Option<Cell>| {
+        let difference = |measured: f64, cell: Option<Cell>| {
             let Cell { value, status } = cell?;
-            Some(Difference { published: value, status, difference: found - value })
+            Some(RecallDifference { published: value, status, difference: measured - value })
         };
-        let found = recalls(&measured.headline);
+        let values = recalls(&measured.headline);
         let cells = [table.i2t, table.t2i].concat();
-        let recalls = std::array::from_fn(|index| difference(found[index], cells[index]));
+        let recalls = std::array::from_fn(|index| difference(values[index], cells[index]));
         Self {
             source: table.source.clone(),
             protocol: table.protocol,
@@ -93,10 +93,11 @@ impl Comparison {
     }
 }
 
-/// Marks the comparisons that decide, and decides.
+/// Marks the deciding comparisons, and returns the verdict.
 ///
-/// The paper's own checkpoints are not published, so its figures are those of another training run: they decide only
-/// where nothing else is given. What the authors print beside a checkpoint, or an entry file gives, is of that checkpoint.
+/// The checkpoints of the paper are not published, so its recalls come from another training run: they decide only if
+/// there are no others. Recalls that the authors print next to a checkpoint, or that an entry file gives, belong to
+/// that checkpoint.
 pub(super) fn decide(comparisons: &mut [Comparison], tolerance: f64) -> Verdict {
     let only_paper = comparisons.iter().all(|comparison| comparison.source == "paper");
     for comparison in comparisons.iter_mut() {
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_of_exactly_the_tolerance_is_within() {
+    fn difference_equal_to_the_tolerance_is_accepted() {
         assert_eq!(measured().headline.i2t.r1, 50.0);
         assert_eq!(verdict(&[table("readme", 50.1)], 0.1).1, Verdict::Reproduced { tolerance: 0.1 });
         let (_, Verdict::Deviates { outside, largest, .. }) = verdict(&[table("readme", 50.3)], 0.1) else { panic!() };
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_paper_decides_only_alone() {
+    fn paper_decides_only_without_other_sources() {
         let (decides, outcome) = verdict(&[table("paper", 80.0), table("readme", 50.0)], 0.1);
         assert_eq!(decides, [false, true]);
         assert!(!outcome.failed());

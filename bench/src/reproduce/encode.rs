@@ -1,4 +1,4 @@
-//! Captions and images through the encoders, and images against captions.
+//! Encoding of captions and images, and their similarities.
 
 use std::{
     ops::ControlFlow,
@@ -14,22 +14,23 @@ use laps_model::{
     encoder::{Encoder, encode_by_length},
 };
 
-use super::{Request, inputs::Texts, log::Log, matrix::Matrix};
-use crate::{Error, Result};
+use super::{ReproduceRequest, inputs::SplitTexts, log::RunLog, matrix::SimilarityMatrix};
+use crate::{Error, Result, progress::StageProgress};
 
-/// Batches of images that are decoded ahead of the encoder.
-const AHEAD: usize = 3;
+/// Batches of images that the loader decodes ahead of the encoder.
+pub(crate) const PREFETCH: usize = 3;
 
-/// Encodes captions of about the same length together, so that little is padded. `interrupted` is the error if `stop` is set
-/// meanwhile.
+/// Encodes the captions in batches of similar length, which keeps padding short. Setting `stop` ends it with the error
+/// `interrupted`.
 pub(super) fn encode_captions(
-    request: &Request,
+    request: &ReproduceRequest,
     encoder: &dyn Encoder,
     tokens: &[Vec<u32>],
-    (stop, interrupted): (&AtomicBool, &dyn Fn() -> Error),
-    log: &mut Log<'_>,
+    stop: &AtomicBool,
+    interrupted: &dyn Fn() -> Error,
+    log: &mut RunLog<'_>,
 ) -> Result<CaptionMatrix> {
-    log.follow("encode captions", tokens.len(), "captions", |progress| {
+    log.run("encode captions", tokens.len(), "captions", |progress| {
         let words = encode_by_length(encoder, tokens, request.batch_size, |count| {
             progress.advance(count);
             if stop.load(Ordering::Relaxed) { Err(interrupted()) } else { Ok(()) }
@@ -42,22 +43,22 @@ pub(super) fn encode_captions(
     })
 }
 
-/// Encodes each image once, a block at a time, and scores the block against every caption, so that the embeddings of no
-/// more than a block of images are held. Images whose rows are in `matrix` already are not looked at.
-pub(super) struct Scoring<'a> {
-    pub(super) request: &'a Request,
+/// Encodes each image once, block by block, and compares each block with every caption. Only the embeddings of one
+/// block of images are in memory. Images whose rows are already in the matrix are skipped.
+pub(super) struct ImageScorer<'a> {
+    pub(super) request: &'a ReproduceRequest,
     pub(super) encoder: &'a dyn Encoder,
     pub(super) engine: &'a dyn SimilarityEngine,
     pub(super) captions: &'a CaptionMatrix,
-    pub(super) texts: &'a Texts,
+    pub(super) texts: &'a SplitTexts,
     pub(super) paths: &'a DataPaths,
-    /// Set from outside to end the work: within a batch of images, or a tile of the engine.
+    /// Set from outside to end the work within one batch of images or one tile of the engine.
     pub(super) stop: &'a AtomicBool,
 }
 
-impl Scoring<'_> {
-    /// Computes what `matrix` lacks.
-    pub(super) fn run(&self, matrix: &mut Matrix, log: &mut Log<'_>) -> Result<()> {
+impl ImageScorer<'_> {
+    /// Computes the missing rows of `matrix`.
+    pub(super) fn run(&self, matrix: &mut SimilarityMatrix, log: &mut RunLog<'_>) -> Result<()> {
         let Self { request, texts, captions, .. } = self;
         let missing = matrix.missing();
         let [blocks, before] = [matrix.blocks(), matrix.blocks() - missing.len()];
@@ -68,40 +69,41 @@ impl Scoring<'_> {
             log.notes.push(format!("{} images were encoded and scored by an earlier run", all.len() - images));
         }
         let preprocessing = Preprocessing::imagenet(request.entry.model.image.image_size());
-        let options = LoaderOptions { batch: request.batch_size.get(), threads: request.threads, ahead: AHEAD };
+        let options =
+            LoaderOptions { batch_size: request.batch_size.get(), threads: request.threads, prefetch: PREFETCH };
         let mut loader = Loader::start(files, preprocessing, options)?;
         let [mut encoding, mut scoring] = [Duration::ZERO; 2];
-        let mut held = Held::default();
-        log.progress.begin("encode and score images", images);
+        let mut buffer = EmbeddingBuffer::default();
+        let stage = StageProgress::begin(log.progress, "encode and score images", images);
         for (done, block) in missing.iter().enumerate() {
-            // Blocks are whole batches, but for the last of the split.
-            while held.images < block.images.len() {
+            // Blocks are whole batches, except for the last block of the split.
+            while buffer.images < block.images.len() {
                 let Some(batch) = loader.next() else { break };
                 let batch = batch?;
                 if self.stop.load(Ordering::Relaxed) {
                     return Err(matrix.interrupted());
                 }
                 let began = Instant::now();
-                held.push(&self.encoder.encode_images(&batch.pixels)?);
+                buffer.push(&self.encoder.encode_images(&batch.pixels)?);
                 encoding += began.elapsed();
-                log.progress.advance(batch.pixels.dims()[0]);
+                stage.advance(batch.pixels.dims()[0]);
             }
             let began = Instant::now();
-            let Some(rows) = self.score(&held.take()?)? else { return Err(matrix.interrupted()) };
+            let Some(rows) = self.score(&buffer.take()?)? else { return Err(matrix.interrupted()) };
             scoring += began.elapsed();
             matrix.accept(block, &rows)?;
-            if matrix.is_kept() {
-                log.progress.saved(before + done + 1, blocks);
+            if matrix.is_resumable() {
+                stage.saved(before + done + 1, blocks);
             }
         }
-        log.progress.end(&format!("{images} images against {} captions", captions.len()));
+        stage.end(&format!("{images} images against {} captions", captions.len()));
         log.add("wait for images", images, "images", loader.stats().waiting);
         log.add("encode images", images, "images", encoding);
         log.add("score", images * captions.len(), "pairs", scoring);
         Ok(())
     }
 
-    /// Similarities of some images with all captions, `(images, captions)`; nothing if it was stopped.
+    /// Similarities of a block of images with all captions, `(images, captions)`; `None` if it was stopped.
     fn score(&self, images: &Array) -> Result<Option<Vec<f32>>> {
         let columns = self.captions.len();
         let plan = self.engine.plan(images.dims()[0], self.captions)?;
@@ -116,16 +118,16 @@ impl Scoring<'_> {
     }
 }
 
-/// Embeddings of consecutive images.
+/// Embeddings of consecutive batches of images.
 #[derive(Default)]
-struct Held {
+struct EmbeddingBuffer {
     values: Vec<f32>,
     images: usize,
-    /// Sizes of one image's embeddings.
+    /// Shape of one image's embeddings.
     shape: Vec<usize>,
 }
 
-impl Held {
+impl EmbeddingBuffer {
     fn push(&mut self, embeddings: &Array) {
         if let [images, shape @ ..] = embeddings.dims() {
             self.images += images;
@@ -134,7 +136,7 @@ impl Held {
         self.values.extend_from_slice(embeddings.values());
     }
 
-    /// `(images, tokens, width)`; nothing is held afterwards.
+    /// The embeddings, `(images, tokens, width)`; empties the buffer.
     fn take(&mut self) -> Result<Array> {
         let Self { values, images, shape } = std::mem::take(self);
         Ok(Array::new(&[&[images], &shape[..]].concat(), values)?)

@@ -1,4 +1,4 @@
-//! What the recalls of one result lose against those of another.
+//! rSum lost by one engine or precision compared with another.
 
 use comfy_table::{CellAlignment, Table, presets};
 use laps_align::{Evaluation, Protocol};
@@ -7,89 +7,89 @@ use serde::{Deserialize, Serialize};
 use super::{Reproduction, compare::recalls};
 use laps::EngineUsed;
 
-/// Recalls by one protocol, in percent.
+/// Recalls of two results by one protocol, in percent.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Loss {
-    /// How they were counted.
+pub struct RecallLoss {
+    /// The protocol.
     pub protocol: Protocol,
-    /// From image to text and from text to image at 1, 5 and 10, and their sum: those of the first result.
+    /// R@1, R@5, R@10 of image to text, then of text to image, and rSum: of the first result.
     pub first: [f64; 7],
-    /// Those of the second.
+    /// The same of the second result.
     pub second: [f64; 7],
 }
 
-impl Loss {
-    /// Points of the sum of recalls by which the second is lower; negative where it is higher.
+impl RecallLoss {
+    /// Points of rSum that the second result loses; negative if it gains.
     pub fn points(&self) -> f64 {
         self.first[6] - self.second[6]
     }
 }
 
-/// The same split by other graphs, and what they lose.
+/// An evaluation of the same split with other graphs, and the rSum that they lose.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Beside {
-    /// What computed the embeddings.
+pub struct PrecisionComparison {
+    /// Engine of the embeddings.
     pub engine: EngineUsed,
-    /// Recalls in percent and ranks from 1, a protocol each.
+    /// Recalls in percent, and ranks starting at 1, one per protocol.
     pub evaluations: Vec<Evaluation>,
-    /// Points of the sum of recalls that are lost, a protocol each; negative where some are won.
+    /// Points of rSum lost, one per protocol; negative for a gain.
     pub rsum_lost: Vec<f64>,
-    /// Points that may be lost.
+    /// Largest accepted loss, in points of rSum.
     pub tolerance: f64,
-    /// Figures beside figures.
+    /// The recalls of both results, one per protocol.
     #[serde(skip)]
-    pub losses: Vec<Loss>,
+    pub losses: Vec<RecallLoss>,
 }
 
-impl Beside {
-    /// Compares `other` with `result`, of whose sum of recalls it may lose `tolerance` points by each protocol.
+impl PrecisionComparison {
+    /// Compares `other` with `result`; `other` may lose `tolerance` points of rSum by each protocol.
     pub fn new(result: &Reproduction, other: Reproduction, tolerance: f64) -> Self {
         let losses = losses(result, &other);
-        let rsum_lost = losses.iter().map(Loss::points).collect();
+        let rsum_lost = losses.iter().map(RecallLoss::points).collect();
         let Reproduction { evaluations, provenance, .. } = other;
         Self { engine: provenance.engine, evaluations, rsum_lost, tolerance, losses }
     }
 
-    /// Whether more is lost than may be.
+    /// Whether it loses more than the tolerance.
     pub fn failed(&self) -> bool {
-        // What is no number has lost everything.
+        // NaN fails.
         !self.rsum_lost.iter().all(|&lost| lost <= self.tolerance)
     }
 }
 
-/// The recalls of both results, a protocol each.
-fn losses(first: &Reproduction, second: &Reproduction) -> Vec<Loss> {
-    let figures = |evaluation: &Evaluation| {
+/// The recalls of both results, one per protocol.
+fn losses(first: &Reproduction, second: &Reproduction) -> Vec<RecallLoss> {
+    let values = |evaluation: &Evaluation| {
         let [a, b, c, d, e, f] = recalls(&evaluation.headline);
         [a, b, c, d, e, f, evaluation.headline.rsum]
     };
     let pairs = first.evaluations.iter().zip(&second.evaluations);
-    pairs.map(|(a, b)| Loss { protocol: a.protocol, first: figures(a), second: figures(b) }).collect()
+    pairs.map(|(a, b)| RecallLoss { protocol: a.protocol, first: values(a), second: values(b) }).collect()
 }
 
-/// The table for people: both results by their engines, and the points that are lost.
-pub fn render_losses(result: &Reproduction, beside: &Beside) -> String {
+/// A table of both results by engine, and the rSum lost.
+pub fn render_losses(result: &Reproduction, comparison: &PrecisionComparison) -> String {
     let mut text = String::new();
-    for loss in &beside.losses {
+    for loss in &comparison.losses {
         let mut table = Table::new();
         table.load_style(presets::UTF8_BORDERS_ONLY);
         let header = ["i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rSum"].map(str::to_owned);
         table.set_header([loss.protocol.to_string()].into_iter().chain(header));
-        for (figures, engine) in [(loss.first, &result.provenance.engine), (loss.second, &beside.engine)] {
+        for (values, engine) in [(loss.first, &result.provenance.engine), (loss.second, &comparison.engine)] {
             let name = engine
                 .graphs
                 .as_ref()
                 .map_or_else(|| engine.name.to_string(), |graphs| format!("{}, {graphs}", engine.name));
-            table.add_row([name].into_iter().chain(figures.iter().map(|figure| format!("{figure:.2}"))));
+            table.add_row([name].into_iter().chain(values.iter().map(|value| format!("{value:.2}"))));
         }
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        let verdict = if loss.points() <= beside.tolerance { "within" } else { "outside" };
+        let verdict = if loss.points() <= comparison.tolerance { "within" } else { "outside" };
         text += &format!(
             "{table}\nrSum lost: {:.2} points, {verdict} the tolerance of {:.1}\n",
             loss.points(),
-            beside.tolerance
+            comparison.tolerance
         );
     }
     text

@@ -1,4 +1,4 @@
-//! Where the similarity matrix grows: in memory, or in a file that a later run goes on with.
+//! The similarity matrix during a run: in memory, or in a file that a later run can resume.
 
 use std::ops::Range;
 
@@ -7,100 +7,104 @@ use laps_align::{
     similarity::{Fingerprint, MatrixFile, Plan, Sink, Tile},
 };
 
-use super::Request;
+use super::ReproduceRequest;
 use laps::EngineUsed;
 
 use crate::{Error, Result, machine::Machine};
 
-/// Images whose similarities are computed together at least: enough for every thread, few enough to hold.
+/// Smallest number of images per block: enough work for every thread, and little memory.
 const BLOCK: usize = 64;
 
 /// The matrix `(images, captions)`, in blocks of whole rows.
-pub(super) enum Matrix {
+pub(super) enum SimilarityMatrix {
     /// In memory, for the ranks only.
-    Held {
-        /// Row by row.
+    Memory {
+        /// The values, row by row.
         values: Vec<f32>,
-        /// Its cut.
+        /// Its blocks.
         plan: Plan,
     },
-    /// In the file that `--sims` names.
+    /// In the file [`ReproduceRequest::sims`].
     File(Box<MatrixFile>),
 }
 
-impl Matrix {
-    /// A new matrix, or the unfinished one of an earlier run with the same `inputs`.
+impl SimilarityMatrix {
+    /// A new matrix, or the partial one of an earlier run with the same `inputs`.
     ///
     /// # Errors
-    /// If the unfinished file is of other inputs, or another process writes it.
-    pub(super) fn open(request: &Request, [images, captions]: [usize; 2], inputs: &Fingerprint) -> Result<Self> {
-        // Whole batches of images, so that a run which goes on encodes the same images together.
+    /// If the partial file has other inputs, or another process writes it.
+    pub(super) fn open(
+        request: &ReproduceRequest,
+        [images, captions]: [usize; 2],
+        inputs: &Fingerprint,
+    ) -> Result<Self> {
+        // Whole batches of images, so that a resumed run forms the same batches.
         let tile_images = BLOCK.next_multiple_of(request.batch_size.get());
         let plan =
             Plan { images, captions, tile_images, tile_captions: captions, block_words: 0, threads: 0, bytes: 0 };
         Ok(match &request.sims {
-            None => Self::Held { values: vec![0.0; images * captions], plan },
+            None => Self::Memory { values: vec![0.0; images * captions], plan },
             Some(path) => Self::File(Box::new(MatrixFile::open(path, &plan, inputs)?)),
         })
     }
 
-    /// Whether what it has outlives the program.
-    pub(super) fn is_kept(&self) -> bool {
+    /// Whether a later run can resume it.
+    pub(super) fn is_resumable(&self) -> bool {
         matches!(self, Self::File(_))
     }
 
-    /// The blocks that are still to be computed, in ascending order.
+    /// The missing blocks, in ascending order.
     pub(super) fn missing(&self) -> Vec<Tile> {
         match self {
-            Self::Held { plan, .. } => (0..plan.len()).map(|index| plan.tile(index)).collect(),
+            Self::Memory { plan, .. } => (0..plan.len()).map(|index| plan.tile(index)).collect(),
             Self::File(file) => file.missing(),
         }
     }
 
-    /// Number of all blocks.
+    /// Total number of blocks.
     pub(super) fn blocks(&self) -> usize {
         match self {
-            Self::Held { plan, .. } => plan.len(),
+            Self::Memory { plan, .. } => plan.len(),
             Self::File(file) => file.plan().len(),
         }
     }
 
-    /// Takes the rows of a block.
+    /// Stores the rows of a block.
     pub(super) fn accept(&mut self, block: &Tile, rows: &[f32]) -> Result<()> {
         match self {
-            Self::Held { values, plan } => {
+            Self::Memory { values, plan } => {
                 let Range { start, end } = block.images;
                 values[start * plan.captions..end * plan.captions].copy_from_slice(rows);
             }
-            // The file never asks to stop.
+            // A file never asks to stop.
             Self::File(file) => _ = file.accept(block, rows)?,
         }
         Ok(())
     }
 
-    /// What says that the user asked to stop, and how to go on.
+    /// The error of an interrupted run: what is saved, and how to resume.
     pub(super) fn interrupted(&self) -> Error {
         match self {
-            Self::Held { .. } => Error::Interrupted {
-                state: "nothing was kept".to_owned(),
-                hint: "a run with `--sims FILE` goes on where it was",
+            Self::Memory { .. } => Error::Interrupted {
+                state: "nothing was saved".to_owned(),
+                hint: "a run that writes its similarity matrix to a file can be resumed",
             },
             Self::File(file) => Error::Interrupted {
                 state: format!(
-                    "{} of {} blocks of images are in `{}`",
+                    "{} of {} blocks of images are saved in `{}`",
                     file.finished_tiles(),
                     file.plan().len(),
                     file.partial().display()
                 ),
-                hint: "call it again to go on",
+                hint: "run it again with the same arguments to resume",
             },
         }
     }
 
-    /// Lends the complete matrix to `read`; a file takes its place only when that has gone well.
+    /// Passes the complete matrix to `read`. A file gets its final name only if `read` succeeds.
     pub(super) fn finish<R>(self, read: impl FnOnce(&Scores) -> Result<R>) -> Result<R> {
         match self {
-            Self::Held { values, plan } => read(&Scores::new(&values, plan.images, plan.captions)?),
+            Self::Memory { values, plan } => read(&Scores::new(&values, plan.images, plan.captions)?),
             Self::File(file) => {
                 let stored: StoredScores = file.stored()?;
                 let result = read(&Scores::from_file(&stored)?)?;
@@ -111,9 +115,9 @@ impl Matrix {
     }
 }
 
-/// What the bits of a matrix hang on: what it is computed of, what computes it, and how many threads and images together.
-pub(super) struct Inputs<'a> {
-    pub(super) request: &'a Request,
+/// Everything that determines the bits of a matrix: inputs, engine, machine, number of threads and batch size.
+pub(super) struct MatrixInputs<'a> {
+    pub(super) request: &'a ReproduceRequest,
     pub(super) checkpoint_sha256: &'a str,
     pub(super) data_sha256: &'a str,
     pub(super) tokens: &'a [Vec<u32>],
@@ -121,7 +125,7 @@ pub(super) struct Inputs<'a> {
     pub(super) similarity: &'a str,
 }
 
-impl Inputs<'_> {
+impl MatrixInputs<'_> {
     pub(super) fn fingerprint(&self) -> Fingerprint {
         let Self { request, engine, .. } = self;
         let tokens: Vec<u8> = self

@@ -1,4 +1,4 @@
-//! From an entry to its recall table, next to the published ones, with a verdict.
+//! Evaluation of one checkpoint, compared with the published recalls, with a verdict.
 
 mod compare;
 mod encode;
@@ -14,11 +14,12 @@ mod run;
 pub mod table;
 
 pub(crate) use compare::recalls;
-pub use compare::{Comparison, Difference, Verdict};
-pub use loss::{Beside, Loss, render_losses};
+pub use compare::{Comparison, RecallDifference, Verdict};
+pub(crate) use encode::PREFETCH;
+pub use loss::{PrecisionComparison, RecallLoss, render_losses};
 pub use provenance::{CheckpointUsed, DataUsed, Provenance};
 pub use queries::{QueryAnswer, QueryFailure, QueryFailures, RankCounts};
-pub use request::Request;
-pub use result::{Reproduction, SCHEMA, Stage};
+pub use request::ReproduceRequest;
+pub use result::{Reproduction, SCHEMA, StageTime};
 pub use run::reproduce;
 pub(crate) use table::{footnotes, mark, outcome, signed};

@@ -2,19 +2,18 @@
 
 use std::borrow::Cow;
 
+use laps::EngineUsed;
 use laps_hub::checkpoint::Checkpoint;
 use serde::{Deserialize, Serialize};
 
-use laps::EngineUsed;
-
 use crate::{Result, machine::Machine};
 
-/// Everything that a result rests on.
+/// Everything that produced a result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     /// Version of this program.
     pub version: Cow<'static, str>,
-    /// The commit it was built from, where that is known.
+    /// The commit it was built from, if known.
     pub commit: Option<Cow<'static, str>>,
     /// SHA-256 of the effective configuration of the entry.
     pub config_sha256: String,
@@ -22,30 +21,30 @@ pub struct Provenance {
     pub checkpoint: CheckpointUsed,
     /// The data.
     pub data: DataUsed,
-    /// What computed the embeddings.
+    /// Engine of the embeddings.
     pub engine: EngineUsed,
-    /// What computed the similarities: the instruction set of the engine on the processor, or libtorch and its device.
+    /// Engine of the similarities: the instruction set of the CPU engine, or libtorch and its device.
     pub similarity: String,
     /// The machine.
     pub machine: Machine,
-    /// Nothing in an evaluation is random.
+    /// Always `None`: nothing in an evaluation is random.
     pub seed: Option<u64>,
 }
 
-/// A checkpoint.
+/// The checkpoint that was evaluated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointUsed {
     /// Name of the file, without its folder.
     pub file: String,
     /// SHA-256 of the file.
     pub sha256: String,
-    /// Its container.
+    /// Format of the file.
     pub format: String,
-    /// Epoch in which it was written, from 0.
+    /// Epoch in which it was written, starting at 0.
     pub epoch: Option<u64>,
-    /// The sum of recalls that the training recorded for it.
+    /// rSum that the training recorded for it.
     pub best_rsum: Option<f64>,
-    /// What an embedded checkpoint is.
+    /// Description of an embedded checkpoint.
     pub note: Option<String>,
 }
 
@@ -63,13 +62,13 @@ impl CheckpointUsed {
     }
 }
 
-/// Images and captions.
+/// The images and captions that were evaluated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataUsed {
     /// Hash of captions and images, see [`laps_data::preflight`].
     pub sha256: String,
-    /// Size of all image files in bytes.
+    /// Total size of the image files, in bytes.
     pub image_bytes: u64,
-    /// Images that could be decoded in part only, by id.
+    /// Ids of images that could be decoded only partially.
     pub damaged: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! What the result says of single queries: how many have which rank, and those that fail hardest.
+//! Results of single queries: counts by rank, and the hardest failures.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-/// Failed queries of each direction that are kept, and candidates of each.
-const KEPT: [usize; 2] = [10, 5];
+/// Number of failed queries per direction, and of candidates per query, in a result.
+const LISTED: [usize; 2] = [10, 5];
 
-/// How many queries have which rank, counted from 1, under the rule for ties of the headline figures. Of several folds,
-/// those of all.
+/// Number of queries by rank, starting at 1, with the tie rule of the headline recalls; summed over folds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RankCounts {
-    /// How they were counted.
+    /// The protocol.
     pub protocol: Protocol,
-    /// Of images: the rank of the best caption.
+    /// Images, by the rank of their best caption.
     pub i2t: BTreeMap<u32, usize>,
-    /// Of captions: the rank of the image.
+    /// Captions, by the rank of their image.
     pub t2i: BTreeMap<u32, usize>,
 }
 
@@ -38,49 +37,50 @@ impl RankCounts {
     }
 }
 
-/// The queries with the highest ranks among all images and captions of the split, the highest first.
+/// The queries with the worst ranks among all images and captions of the split, worst first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct QueryFailures {
-    /// Images.
+    /// Images as queries.
     pub i2t: Vec<QueryFailure>,
-    /// Captions.
+    /// Captions as queries.
     pub t2i: Vec<QueryFailure>,
 }
 
-/// A query whose right answer does not come first.
+/// A query whose correct answer does not rank first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QueryFailure {
-    /// Row of the image, or column of the caption, from 0.
+    /// Row of the image, or column of the caption, starting at 0.
     pub query: usize,
-    /// File of the image, or of the image that the caption is of, relative to the image folder.
+    /// Image file, or the image file of the caption, relative to the image folder.
     pub image: String,
-    /// The caption; None where the image is the query.
+    /// The caption; `None` if the query is an image.
     pub caption: Option<String>,
-    /// Rank of the right answer, from 1.
+    /// Rank of the correct answer, starting at 1.
     pub rank: u32,
-    /// The right answer.
+    /// The correct answer.
     pub right: QueryAnswer,
-    /// The first candidates, the best one first.
+    /// The top candidates, best first.
     pub first: Vec<QueryAnswer>,
 }
 
-/// A candidate.
+/// A candidate answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QueryAnswer {
-    /// Row of the image, or column of the caption, from 0.
+    /// Row of the image, or column of the caption, starting at 0.
     pub index: usize,
-    /// File of the image, or of the image that the caption is of, relative to the image folder.
+    /// Image file, or the image file of the caption, relative to the image folder.
     pub image: String,
-    /// The caption; None where images are the candidates.
+    /// The caption; `None` if the candidate is an image.
     pub caption: Option<String>,
     /// Similarity with the query.
     pub similarity: f32,
-    /// Whether it belongs to the query.
+    /// Whether it is a correct answer.
     pub is_right: bool,
 }
 
 impl QueryFailures {
-    /// Ranks of the whole matrix are taken from `evaluations` where one of them has them.
+    /// Finds the failures. Ranks of the whole matrix are taken from `evaluations` if a protocol without folds is among
+    /// them.
     pub(super) fn find(
         scores: &Scores,
         captions: &CaptionImages,
@@ -96,7 +96,7 @@ impl QueryFailures {
             }
         };
         let Some(fold) = whole.folds.first() else { return Ok(Self::default()) };
-        let [images, texts] = failures(scores, captions, &fold.ranks, KEPT)?;
+        let [images, texts] = failures(scores, captions, &fold.ranks, LISTED)?;
         let image = |index: usize| split.images()[index].name.clone();
         let of_caption = |index: usize| image(split.image_of()[index]);
         let caption = |index: usize| Some(split.captions()[index].clone());

@@ -1,4 +1,4 @@
-//! What is asked for.
+//! The arguments of an evaluation.
 
 use std::{
     num::NonZeroUsize,
@@ -12,39 +12,39 @@ use laps_model::encoder::Device;
 
 use crate::{Error, Result, files};
 
-/// What is to be reproduced, and how.
+/// What to evaluate, and how.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct ReproduceRequest {
     /// The entry.
     pub entry: Entry,
-    /// The checkpoint; only an entry with an embedded one can do without.
+    /// The checkpoint; optional only for entries with an embedded one.
     pub checkpoint: Option<PathBuf>,
     /// Root of the caption and image folders.
     pub data: Option<PathBuf>,
-    /// Name of the split, if not the entry's test split.
+    /// Split; `None` is the entry's test split.
     pub split: Option<String>,
-    /// Only the first images of the split, and their captions.
+    /// Evaluate only the first images of the split and their captions.
     pub limit: Option<NonZeroUsize>,
     /// Computes the embeddings.
     pub backend: Rc<dyn Backend>,
     /// Backends of this program, which offer similarities on a GPU.
     pub backends: Backends,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
-    /// Images, and captions, that are encoded together.
+    /// Batch size of the encoders, in images or captions.
     pub batch_size: NonZeroUsize,
-    /// Largest difference of a recall to a published one, in points.
+    /// Largest accepted difference between a measured and a published recall, in points.
     pub tolerance: f64,
-    /// Bytes that the similarity engine may take, its inputs and the matrix not counted.
+    /// Memory limit of the similarity engine in bytes, not counting its inputs and the matrix.
     pub memory_limit: usize,
-    /// The file that the similarity matrix is written to as it grows, as safetensors under the key `sims`, images x
-    /// captions; see [`MatrixFile`](laps_align::similarity::MatrixFile). A run that was ended goes on with what is
-    /// there: images whose rows are complete are not encoded again; captions are, unless all rows are there.
+    /// Write the similarity matrix to this file as it is computed: safetensors, key `sims`, images x captions (see
+    /// [`MatrixFile`](laps_align::similarity::MatrixFile)). A later run with the same arguments resumes: it skips
+    /// images whose rows are complete, and encodes the captions again unless all rows are.
     pub sims: Option<PathBuf>,
 }
 
-impl Request {
-    /// The whole test split of `entry` on the processor, with the defaults of the command.
+impl ReproduceRequest {
+    /// Evaluates the whole test split of `entry` with the pure-Rust engine on one CPU thread.
     pub fn new(entry: Entry) -> Self {
         Self {
             entry,
@@ -62,7 +62,10 @@ impl Request {
         }
     }
 
-    /// Finds what is wrong with the request itself and with the files that it and its result, `outputs`, will be written to.
+    /// Checks the request, and that the files it writes and `outputs` are writable.
+    ///
+    /// # Errors
+    /// [`Error::Argument`], [`Error::Write`], a missing checkpoint, and a backend that is not available.
     pub fn check<'a>(&'a self, outputs: impl Iterator<Item = &'a Path>) -> Result<()> {
         self.check_options()?;
         if self.checkpoint.is_none() && registry::embedded_checkpoint(&self.entry.name).is_none() {
@@ -72,12 +75,15 @@ impl Request {
         Ok(self.backend.check()?)
     }
 
-    /// The same without the checkpoint and the outputs: what can be said before anything is fetched.
+    /// The part of [`check`](Self::check) that needs no files, to run before anything is downloaded.
+    ///
+    /// # Errors
+    /// [`Error::Argument`].
     pub fn check_options(&self) -> Result<()> {
         if !(self.tolerance.is_finite() && self.tolerance >= 0.0) {
-            return Err(Error::Option {
-                option: "--tolerance",
-                expected: "a number of points, not negative".to_owned(),
+            return Err(Error::Argument {
+                argument: "tolerance",
+                expected: "a non-negative number of points".to_owned(),
                 found: self.tolerance.to_string(),
             });
         }

@@ -1,18 +1,18 @@
-//! The result, as the JSON file holds it.
+//! The result, and its JSON format.
 
 use std::borrow::Cow;
 
 use laps_align::Evaluation;
 use serde::{Deserialize, Serialize};
 
-use super::{Beside, Comparison, Provenance, QueryFailures, RankCounts, Verdict};
+use super::{Comparison, PrecisionComparison, Provenance, QueryFailures, RankCounts, Verdict};
 
-/// Version of this structure; it changes when the meaning of a field does.
+/// Version of the JSON format; it changes when a field changes its meaning.
 ///
-/// 2: `ranks` and `failures` are there. What version 1 has means the same, so it can be read.
+/// Version 2 added `ranks` and `failures`. The other fields are as in version 1, so both versions can be read.
 pub const SCHEMA: u32 = 2;
 
-/// What one evaluation of one checkpoint gave.
+/// The result of evaluating one checkpoint on one split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reproduction {
     /// [`SCHEMA`].
@@ -21,52 +21,52 @@ pub struct Reproduction {
     pub entry: String,
     /// Name of the split.
     pub split: String,
-    /// Images that the split was cut to, where it was.
+    /// Number of images that the split was limited to, if it was.
     pub limit: Option<usize>,
-    /// Images.
+    /// Number of images.
     pub images: usize,
-    /// Captions.
+    /// Number of captions.
     pub captions: usize,
-    /// Recalls in percent and ranks from 1, a protocol each.
+    /// Recalls in percent, and ranks starting at 1, one per protocol.
     pub evaluations: Vec<Evaluation>,
-    /// How many queries have which rank, in the order of `evaluations`.
+    /// Number of queries by rank, in the order of `evaluations`.
     #[serde(default)]
     pub ranks: Vec<RankCounts>,
-    /// The hardest queries of the whole matrix that failed.
+    /// The hardest failures of the whole matrix.
     #[serde(default)]
     pub failures: QueryFailures,
-    /// Published tables, and the differences to them.
+    /// Published tables, and the differences from them.
     pub comparisons: Vec<Comparison>,
-    /// What follows.
+    /// The outcome of the comparisons.
     pub verdict: Verdict,
-    /// What the reader has to know about the figures.
+    /// Notes about the recalls, for the reader.
     pub notes: Vec<String>,
-    /// Where the time went.
-    pub stages: Vec<Stage>,
-    /// The most memory that the process had, in bytes.
+    /// Time of each stage.
+    pub stages: Vec<StageTime>,
+    /// Peak memory of the process, in bytes.
     pub peak_memory_bytes: Option<u64>,
-    /// What produced this.
+    /// What produced the result.
     pub provenance: Provenance,
-    /// The same in other precisions, where that was asked for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub beside: Vec<Beside>,
+    /// The same evaluation in other precisions, if requested.
+    #[serde(rename = "beside", default, skip_serializing_if = "Vec::is_empty")]
+    pub precisions: Vec<PrecisionComparison>,
 }
 
-/// A part of the work.
+/// The time of one stage of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Stage {
-    /// What was done.
+pub struct StageTime {
+    /// Name of the stage.
     pub name: Cow<'static, str>,
-    /// How many were done: images, captions or pairs.
+    /// Number of items.
     pub items: usize,
-    /// What they are.
+    /// Unit of the items: images, captions, pairs, ...
     pub unit: Cow<'static, str>,
-    /// How long it took.
+    /// Time in seconds.
     pub seconds: f64,
 }
 
-impl Stage {
-    /// Items a second.
+impl StageTime {
+    /// Items per second.
     pub fn rate(&self) -> f64 {
         self.items as f64 / self.seconds.max(f64::MIN_POSITIVE)
     }

@@ -1,4 +1,4 @@
-//! The work itself.
+//! The run.
 
 use std::{
     num::NonZeroUsize,
@@ -12,54 +12,57 @@ use laps_align::{
     similarity::{AggregationWeights, AlignmentConfig, EngineOptions},
 };
 use laps_data::Split;
+use laps_files::Progress;
 
 use super::{
-    Comparison, DataUsed, Provenance, QueryFailures, RankCounts, Reproduction, Request, SCHEMA, Verdict, compare,
-    encode::{Scoring, encode_captions},
-    inputs::{look_at_images, protocols, read_checkpoint, read_texts},
-    log::Log,
-    matrix::{Inputs, Matrix},
+    Comparison, DataUsed, Provenance, QueryFailures, RankCounts, ReproduceRequest, Reproduction, SCHEMA, Verdict,
+    compare,
+    encode::{ImageScorer, encode_captions},
+    inputs::{check_images, protocols, read_checkpoint, read_texts},
+    log::RunLog,
+    matrix::{MatrixInputs, SimilarityMatrix},
 };
 use crate::{
     Result,
     machine::{Machine, peak_memory},
-    progress::Progress,
 };
 
-/// Evaluates a checkpoint on a split, and compares with what is published.
+/// Evaluates a checkpoint on a split, and compares its recalls with the published ones.
 ///
-/// Everything that can be wrong with the input is looked for before the encoders start. Setting `stop` ends the work
-/// within seconds with [`Error::Interrupted`](crate::Error::Interrupted).
-pub fn reproduce(request: &Request, stop: &AtomicBool, progress: &dyn Progress) -> Result<Reproduction> {
-    let Request { entry, .. } = request;
-    let mut log = Log::new(progress);
+/// All inputs are checked before the encoders start. Setting `stop` ends the run within seconds.
+///
+/// # Errors
+/// Invalid inputs, what the engine refuses, and [`Error::Interrupted`](crate::Error::Interrupted) after `stop` is set.
+pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn Progress) -> Result<Reproduction> {
+    let ReproduceRequest { entry, .. } = request;
+    let mut log = RunLog::new(progress);
     request.check(std::iter::empty())?;
     let paths = embedded::data_paths(entry, request.data.as_deref(), request.split.as_deref())?;
     let texts = read_texts(request, &paths)?;
     let protocols = protocols(request, &texts, &mut log)?;
     let (checkpoint, checkpoint_used) = read_checkpoint(request, &mut log)?;
-    let seen = look_at_images(request, &texts.split, &paths, &mut log)?;
+    let checked = check_images(request, &texts.split, &paths, &mut log)?;
 
     let (encoder, engine_used) = request.backend.encoder(entry, &checkpoint, &checkpoint_used.sha256)?;
     let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;
     let options = EngineOptions { threads: request.threads, memory_limit: request.memory_limit };
     let sizes = AlignmentConfig::of(&entry.model);
     let similarity = request.backends.similarity(engine_used.device.parse()?, sizes, &weights, options)?;
-    let inputs = Inputs {
+    let inputs = MatrixInputs {
         request,
         checkpoint_sha256: &checkpoint_used.sha256,
-        data_sha256: &seen.sha256,
+        data_sha256: &checked.sha256,
         tokens: &texts.tokens,
         engine: &engine_used,
         similarity: &similarity.description(),
     };
     let sizes = [texts.images.images(), texts.images.captions()];
-    let mut matrix = Matrix::open(request, sizes, &inputs.fingerprint())?;
+    let mut matrix = SimilarityMatrix::open(request, sizes, &inputs.fingerprint())?;
     if !matrix.missing().is_empty() {
         let encoder = encoder.as_ref();
         let interrupted = || matrix.interrupted();
-        let captions = encode_captions(request, encoder, &texts.tokens, (stop, &interrupted), &mut log)?;
-        let scoring = Scoring {
+        let captions = encode_captions(request, encoder, &texts.tokens, stop, &interrupted, &mut log)?;
+        let scoring = ImageScorer {
             request,
             encoder,
             engine: similarity.as_ref(),
@@ -105,34 +108,35 @@ pub fn reproduce(request: &Request, stop: &AtomicBool, progress: &dyn Progress) 
             config_sha256: entry.config_sha256.clone(),
             checkpoint: checkpoint_used,
             data: DataUsed {
-                sha256: seen.sha256,
-                image_bytes: seen.bytes,
-                damaged: seen.damaged.iter().map(|damage| damage.file.image.id.clone()).collect(),
+                sha256: checked.sha256,
+                image_bytes: checked.bytes,
+                damaged: checked.damaged.iter().map(|damage| damage.file.image.id.clone()).collect(),
             },
             engine: engine_used,
             similarity: similarity.description(),
             machine: Machine::here(),
             seed: None,
         },
-        beside: Vec::new(),
+        precisions: Vec::new(),
     })
 }
 
-/// Published tables are of a whole test split, those of `references.yaml` of one of a certain size.
-fn judge(request: &Request, split: &Split, evaluations: &[Evaluation]) -> (Vec<Comparison>, Verdict) {
+/// Compares with the published tables. They are for the whole test split; those of `references.yaml` also for a certain
+/// number of images and captions.
+fn judge(request: &ReproduceRequest, split: &Split, evaluations: &[Evaluation]) -> (Vec<Comparison>, Verdict) {
     let entry = &request.entry;
-    let nothing = |reason: String| (Vec::new(), Verdict::NotCompared { reason });
+    let not_compared = |reason: String| (Vec::new(), Verdict::NotCompared { reason });
     if entry.data.protocol.iter().all(|&protocol| entry.published(protocol).is_empty()) {
-        return nothing(compare::NO_PUBLISHED.to_owned());
+        return not_compared(compare::NO_PUBLISHED.to_owned());
     }
     if request.limit.is_some() {
-        return nothing("published recalls are of the whole split".to_owned());
+        return not_compared("published recalls are for the whole split".to_owned());
     }
     if split.name() != entry.data.test {
-        return nothing(format!("published recalls are of the split `{}`", entry.data.test));
+        return not_compared(format!("published recalls are for the split `{}`", entry.data.test));
     }
     if entry.data.drawn.is_some() && request.data.is_some() {
-        return nothing("published recalls are of the scenes that the entry draws".to_owned());
+        return not_compared("published recalls are for the scenes that the entry draws".to_owned());
     }
     let mut comparisons = Vec::new();
     let mut sizes = Vec::new();
@@ -140,14 +144,14 @@ fn judge(request: &Request, split: &Split, evaluations: &[Evaluation]) -> (Vec<C
         for table in entry.published(evaluation.protocol) {
             if table.is_built_in() && !evaluation.published_size {
                 let (images, captions) = evaluation.protocol.published_size();
-                sizes.push(format!("`{}` is of {images} images and {captions} captions", table.source));
+                sizes.push(format!("`{}` has {images} images and {captions} captions", table.source));
             } else {
                 comparisons.push(Comparison::new(evaluation, &table));
             }
         }
     }
     if comparisons.is_empty() && !sizes.is_empty() {
-        return nothing(format!("the published sizes differ: {}", sizes.join(", ")));
+        return not_compared(format!("the published results have other sizes: {}", sizes.join(", ")));
     }
     let verdict = compare::decide(&mut comparisons, request.tolerance);
     (comparisons, verdict)

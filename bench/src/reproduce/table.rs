@@ -1,4 +1,4 @@
-//! The recall table for people.
+//! The result as a table for the terminal.
 
 use std::fmt::Write;
 
@@ -6,9 +6,9 @@ use comfy_table::{CellAlignment, Table, presets};
 use laps_align::Evaluation;
 use laps_hub::registry::Status;
 
-use super::{Comparison, Difference, Reproduction, Verdict, compare::recalls};
+use super::{Comparison, RecallDifference, Reproduction, Verdict, compare::recalls};
 
-/// Mark of a figure that is not where its source prints it, and what it means.
+/// Mark of a recall that is not where its source prints it.
 pub(crate) fn mark(status: Status) -> &'static str {
     match status {
         Status::Printed => "",
@@ -18,9 +18,9 @@ pub(crate) fn mark(status: Status) -> &'static str {
 }
 
 const RESTORED: &str = "\u{2020} restored: an earlier version of the source has it in the right place";
-const INFERRED: &str = "\u{2021} inferred: the source prints it in a row where it can not belong";
+const INFERRED: &str = "\u{2021} inferred: the source prints it in a row where it cannot belong";
 
-/// Measured beside published, the differences, timings and the verdict.
+/// Measured and published recalls, differences, times and the verdict.
 pub fn render(result: &Reproduction) -> String {
     let mut text = String::new();
     let Reproduction { entry, split, images, captions, provenance, .. } = result;
@@ -47,11 +47,11 @@ pub fn render(result: &Reproduction) -> String {
 }
 
 fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
-    // Writing to a string can not fail.
+    // Writing to a string cannot fail.
     let _ = writeln!(text, "{content}");
 }
 
-/// The beginning of a hash, enough to tell files apart.
+/// The first 12 digits of a hash, which are enough to identify a file.
 fn short(hash: &str) -> &str {
     hash.get(..12).unwrap_or(hash)
 }
@@ -63,9 +63,10 @@ fn recall_table(evaluation: &Evaluation, comparisons: &[Comparison]) -> Table {
     let measured = recalls(&evaluation.headline).map(|recall| format!("{recall:.1}"));
     table.add_row(row("measured", measured, format!("{:.1}", evaluation.headline.rsum)));
     for comparison in comparisons.iter().filter(|comparison| comparison.protocol == evaluation.protocol) {
-        let show = |cell: Option<Difference>, f: fn(Difference) -> String| cell.map_or_else(|| "-".to_owned(), f);
-        let published: fn(Difference) -> String = |cell| format!("{:.1}{}", cell.published, mark(cell.status));
-        let difference: fn(Difference) -> String = |cell| signed(cell.difference);
+        let show =
+            |cell: Option<RecallDifference>, f: fn(RecallDifference) -> String| cell.map_or_else(|| "-".to_owned(), f);
+        let published: fn(RecallDifference) -> String = |cell| format!("{:.1}{}", cell.published, mark(cell.status));
+        let difference: fn(RecallDifference) -> String = |cell| signed(cell.difference);
         let cells = comparison.recalls.map(|cell| show(cell, published));
         table.add_row(row(&comparison.source, cells, show(comparison.rsum, published)));
         let cells = comparison.recalls.map(|cell| show(cell, difference));
@@ -77,7 +78,7 @@ fn recall_table(evaluation: &Evaluation, comparisons: &[Comparison]) -> Table {
     table
 }
 
-/// With the two decimals that the tolerance is judged by, and no sign on what they round to nothing.
+/// A difference with sign and two decimals; no sign if it rounds to zero.
 pub(crate) fn signed(difference: f64) -> String {
     let text = format!("{difference:+.2}");
     if text == "-0.00" || text == "+0.00" { "0.00".to_owned() } else { text }
@@ -98,7 +99,7 @@ fn ranks(evaluation: &Evaluation) -> String {
         let (low, high) = (evaluation.pessimistic.rsum, evaluation.optimistic.rsum);
         let _ = write!(
             text,
-            "\nties: {} image and {} caption queries; of equal scores the later counts first; rSum {low:.1} to {high:.1} under other rules",
+            "\nties: {} image and {} caption queries; of equal scores the later ranks first; rSum {low:.1} to {high:.1} with other tie rules",
             ties.i2t, ties.t2i
         );
     }
@@ -109,19 +110,19 @@ fn ranks(evaluation: &Evaluation) -> String {
     text
 }
 
-/// What the marks mean that figures of these kinds have.
+/// The meaning of the marks of these statuses.
 pub(crate) fn footnotes(statuses: impl Iterator<Item = Status>) -> Vec<&'static str> {
-    let found: Vec<Status> = statuses.collect();
+    let present: Vec<Status> = statuses.collect();
     [(Status::Restored, RESTORED), (Status::Inferred, INFERRED)]
         .into_iter()
-        .filter_map(|(status, text)| found.contains(&status).then_some(text))
+        .filter_map(|(status, text)| present.contains(&status).then_some(text))
         .collect()
 }
 
 fn stages(result: &Reproduction) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header(["stage", "seconds", "items", "a second"]);
+    table.set_header(["stage", "seconds", "items", "per second"]);
     for stage in &result.stages {
         table.add_row([
             stage.name.to_string(),
@@ -136,7 +137,7 @@ fn stages(result: &Reproduction) -> Table {
     table
 }
 
-/// A verdict in words.
+/// The verdict as text.
 pub(crate) fn outcome(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Reproduced { tolerance } => {
@@ -144,7 +145,9 @@ pub(crate) fn outcome(verdict: &Verdict) -> String {
         }
         Verdict::Deviates { tolerance, largest, outside } => {
             let recalls = if *outside == 1 { "recall is" } else { "recalls are" };
-            format!("deviates, {outside} published {recalls} off by more than {tolerance} points, {largest:.2} at most")
+            format!(
+                "deviates, {outside} published {recalls} off by more than {tolerance} points (largest difference: {largest:.2})"
+            )
         }
         Verdict::NotCompared { reason } => format!("not compared, {reason}"),
     }

@@ -1,5 +1,5 @@
-//! Results that were written by `laps-zoo reproduce --json`, read again and not believed: a figure that contradicts
-//! another of the same file is an error, and so is a result that does not say which machine it is of.
+//! Reads and checks results of [`reproduce`](crate::reproduce). A file whose values contradict each other, or that does
+//! not name the machine it was measured on, is an error.
 
 use std::{io::Read, path::Path};
 
@@ -12,50 +12,56 @@ use crate::{
 };
 
 /// In bytes; a result has about 30 kB.
-const LARGEST_FILE: u64 = 1 << 24;
-/// Rounding of sums and quotients of f64, and of decimals in JSON; the least difference of two recalls is 0.004.
+const MAX_BYTES: u64 = 1 << 24;
+/// Rounding error of sums and quotients of f64, and of decimals in JSON. Different recalls differ by at least 0.004.
 const ROUNDING: f64 = 1e-6;
-/// What writes a result.
-const WRITER: &str = "the JSON file of `laps-zoo reproduce --json`";
+/// What a result file is.
+const RESULT: &str = "a JSON result of `laps-zoo reproduce`";
 
 /// Reads a result and checks it.
 ///
 /// # Errors
-/// If the file can not be read or is no result, is of a version that is not known, does not say which machine it is of, or
-/// contradicts itself.
+/// [`Error::Read`] if the file cannot be read; [`Error::InvalidResult`] if it is not a result, has an unknown version,
+/// does not name its machine, or contradicts itself.
 pub fn read(path: &Path) -> Result<Reproduction> {
-    let refuse =
-        |(expected, found): (String, String), hint| Error::NoResult { path: path.to_owned(), expected, found, hint };
+    let invalid = |(expected, found): (String, String), hint| Error::InvalidResult {
+        path: path.to_owned(),
+        expected,
+        found,
+        hint,
+    };
     let bytes = read_bytes(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     let value: Value =
-        serde_json::from_slice(&bytes).map_err(|error| refuse((WRITER.to_owned(), error.to_string()), None))?;
+        serde_json::from_slice(&bytes).map_err(|error| invalid((RESULT.to_owned(), error.to_string()), None))?;
     if value.get("evaluations").is_none() {
-        return Err(refuse((WRITER.to_owned(), "no `evaluations`".to_owned()), None));
+        return Err(invalid((RESULT.to_owned(), "no `evaluations`".to_owned()), None));
     }
     let schema = value.get("schema").and_then(Value::as_u64);
     if !schema.is_some_and(|schema| (1..=u64::from(SCHEMA)).contains(&schema)) {
         let found = schema.map_or_else(|| "none".to_owned(), |schema| schema.to_string());
-        let hint = Some("a newer version of this program reads results of newer versions");
-        return Err(refuse((format!("`schema` from 1 to {SCHEMA}"), found), hint));
+        let hint = Some("update laps-zoo to read results of newer versions");
+        return Err(invalid((format!("`schema` from 1 to {SCHEMA}"), found), hint));
     }
     if !has_machine(&value) {
         let expected = "`provenance.machine` with `system`, `processor` and `processors`".to_owned();
-        let hint = Some("a figure without its machine is worth little: reproduce it again with `--json`");
-        return Err(refuse((expected, "no machine".to_owned()), hint));
+        let hint = Some("results must name the machine they were measured on; reproduce the result again");
+        return Err(invalid((expected, "no machine".to_owned()), hint));
     }
     let result: Reproduction =
-        serde_json::from_value(value).map_err(|error| refuse((WRITER.to_owned(), error.to_string()), None))?;
-    match fault(&result) {
-        Some(fault) => Err(refuse(fault, Some("the file was changed after it was written: reproduce it again"))),
+        serde_json::from_value(value).map_err(|error| invalid((RESULT.to_owned(), error.to_string()), None))?;
+    match contradiction(&result) {
+        Some(contradiction) => {
+            Err(invalid(contradiction, Some("the file was edited after it was written; reproduce the result again")))
+        }
         None => Ok(result),
     }
 }
 
 fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs_err::File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST_FILE {
-        return Err(std::io::Error::other(format!("a result has at most {LARGEST_FILE} bytes")));
+    fs_err::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(std::io::Error::other(format!("a result has at most {MAX_BYTES} bytes")));
     }
     Ok(bytes)
 }
@@ -66,16 +72,16 @@ fn has_machine(value: &Value) -> bool {
     text("system") && text("processor") && machine.get("processors").and_then(Value::as_u64).is_some_and(|n| n > 0)
 }
 
-/// What is expected and what is there instead, where the result contradicts itself.
-fn fault(result: &Reproduction) -> Option<(String, String)> {
+/// The first contradiction in the result: expected and found.
+fn contradiction(result: &Reproduction) -> Option<(String, String)> {
     if result.evaluations.is_empty() {
         return Some(("at least one of `evaluations`".to_owned(), "none".to_owned()));
     }
     for evaluation in &result.evaluations {
         let sides = [&evaluation.headline, &evaluation.optimistic, &evaluation.pessimistic];
         let folds = evaluation.folds.iter().flat_map(|fold| [&fold.headline, &fold.optimistic, &fold.pessimistic]);
-        if let Some(found) = sides.into_iter().chain(folds).find_map(impossible) {
-            return Some((format!("recalls of `{}` that can be", evaluation.protocol), found));
+        if let Some(found) = sides.into_iter().chain(folds).find_map(impossible_recalls) {
+            return Some((format!("possible recalls of `{}`", evaluation.protocol), found));
         }
     }
     for comparison in &result.comparisons {
@@ -86,14 +92,14 @@ fn fault(result: &Reproduction) -> Option<(String, String)> {
         for (cell, measured) in comparison.recalls.iter().zip(measured) {
             if let Some(cell) = cell.filter(|cell| differ(cell.published + cell.difference, measured)) {
                 let expected =
-                    format!("measured less published of `{}`, {}", comparison.source, measured - cell.published);
+                    format!("measured minus published of `{}`, {}", comparison.source, measured - cell.published);
                 return Some((expected, cell.difference.to_string()));
             }
         }
     }
     result.ranks.iter().find_map(|ranks| {
         let evaluation = result.evaluations.iter().find(|evaluation| evaluation.protocol == ranks.protocol)?;
-        contradiction(ranks, evaluation)
+        rank_contradiction(ranks, evaluation)
     })
 }
 
@@ -101,20 +107,20 @@ fn differ(a: f64, b: f64) -> bool {
     (a - b).abs() > ROUNDING
 }
 
-fn impossible(directions: &Directions) -> Option<String> {
+fn impossible_recalls(directions: &Directions) -> Option<String> {
     let all = recalls(directions);
-    let in_order =
+    let is_possible =
         |recall: &Recall| 0.0 <= recall.r1 && recall.r1 <= recall.r5 && recall.r5 <= recall.r10 && recall.r10 <= 100.0;
-    if !(in_order(&directions.i2t) && in_order(&directions.t2i)) {
+    if !(is_possible(&directions.i2t) && is_possible(&directions.t2i)) {
         return Some(format!("{all:?}"));
     }
     let sum: f64 = all.iter().sum();
     differ(sum, directions.rsum).then(|| format!("an rSum of {} for recalls whose sum is {sum}", directions.rsum))
 }
 
-/// The recalls follow from the ranks; of several folds, which may have more or fewer captions, only the number of queries is
-/// looked at.
-fn contradiction(ranks: &RankCounts, evaluation: &Evaluation) -> Option<(String, String)> {
+/// Recalls follow from ranks. With several folds, which may have different numbers of captions, only the number of
+/// queries is checked.
+fn rank_contradiction(ranks: &RankCounts, evaluation: &Evaluation) -> Option<(String, String)> {
     let sides = [
         ("i2t", &ranks.i2t, evaluation.images, &evaluation.headline.i2t),
         ("t2i", &ranks.t2i, evaluation.captions, &evaluation.headline.t2i),
@@ -131,7 +137,7 @@ fn contradiction(ranks: &RankCounts, evaluation: &Evaluation) -> Option<(String,
             let within: usize = counts.range(..=depth).map(|(_, count)| count).sum();
             let counted = 100.0 * within as f64 / queries as f64;
             differ(counted, stated)
-                .then(|| (format!("{side} R@{depth} of {counted}, as the ranks say"), stated.to_string()))
+                .then(|| (format!("{side} R@{depth} of {counted}, from the ranks"), stated.to_string()))
         })
     })
 }

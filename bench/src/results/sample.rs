@@ -1,4 +1,4 @@
-//! Results that nobody measured, with figures that fit together.
+//! Invented results with consistent values.
 
 use laps_align::Evaluation;
 use laps_hub::registry;
@@ -6,19 +6,19 @@ use serde_json::{Value, json};
 
 use crate::reproduce::{Comparison, Reproduction};
 
-/// A result of the built-in entry `name`: by each of its protocols the recalls that one of `recalls` has, compared with what
-/// is published; no ranks and no failures.
+/// A result of the built-in entry `name` with one element of `recalls` per protocol, compared with the published
+/// recalls; without ranks and failures.
 pub(crate) fn value(name: &str, recalls: &[[f64; 6]]) -> Value {
     let entry = registry::find(name).unwrap();
     let (mut evaluations, mut comparisons) = (Vec::new(), Vec::new());
     for (&protocol, recalls) in entry.data.protocol.iter().zip(recalls) {
-        let figures = directions(*recalls);
+        let values = directions(*recalls);
         let (images, captions) = protocol.published_size();
         let mut evaluation = json!({
             "protocol": protocol, "images": images, "captions": captions, "published_size": true, "rule": "later_first",
-            "optimistic": figures, "pessimistic": figures, "ties": { "i2t": 1, "t2i": 2 },
+            "optimistic": values, "pessimistic": values, "ties": { "i2t": 1, "t2i": 2 },
         });
-        evaluation.as_object_mut().unwrap().extend(figures.as_object().unwrap().clone());
+        evaluation.as_object_mut().unwrap().extend(values.as_object().unwrap().clone());
         let read: Evaluation = serde_json::from_value(evaluation.clone()).unwrap();
         comparisons.extend(entry.published(protocol).iter().map(|table| Comparison::new(&read, table)));
         evaluations.push(evaluation);
@@ -46,7 +46,7 @@ pub(crate) fn value(name: &str, recalls: &[[f64; 6]]) -> Value {
     })
 }
 
-/// The same as a result.
+/// The same, parsed.
 pub(crate) fn result(name: &str, recalls: &[[f64; 6]]) -> Reproduction {
     serde_json::from_value(value(name, recalls)).unwrap()
 }

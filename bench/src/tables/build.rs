@@ -1,55 +1,55 @@
-//! From results to rows.
+//! Builds the tables from results.
 
 use laps_align::{Evaluation, Protocol};
 use laps_hub::registry::{self, Cell, Entry, PublishedTable, References, Status};
 
-use super::{Group, RecallTable, ResultUsed, Row, RowKind, SCHEMA, Tables};
+use super::{RecallRow, RecallTable, RecallTables, ResultUsed, RowGroup, RowKind, SCHEMA};
 use crate::{
     Result,
-    reproduce::{Comparison, Difference, Reproduction, recalls},
+    reproduce::{Comparison, RecallDifference, Reproduction, recalls},
 };
 
-/// Methods that the paper compares with: keys of `references.yaml`, and their names.
+/// Methods that the paper compares with: key in `references.yaml`, and name.
 const BASELINES: [(&str, &str); 4] = [("vsepp", "VSE++"), ("scan", "SCAN"), ("sgr", "SGR"), ("chan", "CHAN")];
-/// Names of the published rows of built-in sources.
+/// Labels of the published rows of built-in sources.
 pub(super) const PAPER: &str = "LAPS, paper";
 pub(super) const README: &str = "LAPS, README";
 
-impl Tables {
-    /// The tables of some results, in whatever order they come.
+impl RecallTables {
+    /// The tables of results, whose order does not matter.
     ///
     /// # Errors
-    /// If the published tables can not be read, which are part of the program.
+    /// If the published tables, which are part of the program, cannot be read.
     pub fn new(results: Vec<Reproduction>) -> Result<Self> {
         Ok(Self::sorted(results)?.0)
     }
 
-    /// What is published for an entry, with nothing measured.
+    /// The published tables of an entry.
     ///
     /// # Errors
-    /// If the published tables can not be read, which are part of the program.
+    /// If the published tables, which are part of the program, cannot be read.
     pub fn published(entry: &Entry) -> Result<Self> {
         let references = References::embedded()?;
         let table = |&protocol: &Protocol| {
-            let row = |table: &PublishedTable| Row {
+            let row = |table: &PublishedTable| RecallRow {
                 name: source_name(&table.source).to_owned(),
                 kind: RowKind::Published,
                 result: None,
                 figures: cells(table),
             };
             let published = entry.published(protocol);
-            let rows: Vec<Row> =
+            let rows: Vec<RecallRow> =
                 baselines(entry, protocol, &references).into_iter().chain(published.iter().map(row)).collect();
-            let groups = vec![Group { name: entry.name.clone(), rows }];
+            let groups = vec![RowGroup { name: entry.name.clone(), rows }];
             (!groups[0].rows.is_empty()).then_some(RecallTable { protocol, groups })
         };
         let tables = entry.data.protocol.iter().filter_map(table).collect();
         Ok(Self { schema: SCHEMA, tables, results: Vec::new() })
     }
 
-    /// The same as [`Tables::new`], and the results in the order in which the tables number them.
+    /// The same as [`RecallTables::new`], with the results in the order of their numbers.
     pub(crate) fn sorted(mut results: Vec<Reproduction>) -> Result<(Self, Vec<Reproduction>)> {
-        results.sort_by_cached_key(order);
+        results.sort_by_cached_key(sort_key);
         let references = References::embedded()?;
         let tables =
             Protocol::ALL.into_iter().filter_map(|protocol| table(protocol, &results, &references).transpose());
@@ -62,10 +62,10 @@ impl Tables {
     }
 }
 
-/// Everything that tells results apart, but for clocks.
-fn order(result: &Reproduction) -> (usize, String, String, String, usize, [String; 5]) {
+/// Sort key: everything that distinguishes results, except times.
+fn sort_key(result: &Reproduction) -> (usize, String, String, String, usize, [String; 5]) {
     let Reproduction { entry, split, limit, provenance, .. } = result;
-    let place = registry::names().iter().position(|name| name == entry).unwrap_or(usize::MAX);
+    let position = registry::names().iter().position(|name| name == entry).unwrap_or(usize::MAX);
     let rest = [
         provenance.checkpoint.sha256.clone(),
         provenance.data.sha256.clone(),
@@ -73,10 +73,10 @@ fn order(result: &Reproduction) -> (usize, String, String, String, usize, [Strin
         provenance.similarity.clone(),
         provenance.machine.processor.clone(),
     ];
-    (place, entry.clone(), provenance.config_sha256.clone(), split.clone(), limit.unwrap_or(0), rest)
+    (position, entry.clone(), provenance.config_sha256.clone(), split.clone(), limit.unwrap_or(0), rest)
 }
 
-/// The rows of a protocol; None where no result has it.
+/// The table of a protocol; `None` if no result has it.
 fn table(protocol: Protocol, results: &[Reproduction], references: &References) -> Result<Option<RecallTable>> {
     let numbered = (1..).zip(results);
     let with: Vec<(usize, &Reproduction, &Evaluation)> = numbered
@@ -94,8 +94,8 @@ fn table(protocol: Protocol, results: &[Reproduction], references: &References) 
     Ok((!groups.is_empty()).then_some(RecallTable { protocol, groups }))
 }
 
-fn rows(results: &[(usize, &Reproduction, &Evaluation)], references: &References) -> Result<Group> {
-    let [(_, first, evaluation), ..] = results else { return Ok(Group { name: String::new(), rows: Vec::new() }) };
+fn rows(results: &[(usize, &Reproduction, &Evaluation)], references: &References) -> Result<RowGroup> {
+    let [(_, first, evaluation), ..] = results else { return Ok(RowGroup { name: String::new(), rows: Vec::new() }) };
     let entry = built_in(first)?;
     let mut rows = Vec::new();
     if let Some(entry) = &entry
@@ -111,7 +111,7 @@ fn rows(results: &[(usize, &Reproduction, &Evaluation)], references: &References
     for comparison in results.iter().flat_map(|(_, result, _)| comparisons(result)) {
         let name = source_name(&comparison.source).to_owned();
         let figures = figures(&comparison, |cell| Cell { value: cell.published, status: cell.status });
-        let row = Row { name, kind: RowKind::Published, result: None, figures };
+        let row = RecallRow { name, kind: RowKind::Published, result: None, figures };
         if !rows.contains(&row) {
             rows.push(row);
         }
@@ -119,19 +119,19 @@ fn rows(results: &[(usize, &Reproduction, &Evaluation)], references: &References
     for &(number, result, evaluation) in results {
         let printed = |value| Some(Cell { value, status: Status::Printed });
         let [a, b, c, d, e, f] = recalls(&evaluation.headline).map(printed);
-        let figures_measured = [a, b, c, d, e, f, printed(evaluation.headline.rsum)];
-        let row = |name, kind, figures| Row { name, kind, result: Some(number), figures };
-        rows.push(row("measured".to_owned(), RowKind::Measured, figures_measured));
+        let measured = [a, b, c, d, e, f, printed(evaluation.headline.rsum)];
+        let row = |name, kind, figures| RecallRow { name, kind, result: Some(number), figures };
+        rows.push(row("measured".to_owned(), RowKind::Measured, measured));
         for comparison in comparisons(result) {
-            let name = format!("  less {}", source_name(&comparison.source));
-            let cell = |cell: Difference| Cell { value: cell.difference, status: Status::Printed };
+            let name = format!("  minus {}", source_name(&comparison.source));
+            let cell = |cell: RecallDifference| Cell { value: cell.difference, status: Status::Printed };
             rows.push(row(name, RowKind::Difference, figures(&comparison, cell)));
         }
     }
-    Ok(Group { name: name(first, entry.as_ref()), rows })
+    Ok(RowGroup { name: name(first, entry.as_ref()), rows })
 }
 
-/// The built-in entry that a result is of; None where the configuration is another one under the same name.
+/// The built-in entry of a result; `None` if the configuration differs from the entry of that name.
 fn built_in(result: &Reproduction) -> Result<Option<Entry>> {
     if !registry::names().contains(&result.entry.as_str()) {
         return Ok(None);
@@ -140,11 +140,11 @@ fn built_in(result: &Reproduction) -> Result<Option<Entry>> {
     Ok((entry.config_sha256 == result.provenance.config_sha256).then_some(entry))
 }
 
-/// The entry, and what of it was evaluated where that is not its whole test split.
+/// The name of the entry, and what was evaluated unless it is the whole test split.
 fn name(result: &Reproduction, entry: Option<&Entry>) -> String {
     let mut name = result.entry.clone();
     if entry.is_none() && registry::names().contains(&result.entry.as_str()) {
-        name += ", another configuration";
+        name += ", different configuration";
     }
     if entry.is_none_or(|entry| entry.data.test != result.split) {
         name += &format!(", split {}", result.split);
@@ -163,12 +163,12 @@ fn source_name(source: &str) -> &str {
     }
 }
 
-/// What the paper prints for the methods that it compares with, for the same image encoder.
-fn baselines(entry: &Entry, protocol: Protocol, references: &References) -> Vec<Row> {
+/// The paper's recalls of the methods that it compares with, for the same image encoder.
+fn baselines(entry: &Entry, protocol: Protocol, references: &References) -> Vec<RecallRow> {
     let methods = entry.reference_row("paper").and_then(|row| references.paper.get(row));
     let row = |(key, name): (&str, &str)| {
         let figures = cells(&methods?.get(key)?.get(&protocol)?.published("paper", protocol));
-        Some(Row { name: name.to_owned(), kind: RowKind::Baseline, result: None, figures })
+        Some(RecallRow { name: name.to_owned(), kind: RowKind::Baseline, result: None, figures })
     };
     BASELINES.into_iter().filter_map(row).collect()
 }
@@ -178,7 +178,7 @@ fn cells(table: &PublishedTable) -> [Option<Cell>; 7] {
     [a, b, c, d, e, f, table.rsum]
 }
 
-fn figures(comparison: &Comparison, cell: impl Fn(Difference) -> Cell) -> [Option<Cell>; 7] {
+fn figures(comparison: &Comparison, cell: impl Fn(RecallDifference) -> Cell) -> [Option<Cell>; 7] {
     let [a, b, c, d, e, f] = comparison.recalls;
     [a, b, c, d, e, f, comparison.rsum].map(|difference| difference.map(&cell))
 }

@@ -1,8 +1,8 @@
-//! Tables as comma-separated values: a line a row, with what measured it.
+//! Tables as comma-separated values: one line per row, with its provenance.
 
 use laps_hub::registry::Status;
 
-use super::Tables;
+use super::RecallTables;
 
 const HEADER: [&str; 13] = [
     "protocol", "entry", "row", "kind", "i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "rsum", "marks",
@@ -20,8 +20,8 @@ const PROVENANCE: [&str; 9] = [
     "commit",
 ];
 
-/// A header, then the rows. Figures have three decimals, which tell any two recalls apart.
-pub(super) fn render(tables: &Tables) -> String {
+/// A header, then the rows. Recalls have three decimals, which distinguish any two recalls.
+pub(super) fn render(tables: &RecallTables) -> String {
     let mut text = line(HEADER.iter().chain(&PROVENANCE).map(|name| (*name).to_owned()));
     for table in &tables.tables {
         for (group, row) in table.groups.iter().flat_map(|group| group.rows.iter().map(move |row| (group, row))) {
@@ -60,7 +60,7 @@ fn number(value: f64) -> String {
     if text == "-0.000" { "0.000".to_owned() } else { text }
 }
 
-/// As RFC 4180 has it, but for the end of the line.
+/// A line as in RFC 4180, except for the line ending.
 fn line(cells: impl Iterator<Item = String>) -> String {
     let quote = |cell: String| {
         if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }

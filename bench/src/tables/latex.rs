@@ -1,9 +1,9 @@
-//! Tables as LaTeX, without packages.
+//! Tables as LaTeX that needs no packages.
 
-use super::Tables;
+use super::RecallTables;
 
-/// A tabular environment a protocol, each in a group of its own; the notes as comments and as text.
-pub(super) fn render(tables: &Tables) -> String {
+/// One `tabular` environment per protocol, then the notes as text.
+pub(super) fn render(tables: &RecallTables) -> String {
     let mut text = String::new();
     for table in &tables.tables {
         text += "\\begin{tabular}{l|rrr|rrr|r}\n\\hline\n";
@@ -17,8 +17,8 @@ pub(super) fn render(tables: &Tables) -> String {
             for row in &group.rows {
                 let label = row.label();
                 let indent = if label.starts_with(' ') { "\\quad " } else { "" };
-                let figures = row.texts().map(|figure| format!(" & {}", figure_text(&figure))).concat();
-                text += &format!("{indent}{}{figures} \\\\\n", escape(label.trim_start()));
+                let cells = row.texts().map(|text| format!(" & {}", number(&text))).concat();
+                text += &format!("{indent}{}{cells} \\\\\n", escape(label.trim_start()));
             }
         }
         text += "\\hline\n\\end{tabular}\n\n";
@@ -29,11 +29,11 @@ pub(super) fn render(tables: &Tables) -> String {
     text
 }
 
-/// A minus sign is one in mathematics only.
-fn figure_text(figure: &str) -> String {
-    match figure.strip_prefix('-') {
-        Some(number) if !number.is_empty() => format!("$-${}", escape(number)),
-        _ => escape(figure),
+/// A number; its minus sign must be set in math mode.
+fn number(text: &str) -> String {
+    match text.strip_prefix('-') {
+        Some(digits) if !digits.is_empty() => format!("$-${}", escape(digits)),
+        _ => escape(text),
     }
 }
 
@@ -45,7 +45,7 @@ fn escape(text: &str) -> String {
             '\\' => escaped += "\\textbackslash{}",
             '~' => escaped += "\\textasciitilde{}",
             '^' => escaped += "\\textasciicircum{}",
-            // At the beginning of a row it would be an option of the line break before.
+            // At the start of a row, `[` would be read as an option of the preceding line break.
             '[' => escaped += "{[}",
             ']' => escaped += "{]}",
             '\u{2020}' => escaped += "$^\\dagger$",

@@ -1,9 +1,9 @@
-//! Tables as GitHub reads them.
+//! Tables as GitHub-flavoured Markdown.
 
-use super::{FIGURES, Group, RowKind, Tables};
+use super::{COLUMNS, RecallTables, RowGroup, RowKind};
 
-/// A table a protocol, then the notes as a list.
-pub(super) fn render(tables: &Tables) -> String {
+/// One table per protocol, then the notes as a list.
+pub(super) fn render(tables: &RecallTables) -> String {
     let mut text = String::new();
     for recalls in &tables.tables {
         text += &format!("{}\n", table(recalls.protocol.name(), &recalls.groups));
@@ -14,10 +14,10 @@ pub(super) fn render(tables: &Tables) -> String {
     text
 }
 
-/// One table; ends with the end of a line.
-pub(crate) fn table(title: &str, groups: &[Group]) -> String {
-    let mut text = line(&[title], &FIGURES.map(str::to_owned));
-    text += &format!("|---|{}\n", "---:|".repeat(FIGURES.len()));
+/// One table, ending with a newline.
+pub(crate) fn table(title: &str, groups: &[RowGroup]) -> String {
+    let mut text = line(&[title], &COLUMNS.map(str::to_owned));
+    text += &format!("|---|{}\n", "---:|".repeat(COLUMNS.len()));
     for group in groups {
         text += &line(&[&format!("**{}**", escape(&group.name))], &[const { String::new() }; 7]);
         for row in &group.rows {
@@ -34,7 +34,7 @@ fn line(first: &[&str], rest: &[String]) -> String {
     format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
 }
 
-/// What a reader of Markdown would take for markup is taken for itself.
+/// Escapes Markdown markup.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for letter in text.chars() {

@@ -1,7 +1,7 @@
-//! Many results in the tables of the paper: entries by protocol, measured beside published.
+//! Results as the tables of the paper: one table per protocol, with measured and published recalls of each entry.
 //!
-//! What is printed depends on the results alone, not on their order or on clocks, so that two versions of a table can be
-//! compared line by line.
+//! The text depends only on the results, not on their order or on times, so that versions of a table can be compared
+//! line by line.
 
 mod build;
 mod csv;
@@ -24,99 +24,99 @@ use crate::{
 
 pub(crate) use markdown::table as markdown_table;
 
-/// Version of [`Tables`] as JSON; it changes when the meaning of a field does.
+/// Version of the JSON format of [`RecallTables`]; it changes when a field changes its meaning.
 pub const SCHEMA: u32 = 1;
 
-/// Names of the figures of a row.
-pub const FIGURES: [&str; 7] = ["i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rSum"];
+/// Names of the columns.
+pub const COLUMNS: [&str; 7] = ["i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rSum"];
 
-/// The tables, and the results that they are of.
+/// The tables, and the results in them.
 #[derive(Clone, Debug, Serialize)]
-pub struct Tables {
+pub struct RecallTables {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// One a protocol, in the order of [`Protocol::ALL`].
+    /// One per protocol, in the order of [`Protocol::ALL`].
     pub tables: Vec<RecallTable>,
-    /// What measured what; rows refer to them by number, from 1.
+    /// The results; rows refer to them by number, starting at 1.
     pub results: Vec<ResultUsed>,
 }
 
-/// The rows of a protocol.
+/// The table of one protocol.
 #[derive(Clone, Debug, Serialize)]
 pub struct RecallTable {
-    /// How the recalls were measured.
+    /// The protocol.
     pub protocol: Protocol,
-    /// One an entry, in the order of the registry; others come after, by name.
-    pub groups: Vec<Group>,
+    /// One per entry, in the order of the registry, then other entries by name.
+    pub groups: Vec<RowGroup>,
 }
 
-/// The rows of an entry.
+/// The rows of one entry.
 #[derive(Clone, Debug, Serialize)]
-pub struct Group {
-    /// Its name, and what is evaluated of its data where that is not the whole test split.
+pub struct RowGroup {
+    /// Name of the entry, and what was evaluated unless it is the whole test split.
     pub name: String,
-    /// Published rows first, then the measured ones, each with its differences.
-    pub rows: Vec<Row>,
+    /// Published rows, then measured rows, each followed by its differences.
+    pub rows: Vec<RecallRow>,
 }
 
-/// A row of figures.
+/// A row of recalls.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Row {
-    /// Who measured, or what it is the difference to.
+pub struct RecallRow {
+    /// Label: the source of the recalls.
     pub name: String,
-    /// What the figures are.
+    /// Kind of the recalls.
     pub kind: RowKind,
-    /// The number of the result in [`Tables::results`], where it is of one.
+    /// Number of the result in [`RecallTables::results`], for measured rows and differences.
     pub result: Option<usize>,
-    /// In percent or points, as [`FIGURES`] names them; None for what is not published.
+    /// Recalls in percent, or differences in points, in the order of [`COLUMNS`]; `None` if not published.
     #[serde(serialize_with = "serialize_figures")]
     pub figures: [Option<Cell>; 7],
 }
 
-/// What the figures of a row are.
+/// Kind of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RowKind {
-    /// Of a method that the paper compares with.
+    /// Published for a method that the paper compares with.
     Baseline,
     /// Published for the entry.
     Published,
-    /// Measured.
+    /// Measured by a result.
     Measured,
-    /// Measured less published.
+    /// Measured minus published.
     Difference,
 }
 
-/// A result that rows are of.
+/// A result in the tables.
 #[derive(Clone, Debug, Serialize)]
 pub struct ResultUsed {
     /// The entry.
     pub entry: String,
     /// The split.
     pub split: String,
-    /// What its comparison came to.
+    /// Its verdict.
     pub verdict: Verdict,
     /// What produced it.
     pub provenance: Provenance,
 }
 
-/// How tables are written.
+/// Output format of tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// With lines, for a terminal.
+pub enum TableFormat {
+    /// Tables with borders, for a terminal.
     Terminal,
-    /// As GitHub reads it.
+    /// GitHub-flavoured Markdown.
     Markdown,
-    /// A line a row, with what measured it.
+    /// One self-contained line per row.
     Csv,
-    /// Tabular environments, without packages.
+    /// LaTeX `tabular` environments that need no packages.
     Latex,
-    /// [`Tables`].
+    /// [`RecallTables`] as JSON.
     Json,
 }
 
-impl Format {
-    /// Every format, with the name that it is asked for by.
+impl TableFormat {
+    /// Every format by name.
     pub const ALL: [(&str, Self); 5] = [
         ("terminal", Self::Terminal),
         ("markdown", Self::Markdown),
@@ -126,57 +126,57 @@ impl Format {
     ];
 }
 
-impl FromStr for Format {
+impl FromStr for TableFormat {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let found = Self::ALL.iter().find(|(known, _)| *known == name).map(|&(_, format)| format);
-        found.ok_or_else(|| Error::Option {
-            option: "--format",
+        let format = Self::ALL.iter().find(|(known, _)| *known == name).map(|&(_, format)| format);
+        format.ok_or_else(|| Error::Argument {
+            argument: "format",
             expected: Self::ALL.map(|(known, _)| format!("`{known}`")).join(", "),
             found: format!("`{name}`"),
         })
     }
 }
 
-impl Tables {
-    /// The text of all tables, which ends with the end of a line.
+impl RecallTables {
+    /// The text of all tables, ending with a newline.
     ///
     /// # Errors
-    /// If they can not be written as JSON, which is not known to happen.
-    pub fn render(&self, format: Format) -> serde_json::Result<String> {
+    /// A failure to serialise JSON, which is not known to happen.
+    pub fn render(&self, format: TableFormat) -> serde_json::Result<String> {
         Ok(match format {
-            Format::Terminal => terminal::render(self),
-            Format::Markdown => markdown::render(self),
-            Format::Csv => csv::render(self),
-            Format::Latex => latex::render(self),
-            Format::Json => format!("{}\n", serde_json::to_string_pretty(self)?),
+            TableFormat::Terminal => terminal::render(self),
+            TableFormat::Markdown => markdown::render(self),
+            TableFormat::Csv => csv::render(self),
+            TableFormat::Latex => latex::render(self),
+            TableFormat::Json => format!("{}\n", serde_json::to_string_pretty(self)?),
         })
     }
 
-    /// The notes as items of a Markdown list.
+    /// The notes, escaped for Markdown.
     pub(crate) fn markdown_notes(&self) -> Vec<String> {
         self.notes().iter().map(|note| markdown::escape(note)).collect()
     }
 
-    fn rows(&self) -> impl Iterator<Item = &Row> {
+    fn rows(&self) -> impl Iterator<Item = &RecallRow> {
         self.tables.iter().flat_map(|table| &table.groups).flat_map(|group| &group.rows)
     }
 
-    /// What the reader has to know about the rows that there are.
+    /// Notes that the rows need: marks, sources and provenance.
     pub(crate) fn notes(&self) -> Vec<String> {
         let has = |kind, name| self.rows().any(|row| row.kind == kind && row.name.starts_with(name));
         let statuses = self.rows().flat_map(|row| row.figures).flatten().map(|cell| cell.status);
         let mut notes: Vec<String> = footnotes(statuses).into_iter().map(str::to_owned).collect();
         if has(RowKind::Baseline, "") || has(RowKind::Published, build::PAPER) {
             notes.push(
-                "paper: Table 1, also for the methods that it compares with; its checkpoints are not published"
+                "paper: Table 1 of the paper, also for the methods it compares with; its checkpoints are not published"
                     .to_owned(),
             );
         }
         if has(RowKind::Published, build::README) {
             notes.push(
-                "README: what the authors print beside their checkpoints, which were chosen on the test split"
+                "README: recalls that the authors give for their checkpoints, which were selected on the test split"
                     .to_owned(),
             );
         }
@@ -185,9 +185,9 @@ impl Tables {
     }
 }
 
-impl Row {
-    /// The figure `index` as all formats for people show it: one decimal and the mark of its status, two decimals and a
-    /// sign for a difference, `-` for none.
+impl RecallRow {
+    /// Column `index` as text: one decimal and the mark of its status; sign and two decimals for a difference; `-` for
+    /// `None`.
     fn text(&self, index: usize) -> String {
         match (self.kind, self.figures[index]) {
             (_, None) => "-".to_owned(),
@@ -196,7 +196,7 @@ impl Row {
         }
     }
 
-    /// The name with the number of the result.
+    /// The name, with the number of the result for measured rows.
     pub(crate) fn label(&self) -> String {
         match (self.kind, self.result) {
             (RowKind::Measured, Some(number)) => format!("{} [{number}]", self.name),
@@ -219,7 +219,7 @@ impl ResultUsed {
         }
     }
 
-    /// What produced the result, in a line.
+    /// Verdict and provenance in one line.
     fn describe(&self) -> String {
         let Provenance { version, commit, config_sha256, checkpoint, data, engine, similarity, machine, .. } =
             &self.provenance;

@@ -1,16 +1,16 @@
-//! Tables with lines.
+//! Tables with borders.
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{FIGURES, Tables};
+use super::{COLUMNS, RecallTables};
 
-/// A table a protocol, then the notes.
-pub(super) fn render(tables: &Tables) -> String {
+/// One table per protocol, then the notes.
+pub(super) fn render(tables: &RecallTables) -> String {
     let mut text = String::new();
     for recalls in &tables.tables {
         let mut table = Table::new();
         table.load_style(presets::UTF8_BORDERS_ONLY);
-        table.set_header([recalls.protocol.name()].iter().chain(&FIGURES));
+        table.set_header([recalls.protocol.name()].iter().chain(&COLUMNS));
         for group in &recalls.groups {
             table.add_row([&group.name]);
             for row in &group.rows {

@@ -1,29 +1,29 @@
-//! The tables of results that nobody measured.
+//! Tables of invented results.
 
 use super::*;
 use crate::results::sample;
 
 const COCO: [[f64; 6]; 2] = [[65.1, 90.2, 94.62, 51.196, 79.3, 87.5], [83.9, 97.9, 99.1, 71.9, 93.65, 97.3]];
 
-fn tables() -> Tables {
+fn tables() -> RecallTables {
     let mut coco = sample::result("coco_swin", &COCO);
     coco.provenance.machine.processor = "Another, larger Processor".to_owned();
     let mut small = sample::result("f30k_vit", &[[75.0, 93.0, 97.0, 62.0, 87.0, 92.0]]);
     small.comparisons.clear();
     small.limit = Some(200);
     small.evaluations[0].published_size = false;
-    small.verdict = Verdict::NotCompared { reason: "published recalls are of the whole split".to_owned() };
+    small.verdict = Verdict::NotCompared { reason: "published recalls are for the whole split".to_owned() };
     let whole = sample::result("f30k_vit", &[[75.8, 93.8, 97.1, 62.46, 87.5, 92.0]]);
-    Tables::new(vec![coco, small, whole]).unwrap()
+    RecallTables::new(vec![coco, small, whole]).unwrap()
 }
 
-fn rendered(format: Format) -> String {
+fn rendered(format: TableFormat) -> String {
     tables().render(format).unwrap()
 }
 
 #[test]
-fn a_terminal_sees_measured_beside_published() {
-    insta::assert_snapshot!(rendered(Format::Terminal), @r"
+fn terminal_shows_measured_and_published_rows() {
+    insta::assert_snapshot!(rendered(TableFormat::Terminal), @r"
     ┌────────────────────────────────────────────────────────────────────────────────────────┐
     │ f30k                         i2t R@1     R@5    R@10   t2i R@1     R@5    R@10    rSum │
     ╞════════════════════════════════════════════════════════════════════════════════════════╡
@@ -35,51 +35,51 @@ fn a_terminal_sees_measured_beside_published() {
     │   LAPS, paper                   74.0    93.4    97.4      62.5    87.3    92.7   507.3 │
     │   LAPS, README                  75.8    93.8       -      62.5    87.5       -       - │
     │   measured [1]                  75.8    93.8    97.1      62.5    87.5    92.0   508.7 │
-    │     less LAPS, paper           +1.80   +0.40   -0.30     -0.04   +0.20   -0.70   +1.36 │
-    │     less LAPS, README           0.00    0.00       -     -0.04    0.00       -       - │
+    │     minus LAPS, paper          +1.80   +0.40   -0.30     -0.04   +0.20   -0.70   +1.36 │
+    │     minus LAPS, README          0.00    0.00       -     -0.04    0.00       -       - │
     │ f30k_vit, first 200 images                                                             │
     │   measured [2]                  75.0    93.0    97.0      62.0    87.0    92.0   506.0 │
     └────────────────────────────────────────────────────────────────────────────────────────┘
+    ┌────────────────────────────────────────────────────────────────────────────────────┐
+    │ coco_5k                  i2t R@1     R@5    R@10   t2i R@1     R@5    R@10    rSum │
+    ╞════════════════════════════════════════════════════════════════════════════════════╡
+    │ coco_swin                                                                          │
+    │   VSE++                     64.0    88.2    94.2      49.9    78.0    86.6   460.9 │
+    │   SCAN                      60.7    86.6    93.2      48.1    77.1    86.1   451.8 │
+    │   SGR                       61.0    86.7    93.2      48.6    77.2    86.3   453.1 │
+    │   CHAN                      64.1    87.9    93.5      49.1    77.3    86.1   458.0 │
+    │   LAPS, paper               64.5    89.2    94.4      51.6    78.9    87.2   465.8 │
+    │   LAPS, README              65.1    90.2       -      51.2    79.3       -       - │
+    │   measured [3]              65.1    90.2    94.6      51.2    79.3    87.5   467.9 │
+    │     minus LAPS, paper      +0.60   +1.00   +0.22     -0.40   +0.40   +0.30   +2.12 │
+    │     minus LAPS, README      0.00    0.00       -      0.00    0.00       -       - │
+    └────────────────────────────────────────────────────────────────────────────────────┘
     ┌───────────────────────────────────────────────────────────────────────────────────┐
-    │ coco_5k                 i2t R@1     R@5    R@10   t2i R@1     R@5    R@10    rSum │
+    │ coco_1k                  i2t R@1     R@5    R@10   t2i R@1     R@5   R@10    rSum │
     ╞═══════════════════════════════════════════════════════════════════════════════════╡
     │ coco_swin                                                                         │
-    │   VSE++                    64.0    88.2    94.2      49.9    78.0    86.6   460.9 │
-    │   SCAN                     60.7    86.6    93.2      48.1    77.1    86.1   451.8 │
-    │   SGR                      61.0    86.7    93.2      48.6    77.2    86.3   453.1 │
-    │   CHAN                     64.1    87.9    93.5      49.1    77.3    86.1   458.0 │
-    │   LAPS, paper              64.5    89.2    94.4      51.6    78.9    87.2   465.8 │
-    │   LAPS, README             65.1    90.2       -      51.2    79.3       -       - │
-    │   measured [3]             65.1    90.2    94.6      51.2    79.3    87.5   467.9 │
-    │     less LAPS, paper      +0.60   +1.00   +0.22     -0.40   +0.40   +0.30   +2.12 │
-    │     less LAPS, README      0.00    0.00       -      0.00    0.00       -       - │
+    │   VSE++                     83.3    97.5    99.3      71.0    93.0   96.7   540.9 │
+    │   SCAN                      80.9    97.0    99.1      69.7    93.1   97.1   536.9 │
+    │   SGR                       81.2    97.1    99.1      69.9    93.2   97.2   537.7 │
+    │   CHAN                      81.6    97.2    99.3      70.6    93.7   97.6   539.8 │
+    │   LAPS, paper               84.0    97.6    99.3      72.1    93.7   97.3   544.1 │
+    │   LAPS, README              83.9    97.9       -     71.9‡   93.7‡      -       - │
+    │   measured [3]              83.9    97.9    99.1      71.9    93.7   97.3   543.7 │
+    │     minus LAPS, paper      -0.10   +0.30   -0.20     -0.20   -0.05   0.00   -0.35 │
+    │     minus LAPS, README      0.00    0.00       -      0.00   -0.05      -       - │
     └───────────────────────────────────────────────────────────────────────────────────┘
-    ┌──────────────────────────────────────────────────────────────────────────────────┐
-    │ coco_1k                 i2t R@1     R@5    R@10   t2i R@1     R@5   R@10    rSum │
-    ╞══════════════════════════════════════════════════════════════════════════════════╡
-    │ coco_swin                                                                        │
-    │   VSE++                    83.3    97.5    99.3      71.0    93.0   96.7   540.9 │
-    │   SCAN                     80.9    97.0    99.1      69.7    93.1   97.1   536.9 │
-    │   SGR                      81.2    97.1    99.1      69.9    93.2   97.2   537.7 │
-    │   CHAN                     81.6    97.2    99.3      70.6    93.7   97.6   539.8 │
-    │   LAPS, paper              84.0    97.6    99.3      72.1    93.7   97.3   544.1 │
-    │   LAPS, README             83.9    97.9       -     71.9‡   93.7‡      -       - │
-    │   measured [3]             83.9    97.9    99.1      71.9    93.7   97.3   543.7 │
-    │     less LAPS, paper      -0.10   +0.30   -0.20     -0.20   -0.05   0.00   -0.35 │
-    │     less LAPS, README      0.00    0.00       -      0.00   -0.05      -       - │
-    └──────────────────────────────────────────────────────────────────────────────────┘
-    ‡ inferred: the source prints it in a row where it can not belong
-    paper: Table 1, also for the methods that it compares with; its checkpoints are not published
-    README: what the authors print beside their checkpoints, which were chosen on the test split
+    ‡ inferred: the source prints it in a row where it cannot belong
+    paper: Table 1 of the paper, also for the methods it compares with; its checkpoints are not published
+    README: recalls that the authors give for their checkpoints, which were selected on the test split
     [1] f30k_vit on test: reproduced, every published recall is within 0.1 points; checkpoint model_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86_64; laps-zoo 0.1.0
-    [2] f30k_vit on test: not compared, published recalls are of the whole split; checkpoint model_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86_64; laps-zoo 0.1.0
+    [2] f30k_vit on test: not compared, published recalls are for the whole split; checkpoint model_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86_64; laps-zoo 0.1.0
     [3] coco_swin on testall: reproduced, every published recall is within 0.1 points; checkpoint model_best.pth (sha256 cccccccccccc), config 576bbb565c2e, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; Another, larger Processor, linux x86_64; laps-zoo 0.1.0
     ");
 }
 
 #[test]
 fn markdown_has_the_same_rows() {
-    insta::assert_snapshot!(rendered(Format::Markdown), @r"
+    insta::assert_snapshot!(rendered(TableFormat::Markdown), @r"
     | f30k | i2t R@1 | R@5 | R@10 | t2i R@1 | R@5 | R@10 | rSum |
     |---|---:|---:|---:|---:|---:|---:|---:|
     | **f30k\_vit** |  |  |  |  |  |  |  |
@@ -90,8 +90,8 @@ fn markdown_has_the_same_rows() {
     | LAPS, paper | 74.0 | 93.4 | 97.4 | 62.5 | 87.3 | 92.7 | 507.3 |
     | LAPS, README | 75.8 | 93.8 | - | 62.5 | 87.5 | - | - |
     | measured \[1\] | 75.8 | 93.8 | 97.1 | 62.5 | 87.5 | 92.0 | 508.7 |
-    | &nbsp;&nbsp;less LAPS, paper | +1.80 | +0.40 | -0.30 | -0.04 | +0.20 | -0.70 | +1.36 |
-    | &nbsp;&nbsp;less LAPS, README | 0.00 | 0.00 | - | -0.04 | 0.00 | - | - |
+    | &nbsp;&nbsp;minus LAPS, paper | +1.80 | +0.40 | -0.30 | -0.04 | +0.20 | -0.70 | +1.36 |
+    | &nbsp;&nbsp;minus LAPS, README | 0.00 | 0.00 | - | -0.04 | 0.00 | - | - |
     | **f30k\_vit, first 200 images** |  |  |  |  |  |  |  |
     | measured \[2\] | 75.0 | 93.0 | 97.0 | 62.0 | 87.0 | 92.0 | 506.0 |
 
@@ -105,8 +105,8 @@ fn markdown_has_the_same_rows() {
     | LAPS, paper | 64.5 | 89.2 | 94.4 | 51.6 | 78.9 | 87.2 | 465.8 |
     | LAPS, README | 65.1 | 90.2 | - | 51.2 | 79.3 | - | - |
     | measured \[3\] | 65.1 | 90.2 | 94.6 | 51.2 | 79.3 | 87.5 | 467.9 |
-    | &nbsp;&nbsp;less LAPS, paper | +0.60 | +1.00 | +0.22 | -0.40 | +0.40 | +0.30 | +2.12 |
-    | &nbsp;&nbsp;less LAPS, README | 0.00 | 0.00 | - | 0.00 | 0.00 | - | - |
+    | &nbsp;&nbsp;minus LAPS, paper | +0.60 | +1.00 | +0.22 | -0.40 | +0.40 | +0.30 | +2.12 |
+    | &nbsp;&nbsp;minus LAPS, README | 0.00 | 0.00 | - | 0.00 | 0.00 | - | - |
 
     | coco_1k | i2t R@1 | R@5 | R@10 | t2i R@1 | R@5 | R@10 | rSum |
     |---|---:|---:|---:|---:|---:|---:|---:|
@@ -118,31 +118,32 @@ fn markdown_has_the_same_rows() {
     | LAPS, paper | 84.0 | 97.6 | 99.3 | 72.1 | 93.7 | 97.3 | 544.1 |
     | LAPS, README | 83.9 | 97.9 | - | 71.9‡ | 93.7‡ | - | - |
     | measured \[3\] | 83.9 | 97.9 | 99.1 | 71.9 | 93.7 | 97.3 | 543.7 |
-    | &nbsp;&nbsp;less LAPS, paper | -0.10 | +0.30 | -0.20 | -0.20 | -0.05 | 0.00 | -0.35 |
-    | &nbsp;&nbsp;less LAPS, README | 0.00 | 0.00 | - | 0.00 | -0.05 | - | - |
+    | &nbsp;&nbsp;minus LAPS, paper | -0.10 | +0.30 | -0.20 | -0.20 | -0.05 | 0.00 | -0.35 |
+    | &nbsp;&nbsp;minus LAPS, README | 0.00 | 0.00 | - | 0.00 | -0.05 | - | - |
 
-    - ‡ inferred: the source prints it in a row where it can not belong
-    - paper: Table 1, also for the methods that it compares with; its checkpoints are not published
-    - README: what the authors print beside their checkpoints, which were chosen on the test split
+    - ‡ inferred: the source prints it in a row where it cannot belong
+    - paper: Table 1 of the paper, also for the methods it compares with; its checkpoints are not published
+    - README: recalls that the authors give for their checkpoints, which were selected on the test split
     - \[1\] f30k\_vit on test: reproduced, every published recall is within 0.1 points; checkpoint model\_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86\_64; laps-zoo 0.1.0
-    - \[2\] f30k\_vit on test: not compared, published recalls are of the whole split; checkpoint model\_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86\_64; laps-zoo 0.1.0
+    - \[2\] f30k\_vit on test: not compared, published recalls are for the whole split; checkpoint model\_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86\_64; laps-zoo 0.1.0
     - \[3\] coco\_swin on testall: reproduced, every published recall is within 0.1 points; checkpoint model\_best.pth (sha256 cccccccccccc), config 576bbb565c2e, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; Another, larger Processor, linux x86\_64; laps-zoo 0.1.0
     ");
 }
 
-/// Names of entries are the user's own: whatever they hold has to be set, and the page must look as it is read.
+/// Entry names come from the user, so every character must be typeset.
 #[test]
-fn latex_sets_it() {
+fn latex_typesets_any_entry_name() {
     let mut odd = sample::result("f30k_vit", &[[75.8, 93.8, 97.1, 62.46, 87.5, 92.0]]);
     odd.entry = r"50% & more_of #1 {x} ~ ^ \ $ [a]".to_owned();
-    let tables = Tables::new(vec![odd, sample::result("coco_swin", &COCO)]).unwrap().render(Format::Latex).unwrap();
+    let tables =
+        RecallTables::new(vec![odd, sample::result("coco_swin", &COCO)]).unwrap().render(TableFormat::Latex).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let document = format!("\\documentclass{{article}}\n\\begin{{document}}\n{tables}\\end{{document}}\n");
     std::fs::write(folder.path().join("table.tex"), document).unwrap();
     let mut command = std::process::Command::new("pdflatex");
     command.args(["-halt-on-error", "-interaction=nonstopmode", "table.tex"]).current_dir(folder.path());
     match command.output() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => println!("skipped: there is no pdflatex"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => println!("skipped: pdflatex is not installed"),
         Err(error) => panic!("{error}"),
         Ok(output) => {
             let log = String::from_utf8_lossy(&output.stdout);
@@ -154,7 +155,7 @@ fn latex_sets_it() {
 
 #[test]
 fn latex_has_the_same_rows() {
-    insta::assert_snapshot!(rendered(Format::Latex), @r"
+    insta::assert_snapshot!(rendered(TableFormat::Latex), @r"
     \begin{tabular}{l|rrr|rrr|r}
     \hline
     f30k & \multicolumn{3}{c|}{image to text} & \multicolumn{3}{c|}{text to image} & \\
@@ -168,8 +169,8 @@ fn latex_has_the_same_rows() {
     LAPS, paper & 74.0 & 93.4 & 97.4 & 62.5 & 87.3 & 92.7 & 507.3 \\
     LAPS, README & 75.8 & 93.8 & - & 62.5 & 87.5 & - & - \\
     measured {[}1{]} & 75.8 & 93.8 & 97.1 & 62.5 & 87.5 & 92.0 & 508.7 \\
-    \quad less LAPS, paper & +1.80 & +0.40 & $-$0.30 & $-$0.04 & +0.20 & $-$0.70 & +1.36 \\
-    \quad less LAPS, README & 0.00 & 0.00 & - & $-$0.04 & 0.00 & - & - \\
+    \quad minus LAPS, paper & +1.80 & +0.40 & $-$0.30 & $-$0.04 & +0.20 & $-$0.70 & +1.36 \\
+    \quad minus LAPS, README & 0.00 & 0.00 & - & $-$0.04 & 0.00 & - & - \\
     \hline
     \multicolumn{8}{l}{\textbf{f30k\_vit, first 200 images}} \\
     measured {[}2{]} & 75.0 & 93.0 & 97.0 & 62.0 & 87.0 & 92.0 & 506.0 \\
@@ -189,8 +190,8 @@ fn latex_has_the_same_rows() {
     LAPS, paper & 64.5 & 89.2 & 94.4 & 51.6 & 78.9 & 87.2 & 465.8 \\
     LAPS, README & 65.1 & 90.2 & - & 51.2 & 79.3 & - & - \\
     measured {[}3{]} & 65.1 & 90.2 & 94.6 & 51.2 & 79.3 & 87.5 & 467.9 \\
-    \quad less LAPS, paper & +0.60 & +1.00 & +0.22 & $-$0.40 & +0.40 & +0.30 & +2.12 \\
-    \quad less LAPS, README & 0.00 & 0.00 & - & 0.00 & 0.00 & - & - \\
+    \quad minus LAPS, paper & +0.60 & +1.00 & +0.22 & $-$0.40 & +0.40 & +0.30 & +2.12 \\
+    \quad minus LAPS, README & 0.00 & 0.00 & - & 0.00 & 0.00 & - & - \\
     \hline
     \end{tabular}
 
@@ -207,23 +208,23 @@ fn latex_has_the_same_rows() {
     LAPS, paper & 84.0 & 97.6 & 99.3 & 72.1 & 93.7 & 97.3 & 544.1 \\
     LAPS, README & 83.9 & 97.9 & - & 71.9$^\ddagger$ & 93.7$^\ddagger$ & - & - \\
     measured {[}3{]} & 83.9 & 97.9 & 99.1 & 71.9 & 93.7 & 97.3 & 543.7 \\
-    \quad less LAPS, paper & $-$0.10 & +0.30 & $-$0.20 & $-$0.20 & $-$0.05 & 0.00 & $-$0.35 \\
-    \quad less LAPS, README & 0.00 & 0.00 & - & 0.00 & $-$0.05 & - & - \\
+    \quad minus LAPS, paper & $-$0.10 & +0.30 & $-$0.20 & $-$0.20 & $-$0.05 & 0.00 & $-$0.35 \\
+    \quad minus LAPS, README & 0.00 & 0.00 & - & 0.00 & $-$0.05 & - & - \\
     \hline
     \end{tabular}
 
-    \noindent $^\ddagger$ inferred: the source prints it in a row where it can not belong\\
-    \noindent paper: Table 1, also for the methods that it compares with; its checkpoints are not published\\
-    \noindent README: what the authors print beside their checkpoints, which were chosen on the test split\\
+    \noindent $^\ddagger$ inferred: the source prints it in a row where it cannot belong\\
+    \noindent paper: Table 1 of the paper, also for the methods it compares with; its checkpoints are not published\\
+    \noindent README: recalls that the authors give for their checkpoints, which were selected on the test split\\
     \noindent {[}1{]} f30k\_vit on test: reproduced, every published recall is within 0.1 points; checkpoint model\_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86\_64; laps-zoo 0.1.0\\
-    \noindent {[}2{]} f30k\_vit on test: not compared, published recalls are of the whole split; checkpoint model\_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86\_64; laps-zoo 0.1.0\\
+    \noindent {[}2{]} f30k\_vit on test: not compared, published recalls are for the whole split; checkpoint model\_best.pth (sha256 cccccccccccc), config 3d84ffdeb047, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; A Processor, linux x86\_64; laps-zoo 0.1.0\\
     \noindent {[}3{]} coco\_swin on testall: reproduced, every published recall is within 0.1 points; checkpoint model\_best.pth (sha256 cccccccccccc), config 576bbb565c2e, data dddddddddddd; engine torch 2.13.0 on cpu, 2 threads; similarities avx512; Another, larger Processor, linux x86\_64; laps-zoo 0.1.0\\
     ");
 }
 
 #[test]
-fn csv_has_a_line_a_row_with_what_measured_it() {
-    let text = rendered(Format::Csv);
+fn csv_rows_include_provenance() {
+    let text = rendered(TableFormat::Csv);
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].starts_with("protocol,entry,row,kind,i2t_r1,i2t_r5,"), "{text}");
     let measured: Vec<&&str> = lines.iter().filter(|line| line.contains(",measured,measured,")).collect();
@@ -242,8 +243,8 @@ fn csv_has_a_line_a_row_with_what_measured_it() {
 }
 
 #[test]
-fn json_has_every_figure_in_full() {
-    let value: serde_json::Value = serde_json::from_str(&rendered(Format::Json)).unwrap();
+fn json_has_exact_values() {
+    let value: serde_json::Value = serde_json::from_str(&rendered(TableFormat::Json)).unwrap();
     assert_eq!(value["schema"], 1);
     let rows = value["tables"][2]["groups"][0]["rows"].as_array().unwrap();
     let kinds: Vec<&str> = rows.iter().map(|row| row["kind"].as_str().unwrap()).collect();
@@ -253,9 +254,8 @@ fn json_has_every_figure_in_full() {
     assert_eq!(value["results"][2]["provenance"]["machine"]["processor"], "Another, larger Processor");
 }
 
-/// Two runs of a script that lists its results in another order give the same file.
 #[test]
-fn the_order_of_the_results_does_not_matter() {
+fn order_of_results_does_not_matter() {
     let results = || {
         let mut other = sample::result("f30k_vit", &[[74.0, 93.0, 97.0, 62.0, 87.0, 92.0]]);
         other.provenance.checkpoint.sha256 = "0".repeat(64);
@@ -267,9 +267,10 @@ fn the_order_of_the_results_does_not_matter() {
     };
     let mut reversed = results();
     reversed.reverse();
-    let texts = [results(), reversed].map(|results| Tables::new(results).unwrap().render(Format::Markdown).unwrap());
+    let texts =
+        [results(), reversed].map(|results| RecallTables::new(results).unwrap().render(TableFormat::Markdown).unwrap());
     assert_eq!(texts[0], texts[1]);
-    // Both checkpoints stand in one group, under one set of published rows.
+    // Both checkpoints are in one group, below one set of published rows.
     assert_eq!(texts[0].matches("| VSE++ |").count(), 3);
     assert!(
         texts[0].contains("| measured \\[1\\] | 74.0 |") || texts[0].contains("| measured [1] | 74.0 |"),
@@ -278,22 +279,22 @@ fn the_order_of_the_results_does_not_matter() {
     );
 }
 
-/// The name of a built-in entry does not make a model that entry.
 #[test]
-fn another_configuration_under_a_known_name_is_set_apart() {
+fn different_configuration_of_a_built_in_name_is_a_separate_group() {
     let mut other = sample::result("f30k_vit", &[[74.0, 93.0, 97.0, 62.0, 87.0, 92.0]]);
     other.provenance.config_sha256 = "e".repeat(64);
-    let tables = Tables::new(vec![other, sample::result("f30k_vit", &[[75.0, 93.0, 97.0, 62.0, 87.0, 92.0]])]).unwrap();
+    let tables =
+        RecallTables::new(vec![other, sample::result("f30k_vit", &[[75.0, 93.0, 97.0, 62.0, 87.0, 92.0]])]).unwrap();
     let names: Vec<&str> = tables.tables[0].groups.iter().map(|group| group.name.as_str()).collect();
-    assert_eq!(names, ["f30k_vit", "f30k_vit, another configuration, split test"]);
+    assert_eq!(names, ["f30k_vit", "f30k_vit, different configuration, split test"]);
     assert!(tables.tables[0].groups[1].rows.iter().all(|row| row.kind != RowKind::Baseline));
 }
 
 #[test]
-fn a_format_that_there_is_not_is_refused() {
-    let error = "excel".parse::<Format>().unwrap_err().to_string();
+fn unknown_format_is_rejected() {
+    let error = "excel".parse::<TableFormat>().unwrap_err().to_string();
     insta::assert_snapshot!(error, @r"
-    `--format` can not be used
+    `format` cannot be used
       expected: `terminal`, `markdown`, `csv`, `latex`, `json`
       found: `excel`
     ");

@@ -10,15 +10,14 @@ use laps_model::{
     params::Parameter,
 };
 use laps_onnx::{
-    graph::{Flavour, Target},
-    package::{self, Manifest, Precision, Request as ExportRequest, write_encoders},
-    record::Part,
-    runtime::{Place, SessionOptions, environment},
-    structure::multiply_adds,
+    graph::{Flavour, GraphKind, GraphPrecision, Target},
+    package::{self, ExportRequest, Manifest, write_encoders},
+    runtime::{ExecutionDevice, SessionOptions, environment},
+    size::multiply_adds,
 };
 use tempfile::TempDir;
 
-use super::Request;
+use super::TimingRequest;
 use crate::{Error, Result};
 
 /// An engine in a precision.
@@ -50,15 +49,15 @@ pub struct CaseOptions<'a> {
 }
 
 impl CaseOptions<'_> {
-    /// Every engine in every precision that it has, and ONNX Runtime in every flavour. Engines that compute on the
-    /// checkpoint have single precision only, and are left out if it is not among `precisions`.
+    /// Every engine in every precision that it supports, and ONNX Runtime in every flavour. Engines that compute on the
+    /// checkpoint support single precision only, and are left out unless `precisions` contains it.
     ///
     /// # Errors
-    /// An engine or a device that is not there, and graphs that cannot be written.
+    /// An engine or device that is not available, and graphs that cannot be written.
     pub fn cases(
         &self,
         engines: &[EngineChoice],
-        precisions: &[Precision],
+        precisions: &[GraphPrecision],
         flavours: &[Flavour],
     ) -> Result<Vec<EncoderCase>> {
         let mut cases = Vec::new();
@@ -71,7 +70,7 @@ impl CaseOptions<'_> {
                         cases.push(self.export(precision, flavour)?);
                     }
                 }
-            } else if precisions.contains(&Precision::Fp32) {
+            } else if precisions.contains(&GraphPrecision::Fp32) {
                 let backend = self.backends.on_checkpoint(engine, self.device)?;
                 backend.check()?;
                 let file_bytes = fs_err::metadata(self.checkpoint.path()).ok().map(|metadata| metadata.len());
@@ -81,7 +80,7 @@ impl CaseOptions<'_> {
         Ok(cases)
     }
 
-    fn export(&self, precision: Precision, flavour: Flavour) -> Result<EncoderCase> {
+    fn export(&self, precision: GraphPrecision, flavour: Flavour) -> Result<EncoderCase> {
         let folder =
             tempfile::tempdir().map_err(|source| Error::Write { path: std::env::temp_dir(), source: source.into() })?;
         let request = ExportRequest {
@@ -93,10 +92,10 @@ impl CaseOptions<'_> {
             vocabulary: None,
         };
         let manifest = write_encoders(&request, folder.path())?;
-        let place = Place::of("auto".parse()?, self.device)?;
-        let options = SessionOptions { place, ..SessionOptions::cpu(self.threads) };
-        let size = |part: Part| fs_err::metadata(folder.path().join(part.file())).ok().map(|file| file.len());
-        let file_bytes = size(Part::Image).zip(size(Part::Text)).map(|(image, text)| image + text);
+        let device = ExecutionDevice::new("auto".parse()?, self.device)?;
+        let options = SessionOptions { device, ..SessionOptions::cpu(self.threads) };
+        let size = |part: GraphKind| fs_err::metadata(folder.path().join(part.file())).ok().map(|file| file.len());
+        let file_bytes = size(GraphKind::Image).zip(size(GraphKind::Text)).map(|(image, text)| image + text);
         Ok(EncoderCase {
             precision: manifest.precision.to_string(),
             flavour: Some(manifest.flavour.clone()),
@@ -106,7 +105,7 @@ impl CaseOptions<'_> {
     }
 }
 
-/// Graphs that were written for this measurement.
+/// Graphs exported for this measurement.
 struct ExportedGraphs {
     folder: TempDir,
     manifest: Manifest,
@@ -131,16 +130,16 @@ impl Backend for ExportedGraphs {
     }
 }
 
-/// Multiply-adds of an image, of a caption and of a pair, counted in the graphs of the definition.
+/// Multiply-adds of an image, of a caption and of a pair, counted in the graphs of the model definition.
 ///
 /// # Errors
 /// An entry whose graphs cannot be recorded.
 pub fn count_multiply_adds(entry: &Entry) -> Result<[Option<u64>; 3]> {
-    let count = |part: Part| -> Result<Option<u64>> {
+    let count = |part: GraphKind| -> Result<Option<u64>> {
         let weights = |parameter: &Parameter| Array::new(&parameter.shape, vec![0.0; parameter.elements()]);
-        let graph = package::graph(part, &entry.model, (Target::default(), Precision::Fp32), weights)?;
-        let size = |symbol: &str| if matches!(symbol, "length" | "words") { Request::WORDS } else { 1 };
+        let graph = package::build_graph(part, &entry.model, Target::default(), GraphPrecision::Fp32, weights)?;
+        let size = |symbol: &str| if matches!(symbol, "length" | "words") { TimingRequest::WORDS } else { 1 };
         Ok(Some(multiply_adds(&graph, size)))
     };
-    Ok([count(Part::Image)?, count(Part::Text)?, count(Part::Score)?])
+    Ok([count(GraphKind::Image)?, count(GraphKind::Text)?, count(GraphKind::Score)?])
 }

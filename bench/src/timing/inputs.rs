@@ -1,4 +1,4 @@
-//! Weights, pixels and tokens to measure with.
+//! Random weights, pixels and tokens.
 
 use std::{
     collections::HashMap,
@@ -6,20 +6,20 @@ use std::{
 };
 
 use laps_hub::registry::Entry;
-use laps_model::{array::Array, models, params_init::fresh, random::SplitMix64};
+use laps_model::{array::Array, models, params_init::init_parameters, random::SplitMix64};
 use safetensors::{Dtype, tensor::TensorView};
 
-use crate::{Error, Result, alignment::Lengths};
+use crate::{Error, Result, alignment::CaptionLengths};
 
-/// Writes a checkpoint of fresh weights to `folder`, for an entry that has none. What an encoder takes does not hang on the
-/// values of its weights.
+/// Writes a checkpoint with random weights to `folder`, for entries without one: the speed of an encoder does not
+/// depend on the values of its weights.
 ///
 /// # Errors
 /// [`Error::Write`].
 pub fn random_checkpoint(entry: &Entry, seed: u64, folder: &Path) -> Result<PathBuf> {
     let path = folder.join(format!("{}.safetensors", entry.name));
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Write { path: path.clone(), source };
-    let tensors = fresh(&models::parameters(&entry.model)?, seed)?;
+    let write_error = |source: Box<dyn std::error::Error + Send + Sync>| Error::Write { path: path.clone(), source };
+    let tensors = init_parameters(&models::parameters(&entry.model)?, seed)?;
     let bytes: Vec<(&str, &[usize], Vec<u8>)> = tensors
         .iter()
         .map(|(name, array)| {
@@ -31,13 +31,13 @@ pub fn random_checkpoint(entry: &Entry, seed: u64, folder: &Path) -> Result<Path
         .iter()
         .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.to_vec(), bytes)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .map_err(|error| failed(error.into()))?;
+        .map_err(|error| write_error(error.into()))?;
     safetensors::serialize_to_file(views, None::<HashMap<String, String>>, &path)
-        .map_err(|error| failed(error.into()))?;
+        .map_err(|error| write_error(error.into()))?;
     Ok(path)
 }
 
-/// Standard normal pixels, `(batch, 3, size, size)`.
+/// Pixels from a standard normal distribution, `(batch, 3, size, size)`.
 pub(super) fn pixels(entry: &Entry, batch: usize, seed: u64) -> Result<Array> {
     let size = entry.model.image.image_size();
     let mut random = SplitMix64::named(seed, "pixels");
@@ -45,12 +45,12 @@ pub(super) fn pixels(entry: &Entry, batch: usize, seed: u64) -> Result<Array> {
     Ok(Array::new(&[batch, 3, size, size], values)?)
 }
 
-/// Identifiers of captions whose lengths are distributed as those of Flickr30K, as far as the model takes them.
+/// Token ids of `batch` captions whose lengths are distributed as in Flickr30K, up to the model's longest sequence.
 pub(super) fn tokens(entry: &Entry, batch: usize, seed: u64) -> Vec<Vec<u32>> {
     let text = &entry.model.text;
     let mut random = SplitMix64::named(seed, "tokens");
-    // The first entry of a vocabulary is padding.
-    let mut identifier = |_| 1 + random.below(text.vocab_size.saturating_sub(1)) as u32;
-    let lengths = Lengths::new(seed).take(batch).map(|length| length.min(text.max_position_embeddings));
-    lengths.map(|length| (0..length).map(&mut identifier).collect()).collect()
+    // Token id 0 is padding.
+    let mut token_id = |_| 1 + random.below(text.vocab_size.saturating_sub(1)) as u32;
+    let lengths = CaptionLengths::new(seed).take(batch).map(|length| length.min(text.max_position_embeddings));
+    lengths.map(|length| (0..length).map(&mut token_id).collect()).collect()
 }

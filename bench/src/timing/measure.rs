@@ -1,56 +1,54 @@
-//! The measurement.
+//! The measurements.
 
 use std::{num::NonZeroUsize, time::Instant};
 
 use laps::{EngineUsed, StepBenchmark, embedded};
-use laps_align::similarity::{
-    AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, SimilarityEngine,
-};
+use laps_align::similarity::{AggregationWeights, AlignmentConfig, Engine, EngineOptions, SimilarityEngine};
 use laps_data::{
     Loader, LoaderOptions, Split,
     image::{self, Preprocessing},
 };
-use laps_hub::registry::Precision as TrainPrecision;
+use laps_files::Progress;
+use laps_hub::registry::TrainPrecision;
 use laps_model::{models, params::Parameter};
 
 use super::{
-    EncoderCase, Part, Request, Row, SCHEMA, Steps, Timing, Versions,
+    BenchPart, EncoderCase, SCHEMA, Timing, TimingRequest, TimingRow, Versions,
     inputs::{pixels, tokens},
+    steps::StepTimes,
 };
 use crate::{
     Error, Result,
-    alignment::{RandomImages, captions},
+    alignment::{RandomImages, caption_matrix},
     machine::{Machine, load},
-    progress::Progress,
+    progress::StageProgress,
+    reproduce::PREFETCH,
 };
 
-/// Memory that the similarity engine may take, in bytes.
+/// Memory limit of the similarity engine, in bytes.
 const MEMORY: usize = 1 << 30;
-
-/// Batches that the loader decodes ahead, and that a step of it consists of.
-const AHEAD: usize = 3;
 
 /// Measures the parts of a request, one after another.
 ///
 /// # Errors
-/// What [`Request::check`] and the engines refuse.
-pub fn measure(request: &Request, progress: &dyn Progress) -> Result<Timing> {
+/// Those of [`TimingRequest::check`] and of the engines.
+pub fn measure(request: &TimingRequest, progress: &dyn Progress) -> Result<Timing> {
     request.check()?;
     let load_before = load();
     let mut rows = Vec::new();
     for &part in &request.parts {
-        progress.begin(part.name(), 1);
+        let stage = StageProgress::begin(progress, part.name(), 1);
         match part {
-            Part::Image | Part::Text => {
+            BenchPart::Image | BenchPart::Text => {
                 for case in &request.encoders {
                     rows.extend(encode(request, part, case)?);
                 }
             }
-            Part::Alignment => rows.extend(align(request)?),
-            Part::Training => rows.extend(train(request)?),
-            Part::Loading | Part::Decoding => rows.extend(files(request, part)?),
+            BenchPart::Alignment => rows.extend(align(request)?),
+            BenchPart::Training => rows.extend(train(request)?),
+            BenchPart::Loading | BenchPart::Decoding => rows.extend(files(request, part)?),
         }
-        progress.end("done");
+        stage.end("done");
     }
     Ok(Timing {
         schema: SCHEMA,
@@ -73,9 +71,9 @@ pub fn measure(request: &Request, progress: &dyn Progress) -> Result<Timing> {
     })
 }
 
-/// What a row holds beside the times.
-struct Labels<'a> {
-    part: Part,
+/// The fields of a row that do not come from times.
+struct RowLabels<'a> {
+    part: BenchPart,
     engine: &'a str,
     flavour: Option<String>,
     version: &'a str,
@@ -84,10 +82,10 @@ struct Labels<'a> {
     batch: usize,
 }
 
-impl Labels<'_> {
-    /// A row of steps of so many items each.
-    fn row(&self, steps: &Steps, items: usize) -> Row {
-        Row {
+impl RowLabels<'_> {
+    /// A row for iterations of `items` items each.
+    fn row(&self, steps: &StepTimes, items: usize) -> TimingRow {
+        TimingRow {
             part: self.part,
             engine: self.engine.to_owned(),
             flavour: self.flavour.clone(),
@@ -109,19 +107,19 @@ impl Labels<'_> {
     }
 }
 
-/// Numbers in the weights of a part, and its multiply-adds.
-fn sizes(request: &Request, part: Part) -> Result<(Option<usize>, Option<f64>)> {
-    let (prefix, place) = match part {
-        Part::Image => ("img_enc.", 0),
-        Part::Text => ("txt_enc.", 1),
-        Part::Alignment => ("cross_net.", 2),
-        Part::Training => ("", 3),
-        Part::Loading | Part::Decoding => return Ok((None, None)),
+/// Number of parameters of a part, and its 10^9 multiply-adds.
+fn sizes(request: &TimingRequest, part: BenchPart) -> Result<(Option<usize>, Option<f64>)> {
+    let (prefix, index) = match part {
+        BenchPart::Image => ("img_enc.", 0),
+        BenchPart::Text => ("txt_enc.", 1),
+        BenchPart::Alignment => ("cross_net.", 2),
+        BenchPart::Training => ("", 3),
+        BenchPart::Loading | BenchPart::Decoding => return Ok((None, None)),
     };
     let parameters = models::parameters(&request.entry.model)?;
     let own = parameters.iter().filter(|parameter| parameter.name.starts_with(prefix)).map(Parameter::elements).sum();
-    // A step of training is no fixed number of multiply-adds: only pairs with a gradient go back.
-    let counted = request.multiply_adds.get(place).copied().flatten();
+    // The multiply-adds of a training step vary: only pairs with a gradient have a backward pass.
+    let counted = request.multiply_adds.get(index).copied().flatten();
     Ok((Some(own), counted.map(|count| count as f64 / 1e9)))
 }
 
@@ -129,7 +127,7 @@ fn on_gpu(device: &str) -> bool {
     device != "cpu"
 }
 
-fn encode(request: &Request, part: Part, case: &EncoderCase) -> Result<Vec<Row>> {
+fn encode(request: &TimingRequest, part: BenchPart, case: &EncoderCase) -> Result<Vec<TimingRow>> {
     let sha256 = request.checkpoint.sha256()?;
     let began = Instant::now();
     let (encoder, EngineUsed { name, version, device, .. }) =
@@ -139,16 +137,16 @@ fn encode(request: &Request, part: Part, case: &EncoderCase) -> Result<Vec<Row>>
     let precision = case.precision.clone();
     let mut rows = Vec::new();
     for batch in request.batches() {
-        let steps = if part == Part::Image {
+        let steps = if part == BenchPart::Image {
             let pixels = pixels(&request.entry, batch, request.seed)?;
-            // What comes back is on the processor, so a step is over when it is.
-            Steps::measure(request.warm_up, request.repeats, || encoder.encode_images(&pixels))?
+            // The result is in CPU memory, so the step includes the transfer from the device.
+            StepTimes::measure(request.warm_up, request.repeats, || encoder.encode_images(&pixels))?
         } else {
             let tokens = tokens(&request.entry, batch, request.seed);
             let captions: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
-            Steps::measure(request.warm_up, request.repeats, || encoder.encode_captions(&captions))?
+            StepTimes::measure(request.warm_up, request.repeats, || encoder.encode_captions(&captions))?
         };
-        let labels = Labels {
+        let labels = RowLabels {
             part,
             engine: &name,
             flavour: case.flavour.clone(),
@@ -159,12 +157,12 @@ fn encode(request: &Request, part: Part, case: &EncoderCase) -> Result<Vec<Row>>
         };
         let mut row = labels.row(&steps, batch);
         row.peak_bytes = row.peak_bytes.filter(|_| !on_gpu(&device));
-        rows.push(Row { parameters, gmacs, file_bytes: case.file_bytes, load_ms: Some(load_ms), ..row });
+        rows.push(TimingRow { parameters, gmacs, file_bytes: case.file_bytes, load_ms: Some(load_ms), ..row });
     }
     Ok(rows)
 }
 
-fn align(request: &Request) -> Result<Vec<Row>> {
+fn align(request: &TimingRequest) -> Result<Vec<TimingRow>> {
     let config = AlignmentConfig::of(&request.entry.model);
     let weights = AggregationWeights::load(|name| Ok(request.checkpoint.read(name)?))?;
     let options = EngineOptions { threads: request.threads, memory_limit: MEMORY };
@@ -176,35 +174,33 @@ fn align(request: &Request) -> Result<Vec<Row>> {
         let device = description.rsplit(' ').next().unwrap_or_default().to_owned();
         engines.push(("torch", torch.info().version.to_owned(), device, engine));
     }
-    let (parameters, gmacs) = sizes(request, Part::Alignment)?;
+    let (parameters, gmacs) = sizes(request, BenchPart::Alignment)?;
     let mut rows = Vec::new();
     for batch in request.batches() {
-        let images = RandomImages { seed: request.seed, images: batch, config }.hold()?;
-        let mut matrix = CaptionMatrix::new(config.width);
-        for words in captions(request.seed, batch, config.width)? {
-            matrix.push(words.dims(), words.values())?;
-        }
+        let images = RandomImages { seed: request.seed, images: batch, config }.to_array()?;
+        let matrix = caption_matrix(request.seed, batch, config.width)?;
         for (engine, version, device, similarity) in &engines {
-            let steps = Steps::measure(request.warm_up, request.repeats, || similarity.similarities(&images, &matrix))?;
-            let (part, flavour) = (Part::Alignment, None);
-            let labels = Labels { part, engine, flavour, version, device, precision: "fp32", batch };
+            let steps =
+                StepTimes::measure(request.warm_up, request.repeats, || similarity.similarities(&images, &matrix))?;
+            let (part, flavour) = (BenchPart::Alignment, None);
+            let labels = RowLabels { part, engine, flavour, version, device, precision: "fp32", batch };
             let mut row = labels.row(&steps, batch * batch);
             row.peak_bytes = row.peak_bytes.filter(|_| !on_gpu(device));
-            rows.push(Row { parameters, gmacs, ..row });
+            rows.push(TimingRow { parameters, gmacs, ..row });
         }
     }
     Ok(rows)
 }
 
 /// Training steps on libtorch.
-fn train(request: &Request) -> Result<Vec<Row>> {
+fn train(request: &TimingRequest) -> Result<Vec<TimingRow>> {
     let Some(torch) = request.torch else { return Ok(Vec::new()) };
     let precision = match request.entry.train.precision {
         TrainPrecision::F32 => "fp32",
         TrainPrecision::Bf16 => "bf16",
         TrainPrecision::Fp16 => "fp16",
     };
-    let (parameters, gmacs) = sizes(request, Part::Training)?;
+    let (parameters, gmacs) = sizes(request, BenchPart::Training)?;
     let version = torch.info().version;
     let mut rows = Vec::new();
     for batch in request.batches().into_iter().filter(|&batch| batch > 1) {
@@ -218,41 +214,41 @@ fn train(request: &Request) -> Result<Vec<Row>> {
             tokens: tokens(&request.entry, batch, request.seed),
         })?;
         let device = step.device();
-        let steps = Steps::measure(request.warm_up, request.repeats, || step.step());
-        // The next measurement has all threads again.
+        let steps = StepTimes::measure(request.warm_up, request.repeats, || step.step());
+        // The next measurement uses all threads again.
         step.release_threads();
-        let (part, engine, flavour) = (Part::Training, "torch", None);
-        let labels = Labels { part, engine, flavour, version, device: &device, precision, batch };
+        let (part, engine, flavour) = (BenchPart::Training, "torch", None);
+        let labels = RowLabels { part, engine, flavour, version, device: &device, precision, batch };
         let mut row = labels.row(&steps?, batch);
         row.peak_bytes = row.peak_bytes.filter(|_| !on_gpu(&device));
-        rows.push(Row { parameters, gmacs, ..row });
+        rows.push(TimingRow { parameters, gmacs, ..row });
     }
     Ok(rows)
 }
 
-/// The first images of the test split, as often as it takes.
-fn files(request: &Request, part: Part) -> Result<Vec<Row>> {
+/// Loading or decoding of the first images of the test split, repeated as often as the batch needs.
+fn files(request: &TimingRequest, part: BenchPart) -> Result<Vec<TimingRow>> {
     let entry = &request.entry;
     let paths = embedded::data_paths(entry, request.data.as_deref(), None)?;
     let split = Split::open(&paths.captions, &entry.data.test)?;
     let version = env!("CARGO_PKG_VERSION");
     let mut rows = Vec::new();
     for batch in request.batches() {
-        let count = if part == Part::Loading { AHEAD * batch } else { batch };
+        let count = if part == BenchPart::Loading { PREFETCH * batch } else { batch };
         let limit = NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
         let mut files = split.clone().limit(limit).image_files(&paths.images);
         if files.is_empty() {
-            return Err(Error::Option {
-                option: "--data",
+            return Err(Error::Argument {
+                argument: "data",
                 expected: "a split with images".to_owned(),
                 found: "none".to_owned(),
             });
         }
         files = files.iter().cycle().take(count).cloned().collect();
-        let (engine, steps) = if part == Part::Loading {
+        let (engine, steps) = if part == BenchPart::Loading {
             let preprocessing = Preprocessing::imagenet(entry.model.image.image_size());
-            let options = LoaderOptions { batch, threads: request.threads, ahead: AHEAD };
-            let steps = Steps::measure::<_, Error>(request.warm_up, request.repeats, || {
+            let options = LoaderOptions { batch_size: batch, threads: request.threads, prefetch: PREFETCH };
+            let steps = StepTimes::measure::<_, Error>(request.warm_up, request.repeats, || {
                 for loaded in Loader::start(files.clone(), preprocessing, options)? {
                     drop(loaded?);
                 }
@@ -260,18 +256,18 @@ fn files(request: &Request, part: Part) -> Result<Vec<Row>> {
             })?;
             ("loader", steps)
         } else {
-            let steps = Steps::measure::<_, Error>(request.warm_up, request.repeats, || {
+            let steps = StepTimes::measure::<_, Error>(request.warm_up, request.repeats, || {
                 for file in &files {
                     drop(
                         image::read(&file.path)
-                            .map_err(|source| Error::Image { path: file.path.clone(), source: source.into() })?,
+                            .map_err(|source| laps::Error::Image { path: file.path.clone(), source })?,
                     );
                 }
                 Ok(())
             })?;
             ("decoder", steps)
         };
-        let labels = Labels { part, engine, flavour: None, version, device: "cpu", precision: "8 bits", batch };
+        let labels = RowLabels { part, engine, flavour: None, version, device: "cpu", precision: "8 bits", batch };
         rows.push(labels.row(&steps, count));
     }
     Ok(rows)

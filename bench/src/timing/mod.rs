@@ -1,24 +1,23 @@
-//! `laps-zoo bench`: how long the parts of the work take, on what.
+//! Throughput and latency of encoders, similarities, training steps and image loading (`laps-zoo bench`).
 //!
-//! [`measure`] gives a [`Timing`], one documented structure whose rows say what ran them; [`render`], [`csv`],
-//! [`markdown`] and serde write it, and [`Against`] compares two of them.
+//! [`measure`] returns a [`Timing`], whose rows say what was measured and on what. [`render`], [`csv`], [`markdown`]
+//! and serde write it, and [`TimingComparison`] compares two of them.
 
-mod against;
 mod case;
+mod comparison;
 mod inputs;
 mod measure;
 mod part;
+mod render;
 mod request;
 mod result;
 mod steps;
-mod write;
 
-pub use against::Against;
 pub use case::{CaseOptions, EncoderCase, count_multiply_adds};
+pub use comparison::TimingComparison;
 pub use inputs::random_checkpoint;
 pub use measure::measure;
-pub use part::{Part, Scenario};
-pub use request::Request;
-pub use result::{Row, SCHEMA, Timing, Versions};
-pub use steps::Steps;
-pub use write::{csv, markdown, render};
+pub use part::{BenchPart, Scenario};
+pub use render::{csv, markdown, render};
+pub use request::TimingRequest;
+pub use result::{SCHEMA, Timing, TimingRow, Versions};

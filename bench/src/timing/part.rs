@@ -1,4 +1,4 @@
-//! What is measured, and how it is asked for.
+//! The parts that can be measured, and the scenarios.
 
 use std::{fmt, str::FromStr};
 
@@ -6,30 +6,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A part of the work.
+/// A part of the work that can be measured alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Part {
-    /// Pixels to patch embeddings; an item is an image.
+pub enum BenchPart {
+    /// Pixels to patch embeddings. An item is an image.
     Image,
-    /// Tokens to word embeddings; an item is a caption.
+    /// Token ids to word embeddings. An item is a caption.
     Text,
-    /// A batch of images, prepared anew, against as many captions; an item is a pair.
+    /// Similarities of a batch of images, including their preparation, with as many captions. An item is a pair.
     Alignment,
-    /// A step of training, the optimizer included; an item is a pair of an image and its caption.
+    /// A training step including the optimizer. An item is an image with its caption.
     Training,
-    /// Image files through the loader: read, decoded, resized and normalised by all threads; an item is an image.
+    /// Image files through the loader: read, decoded, resized and normalised on all threads. An item is an image.
     Loading,
-    /// Image files read and decoded by one thread; an item is an image.
+    /// Image files read and decoded on one thread. An item is an image.
     Decoding,
 }
 
-impl Part {
-    /// All of them.
+impl BenchPart {
+    /// Every part.
     pub const ALL: [Self; 6] =
         [Self::Image, Self::Text, Self::Alignment, Self::Training, Self::Loading, Self::Decoding];
 
-    /// The name.
+    /// Its name in arguments and results.
     pub fn name(self) -> &'static str {
         match self {
             Self::Image => "image",
@@ -41,7 +41,7 @@ impl Part {
         }
     }
 
-    /// What is counted.
+    /// The unit that throughput counts.
     pub fn item(self) -> &'static str {
         match self {
             Self::Image | Self::Loading | Self::Decoding => "images",
@@ -50,37 +50,37 @@ impl Part {
         }
     }
 
-    /// Whether image files are needed.
+    /// Whether it needs image files.
     pub fn needs_files(self) -> bool {
         matches!(self, Self::Loading | Self::Decoding)
     }
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for BenchPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for Part {
+impl FromStr for BenchPart {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|part| part.name() == name).ok_or_else(|| Error::Option {
-            option: "--parts",
+        Self::ALL.into_iter().find(|part| part.name() == name).ok_or_else(|| Error::Argument {
+            argument: "parts",
             expected: Self::ALL.map(|part| format!("`{part}`")).join(", "),
             found: format!("`{name}`"),
         })
     }
 }
 
-/// How work arrives.
+/// How work arrives, as in MLPerf Inference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scenario {
-    /// One item at a time, each waited for: the time of a step is what a user waits.
+    /// One item at a time; latency counts.
     Single,
-    /// All items are there: batches, whose throughput counts.
+    /// Batches; throughput counts.
     Offline,
 }
 
@@ -100,8 +100,8 @@ impl FromStr for Scenario {
         match name {
             "single" => Ok(Self::Single),
             "offline" => Ok(Self::Offline),
-            _ => Err(Error::Option {
-                option: "--scenario",
+            _ => Err(Error::Argument {
+                argument: "scenario",
                 expected: "`single` or `offline`".to_owned(),
                 found: format!("`{name}`"),
             }),

@@ -1,4 +1,4 @@
-//! What is asked for.
+//! The arguments of a measurement.
 
 use std::{path::PathBuf, rc::Rc};
 
@@ -6,48 +6,49 @@ use laps::Libtorch;
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
 use laps_model::encoder::Device;
 
-use super::{EncoderCase, Part, Scenario};
+use super::{BenchPart, EncoderCase, Scenario};
 use crate::{Error, Result};
 
-/// What is to be measured, and how.
-pub struct Request {
+/// What to measure, and how.
+pub struct TimingRequest {
     /// The entry.
     pub entry: Entry,
     /// Its checkpoint.
     pub checkpoint: Rc<Checkpoint>,
-    /// What the weights are, in words.
+    /// Description of the weights, for the result.
     pub weights: String,
-    /// The parts.
-    pub parts: Vec<Part>,
-    /// The encoders.
+    /// The parts to measure.
+    pub parts: Vec<BenchPart>,
+    /// The encoders to measure.
     pub encoders: Vec<EncoderCase>,
-    /// Where training and the alignment on libtorch compute.
+    /// Device of training, and of the similarities on libtorch.
     pub device: Device,
-    /// libtorch, if training and the alignment on it are measured too.
+    /// libtorch, to measure training and similarities on it.
     pub torch: Option<&'static dyn Libtorch>,
-    /// Items of a step. The scenario `single` takes 1 instead.
+    /// Batch sizes. The scenario `single` uses batch size 1 instead.
     pub batch_sizes: Vec<usize>,
     /// How work arrives.
     pub scenario: Scenario,
-    /// Steps before the clock is looked at.
+    /// Warm-up iterations.
     pub warm_up: usize,
-    /// Steps with it, at least 1.
+    /// Measured iterations, at least 1.
     pub repeats: usize,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
-    /// Seed of pixels, tokens and embeddings.
+    /// Random seed of pixels, tokens and embeddings.
     pub seed: u64,
-    /// Root of image files for the parts that need some, where they are not drawn.
+    /// Data root for the parts that need image files, unless the entry draws them.
     pub data: Option<PathBuf>,
-    /// Multiply-adds of an image, of a caption of [`Request::WORDS`] tokens, and of a pair of both, by the definition.
+    /// Multiply-adds of an image, of a caption of [`TimingRequest::WORDS`] tokens, and of a pair of both, counted in
+    /// the model definition.
     pub multiply_adds: [Option<u64>; 3],
 }
 
-impl Request {
-    /// Tokens of the caption that multiply-adds are counted for: the middle of Flickr30K's, rounded.
+impl TimingRequest {
+    /// Tokens of the caption that multiply-adds are counted for: the median of Flickr30K.
     pub const WORDS: usize = 14;
 
-    /// Items of each step that is measured.
+    /// The batch sizes of the scenario.
     pub fn batches(&self) -> Vec<usize> {
         match self.scenario {
             Scenario::Single => vec![1],
@@ -55,20 +56,20 @@ impl Request {
         }
     }
 
-    /// Finds what is wrong with it before anything is computed.
+    /// Checks that every part can be measured, before anything is computed.
     ///
     /// # Errors
-    /// [`Error::Option`] for a part that can not be measured.
+    /// [`Error::Argument`] for a part that cannot be measured.
     pub fn check(&self) -> Result<()> {
         let refused = |expected: &str, found: String| {
-            Err(Error::Option { option: "--parts", expected: expected.to_owned(), found })
+            Err(Error::Argument { argument: "parts", expected: expected.to_owned(), found })
         };
         let files = self.data.is_some() || self.entry.data.drawn.is_some();
         if let Some(part) = self.parts.iter().find(|part| part.needs_files() && !files) {
-            return refused("parts that need no image files, or --data", format!("`{part}`"));
+            return refused("parts that need no image files, or a data root", format!("`{part}`"));
         }
-        if self.parts.contains(&Part::Training) && self.torch.is_none() {
-            return refused("parts of the engines that are asked for; `torch` trains", "`training`".to_owned());
+        if self.parts.contains(&BenchPart::Training) && self.torch.is_none() {
+            return refused("parts of the selected engines; training needs `torch`", "`training`".to_owned());
         }
         Ok(())
     }

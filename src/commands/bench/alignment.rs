@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use laps::Backends;
 use laps_bench::{
-    alignment::{AlignmentEngine, Request, measure, render},
-    files::{check_writable, write_whole},
+    alignment::{AlignmentEngine, AlignmentRequest, measure, render},
+    files::{check_writable, write_atomic},
     machine::processors,
 };
 use laps_model::encoder::Device;
@@ -63,7 +63,7 @@ impl AlignmentArgs {
 
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
-        let request = Request {
+        let request = AlignmentRequest {
             entry: laps_hub::registry::find(&self.entry)?,
             images: self.images,
             captions: self.captions,
@@ -79,7 +79,7 @@ impl AlignmentArgs {
         backends.set_threads(threads)?;
         let result = measure(&request, progress::choose(self.quiet).as_ref())?;
         if let Some(path) = &self.json {
-            write_whole(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
+            write_atomic(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
         }
         print(&render(&result))?;
         Ok(CommandStatus::Success)

@@ -7,11 +7,12 @@ use clap::Args;
 use laps::Backends;
 use laps_bench::{
     gate::{
-        Baselines, Gathered, Group, GroupReport, MeasuredOn, evaluation, judge, kernels, parameters, render,
+        Baselines, GateGroup, GroupMeasures, GroupReport, MeasuredOn, evaluation, judge, kernels, parameters, render,
         render_blessed,
     },
-    progress::Progress,
+    progress::StageProgress,
 };
+use laps_files::Progress;
 use laps_hub::registry::{self, Entry};
 
 use crate::{
@@ -57,7 +58,7 @@ impl GateArgs {
             print(&serde_json::to_string(&measures)?)?;
             return Ok(CommandStatus::Success);
         }
-        let only = self.only.iter().map(|name| name.parse()).collect::<laps_bench::Result<Vec<Group>>>()?;
+        let only = self.only.iter().map(|name| name.parse()).collect::<laps_bench::Result<Vec<GateGroup>>>()?;
         let wanted = |group| only.is_empty() || only.contains(&group);
         let entries = match self.entries.is_empty() {
             true => registry::names(),
@@ -66,7 +67,7 @@ impl GateArgs {
         let entries = entries.into_iter().map(registry::find).collect::<Result<Vec<Entry>, _>>()?;
         let baselines = Baselines::open(&self.baselines)?;
         // Read the baselines before measuring, so that a broken file fails early.
-        Group::ALL.into_iter().try_for_each(|group| baselines.read(group).map(drop))?;
+        GateGroup::ALL.into_iter().try_for_each(|group| baselines.read(group).map(drop))?;
         backends.set_threads(THREADS)?;
         let gathered = self.gather(&entries, wanted, progress::choose(quiet).as_ref())?;
         let mut reports = Vec::new();
@@ -85,29 +86,29 @@ impl GateArgs {
     fn gather(
         &self,
         entries: &[Entry],
-        wanted: impl Fn(Group) -> bool,
+        wanted: impl Fn(GateGroup) -> bool,
         progress: &dyn Progress,
-    ) -> Result<Vec<Gathered>> {
+    ) -> Result<Vec<GroupMeasures>> {
         let mut gathered = Vec::new();
-        if wanted(Group::Memory) || wanted(Group::Recalls) {
+        if wanted(GateGroup::Memory) || wanted(GateGroup::Recalls) {
             gathered.extend(evaluations(entries, progress)?);
         }
-        let stage = |group: Group, measure: &dyn Fn() -> Result<Gathered>| {
-            progress.begin(group.name(), 1);
+        let stage = |group: GateGroup, measure: &dyn Fn() -> Result<GroupMeasures>| {
+            let stage = StageProgress::begin(progress, group.name(), 1);
             let gathered = measure()?;
-            progress.end("done");
+            stage.end("done");
             Ok::<_, anyhow::Error>(gathered)
         };
-        if wanted(Group::Parameters) {
-            gathered.push(stage(Group::Parameters, &|| Ok(parameters(entries)?))?);
+        if wanted(GateGroup::Parameters) {
+            gathered.push(stage(GateGroup::Parameters, &|| Ok(parameters(entries)?))?);
         }
-        if wanted(Group::Graphs) {
-            gathered.push(stage(Group::Graphs, &|| graphs(entries))?);
+        if wanted(GateGroup::Graphs) {
+            gathered.push(stage(GateGroup::Graphs, &|| graphs(entries))?);
         }
-        if wanted(Group::Drift) {
-            gathered.push(stage(Group::Drift, &|| drift(entries, THREADS))?);
+        if wanted(GateGroup::Drift) {
+            gathered.push(stage(GateGroup::Drift, &|| drift(entries, THREADS))?);
         }
-        if wanted(Group::Kernels) {
+        if wanted(GateGroup::Kernels) {
             gathered.push(kernels(self.kernels.as_deref())?);
         }
         gathered.retain(|one| wanted(one.group));

@@ -10,11 +10,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 use laps::{Backends, EngineChoice, open_checkpoint};
 use laps_bench::{
-    files::{check_writable, write_whole},
+    files::{check_writable, write_atomic},
     machine::processors,
     timing::{
-        self, Against, CaseOptions, Part, Request, Scenario, count_multiply_adds, csv, markdown, measure,
-        random_checkpoint, render,
+        self, BenchPart, CaseOptions, Scenario, TimingComparison, TimingRequest, count_multiply_adds, csv, markdown,
+        measure, random_checkpoint, render,
     },
 };
 use laps_hub::{
@@ -22,7 +22,7 @@ use laps_hub::{
     registry::{self, Entry},
 };
 use laps_model::encoder::Device;
-use laps_onnx::{graph::Flavour, package::Precision};
+use laps_onnx::graph::{Flavour, GraphPrecision};
 
 use crate::{
     progress,
@@ -102,7 +102,7 @@ impl TimingArgs {
         let scenario = self.scenario.parse::<Scenario>()?;
         let engines = self.engines(backends)?;
         let precisions =
-            self.precision.iter().map(|name| name.parse()).collect::<laps_onnx::Result<Vec<Precision>>>()?;
+            self.precision.iter().map(|name| name.parse()).collect::<laps_onnx::Result<Vec<GraphPrecision>>>()?;
         let flavours = self.flavour.iter().map(|name| name.parse()).collect::<laps_onnx::Result<Vec<Flavour>>>()?;
         let torch = backends.torch.filter(|_| engines.contains(&EngineChoice::Torch));
         let parts = self.parts(&entry, torch.is_some())?;
@@ -116,9 +116,9 @@ impl TimingArgs {
         let (checkpoint, weights) = self.weights(&entry, folder.path())?;
         let checkpoint = Rc::new(checkpoint);
         let cases = CaseOptions { entry: &entry, checkpoint: &checkpoint, device, threads, backends };
-        let encoders = parts.iter().any(|part| matches!(part, Part::Image | Part::Text));
+        let encoders = parts.iter().any(|part| matches!(part, BenchPart::Image | BenchPart::Text));
         let encoders = if encoders { cases.cases(&engines, &precisions, &flavours)? } else { Vec::new() };
-        let request = Request {
+        let request = TimingRequest {
             multiply_adds: count_multiply_adds(&entry)?,
             entry: entry.clone(),
             checkpoint: Rc::clone(&checkpoint),
@@ -138,11 +138,11 @@ impl TimingArgs {
         let result = measure(&request, progress::choose(quiet).as_ref())?;
         let json = format!("{}\n", serde_json::to_string_pretty(&result)?);
         for (path, text) in outputs.into_iter().zip([json, csv(&result), markdown(&result)]) {
-            path.as_deref().map_or(Ok(()), |path| write_whole(path, text.as_bytes()))?;
+            path.as_deref().map_or(Ok(()), |path| write_atomic(path, text.as_bytes()))?;
         }
         print(&render(&result))?;
         if let Some(old) = &old {
-            print(&Against { new: &result, old }.render())?;
+            print(&TimingComparison { new: &result, old }.render())?;
         }
         Ok(CommandStatus::Success)
     }
@@ -156,14 +156,14 @@ impl TimingArgs {
     }
 
     /// The parts named by the user, or all that can be measured.
-    fn parts(&self, entry: &Entry, torch: bool) -> Result<Vec<Part>> {
+    fn parts(&self, entry: &Entry, torch: bool) -> Result<Vec<BenchPart>> {
         let files = self.data.is_some() || entry.data.drawn.is_some();
-        let possible = |part: &Part| match part {
-            Part::Training => torch,
+        let possible = |part: &BenchPart| match part {
+            BenchPart::Training => torch,
             part => files || !part.needs_files(),
         };
         match self.parts.is_empty() {
-            true => Ok(Part::ALL.into_iter().filter(possible).collect()),
+            true => Ok(BenchPart::ALL.into_iter().filter(possible).collect()),
             false => Ok(self.parts.iter().map(|name| name.parse()).collect::<laps_bench::Result<_>>()?),
         }
     }

@@ -1,10 +1,10 @@
-//! The engine against a plain loop over captions, on the same embeddings, in the same run.
+//! The engine against a plain loop over captions, on the same embeddings in the same run.
 //!
-//! The baseline does the authors' order of work on libtorch tensors (see `laps_torch::similarity::PerCaption`): a shard
-//! of 256 images, one caption after another. A caption's time does not depend on how many follow it, so the baseline is
-//! timed on `BASELINE_CAPTIONS` of the 256 captions of a shard, the engine on all of them, the preparation of the images
-//! included. Both use every processor. Before anything is timed, both have to agree.
-#![allow(clippy::expect_used, reason = "a benchmark that can not run has nothing to say")]
+//! The baseline follows the authors' order of work on libtorch tensors (`laps_torch::baseline::PerCaption`): a shard of 256
+//! images, one caption after another. The time of a caption does not depend on the number of captions, so the baseline is
+//! timed on `BASELINE_CAPTIONS` of the 256 captions of a shard. The engine is timed on all of them, including the
+//! preparation of the images. Both use all CPU cores. Their results are compared before anything is timed.
+#![allow(clippy::expect_used, reason = "a benchmark without its inputs must fail")]
 
 use std::{
     hint::black_box,
@@ -15,18 +15,18 @@ use criterion::{Criterion, SamplingMode, Throughput};
 use laps_align::similarity::{AlignmentConfig, CaptionMatrix, Engine, EngineOptions};
 use laps_bench::alignment::{RandomImages, captions, peak_gflops, product_flops, weights};
 use laps_model::encoder::Device;
-use laps_torch::{TorchDevice, similarity::PerCaption};
+use laps_torch::{TorchDevice, baseline::PerCaption};
 
-/// Images, and captions, of the authors' shards.
+/// Images and captions of the authors' shards.
 const SHARD: usize = 256;
 
 /// Captions of a shard that the baseline is timed on.
 const BASELINE_CAPTIONS: usize = 4;
 
-/// f32 sums of width 512 in another order.
-const AGREEMENT: f32 = 2e-6;
+/// f32 sums of 512 terms in another order.
+const TOLERANCE: f32 = 2e-6;
 
-/// Pairs of the check whose selection may differ: two patches at its boundary whose scores are equal to the last digits.
+/// Pairs whose selection may differ: two patches at its boundary have nearly equal scores.
 const BOUNDARY_PAIRS: usize = 2;
 
 const MODELS: [(&str, AlignmentConfig); 2] = [
@@ -47,10 +47,10 @@ fn main() {
 fn compare(criterion: &mut Criterion, name: &str, config: AlignmentConfig) -> String {
     let seed = 7;
     let weights = weights(seed, &config).expect("weights");
-    let images = RandomImages { seed, images: SHARD, config }.hold().expect("images");
+    let images = RandomImages { seed, images: SHARD, config }.to_array().expect("images");
     let captions = captions(seed, SHARD, config.width).expect("captions");
     let matrix = CaptionMatrix::from_arrays(&captions, config.width).expect("captions");
-    let device = TorchDevice::open(Device::Cpu).expect("a processor");
+    let device = TorchDevice::open(Device::Cpu).expect("CPU");
     let baseline = PerCaption::new(config, &weights, device, &images, 0..SHARD).expect("baseline");
     let some = &captions[..BASELINE_CAPTIONS];
 
@@ -96,7 +96,7 @@ fn compare(criterion: &mut Criterion, name: &str, config: AlignmentConfig) -> St
     report
 }
 
-/// Sees that both do the same work.
+/// Checks that both compute the same similarities.
 fn check(
     baseline: &PerCaption,
     engine: &Engine,
@@ -114,7 +114,7 @@ fn check(
         })
         .collect();
     differences.sort_by(f32::total_cmp);
-    let beyond = differences.iter().filter(|&&difference| difference.is_nan() || difference > AGREEMENT).count();
+    let beyond = differences.iter().filter(|&&difference| difference.is_nan() || difference > TOLERANCE).count();
     assert!(beyond <= BOUNDARY_PAIRS, "{name}: {beyond} pairs differ: {:?}", differences.last());
     let largest = differences[differences.len() - 1 - beyond];
     format!("{name}: {} pairs agree within {largest:.1e}, {beyond} at the selection's boundary\n", differences.len())

@@ -1,20 +1,20 @@
-//! A training step of the alignment against the authors' order of work: forward, hinge loss, and backward to the image
-//! embeddings, the word embeddings and the weights of the aggregation.
+//! A training step of the alignment against the authors' order of work: forward pass, hinge loss, and backward pass to the
+//! image embeddings, the word embeddings and the weights of the aggregation.
 //!
 //! The baseline compares one caption after another with all images of the batch on libtorch tensors, records everything and
-//! goes back once (`laps_torch::train::AlignmentWay::PerCaption`). Both start from the same embeddings: standard normal,
-//! with caption lengths of Flickr30K. Before anything is timed, their losses and gradients have to agree. A step of the
-//! baseline takes long, so it is timed `BASELINE_STEPS` times and its median given; ours is criterion's.
+//! runs one backward pass (`laps_torch::baseline::AlignmentMethod::PerCaption`). Both start from the same embeddings:
+//! standard normal, with caption lengths of Flickr30K. Their losses and gradients are compared before anything is timed. A
+//! baseline step takes long, so its time is the median of `BASELINE_STEPS` steps; criterion times ours.
 //!
-//! The peak of the resident memory is measured in a process of its own for each figure, above what the process holds with
-//! the embeddings and after a step of two pairs, which loads the libraries' code and starts their threads.
+//! Each peak of the resident memory is measured in its own process, relative to the memory with the embeddings and after a
+//! step of two pairs, which loads the libraries and starts their threads.
 //!
-//! Both use `RAYON_NUM_THREADS` threads, or every processor:
+//! Both use `RAYON_NUM_THREADS` threads, by default all CPU cores:
 //!
-//!     RAYON_NUM_THREADS=1 cargo bench -p bench --bench training -- vit_224
+//!     RAYON_NUM_THREADS=1 cargo bench -p laps-torch --bench training -- vit_224
 //!
-//! `LAPS_ZOO_BENCH_DEVICE=cuda:0` computes on a GPU, whose memory is not measured.
-#![allow(clippy::expect_used, clippy::panic, reason = "a benchmark that can not run has nothing to say")]
+//! `LAPS_ZOO_BENCH_DEVICE=cuda:0` runs on a GPU, whose memory is not measured.
+#![allow(clippy::expect_used, clippy::panic, reason = "a benchmark without its inputs must fail")]
 
 use std::{
     env,
@@ -29,27 +29,29 @@ use laps_bench::alignment::{RandomImages, Watermark, captions};
 use laps_hub::registry;
 use laps_model::{array::Array, encoder::Device, models::config::ModelConfig};
 use laps_torch::{
-    TorchDevice, set_threads,
-    train::{AlignmentStep, AlignmentWay, Hinge, Negatives},
+    TorchDevice,
+    baseline::{AlignmentMethod, AlignmentStep},
+    set_threads,
+    train::{HingeLoss, Negatives},
 };
 
-/// Pairs of the comparison, and of the batch that has to fit into 8 GB.
+/// Pairs of the comparison, and of the large batch, which must fit into 8 GB.
 const BATCH: usize = 64;
 const LARGE: usize = 256;
 const SEED: u64 = 7;
 const BASELINE_STEPS: usize = 3;
 /// f32 sums in another order, relative to the largest gradient of a tensor.
-const AGREEMENT: f32 = 1e-5;
-/// Share of the numbers of a gradient that may differ more: a patch that is as good as tied at the boundary of the
-/// selection of one of the 4,096 pairs moves the words of a caption and patches of an image.
+const TOLERANCE: f32 = 1e-5;
+/// Fraction of the values of a gradient that may differ more: a near tie at the boundary of the selection in one of the
+/// 4,096 pairs changes the gradients of the words of a caption and of patches of an image.
 const BOUNDARY: f64 = 2e-2;
-/// Names the figure to be measured in a process of its own.
+/// Environment variable that tells a child process which memory peak to measure.
 const MEMORY: &str = "LAPS_ZOO_BENCH_MEMORY";
 
 const MODELS: [(&str, &str); 2] = [("vit_224", "f30k_vit"), ("swin_224", "f30k_swin")];
 const NEGATIVES: [(&str, Negatives); 2] = [("all", Negatives::All), ("hardest", Negatives::Hardest)];
-const WAYS: [(&str, AlignmentWay); 2] =
-    [("per_caption", AlignmentWay::PerCaption), ("vectorised", AlignmentWay::Vectorised)];
+const METHODS: [(&str, AlignmentMethod); 2] =
+    [("per_caption", AlignmentMethod::PerCaption), ("vectorised", AlignmentMethod::Vectorised)];
 
 fn main() {
     if let Ok(figure) = env::var(MEMORY) {
@@ -77,7 +79,7 @@ fn model(entry: &str) -> ModelConfig {
 
 fn inputs(model: &ModelConfig, batch: usize) -> (Array, Vec<Array>) {
     let config = AlignmentConfig::of(model);
-    let images = RandomImages { seed: SEED, images: batch, config }.hold().expect("images");
+    let images = RandomImages { seed: SEED, images: batch, config }.to_array().expect("images");
     (images, captions(SEED, batch, config.width).expect("captions"))
 }
 
@@ -87,14 +89,14 @@ fn step(entry: &str, batch: usize) -> AlignmentStep {
     AlignmentStep::new(&model, &images, &captions, SEED, device()).expect("step")
 }
 
-/// Where both compute.
+/// The device of both.
 fn device() -> TorchDevice {
     let device = env::var("LAPS_ZOO_BENCH_DEVICE").map_or(Device::Cpu, |device| device.parse().expect("a device"));
-    TorchDevice::open(device).expect("a device that is there")
+    TorchDevice::open(device).expect("an available device")
 }
 
-fn hinge(negatives: Negatives) -> Hinge {
-    Hinge { margin: 0.2, negatives, weight: 1.0 }
+fn hinge(negatives: Negatives) -> HingeLoss {
+    HingeLoss { margin: 0.2, negatives, weight: 1.0 }
 }
 
 fn compare(criterion: &mut Criterion, name: &str, entry: &str) -> String {
@@ -104,12 +106,12 @@ fn compare(criterion: &mut Criterion, name: &str, entry: &str) -> String {
     group.sample_size(10).sampling_mode(SamplingMode::Flat).warm_up_time(Duration::from_millis(500));
     for (kind, negatives) in NEGATIVES {
         let hinge = hinge(negatives);
-        let run = |way| step.forward_backward(way, &hinge).expect("step");
+        let run = |method| step.forward_backward(method, &hinge).expect("step");
         report += &check(&step, &hinge, &format!("{name}, {kind}"));
         let mut slow: Vec<f64> = (0..BASELINE_STEPS)
             .map(|_| {
                 let began = Instant::now();
-                black_box(run(AlignmentWay::PerCaption));
+                black_box(run(AlignmentMethod::PerCaption));
                 began.elapsed().as_secs_f64()
             })
             .collect();
@@ -119,13 +121,13 @@ fn compare(criterion: &mut Criterion, name: &str, entry: &str) -> String {
         group.bench_function(format!("vectorised/{kind}"), |bencher| {
             bencher.iter_custom(|iterations| {
                 let began = Instant::now();
-                (0..iterations).for_each(|_| _ = black_box(run(AlignmentWay::Vectorised)));
+                (0..iterations).for_each(|_| _ = black_box(run(AlignmentMethod::Vectorised)));
                 let time = began.elapsed();
                 times.push(time.as_secs_f64() / iterations as f64);
                 time
             });
         });
-        // What was timed has added to the gradients.
+        // The timed steps have added to the gradients.
         step.take_gradients().expect("gradients");
         times.sort_by(f64::total_cmp);
         let fast = times.get(times.len() / 2).copied().unwrap_or(f64::NAN);
@@ -134,8 +136,8 @@ fn compare(criterion: &mut Criterion, name: &str, entry: &str) -> String {
         if device().is_cuda() {
             continue;
         }
-        let [loop_peak, peak, large] = [(WAYS[0].0, BATCH), (WAYS[1].0, BATCH), (WAYS[1].0, LARGE)]
-            .map(|(way, batch)| peak(&format!("{entry}:{way}:{kind}:{batch}")));
+        let [loop_peak, peak, large] = [(METHODS[0].0, BATCH), (METHODS[1].0, BATCH), (METHODS[1].0, LARGE)]
+            .map(|(method, batch)| peak(&format!("{entry}:{method}:{kind}:{batch}")));
         report += &format!(
             "{name}, {kind}: loop {loop_peak:.0} MiB above the inputs, ours {peak:.0} MiB: a {:.1}th; batch {LARGE}: \
              {large:.0} MiB\n",
@@ -146,27 +148,27 @@ fn compare(criterion: &mut Criterion, name: &str, entry: &str) -> String {
     report
 }
 
-/// Sees that both do the same work.
-fn check(step: &AlignmentStep, hinge: &Hinge, name: &str) -> String {
-    let [expected, found] = WAYS.map(|(_, way)| {
-        let loss = step.forward_backward(way, hinge).expect("step");
+/// Checks that both compute the same loss and gradients.
+fn check(step: &AlignmentStep, hinge: &HingeLoss, name: &str) -> String {
+    let [expected, found] = METHODS.map(|(_, method)| {
+        let loss = step.forward_backward(method, hinge).expect("step");
         (loss, step.take_gradients().expect("gradients"))
     });
     let drift = (found.0 / expected.0 - 1.0).abs();
-    assert!(drift <= f64::from(AGREEMENT), "{name}: losses {} and {}", expected.0, found.0);
+    assert!(drift <= f64::from(TOLERANCE), "{name}: losses {} and {}", expected.0, found.0);
     let mut report = format!("{name}: losses agree within {drift:.1e}");
     let largest = |array: &Array| array.values().iter().fold(0f32, |largest, value| largest.max(value.abs()));
     let of_weights = expected.1[2..].iter().map(|(_, array)| largest(array)).fold(0f32, f32::max);
     for ((tensor, expected), (_, found)) in expected.1.iter().zip(&found.1) {
-        // The bias of a group's logits moves all patches of a softmax over patches: its gradient is rounding alone. That of
-        // the factor of all logits is one sum over all pairs, whose terms cancel.
+        // The bias of the group logits shifts all inputs of a softmax over patches, so its gradient is rounding noise. The
+        // gradient of the scale of the logits is one sum over all pairs, whose terms cancel.
         let sums = tensor.ends_with("weight.3.bias") || tensor.ends_with("scale");
         let scale = if sums { of_weights } else { largest(expected) };
         let drifts = expected.values().iter().zip(found.values()).map(|(a, b)| (a - b).abs() / scale);
         let drifts: Vec<f32> = drifts.collect();
-        let beyond = drifts.iter().filter(|&&drift| drift.is_nan() || drift > AGREEMENT).count() as f64;
+        let beyond = drifts.iter().filter(|&&drift| drift.is_nan() || drift > TOLERANCE).count() as f64;
         let all = drifts.len() as f64;
-        assert!(beyond <= BOUNDARY * all, "{name}: {beyond} of {all} numbers of the gradient of {tensor} differ");
+        assert!(beyond <= BOUNDARY * all, "{name}: {beyond} of {all} values of the gradient of {tensor} differ");
         let most = drifts.iter().copied().fold(0f32, f32::max);
         let short = tensor.trim_start_matches("cross_net.aggr_net.");
         report += &format!("; {short} {most:.1e} ({:.3} % beyond)", 100.0 * beyond / all);
@@ -176,21 +178,21 @@ fn check(step: &AlignmentStep, hinge: &Hinge, name: &str) -> String {
 
 /// MiB that a step takes above its inputs, measured in another process.
 fn peak(figure: &str) -> f64 {
-    let program = env::current_exe().expect("this program");
-    let output = Command::new(program).env(MEMORY, figure).stderr(Stdio::inherit()).output().expect("a process");
+    let program = env::current_exe().expect("path of this program");
+    let output = Command::new(program).env(MEMORY, figure).stderr(Stdio::inherit()).output().expect("child process");
     let text = String::from_utf8_lossy(&output.stdout);
     text.trim().parse().unwrap_or_else(|_| panic!("{figure}: {text}"))
 }
 
 fn memory(figure: &str) -> f64 {
     let parts: Vec<&str> = figure.split(':').collect();
-    let [entry, way, kind, batch] = parts[..] else { panic!("`{figure}` is no figure") };
+    let [entry, method, kind, batch] = parts[..] else { panic!("`{figure}` cannot be measured") };
     set_threads(rayon::current_num_threads());
-    let way = WAYS.iter().find(|(name, _)| *name == way).expect("a way").1;
+    let method = METHODS.iter().find(|(name, _)| *name == method).expect("a method").1;
     let hinge = hinge(NEGATIVES.iter().find(|(name, _)| *name == kind).expect("negatives").1);
-    step(entry, 2).forward_backward(way, &hinge).expect("step");
+    step(entry, 2).forward_backward(method, &hinge).expect("step");
     let step = step(entry, batch.parse().expect("a number"));
     let watermark = Watermark::reset();
-    black_box(step.forward_backward(way, &hinge).expect("step"));
+    black_box(step.forward_backward(method, &hinge).expect("step"));
     watermark.above().map_or(f64::NAN, |bytes| bytes as f64 / f64::from(1 << 20))
 }

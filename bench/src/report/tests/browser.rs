@@ -1,4 +1,4 @@
-//! The page in Chromium, at the width of a desk and of a phone.
+//! The page in Chromium, at the widths of a desktop and of a phone.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,27 +7,27 @@ use std::{
 
 use super::{Thumbnails, images, page, with_folds, with_queries};
 
-/// Names under which it is installed.
+/// Names of the browser's program.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 /// Widths in pixels.
 const WIDTHS: [u32; 2] = [1280, 390];
 
-/// The browser; None, with a word about it, where there is none.
+/// The browser; prints a note and returns `None` if it is not installed.
 fn chromium() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let found =
+    let program =
         NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file());
-    if found.is_none() {
-        println!("skipped: there is no Chromium (Debian's package `chromium`)");
+    if program.is_none() {
+        println!("skipped: Chromium is not installed (Debian package `chromium`)");
     }
-    found
+    program
 }
 
-/// Opens `file` with `options`, and gives what it printed to standard output and standard error.
+/// Opens `file` with `options`; returns standard output and standard error.
 fn open(browser: &Path, folder: &Path, file: &Path, options: &[String]) -> [String; 2] {
     let output = Command::new(browser)
-        // It has no sandbox of its own for root, who tests in containers; the page is ours.
+        // The sandbox does not work for root in containers; the page is trusted.
         .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"])
         .args(["--enable-logging=stderr", "--timeout=120000"])
         .arg(format!("--user-data-dir={}", folder.join("profile").display()))
@@ -40,8 +40,8 @@ fn open(browser: &Path, folder: &Path, file: &Path, options: &[String]) -> [Stri
     [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What the page complains about, drawn at `width`.
-fn complaints(browser: &Path, folder: &Path, file: &Path, width: u32) -> Vec<String> {
+/// Console messages of the page, rendered at `width`.
+fn console_messages(browser: &Path, folder: &Path, file: &Path, width: u32) -> Vec<String> {
     let picture = folder.join("page.png");
     let options = [format!("--window-size={width},1600"), format!("--screenshot={}", picture.display())];
     let [_, log] = open(browser, folder, file, &options);
@@ -51,13 +51,14 @@ fn complaints(browser: &Path, folder: &Path, file: &Path, width: u32) -> Vec<Str
     log.lines().filter(|line| line.contains("CONSOLE")).map(str::to_owned).collect()
 }
 
-/// Width of the window that the page is in, and of its content. It is put into a frame, for a window can not be as narrow
-/// as a phone.
+/// Width of the page's viewport and of its content. The page is in a frame, because a window cannot be as narrow as a
+/// phone.
 fn widths(browser: &Path, folder: &Path, html: &str, width: u32) -> String {
-    const TELL: &str =
+    const REPORT_WIDTHS: &str =
         "<script>parent.postMessage(innerWidth + ' ' + document.documentElement.scrollWidth, '*')</script>";
-    let open_to_scripts: String = html.lines().filter(|line| !line.contains("Content-Security-Policy")).collect();
-    fs_err::write(folder.join("inner.html"), open_to_scripts.replace("</body>", &format!("{TELL}</body>"))).unwrap();
+    let scriptable: String = html.lines().filter(|line| !line.contains("Content-Security-Policy")).collect();
+    fs_err::write(folder.join("inner.html"), scriptable.replace("</body>", &format!("{REPORT_WIDTHS}</body>")))
+        .unwrap();
     let frame = format!(
         "<!doctype html><script>addEventListener('message', event => document.title = event.data)</script>\
          <iframe src=inner.html style=\"width:{width}px;height:800px;border:0\"></iframe>"
@@ -71,30 +72,30 @@ fn widths(browser: &Path, folder: &Path, html: &str, width: u32) -> String {
 }
 
 #[test]
-fn a_browser_draws_it_without_a_complaint_and_nothing_is_cut_off() {
+fn browser_renders_it_without_messages_or_overflow() {
     let Some(browser) = chromium() else { return };
     let folder = images();
     let html = page(vec![with_queries(), with_folds()], &Thumbnails::new(vec![folder.path().to_owned()])).unwrap();
     let file = folder.path().join("report.html");
     fs_err::write(&file, &html).unwrap();
     for width in WIDTHS {
-        assert_eq!(complaints(&browser, folder.path(), &file, width), [""; 0]);
+        assert_eq!(console_messages(&browser, folder.path(), &file, width), [""; 0]);
         assert_eq!(widths(&browser, folder.path(), &html, width), format!("{width} {width}"));
     }
-    // The same means find what is wrong: an image from elsewhere, which the page's policy forbids, and what is too wide.
+    // The same checks detect an external image, which the page's policy forbids, and content that is too wide.
     let address = "<img src=\"http://127.0.0.1:9/x.png\">";
     let worse = html.replace("</main>", &format!("{address}<p style=\"width:2000px\">wide</p></main>"));
     fs_err::write(&file, &worse).unwrap();
-    let found = complaints(&browser, folder.path(), &file, WIDTHS[1]);
+    let found = console_messages(&browser, folder.path(), &file, WIDTHS[1]);
     assert!(found.len() == 1 && found[0].contains("Content Security Policy"), "{found:?}");
     let cut = widths(&browser, folder.path(), &worse, WIDTHS[1]);
     assert!(cut.starts_with("390 ") && cut != "390 390", "{cut}");
 }
 
-/// Colour of the page's upper left corner, where nothing but its background is.
+/// Colour of the page's upper left corner, where only its background is.
 fn background(browser: &Path, folder: &Path, file: &Path, dark: bool) -> String {
     let picture = folder.join("page.png");
-    // Chromium's own numbers: 0 is dark, 1 is light.
+    // Chromium's values: 0 is dark, 1 is light.
     let options = [
         format!("--blink-settings=preferredColorScheme={}", u8::from(!dark)),
         "--window-size=1280,800".to_owned(),
@@ -106,7 +107,7 @@ fn background(browser: &Path, folder: &Path, file: &Path, dark: bool) -> String 
 }
 
 #[test]
-fn it_is_dark_for_those_who_prefer_it() {
+fn dark_mode_follows_the_preference() {
     let Some(browser) = chromium() else { return };
     let folder = images();
     let html = page(vec![with_queries()], &Thumbnails::new(vec![folder.path().to_owned()])).unwrap();
@@ -129,9 +130,9 @@ fn luminance(colour: &str) -> f64 {
     0.2126 * channel(0) + 0.7152 * channel(2) + 0.0722 * channel(4)
 }
 
-/// WCAG 2 asks for 4.5 between text and what is behind it.
+/// WCAG 2 requires a contrast of 4.5 between text and background.
 #[test]
-fn text_can_be_read_in_light_and_in_dark() {
+fn text_has_enough_contrast_in_light_and_dark_mode() {
     let style = include_str!("../../../templates/report.html");
     let palettes: Vec<&str> = style.lines().filter(|line| line.trim_start().starts_with(":root {")).collect();
     assert_eq!(palettes.len(), 2);

@@ -1,4 +1,4 @@
-//! The page: what is in it, and what a browser makes of it.
+//! Content of the page, and its rendering in a browser.
 
 mod browser;
 
@@ -11,7 +11,7 @@ use crate::{reproduce::Reproduction, results::sample};
 const FLICKR: [f64; 6] = [75.8, 93.8, 97.1, 62.46, 87.5, 92.0];
 const COCO: [[f64; 6]; 2] = [[65.1, 90.2, 94.62, 51.196, 79.3, 87.5], [83.9, 97.9, 99.1, 71.9, 93.65, 97.3]];
 
-/// With ranks, and failures whose words are those of somebody who means ill.
+/// A result with ranks, and failures with hostile captions.
 fn with_queries() -> Reproduction {
     let mut value = sample::value("f30k_vit", &[FLICKR]);
     let i2t = json!({ "1": 758, "3": 180, "8": 33, "40": 29 });
@@ -48,7 +48,7 @@ fn with_folds() -> Reproduction {
     serde_json::from_value(value).unwrap()
 }
 
-/// Ten images in a folder.
+/// Nine images in a folder.
 fn images() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for index in 0..9_u8 {
@@ -60,28 +60,28 @@ fn images() -> tempfile::TempDir {
 }
 
 #[test]
-fn the_page_has_everything_in_itself_and_runs_nothing() {
+fn page_is_self_contained_and_runs_no_scripts() {
     let folder = images();
     let thumbnails = Thumbnails::new(vec![folder.path().to_owned()]);
     let html = page(vec![with_queries(), with_folds()], &thumbnails).unwrap();
     assert_eq!(thumbnails.missing(), 0);
     assert_eq!(html.matches("src=\"data:image/jpeg;base64,").count(), 7);
     assert_eq!(html.matches("src=").count(), 7);
-    // What a browser would fetch; the name space of SVG is only a name.
+    // Everything a browser would load; the SVG namespace is only a name.
     for address in ["url(", "@import", "<script", "<iframe", "href=\"http", "src=\"http"] {
         assert!(!html.contains(address), "{address}");
     }
     assert!(html.contains("default-src 'none'"));
-    // askama and the charts escape what comes from files.
+    // askama and the charts escape text from files.
     assert!(html.contains("&#60;script&#62;alert") || html.contains("&lt;script&gt;alert"));
 }
 
 #[test]
-fn the_page_says_what_the_results_say() {
+fn page_shows_recalls_ranks_failures_and_provenance() {
     let html = page(vec![with_queries(), with_folds()], &Thumbnails::new(Vec::new())).unwrap();
     for text in [
         "<title>LAPS: f30k_vit, coco_swin</title>",
-        // Measured, published and inferred figures.
+        // Measured, published and inferred recalls.
         "<td>measured [1]</td><td>75.8</td>",
         "<td>VSE++</td><td>71.8</td>",
         "<td>71.9\u{2021}</td>",
@@ -89,17 +89,17 @@ fn the_page_says_what_the_results_say() {
         // Ranks in the histogram and in the failures.
         "<title>rank 1, image to text: 75.8 %</title>",
         "<title>rank &gt;50, text to image: 8.0 %</title>",
-        "its image has rank 110 of 1000",
+        "Rank of the correct image: 110 of 1000.",
         "<li class=\"right\" value=\"40\">a man on a bench",
         // Folds, ties, provenance, times.
         "4000 to 4999",
         "queries with ties</td><td>1</td><td>2</td>",
-        "A Processor, 2 for this process",
-        "50.00 s, 20 images a second",
-        "This result is of a version that kept no ranks",
+        "A Processor, 2 CPUs available",
+        "50.00 s, 20 images per second",
+        "This result was written by an older version",
     ] {
         assert!(html.contains(text), "{text}");
     }
-    // Without images their names stand in their place.
+    // Missing images are replaced by their names.
     assert_eq!(html.matches("<div class=\"none\">").count(), 7);
 }

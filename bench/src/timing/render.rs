@@ -1,8 +1,8 @@
-//! The result as a table, as Markdown and as CSV.
+//! A result as a table, as Markdown and as CSV.
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Row, Timing};
+use super::{Timing, TimingRow};
 
 const HEADER: [&str; 15] = [
     "part",
@@ -10,7 +10,7 @@ const HEADER: [&str; 15] = [
     "device",
     "precision",
     "batch",
-    "a second",
+    "per second",
     "p50 ms",
     "p90 ms",
     "p99 ms",
@@ -22,10 +22,10 @@ const HEADER: [&str; 15] = [
     "version",
 ];
 
-/// Columns from here on are words again.
-const LAST_FIGURE: usize = 13;
+/// The last column of numbers.
+const LAST_NUMBER: usize = 13;
 
-fn cells(row: &Row) -> [String; 15] {
+fn cells(row: &TimingRow) -> [String; 15] {
     let or =
         |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"));
     let time = |milliseconds: f64| match milliseconds {
@@ -35,7 +35,7 @@ fn cells(row: &Row) -> [String; 15] {
     let gmacs = row.gmacs.map_or_else(|| "-".to_owned(), |count| format!("{count:.4}"));
     [
         row.part.to_string(),
-        row.way(),
+        row.engine_label(),
         row.device.clone(),
         row.precision.clone(),
         row.batch.to_string(),
@@ -52,19 +52,21 @@ fn cells(row: &Row) -> [String; 15] {
     ]
 }
 
-/// What every figure below it is of.
+/// Lines above the table: what the rows have in common.
 fn heading(timing: &Timing) -> [String; 3] {
     let Timing { entry, scenario, weights, warm_up, repeats, threads, machine, versions, .. } = timing;
-    let commit = versions.commit.as_deref().unwrap_or("no commit known");
-    let load = timing.load_before.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.1} processes"));
+    let commit = versions.commit.as_deref().unwrap_or("commit unknown");
+    let load = timing.load_before.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.1}"));
     [
-        format!("{entry}, scenario {scenario}, {warm_up} steps of warm-up, {repeats} measured; weights: {weights}"),
-        format!("{machine}; {threads} thread{}; load before {load}", if *threads == 1 { "" } else { "s" }),
+        format!(
+            "{entry}, scenario {scenario}, {warm_up} warm-up and {repeats} measured iterations; weights: {weights}"
+        ),
+        format!("{machine}; {threads} thread{}; load average before: {load}", if *threads == 1 { "" } else { "s" }),
         format!("laps-zoo {} ({commit}), {} build", versions.laps_zoo, versions.build),
     ]
 }
 
-/// The table for people, below what it is of.
+/// A table with borders, below the lines of the heading.
 pub fn render(timing: &Timing) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
@@ -72,7 +74,7 @@ pub fn render(timing: &Timing) -> String {
     for row in &timing.rows {
         table.add_row(cells(row));
     }
-    for column in 4..=LAST_FIGURE {
+    for column in 4..=LAST_NUMBER {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -80,19 +82,19 @@ pub fn render(timing: &Timing) -> String {
     format!("{}\n{table}\n", heading(timing).join("\n"))
 }
 
-/// A Markdown table, below what it is of.
+/// A Markdown table, below the lines of the heading.
 pub fn markdown(timing: &Timing) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | ").replace('\n', " "));
     let mut text = format!("{}\n\n", heading(timing).join("  \n"));
     text += &line(&HEADER.map(str::to_owned));
     let rule: String =
-        (0..HEADER.len()).map(|at| if (4..=LAST_FIGURE).contains(&at) { "---:|" } else { "---|" }).collect();
+        (0..HEADER.len()).map(|column| if (4..=LAST_NUMBER).contains(&column) { "---:|" } else { "---|" }).collect();
     text += &format!("|{rule}\n");
     timing.rows.iter().for_each(|row| text += &line(&cells(row)));
     text
 }
 
-/// A line for each row, with everything that it is of, below a line of names.
+/// CSV: a header, then one self-contained line per row.
 pub fn csv(timing: &Timing) -> String {
     let quoted = |cell: &str| match cell.contains([',', '"', '\n']) {
         true => format!("\"{}\"", cell.replace('"', "\"\"")),
@@ -150,12 +152,12 @@ mod tests {
     use super::{csv, markdown, render};
     use crate::{
         machine::Machine,
-        timing::{Against, Part, Row, Scenario, Timing, Versions},
+        timing::{BenchPart, Scenario, Timing, TimingComparison, TimingRow, Versions},
     };
 
     fn timing() -> Timing {
-        let row = Row {
-            part: Part::Image,
+        let row = TimingRow {
+            part: BenchPart::Image,
             engine: "ort".to_owned(),
             flavour: Some("portable".to_owned()),
             version: "1.32.0".to_owned(),
@@ -173,8 +175,8 @@ mod tests {
             file_bytes: Some(2_500_000),
             load_ms: Some(9.5),
         };
-        let alignment = Row {
-            part: Part::Alignment,
+        let alignment = TimingRow {
+            part: BenchPart::Alignment,
             engine: "cpu".to_owned(),
             flavour: None,
             version: "AVX2, FMA".to_owned(),
@@ -209,19 +211,19 @@ mod tests {
         }
     }
 
-    /// The cells of the line that begins with `start`.
+    /// The cells of the line that starts with `start`.
     fn cells<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
         let line = text.lines().find(|line| line.starts_with(start)).unwrap_or_default();
         line.split_whitespace().filter(|cell| !matches!(*cell, "│" | "|")).collect()
     }
 
     #[test]
-    fn every_form_says_what_ran_on_what() {
+    fn every_format_names_engine_and_machine() {
         let timing = timing();
         let head = [
-            "f30k_vit, scenario offline, 2 steps of warm-up, 10 measured; weights: random, seed 7",
-            "One, of \"many\", 4 processors, linux x86_64; 2 threads; load before 0.5 processes",
-            "laps-zoo 0.1.0 (no commit known), release build",
+            "f30k_vit, scenario offline, 2 warm-up and 10 measured iterations; weights: random, seed 7",
+            "One, of \"many\", 4 CPUs, linux x86_64; 2 threads; load average before: 0.5",
+            "laps-zoo 0.1.0 (commit unknown), release build",
         ];
         let image = [
             "image", "ort,", "portable", "cpu", "int8", "8", "123.5", "images", "64.0", "65.5", "70.5", "86000000",
@@ -258,21 +260,21 @@ mod tests {
     }
 
     #[test]
-    fn like_is_compared_with_like_and_another_machine_is_said() {
+    fn only_equal_rows_are_compared_and_other_machines_are_noted() {
         let new = timing();
         let mut old = timing();
         old.rows[0].throughput = 30.875;
         old.rows[1].batch = 16;
         old.machine.processor = "Another".to_owned();
         old.versions.laps_zoo = "0.0.9".to_owned();
-        let against = Against { new: &new, old: &old };
-        assert_eq!(against.pairs().len(), 1);
-        let text = against.render();
+        let comparison = TimingComparison { new: &new, old: &old };
+        assert_eq!(comparison.pairs().len(), 1);
+        let text = comparison.render();
         for line in [
-            "note: the machines differ, so ratios are not of the program alone",
-            "  there: Another, 4 processors, linux x86_64",
-            "versions: 0.1.0 (no commit known) here, 0.0.9 (no commit known) there",
-            "without a counterpart: 1 rows here, 1 rows there",
+            "note: the machines differ, so the ratios do not compare the programs alone",
+            "  old: Another, 4 CPUs, linux x86_64",
+            "versions: new 0.1.0 (commit unknown), old 0.0.9 (commit unknown)",
+            "not in both results: 1 new rows, 1 old rows",
         ] {
             assert!(text.lines().any(|own| own == line), "{text}");
         }
@@ -286,8 +288,8 @@ mod tests {
             Timing { config_sha256: "cd".repeat(32), ..timing() },
         ];
         for old in &other {
-            let against = Against { new: &new, old };
-            assert!(against.pairs().is_empty() && against.render().starts_with("not compared: the "));
+            let comparison = TimingComparison { new: &new, old };
+            assert!(comparison.pairs().is_empty() && comparison.render().starts_with("not compared: the "));
         }
     }
 }
