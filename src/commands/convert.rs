@@ -41,6 +41,10 @@ impl ConvertArgs {
             converted.bytes,
             converted.source_sha256
         ))?;
+        if !converted.removed_prefixes.is_empty() {
+            let prefixes: Vec<_> = converted.removed_prefixes.iter().map(|prefix| format!("`{prefix}`")).collect();
+            print(&format!("removed from the names: {}\n", prefixes.join(", ")))?;
+        }
         Ok(CommandStatus::Success)
     }
 }

@@ -54,7 +54,7 @@ fn unmodified_checkpoint_is_accepted() {
 fn missing_checkpoint_is_rejected() {
     let folder = scenes(2);
     assert_snapshot!(message_about(&folder, "shapes_vit", &folder.path().join("model_best.pth")), @r"
-    error: can not read `DIR/model_best.pth`
+    error: cannot read `DIR/model_best.pth`
       caused by: failed to open file `DIR/model_best.pth`: No such file or directory (os error 2)
     ");
 }
@@ -63,24 +63,24 @@ fn missing_checkpoint_is_rejected() {
 fn truncated_checkpoint_is_rejected() {
     let bytes = embedded();
     assert_snapshot!(message("half.safetensors", &bytes[..bytes.len() / 2]), @r"
-    error: `DIR/half.safetensors` can not be read to the end
-      expected: a whole safetensors checkpoint
+    error: `DIR/half.safetensors` is damaged
+      expected: a complete safetensors checkpoint
       found: 405588 bytes where the header describes 811176
-    hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+    hint: the file is truncated, damaged or not written by torch: download it again and compare its size and sha256
     ");
     let zip = fs_err::read(repository_file("tests/golden/vit_tiny.pth")).unwrap();
     assert_snapshot!(message("half.pth", &zip[..zip.len() / 2]), @r"
-    error: `DIR/half.pth` can not be read to the end
-      expected: a whole torch (zip) checkpoint
-      found: a zip archive that is cut off or damaged: invalid Zip archive: Could not find EOCD
-    hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+    error: `DIR/half.pth` is damaged
+      expected: a complete torch (zip) checkpoint
+      found: a truncated or damaged zip archive: invalid Zip archive: Could not find EOCD
+    hint: the file is truncated, damaged or not written by torch: download it again and compare its size and sha256
     ");
     let legacy = fs_err::read(repository_file("tests/golden/vit_tiny_legacy.pth")).unwrap();
     assert_snapshot!(message("half.pth", &legacy[..legacy.len() / 2]), @r"
-    error: `DIR/half.pth` can not be read to the end
-      expected: a whole torch (legacy) checkpoint
-      found: invalid PyTorch file format: storage '94411721295184' (98304 bytes) extends beyond the end of the file
-    hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+    error: `DIR/half.pth` is damaged
+      expected: a complete torch (legacy) checkpoint
+      found: the storage `94411721295184` of 98304 bytes, beyond the end of the file
+    hint: the file is truncated, damaged or not written by torch: download it again and compare its size and sha256
     ");
 }
 
@@ -88,22 +88,22 @@ fn truncated_checkpoint_is_rejected() {
 fn file_that_is_not_a_checkpoint_is_rejected() {
     assert_snapshot!(message("page.pth", b"<!DOCTYPE html><html>Quota exceeded</html>"), @r"
     error: `DIR/page.pth` is not a checkpoint
-      expected: safetensors, or what `torch.save` writes
-      found: a web page, as a server sends instead of a file that it refuses
-    hint: a checkpoint is a `.safetensors` file, or a `.pth` that holds a state dict
+      expected: safetensors, or a file that `torch.save` wrote
+      found: a web page, which a server sends in place of a file that it refuses
+    hint: a checkpoint is a `.safetensors` file, or a `.pth` file with a state dict
     ");
     assert_snapshot!(message("empty.pth", b""), @r"
     error: `DIR/empty.pth` is not a checkpoint
-      expected: safetensors, or what `torch.save` writes
+      expected: safetensors, or a file that `torch.save` wrote
       found: an empty file
-    hint: a checkpoint is a `.safetensors` file, or a `.pth` that holds a state dict
+    hint: a checkpoint is a `.safetensors` file, or a `.pth` file with a state dict
     ");
     let image = fs_err::read(scenes(1).path().join("images/test_00000.png")).unwrap();
     assert_snapshot!(message("picture.pth", &image), @r"
     error: `DIR/picture.pth` is not a checkpoint
-      expected: safetensors, or what `torch.save` writes
-      found: a file of an unknown kind
-    hint: a checkpoint is a `.safetensors` file, or a `.pth` that holds a state dict
+      expected: safetensors, or a file that `torch.save` wrote
+      found: a file of unknown kind
+    hint: a checkpoint is a `.safetensors` file, or a `.pth` file with a state dict
     ");
 }
 
@@ -128,7 +128,7 @@ fn wrong_missing_and_unexpected_tensors_are_reported_together() {
         `cross_net.aggr_net.weight.1.weight`
           expected: [12, 64]
           found: [12, 32]
-    hint: the checkpoint looks like another embed_size: 32, where the model has 64
+    hint: the checkpoint probably has another embed_size: 32, the model has 64
     ");
     let tiny = fs_err::read(repository_file("checkpoints/shapes_swin.safetensors")).unwrap();
     assert_snapshot!(message("swin.safetensors", &tiny), @r"
@@ -161,7 +161,7 @@ fn non_finite_weights_are_rejected() {
       not finite: 2
         `img_enc.visual_encoder.layernorm.weight`: 2 of 64 values are NaN or infinite
         `cross_net.aggr_net.scale`: 1 of 1 values are NaN or infinite
-    hint: the weights were saved after training had diverged, or the file is damaged
+    hint: the training had diverged before the weights were saved, or the file is damaged
     ");
 }
 
@@ -178,7 +178,7 @@ fn malicious_pickle_is_not_executed() {
         error: `DIR/FILE` asks for `os.system` and was refused
           expected: tensors and plain data
           found: a pickle that needs `os.system`
-        hint: nothing of the file was run; trust it only from its authors, and have them save the state dict alone
+        hint: nothing of the file was executed; trust it only from its authors, and ask them to save the state dict alone
         "));
         assert!(!trace.exists(), "{name} was run");
     }

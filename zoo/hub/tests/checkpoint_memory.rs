@@ -1,14 +1,8 @@
-//! A checkpoint of 900 MB: opened by its pickle alone, read one tensor at a time. Alone in its process, so that the memory
-//! it counts is its own.
+//! Peak memory for a checkpoint of 900 MB. The only test of its process, so that it measures its own memory.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test stops at what is not as it should be"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed assertion in a test may panic")]
 
-#[allow(dead_code, reason = "the other tests of checkpoints use the rest")]
+#[allow(dead_code, reason = "the other checkpoint tests use the rest")]
 #[path = "checkpoint/writer.rs"]
 mod writer;
 
@@ -21,7 +15,7 @@ use laps_hub::checkpoint::Checkpoint;
 use laps_model::params::{Init, Parameter};
 use writer::{Pickle, torch_legacy};
 
-/// The most memory that this process had in use so far, in MiB.
+/// Peak memory of this process in MiB.
 fn peak() -> Option<u64> {
     let status = fs_err::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -29,7 +23,7 @@ fn peak() -> Option<u64> {
 }
 
 #[test]
-fn a_large_checkpoint_needs_the_memory_of_its_largest_tensor_twice() {
+fn peak_memory_is_twice_the_largest_tensor() {
     let (tensors, elements) = (9_usize, 25 << 20);
     let mut pickle = Pickle::default().op(b"\x80\x02}").text("model").op(b"}(");
     let names: Vec<String> = (0..tensors).map(|index| format!("layer.{index}.weight")).collect();
@@ -40,7 +34,7 @@ fn a_large_checkpoint_needs_the_memory_of_its_largest_tensor_twice() {
     let storages: Vec<_> = keys.iter().map(|key| (key.as_str(), elements, Vec::new())).collect();
     let head = torch_legacy(&pickle.op(b"us.").0, &storages);
 
-    // The storages are holes in the file but for their element counts.
+    // The storages are holes of a sparse file; only their element counts are written.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("large.pth");
     let start = head.len() - 8 * tensors;
@@ -52,7 +46,7 @@ fn a_large_checkpoint_needs_the_memory_of_its_largest_tensor_twice() {
     }
     file.set_len((start + tensors * (8 + 4 * elements)) as u64).unwrap();
 
-    let Some(before) = peak() else { return println!("skipped: this system does not tell the memory of a process") };
+    let Some(before) = peak() else { return println!("skipped: this system does not report the memory of a process") };
     let clock = Instant::now();
     let checkpoint = Checkpoint::open(&path).unwrap();
     let (opened, after_open) = (clock.elapsed(), peak().unwrap() - before);
@@ -72,12 +66,11 @@ fn a_large_checkpoint_needs_the_memory_of_its_largest_tensor_twice() {
     let after_verified = peak().unwrap() - before;
     println!("convert, hashing the result: {after_verified} MiB");
     println!("open: {opened:?}, {after_open} MiB; check: {checked:?}, {after_check} MiB; read: {after_read} MiB");
-    // A tensor takes 100 MiB: its bytes while checking, its bytes and its values while reading.
+    // A tensor has 100 MiB: its bytes while checking, its bytes and its values while reading.
     assert!(after_open < 10, "{after_open} MiB");
     assert!(after_check < 130, "{after_check} MiB");
     assert!(after_read < 230, "{after_read} MiB");
-    // Converting holds the bytes of one tensor, or of the one that is written and the one that is hashed: it adds nothing to
-    // what reading took.
+    // Converting has the bytes of one tensor in memory, or of one being written and one being hashed: no more than reading.
     assert!(after_convert < 230, "{after_convert} MiB");
     assert!(after_verified < 230, "{after_verified} MiB");
 }

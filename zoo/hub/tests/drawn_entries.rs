@@ -1,4 +1,4 @@
-//! The drawn entries against the scenes that they draw.
+//! The drawn entries fit the scenes that they draw.
 
 use laps_data::{Split, scenes};
 

@@ -1,4 +1,4 @@
-//! The complete parameter lists: names and shapes are those of the checkpoints, which is what lets them be read strictly.
+//! The complete parameter lists: names and shapes are those of the checkpoints, so that these are read strictly.
 #![allow(clippy::unwrap_used)] // a helper of tests is a test
 
 #[path = "../../model/tests/support/mod.rs"]
@@ -18,7 +18,7 @@ use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 use support::{golden, swin_tiny, vit_tiny};
 
-/// How many tensors, how many numbers, and the hash of the lines `name shape`.
+/// Number of tensors and of elements, and the hash of the lines `name shape`.
 fn summary(name: &str) -> String {
     let parameters = models::parameters(&registry::find(name).unwrap().model).unwrap();
     let elements: usize = parameters.iter().map(Parameter::elements).sum();
@@ -28,7 +28,7 @@ fn summary(name: &str) -> String {
 }
 
 #[test]
-fn the_lists_of_the_entries() {
+fn parameter_lists_are_unchanged() {
     let lines: Vec<String> =
         ["f30k_vit", "f30k_swin", "f30k_swin_1024", "shapes_vit", "shapes_swin"].map(summary).into();
     insta::assert_snapshot!(lines.join("\n"), @r"
@@ -40,8 +40,8 @@ fn the_lists_of_the_entries() {
     ");
 }
 
-/// The names and shapes of a state dict that the authors' code wrote, but for those on the ignore list.
-fn is_that_of_the_golden(config: &ModelConfig, file: &str) {
+/// Compares the names and shapes with a state dict that the authors' code wrote, without ignored tensors.
+fn assert_matches_golden(config: &ModelConfig, file: &str) {
     let bytes = std::fs::read(golden(file)).unwrap();
     let stored = SafeTensors::deserialize(&bytes).unwrap();
     let (ignored, expected): (BTreeSet<_>, BTreeSet<_>) = stored
@@ -50,20 +50,20 @@ fn is_that_of_the_golden(config: &ModelConfig, file: &str) {
         .partition(|(name, _)| is_ignored(name));
     let parameters = models::parameters(config).unwrap();
     let found: BTreeSet<_> = parameters.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
-    assert_eq!(found.len(), parameters.len(), "a name is asked for twice");
+    assert_eq!(found.len(), parameters.len(), "a duplicate name");
     assert_eq!(found, expected);
     assert!(ignored.iter().any(|(name, _)| name.contains("pooler")), "{ignored:?}");
 }
 
 #[test]
-fn the_lists_are_those_of_the_reference() {
-    is_that_of_the_golden(&vit_tiny(), "vit_tiny.safetensors");
-    is_that_of_the_golden(&swin_tiny(), "swin_tiny.safetensors");
+fn parameter_lists_match_the_reference() {
+    assert_matches_golden(&vit_tiny(), "vit_tiny.safetensors");
+    assert_matches_golden(&swin_tiny(), "swin_tiny.safetensors");
 }
 
-/// The hidden size of Swin-B is 1024, so there is nothing to project.
+/// The hidden size of Swin-B is 1024, so that an embed_size of 1024 needs no projection.
 #[test]
-fn a_projection_is_there_only_where_the_width_changes() {
+fn projection_exists_only_where_the_width_changes() {
     let has = |name: &str, part: &str| {
         let parameters = models::parameters(&registry::find(name).unwrap().model).unwrap();
         parameters.iter().any(|parameter| parameter.name.contains(part))
@@ -72,9 +72,9 @@ fn a_projection_is_there_only_where_the_width_changes() {
     assert!(!has("f30k_swin_1024", "img_enc.vision_proj") && has("f30k_swin_1024", "txt_enc.fc"));
 }
 
-/// What is part of the program is a model of its entry, whole and finite.
+/// The embedded checkpoints are complete and finite.
 #[test]
-fn the_embedded_checkpoints_are_those_of_their_entries() {
+fn embedded_checkpoints_fit_their_entries() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["shapes_vit", "shapes_swin"] {
         let model = registry::find(name).unwrap().model;

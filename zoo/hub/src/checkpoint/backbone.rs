@@ -1,12 +1,12 @@
-//! Hugging Face base models as the part of a LAPS checkpoint that they become.
+//! Hugging Face base models as encoders of a LAPS checkpoint.
 
 use std::collections::BTreeMap;
 
-use super::source::Stored;
+use super::stored::StoredTensor;
 
-/// Which encoder a Hugging Face file holds.
+/// The encoder that a Hugging Face file has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backbone {
+pub enum BackboneKind {
     /// `ViTModel`.
     Vit,
     /// `SwinModel`.
@@ -15,21 +15,21 @@ pub enum Backbone {
     Bert,
 }
 
-/// First steps of the names of task heads, which sit beside the base model: classification, BERT's two pretraining
-/// tasks, question answering, masked image modelling.
-pub const HEADS: &[&str] = &["classifier", "cls", "qa_outputs", "decoder"];
+/// First steps of the names of task heads next to the base model: classification, the two pretraining tasks of BERT,
+/// question answering, masked image modelling.
+const HEADS: &[&str] = &["classifier", "cls", "qa_outputs", "decoder"];
 
-impl Backbone {
-    /// Where the encoder lies in a LAPS model.
-    pub fn place(self) -> &'static str {
+impl BackboneKind {
+    /// Prefix of the encoder in the names of a LAPS model, without the dot.
+    pub fn model_prefix(self) -> &'static str {
         match self {
             Self::Vit | Self::Swin => "img_enc.visual_encoder",
             Self::Bert => "txt_enc.bert",
         }
     }
 
-    /// First step of the names in files that hold more than the base model.
-    fn prefix(self) -> &'static str {
+    /// Prefix of the base model in files that have a task head.
+    fn file_prefix(self) -> &'static str {
         match self {
             Self::Vit => "vit.",
             Self::Swin => "swin.",
@@ -37,17 +37,23 @@ impl Backbone {
         }
     }
 
-    /// The tensors by the names that a LAPS model has for them, without task heads; or a name that two tensors get.
-    pub(super) fn rename(self, tensors: &BTreeMap<String, Stored>) -> Result<BTreeMap<String, Stored>, String> {
+    /// The tensors under the names of a LAPS model, without task heads.
+    ///
+    /// # Errors
+    /// A name that two tensors get.
+    pub(super) fn rename(
+        self,
+        tensors: &BTreeMap<String, StoredTensor>,
+    ) -> Result<BTreeMap<String, StoredTensor>, String> {
         let mut renamed = BTreeMap::new();
-        for (name, stored) in tensors {
-            let base = name.strip_prefix(self.prefix());
+        for (name, tensor) in tensors {
+            let base = name.strip_prefix(self.file_prefix());
             let is_head = || name.split('.').next().is_some_and(|step| HEADS.contains(&step));
             if base.is_none() && is_head() {
                 continue;
             }
-            let name = format!("{}.{}", self.place(), current(base.unwrap_or(name)));
-            if renamed.insert(name.clone(), stored.clone()).is_some() {
+            let name = format!("{}.{}", self.model_prefix(), modernize(base.unwrap_or(name)));
+            if renamed.insert(name.clone(), tensor.clone()).is_some() {
                 return Err(name);
             }
         }
@@ -55,8 +61,8 @@ impl Backbone {
     }
 }
 
-/// Layer norms had the names of TensorFlow in the first conversions.
-fn current(name: &str) -> String {
+/// The first conversions to PyTorch kept TensorFlow's names of layer norms, `gamma` and `beta`.
+fn modernize(name: &str) -> String {
     for (old, new) in [(".gamma", ".weight"), (".beta", ".bias")] {
         if let Some(stem) = name.strip_suffix(old)
             && stem.ends_with("LayerNorm")

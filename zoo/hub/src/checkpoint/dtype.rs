@@ -4,7 +4,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 
-/// Type of the elements of a stored tensor.
+/// Element type of a stored tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dtype {
     /// IEEE double precision.
@@ -33,20 +33,25 @@ pub enum Dtype {
     U8,
     /// One byte, 0 or 1.
     Bool,
-    /// Anything else that safetensors knows: floats of 8 bits and less, complex numbers.
+    /// Complex number of two IEEE singles.
+    C64,
+    /// Complex number of two IEEE doubles.
+    C128,
+    /// Any other type of safetensors, such as floats of 8 bits and less.
     Other,
 }
 
 impl Dtype {
-    /// Whether a parameter may be stored in it.
+    /// Whether a parameter can have this type.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::Bf16)
     }
 
-    /// Bytes of one element; none for [`Dtype::Other`].
+    /// Size of one element in bytes; none for [`Dtype::Other`].
     pub(super) fn size(self) -> Option<usize> {
         match self {
-            Self::F64 | Self::I64 | Self::U64 => Some(8),
+            Self::C128 => Some(16),
+            Self::F64 | Self::I64 | Self::U64 | Self::C64 => Some(8),
             Self::F32 | Self::I32 | Self::U32 => Some(4),
             Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => Some(2),
             Self::I8 | Self::U8 | Self::Bool => Some(1),
@@ -54,7 +59,7 @@ impl Dtype {
         }
     }
 
-    /// The name in the header of a safetensors file; none for [`Dtype::Other`].
+    /// The name in a safetensors header; none for a type that safetensors lacks and for [`Dtype::Other`].
     pub(super) fn safetensors_name(self) -> Option<&'static str> {
         Some(match self {
             Self::F64 => "F64",
@@ -70,11 +75,34 @@ impl Dtype {
             Self::U16 => "U16",
             Self::U8 => "U8",
             Self::Bool => "BOOL",
-            Self::Other => return None,
+            Self::C64 => "C64",
+            Self::C128 | Self::Other => return None,
         })
     }
 
-    /// Little-endian `bytes` as f32, or nothing where this is no float type.
+    /// The type that `torch` calls `name`.
+    pub(super) fn from_torch(name: &str) -> Option<Self> {
+        Some(match name {
+            "float64" => Self::F64,
+            "float32" => Self::F32,
+            "float16" => Self::F16,
+            "bfloat16" => Self::Bf16,
+            "complex64" => Self::C64,
+            "complex128" => Self::C128,
+            "int64" => Self::I64,
+            "int32" => Self::I32,
+            "int16" => Self::I16,
+            "int8" => Self::I8,
+            "uint64" => Self::U64,
+            "uint32" => Self::U32,
+            "uint16" => Self::U16,
+            "uint8" => Self::U8,
+            "bool" => Self::Bool,
+            _ => return None,
+        })
+    }
+
+    /// Little-endian `bytes` as f32; none where this is not a float type.
     pub(super) fn decode(self, bytes: &[u8]) -> Option<Vec<f32>> {
         Some(match self {
             Self::F64 => map(bytes, |element| f64::from_le_bytes(element) as f32),
@@ -85,7 +113,7 @@ impl Dtype {
         })
     }
 
-    /// How many of the elements are NaN or infinite as f32, or nothing where this is no float type.
+    /// Number of elements that are NaN or infinite as f32; none where this is not a float type.
     pub(super) fn count_non_finite(self, bytes: &[u8]) -> Option<usize> {
         Some(match self {
             Self::F64 => count(bytes, |element| (f64::from_le_bytes(element) as f32).is_finite()),
@@ -121,29 +149,10 @@ impl fmt::Display for Dtype {
             Self::U16 => "u16",
             Self::U8 => "u8",
             Self::Bool => "bool",
+            Self::C64 => "complex64",
+            Self::C128 => "complex128",
             Self::Other => "another type",
         })
-    }
-}
-
-impl From<pytorch_reader::DType> for Dtype {
-    fn from(dtype: pytorch_reader::DType) -> Self {
-        use pytorch_reader::DType;
-        match dtype {
-            DType::F64 => Self::F64,
-            DType::F32 => Self::F32,
-            DType::F16 => Self::F16,
-            DType::BF16 => Self::Bf16,
-            DType::I64 => Self::I64,
-            DType::I32 => Self::I32,
-            DType::I16 => Self::I16,
-            DType::I8 => Self::I8,
-            DType::U64 => Self::U64,
-            DType::U32 => Self::U32,
-            DType::U16 => Self::U16,
-            DType::U8 => Self::U8,
-            DType::Bool => Self::Bool,
-        }
     }
 }
 
@@ -164,6 +173,7 @@ impl From<safetensors::Dtype> for Dtype {
             Dtype::U16 => Self::U16,
             Dtype::U8 => Self::U8,
             Dtype::BOOL => Self::Bool,
+            Dtype::C64 => Self::C64,
             _ => Self::Other,
         }
     }
@@ -176,7 +186,7 @@ mod tests {
     use super::Dtype;
 
     #[test]
-    fn every_float_type_is_decoded_and_nothing_else() {
+    fn float_types_are_decoded_and_other_types_are_not() {
         let values = [1.5, -0.25, f32::INFINITY, f32::NAN];
         let stored = [
             (Dtype::F64, values.iter().flat_map(|&x| f64::from(x).to_le_bytes()).collect::<Vec<u8>>()),
@@ -195,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_double_beyond_single_precision_counts_as_infinite() {
+    fn f64_beyond_f32_counts_as_infinite() {
         assert_eq!(Dtype::F64.count_non_finite(&1e300_f64.to_le_bytes()), Some(1));
     }
 }

@@ -1,85 +1,104 @@
-//! What can go wrong with a checkpoint.
+//! The error type of checkpoints.
 
 use std::path::PathBuf;
 
 use super::{Dtype, Format, options::Difference, report::Report};
 
-/// A checkpoint that can not be used.
+/// A checkpoint that cannot be used or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The file could not be read.
-    #[error("can not read `{}`", path.display())]
+    /// The file cannot be read.
+    #[error("cannot read `{}`", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The operating system's error.
         #[source]
         source: std::io::Error,
     },
-    /// The file is something else.
-    #[error("`{}` is not a checkpoint\n  expected: safetensors, or what `torch.save` writes\n  found: {found}", path.display())]
+    /// A converted file cannot be written.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is of another kind.
+    #[error("`{}` is not a checkpoint\n  expected: safetensors, or a file that `torch.save` wrote\n  found: {found}", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
         /// What it looks like.
         found: String,
     },
-    /// The file begins like a checkpoint and does not go on like one.
-    #[error("`{}` can not be read to the end\n  expected: a whole {format} checkpoint\n  found: {reason}", path.display())]
+    /// The file starts like a checkpoint but is truncated or contradicts itself.
+    #[error("`{}` is damaged\n  expected: a complete {format} checkpoint\n  found: {reason}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// The container it begins as.
+        /// The container that it starts as.
         format: Format,
         /// What is wrong with it.
         reason: String,
     },
-    /// The file asks Python for something that is neither data nor a tensor. Nothing of it was run.
+    /// The pickle asks Python for something that is neither data nor a tensor. Nothing of it was executed.
     #[error("`{}` asks for `{name}` and was refused\n  expected: tensors and plain data\n  found: a pickle that needs `{name}`", path.display())]
     Refused {
         /// The file.
         path: PathBuf,
-        /// The Python name that is asked for, with its module.
+        /// The Python name that it asks for, with its module.
         name: String,
     },
-    /// The checkpoint was trained with other options than the entry has.
+    /// The checkpoint was trained with options that differ from the entry.
     #[error("the options in the checkpoint differ from the entry{}", lines(.0))]
     Options(Vec<Difference>),
-    /// The tensors are not those of the model.
+    /// The tensors do not fit the model.
     #[error("{0}")]
     Mismatch(Box<Report>),
-    /// A tensor that the checkpoint does not have.
+    /// The checkpoint has no tensor of this name.
     #[error("the checkpoint has no tensor `{name}`")]
     Absent {
-        /// The name that was asked for.
+        /// The name.
         name: String,
     },
-    /// A tensor whose elements are no floats.
-    #[error("tensor `{name}` can not be a parameter\n  expected: f32, f16, bf16 or f64\n  found: {found}")]
+    /// The elements of a tensor have the wrong type.
+    #[error("tensor `{name}` cannot be a parameter\n  expected: f32, f16, bf16 or f64\n  found: {found}")]
     Type {
         /// Name of the tensor.
         name: String,
-        /// Type of its elements.
+        /// Its element type.
         found: Dtype,
     },
+    /// The model to compare with is not valid.
+    #[error(transparent)]
+    Model(Box<laps_model::Error>),
 }
 
 impl CheckpointError {
     /// What the user can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Foreign { .. } => "a checkpoint is a `.safetensors` file, or a `.pth` that holds a state dict",
+            Self::Foreign { .. } => "a checkpoint is a `.safetensors` file, or a `.pth` file with a state dict",
             Self::Damaged { .. } => {
-                "the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256"
+                "the file is truncated, damaged or not written by torch: download it again and compare its size and sha256"
             }
             Self::Refused { .. } => {
-                "nothing of the file was run; trust it only from its authors, and have them save the state dict alone"
+                "nothing of the file was executed; trust it only from its authors, and ask them to save the state dict alone"
             }
             Self::Options(_) => "choose the entry that the checkpoint was trained for, or change its ratios and sizes",
             Self::Mismatch(report) => return report.hint(),
-            Self::Io { .. } | Self::Absent { .. } | Self::Type { .. } => return None,
+            Self::Model(error) => return error.hint(),
+            Self::Io { .. } | Self::Write { .. } | Self::Absent { .. } | Self::Type { .. } => return None,
         };
         Some(hint.to_owned())
+    }
+}
+
+impl From<laps_model::Error> for CheckpointError {
+    fn from(error: laps_model::Error) -> Self {
+        Self::Model(Box::new(error))
     }
 }
 

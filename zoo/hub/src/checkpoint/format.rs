@@ -1,8 +1,8 @@
-//! Containers of checkpoints, told apart by their first bytes.
+//! Container formats, recognised by the first bytes of a file.
 
 use std::fmt;
 
-/// The container of a checkpoint.
+/// The container format of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// safetensors.
@@ -23,74 +23,77 @@ impl fmt::Display for Format {
     }
 }
 
-/// The number that opens the legacy container.
+/// The magic number of the legacy container.
 pub(super) const LEGACY_MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 
-/// Bytes at the start of a file that tell what it is: up to the mark of a tar archive.
-pub(super) const HEAD: u64 = 262;
+/// Bytes at the start of a file that are enough to recognise it: up to the magic of a tar archive.
+pub(super) const HEAD_BYTES: u64 = 262;
 
-/// What the first bytes of a file say it is.
+/// The kind of a file by its first bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Sniffed {
-    /// One of the containers.
+pub(super) enum FileKind {
+    /// A supported container.
     Checkpoint(Format),
-    /// A pickle that is in no container.
-    Pickle,
-    /// Something else, in words.
+    /// A pickle outside of any container.
+    BarePickle,
+    /// Another kind, in words.
     Foreign(&'static str),
 }
 
-/// Judges the first [`HEAD`] bytes of a file.
-pub(super) fn sniff(head: &[u8]) -> Sniffed {
-    // Each protocol frames the number differently, and none needs more than 64 bytes for it.
+/// Recognises the first [`HEAD_BYTES`] bytes of a file.
+pub(super) fn detect(head: &[u8]) -> FileKind {
+    // Each protocol encodes the number differently, within the first 64 bytes.
     let opening = head.get(..64).unwrap_or(head);
     let contains = |needle: &[u8]| opening.windows(needle.len()).any(|window| window == needle);
     let binary = LEGACY_MAGIC.to_le_bytes();
     if head.is_empty() {
-        Sniffed::Foreign("an empty file")
+        FileKind::Foreign("an empty file")
     } else if head.starts_with(b"PK\x03\x04") {
-        Sniffed::Checkpoint(Format::TorchZip)
+        FileKind::Checkpoint(Format::TorchZip)
     } else if contains(binary.split_at(10).0) || contains(LEGACY_MAGIC.to_string().as_bytes()) {
-        Sniffed::Checkpoint(Format::TorchLegacy)
+        FileKind::Checkpoint(Format::TorchLegacy)
     } else if head.get(8) == Some(&b'{') && !opening.starts_with(b"<") {
-        Sniffed::Checkpoint(Format::SafeTensors)
+        FileKind::Checkpoint(Format::SafeTensors)
     } else if head.get(257..262) == Some(b"ustar") {
-        Sniffed::Foreign("a tar archive")
+        FileKind::Foreign("a tar archive")
     } else if head.trim_ascii_start().starts_with(b"<") {
-        Sniffed::Foreign("a web page, as a server sends instead of a file that it refuses")
+        FileKind::Foreign("a web page, which a server sends in place of a file that it refuses")
     } else if head.starts_with(b"version https://git-lfs") {
-        Sniffed::Foreign("a Git LFS pointer instead of the file that it stands for")
+        FileKind::Foreign("a Git LFS pointer in place of the file")
     } else if head.starts_with(b"\x1f\x8b") {
-        Sniffed::Foreign("a gzip archive")
+        FileKind::Foreign("a gzip archive")
     } else if head.starts_with(b"\x89HDF") {
-        Sniffed::Foreign("an HDF5 file")
+        FileKind::Foreign("an HDF5 file")
     } else if head.starts_with(b"GGUF") {
-        Sniffed::Foreign("a GGUF file")
+        FileKind::Foreign("a GGUF file")
     } else if head.first().is_some_and(|first| b"\x80(}])lcNISVX".contains(first)) {
-        Sniffed::Pickle
+        FileKind::BarePickle
     } else {
-        Sniffed::Foreign("a file of an unknown kind")
+        FileKind::Foreign("a file of unknown kind")
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Format, Sniffed, sniff};
+    use super::{FileKind, Format, detect};
 
     #[test]
-    fn the_content_decides() {
+    fn format_is_recognised_by_content() {
         let header = b"\x80\0\0\0\0\0\0\0{\"a\":";
         for (head, expected) in [
-            (&b""[..], Sniffed::Foreign("an empty file")),
-            (b"PK\x03\x04....", Sniffed::Checkpoint(Format::TorchZip)),
-            (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", Sniffed::Checkpoint(Format::TorchLegacy)),
-            (b"L119547037146038801333356L\n.", Sniffed::Checkpoint(Format::TorchLegacy)),
-            (header, Sniffed::Checkpoint(Format::SafeTensors)),
-            (b"cos\nsystem\n", Sniffed::Pickle),
-            (b"\n<!doctype html>", Sniffed::Foreign("a web page, as a server sends instead of a file that it refuses")),
-            (b"\x7fELF", Sniffed::Foreign("a file of an unknown kind")),
+            (&b""[..], FileKind::Foreign("an empty file")),
+            (b"PK\x03\x04....", FileKind::Checkpoint(Format::TorchZip)),
+            (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", FileKind::Checkpoint(Format::TorchLegacy)),
+            (b"L119547037146038801333356L\n.", FileKind::Checkpoint(Format::TorchLegacy)),
+            (header, FileKind::Checkpoint(Format::SafeTensors)),
+            (b"cos\nsystem\n", FileKind::BarePickle),
+            (
+                b"\n<!doctype html>",
+                FileKind::Foreign("a web page, which a server sends in place of a file that it refuses"),
+            ),
+            (b"\x7fELF", FileKind::Foreign("a file of unknown kind")),
         ] {
-            assert_eq!(sniff(head), expected, "{head:?}");
+            assert_eq!(detect(head), expected, "{head:?}");
         }
     }
 }

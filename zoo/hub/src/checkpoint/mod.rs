@@ -1,12 +1,12 @@
 //! Checkpoints, read strictly.
 //!
-//! Three containers are known by their content: safetensors, and the zip archive and the legacy stream of `torch.save`.
-//! What a file asks for is judged before anything else is read of it: a pickle may hold tensors and plain data, and is
-//! never run. A checkpoint is then held against the whole parameter list of a model, and one report says what is missing,
-//! unexpected, of another shape or type, or not finite.
+//! Three containers are recognised by their content: safetensors, and the zip archive and the legacy stream of
+//! `torch.save`. A pickle may contain tensors and plain data; it is parsed, never executed, and anything else it asks for is
+//! refused before the rest is read. A checkpoint is then compared with the complete parameter list of a model, and one
+//! report lists what is missing, unexpected, of another shape or type, or not finite.
 //!
-//! Opening reads the header or the pickle; tensors are read one at a time when they are asked for, so that a file of any
-//! size needs no more memory than its largest tensor twice over.
+//! Opening reads the header or the pickle. Tensors are read one at a time on demand, so that a file of any size needs at most
+//! twice the memory of its largest tensor.
 
 mod backbone;
 mod convert;
@@ -19,20 +19,21 @@ mod options;
 mod pickle;
 mod report;
 mod safetensors;
-mod source;
+mod stored;
 mod torch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read, Seek},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use fs_err::File;
+use laps_files::hex;
 use sha2::{Digest, Sha256};
 
-pub use backbone::{Backbone, HEADS};
+pub use backbone::BackboneKind;
 pub use convert::{Converted, convert, convert_verified};
 pub use dtype::Dtype;
 pub use error::CheckpointError;
@@ -41,39 +42,41 @@ pub use names::{IGNORED, is_ignored};
 pub use options::{Difference, OptionValue, Options};
 pub use report::{NonFinite, Report, WrongShape, WrongType};
 
-use format::{HEAD, Sniffed, sniff};
+use format::{FileKind, HEAD_BYTES, detect};
 use laps_model::{array::Array, params::Parameter};
 use pickle::PickleError;
-use source::Stored;
+use stored::{SharedFile, StoredTensor};
 
 /// An open checkpoint.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     path: PathBuf,
-    file: Arc<Mutex<File>>,
+    file: Arc<File>,
+    length: u64,
     format: Format,
-    tensors: BTreeMap<String, Stored>,
+    tensors: BTreeMap<String, StoredTensor>,
+    removed_prefixes: BTreeSet<String>,
     options: Option<Options>,
     training: Training,
 }
 
-/// How far the training had come when the checkpoint was written.
+/// Training progress at the time the checkpoint was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Training {
-    /// `epoch`: epochs that were finished.
+    /// `epoch`: finished epochs.
     pub epoch: Option<u64>,
-    /// `best_rsum`: sum of the six recalls in percent, the best so far on the data that it was watched on.
+    /// `best_rsum`: best sum of the six recalls so far, in percent, on the validation data.
     pub best_rsum: Option<f64>,
     /// `Eiters`: optimizer steps.
     pub iterations: Option<u64>,
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint. The state dict lies under `model`, `state_dict` or `model_state_dict`, or is the whole file;
-    /// steps of data-parallel wrappers are taken out of the names.
+    /// Opens a checkpoint. The state dict is the value of `model`, `state_dict` or `model_state_dict`, or the whole file.
+    /// Prefixes of wrappers are removed from the names, see [`removed_prefixes`](Self::removed_prefixes).
     ///
     /// # Errors
-    /// [`CheckpointError::Foreign`] for another kind of file, [`CheckpointError::Damaged`] for one that is cut off or
+    /// [`CheckpointError::Foreign`] for another kind of file, [`CheckpointError::Damaged`] for one that is truncated or
     /// inconsistent, [`CheckpointError::Refused`] for a pickle that asks for more than data.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, CheckpointError> {
         let path = path.into();
@@ -81,42 +84,40 @@ impl Checkpoint {
         let mut file = File::open(&path).map_err(unreadable)?;
         let length = file.metadata().map_err(unreadable)?.len();
         let mut head = Vec::new();
-        file.by_ref().take(HEAD).read_to_end(&mut head).map_err(unreadable)?;
+        file.by_ref().take(HEAD_BYTES).read_to_end(&mut head).map_err(unreadable)?;
         file.rewind().map_err(unreadable)?;
-        let shared = file.try_clone().map_err(unreadable)?;
 
         let foreign = |found: &str| CheckpointError::Foreign { path: path.clone(), found: found.to_owned() };
-        let (format, contents) = match sniff(&head) {
-            Sniffed::Checkpoint(Format::SafeTensors) => {
+        let (file, format, contents) = match detect(&head) {
+            FileKind::Checkpoint(Format::SafeTensors) => {
                 let contents = safetensors::open(&mut file, length).map_err(PickleError::Malformed);
-                (Format::SafeTensors, contents)
+                (Arc::new(file), Format::SafeTensors, contents)
             }
-            Sniffed::Checkpoint(format) => (format, torch::open(&path, file, length, format)),
-            Sniffed::Pickle => {
-                return Err(match torch::bare(file) {
+            FileKind::Checkpoint(format) => {
+                let file = Arc::new(file);
+                let contents = torch::open(&file, length, format);
+                (file, format, contents)
+            }
+            FileKind::BarePickle => {
+                return Err(match torch::check_bare_pickle(&Arc::new(file), length) {
                     Err(PickleError::Global(name)) => CheckpointError::Refused { path, name },
-                    Err(_) => foreign("a file of an unknown kind"),
+                    Err(_) => foreign("a file of unknown kind"),
                     Ok(()) => foreign("a pickle without tensors"),
                 });
             }
-            Sniffed::Foreign(found) => return Err(foreign(found)),
+            FileKind::Foreign(found) => return Err(foreign(found)),
         };
         let contents = contents.map_err(|error| match error {
             PickleError::Global(name) => CheckpointError::Refused { path: path.clone(), name },
             PickleError::Malformed(reason) => CheckpointError::Damaged { path: path.clone(), format, reason },
             PickleError::Foreign(found) => foreign(&found),
         })?;
-        let mut tensors = BTreeMap::new();
-        for (name, stored) in contents.tensors {
-            let name = names::unwrapped(&name);
-            if tensors.contains_key(&name) {
-                let reason = format!("`{name}` twice, with and without `module.`");
-                return Err(CheckpointError::Damaged { path, format, reason });
-            }
-            tensors.insert(name, stored);
-        }
+        let (tensors, removed_prefixes) = names::unwrap(contents.tensors).map_err(|name| {
+            let reason = format!("`{name}` twice, with and without the prefix of a wrapper");
+            CheckpointError::Damaged { path: path.clone(), format, reason }
+        })?;
         let (options, training) = (contents.options, contents.training);
-        Ok(Self { path, file: Arc::new(Mutex::new(shared)), format, tensors, options, training })
+        Ok(Self { path, file, length, format, tensors, removed_prefixes, options, training })
     }
 
     /// The file.
@@ -124,34 +125,39 @@ impl Checkpoint {
         &self.path
     }
 
-    /// Its container.
+    /// Its container format.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// The options it was trained with, where it has them.
+    /// The options that it was trained with, if any.
     pub fn options(&self) -> Option<&Options> {
         self.options.as_ref()
     }
 
-    /// How far its training had come.
+    /// Its training progress.
     pub fn training(&self) -> Training {
         self.training
     }
 
-    /// Name, element type and shape of every tensor, in the order of the names.
+    /// Prefixes that were removed from the names of tensors: `module.` of data-parallel wrappers, `_orig_mod.` of
+    /// `torch.compile`, `model.` of trainers.
+    pub fn removed_prefixes(&self) -> impl Iterator<Item = &str> {
+        self.removed_prefixes.iter().map(String::as_str)
+    }
+
+    /// Name, element type and shape of every tensor, sorted by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, Dtype, &[usize])> {
         self.tensors.iter().map(|(name, stored)| (name.as_str(), stored.dtype, stored.shape.as_slice()))
     }
 
-    /// SHA-256 of the whole file in hexadecimal digits. Reads all of it.
+    /// SHA-256 of the whole file in lower-case hexadecimal. Reads all of it.
     ///
     /// # Errors
     /// [`CheckpointError::Io`].
     pub fn sha256(&self) -> Result<String, CheckpointError> {
         let unreadable = |source| CheckpointError::Io { path: self.path.clone(), source };
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.rewind().map_err(unreadable)?;
+        let mut file = SharedFile::new(Arc::clone(&self.file), self.length);
         let mut hasher = Sha256::new();
         let mut block = vec![0; 1 << 20];
         loop {
@@ -162,25 +168,24 @@ impl Checkpoint {
                 Err(error) => return Err(unreadable(error)),
             }
         }
-        Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex(&hasher.finalize()))
     }
 
-    /// The same file as the encoder `kind` of a LAPS model: a Hugging Face base model, with or without its prefix and
-    /// task heads, under the names that the whole model has for it.
+    /// The encoder `kind` of a LAPS model from this file, a Hugging Face base model with or without a task head. The tensors
+    /// get the names that a LAPS model has for them.
     ///
     /// # Errors
     /// [`CheckpointError::Damaged`] where two tensors get the same name.
-    pub fn backbone(&self, kind: Backbone) -> Result<Self, CheckpointError> {
+    pub fn backbone(&self, kind: BackboneKind) -> Result<Self, CheckpointError> {
         let tensors = kind.rename(&self.tensors).map_err(|name| self.damaged(format!("two tensors for `{name}`")))?;
         Ok(Self { tensors, ..self.clone() })
     }
 
-    /// Holds the checkpoint against the parameters of a model. Reads every parameter once, to find values that are not
-    /// finite.
+    /// Compares the checkpoint with the parameters of a model. Reads every parameter once to find values that are not finite.
     ///
     /// # Errors
-    /// [`CheckpointError::Mismatch`] with everything that differs; [`CheckpointError::Damaged`] or
-    /// [`CheckpointError::Io`] for a tensor that can not be read.
+    /// [`CheckpointError::Mismatch`] with every difference; [`CheckpointError::Damaged`] or [`CheckpointError::Io`] for a
+    /// tensor that cannot be read.
     pub fn check(&self, model: &[Parameter]) -> Result<(), CheckpointError> {
         let mut report = self.compare(model);
         for Parameter { name, .. } in model {
@@ -194,17 +199,17 @@ impl Checkpoint {
         if report.is_empty() { Ok(()) } else { Err(CheckpointError::Mismatch(Box::new(report))) }
     }
 
-    /// The same by names, shapes and types alone, without reading a tensor.
+    /// As [`check`](Self::check), by names, shapes and types alone. Reads no tensor.
     ///
     /// # Errors
-    /// [`CheckpointError::Mismatch`] with everything that differs.
+    /// [`CheckpointError::Mismatch`] with every difference.
     pub fn check_layout(&self, model: &[Parameter]) -> Result<(), CheckpointError> {
         let report = self.compare(model);
         if report.is_empty() { Ok(()) } else { Err(CheckpointError::Mismatch(Box::new(report))) }
     }
 
     fn compare(&self, model: &[Parameter]) -> Report {
-        let mut report = Report { path: self.path.clone(), parameters: model.len(), ..Report::default() };
+        let mut report = self.empty_report(model.len());
         for Parameter { name, shape, .. } in model {
             let Some(stored) = self.tensors.get(name) else {
                 report.missing.push(name.clone());
@@ -224,19 +229,24 @@ impl Checkpoint {
         report
     }
 
+    fn empty_report(&self, parameters: usize) -> Report {
+        let removed_prefixes = self.removed_prefixes.iter().cloned().collect();
+        Report { path: self.path.clone(), removed_prefixes, parameters, ..Report::default() }
+    }
+
     fn refuse_non_finite(&self, parameters: usize, non_finite: Vec<NonFinite>) -> Result<(), CheckpointError> {
         if non_finite.is_empty() {
             return Ok(());
         }
-        let report = Report { path: self.path.clone(), parameters, non_finite, ..Report::default() };
+        let report = Report { non_finite, ..self.empty_report(parameters) };
         Err(CheckpointError::Mismatch(Box::new(report)))
     }
 
     /// The tensor `name` as f32.
     ///
     /// # Errors
-    /// [`CheckpointError::Absent`], [`CheckpointError::Type`] where its elements are no floats,
-    /// [`CheckpointError::Damaged`] or [`CheckpointError::Io`] where it can not be read.
+    /// [`CheckpointError::Absent`], [`CheckpointError::Type`] where its elements are not floats,
+    /// [`CheckpointError::Damaged`] or [`CheckpointError::Io`] where it cannot be read.
     pub fn read(&self, name: &str) -> Result<Array, CheckpointError> {
         let absent = || CheckpointError::Absent { name: name.to_owned() };
         let stored = self.tensors.get(name).ok_or_else(absent)?;
@@ -248,10 +258,10 @@ impl Checkpoint {
         Array::new(&stored.shape, values).map_err(|error| self.damaged(format!("`{name}`: {error}")))
     }
 
-    fn bytes(&self, name: &str, stored: &Stored) -> Result<Vec<u8>, CheckpointError> {
-        stored.bytes(&self.file).map_err(|error| match error.kind() {
+    fn bytes(&self, name: &str, stored: &StoredTensor) -> Result<Vec<u8>, CheckpointError> {
+        stored.read(&self.file).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-                self.damaged(format!("`{name}` that can not be read: {error}"))
+                self.damaged(format!("`{name}`, which cannot be read: {error}"))
             }
             _ => CheckpointError::Io { path: self.path.clone(), source: error },
         })

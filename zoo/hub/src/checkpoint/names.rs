@@ -1,11 +1,22 @@
-//! Names of tensors: what wraps them, and which are not needed.
+//! Names of tensors: wrapper prefixes, and tensors that no model needs.
 
-/// Tensors that checkpoints carry and the model does not have, so that they are no surprise: `*` stands for anything,
-/// also for nothing before a first dot. Poolers sit on encoders whose sequence output is used; the two indexes are
-/// constants that older Hugging Face releases stored.
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Tensors that checkpoints have and the model does not, so that they are not reported as unexpected. `*` stands for any
+/// text; before the first dot it can be empty. Poolers sit on encoders of which only the sequence output is used. The two
+/// indexes are constants that older Hugging Face releases stored.
 pub const IGNORED: &[&str] = &["*.pooler.*", "*.position_ids", "*.relative_position_index"];
 
-/// Whether `name` is on the list of [`IGNORED`].
+/// Steps that wrappers put into names: `DataParallel` and `DistributedDataParallel`, and `torch.compile`.
+const WRAPPERS: [&str; 2] = ["module", "_orig_mod"];
+
+/// First steps of the names of a LAPS model.
+const ROOTS: [&str; 3] = ["img_enc", "txt_enc", "cross_net"];
+
+/// The step that Lightning and other trainers put in front of the names of the model they train.
+const TRAINER: &str = "model";
+
+/// Whether `name` matches a pattern of [`IGNORED`].
 pub fn is_ignored(name: &str) -> bool {
     IGNORED.iter().any(|pattern| {
         let dotted = format!(".{name}");
@@ -17,18 +28,52 @@ pub fn is_ignored(name: &str) -> bool {
     })
 }
 
-/// `name` without the steps that data-parallel wrappers put where they wrap: `module.`, at the front or further in.
-pub(super) fn unwrapped(name: &str) -> String {
-    let steps: Vec<_> = name.split('.').filter(|&step| step != "module").collect();
-    steps.join(".")
+/// The tensors under the names that their model has for them, and the steps that were removed from the names, each with a
+/// dot at its end. `module.` and `_orig_mod.` are removed wherever they are; `model.` is removed from the front where the
+/// names of a LAPS model follow.
+///
+/// # Errors
+/// A name that two tensors get.
+pub(super) fn unwrap<T>(tensors: BTreeMap<String, T>) -> Result<(BTreeMap<String, T>, BTreeSet<String>), String> {
+    let mut removed = BTreeSet::new();
+    let mut unwrapped = BTreeMap::new();
+    for (name, tensor) in tensors {
+        let mut steps: Vec<&str> = name.split('.').collect();
+        removed.extend(steps.iter().filter(|step| WRAPPERS.contains(step)).map(|step| format!("{step}.")));
+        steps.retain(|step| !WRAPPERS.contains(step));
+        insert(&mut unwrapped, steps.join("."), tensor)?;
+    }
+    let first_step = |name: &str, steps: &[&str]| name.split_once('.').is_some_and(|(first, _)| steps.contains(&first));
+    while !unwrapped.keys().any(|name| first_step(name, &ROOTS))
+        && unwrapped.keys().any(|name| first_step(name.trim_start_matches("model."), &ROOTS))
+    {
+        removed.insert(format!("{TRAINER}."));
+        let mut inner = BTreeMap::new();
+        for (name, tensor) in unwrapped {
+            let name = name.strip_prefix("model.").map(str::to_owned).unwrap_or(name);
+            insert(&mut inner, name, tensor)?;
+        }
+        unwrapped = inner;
+    }
+    Ok((unwrapped, removed))
+}
+
+fn insert<T>(tensors: &mut BTreeMap<String, T>, name: String, tensor: T) -> Result<(), String> {
+    if tensors.contains_key(&name) {
+        return Err(name);
+    }
+    tensors.insert(name, tensor);
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{is_ignored, unwrapped};
+    use std::collections::BTreeMap;
+
+    use super::{is_ignored, unwrap};
 
     #[test]
-    fn ignored_names_are_whole_steps() {
+    fn ignored_patterns_match_whole_steps() {
         for name in [
             "img_enc.visual_encoder.pooler.dense.weight",
             "pooler.dense.bias",
@@ -42,11 +87,45 @@ mod tests {
         }
     }
 
+    /// The names after unwrapping, and the removed steps.
+    fn unwrapped(names: &[&str]) -> (Vec<String>, Vec<String>) {
+        let tensors: BTreeMap<_, _> = names.iter().map(|&name| (name.to_owned(), ())).collect();
+        let (tensors, removed) = unwrap(tensors).unwrap();
+        (tensors.into_keys().collect(), removed.into_iter().collect())
+    }
+
     #[test]
-    fn wrappers_are_taken_off_where_they_wrap() {
-        assert_eq!(unwrapped("module.txt_enc.fc.bias"), "txt_enc.fc.bias");
-        assert_eq!(unwrapped("module.module.txt_enc.fc.bias"), "txt_enc.fc.bias");
-        assert_eq!(unwrapped("img_enc.module.vision_proj.bias"), "img_enc.vision_proj.bias");
-        assert_eq!(unwrapped("modules.bias"), "modules.bias");
+    fn wrapper_prefixes_are_removed_in_any_combination() {
+        let plain = "txt_enc.fc.bias";
+        for (name, steps) in [
+            ("txt_enc.fc.bias", &[][..]),
+            ("module.txt_enc.fc.bias", &["module."]),
+            ("module.module.txt_enc.fc.bias", &["module."]),
+            ("txt_enc.module.fc.bias", &["module."]),
+            ("_orig_mod.txt_enc.fc.bias", &["_orig_mod."]),
+            ("txt_enc._orig_mod.fc.bias", &["_orig_mod."]),
+            ("model.txt_enc.fc.bias", &["model."]),
+            ("model.model.txt_enc.fc.bias", &["model."]),
+            ("module._orig_mod.model.txt_enc.fc.bias", &["_orig_mod.", "model.", "module."]),
+            ("model.module._orig_mod.txt_enc.fc.bias", &["_orig_mod.", "model.", "module."]),
+        ] {
+            let (names, removed) = unwrapped(&[name]);
+            assert_eq!((names, removed), (vec![plain.to_owned()], steps.iter().map(|&s| s.to_owned()).collect()));
+        }
+    }
+
+    #[test]
+    fn model_prefix_stays_where_it_is_no_wrapper() {
+        for names in [&["model.layers.0.weight"][..], &["img_enc.a", "model.img_enc.b"], &["modules.bias"]] {
+            assert_eq!(unwrapped(names), (names.iter().map(|&name| name.to_owned()).collect(), Vec::new()));
+        }
+        let (names, _) = unwrapped(&["loss.scale", "model.img_enc.a"]);
+        assert_eq!(names, ["img_enc.a", "loss.scale"]);
+    }
+
+    #[test]
+    fn two_tensors_of_one_name_are_rejected() {
+        let tensors = BTreeMap::from([("a".to_owned(), ()), ("module.a".to_owned(), ())]);
+        assert_eq!(unwrap(tensors).unwrap_err(), "a");
     }
 }

@@ -1,4 +1,4 @@
-//! Options that a checkpoint was trained with: `opt`, an `argparse.Namespace` or its JSON.
+//! The options that a checkpoint was trained with: `opt`, an `argparse.Namespace` or its JSON.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::pickle::{Id, Pickle, Value};
 use laps_model::models::config::{ImageConfig, ModelConfig};
 
-/// Deepest nesting of an option. The options of LAPS hold one list of numbers.
+/// Deepest nesting of an option. The options of LAPS have one list of numbers.
 const MAX_DEPTH: usize = 16;
 
-/// Most values of all options together; a pickle can share a list so that reading it out has no end.
+/// Most values of all options together. A pickle can share lists so that expanding them never ends.
 const MAX_VALUES: usize = 10_000;
 
 /// Options by name.
@@ -32,24 +32,24 @@ pub enum OptionValue {
     Int(i64),
     /// A number.
     Float(f64),
-    /// A text.
+    /// Text.
     Text(String),
     /// A list or a tuple.
     List(Vec<OptionValue>),
     /// Named values.
     Map(BTreeMap<String, OptionValue>),
-    /// Something that is no plain data: the name of its Python type.
+    /// A value that is not plain data: the name of its Python type.
     Other(&'static str),
 }
 
-/// An option of the checkpoint that is not what the entry says.
+/// An option of the checkpoint that differs from the entry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
     /// Name of the option.
     pub key: &'static str,
-    /// What the entry says.
+    /// Value in the entry.
     pub expected: String,
-    /// What the checkpoint says.
+    /// Value in the checkpoint.
     pub found: String,
 }
 
@@ -59,13 +59,13 @@ impl Options {
         self.values.get(key)
     }
 
-    /// Every option, in the order of the names.
+    /// All options, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &OptionValue)> {
         self.values.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// Compares the options that decide what is computed with `model`. An option that the checkpoint does not have is
-    /// no difference.
+    /// Compares the options that affect results with `model`. An option that is absent or `None` is not a difference; a text
+    /// that is a number, as `argparse` leaves it without a type, is compared as that number.
     ///
     /// # Errors
     /// [`super::CheckpointError::Options`] with every option that differs and both of its values.
@@ -83,7 +83,7 @@ impl Options {
             ("aggr_ratio", OptionValue::Float(model.aggr_ratio)),
         ];
         let differs = |(key, expected): (&'static str, OptionValue)| {
-            let found = self.get(key)?;
+            let found = self.get(key).filter(|found| **found != OptionValue::None)?;
             let difference = || Difference { key, expected: expected.to_string(), found: found.to_string() };
             (!expected.equals(found)).then(difference)
         };
@@ -91,15 +91,19 @@ impl Options {
         if differences.is_empty() { Ok(()) } else { Err(super::CheckpointError::Options(differences)) }
     }
 
-    /// The options that the pickled `id` holds, where it is a namespace or a dictionary.
-    pub(super) fn from_pickle(pickle: &Pickle, id: Id) -> Option<Self> {
-        match (Unpickler { pickle, left: MAX_VALUES }).value(id, MAX_DEPTH)? {
-            OptionValue::Map(values) => Some(Self { values }),
-            _ => None,
+    /// The options at `id`; none where it is neither a namespace nor a dictionary.
+    ///
+    /// # Errors
+    /// Options that are too many or nested too deeply, in words.
+    pub(super) fn from_pickle(pickle: &Pickle, id: Id) -> Result<Option<Self>, String> {
+        let value = (Unpickler { pickle, left: MAX_VALUES }).value(id, MAX_DEPTH);
+        match value.ok_or_else(|| format!("an `opt` of more than {MAX_VALUES} values or {MAX_DEPTH} levels"))? {
+            OptionValue::Map(values) => Ok(Some(Self { values })),
+            _ => Ok(None),
         }
     }
 
-    /// The options that `text` holds as a JSON object.
+    /// The options in a JSON object; none where `text` is something else.
     pub(super) fn from_json(text: &str) -> Option<Self> {
         match serde_json::from_str::<serde_json::Value>(text).ok()?.into() {
             OptionValue::Map(values) => Some(Self { values }),
@@ -109,7 +113,7 @@ impl Options {
 }
 
 impl OptionValue {
-    /// The number, if it is one.
+    /// The value of an integer or a float.
     pub fn number(&self) -> Option<f64> {
         match self {
             Self::Int(value) => Some(*value as f64),
@@ -118,11 +122,19 @@ impl OptionValue {
         }
     }
 
-    /// Equality that does not tell `1` from `1.0`.
-    fn equals(&self, other: &Self) -> bool {
-        match (self.number(), other.number()) {
-            (Some(left), Some(right)) => left == right,
-            _ => self == other,
+    /// The value of an integer, a float, or a text that is a number.
+    fn parsed_number(&self) -> Option<f64> {
+        match self {
+            Self::Text(text) => text.trim().parse().ok(),
+            other => other.number(),
+        }
+    }
+
+    /// Whether an option of the checkpoint, `found`, has this value; `1`, `1.0` and the text `1` are equal.
+    fn equals(&self, found: &Self) -> bool {
+        match (self.number(), found.parsed_number()) {
+            (Some(expected), Some(found)) => expected == found,
+            _ => self == found,
         }
     }
 }
@@ -137,7 +149,7 @@ struct Unpickler<'a> {
 }
 
 impl Unpickler<'_> {
-    /// Nothing where the values are too many, too deep or named by what is no text.
+    /// None where there are too many values or levels.
     fn value(&mut self, id: Id, depth: usize) -> Option<OptionValue> {
         self.left = self.left.checked_sub(1)?;
         let inner = depth.checked_sub(1)?;
@@ -147,7 +159,8 @@ impl Unpickler<'_> {
                 let key = match self.pickle.value(key) {
                     Value::Text(key) => key.clone(),
                     Value::Int(key) => key.to_string(),
-                    _ => return None,
+                    Value::Float(key) => key.to_string(),
+                    other => other.type_name().to_owned(),
                 };
                 values.insert(key, self.value(value, inner)?);
             }
@@ -194,7 +207,7 @@ impl fmt::Display for OptionValue {
             Self::Float(value) => write!(f, "{value}"),
             Self::Text(text) => f.write_str(text),
             Self::List(items) => f.debug_list().entries(items.iter().map(ToString::to_string)).finish(),
-            Self::Map(_) => f.write_str("named values"),
+            Self::Map(_) => f.write_str("a dictionary"),
             Self::Other(name) => write!(f, "a {name}"),
         }
     }

@@ -1,28 +1,30 @@
-//! What does not fit between a checkpoint and a model, all of it at once.
+//! The report of how a checkpoint differs from a model.
 
 use std::{fmt, path::PathBuf};
 
 use super::{Dtype, hint};
 
-/// Most tensors that are listed of each kind; the rest is counted.
-const LISTED: usize = 8;
+/// Most tensors that are listed of each kind; the others are counted.
+const MAX_LISTED: usize = 8;
 
-/// Everything in which a checkpoint differs from a model.
+/// All differences between a checkpoint and a model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// The checkpoint.
     pub path: PathBuf,
-    /// How many tensors the model has.
+    /// Prefixes that were removed from the names in the file, see [`super::Checkpoint::removed_prefixes`].
+    pub removed_prefixes: Vec<String>,
+    /// Number of parameters of the model.
     pub parameters: usize,
-    /// What the model has and the checkpoint has not, in the order of the model.
+    /// Parameters that the checkpoint lacks, in the order of the model.
     pub missing: Vec<String>,
-    /// What the checkpoint has and the model has not, without [`super::IGNORED`], sorted.
+    /// Tensors that the model lacks, without [`super::IGNORED`], sorted.
     pub unexpected: Vec<String>,
-    /// What has another shape.
+    /// Tensors of another shape.
     pub shapes: Vec<WrongShape>,
-    /// What is stored as something else than floats.
+    /// Tensors that are not stored as floats.
     pub types: Vec<WrongType>,
-    /// What holds NaN or infinity.
+    /// Tensors with NaN or infinity.
     pub non_finite: Vec<NonFinite>,
 }
 
@@ -37,7 +39,7 @@ pub struct WrongShape {
     pub found: Vec<usize>,
 }
 
-/// A tensor of another type than a float.
+/// A tensor that is not stored as floats.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WrongType {
     /// Its name.
@@ -46,19 +48,19 @@ pub struct WrongType {
     pub found: Dtype,
 }
 
-/// A tensor that holds NaN or infinity.
+/// A tensor with NaN or infinity.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NonFinite {
     /// Its name.
     pub name: String,
-    /// How many of its elements.
+    /// Number of elements that are not finite.
     pub count: usize,
-    /// How many it has.
+    /// Number of elements.
     pub elements: usize,
 }
 
 impl Report {
-    /// Whether nothing differs.
+    /// Whether there is no difference.
     pub fn is_empty(&self) -> bool {
         self.missing.is_empty()
             && self.unexpected.is_empty()
@@ -67,7 +69,7 @@ impl Report {
             && self.non_finite.is_empty()
     }
 
-    /// What the checkpoint looks like instead, where that can be told.
+    /// The likely cause of the differences, where one is recognised.
     pub fn hint(&self) -> Option<String> {
         hint::hint(self)
     }
@@ -76,6 +78,10 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` does not fit the model of {} parameters", self.path.display(), self.parameters)?;
+        if !self.removed_prefixes.is_empty() {
+            let prefixes: Vec<_> = self.removed_prefixes.iter().map(|prefix| format!("`{prefix}`")).collect();
+            write!(f, "\n  removed from the names: {}", prefixes.join(", "))?;
+        }
         list(f, "missing", &self.missing, |name| format!("`{name}`"))?;
         list(f, "unexpected", &self.unexpected, |name| format!("`{name}`"))?;
         list(f, "wrong shape", &self.shapes, |WrongShape { name, expected, found }| {
@@ -95,10 +101,10 @@ fn list<T>(f: &mut fmt::Formatter<'_>, title: &str, items: &[T], line: impl Fn(&
         return Ok(());
     }
     write!(f, "\n  {title}: {}", items.len())?;
-    for item in items.iter().take(LISTED) {
+    for item in items.iter().take(MAX_LISTED) {
         write!(f, "\n    {}", line(item))?;
     }
-    match items.len().saturating_sub(LISTED) {
+    match items.len().saturating_sub(MAX_LISTED) {
         0 => Ok(()),
         rest => write!(f, "\n    ... and {rest} more"),
     }

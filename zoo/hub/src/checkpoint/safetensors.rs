@@ -7,28 +7,26 @@ use laps_files::safetensors_header;
 
 use super::{
     Options, Training,
-    source::{Contents, Handle, Stored},
+    stored::{ByteRange, Contents, StoredTensor},
 };
 
-/// Reads what a file of `length` bytes holds; what is wrong with it in words otherwise.
+/// Reads the header of a file of `length` bytes. The error says what is wrong with it. Metadata are free text by the format,
+/// so an `opt` that is not a JSON object counts as absent.
 pub(super) fn open(file: &mut File, length: u64) -> Result<Contents, String> {
-    let (metadata, begin) = safetensors_header(file, length)?;
+    let (header, first_byte) = safetensors_header(file, length)?;
     let mut tensors = BTreeMap::new();
-    for (name, info) in metadata.tensors() {
+    for (name, info) in header.tensors() {
         let (start, end) = info.data_offsets;
-        let handle = Handle::At { offset: begin + start as u64, length: end - start };
-        tensors.insert(name, Stored { dtype: info.dtype.into(), shape: info.shape.clone(), handle });
+        let bytes = ByteRange::File { offset: first_byte + start as u64, length: end - start };
+        let tensor = StoredTensor { dtype: info.dtype.into(), shape: info.shape.clone(), strides: None, bytes };
+        tensors.insert(name, tensor);
     }
-    let facts = metadata.metadata().as_ref();
-    let fact = |key: &str| facts.and_then(|facts| facts.get(key)).map(String::as_str);
-    let options = match fact("opt") {
-        Some(text) => Some(Options::from_json(text).ok_or("options that are no JSON object")?),
-        None => None,
-    };
+    let metadata = header.metadata().as_ref();
+    let value = |key: &str| metadata.and_then(|metadata| metadata.get(key)).map(String::as_str);
     let training = Training {
-        epoch: fact("epoch").and_then(|text| text.parse().ok()),
-        best_rsum: fact("best_rsum").and_then(|text| text.parse().ok()),
-        iterations: fact("Eiters").and_then(|text| text.parse().ok()),
+        epoch: value("epoch").and_then(|text| text.parse().ok()),
+        best_rsum: value("best_rsum").and_then(|text| text.parse().ok()),
+        iterations: value("Eiters").and_then(|text| text.parse().ok()),
     };
-    Ok(Contents { tensors, options, training })
+    Ok(Contents { tensors, options: value("opt").and_then(Options::from_json), training })
 }

@@ -1,72 +1,69 @@
-//! The two containers of `torch.save`: a zip archive, and before PyTorch 1.6 a stream.
-//!
-//! The whole pickle goes through our own reader first, which decides what is allowed and what the tensors are called.
-//! Only then does the crate `pytorch-reader` find their bytes; it has to see the same tensors.
+//! The two containers of `torch.save`: a zip archive, and a stream before PyTorch 1.6.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io::{BufReader, Read},
-    path::Path,
+    sync::Arc,
 };
 
-use fs_err::File;
-use pytorch_reader::PytorchReader;
+use fs_err::{File, os::unix::fs::FileExt};
+use zip::{
+    ZipArchive, ZipReadOptions,
+    read::{ArchiveOffset, Config},
+    result::ZipError,
+};
 
 use super::{
-    Dtype, Format, Options, Training,
+    Format, Options, Training,
     format::LEGACY_MAGIC,
     options::OptionValue,
-    pickle::{Id, MAX_PICKLE_BYTES, Pickle, PickleError, Value},
-    source::{Contents, Handle, Stored},
+    pickle::{Id, MAX_PICKLE_BYTES, Pickle, PickleError, StorageRef, TensorView, Value},
+    stored::{ByteRange, Contents, SharedFile, StoredTensor},
 };
 
-/// Keys that hold the state dict, in the order of trying; without any of them the file is the state dict itself.
+/// Keys that can hold the state dict, tried in this order. Without any of them the file is the state dict itself.
 const STATE_DICTS: [&str; 3] = ["model", "state_dict", "model_state_dict"];
 
-/// Version of the legacy container, the only one there is.
+/// Version of the legacy container; there is only one.
 const LEGACY_VERSION: i128 = 1001;
 
+/// Where the storages of a container are.
+enum Storages {
+    /// Entries `<root>data/<key>` of an archive.
+    Zip { archive: Arc<ZipArchive<SharedFile>>, root: String },
+    /// Offset in the file by key.
+    Legacy(HashMap<Arc<str>, u64>),
+}
+
 /// Reads everything but the tensors of a file of `length` bytes.
-pub(super) fn open(path: &Path, file: File, length: u64, format: Format) -> Result<Contents, PickleError> {
-    let pickle = match format {
-        Format::TorchZip => zip_pickle(file)?,
-        _ => legacy_pickle(file)?,
+pub(super) fn open(file: &Arc<File>, length: u64, format: Format) -> Result<Contents, PickleError> {
+    let (pickle, mut storages) = match format {
+        Format::TorchZip => open_zip(file, length)?,
+        _ => open_legacy(file, length)?,
     };
-    let (key, state) = state_dict(&pickle)?;
-    let declared = declared(&pickle, state, length)?;
-    let reader = match key {
-        Some(key) => PytorchReader::with_top_level_key(path, key),
-        None => PytorchReader::new(path),
-    };
-    let mut found = reader.map_err(|error| malformed(error.to_string()))?.into_tensors();
-    let mut tensors = BTreeMap::new();
-    for (name, (dtype, shape)) in declared {
-        match found.remove(&name) {
-            Some(tensor) if Dtype::from(tensor.dtype()) == dtype && tensor.shape() == shape => {
-                tensors.insert(name, Stored { dtype, shape, handle: Handle::Torch(tensor) });
-            }
-            _ => return Err(malformed(format!("a pickle that can be read in two ways at `{name}`"))),
+    let state = find_state_dict(&pickle)?;
+    let tensors = read_state_dict(&pickle, state, &mut storages, length)?;
+    let (mut options, mut training) = (None, Training::default());
+    if state != pickle.root() {
+        if let Some(opt) = pickle.get(pickle.root(), "opt") {
+            options = Options::from_pickle(&pickle, opt).map_err(malformed)?;
         }
+        training = read_training(&pickle);
     }
-    if let Some(name) = found.keys().min() {
-        return Err(malformed(format!("a pickle that can be read in two ways at `{name}`")));
-    }
-    let whole = key.is_some().then(|| pickle.root());
-    let options = whole.and_then(|whole| pickle.get(whole, "opt")).filter(|&id| *pickle.value(id) != Value::None);
-    let read = |id| Options::from_pickle(&pickle, id).ok_or_else(|| malformed("an `opt` that holds no options"));
-    let options = options.map(read).transpose()?;
-    let training = whole.map(|whole| training(&pickle, whole)).unwrap_or_default();
     Ok(Contents { tensors, options, training })
 }
 
-/// Looks at a pickle that lies in no container, for the sake of a better message.
-pub(super) fn bare(file: File) -> Result<(), PickleError> {
-    Pickle::read(BufReader::new(file), 1).map(drop)
+/// Reads a pickle that is in no container, to find the names that it asks for.
+pub(super) fn check_bare_pickle(file: &Arc<File>, length: u64) -> Result<(), PickleError> {
+    Pickle::read(BufReader::new(SharedFile::new(Arc::clone(file), length)), 1).map(drop)
 }
 
-fn zip_pickle(file: File) -> Result<Pickle, PickleError> {
-    let broken = |error: zip::result::ZipError| malformed(format!("a zip archive that is cut off or damaged: {error}"));
-    let mut archive = zip::ZipArchive::new(BufReader::new(file)).map_err(broken)?;
+fn open_zip(file: &Arc<File>, length: u64) -> Result<(Pickle, Storages), PickleError> {
+    let broken = |error: ZipError| malformed(format!("a truncated or damaged zip archive: {error}"));
+    // `torch.save` writes the archive at the start of the file. Detecting the start can fail: the crate takes a first
+    // record of 76 bytes, which a file stem of 21 characters has, for another structure.
+    let config = Config { archive_offset: ArchiveOffset::Known(0) };
+    let mut archive = ZipArchive::with_config(config, SharedFile::new(Arc::clone(file), length)).map_err(broken)?;
     let names = archive.file_names().collect::<Result<Vec<_>, _>>().map_err(broken)?;
     let mut pickles = names.iter().filter(|name| name.rsplit('/').next() == Some("data.pkl"));
     let name = match (pickles.next(), pickles.next()) {
@@ -74,38 +71,109 @@ fn zip_pickle(file: File) -> Result<Pickle, PickleError> {
         (None, _) => return Err(PickleError::Foreign("a zip archive that torch did not write".to_owned())),
         (Some(_), Some(_)) => return Err(malformed("more than one `data.pkl`")),
     };
+    drop(names);
+    let root = name.strip_suffix("data.pkl").unwrap_or_default().to_owned();
+    if let Some(index) = archive.index_for_name(&format!("{root}byteorder"))
+        && read_small_entry(&mut archive, index, "byteorder")?.trim_ascii() != b"little"
+    {
+        return Err(malformed("a byte order that is not little-endian"));
+    }
     let index = archive.index_for_name(&name).ok_or_else(|| malformed("no `data.pkl`"))?;
-    // torch can leave the checksums out, and writes 0 for them then.
-    let unchecked = archive.by_index_raw(index).map_err(broken)?.crc32() == 0;
-    let options = zip::ZipReadOptions::new().ignore_crc32(unchecked);
-    let entry = archive.by_index_with_options(index, options).map_err(broken)?;
-    // Reading to the end compares the checksum; a compressed entry may claim any length, so the limit is ours.
-    let mut bytes = Vec::new();
-    entry
-        .take(MAX_PICKLE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| malformed(format!("a `data.pkl` that is cut off or damaged: {error}")))?;
-    Pickle::read(bytes.as_slice(), 1)?.pop().ok_or_else(|| malformed("no pickle"))
+    let bytes = read_small_entry(&mut archive, index, "data.pkl")?;
+    let pickle = Pickle::read(bytes.as_slice(), 1)?.0.pop().ok_or_else(|| malformed("no pickle"))?;
+    Ok((pickle, Storages::Zip { archive: Arc::new(archive), root }))
 }
 
-/// The stream holds five pickles: magic number, version, byte order, the object, the keys of the storages that follow.
-fn legacy_pickle(file: File) -> Result<Pickle, PickleError> {
-    let pickles = Pickle::read(BufReader::new(file), 5)?;
-    let [magic, version, system, whole, _keys] =
+/// Reads a whole entry, so that its checksum is compared, except where torch left it out. A compressed entry may state
+/// any length, so at most [`MAX_PICKLE_BYTES`] and one are read.
+fn read_small_entry(archive: &mut ZipArchive<SharedFile>, index: usize, name: &str) -> Result<Vec<u8>, PickleError> {
+    let damaged = |error: &dyn std::fmt::Display| malformed(format!("a truncated or damaged `{name}`: {error}"));
+    let is_unchecked = archive.by_index_raw(index).map_err(|error| damaged(&error))?.crc32() == 0;
+    let options = ZipReadOptions::new().ignore_crc32(is_unchecked);
+    let entry = archive.by_index_with_options(index, options).map_err(|error| damaged(&error))?;
+    let mut bytes = Vec::new();
+    entry.take(MAX_PICKLE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
+    Ok(bytes)
+}
+
+/// The stream holds five pickles: magic number, version, byte order, the object, and the keys of the storages, which
+/// follow in this order, each after its number of elements.
+fn open_legacy(file: &Arc<File>, length: u64) -> Result<(Pickle, Storages), PickleError> {
+    let (pickles, mut offset) = Pickle::read(BufReader::new(SharedFile::new(Arc::clone(file), length)), 5)?;
+    let [magic, version, system, whole, keys] =
         <[Pickle; 5]>::try_from(pickles).map_err(|_| malformed("fewer than five pickles"))?;
-    let root = |pickle: &Pickle| pickle.value(pickle.root()).clone();
-    if root(&magic) != Value::Int(LEGACY_MAGIC) || root(&version) != Value::Int(LEGACY_VERSION) {
-        return Err(malformed("another magic number or version than torch writes"));
+    if *magic.value(magic.root()) != Value::Int(LEGACY_MAGIC)
+        || *version.value(version.root()) != Value::Int(LEGACY_VERSION)
+    {
+        return Err(malformed("a magic number or a version that torch never writes"));
     }
     let order = system.get(system.root(), "little_endian").map(|id| system.value(id));
     if order != Some(&Value::Bool(true)) {
         return Err(malformed("a byte order that is not little-endian"));
     }
-    Ok(whole)
+    let mut sizes: HashMap<&str, &StorageRef> = HashMap::new();
+    for storage in whole.storages() {
+        let known = sizes.insert(&storage.key, storage);
+        if known.is_some_and(|known| (known.dtype, known.elements) != (storage.dtype, storage.elements)) {
+            return Err(malformed(format!("the storage `{}` with two sizes", storage.key)));
+        }
+    }
+    let Value::List(items) = keys.value(keys.root()) else { return Err(malformed("no list of storages")) };
+    let mut offsets = HashMap::new();
+    for &item in items {
+        let key = text(&keys, item).ok_or_else(|| malformed("a storage key that is not a text"))?;
+        let storage = sizes.get(key).ok_or_else(|| malformed(format!("the storage `{key}` of no tensor")))?;
+        let end = offset.saturating_add(8).saturating_add(storage.bytes());
+        if end > length {
+            let bytes = storage.bytes();
+            return Err(malformed(format!("the storage `{key}` of {bytes} bytes, beyond the end of the file")));
+        }
+        let mut count = [0; 8];
+        file.read_exact_at(&mut count, offset)?;
+        if u64::from_le_bytes(count) != storage.elements {
+            let (stated, elements) = (u64::from_le_bytes(count), storage.elements);
+            return Err(malformed(format!(
+                "the storage `{key}` of {stated} elements, of which the pickle has {elements}"
+            )));
+        }
+        offsets.insert(Arc::clone(&storage.key), offset + 8);
+        offset = end;
+    }
+    Ok((whole, Storages::Legacy(offsets)))
 }
 
-/// The state dict and the key it lies under.
-fn state_dict(pickle: &Pickle) -> Result<(Option<&'static str>, Id), PickleError> {
+impl Storages {
+    /// The bytes of the storage of `view` from its first to its last element. `name` is for errors.
+    fn locate(&mut self, name: &str, view: &TensorView) -> Result<ByteRange, PickleError> {
+        let size = view.dtype.size().unwrap_or(1);
+        let fits = |bytes: u64| usize::try_from(bytes).map_err(|_| malformed(format!("`{name}` of {bytes} bytes")));
+        let length = fits(view.span().unwrap_or(u64::MAX).saturating_mul(size as u64))?;
+        let start = view.offset.saturating_mul(size as u64);
+        let key = &view.storage.key;
+        let absent = || malformed(format!("`{name}` without its storage `{key}`"));
+        match self {
+            Self::Legacy(offsets) => {
+                let offset = offsets.get(key).ok_or_else(absent)?.saturating_add(start);
+                Ok(ByteRange::File { offset, length })
+            }
+            Self::Zip { archive, root } => {
+                let index = archive.index_for_name(&format!("{root}data/{key}")).ok_or_else(absent)?;
+                let entry_size = ZipArchive::clone(archive).by_index_raw(index).map(|entry| entry.size());
+                let entry_size = entry_size.map_err(|error| malformed(format!("the storage `{key}`: {error}")))?;
+                if entry_size < view.storage.bytes() {
+                    let bytes = view.storage.bytes();
+                    return Err(malformed(format!(
+                        "the storage `{key}` of {entry_size} bytes, of which `{name}` needs {bytes}"
+                    )));
+                }
+                Ok(ByteRange::ZipEntry { archive: Arc::clone(archive), index, offset: start, length })
+            }
+        }
+    }
+}
+
+/// The state dict: the root or the value of one of its keys.
+fn find_state_dict(pickle: &Pickle) -> Result<Id, PickleError> {
     let root = pickle.root();
     let Value::Dict(pairs) = pickle.value(root) else {
         return Err(PickleError::Foreign(format!("a torch file of the type {}", pickle.value(root).type_name())));
@@ -114,41 +182,51 @@ fn state_dict(pickle: &Pickle) -> Result<(Option<&'static str>, Id), PickleError
         if let Some(state) = pickle.get(root, key)
             && matches!(pickle.value(state), Value::Dict(_))
         {
-            return Ok((Some(key), state));
+            return Ok(state);
         }
     }
-    if pairs.iter().any(|&(_, value)| matches!(pickle.value(value), Value::Tensor { .. })) {
-        return Ok((None, root));
+    if pairs.iter().any(|&(_, value)| matches!(pickle.value(value), Value::Tensor(_))) {
+        return Ok(root);
     }
     let keys: Vec<_> = pairs.iter().filter_map(|&(key, _)| text(pickle, key)).take(8).collect();
     Err(PickleError::Foreign(format!("a torch file without a state dict, with the keys {keys:?}")))
 }
 
-/// Type and shape of every tensor of the state dict.
-fn declared(pickle: &Pickle, state: Id, length: u64) -> Result<BTreeMap<String, (Dtype, Vec<usize>)>, PickleError> {
+fn read_state_dict(
+    pickle: &Pickle,
+    state: Id,
+    storages: &mut Storages,
+    length: u64,
+) -> Result<BTreeMap<String, StoredTensor>, PickleError> {
     let mut tensors = BTreeMap::new();
     for &(key, value) in pickle.pairs(state).unwrap_or_default() {
-        let name = text(pickle, key).ok_or_else(|| malformed("a tensor whose name is no text"))?;
-        let Value::Tensor { dtype, shape, storage_elements } = pickle.value(value) else {
+        let name = text(pickle, key).ok_or_else(|| malformed("a tensor whose name is not a text"))?;
+        let Value::Tensor(view) = pickle.value(value) else {
             return Err(malformed(format!(
                 "`{name}` in the state dict, of the type {}",
                 pickle.value(value).type_name()
             )));
         };
-        // The storages are not compressed, so the file bounds what reading a tensor may allocate.
-        let bytes = storage_elements.saturating_mul(dtype.size().unwrap_or(1) as u64);
+        // The storages are not compressed, so the length of the file limits the memory that a tensor takes.
+        let bytes = view.storage.bytes();
         if bytes > length {
             return Err(malformed(format!("`{name}` with a storage of {bytes} bytes in a file of {length}")));
         }
-        if tensors.insert(name.to_owned(), (*dtype, shape.clone())).is_some() {
+        let tensor = StoredTensor {
+            dtype: view.dtype,
+            shape: view.shape.clone(),
+            strides: Some(view.strides.clone()),
+            bytes: storages.locate(name, view)?,
+        };
+        if tensors.insert(name.to_owned(), tensor).is_some() {
             return Err(malformed(format!("`{name}` twice in the state dict")));
         }
     }
     Ok(tensors)
 }
 
-fn training(pickle: &Pickle, whole: Id) -> Training {
-    let number = |key: &str| match pickle.value(pickle.get(whole, key)?) {
+fn read_training(pickle: &Pickle) -> Training {
+    let number = |key: &str| match pickle.value(pickle.get(pickle.root(), key)?) {
         Value::Int(value) => i64::try_from(*value).ok().map(OptionValue::Int),
         Value::Float(value) => Some(OptionValue::Float(*value)),
         _ => None,

@@ -1,4 +1,4 @@
-//! Hashes of texts and configurations.
+//! Canonical JSON and hashes of configurations.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -9,9 +9,9 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// JSON without white space, the keys of each object in byte order, numbers in the shortest form that reads back.
+/// JSON without white space, with object keys in byte order and numbers in their shortest exact form.
 ///
-/// Two values that are equal have the same canonical form, however the text was written that they were read from.
+/// Equal values have the same canonical form, whatever text they were read from.
 pub(super) fn canonical(value: &impl Serialize) -> Result<String, serde_json::Error> {
     let mut text = String::new();
     write(&serde_json::to_value(value)?, &mut text)?;

@@ -1,4 +1,4 @@
-//! The data of an entry.
+//! Section `data` of an entry.
 
 use std::{
     fmt,
@@ -13,15 +13,15 @@ use serde::{
 use super::{Protocol, RegistryError, document::Document};
 use laps_data::scenes::DrawnConfig;
 
-/// Section `data`. Paths are relative to the folder given as `--data`, or else to that of the entry file.
+/// Section `data`. Paths are relative to the data folder, or to the folder of the entry file without one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// Folder of `<split>_ids.txt`, `<split>_caps.txt` and `id_mapping.json`.
     pub captions: PathBuf,
-    /// Folder that the file names of `id_mapping.json` are relative to.
+    /// Folder of the images that `id_mapping.json` names.
     pub images: PathBuf,
-    /// WordPiece vocabulary, a token a line.
+    /// WordPiece vocabulary, one token a line.
     pub vocab: PathBuf,
     /// Name of the training split.
     #[serde(default = "train")]
@@ -31,15 +31,15 @@ pub struct DataConfig {
     pub dev: String,
     /// Name of the test split.
     pub test: String,
-    /// What the test split is evaluated by: one protocol or a list of them, at least one.
+    /// Evaluation protocols of the test split: one or a list of at least one.
     #[serde(deserialize_with = "protocols")]
     pub protocol: Vec<Protocol>,
-    /// Scenes to draw where `--data` is not given.
+    /// Scenes to draw when there is no data folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drawn: Option<DrawnConfig>,
 }
 
-/// Where the data of an entry is.
+/// The resolved paths of the data of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataPaths {
     /// See [`DataConfig::captions`].
@@ -100,7 +100,7 @@ impl<'de> Visitor<'de> for ProtocolsVisitor {
     type Value = Vec<Protocol>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a protocol, or a list of protocols that are all different")
+        f.write_str("a protocol, or a list of different protocols")
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {

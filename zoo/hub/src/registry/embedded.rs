@@ -1,13 +1,13 @@
-//! Checkpoints that are part of the program.
+//! Checkpoints that are built into the program.
 
 use super::sha256;
 
-/// A checkpoint in safetensors form.
+/// A built-in checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct EmbeddedCheckpoint {
-    /// The file.
+    /// The safetensors file.
     pub bytes: &'static [u8],
-    /// What it is, for the tables.
+    /// Its provenance, for tables.
     pub note: &'static str,
 }
 
@@ -18,8 +18,8 @@ impl EmbeddedCheckpoint {
     }
 }
 
-const TRAINED: &str = "the embedded checkpoint is what the entry's own recipe gives on the drawn split `train`: the weights \
-    after its last epoch";
+const TRAINED: &str = "the embedded checkpoint has the weights after the last epoch of the entry's own recipe on the drawn \
+    split `train`";
 
 macro_rules! bytes {
     ($name:literal) => {
@@ -27,7 +27,7 @@ macro_rules! bytes {
     };
 }
 
-/// The checkpoint that is embedded for the built-in entry `name`, if there is one.
+/// The embedded checkpoint of the built-in entry `name`, if there is one.
 pub fn embedded_checkpoint(name: &str) -> Option<EmbeddedCheckpoint> {
     let bytes: &'static [u8] = match name {
         "shapes_vit" => bytes!("shapes_vit"),

@@ -1,11 +1,11 @@
-//! One entry of the registry.
+//! An entry of the registry.
 
 use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Checkpoint, DataConfig, DataPaths, Manifest, Origin, Protocol, PublishedTable, RegistryError,
+    CheckpointSource, DataConfig, DataPaths, Manifest, Origin, Protocol, PublishedTable, RegistryError,
     canonical::{canonical, sha256},
     document::Document,
     overrides,
@@ -14,22 +14,22 @@ use super::{
 use crate::registry::TrainConfig;
 use laps_model::models::config::ModelConfig;
 
-/// A model with its data, its checkpoint and the recalls that are published for it.
+/// A model with its data, its training recipe, its checkpoint and its published recalls.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// The name; for a built-in entry also that of its file.
+    /// The name; a built-in entry has the name of its file.
     pub name: String,
     /// The model.
     pub model: ModelConfig,
     /// The data.
     pub data: DataConfig,
-    /// The recipe; the authors' where the file has none.
+    /// The training recipe; by default the authors'.
     pub train: TrainConfig,
-    /// The published checkpoint, where there is one: a key of [`Manifest::checkpoints`].
+    /// The published checkpoint, if there is one: a key of [`Manifest::checkpoints`].
     pub checkpoint: Option<String>,
-    /// Where the entry comes from.
+    /// Origin of the entry.
     pub origin: Origin,
-    /// SHA-256 of the text of the entry file.
+    /// SHA-256 of the entry file.
     pub text_sha256: String,
     /// SHA-256 of [`Entry::canonical`].
     pub config_sha256: String,
@@ -48,14 +48,14 @@ struct EntryFile {
     references: Option<BTreeMap<String, Reference>>,
 }
 
-/// What decides which numbers come out.
+/// Everything that determines the results of an evaluation.
 #[derive(Serialize)]
 struct Effective<'a> {
     model: &'a ModelConfig,
     data: &'a DataConfig,
 }
 
-/// What decides which weights come out.
+/// Everything that determines the weights of a training run.
 #[derive(Serialize)]
 struct Run<'a> {
     model: &'a ModelConfig,
@@ -71,7 +71,7 @@ struct RunFile<'a> {
 }
 
 impl Entry {
-    /// Reads the text of an entry file and checks everything in it.
+    /// Parses and checks the text of an entry file.
     pub fn from_yaml(origin: Origin, text: &str) -> Result<Self, RegistryError> {
         let document = Document { origin: &origin, text };
         let EntryFile { name, model, data, train, checkpoint, references } = document.read()?;
@@ -99,19 +99,18 @@ impl Entry {
         Ok(Self { name, model, data, train, checkpoint, origin, text_sha256, config_sha256, published, rows })
     }
 
-    /// The effective configuration: `model` and `data` with every default filled in, as JSON without white space and with
-    /// sorted keys.
+    /// The effective configuration: `model` and `data` with all defaults, as JSON without white space and with sorted keys.
     ///
-    /// Formatting, comments, the order of keys and left-out defaults do not change it. Neither do the name, the
-    /// checkpoint's source and the references, which have no part in what is computed.
+    /// Formatting, comments, the order of keys and omitted defaults do not change it. Neither do the name, the checkpoint
+    /// and the references, which do not affect results.
     pub fn canonical(&self) -> Result<String, RegistryError> {
         Ok(canonical(&Effective { model: &self.model, data: &self.data })?)
     }
 
-    /// The entry with each of `settings`, as `train.batch_size=128`, in place of what its recipe says, in this order.
+    /// The entry with `settings` such as `train.batch_size=128` applied to its recipe in order.
     ///
     /// # Errors
-    /// As for a file: an unknown key is named with the one that is most like it, a value out of range with the range.
+    /// As for a file: an unknown key is reported with the most similar one, a value out of range with the range.
     pub fn with_settings(mut self, settings: &[impl AsRef<str>]) -> Result<Self, RegistryError> {
         self.train = overrides::apply(&self.train, settings)?;
         Ok(self)
@@ -127,8 +126,8 @@ impl Entry {
         Ok(sha256(self.run_canonical()?.as_bytes()))
     }
 
-    /// An entry file that repeats this training: `model`, `data` and `train` with every default filled in. Paths of the
-    /// data are as they were given.
+    /// An entry file that repeats this training: `model`, `data` and `train` with all defaults. The data paths stay as in the
+    /// entry.
     pub fn run_file(&self) -> Result<String, RegistryError> {
         let file = RunFile { name: &self.name, run: self.run() };
         let text = serde_yaml::to_string(&file)
@@ -140,7 +139,7 @@ impl Entry {
         Run { model: &self.model, data: &self.data, train: &self.train }
     }
 
-    /// The tables that are published for this entry under `protocol`; none for a protocol that is not its own.
+    /// The published tables of this entry under `protocol`; empty for a protocol that is not its own.
     pub fn published(&self, protocol: Protocol) -> Vec<PublishedTable> {
         self.published.iter().filter(|table| table.protocol == protocol).cloned().collect()
     }
@@ -150,32 +149,35 @@ impl Entry {
         self.rows.get(source).map(String::as_str)
     }
 
-    /// Where the published checkpoint comes from, if there is one.
-    pub fn checkpoint_source(&self) -> Result<Option<Checkpoint>, RegistryError> {
+    /// The source of the published checkpoint, if there is one.
+    pub fn checkpoint_source(&self) -> Result<Option<CheckpointSource>, RegistryError> {
         let Some(name) = &self.checkpoint else { return Ok(None) };
         Ok(Manifest::embedded()?.checkpoints.remove(name))
     }
 
-    /// The paths of the data below `root`, or else below the folder of the entry file.
+    /// The data paths below `root`, or below the folder of the entry file without one.
     pub fn data_paths(&self, root: Option<&Path>) -> Result<DataPaths, RegistryError> {
         let folder = match (root, &self.origin) {
             (Some(root), _) => root,
             (None, Origin::File(path)) => path.parent().unwrap_or(Path::new("")),
             (None, Origin::BuiltIn(_) | Origin::Setting(_)) => {
                 let DataPaths { captions, images, vocab } = self.data.below(Path::new(""));
-                return Err(RegistryError::NoDataRoot { entry: self.name.clone(), holds: [captions, images, vocab] });
+                return Err(RegistryError::NoDataRoot {
+                    entry: self.name.clone(),
+                    contents: [captions, images, vocab],
+                });
             }
         };
         Ok(self.data.below(folder))
     }
 }
 
-/// Names become file names of reports and checkpoints.
+/// Reports and checkpoints are named after the entry.
 fn check_name(document: &Document<'_>, name: &str) -> Result<(), RegistryError> {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "_-.".contains(letter);
     if name.starts_with(|first: char| first.is_ascii_alphanumeric()) && name.chars().all(plain) {
         return Ok(());
     }
-    let expected = "ASCII letters, digits, `_`, `-` and `.`, a letter or digit first";
+    let expected = "ASCII letters, digits, `_`, `-` and `.`, starting with a letter or digit";
     Err(document.refuse(&["name"], expected, format!("`{name}`")))
 }

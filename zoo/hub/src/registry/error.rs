@@ -1,11 +1,11 @@
-//! What can go wrong here.
+//! The error type of the registry.
 
 use std::{fmt, path::PathBuf};
 
-/// An error of this module.
+/// An entry, a manifest or a setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// Neither the name of a built-in entry nor the path of a file.
+    /// The name is neither a built-in entry nor the path of a file.
     #[error(
         "there is no entry `{name}`\n  expected: the path of a YAML file, or one of {}\n  found: `{name}`",
         list(&super::names())
@@ -13,75 +13,75 @@ pub enum RegistryError {
     UnknownEntry {
         /// As the user named it.
         name: String,
-        /// The built-in name that is most like it.
+        /// The most similar built-in name.
         nearest: Option<String>,
     },
-    /// An entry file could not be read.
-    #[error("can not read the entry file `{}`", path.display())]
+    /// An entry file cannot be read.
+    #[error("cannot read the entry file `{}`", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// The built-in entry of that name.
         name: Option<&'static str>,
-        /// The operating system's answer.
+        /// The operating system's error.
         #[source]
         source: std::io::Error,
     },
-    /// The text is not YAML, or has the same key twice.
-    #[error("{origin} is not the YAML of an entry")]
+    /// The text is not YAML, or has a duplicate key.
+    #[error("{origin} is not valid YAML")]
     Yaml {
-        /// Which text.
+        /// The text.
         origin: Origin,
-        /// What the parser says, with line and column.
+        /// The parser's error, with line and column.
         #[source]
         source: serde_yaml::Error,
     },
-    /// A key that means nothing.
-    #[error("{place}: there is no key `{key}`\n  expected: {}\n  found: `{found}`", list(known))]
+    /// A key is unknown.
+    #[error("{location}: there is no key `{key}`\n  expected: {}\n  found: `{found}`", list(known))]
     UnknownKey {
-        /// Where it stands.
-        place: Box<Place>,
-        /// The key with those above it, `model.image.patch`.
+        /// Location of the key.
+        location: Box<SourceLocation>,
+        /// Path of the key, `model.image.patch`.
         key: String,
-        /// The keys that there are in this place.
-        known: Vec<&'static str>,
+        /// The known keys there.
+        known: Vec<String>,
         /// The last part of `key`.
         found: String,
-        /// The known key that is most like it.
+        /// The most similar known key.
         nearest: Option<String>,
     },
-    /// A key that is needed and is not there.
-    #[error("{place}: the key `{key}` is missing")]
+    /// A required key is missing.
+    #[error("{location}: the key `{key}` is missing")]
     MissingKey {
-        /// Where the mapping begins that should have it.
-        place: Box<Place>,
-        /// The key with those above it.
+        /// Location of the mapping that lacks it.
+        location: Box<SourceLocation>,
+        /// Path of the key.
         key: String,
     },
-    /// A value of the wrong kind or outside its range.
-    #[error("{place}: the value of `{key}` can not be used\n  expected: {expected}\n  found: {found}")]
+    /// A value is of the wrong kind or out of range.
+    #[error("{location}: the value of `{key}` cannot be used\n  expected: {expected}\n  found: {found}")]
     Value {
-        /// Where it stands.
-        place: Box<Place>,
-        /// The key with those above it.
+        /// Location of the key.
+        location: Box<SourceLocation>,
+        /// Path of the key.
         key: String,
         /// What is allowed.
         expected: String,
-        /// What was given.
+        /// The value.
         found: String,
-        /// The allowed word that is most like it.
+        /// The most similar allowed word.
         nearest: Option<String>,
     },
-    /// A built-in entry has no folder of its own that its data could lie beside.
-    #[error("entry `{entry}` needs its data\n  expected: a folder given as --data\n  found: none")]
+    /// The data of a built-in entry have no default folder.
+    #[error("entry `{entry}` needs its data\n  expected: a data folder\n  found: none")]
     NoDataRoot {
         /// Name of the entry.
         entry: String,
-        /// What the folder has to hold.
-        holds: [PathBuf; 3],
+        /// Files and folders that the data folder has to contain.
+        contents: [PathBuf; 3],
     },
-    /// A configuration could not be written in its canonical form.
-    #[error("the configuration has no canonical form")]
+    /// A configuration cannot be written as canonical JSON.
+    #[error("the configuration has no canonical JSON form")]
     Canonical(#[from] serde_json::Error),
 }
 
@@ -92,23 +92,23 @@ impl RegistryError {
             Self::UnknownEntry { nearest, .. } | Self::UnknownKey { nearest, .. } | Self::Value { nearest, .. } => {
                 nearest.as_ref().map(|nearest| format!("did you mean `{nearest}`?"))
             }
-            Self::Read { name, .. } => name.map(|name| format!("the built-in entry is `{name}`, without an ending")),
-            Self::NoDataRoot { holds, .. } => {
-                Some(format!("the folder has to hold {}", list(&holds.each_ref().map(|path| path.display()))))
+            Self::Read { name, .. } => name.map(|name| format!("the built-in entry is `{name}`, without a suffix")),
+            Self::NoDataRoot { contents, .. } => {
+                Some(format!("the folder has to contain {}", list(&contents.each_ref().map(|path| path.display()))))
             }
             Self::Yaml { .. } | Self::MissingKey { .. } | Self::Canonical(_) => None,
         }
     }
 }
 
-/// Where a text comes from.
+/// Origin of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Part of the binary, under this name.
+    /// Built into the program under this name.
     BuiltIn(&'static str),
     /// A file.
     File(PathBuf),
-    /// `KEY=VALUE`, given beside the entry.
+    /// A setting `KEY=VALUE` on top of the entry.
     Setting(String),
 }
 
@@ -117,21 +117,21 @@ impl fmt::Display for Origin {
         match self {
             Self::BuiltIn(name) => write!(f, "`{name}` (built in)"),
             Self::File(path) => write!(f, "`{}`", path.display()),
-            Self::Setting(setting) => write!(f, "`--set {setting}`"),
+            Self::Setting(setting) => write!(f, "setting `{setting}`"),
         }
     }
 }
 
 /// A line of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct SourceLocation {
     /// The text.
     pub origin: Origin,
     /// Counted from 1.
     pub line: Option<usize>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SourceLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
             Some(line) => write!(f, "{}, line {line}", self.origin),
@@ -145,18 +145,18 @@ pub(super) fn list(words: &[impl fmt::Display]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// The candidate that is most like `word`, where any is like it at all.
+/// The candidate that is most similar to `word`, if one is similar enough.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     candidates
         .into_iter()
-        .map(|candidate| (likeness(word, candidate), candidate))
-        .filter(|(likeness, _)| *likeness >= 0.65)
+        .map(|candidate| (similarity(word, candidate), candidate))
+        .filter(|(similarity, _)| *similarity >= 0.65)
         .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.len().cmp(&a.1.len())))
         .map(|(_, candidate)| candidate.to_owned())
 }
 
-/// From 0 to 1: by letters, whatever the order of the parts (`swin_coco`), or 0.7 for a part left out (`heads`).
-fn likeness(word: &str, candidate: &str) -> f64 {
+/// From 0 to 1: by letters, in any order of the parts (`swin_coco`), or 0.7 for a part of the word (`heads`).
+fn similarity(word: &str, candidate: &str) -> f64 {
     let sorted = |word: &str| {
         let mut parts: Vec<_> = word.split('_').collect();
         parts.sort_unstable();

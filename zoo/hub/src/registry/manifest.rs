@@ -1,4 +1,4 @@
-//! Where files come from: sizes, hashes and licences.
+//! Sources of files, with sizes, hashes and licences.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use laps_data::SplitSize;
 /// The server of the COCO images.
 pub const COCO_IMAGES: &str = "http://images.cocodataset.org";
 
-/// `checkpoints/manifest.yaml`. A size or hash that is None is published nowhere.
+/// `checkpoints/manifest.yaml`. A size or hash of None is not published anywhere.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -21,12 +21,12 @@ pub struct Manifest {
     /// Images, by data set.
     pub images: BTreeMap<String, ImageArchive>,
     /// Checkpoints, by the name that entries refer to.
-    pub checkpoints: BTreeMap<String, Checkpoint>,
+    pub checkpoints: BTreeMap<String, CheckpointSource>,
     /// Pretrained encoders, by name.
-    pub backbones: BTreeMap<String, Backbone>,
+    pub backbones: BTreeMap<String, BackboneSource>,
 }
 
-/// Caption and split files, all in one repository on GitHub.
+/// Caption and split files, all in one GitHub repository.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaptionFiles {
@@ -46,7 +46,7 @@ pub struct CaptionFiles {
 pub struct CaptionFile {
     /// Size.
     pub bytes: Option<u64>,
-    /// SHA-1 of `blob <size>\0` and the content, as git computes it.
+    /// Git blob id: SHA-1 of `blob <size>\0` and the content.
     pub git_blob: String,
     /// SHA-256.
     pub sha256: Option<String>,
@@ -56,21 +56,21 @@ pub struct CaptionFile {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageArchive {
-    /// A zip file, if it can be had without an account.
+    /// A zip file, if it can be downloaded without an account.
     pub url: Option<String>,
     /// MD5 of the zip file.
     pub md5: Option<String>,
     /// None where none is stated.
     pub licence: Option<String>,
-    /// How else to get the images.
+    /// How to get the images otherwise.
     pub note: Option<String>,
 }
 
-/// A trained model: in a public Google Drive folder, or part of this project.
+/// A trained model: in a public Google Drive folder, or in `checkpoints/`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Checkpoint {
-    /// Identifier of the Drive folder; None for a file in `checkpoints/`.
+pub struct CheckpointSource {
+    /// Id of the Drive folder; None for a file in `checkpoints/`.
     pub gdrive_folder: Option<String>,
     /// Name of the file.
     pub file: String,
@@ -80,18 +80,18 @@ pub struct Checkpoint {
     pub sha256: Option<String>,
     /// None where none is stated.
     pub licence: Option<String>,
-    /// Further addresses of the file, `https://` or `file://`, in the order of trying.
+    /// Further URLs of the file, `https://` or `file://`, tried in this order.
     #[serde(default)]
     pub mirrors: Vec<String>,
 }
 
-/// A pretrained encoder on the Hugging Face hub.
+/// A pretrained encoder on the Hugging Face Hub.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Backbone {
+pub struct BackboneSource {
     /// `owner/name`.
     pub repository: String,
-    /// A commit of 40 hexadecimal digits, or a branch that has to be resolved and locked on the first fetch.
+    /// A commit of 40 hexadecimal digits, or a branch that the first fetch resolves and pins.
     pub revision: String,
     /// None where none is stated.
     pub licence: Option<String>,
@@ -99,7 +99,7 @@ pub struct Backbone {
     pub files: BTreeMap<String, ModelFile>,
 }
 
-/// A file of a [`Backbone`].
+/// A file of a [`BackboneSource`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFile {
@@ -110,7 +110,7 @@ pub struct ModelFile {
 }
 
 impl Manifest {
-    /// The one of this project.
+    /// The manifest of this project.
     pub fn embedded() -> Result<Self, RegistryError> {
         const TEXT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/checkpoints/manifest.yaml"));
         Document { origin: &Origin::BuiltIn("manifest.yaml"), text: TEXT }.read()
@@ -118,26 +118,26 @@ impl Manifest {
 }
 
 impl CaptionFiles {
-    /// Where the file at `path` in the repository can be fetched.
+    /// The URL of the file at `path` in the repository.
     pub fn url(&self, path: &str) -> String {
         format!("https://raw.githubusercontent.com/{}/{}/{path}", self.repository, self.commit)
     }
 }
 
-impl Checkpoint {
-    /// The page of the Drive folder.
+impl CheckpointSource {
+    /// The URL of the Drive folder.
     pub fn url(&self) -> Option<String> {
         self.gdrive_folder.as_ref().map(|folder| format!("https://drive.google.com/drive/folders/{folder}"))
     }
 }
 
-impl Backbone {
-    /// Where `file` can be fetched.
+impl BackboneSource {
+    /// The URL of `file`.
     pub fn url(&self, file: &str) -> String {
         format!("https://huggingface.co/{}/resolve/{}/{file}", self.repository, self.revision)
     }
 
-    /// Whether the revision is a commit, which always stands for the same files.
+    /// Whether the revision is a commit, which never changes.
     pub fn is_pinned(&self) -> bool {
         self.revision.len() == 40 && self.revision.bytes().all(|digit| digit.is_ascii_hexdigit())
     }

@@ -1,8 +1,8 @@
-//! The registry: what is known about each model of the zoo.
+//! The registry: models, data, published tables and file sources.
 //!
-//! An entry is one flat YAML file without inheritance. Those in `configs/` are part of the binary and are found by name;
-//! any other file is found by its path. [`References`] are the published recall tables with their provenance,
-//! [`Manifest`] says where checkpoints, backbones and data come from.
+//! An entry is one flat YAML file without inheritance. Entries in `configs/` are built into the program and found by name;
+//! any other entry is found by its path. [`References`] has the published recall tables with their provenance, and
+//! [`Manifest`] has the sources of checkpoints, backbones and data.
 
 mod canonical;
 mod data_config;
@@ -22,16 +22,18 @@ pub use canonical::sha256;
 pub use data_config::{DataConfig, DataPaths};
 pub use embedded::{EmbeddedCheckpoint, embedded_checkpoint};
 pub use entry::Entry;
-pub use error::{Origin, Place, RegistryError};
+pub use error::{Origin, RegistryError, SourceLocation};
 pub use laps_align::Protocol;
-pub use manifest::{Backbone, COCO_IMAGES, CaptionFile, CaptionFiles, Checkpoint, ImageArchive, Manifest, ModelFile};
+pub use manifest::{
+    BackboneSource, COCO_IMAGES, CaptionFile, CaptionFiles, CheckpointSource, ImageArchive, Manifest, ModelFile,
+};
 pub use references::{Cell, PublishedTable, References, Status, Table};
-pub use train_config::{Precision, TrainConfig, Validation};
+pub use train_config::{TrainConfig, TrainPrecision, Validation};
 
 use error::nearest;
 
-/// In bytes; the built-in entries have about a fiftieth of it.
-const LARGEST_FILE: u64 = 1 << 16;
+/// Largest entry file in bytes; the built-in entries have about 1300.
+const MAX_FILE_BYTES: u64 = 1 << 16;
 
 macro_rules! built_in {
     ($($name:literal),* $(,)?) => {
@@ -61,15 +63,15 @@ pub fn names() -> Vec<&'static str> {
 
 /// The built-in entry `name_or_path`, or else the entry in the YAML file at that path.
 ///
-/// A built-in name wins over a file of that name. Anything that ends in `.yaml` or `.yml` or has a path separator is taken
-/// for a path; so is the name of a file that is there.
+/// A built-in name takes precedence over a file of that name. Anything else that ends in `.yaml` or `.yml`, has a path
+/// separator, or names an existing file is a path.
 pub fn find(name_or_path: &str) -> Result<Entry, RegistryError> {
     if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == name_or_path) {
         return Entry::from_yaml(Origin::BuiltIn(name), text);
     }
     let path = Path::new(name_or_path);
-    let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-    if yaml || path.components().count() > 1 || path.is_file() {
+    let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    if is_yaml || path.components().count() > 1 || path.is_file() {
         return Entry::from_yaml(Origin::File(path.to_owned()), &read_text(path)?);
     }
     Err(RegistryError::UnknownEntry { name: name_or_path.to_owned(), nearest: nearest(name_or_path, names()) })
@@ -83,9 +85,9 @@ fn read_text(path: &Path) -> Result<String, RegistryError> {
     };
     let file = fs_err::File::open(path).map_err(failed)?;
     let mut text = String::new();
-    file.take(LARGEST_FILE + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > LARGEST_FILE {
-        return Err(failed(std::io::Error::other(format!("an entry file has at most {LARGEST_FILE} bytes"))));
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(failed(std::io::Error::other(format!("an entry file has at most {MAX_FILE_BYTES} bytes"))));
     }
     Ok(text)
 }

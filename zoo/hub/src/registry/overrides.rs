@@ -1,22 +1,20 @@
-//! Single values of the recipe that are given beside the entry file.
+//! Settings that replace single values of the training recipe.
 
 use serde::{Deserialize, Serialize};
+use serde_yaml::{Mapping, Value};
 
-use super::{
-    Origin, RegistryError,
-    canonical::canonical,
-    document::{Document, Node},
-};
+use super::{Origin, RegistryError, canonical::canonical, document::Document};
 use crate::registry::TrainConfig;
 
-/// What `KEY=VALUE` may change. The model and the data belong to the file: published numbers are held against them.
+/// The sections that a setting can change. The model and the data stay as in the file, because published numbers belong to
+/// them.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Overridable {
     pub(super) train: TrainConfig,
 }
 
-/// `train` with each of `settings`, as `train.batch_size=128`, applied in order. The value is YAML, as in a file.
+/// `train` with `settings` such as `train.batch_size=128` applied in order. A value is YAML, as in a file.
 pub(super) fn apply(train: &TrainConfig, settings: &[impl AsRef<str>]) -> Result<TrainConfig, RegistryError> {
     let mut current = Overridable { train: train.clone() };
     for setting in settings {
@@ -30,13 +28,31 @@ pub(super) fn apply(train: &TrainConfig, settings: &[impl AsRef<str>]) -> Result
         };
         let keys: Vec<&str> = key.trim().split('.').collect();
         if keys == ["train"] {
-            return Err(document.refuse(&keys, "a key within it, as `train.epochs`", format!("`{setting}`")));
+            return Err(document.refuse(
+                &keys,
+                "a key of this section, such as `train.epochs`",
+                format!("`{setting}`"),
+            ));
         }
-        let value = document.node(value)?;
-        let mut root: Node = document.node(&text)?;
-        root.set(&keys, value);
-        current = document.read_node(&root)?;
+        let value = document.parse(value)?;
+        let mut root = document.parse(&text)?;
+        set(&mut root, &keys, value);
+        current = document.read_value(root)?;
         current.train.check().map_err(|error| document.refuse_config("train", error))?;
     }
     Ok(current.train)
+}
+
+/// Sets the value at the end of `keys`; values on the way that are not mappings are replaced by mappings.
+fn set(root: &mut Value, keys: &[&str], value: Value) {
+    let Some((first, rest)) = keys.split_first() else {
+        *root = value;
+        return;
+    };
+    if !root.is_mapping() {
+        *root = Value::Mapping(Mapping::new());
+    }
+    if let Value::Mapping(mapping) = root {
+        set(mapping.entry((*first).into()).or_insert(Value::Null), rest, value);
+    }
 }

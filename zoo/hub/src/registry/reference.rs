@@ -9,19 +9,22 @@
 //!     f30k: { i2t: [74.1, 93.2, 97.0], t2i: [62.3, 87.0, 92.4], rsum: 506.0 }
 //! ```
 //!
-//! A source of one's own can have any other name than those of `references.yaml`. A number that is not known is `null`;
-//! `rsum` and `status` can be left out.
+//! Other sources can have any name that `references.yaml` does not use. An unknown number is `null`; `rsum` and `status` are
+//! optional.
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{
+        Error, MapAccess, Visitor,
+        value::{MapAccessDeserializer, StrDeserializer},
+    },
 };
 
-use super::{Protocol, PublishedTable, References, RegistryError, document::Document, references::Tables};
+use super::{Protocol, PublishedTable, References, RegistryError, Table, document::Document, references::Tables};
 
-/// What an entry says under the name of a source.
+/// The value under the name of a source.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Reference {
     /// A row of that source in `references.yaml`.
@@ -50,12 +53,24 @@ impl<'de> Visitor<'de> for ReferenceVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Reference, A::Error> {
-        Tables::deserialize(MapAccessDeserializer::new(map)).map(Reference::Tables)
+        let tables = BTreeMap::<ProtocolKey, Table>::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Reference::Tables(tables.into_iter().map(|(ProtocolKey(protocol), table)| (protocol, table)).collect()))
     }
 }
 
-/// The tables that the `references` of an entry stand for, restricted to its own protocols: a row of the paper has the
-/// results of a model for each data set.
+/// A protocol as a key. It is read as a text, because `serde_path_to_error` records only texts in paths.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct ProtocolKey(Protocol);
+
+impl<'de> Deserialize<'de> for ProtocolKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Protocol::deserialize(StrDeserializer::new(&name)).map(Self)
+    }
+}
+
+/// The tables of the `references` of an entry, for its own protocols only: a row of the paper has the results of a model on
+/// every data set.
 pub(super) fn resolve(
     document: &Document<'_>,
     references: &BTreeMap<String, Reference>,
@@ -64,9 +79,10 @@ pub(super) fn resolve(
     let mut published = Vec::new();
     for (source, reference) in references {
         let tables = match reference {
-            Reference::Row(row) => row_of(document, source, row)?,
+            Reference::Row(row) => find_row(document, source, row)?,
             Reference::Tables(_) if References::SOURCES.contains(&source.as_str()) => {
-                let expected = "the name of a row, as the tables of this source are known; others need another name";
+                let expected =
+                    "the name of a row, because this source is built in; other tables need another source name";
                 return Err(document.refuse(&["references", source], expected, "tables"));
             }
             Reference::Tables(tables) => {
@@ -74,10 +90,10 @@ pub(super) fn resolve(
                 tables.clone()
             }
         };
-        let before = published.len();
-        published
-            .extend(protocols.iter().filter_map(|&protocol| Some(tables.get(&protocol)?.published(source, protocol))));
-        if published.len() == before {
+        let count = published.len();
+        let table = |&protocol| Some(tables.get(&protocol)?.published(source, protocol));
+        published.extend(protocols.iter().filter_map(table));
+        if published.len() == count {
             let expected = "tables for a protocol of `data.protocol`";
             return Err(document.refuse(&["references", source], expected, "tables for other protocols only"));
         }
@@ -85,7 +101,7 @@ pub(super) fn resolve(
     Ok(published)
 }
 
-fn row_of(document: &Document<'_>, source: &str, row: &str) -> Result<Tables, RegistryError> {
+fn find_row(document: &Document<'_>, source: &str, row: &str) -> Result<Tables, RegistryError> {
     let references = References::embedded()?;
     let Some(rows) = references.rows(source) else {
         return Err(document.refuse_key(&["references"], &References::SOURCES, source));
@@ -110,7 +126,7 @@ fn check_tables(
             let keys = ["references", source, protocol.name()];
             return Err(document.refuse(&keys, "a protocol of `data.protocol`", format!("`{protocol}`")));
         }
-        if let Some((key, expected, found)) = table.fault() {
+        if let Some((key, expected, found)) = table.problem() {
             return Err(document.refuse(&["references", source, protocol.name(), key], expected, found));
         }
     }

@@ -1,4 +1,4 @@
-//! Published recalls, and where each number was read.
+//! Published recalls and their provenance.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,17 +13,17 @@ pub(super) type Tables = BTreeMap<Protocol, Table>;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct References {
-    /// Table 1 of the paper: by image encoder and size (`vit_224`), then by method (`laps`, and those it compares with).
+    /// Table 1 of the paper: by image encoder and size (`vit_224`), then by method (`laps` and the methods it compares with).
     pub paper: BTreeMap<String, BTreeMap<String, Tables>>,
-    /// Table 2 of the paper: LAPS over CLIP encoders.
+    /// Table 2 of the paper: LAPS with CLIP encoders.
     pub paper_clip: BTreeMap<String, Tables>,
-    /// Table 4 of the paper, by what was changed: i2t R@1 and R@5, t2i R@1 and R@5 of `vit_224` on Flickr30K.
+    /// Table 4 of the paper, by ablation: i2t R@1 and R@5, t2i R@1 and R@5 of `vit_224` on Flickr30K.
     pub paper_ablation_f30k_vit_224: BTreeMap<String, [f64; 4]>,
-    /// What the authors print beside the checkpoint of each entry.
+    /// The numbers next to the checkpoint of each entry in the authors' README.
     pub readme: BTreeMap<String, Tables>,
 }
 
-/// Recalls at 1, 5 and 10 in percent, as they are published. None stands for a number that is not printed.
+/// Recalls at 1, 5 and 10 in percent, as published. None for a number that is not printed.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Table {
@@ -33,23 +33,23 @@ pub struct Table {
     pub t2i: [Option<f64>; 3],
     /// Sum of the six recalls.
     pub rsum: Option<f64>,
-    /// Where `t2i` was read; `i2t` and `rsum` always are where they belong.
+    /// Provenance of `t2i`; `i2t` and `rsum` are always printed in their place.
     #[serde(default)]
     pub status: Status,
-    /// What the source has in the place of `t2i`, if that is something else.
+    /// The numbers that the source prints in place of `t2i`, if they differ.
     pub printed_t2i: Option<[Option<f64>; 3]>,
 }
 
-/// How sure it is that a number belongs where it is given.
+/// Provenance of a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// It is printed in this place.
+    /// It is printed in its place.
     #[default]
     Printed,
-    /// An earlier version of the source has it in this place.
+    /// An earlier version of the source prints it in its place.
     Restored,
-    /// It is printed in another place and fits no other one.
+    /// It is printed in another place and fits no other row.
     Inferred,
 }
 
@@ -68,16 +68,16 @@ impl fmt::Display for Status {
 pub struct Cell {
     /// Percent, or a sum of percents.
     pub value: f64,
-    /// Where it was read.
+    /// Its provenance.
     pub status: Status,
 }
 
 /// The recalls that a source publishes for an entry under one protocol.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PublishedTable {
-    /// `paper`, `readme`, or a name that the entry file gives.
+    /// `paper`, `readme`, or a name from the entry file.
     pub source: String,
-    /// How they were measured.
+    /// The evaluation protocol.
     pub protocol: Protocol,
     /// Image to text, at 1, 5 and 10.
     pub i2t: [Option<Cell>; 3],
@@ -85,33 +85,33 @@ pub struct PublishedTable {
     pub t2i: [Option<Cell>; 3],
     /// Sum of the six recalls.
     pub rsum: Option<Cell>,
-    /// What the source has in the place of `t2i`, if that is something else.
+    /// The numbers that the source prints in place of `t2i`, if they differ.
     pub printed_t2i: Option<[Option<f64>; 3]>,
 }
 
 impl PublishedTable {
-    /// Where each of its figures was read.
+    /// The provenance of each of its recalls.
     pub fn statuses(&self) -> impl Iterator<Item = Status> {
         self.i2t.into_iter().chain(self.t2i).flatten().map(|cell| cell.status)
     }
 
-    /// Whether it comes from `references.yaml`, so is of the published test split; else the entry file gives it.
+    /// Whether it comes from `references.yaml`, and so from the published test split; otherwise it is in the entry file.
     pub fn is_built_in(&self) -> bool {
         References::SOURCES.contains(&self.source.as_str())
     }
 }
 
 impl References {
-    /// The sources with rows that an entry can refer to.
+    /// The sources whose rows an entry can refer to.
     pub const SOURCES: [&str; 3] = ["paper", "paper_clip", "readme"];
 
-    /// Those of `configs/references.yaml`.
+    /// The tables of `configs/references.yaml`.
     pub fn embedded() -> Result<Self, RegistryError> {
         const TEXT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/references.yaml"));
         Document { origin: &Origin::BuiltIn("references.yaml"), text: TEXT }.read()
     }
 
-    /// The rows of `source` that an entry can refer to; in Table 1 those of LAPS. None for a source without rows.
+    /// The rows of `source` that an entry can refer to; those of LAPS in Table 1. None for an unknown source.
     pub(super) fn rows(&self, source: &str) -> Option<BTreeMap<&str, &Tables>> {
         let by_name = |(name, tables)| (String::as_str(name), tables);
         match source {
@@ -139,15 +139,15 @@ impl Table {
         }
     }
 
-    /// The key, what is allowed and what is there, where this can not be a table of recalls.
-    pub(super) fn fault(&self) -> Option<(&'static str, &'static str, String)> {
+    /// The key, the expected and the found value, where this is not a valid table of recalls.
+    pub(super) fn problem(&self) -> Option<(&'static str, &'static str, String)> {
         for (key, recalls) in [("i2t", self.i2t), ("t2i", self.t2i)] {
             let given: Vec<f64> = recalls.into_iter().flatten().collect();
             if !given.iter().all(|recall| (0.0..=100.0).contains(recall)) {
                 return Some((key, "percents from 0 to 100", format!("{given:?}")));
             }
             if !given.is_sorted() {
-                return Some((key, "recalls that do not fall from R@1 to R@5 to R@10", format!("{given:?}")));
+                return Some((key, "recalls that do not decrease from R@1 to R@5 to R@10", format!("{given:?}")));
             }
         }
         match self.rsum {

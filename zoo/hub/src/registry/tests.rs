@@ -6,7 +6,7 @@ mod training;
 
 use super::{Entry, Origin, RegistryError};
 
-/// The contract of an entry file, word for word.
+/// An entry file with every required key.
 const CONTRACT: &str = "name: f30k_mini
 model:
   image: { model_type: vit, image_size: 224, patch_size: 14, hidden_size: 384, num_hidden_layers: 12, num_attention_heads: 6, intermediate_size: 1536, layer_norm_eps: 1e-6 }   # Hugging Face config.json names; swin: embed_dim, depths, num_heads, window_size, mlp_ratio, ...
@@ -24,7 +24,7 @@ fn read(text: &str) -> Result<Entry, RegistryError> {
 
 /// The contract with one passage replaced.
 fn edited(from: &str, to: &str) -> Result<Entry, RegistryError> {
-    assert_eq!(CONTRACT.matches(from).count(), 1, "`{from}` has to stand once in the contract");
+    assert_eq!(CONTRACT.matches(from).count(), 1, "`{from}` must occur once in the contract");
     read(&CONTRACT.replace(from, to))
 }
 

@@ -1,4 +1,4 @@
-//! The recipe: section `train` of an entry.
+//! Section `train` of an entry: the training recipe.
 
 use std::fmt;
 
@@ -6,27 +6,26 @@ use serde::{Deserialize, Serialize};
 
 use laps_model::{Error, Result};
 
-/// No whole number of a recipe is larger: anything above it is a typing error.
-const LARGEST: usize = 1 << 30;
+/// Largest integer of a recipe; anything above it is a typing error.
+const MAX_INTEGER: usize = 1 << 30;
 
-/// Section `train`. What is left out is the authors' recipe. Epochs and steps are counted from 0.
+/// Section `train`. Defaults are the authors' recipe. Epochs and steps are counted from 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
-    /// Passes over the captions. At least 1.
+    /// Epochs over the captions. At least 1.
     pub epochs: usize,
-    /// Captions, each with its image, whose similarities make one loss. At least 2: a caption needs a negative.
+    /// Captions, each with its image, that form one loss. At least 2, because a caption needs a negative.
     pub batch_size: usize,
-    /// Images that follow one another in the split and come into one batch, each with one of its captions: negatives are
-    /// as hard as neighbours are alike. At least 1, which lets each caption go by itself.
+    /// Consecutive images of the split that go into a batch together, each with one of its captions. The more similar
+    /// neighbours are, the harder the negatives. At least 1, which shuffles single captions.
     pub neighbours: usize,
-    /// Batches whose gradients are added up for one step of the optimizer. At least 1. As the loss of a batch is a sum over
-    /// its pairs, so is that of several, before clipping; negatives are of the own batch, so that this is not the same as a
-    /// larger one. The loss in logs is the mean of the batches.
+    /// Batches whose gradients are summed for one optimizer step, before clipping. At least 1. Negatives come from the same
+    /// batch, so this is not equivalent to a larger batch. The logged loss is the mean over the batches.
     pub accumulate: usize,
-    /// Learning rate of the projections and of the alignment.
+    /// Learning rate of the projections and the alignment.
     pub learning_rate: f64,
-    /// Learning rate of the two backbones, as a share of `learning_rate`.
+    /// Learning rate of the two backbones relative to `learning_rate`.
     pub backbone_lr_ratio: f64,
     /// Epochs before which the learning rates are multiplied by `decay_rate`, in ascending order.
     pub decay_epochs: Vec<usize>,
@@ -36,53 +35,53 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Margin of the hinge loss.
     pub margin: f64,
-    /// Weight of the squared difference between the share of patches that is kept and `sparse_ratio`.
+    /// Weight of the squared difference between the ratio of kept patches and `sparse_ratio`.
     pub ratio_weight: f64,
-    /// Largest norm of all gradients together; larger ones are scaled down to it.
+    /// Maximum norm of all gradients; larger gradients are scaled down to it.
     pub grad_clip: f64,
-    /// First epochs, in which all negatives count and the loss is scaled up from 0; after them only the hardest count.
+    /// Warm-up epochs, with all negatives and a loss that is scaled up from 0. Later only the hardest negatives count.
     pub warmup_epochs: usize,
-    /// Whether both backbones keep their weights, and run without dropout and drop path.
+    /// Whether both backbones are frozen, and run without dropout and drop path.
     pub freeze_backbones: bool,
-    /// First epochs in which the backbones keep their weights all the same.
+    /// First epochs in which the backbones are frozen in any case.
     pub frozen_epochs: usize,
-    /// Dropout of BERT, of hidden states and of attention.
+    /// Dropout of BERT for hidden states and attention.
     pub dropout: f64,
-    /// Drop path of the last block of Swin; it rises from 0 in equal steps.
+    /// Drop path of the last block of Swin; it increases linearly from 0.
     pub drop_path: f64,
-    /// Whether images are cropped at random and mirrored.
+    /// Whether images are randomly cropped and mirrored.
     pub image_augmentation: bool,
-    /// Whether words are masked, replaced and left out at random.
+    /// Whether words are randomly masked, replaced and dropped.
     pub text_augmentation: bool,
-    /// What the forward and backward passes are computed in; weights are f32 always.
-    pub precision: Precision,
-    /// Steps of the optimizer between two writings of the state. At least 1.
+    /// Precision of the forward and backward passes; weights are always f32.
+    pub precision: TrainPrecision,
+    /// Optimizer steps between two saved states. At least 1.
     pub save_every: usize,
-    /// The split whose rSum chooses the best epoch.
+    /// The split whose rSum selects the best epoch.
     pub select_on: Validation,
-    /// Where all randomness starts from.
+    /// Random seed.
     pub seed: u64,
 }
 
-/// What the passes are computed in.
+/// Precision of the forward and backward passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// 32 bits.
+pub enum TrainPrecision {
+    /// IEEE single precision.
     F32,
-    /// 16 bits with the exponent of 32.
+    /// bfloat16: 16 bits with the exponent of f32.
     Bf16,
-    /// 16 bits of IEEE 754, with a scaled loss.
+    /// IEEE half precision, with loss scaling.
     Fp16,
 }
 
-/// The split that the best epoch is chosen on.
+/// The split that selects the best epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Validation {
-    /// The validation split: the test split stays unseen.
+    /// The validation split; the test split stays unseen.
     Dev,
-    /// The test split, as the released code does: its figures are then chosen by what they report.
+    /// The test split, as in the released code. The best epoch is then selected by the numbers that are reported.
     Test,
 }
 
@@ -108,7 +107,7 @@ impl Default for TrainConfig {
             drop_path: 0.1,
             image_augmentation: true,
             text_augmentation: true,
-            precision: Precision::F32,
+            precision: TrainPrecision::F32,
             save_every: 1000,
             select_on: Validation::Dev,
             seed: 0,
@@ -117,7 +116,7 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// Refuses values that no training can be done with; the key of the error is that of the section.
+    /// Checks that training can run with these values. The key of an error is relative to the section.
     pub(crate) fn check(&self) -> Result<()> {
         whole("epochs", self.epochs, 1)?;
         whole("batch_size", self.batch_size, 2)?;
@@ -148,10 +147,10 @@ impl TrainConfig {
 }
 
 fn whole(key: &str, value: usize, least: usize) -> Result<()> {
-    if (least..=LARGEST).contains(&value) {
+    if (least..=MAX_INTEGER).contains(&value) {
         return Ok(());
     }
-    Err(refused(key, &format!("at least {least} and at most {LARGEST}"), value))
+    Err(refused(key, &format!("at least {least} and at most {MAX_INTEGER}"), value))
 }
 
 fn number(key: &str, value: f64, expected: &str, allowed: impl Fn(f64) -> bool) -> Result<()> {

@@ -1,6 +1,6 @@
-//! The same tensors, options and facts from every container and layout.
+//! Every container and layout gives the same tensors, options and training progress.
 
-use laps_hub::checkpoint::{Backbone, Checkpoint, Dtype, Format, OptionValue};
+use laps_hub::checkpoint::{BackboneKind, Checkpoint, Dtype, Format, OptionValue};
 
 use crate::{
     golden, model, open, parameter,
@@ -46,7 +46,7 @@ fn every_container_gives_the_same_bits_and_options() {
 }
 
 #[test]
-fn the_hash_is_that_of_the_file() {
+fn sha256_is_that_of_the_file() {
     let bytes = safetensors(&[("a", &[1], vec![1.0])]);
     use sha2::Digest;
     let expected: String = sha2::Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -59,8 +59,8 @@ fn floats(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-/// `module.a` 2x3 row-major, and `module.b`, its transpose over the same storage, wrapped in an OrderedDict with
-/// `_metadata` as PyTorch does it.
+/// `module.a` of 2x3 row-major, and its transpose `module.b` over the same storage, in an OrderedDict with `_metadata` as
+/// PyTorch writes it.
 fn state_dict(pickle: Pickle) -> Pickle {
     let pickle = pickle.global("collections", "OrderedDict").op(b")R(");
     let pickle = pickle.text("module.a").whole("FloatStorage", "0", &[2, 3]);
@@ -71,7 +71,7 @@ fn state_dict(pickle: Pickle) -> Pickle {
 }
 
 #[test]
-fn the_state_dict_is_found_and_wrappers_are_taken_off() {
+fn state_dict_is_found_and_wrapper_prefixes_are_removed() {
     let start = || Pickle::default().op(b"\x80\x02");
     let layouts = [
         state_dict(start()).op(b"."),
@@ -92,7 +92,7 @@ fn the_state_dict_is_found_and_wrappers_are_taken_off() {
 }
 
 #[test]
-fn strided_views_are_read_in_their_own_order() {
+fn strided_views_are_read_row_major() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("strided.pth");
     let pickle = state_dict(Pickle::default().op(b"\x80\x02}").text("model")).op(b"s.");
@@ -104,7 +104,7 @@ fn strided_views_are_read_in_their_own_order() {
 }
 
 #[test]
-fn floats_of_any_width_become_f32_and_integers_do_not() {
+fn floats_become_f32_and_integers_are_rejected() {
     let pickle = Pickle::default().op(b"\x80\x02}(");
     let pickle = pickle.text("double").whole("DoubleStorage", "0", &[1]).text("half").whole("HalfStorage", "1", &[1]);
     let pickle = pickle.text("brain").whole("BFloat16Storage", "2", &[1]).text("long").whole("LongStorage", "3", &[1]);
@@ -120,7 +120,7 @@ fn floats_of_any_width_become_f32_and_integers_do_not() {
     }
     let error = checkpoint.read("long").unwrap_err();
     insta::assert_snapshot!(error, @r"
-    tensor `long` can not be a parameter
+    tensor `long` cannot be a parameter
       expected: f32, f16, bf16 or f64
       found: i64
     ");
@@ -138,7 +138,7 @@ fn plain_data_of_every_protocol_is_read() {
     let rsum: String = 500.5_f64.to_le_bytes().iter().map(|&byte| char::from(byte)).collect();
     let numpy = numpy.global("_codecs", "encode").text(&rsum).text("latin1").op(b"\x86R\x86R");
     let two = weights(Pickle::default().op(b"\x80\x02}(")).op(&numpy.0).op(b"u.");
-    // Protocol 4: a frame, short texts, names from the stack, a memo without numbers, a set, sharing.
+    // Protocol 4: a frame, short texts, names from the stack, implicit memo numbers, a set, sharing.
     let four = Pickle::default()
         .op(b"\x80\x04\x95\0\0\0\0\0\0\0\0}\x94(\x8c\x03opt\x94\x8c\x08argparse\x8c\x09Namespace\x93)\x81\x94}(");
     let four =
@@ -165,7 +165,7 @@ fn plain_data_of_every_protocol_is_read() {
 }
 
 #[test]
-fn a_base_model_becomes_the_encoder_it_is() {
+fn base_model_is_renamed_to_its_encoder() {
     let ones = |count: usize| vec![1.0; count];
     let bare = safetensors(&[
         ("embeddings.LayerNorm.gamma", &[2], ones(2)),
@@ -186,11 +186,11 @@ fn a_base_model_becomes_the_encoder_it_is() {
     for bytes in [bare, headed] {
         let path = folder.path().join("model.safetensors");
         fs_err::write(&path, bytes).unwrap();
-        let text = Checkpoint::open(path).unwrap().backbone(Backbone::Bert).unwrap();
+        let text = Checkpoint::open(path).unwrap().backbone(BackboneKind::Bert).unwrap();
         text.check(&expected).unwrap();
         assert_eq!(text.read(&expected[0].name).unwrap().values(), [1.0, 1.0]);
     }
-    for (kind, prefix) in [(Backbone::Vit, "vit."), (Backbone::Swin, "swin.")] {
+    for (kind, prefix) in [(BackboneKind::Vit, "vit."), (BackboneKind::Swin, "swin.")] {
         for prefix in [prefix, ""] {
             let name = format!("{prefix}layernorm.weight");
             let bytes = safetensors(&[(&name, &[2], ones(2)), ("classifier.weight", &[3, 2], ones(6))]);
@@ -201,7 +201,7 @@ fn a_base_model_becomes_the_encoder_it_is() {
 }
 
 #[test]
-fn real_backbones_of_the_goldens_fit() {
+fn encoder_of_a_golden_checkpoint_is_read_as_a_base_model() {
     let whole = Checkpoint::open(golden("vit_tiny.safetensors")).unwrap();
     let place = "txt_enc.bert.";
     let tensors: Vec<_> = whole.tensors().filter(|(name, ..)| name.starts_with(place)).collect();
@@ -211,7 +211,7 @@ fn real_backbones_of_the_goldens_fit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     fs_err::write(&path, safetensors(&short)).unwrap();
-    let text = Checkpoint::open(path).unwrap().backbone(Backbone::Bert).unwrap();
+    let text = Checkpoint::open(path).unwrap().backbone(BackboneKind::Bert).unwrap();
     let model: Vec<_> = model(&whole).into_iter().filter(|parameter| parameter.name.starts_with(place)).collect();
     assert!(model.len() > 30);
     text.check(&model).unwrap();

@@ -1,6 +1,6 @@
-//! Checkpoints as safetensors: the same tensors, bit for bit, and nothing half-written.
+//! Conversion to safetensors: the same tensors, bit for bit, and no partial files.
 
-use laps_files::{Expected, digest_file};
+use laps_files::{ExpectedDigest, digest_file};
 use laps_hub::{
     checkpoint::{Checkpoint, Format, OptionValue, convert, convert_verified},
     registry::find,
@@ -12,9 +12,9 @@ use crate::{
     writer::{Pickle, torch_zip},
 };
 
-/// The other container of the same model was written by the `safetensors` package for Python.
+/// The safetensors file of the same model was written by the `safetensors` package for Python.
 #[test]
-fn a_torch_file_becomes_the_file_that_python_writes() {
+fn torch_file_becomes_the_file_that_python_writes() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["vit_tiny", "swin_tiny"] {
         let (input, output) = (golden(&format!("{name}.pth")), folder.path().join(format!("{name}.safetensors")));
@@ -32,8 +32,8 @@ fn a_torch_file_becomes_the_file_that_python_writes() {
             assert_eq!((ours.dtype(), ours.shape()), (theirs.dtype(), theirs.shape()), "{name}");
             assert!(ours.data() == theirs.data(), "{name}");
         }
-        let found = digest_file(&output, &Expected::default()).unwrap();
-        // With the hash of the source at hand it is that of the file which is found on the way; the file is the same.
+        let found = digest_file(&output, &ExpectedDigest::default()).unwrap();
+        // With the hash of the source known, the written file is hashed instead; the file is the same.
         let verified = folder.path().join("verified.safetensors");
         let (same, sha256) = convert_verified(&input, &verified, &converted.source_sha256, None).unwrap();
         assert_eq!((converted.bytes, same.bytes, &sha256), (found.bytes, found.bytes, &found.sha256));
@@ -42,7 +42,7 @@ fn a_torch_file_becomes_the_file_that_python_writes() {
         assert_eq!(converted.source_sha256, before.sha256().unwrap());
         assert_eq!((before.options(), before.training()), (after.options(), after.training()));
         assert_eq!(after.format(), Format::SafeTensors);
-        // Once more, from safetensors: the same tensors, with the options still there.
+        // Converting the result again keeps the tensors and the options.
         let again = folder.path().join("again.safetensors");
         convert(&output, &again, None).unwrap();
         let again = Checkpoint::open(&again).unwrap();
@@ -52,7 +52,7 @@ fn a_torch_file_becomes_the_file_that_python_writes() {
 }
 
 #[test]
-fn every_type_stride_and_wrapper_is_kept() {
+fn every_dtype_and_stride_is_converted() {
     let pickle = Pickle::default()
         .op(b"\x80\x02}(")
         .text("model")
@@ -104,10 +104,10 @@ fn every_type_stride_and_wrapper_is_kept() {
 }
 
 #[test]
-fn what_does_not_fit_leaves_the_output_as_it_was() {
+fn failed_conversion_leaves_the_output_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.safetensors");
-    fs_err::write(&output, b"what was there").unwrap();
+    fs_err::write(&output, b"existing").unwrap();
     let entry = find("f30k_vit").unwrap();
     let infinite = {
         let pickle = Pickle::default().op(b"\x80\x02}").text("a").whole("FloatStorage", "0", &[1]).op(b"s.");
@@ -120,16 +120,16 @@ fn what_does_not_fit_leaves_the_output_as_it_was() {
     fs_err::write(&cut, &whole[..whole.len() / 2]).unwrap();
     for input in [&golden("swin_tiny.pth"), &infinite, &cut, &folder.path().join("absent")] {
         convert(input, &output, Some(&entry.model)).unwrap_err();
-        assert_eq!(fs_err::read(&output).unwrap(), b"what was there");
+        assert_eq!(fs_err::read(&output).unwrap(), b"existing");
     }
     let mut left: Vec<_> = fs_err::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["cut.pth", "infinite.pth", "out.safetensors"]);
 }
 
-/// A model of the sizes of `shapes_vit`, with one value that is not finite: found on the way, and nothing stays.
+/// A model of the sizes of `shapes_vit` with one value that is not finite: it is found while copying, and no file is left.
 #[test]
-fn values_that_are_not_finite_are_found_on_the_way() {
+fn non_finite_value_is_found_while_copying() {
     let entry = find("shapes_vit").unwrap();
     let bytes = laps_hub::registry::embedded_checkpoint("shapes_vit").unwrap().bytes;
     let folder = tempfile::tempdir().unwrap();
@@ -137,7 +137,7 @@ fn values_that_are_not_finite_are_found_on_the_way() {
     fs_err::write(&good, bytes).unwrap();
     let mut spoiled = bytes.to_vec();
     let end = spoiled.len();
-    // The file stores halves or singles; either is not finite with all bits set.
+    // The file has f16 or f32; with all bits set either is NaN.
     spoiled[end - 4..].fill(0xff);
     fs_err::write(&bad, spoiled).unwrap();
     convert(&good, &output, Some(&entry.model)).unwrap();

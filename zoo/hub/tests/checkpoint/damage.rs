@@ -1,4 +1,4 @@
-//! Files that are cut off, altered or something else: an error each, and never a panic.
+//! Truncated, altered and foreign files: an error each, and never a panic.
 
 use laps_hub::checkpoint::{Checkpoint, CheckpointError};
 
@@ -9,7 +9,7 @@ use crate::{
 
 const GOLDENS: [&str; 3] = ["vit_tiny.safetensors", "vit_tiny.pth", "vit_tiny_legacy.pth"];
 
-/// Opens the file and reads all that it claims to have.
+/// Opens the file and reads every tensor that it lists.
 fn read_all(bytes: &[u8]) -> Result<usize, CheckpointError> {
     let checkpoint = open(bytes)?;
     let names: Vec<_> = checkpoint.tensors().filter(|(_, dtype, _)| dtype.is_float()).map(|(name, ..)| name).collect();
@@ -22,7 +22,7 @@ fn read_all(bytes: &[u8]) -> Result<usize, CheckpointError> {
 }
 
 #[test]
-fn a_cut_at_any_place_is_an_error() {
+fn truncated_file_is_rejected_at_any_length() {
     for file in GOLDENS {
         let bytes = fs_err::read(golden(file)).unwrap();
         assert!(read_all(&bytes).unwrap() > 70_000, "{file}");
@@ -30,41 +30,41 @@ fn a_cut_at_any_place_is_an_error() {
         let end = (bytes.len() - 300)..bytes.len();
         for length in start.chain((20_000..bytes.len()).step_by(4_001)).chain(end) {
             let error = open(&bytes[..length]).expect_err(&format!("{file} cut to {length} bytes"));
-            let told = matches!(error, CheckpointError::Damaged { .. } | CheckpointError::Foreign { .. });
-            assert!(told && error.hint().is_some(), "{file} cut to {length} bytes: {error:?}");
+            let is_clear = matches!(error, CheckpointError::Damaged { .. } | CheckpointError::Foreign { .. });
+            assert!(is_clear && error.hint().is_some(), "{file} cut to {length} bytes: {error:?}");
         }
     }
 }
 
 #[test]
-fn the_words_for_a_cut_file() {
+fn truncated_file_is_reported_as_damaged() {
     for file in GOLDENS {
         let bytes = fs_err::read(golden(file)).unwrap();
         let words = message(&open(&bytes[..bytes.len() / 2]).unwrap_err());
         match file {
             "vit_tiny.safetensors" => insta::assert_snapshot!(words, @r"
-            `file` can not be read to the end
-              expected: a whole safetensors checkpoint
+            `file` is damaged
+              expected: a complete safetensors checkpoint
               found: 165748 bytes where the header describes 331496
-            hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+            hint: the file is truncated, damaged or not written by torch: download it again and compare its size and sha256
             "),
             "vit_tiny.pth" => insta::assert_snapshot!(words, @r"
-            `file` can not be read to the end
-              expected: a whole torch (zip) checkpoint
-              found: a zip archive that is cut off or damaged: invalid Zip archive: Could not find EOCD
-            hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+            `file` is damaged
+              expected: a complete torch (zip) checkpoint
+              found: a truncated or damaged zip archive: invalid Zip archive: Could not find EOCD
+            hint: the file is truncated, damaged or not written by torch: download it again and compare its size and sha256
             "),
             _ => insta::assert_snapshot!(words, @r"
-            `file` can not be read to the end
-              expected: a whole torch (legacy) checkpoint
-              found: invalid PyTorch file format: storage '94411721295184' (98304 bytes) extends beyond the end of the file
-            hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+            `file` is damaged
+              expected: a complete torch (legacy) checkpoint
+              found: the storage `94411721295184` of 98304 bytes, beyond the end of the file
+            hint: the file is truncated, damaged or not written by torch: download it again and compare its size and sha256
             "),
         }
     }
 }
 
-/// The archive as `torch.save` writes it where it computes no checksums.
+/// The archive as `torch.save` writes it without checksums.
 fn without_checksums(archive: &[u8]) -> Vec<u8> {
     let mut bytes = archive.to_vec();
     for (signature, field) in [(b"PK\x03\x04", 14), (b"PK\x01\x02", 16)] {
@@ -76,7 +76,7 @@ fn without_checksums(archive: &[u8]) -> Vec<u8> {
 
 #[test]
 fn altered_bytes_never_panic() {
-    // A linear congruential generator (Knuth, MMIX): the places have to be the same in each run.
+    // A linear congruential generator (Knuth, MMIX), so that every run alters the same bytes.
     let mut state = 7_u64;
     let mut random = move |below: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -90,7 +90,7 @@ fn altered_bytes_never_panic() {
         for round in 0..400 {
             let mut bytes = original.clone();
             for _ in 0..=random(4) {
-                // Half of them where the structure is: headers and pickle in front, the zip directory at the end.
+                // Half of them in the structure: headers and pickle at the front, the zip directory at the end.
                 let place = match round % 4 {
                     0 => random(bytes.len()),
                     1 => bytes.len() - 1 - random(8_000),
@@ -111,7 +111,7 @@ fn altered_bytes_never_panic() {
 }
 
 #[test]
-fn an_altered_weight_in_a_zip_is_found_by_its_checksum() {
+fn altered_weight_in_a_zip_is_found_by_its_checksum() {
     let mut bytes = fs_err::read(golden("vit_tiny.pth")).unwrap();
     let place = bytes.len() / 2;
     bytes[place] ^= 1;
@@ -120,13 +120,13 @@ fn an_altered_weight_in_a_zip_is_found_by_its_checksum() {
 }
 
 #[test]
-fn other_files_are_named() {
+fn foreign_files_are_named() {
     let page = message(&open(b"<!DOCTYPE html><html>Quota exceeded</html>").unwrap_err());
     insta::assert_snapshot!(page, @r"
     `file` is not a checkpoint
-      expected: safetensors, or what `torch.save` writes
-      found: a web page, as a server sends instead of a file that it refuses
-    hint: a checkpoint is a `.safetensors` file, or a `.pth` that holds a state dict
+      expected: safetensors, or a file that `torch.save` wrote
+      found: a web page, which a server sends in place of a file that it refuses
+    hint: a checkpoint is a `.safetensors` file, or a `.pth` file with a state dict
     ");
     for (bytes, found) in [
         (&b""[..], "an empty file"),
@@ -143,32 +143,32 @@ fn other_files_are_named() {
 }
 
 #[test]
-fn archives_without_a_state_dict_are_told() {
+fn archive_without_a_state_dict_is_rejected() {
     let empty = torch_zip(b"\x80\x02}.", &[]);
     insta::assert_snapshot!(message(&open(&empty).unwrap_err()), @r"
     `file` is not a checkpoint
-      expected: safetensors, or what `torch.save` writes
+      expected: safetensors, or a file that `torch.save` wrote
       found: a torch file without a state dict, with the keys []
-    hint: a checkpoint is a `.safetensors` file, or a `.pth` that holds a state dict
+    hint: a checkpoint is a `.safetensors` file, or a `.pth` file with a state dict
     ");
     let optimizer = Pickle::default().op(b"\x80\x02}(").text("optimizer").op(b"}").text("epoch").int(3).op(b"u.");
     insta::assert_snapshot!(message(&open(&torch_zip(&optimizer.0, &[])).unwrap_err()), @r#"
     `file` is not a checkpoint
-      expected: safetensors, or what `torch.save` writes
+      expected: safetensors, or a file that `torch.save` wrote
       found: a torch file without a state dict, with the keys ["optimizer", "epoch"]
-    hint: a checkpoint is a `.safetensors` file, or a `.pth` that holds a state dict
+    hint: a checkpoint is a `.safetensors` file, or a `.pth` file with a state dict
     "#);
     let text = Pickle::default().op(b"\x80\x02}").text("model").op(b"}").text("a").int(3).op(b"ss.");
     insta::assert_snapshot!(message(&open(&torch_zip(&text.0, &[])).unwrap_err()), @r"
-    `file` can not be read to the end
-      expected: a whole torch (zip) checkpoint
+    `file` is damaged
+      expected: a complete torch (zip) checkpoint
       found: `a` in the state dict, of the type int
-    hint: the file is cut off, damaged or not written by torch: fetch it again and compare its size and sha256
+    hint: the file is truncated, damaged or not written by torch: download it again and compare its size and sha256
     ");
 }
 
 #[test]
-fn the_same_name_twice_is_an_error() {
+fn duplicate_names_are_rejected() {
     let twice = Pickle::default().op(b"\x80\x02}(");
     let twice = twice.text("a").whole("FloatStorage", "0", &[1]).text("a").whole("FloatStorage", "1", &[1]).op(b"u.");
     let error = open(&torch_zip(&twice.0, &[("0", vec![0; 4]), ("1", vec![0; 4])])).unwrap_err();
@@ -178,14 +178,14 @@ fn the_same_name_twice_is_an_error() {
 }
 
 #[test]
-fn a_storage_that_is_not_there_is_an_error() {
+fn missing_or_short_storage_is_rejected() {
     let pickle = Pickle::default().op(b"\x80\x02}").text("a").whole("FloatStorage", "0", &[2]).op(b"s.").0;
     let model = [parameter("a", &[2])];
     for (bytes, words) in [
-        (torch_zip(&pickle, &[]), "not found in archive"),
-        (torch_zip(&pickle, &[("0", vec![0; 4])]), "only 1 are available"),
+        (torch_zip(&pickle, &[]), "without its storage"),
+        (torch_zip(&pickle, &[("0", vec![0; 4])]), "of 4 bytes, of which `a` needs 8"),
     ] {
-        let error = open(&bytes).unwrap().check(&model).unwrap_err();
+        let error = open(&bytes).and_then(|checkpoint| checkpoint.check(&model)).unwrap_err();
         assert!(matches!(error, CheckpointError::Damaged { .. }) && error.to_string().contains(words), "{error}");
     }
     let error = open(&torch_legacy(&pickle, &[("0", 2, vec![0; 4])])).unwrap_err();

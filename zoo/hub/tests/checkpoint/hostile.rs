@@ -1,4 +1,4 @@
-//! Files that mean harm: programs are refused and named, lying lengths cost nothing.
+//! Hostile files: programs are refused and named, false lengths cost neither memory nor time.
 
 use std::{
     path::Path,
@@ -13,7 +13,7 @@ use crate::{
     writer::{Pickle, torch_legacy, torch_zip, torch_zip_with},
 };
 
-/// Every way to ask for `module.name` and call it with a shell command.
+/// Every encoding of a call of `module.name` with a shell command.
 fn programs(module: &str, name: &str, command: &str) -> Vec<Vec<u8>> {
     let (length, lengths) = (|text: &str| text.len() as u8, |text: &str| (text.len() as u32).to_le_bytes());
     let mut stack = vec![0x80, 4, 0x8c, length(module)];
@@ -30,8 +30,7 @@ fn programs(module: &str, name: &str, command: &str) -> Vec<Vec<u8>> {
     vec![reduce, instance, protocol_2, stack]
 }
 
-/// The file of each container that carries `program`; in a state dict also where the weights, the options or an
-/// attribute belong.
+/// A file of each container with `program` as the pickle, and in place of the weights, the options and an attribute.
 fn carriers(program: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let inner = program.strip_suffix(b".").unwrap();
     let inner = inner.strip_prefix(b"\x80\x02").or(inner.strip_prefix(b"\x80\x04")).unwrap_or(inner);
@@ -54,7 +53,7 @@ fn carriers(program: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn a_pickle_that_runs_a_program_is_refused_and_named() {
+fn pickle_that_calls_a_program_is_refused_and_named() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
     let command = format!("touch {}", trace.display());
@@ -69,28 +68,28 @@ fn a_pickle_that_runs_a_program_is_refused_and_named() {
                     matches!(&error, CheckpointError::Refused { name, .. } if *name == asked),
                     "{carrier}, {asked}: {error}"
                 );
-                assert!(!Path::new(&trace).exists(), "{carrier}, {asked}: ran");
+                assert!(!Path::new(&trace).exists(), "{carrier}, {asked}: executed");
             }
         }
     }
-    // The control: the command does leave its trace where it is run.
+    // The control: the command leaves its trace when it is executed.
     assert!(std::process::Command::new("sh").arg("-c").arg(&command).status().unwrap().success());
     assert!(trace.exists());
 }
 
 #[test]
-fn the_words_of_a_refusal() {
+fn refusal_names_the_global() {
     let error = open(&torch_zip(b"cos\nsystem\n(S'true'\ntR.", &[])).unwrap_err();
     insta::assert_snapshot!(message(&error), @r"
     `file` asks for `os.system` and was refused
       expected: tensors and plain data
       found: a pickle that needs `os.system`
-    hint: nothing of the file was run; trust it only from its authors, and have them save the state dict alone
+    hint: nothing of the file was executed; trust it only from its authors, and ask them to save the state dict alone
     ");
 }
 
 #[test]
-fn names_near_an_allowed_one_are_refused() {
+fn names_similar_to_allowed_ones_are_refused() {
     for (module, name) in [
         ("torch", "load"),
         ("torch.storage", "_load_from_bytes"),
@@ -108,7 +107,7 @@ fn names_near_an_allowed_one_are_refused() {
 }
 
 #[test]
-fn allowed_names_can_not_be_called_with_anything_else() {
+fn allowed_names_are_called_only_as_torch_does() {
     let argument = |pickle: Pickle| pickle.op(b"(").text("touch").op(b"tR.");
     for (module, name) in [
         ("argparse", "Namespace"),
@@ -122,7 +121,7 @@ fn allowed_names_can_not_be_called_with_anything_else() {
     }
 }
 
-/// Peak of the memory that this process ever had in use, in bytes.
+/// Peak memory of this process in bytes.
 fn peak() -> u64 {
     let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or("VmHWM: 0 kB").to_owned();
@@ -130,12 +129,12 @@ fn peak() -> u64 {
 }
 
 #[test]
-fn lengths_that_lie_cost_neither_memory_nor_time() {
+fn false_lengths_cost_neither_memory_nor_time() {
     let pickle = |bytes: &[&[u8]]| Pickle::default().op(b"\x80\x04").op(&bytes.concat()).0;
     let huge = u64::MAX.to_le_bytes();
     let long = u32::MAX.to_le_bytes();
     let nested = |opcode: &[u8], count: usize| [&b"\x80\x04)"[..], &opcode.repeat(count), b"."].concat();
-    // Each list holds the one before it ten times: 10^20 values where it is read out.
+    // Each list has the one before it ten times: 10^20 values when it is expanded.
     let mut bomb = b"\x80\x04}(\x8c\x03opt}\x8c\x04bomb](K\x01e".to_vec();
     (0..20_u8).for_each(|index| {
         bomb.extend([&[b'q', index, b'0', b']', b'('][..], &[b'h', index].repeat(10), b"e"].concat())
@@ -178,7 +177,7 @@ fn lengths_that_lie_cost_neither_memory_nor_time() {
     files.push([&(header.len() as u64).to_le_bytes()[..], header].concat());
     let header = br#"{"a":{"dtype":"U8","shape":[18446744073709551615],"data_offsets":[0,18446744073709551615]}}"#;
     files.push([&(header.len() as u64).to_le_bytes()[..], header].concat());
-    // A directory that claims far more entries, and an entry that claims far more bytes, than there are.
+    // A directory that states far too many entries, and an entry that states far too many bytes.
     let mut crowded = torch_zip(b"\x80\x02}.", &[]);
     let end = crowded.len() - 22;
     crowded[end + 8..end + 12].fill(0xfe);
@@ -192,19 +191,19 @@ fn lengths_that_lie_cost_neither_memory_nor_time() {
     for (index, bytes) in files.iter().enumerate() {
         let start = Instant::now();
         let error = open(bytes).expect_err(&format!("file {index}"));
-        let told = matches!(error, CheckpointError::Damaged { .. } | CheckpointError::Foreign { .. });
-        assert!(told, "file {index}: {error}");
-        // Refusing takes milliseconds; the bound leaves room for a busy machine.
+        let is_clear = matches!(error, CheckpointError::Damaged { .. } | CheckpointError::Foreign { .. });
+        assert!(is_clear, "file {index}: {error}");
+        // It takes milliseconds; the limit leaves room for a busy machine.
         assert!(start.elapsed() < Duration::from_secs(5), "file {index}: {:?}", start.elapsed());
     }
-    // The longest pickle that is accepted needs some tens of megabytes; the lies are of gigabytes and more. Other tests
-    // of the process count too.
+    // The longest accepted pickle needs some tens of megabytes; the false lengths are gigabytes and more. Other tests of
+    // this process count too.
     assert!(peak() - before < 512 << 20, "{} MiB", (peak() - before) >> 20);
 }
 
 #[test]
-fn a_compressed_pickle_can_not_swell() {
-    // 64 MiB of operations in 64 kB.
+fn compressed_pickle_is_bounded() {
+    // 64 MiB of opcodes in 64 kB.
     let bytes = torch_zip_with(CompressionMethod::Deflated, &vec![b'('; 64 << 20], &[]);
     assert!(bytes.len() < 1 << 20);
     let error = open(&bytes).unwrap_err();

@@ -1,17 +1,13 @@
-//! Checkpoints: every container, strictness, and files that mean harm.
+//! Checkpoints: every container, strict comparison, and damaged and hostile files.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test stops at what is not as it should be"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed assertion in a test may panic")]
 
 mod containers;
 mod convert;
 mod damage;
 mod hostile;
 mod pretrained;
+mod real_world;
 mod strict;
 mod writer;
 
@@ -36,13 +32,13 @@ fn parameter(name: &str, shape: &[usize]) -> Parameter {
     Parameter { name: name.to_owned(), shape: shape.to_vec(), init: Init::Zeros }
 }
 
-/// What a model that fits `checkpoint` would ask for.
+/// The parameters of a model that fits `checkpoint`.
 fn model(checkpoint: &Checkpoint) -> Vec<Parameter> {
     let needed = checkpoint.tensors().filter(|(name, ..)| !is_ignored(name));
     needed.map(|(name, _, shape)| parameter(name, shape)).collect()
 }
 
-/// The message with its hint, and the name of the temporary file taken out.
+/// The message with its hint, without the folder of the temporary file.
 fn message(error: &CheckpointError) -> String {
     let text = match error.hint() {
         Some(hint) => format!("{error}\nhint: {hint}"),

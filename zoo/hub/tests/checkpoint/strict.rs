@@ -1,4 +1,4 @@
-//! What does not fit is said, all of it, in pinned words.
+//! The report of a mismatch is complete, and its wording is fixed.
 
 use laps_hub::checkpoint::{Checkpoint, CheckpointError};
 use laps_model::models::config::{ImageConfig, ModelConfig, SwinConfig, TextConfig, TextType, VitConfig};
@@ -9,14 +9,14 @@ use crate::{
 };
 
 #[test]
-fn everything_that_differs_is_in_one_report() {
+fn all_differences_are_in_one_report() {
     let mut bytes = safetensors(&[
         ("img_enc.vision_proj.weight", &[2, 3], vec![0.0; 6]),
         ("img_enc.visual_encoder.pooler.dense.weight", &[1], vec![f32::NAN]),
         ("surprise.weight", &[1], vec![0.0]),
         ("txt_enc.fc.bias", &[4], vec![1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY]),
     ]);
-    // The same tensor as integers of the same width.
+    // A tensor stored as integers of the same width.
     let whole = safetensors(&[("txt_enc.fc.bias", &[1], vec![0.0]), ("txt_enc.fc.weight", &[1], vec![0.0])]);
     let model = [
         parameter("cross_net.aggr_net.scale", &[1, 1, 1]),
@@ -52,7 +52,7 @@ fn everything_that_differs_is_in_one_report() {
 }
 
 #[test]
-fn long_lists_are_cut_and_counted() {
+fn long_lists_are_truncated_and_counted() {
     let model: Vec<_> = (0..20).map(|index| parameter(&format!("layer.{index:02}"), &[1])).collect();
     let error = open(&safetensors(&[("other", &[1], vec![0.0])])).unwrap().check(&model).unwrap_err();
     insta::assert_snapshot!(message(&error), @r"
@@ -69,17 +69,17 @@ fn long_lists_are_cut_and_counted() {
         ... and 12 more
       unexpected: 1
         `other`
-    hint: the checkpoint looks like another model: no name is shared
+    hint: the checkpoint is probably of another model: no tensor name is in both
     ");
 }
 
 #[test]
-fn the_hint_says_what_it_looks_like() {
+fn hint_names_the_likely_cause() {
     let vit = Checkpoint::open(golden("vit_tiny.pth")).unwrap();
     let swin = Checkpoint::open(golden("swin_tiny.pth")).unwrap();
     let hint = |checkpoint: &Checkpoint, model: &[_]| checkpoint.check(model).unwrap_err().hint().unwrap();
-    insta::assert_snapshot!(hint(&swin, &model(&vit)), @"the checkpoint looks like another architecture: its image encoder is a Swin, the model's a ViT");
-    insta::assert_snapshot!(hint(&vit, &model(&swin)), @"the checkpoint looks like another architecture: its image encoder is a ViT, the model's a Swin");
+    insta::assert_snapshot!(hint(&swin, &model(&vit)), @"the checkpoint is probably of another architecture: its image encoder is Swin, the model has ViT");
+    insta::assert_snapshot!(hint(&vit, &model(&swin)), @"the checkpoint is probably of another architecture: its image encoder is ViT, the model has Swin");
 
     let resized = |ending: &str, shape: &[usize]| {
         let mut model = model(&vit);
@@ -87,19 +87,19 @@ fn the_hint_says_what_it_looks_like() {
         parameter.shape = shape.to_vec();
         hint(&vit, &model)
     };
-    insta::assert_snapshot!(resized("aggr_net.weight.0.weight", &[64]), @"the checkpoint looks like another embed_size: 24, where the model has 64");
-    insta::assert_snapshot!(resized("aggr_net.weight.3.weight", &[40, 4]), @"the checkpoint looks like another sparse_ratio, aggr_ratio or image size: 39 groups of patches, where the model has 40");
-    insta::assert_snapshot!(resized("visual_encoder.embeddings.position_embeddings", &[1, 577, 32]), @"the checkpoint looks like another image size or patch size: 197 tokens, where the model has 577");
-    insta::assert_snapshot!(resized("word_embeddings.weight", &[30_522, 16]), @"the checkpoint looks like another vocabulary: 1024 entries, where the model has 30522");
+    insta::assert_snapshot!(resized("aggr_net.weight.0.weight", &[64]), @"the checkpoint probably has another embed_size: 24, the model has 64");
+    insta::assert_snapshot!(resized("aggr_net.weight.3.weight", &[40, 4]), @"the checkpoint probably has another sparse_ratio, aggr_ratio or image size: 39 groups of patches, the model has 40");
+    insta::assert_snapshot!(resized("visual_encoder.embeddings.position_embeddings", &[1, 577, 32]), @"the checkpoint probably has another image size or patch size: 197 tokens, the model has 577");
+    insta::assert_snapshot!(resized("word_embeddings.weight", &[30_522, 16]), @"the checkpoint probably has another vocabulary: 1024 tokens, the model has 30522");
 
     let base = open(&safetensors(&[("bert.encoder.layer.0.output.dense.bias", &[1], vec![0.0])])).unwrap();
-    insta::assert_snapshot!(hint(&base, &model(&vit)), @"the checkpoint looks like a Hugging Face base model, which is one encoder and no whole LAPS model");
+    insta::assert_snapshot!(hint(&base, &model(&vit)), @"the checkpoint is probably a Hugging Face base model: one encoder, not a complete LAPS model");
     let narrow: Vec<_> = model(&vit).into_iter().filter(|parameter| !parameter.name.contains("txt_enc.fc.")).collect();
-    insta::assert_snapshot!(hint(&vit, &narrow), @"the checkpoint looks like another embed_size: a projection is there only where it changes the width");
+    insta::assert_snapshot!(hint(&vit, &narrow), @"the checkpoint probably has another embed_size: there is a projection only where it changes the width");
 }
 
 #[test]
-fn a_nan_in_any_container_is_found() {
+fn nan_is_found_in_every_container() {
     for file in ["vit_tiny.safetensors", "vit_tiny_legacy.pth"] {
         let mut bytes = fs_err::read(golden(file)).unwrap();
         let whole = open(&bytes).unwrap();
@@ -123,7 +123,7 @@ fn a_nan_in_any_container_is_found() {
     `file` does not fit the model of 1 parameters
       not finite: 1
         `a`: 1 of 2 values are NaN or infinite
-    hint: the weights were saved after training had diverged, or the file is damaged
+    hint: the training had diverged before the weights were saved, or the file is damaged
     ");
 }
 
@@ -201,7 +201,7 @@ fn options_are_compared_with_the_entry() {
 }
 
 #[test]
-fn an_option_of_another_kind_is_a_difference_and_an_absent_one_is_not() {
+fn absent_option_is_not_a_difference_and_other_text_is() {
     let weights = |pickle: Pickle| pickle.text("model").op(b"}").text("a").whole("FloatStorage", "0", &[1]).op(b"s");
     let options = |entries: Pickle| {
         let start = weights(Pickle::default().op(b"\x80\x02}(")).text("opt").op(b"}(");
@@ -211,6 +211,6 @@ fn an_option_of_another_kind_is_a_difference_and_an_absent_one_is_not() {
     let model = tiny(vit(16), 24, 1.0, 0.4);
     options(Pickle::default()).check(&model).unwrap();
     options(Pickle::default().text("sparse_ratio").int(1).text("embed_size").float(24.0)).check(&model).unwrap();
-    let error = options(Pickle::default().text("embed_size").text("24")).check(&model).unwrap_err();
+    let error = options(Pickle::default().text("embed_size").text("many")).check(&model).unwrap_err();
     assert!(matches!(error, CheckpointError::Options(differences) if differences[0].key == "embed_size"));
 }

@@ -1,4 +1,4 @@
-//! Writes what `torch.save` writes, and what it never would.
+//! Writes files as `torch.save` does, and files that it never writes.
 
 use std::io::{Cursor, Write};
 
@@ -34,7 +34,7 @@ impl Pickle {
         sizes.iter().fold(self.op(b"("), |pickle, &size| pickle.int(size)).op(b"t")
     }
 
-    /// A tensor over the storage `key` of `elements` elements.
+    /// A tensor as a view of the storage `key` of `elements` elements.
     pub(crate) fn tensor(
         self,
         class: &str,
@@ -49,28 +49,38 @@ impl Pickle {
         pickle.op(b"\x89").global("collections", "OrderedDict").op(b")RtR")
     }
 
-    /// A row-major tensor that fills the storage `key`.
+    /// A row-major tensor that is the whole storage `key`.
     pub(crate) fn whole(self, class: &str, key: &str, shape: &[usize]) -> Self {
         let strides: Vec<usize> = (1..=shape.len()).map(|axis| shape[axis..].iter().product()).collect();
         self.tensor(class, key, shape.iter().product(), 0, shape, &strides)
     }
 }
 
-/// The archive that `torch.save` would make of a pickle and storages.
+/// The archive that `torch.save` makes of a pickle and storages.
 pub(crate) fn torch_zip(pickle: &[u8], storages: &[(&str, Vec<u8>)]) -> Vec<u8> {
     torch_zip_with(CompressionMethod::Stored, pickle, storages)
 }
 
 pub(crate) fn torch_zip_with(method: CompressionMethod, pickle: &[u8], storages: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    torch_zip_named("archive", method, pickle, storages)
+}
+
+/// As [`torch_zip_with`], for a file of the name `<stem>.pth`.
+pub(crate) fn torch_zip_named(
+    stem: &str,
+    method: CompressionMethod,
+    pickle: &[u8],
+    storages: &[(&str, Vec<u8>)],
+) -> Vec<u8> {
     let options = SimpleFileOptions::default().compression_method(method);
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-    writer.start_file("archive/data.pkl", options).unwrap();
+    writer.start_file(format!("{stem}/data.pkl"), options).unwrap();
     writer.write_all(pickle).unwrap();
     for (key, bytes) in storages {
-        writer.start_file(format!("archive/data/{key}"), options).unwrap();
+        writer.start_file(format!("{stem}/data/{key}"), options).unwrap();
         writer.write_all(bytes).unwrap();
     }
-    writer.start_file("archive/version", options).unwrap();
+    writer.start_file(format!("{stem}/version"), options).unwrap();
     writer.write_all(b"3\n").unwrap();
     writer.finish().unwrap().into_inner()
 }

@@ -1,4 +1,4 @@
-//! The stack machine that a pickle is a program for.
+//! The stack machine of a pickle.
 
 use std::{collections::HashMap, io::BufRead};
 
@@ -6,17 +6,18 @@ use super::{Id, MAX_OPCODES, Pickle, PickleError, Value, globals, stream::Stream
 
 type Outcome<T = ()> = Result<T, PickleError>;
 
-/// Reads `count` pickles that follow each other; all of them share the limits.
-pub(super) fn run(source: impl BufRead, count: usize) -> Outcome<Vec<Pickle>> {
+/// Reads `count` pickles that follow each other, and returns them with their length in bytes. All of them share the limits.
+pub(super) fn run(source: impl BufRead, count: usize) -> Outcome<(Vec<Pickle>, u64)> {
     let mut stream = Stream::new(source);
     let mut opcodes = MAX_OPCODES;
-    (0..count).map(|_| Machine::new().run(&mut stream, &mut opcodes)).collect()
+    let pickles = (0..count).map(|_| Machine::new().run(&mut stream, &mut opcodes)).collect::<Outcome<_>>()?;
+    Ok((pickles, stream.position()))
 }
 
 struct Machine {
     pickle: Pickle,
     stack: Vec<Id>,
-    /// Heights of the stack at each open mark.
+    /// Height of the stack at each open mark.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
 }
@@ -70,11 +71,11 @@ impl Machine {
             }
             b'F' => {
                 let line = stream.line()?;
-                Value::Float(line.parse().map_err(|_| PickleError::malformed("a number that is none"))?)
+                Value::Float(line.parse().map_err(|_| PickleError::malformed("a number that is not valid"))?)
             }
             b'G' => Value::Float(f64::from_be_bytes(stream.array()?)),
             b'S' => Value::Text(quoted(&stream.line()?)?),
-            b'V' => Value::Text(unescaped(stream.line()?)?),
+            b'V' => Value::Text(raw_unicode(&stream.line_bytes()?)?),
             b'U' | 0x8c => {
                 let length = stream.byte()?;
                 Value::Text(stream.text(length.into())?)
@@ -165,17 +166,20 @@ impl Machine {
         Ok(true)
     }
 
-    /// Opcodes that store the top of the stack under a number, or fetch it back.
+    /// Opcodes that store the top of the stack in the memo, or fetch it back.
     fn memo(&mut self, opcode: u8, stream: &mut Stream<impl BufRead>) -> Outcome<bool> {
         let index = match opcode {
-            b'p' | b'g' => stream.line()?.parse().map_err(|_| PickleError::malformed("a memo index that is none"))?,
+            b'p' | b'g' => {
+                stream.line()?.parse().map_err(|_| PickleError::malformed("a memo index that is not a number"))?
+            }
             b'q' | b'h' => stream.byte()?.into(),
             b'r' | b'j' => u32::from_le_bytes(stream.array()?),
             0x94 => self.memo.len() as u32,
             _ => return Ok(false),
         };
         if matches!(opcode, b'g' | b'h' | b'j') {
-            let absent = || PickleError::Malformed(format!("a memo without the entry {index} that it refers to"));
+            let absent =
+                || PickleError::Malformed(format!("a reference to the memo entry {index}, which was never stored"));
             let id = *self.memo.get(&index).ok_or_else(absent)?;
             self.stack.push(id);
         } else {
@@ -190,9 +194,9 @@ impl Machine {
         match opcode {
             0x80 => match stream.byte()? {
                 0..=5 => {}
-                version => return Err(PickleError::Malformed(format!("a pickle of the unknown protocol {version}"))),
+                version => return Err(PickleError::Malformed(format!("a pickle of protocol {version}, of at most 5"))),
             },
-            // Length of a frame: it only helps readers that fetch ahead.
+            // Length of a frame, which is for readers that fetch ahead.
             0x95 => drop(stream.array::<8>()?),
             b'c' => {
                 let (module, name) = (stream.line()?, stream.line()?);
@@ -202,25 +206,25 @@ impl Machine {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let (Value::Text(module), Value::Text(name)) = (self.pickle.value(module), self.pickle.value(name))
                 else {
-                    return Err(PickleError::malformed("a global name that is no text"));
+                    return Err(PickleError::malformed("a global name that is not a text"));
                 };
                 let global = globals::find(module, name)?;
                 self.push(global);
             }
-            // Makes an object of a named class: the name is judged first, so that a hostile one is reported as such.
+            // Makes an object of a named class. The name is checked first, so that a hostile one is reported as such.
             b'i' => {
                 globals::find(&stream.line()?, &stream.line()?)?;
                 return Err(unsupported(opcode));
             }
             b'Q' => {
-                let identifier = self.pop()?;
-                let storage = globals::storage(&self.pickle, identifier)?;
+                let persistent_id = self.pop()?;
+                let storage = globals::storage(&self.pickle, persistent_id)?;
                 self.push(storage);
             }
             b'R' | 0x81 => {
                 let arguments = self.pop()?;
                 let callable = self.pop()?;
-                let value = globals::call(&mut self.pickle, callable, arguments)?;
+                let value = globals::call(&self.pickle, callable, arguments)?;
                 self.push(value);
             }
             b'b' => {
@@ -235,12 +239,19 @@ impl Machine {
     /// Sets the attributes of the object on top of the stack.
     fn build(&mut self, state: Id) -> Outcome {
         let top = self.top()?;
-        let has_pairs = matches!(self.pickle.value(state), Value::Dict(_));
+        let is_dict = matches!(self.pickle.value(state), Value::Dict(_));
+        let byte_order = match self.pickle.value(state) {
+            Value::Tuple(fields) => fields.get(1).map(|&field| self.pickle.value(field).clone()),
+            _ => None,
+        };
         match self.pickle.values.get_mut(top.0 as usize) {
-            Some(Value::Namespace(dict @ None)) if has_pairs => *dict = Some(state),
-            // A state dict carries the versions of its layers as an attribute, `_metadata`; a NumPy type its byte order.
-            Some(Value::Dict(_) | Value::NumpyType(_)) => {}
-            _ => return Err(PickleError::malformed("attributes for what can have none")),
+            Some(Value::Namespace(dict @ None)) if is_dict => *dict = Some(state),
+            Some(Value::NumpyDtype { is_big_endian, .. }) => {
+                *is_big_endian = matches!(byte_order, Some(Value::Text(order)) if order == ">");
+            }
+            // A state dict has the versions of its layers as the attribute `_metadata`; an array has its data.
+            Some(Value::Dict(_) | Value::Opaque(_)) => {}
+            _ => return Err(PickleError::malformed("attributes for a value that has none")),
         }
         Ok(())
     }
@@ -262,7 +273,7 @@ impl Machine {
     }
 
     fn pop_to_mark(&mut self) -> Outcome<Vec<Id>> {
-        let mark = self.marks.pop().ok_or_else(|| PickleError::malformed("a mark that was never set"))?;
+        let mark = self.marks.pop().ok_or_else(|| PickleError::malformed("a missing mark"))?;
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
 
@@ -270,7 +281,7 @@ impl Machine {
         let top = self.top()?;
         match self.pickle.values.get_mut(top.0 as usize) {
             Some(Value::List(list)) => list.extend(items),
-            _ => return Err(PickleError::malformed("items for what is no list")),
+            _ => return Err(PickleError::malformed("items for a value that is not a list")),
         }
         Ok(())
     }
@@ -279,24 +290,24 @@ impl Machine {
         let (top, added) = (self.top()?, pairs(items)?);
         match self.pickle.values.get_mut(top.0 as usize) {
             Some(Value::Dict(dict)) => dict.extend(added),
-            _ => return Err(PickleError::malformed("entries for what is no dictionary")),
+            _ => return Err(PickleError::malformed("entries for a value that is not a dictionary")),
         }
         Ok(())
     }
 }
 
 fn empty() -> PickleError {
-    PickleError::malformed("a pickle that takes a value from an empty stack")
+    PickleError::malformed("an operation on an empty stack")
 }
 
 fn unsupported(opcode: u8) -> PickleError {
-    PickleError::Malformed(format!("the byte 0x{opcode:02x} where an operation of a checkpoint's pickle belongs"))
+    PickleError::Malformed(format!("the byte 0x{opcode:02x}, which is not an operation of a checkpoint"))
 }
 
 fn pairs(items: &[Id]) -> Outcome<Vec<(Id, Id)>> {
     match items.as_chunks() {
         (pairs, []) => Ok(pairs.iter().map(|&[key, value]| (key, value)).collect()),
-        _ => Err(PickleError::malformed("a dictionary with a key and no value")),
+        _ => Err(PickleError::malformed("a dictionary key without a value")),
     }
 }
 
@@ -305,7 +316,7 @@ fn integer(text: &str) -> Outcome<Value> {
     match text.parse::<i128>() {
         Ok(value) => Ok(Value::Int(value)),
         Err(error) if matches!(error.kind(), PosOverflow | NegOverflow) => Ok(Value::WideInt),
-        Err(_) => Err(PickleError::malformed("an integer that is none")),
+        Err(_) => Err(PickleError::malformed("an integer that is not valid")),
     }
 }
 
@@ -324,16 +335,34 @@ fn long(bytes: &[u8]) -> Value {
     }
 }
 
-/// A text between quotes as Python 2 writes it; escapes do not occur in checkpoints.
+/// A quoted text as Python 2 writes it; escapes do not occur in checkpoints.
 fn quoted(line: &str) -> Outcome<String> {
     let inner = ['\'', '"'].iter().find_map(|&quote| line.strip_prefix(quote)?.strip_suffix(quote));
     match inner {
         Some(text) if !text.contains('\\') => Ok(text.to_owned()),
-        _ => Err(PickleError::malformed("a quoted text that is none")),
+        _ => Err(PickleError::malformed("a quoted text that is not valid")),
     }
 }
 
-/// A text of protocol 0; escapes do not occur in checkpoints.
-fn unescaped(line: String) -> Outcome<String> {
-    if line.contains('\\') { Err(PickleError::malformed("an escape in a text of protocol 0")) } else { Ok(line) }
+/// A text of protocol 0 in `raw-unicode-escape`: Latin-1 with `\uXXXX` and `\UXXXXXXXX`. Lone surrogates become U+FFFD.
+fn raw_unicode(line: &[u8]) -> Outcome<String> {
+    let mut text = String::new();
+    let mut rest = line;
+    while let Some((&first, tail)) = rest.split_first() {
+        let digits = match (first, tail.first()) {
+            (b'\\', Some(b'u')) => 4,
+            (b'\\', Some(b'U')) => 8,
+            _ => {
+                text.push(char::from(first));
+                rest = tail;
+                continue;
+            }
+        };
+        let code = tail.get(1..=digits).and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = code.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        let code = code.ok_or_else(|| PickleError::malformed("an escape that is not valid"))?;
+        text.push(char::from_u32(code).unwrap_or('\u{fffd}'));
+        rest = &tail[1 + digits..];
+    }
+    Ok(text)
 }

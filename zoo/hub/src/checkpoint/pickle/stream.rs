@@ -1,18 +1,17 @@
-//! Bytes of a pickle, read one field at a time and never more than was promised.
+//! The bytes of a pickle, read one field at a time and never more than the limits allow.
 
 use std::io::{BufRead, ErrorKind, Read};
 
 use super::PickleError;
 
-/// Longest pickle that is read, in bytes. The pickle of a whole LAPS checkpoint takes about 100 kB, three times that with
-/// the state of its optimizer; storages lie outside of it.
+/// Longest pickle in bytes. A whole LAPS checkpoint has about 100 kB, and three times that with its optimizer state;
+/// the storages lie outside the pickle.
 pub(crate) const MAX_PICKLE_BYTES: u64 = 16 << 20;
 
-/// Longest single text, byte string or integer, in bytes. The longest that a checkpoint needs is a path among its
-/// options.
-pub(crate) const MAX_FIELD_BYTES: u64 = 1 << 20;
+/// Longest single text, byte string or integer in bytes. The longest one in a checkpoint is a path in its options.
+const MAX_FIELD_BYTES: u64 = 1 << 20;
 
-/// The bytes of one or several pickles.
+/// The bytes of one or several pickles that follow each other.
 pub(super) struct Stream<R> {
     inner: R,
     left: u64,
@@ -21,6 +20,11 @@ pub(super) struct Stream<R> {
 impl<R: BufRead> Stream<R> {
     pub(super) fn new(inner: R) -> Self {
         Self { inner, left: MAX_PICKLE_BYTES }
+    }
+
+    /// How many bytes were read so far.
+    pub(super) fn position(&self) -> u64 {
+        MAX_PICKLE_BYTES - self.left
     }
 
     pub(super) fn byte(&mut self) -> Result<u8, PickleError> {
@@ -34,7 +38,7 @@ impl<R: BufRead> Stream<R> {
         Ok(bytes)
     }
 
-    /// A field whose length the pickle declares.
+    /// A field whose length the pickle states.
     pub(super) fn bytes(&mut self, length: u64) -> Result<Vec<u8>, PickleError> {
         if length > MAX_FIELD_BYTES {
             return Err(PickleError::Malformed(format!("a field of {length} bytes, of at most {MAX_FIELD_BYTES}")));
@@ -47,20 +51,26 @@ impl<R: BufRead> Stream<R> {
         Ok(bytes)
     }
 
+    /// A text whose length in bytes the pickle states. Python writes a path that is not UTF-8 with lone surrogates;
+    /// each byte of such a sequence becomes U+FFFD.
     pub(super) fn text(&mut self, length: u64) -> Result<String, PickleError> {
-        String::from_utf8(self.bytes(length)?).map_err(|_| PickleError::malformed("a text that is not UTF-8"))
+        Ok(String::from_utf8_lossy(&self.bytes(length)?).into_owned())
     }
 
-    /// A field that ends with its line, as protocol 0 writes them.
+    /// A field that ends at the end of its line, as in protocol 0.
     pub(super) fn line(&mut self) -> Result<String, PickleError> {
+        String::from_utf8(self.line_bytes()?).map_err(|_| PickleError::malformed("a line that is not UTF-8"))
+    }
+
+    /// As [`line`](Self::line), without decoding.
+    pub(super) fn line_bytes(&mut self) -> Result<Vec<u8>, PickleError> {
         let mut line = Vec::new();
         self.inner.by_ref().take(MAX_FIELD_BYTES).read_until(b'\n', &mut line)?;
         self.take(line.len() as u64)?;
         match line.pop() {
-            Some(b'\n') => {}
-            _ => return Err(PickleError::malformed("a line without an end")),
+            Some(b'\n') => Ok(line),
+            _ => Err(PickleError::malformed("a line without an end")),
         }
-        String::from_utf8(line).map_err(|_| PickleError::malformed("a line that is not UTF-8"))
     }
 
     fn take(&mut self, length: u64) -> Result<(), PickleError> {

@@ -1,124 +1,206 @@
-//! YAML texts whose errors say which key and line they are about.
+//! YAML texts whose errors name the key and the line.
+//!
+//! `serde_path_to_error` gives the path of a value that a type refuses. `yaml_serde` reports lines only in errors of its
+//! parser, so `walk.rs` finds the line of a path by parsing the text again.
 
-mod fault;
-mod locate;
-mod node;
-mod reader;
+mod walk;
 
 use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
+use serde_yaml::Value;
 
-use super::error::{Origin, Place, RegistryError, list, nearest};
-pub(super) use fault::Step;
-use fault::{Fault, Problem};
-use laps_model::Error;
-pub(super) use node::Node;
-use reader::Reader;
+use super::error::{Origin, RegistryError, SourceLocation, list, nearest};
+use walk::Step;
 
-/// A text and where it comes from.
+/// A text and its origin.
 pub(super) struct Document<'a> {
     pub(super) origin: &'a Origin,
     pub(super) text: &'a str,
 }
 
 impl Document<'_> {
-    /// Reads the whole text. An unknown, repeated or missing key and a value of the wrong kind are errors at any depth.
+    /// Parses the whole text. An unknown, duplicate or missing key and a value of the wrong kind are errors at any depth.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, RegistryError> {
-        self.read_node(&self.node(self.text)?)
+        self.read_value(self.parse(self.text)?)
     }
 
-    /// The tree of a YAML text that came with this one.
-    pub(super) fn node(&self, text: &str) -> Result<Node, RegistryError> {
-        serde_yaml::from_str(text).map_err(|source| RegistryError::Yaml { origin: self.origin.clone(), source })
+    /// Parses a YAML text that came with this one.
+    pub(super) fn parse(&self, text: &str) -> Result<Value, RegistryError> {
+        walk::parse(text).map_err(|source| RegistryError::Yaml { origin: self.origin.clone(), source })
     }
 
-    /// The same as [`read`](Self::read) for a tree.
-    pub(super) fn read_node<T: DeserializeOwned>(&self, root: &Node) -> Result<T, RegistryError> {
-        T::deserialize(Reader(root)).map_err(|fault| self.report(root, fault))
+    /// As [`read`](Self::read), for a parsed text.
+    pub(super) fn read_value<T: DeserializeOwned>(&self, root: Value) -> Result<T, RegistryError> {
+        deserialize(&root).map_err(|(steps, message)| self.explain(&root, steps, &message, deserialize::<T>))
     }
 
-    /// The error of a configuration's own check, whose keys are those below `section`.
-    pub(super) fn refuse_config(&self, section: &str, error: Error) -> RegistryError {
+    /// The error of a configuration's own check, whose key is relative to `section`.
+    pub(super) fn refuse_config(&self, section: &str, error: laps_model::Error) -> RegistryError {
         match error {
-            Error::Config { key, expected, found } => {
+            laps_model::Error::Config { key, expected, found } => {
                 let keys: Vec<_> = std::iter::once(section).chain(key.split('.')).collect();
                 self.refuse(&keys, expected, format!("`{found}`"))
             }
-            other => self.refuse(&[section], "a configuration that can be used", other.to_string()),
+            other => self.refuse(&[section], "a valid configuration", other.to_string()),
         }
     }
 
     /// An error about the value of the last of `keys`, each of them within the one before.
     pub(super) fn refuse(&self, keys: &[&str], expected: impl Into<String>, found: impl Into<String>) -> RegistryError {
-        let steps: Vec<_> = keys.iter().map(|&key| Step::Key(key.to_owned())).collect();
-        self.value(&steps, expected.into(), found.into(), None)
+        self.value_error(&steps(keys), expected.into(), found.into(), None)
     }
 
-    /// The same for a word that is none of those that are known.
+    /// As [`refuse`](Self::refuse), for a word that is not one of `known`.
     pub(super) fn refuse_word(&self, keys: &[&str], known: &[&str], found: &str) -> RegistryError {
-        let steps: Vec<_> = keys.iter().map(|&key| Step::Key(key.to_owned())).collect();
-        self.word(&steps, known, found)
+        self.word_error(&steps(keys), known, found)
     }
 
-    /// An error about the key `found` below `keys`, which is none of those that are known.
-    pub(super) fn refuse_key(&self, keys: &[&str], known: &[&'static str], found: &str) -> RegistryError {
-        let steps = keys.iter().map(|&key| Step::Key(key.to_owned())).collect();
-        self.key(steps, known, found.to_owned())
+    /// An error about the key `found` below `keys`, which is not one of `known`.
+    pub(super) fn refuse_key(&self, keys: &[&str], known: &[&str], found: &str) -> RegistryError {
+        let mut steps = steps(keys);
+        steps.push(Step::Key(found.to_owned()));
+        self.key_error(&steps, known, found)
     }
 
-    fn key(&self, mut steps: Vec<Step>, known: &[&'static str], found: String) -> RegistryError {
-        steps.push(Step::Key(found.clone()));
-        let nearest = nearest(&found, known.iter().copied());
+    fn key_error(&self, steps: &[Step], known: &[&str], found: &str) -> RegistryError {
         RegistryError::UnknownKey {
-            place: self.place(&steps),
-            key: dotted(&steps),
-            known: known.to_vec(),
-            found,
-            nearest,
+            location: self.location(steps),
+            key: dotted(steps),
+            known: known.iter().map(|&key| key.to_owned()).collect(),
+            found: found.to_owned(),
+            nearest: nearest(found, known.iter().copied()),
         }
     }
 
-    fn value(&self, steps: &[Step], expected: String, found: String, nearest: Option<String>) -> RegistryError {
-        RegistryError::Value { place: self.place(steps), key: dotted(steps), expected, found, nearest }
+    fn value_error(&self, steps: &[Step], expected: String, found: String, nearest: Option<String>) -> RegistryError {
+        RegistryError::Value { location: self.location(steps), key: dotted(steps), expected, found, nearest }
     }
 
-    fn word(&self, steps: &[Step], known: &[&str], found: &str) -> RegistryError {
+    fn word_error(&self, steps: &[Step], known: &[&str], found: &str) -> RegistryError {
         let expected = if known.len() == 1 { list(known) } else { format!("one of {}", list(known)) };
-        self.value(steps, expected, format!("`{found}`"), nearest(found, known.iter().copied()))
+        self.value_error(steps, expected, format!("`{found}`"), nearest(found, known.iter().copied()))
     }
 
-    fn place(&self, steps: &[Step]) -> Box<Place> {
+    fn location(&self, steps: &[Step]) -> Box<SourceLocation> {
         let line = match self.origin {
             Origin::Setting(_) => None,
-            Origin::BuiltIn(_) | Origin::File(_) => locate::line(self.text, steps),
+            Origin::BuiltIn(_) | Origin::File(_) => walk::line(self.text, steps),
         };
-        Box::new(Place { origin: self.origin.clone(), line })
+        Box::new(SourceLocation { origin: self.origin.clone(), line })
     }
 
-    fn report(&self, root: &Node, Fault { mut steps, problem }: Fault) -> RegistryError {
-        steps.reverse();
-        match problem {
-            Problem::UnknownKey { key, known } => self.key(steps, known, key),
-            Problem::MissingKey { key } => {
-                let place = self.place(&steps);
-                steps.push(Step::Key(key.to_owned()));
-                RegistryError::MissingKey { place, key: dotted(&steps) }
+    /// The error that `message`, in the words of serde, means at `steps` of `root`.
+    fn explain<T>(
+        &self,
+        root: &Value,
+        mut steps: Vec<Step>,
+        message: &str,
+        deserialize: fn(&Value) -> Result<T, (Vec<Step>, String)>,
+    ) -> RegistryError {
+        let at_steps = value_at(root, &steps);
+        let quoted = |prefix: &str| message.strip_prefix(prefix)?.split_once('`').map(|(word, _)| word);
+        if let Some(key) = quoted("missing field `") {
+            let location = self.location(&steps);
+            steps.push(Step::Key(key.to_owned()));
+            return RegistryError::MissingKey { location, key: dotted(&steps) };
+        }
+        let (found, expected) = message.split_once(", expected ").unwrap_or((message, message));
+        let words: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+        if let Some(word) = quoted("unknown variant `")
+            && at_steps.and_then(Value::as_str) == Some(word)
+        {
+            return self.word_error(&steps, &words, word);
+        }
+        // An unknown variant that is not a value is the key of a mapping.
+        if let Some(key) = quoted("unknown field `").or_else(|| quoted("unknown variant `")) {
+            let last = Step::Key(key.to_owned());
+            if steps.last() != Some(&last) {
+                steps.push(last);
             }
-            Problem::Value { expected, found } => self.value(&steps, expected, found, None),
-            Problem::Word { found, known } => self.word(&steps, known, &found),
-            Problem::Refused { expected } => {
-                let found = node_at(root, &steps).map_or_else(String::new, Node::to_string);
-                self.value(&steps, expected, found, None)
+            return self.key_error(&steps, &words, key);
+        }
+        if expected == "a Value::Tagged enum"
+            && let Some(value) = at_steps
+        {
+            // As a text it gives the error that lists the known words.
+            let mut root = root.clone();
+            let text = describe(value).trim_matches('`').to_owned();
+            if let Some(value) = value_at_mut(&mut root, &steps) {
+                *value = Value::String(text);
+            }
+            if let Err((again, message)) = deserialize(&root)
+                && again == steps
+                && message.starts_with("unknown variant")
+            {
+                return self.explain(&root, steps, &message, deserialize);
             }
         }
+        let found = match found.strip_prefix("invalid length ") {
+            Some(length) if expected.starts_with("an array") || expected.starts_with("fewer") => {
+                format!("a list of {length}")
+            }
+            _ => at_steps.map_or_else(String::new, describe),
+        };
+        self.value_error(&steps, in_words_of_yaml(expected), found, None)
     }
 }
 
-fn node_at<'a>(root: &'a Node, steps: &[Step]) -> Option<&'a Node> {
-    steps.iter().try_fold(root, |node, step| match (node, step) {
-        (Node::Mapping(nodes), Step::Key(key)) => nodes.iter().find(|(name, _)| name == key).map(|(_, node)| node),
-        (Node::List(nodes), Step::Index(index)) => nodes.get(*index),
-        _ => None,
+fn deserialize<T: DeserializeOwned>(root: &Value) -> Result<T, (Vec<Step>, String)> {
+    serde_path_to_error::deserialize(root).map_err(|error| {
+        let step = |segment: &Segment| match segment {
+            Segment::Map { key } => Some(Step::Key(key.clone())),
+            Segment::Seq { index } => Some(Step::Index(*index)),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        };
+        (error.path().iter().filter_map(step).collect(), error.inner().to_string())
     })
+}
+
+fn steps(keys: &[&str]) -> Vec<Step> {
+    keys.iter().map(|&key| Step::Key(key.to_owned())).collect()
+}
+
+fn value_at<'a>(root: &'a Value, steps: &[Step]) -> Option<&'a Value> {
+    steps.iter().try_fold(root, |value, step| match step {
+        Step::Key(key) => value.get(key),
+        Step::Index(index) => value.get(index),
+    })
+}
+
+fn value_at_mut<'a>(root: &'a mut Value, steps: &[Step]) -> Option<&'a mut Value> {
+    steps.iter().try_fold(root, |value, step| match step {
+        Step::Key(key) => value.get_mut(key),
+        Step::Index(index) => value.get_mut(index),
+    })
+}
+
+/// What serde expects, in the words of YAML.
+fn in_words_of_yaml(expected: &str) -> String {
+    match expected {
+        "usize" | "u64" | "u32" => "a whole number, not negative".to_owned(),
+        "f64" | "f32" => "a number".to_owned(),
+        "a string" | "path string" => "text".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "fewer elements in sequence" => "a shorter list".to_owned(),
+        "a map" => "a mapping".to_owned(),
+        other if other.starts_with("struct ") => "a mapping".to_owned(),
+        other => other.replace("an array of length", "a list of"),
+    }
+}
+
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Bool(value) => format!("`{value}`"),
+        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            Some(number) => format!("`{number}`"),
+            None => format!("`{number}`"),
+        },
+        Value::String(text) => format!("the text `{text}`"),
+        Value::Sequence(items) if items.is_empty() => "an empty list".to_owned(),
+        Value::Sequence(items) => format!("a list of {}", items.iter().map(describe).collect::<Vec<_>>().join(", ")),
+        Value::Mapping(_) | Value::Tagged(_) => "a mapping".to_owned(),
+    }
 }
 
 /// `model.image.depths[1]`; the root is `(top level)`.

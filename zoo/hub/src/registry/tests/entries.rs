@@ -6,7 +6,7 @@ use laps_data::scenes::DrawnConfig;
 use laps_model::models::config::ImageConfig;
 
 #[test]
-fn every_built_in_entry_describes_a_model_and_has_the_name_of_its_file() {
+fn built_in_entries_are_valid_and_named_after_their_file() {
     for name in names() {
         let entry = find(name).unwrap();
         assert_eq!(entry.name, name);
@@ -29,11 +29,11 @@ fn every_file_in_configs_is_built_in() {
     assert_eq!(files, known);
 }
 
-/// Patches, kept and groups by LAPS's own formulas, worked out by hand: 384 / 16 = 24, 24 * 24 = 576, 576 * 0.5 = 288,
+/// Patches, kept patches and groups by the formulas of LAPS, computed by hand: 384 / 16 = 24, 24 * 24 = 576, 576 * 0.5 = 288,
 /// 576 * 0.4 * 0.5 = 115.2; 384 / 4 / 8 = 12, 12 * 12 = 144, 144 * 0.8 = 115.2, 144 * 0.6 * 0.8 = 69.12; 60 / 10 = 6,
 /// 6 * 6 = 36, 36 * 0.4 * 0.5 = 7.2; 60 / 5 / 2 = 6, 6 * 6 = 36, 36 * 0.8 = 28.8, 36 * 0.6 * 0.8 = 17.28.
 #[test]
-fn built_in_geometry_is_that_of_the_method() {
+fn built_in_patch_counts_are_those_of_the_method() {
     for name in names() {
         let model = find(name).unwrap().model;
         let expected = match (&model.image, model.image.image_size()) {
@@ -73,7 +73,7 @@ fn data_sets_have_their_splits_and_protocols() {
 }
 
 #[test]
-fn only_the_four_entries_of_the_authors_have_a_published_checkpoint() {
+fn only_the_four_author_entries_have_a_published_checkpoint() {
     for name in names() {
         let published = ["f30k_vit", "f30k_swin", "coco_vit", "coco_swin"].contains(&name);
         let source = find(name).unwrap().checkpoint_source().unwrap();
@@ -99,7 +99,7 @@ fn published_tables_belong_to_the_entry() {
     assert_eq!(show(values("coco_vit", Protocol::Coco5k)), ["paper 44.5 printed", "readme 43.9 restored"]);
     assert_eq!(show(values("coco_swin", Protocol::Coco1k)), ["paper 72.1 printed", "readme 71.9 inferred"]);
     assert_eq!(show(values("f30k_swin_384", Protocol::F30k)), ["paper 74 printed"]);
-    // The row of the paper has COCO results too, of another model.
+    // The row of the paper also has COCO results, which are of another model.
     assert!(values("f30k_vit", Protocol::Coco5k).is_empty());
     assert!(values("f30k_swin_1024", Protocol::F30k).is_empty());
 
@@ -110,7 +110,7 @@ fn published_tables_belong_to_the_entry() {
 }
 
 #[test]
-fn the_contract_is_read_word_for_word() {
+fn contract_is_read_completely() {
     let entry = read(CONTRACT).unwrap();
     assert_eq!(entry.name, "f30k_mini");
     assert_eq!((entry.model.image.num_patches(), entry.model.kept(), entry.model.groups()), (256, 128, 51));
@@ -128,12 +128,12 @@ fn the_contract_is_read_word_for_word() {
         assert_eq!(real.config_sha256, entry.config_sha256);
         assert!(real.data_paths(None).unwrap().captions.ends_with("real/f30k_mini/captions"));
     } else {
-        println!("skipped: there is no {shared}");
+        println!("skipped: {shared} does not exist");
     }
 }
 
 #[test]
-fn model_type_may_stand_anywhere() {
+fn model_type_can_be_any_key_of_its_mapping() {
     let moved = edited("model_type: vit, image_size: 224,", "image_size: 224, model_type: vit,").unwrap();
     assert_eq!(moved.config_sha256, read(CONTRACT).unwrap().config_sha256);
     let json = serde_json::to_value(&moved.model).unwrap();
@@ -141,7 +141,7 @@ fn model_type_may_stand_anywhere() {
 }
 
 #[test]
-fn drawn_scenes_and_inline_tables_are_kept() {
+fn drawn_scenes_and_inline_tables_are_read() {
     let drawn =
         edited("protocol: f30k }", "protocol: f30k, drawn: { seed: 7, train: 100, dev: 10, test: 20 } }").unwrap();
     assert_eq!(drawn.data.drawn, Some(DrawnConfig { seed: 7, train: 100, dev: 10, test: 20 }));
@@ -153,7 +153,7 @@ fn drawn_scenes_and_inline_tables_are_kept() {
 }
 
 #[test]
-fn paths_are_relative_to_the_data_root_or_else_to_the_file() {
+fn paths_are_relative_to_the_data_folder_or_the_entry_file() {
     let entry = read(CONTRACT).unwrap();
     assert_eq!(entry.data_paths(None).unwrap().vocab, Path::new("models/tokenizer/vocab.txt"));
     let below = entry.data_paths(Some(Path::new("/data"))).unwrap();
@@ -164,7 +164,7 @@ fn paths_are_relative_to_the_data_root_or_else_to_the_file() {
 }
 
 #[test]
-fn the_hash_follows_the_configuration_and_not_its_spelling() {
+fn hash_depends_on_the_configuration_not_on_its_spelling() {
     let entry = read(CONTRACT).unwrap();
     let same = [
         edited("layer_norm_eps: 1e-6", "layer_norm_eps: 0.000001").unwrap(),
@@ -185,9 +185,9 @@ fn the_hash_follows_the_configuration_and_not_its_spelling() {
     assert_eq!(hashes.len(), names().len());
 }
 
-/// Results of different versions are compared by this hash, so its form has to stay.
+/// Results of different versions are compared by this hash, so the canonical form must not change.
 #[test]
-fn the_canonical_form_stays() {
+fn canonical_form_is_unchanged() {
     let entry = read(CONTRACT).unwrap();
     insta::assert_snapshot!(entry.canonical().unwrap(), @r#"{"data":{"captions":"f30k_mini/captions","dev":"dev","images":"f30k_mini/images","protocol":["f30k"],"test":"test","train":"train","vocab":"tokenizer/vocab.txt"},"model":{"aggr_ratio":0.4,"embed_size":256,"image":{"hidden_size":384,"image_size":224,"intermediate_size":1536,"layer_norm_eps":1e-6,"model_type":"vit","num_attention_heads":6,"num_hidden_layers":12,"patch_size":14},"sparse_ratio":0.5,"text":{"hidden_size":384,"intermediate_size":1536,"layer_norm_eps":1e-12,"max_position_embeddings":512,"model_type":"bert","num_attention_heads":12,"num_hidden_layers":6,"type_vocab_size":2,"vocab_size":30522}}}"#);
     assert_eq!(entry.config_sha256, sha256(entry.canonical().unwrap().as_bytes()));

@@ -3,13 +3,13 @@ use std::path::Path;
 use super::{CONTRACT, edited, printed, read};
 use crate::registry::{RegistryError, find, names};
 
-/// What is printed for the contract with one passage replaced.
+/// The printed error of the contract with one passage replaced.
 fn refused(from: &str, to: &str) -> String {
     printed(&edited(from, to).unwrap_err())
 }
 
 #[test]
-fn unknown_entries() {
+fn unknown_entry_is_reported_with_the_nearest_name() {
     let names: Vec<_> = names().iter().map(|name| format!("`{name}`")).collect();
     let print = |name| printed(&find(name).unwrap_err()).replace(&names.join(", "), "NAMES");
     insta::assert_snapshot!(print("f30k_vitt"), @r"
@@ -27,7 +27,7 @@ fn unknown_entries() {
 }
 
 #[test]
-fn unreadable_files() {
+fn unreadable_file_is_reported_with_its_path() {
     let folder = tempfile::tempdir().unwrap();
     let print = |path: &Path| {
         let error = find(path.to_str().unwrap()).unwrap_err();
@@ -35,28 +35,28 @@ fn unreadable_files() {
         printed(&error).replace(folder.path().to_str().unwrap(), "FOLDER")
     };
     insta::assert_snapshot!(print(&folder.path().join("f30k_swin.yaml")), @r"
-    can not read the entry file `FOLDER/f30k_swin.yaml`
+    cannot read the entry file `FOLDER/f30k_swin.yaml`
       cause: failed to open file `FOLDER/f30k_swin.yaml`: No such file or directory (os error 2)
-    hint: the built-in entry is `f30k_swin`, without an ending
+    hint: the built-in entry is `f30k_swin`, without a suffix
     ");
     insta::assert_snapshot!(print(folder.path()), @r"
-    can not read the entry file `FOLDER`
+    cannot read the entry file `FOLDER`
       cause: failed to read from file `FOLDER`: Is a directory (os error 21)
     ");
     std::fs::write(folder.path().join("large.yaml"), vec![b' '; (1 << 16) + 1]).unwrap();
     insta::assert_snapshot!(print(&folder.path().join("large.yaml")), @r"
-    can not read the entry file `FOLDER/large.yaml`
+    cannot read the entry file `FOLDER/large.yaml`
       cause: an entry file has at most 65536 bytes
     ");
     std::fs::write(folder.path().join("binary.yaml"), [0xff, 0xfe, 0x00]).unwrap();
     insta::assert_snapshot!(print(&folder.path().join("binary.yaml")), @r"
-    can not read the entry file `FOLDER/binary.yaml`
+    cannot read the entry file `FOLDER/binary.yaml`
       cause: stream did not contain valid UTF-8
     ");
 }
 
 #[test]
-fn unknown_keys_at_any_depth() {
+fn unknown_key_is_rejected_at_any_depth() {
     insta::assert_snapshot!(refused("sparse_ratio", "sparse_ration"), @r"
     `models/mine.yaml`, line 6: there is no key `model.sparse_ration`
       expected: `image`, `text`, `embed_size`, `sparse_ratio`, `aggr_ratio`
@@ -100,106 +100,102 @@ fn unknown_keys_at_any_depth() {
 }
 
 #[test]
-fn keys_of_the_other_encoder() {
+fn keys_of_another_encoder_are_rejected() {
     insta::assert_snapshot!(refused("model_type: vit", "model_type: swin"), @r"
     `models/mine.yaml`, line 3: there is no key `model.image.hidden_size`
       expected: `image_size`, `patch_size`, `embed_dim`, `depths`, `num_heads`, `window_size`, `mlp_ratio`, `layer_norm_eps`
       found: `hidden_size`
     ");
     insta::assert_snapshot!(refused("model_type: vit", "model_type: vitt"), @r"
-    `models/mine.yaml`, line 3: the value of `model.image.model_type` can not be used
+    `models/mine.yaml`, line 3: the value of `model.image.model_type` cannot be used
       expected: one of `vit`, `swin`
       found: `vitt`
     hint: did you mean `vit`?
     ");
     insta::assert_snapshot!(refused("model_type: bert", "model_type: roberta"), @r"
-    `models/mine.yaml`, line 4: the value of `model.text.model_type` can not be used
+    `models/mine.yaml`, line 4: the value of `model.text.model_type` cannot be used
       expected: `bert`
       found: `roberta`
     ");
 }
 
 #[test]
-fn missing_keys() {
+fn missing_key_is_reported_with_its_path() {
     insta::assert_snapshot!(refused("name: f30k_mini\n", ""), @"`models/mine.yaml`: the key `name` is missing");
     insta::assert_snapshot!(refused("  embed_size: 256\n", ""), @"`models/mine.yaml`, line 2: the key `model.embed_size` is missing");
     insta::assert_snapshot!(refused("patch_size: 14, ", ""), @"`models/mine.yaml`, line 3: the key `model.image.patch_size` is missing");
     insta::assert_snapshot!(refused("model_type: vit, ", ""), @"`models/mine.yaml`, line 3: the key `model.image.model_type` is missing");
-    insta::assert_snapshot!(printed(&read("").unwrap_err()), @r"
-    `models/mine.yaml`: the value of `(top level)` can not be used
-      expected: a mapping
-      found: nothing
-    ");
+    insta::assert_snapshot!(printed(&read("").unwrap_err()), @"`models/mine.yaml`: the key `name` is missing");
 }
 
 #[test]
-fn keys_that_are_there_twice() {
+fn duplicate_key_is_rejected_with_its_line() {
     insta::assert_snapshot!(refused("aggr_ratio: 0.4", "aggr_ratio: 0.4\n  embed_size: 256"), @r"
-    `models/mine.yaml` is not the YAML of an entry
-      cause: model: the key `embed_size` is there twice at line 8 column 3
+    `models/mine.yaml` is not valid YAML
+      cause: model: the key `embed_size` is given twice at line 8 column 3
     ");
     insta::assert_snapshot!(refused("patch_size: 14,", "patch_size: 14, image_size: 224,"), @r"
-    `models/mine.yaml` is not the YAML of an entry
-      cause: model.image: the key `image_size` is there twice at line 3 column 62
+    `models/mine.yaml` is not valid YAML
+      cause: model.image: the key `image_size` is given twice at line 3 column 62
     ");
 }
 
 #[test]
-fn values_of_the_wrong_kind() {
+fn value_of_the_wrong_kind_is_rejected() {
     insta::assert_snapshot!(refused("patch_size: 14", "patch_size: \"14\""), @r"
-    `models/mine.yaml`, line 3: the value of `model.image.patch_size` can not be used
+    `models/mine.yaml`, line 3: the value of `model.image.patch_size` cannot be used
       expected: a whole number, not negative
       found: the text `14`
     ");
     insta::assert_snapshot!(refused("embed_size: 256", "embed_size: 256.5"), @r"
-    `models/mine.yaml`, line 5: the value of `model.embed_size` can not be used
+    `models/mine.yaml`, line 5: the value of `model.embed_size` cannot be used
       expected: a whole number, not negative
       found: `256.5`
     ");
     insta::assert_snapshot!(refused("embed_size: 256", "embed_size: -256"), @r"
-    `models/mine.yaml`, line 5: the value of `model.embed_size` can not be used
+    `models/mine.yaml`, line 5: the value of `model.embed_size` cannot be used
       expected: a whole number, not negative
       found: `-256`
     ");
     insta::assert_snapshot!(refused("embed_size: 256", "embed_size:"), @r"
-    `models/mine.yaml`, line 5: the value of `model.embed_size` can not be used
+    `models/mine.yaml`, line 5: the value of `model.embed_size` cannot be used
       expected: a whole number, not negative
       found: nothing
     ");
     insta::assert_snapshot!(refused("sparse_ratio: 0.5", "sparse_ratio: half"), @r"
-    `models/mine.yaml`, line 6: the value of `model.sparse_ratio` can not be used
+    `models/mine.yaml`, line 6: the value of `model.sparse_ratio` cannot be used
       expected: a number
       found: the text `half`
     ");
     insta::assert_snapshot!(refused("name: f30k_mini", "name: 30"), @r"
-    `models/mine.yaml`, line 1: the value of `name` can not be used
+    `models/mine.yaml`, line 1: the value of `name` cannot be used
       expected: text
       found: `30`
     ");
     insta::assert_snapshot!(refused("{ model_type: bert, vocab_size: 30522, hidden_size: 384, num_hidden_layers: 6, num_attention_heads: 12, intermediate_size: 1536 }", "bert"), @r"
-    `models/mine.yaml`, line 4: the value of `model.text` can not be used
+    `models/mine.yaml`, line 4: the value of `model.text` cannot be used
       expected: a mapping
       found: the text `bert`
     ");
     insta::assert_snapshot!(refused("{ model_type: bert, vocab_size: 30522, hidden_size: 384, num_hidden_layers: 6, num_attention_heads: 12, intermediate_size: 1536 }", "[bert, 30522]"), @r"
-    `models/mine.yaml`, line 4: the value of `model.text` can not be used
+    `models/mine.yaml`, line 4: the value of `model.text` cannot be used
       expected: a mapping
       found: a list of the text `bert`, `30522`
     ");
     insta::assert_snapshot!(printed(&read("- name\n- model").unwrap_err()), @r"
-    `models/mine.yaml`: the value of `(top level)` can not be used
+    `models/mine.yaml`: the value of `(top level)` cannot be used
       expected: a mapping
       found: a list of the text `name`, the text `model`
     ");
     insta::assert_snapshot!(refused("model_type: vit", "model_type: 3"), @r"
-    `models/mine.yaml`, line 3: the value of `model.image.model_type` can not be used
+    `models/mine.yaml`, line 3: the value of `model.image.model_type` cannot be used
       expected: one of `vit`, `swin`
       found: `3`
     ");
 }
 
 #[test]
-fn lists_of_the_wrong_length_or_kind() {
+fn list_of_the_wrong_length_or_kind_is_rejected() {
     let swin = |depths: &str| {
         let image = &CONTRACT.lines().nth(2).unwrap()[..60];
         let image = CONTRACT[CONTRACT.find(image).unwrap()..].lines().next().unwrap();
@@ -212,131 +208,131 @@ fn lists_of_the_wrong_length_or_kind() {
     };
     assert_eq!(swin("[2, 2, 18, 2]"), Ok(49));
     insta::assert_snapshot!(swin("[2, 2, 18]").unwrap_err(), @r"
-    `models/mine.yaml`, line 9: the value of `model.image.num_heads` can not be used
+    `models/mine.yaml`, line 9: the value of `model.image.num_heads` cannot be used
       expected: 3 stages, as in depths
       found: `4`
     ");
     insta::assert_snapshot!(swin("\n      - 2\n      - 2\n      - many\n      - 2").unwrap_err(), @r"
-    `models/mine.yaml`, line 11: the value of `model.image.depths[2]` can not be used
+    `models/mine.yaml`, line 11: the value of `model.image.depths[2]` cannot be used
       expected: a whole number, not negative
       found: the text `many`
     ");
     insta::assert_snapshot!(swin("18").unwrap_err(), @r"
-    `models/mine.yaml`, line 8: the value of `model.image.depths` can not be used
+    `models/mine.yaml`, line 8: the value of `model.image.depths` cannot be used
       expected: a list
       found: `18`
     ");
     insta::assert_snapshot!(refused("{ }", "{ mine: { f30k: { i2t: [1, 2], t2i: [1, 2, 3] } } }"), @r"
-    `models/mine.yaml`, line 9: the value of `references.mine.f30k.i2t` can not be used
+    `models/mine.yaml`, line 9: the value of `references.mine.f30k.i2t` cannot be used
       expected: a list of 3
       found: a list of 2
     ");
     insta::assert_snapshot!(refused("{ }", "{ mine: { f30k: { i2t: [1, 2, 3, 4], t2i: [1, 2, 3] } } }"), @r"
-    `models/mine.yaml`, line 9: the value of `references.mine.f30k.i2t` can not be used
-      expected: a list of 3
+    `models/mine.yaml`, line 9: the value of `references.mine.f30k.i2t` cannot be used
+      expected: a shorter list
       found: a list of 4
     ");
 }
 
 #[test]
-fn values_outside_their_range() {
+fn value_out_of_range_is_rejected() {
     insta::assert_snapshot!(refused("sparse_ratio: 0.5", "sparse_ratio: 1.5"), @r"
-    `models/mine.yaml`, line 6: the value of `model.sparse_ratio` can not be used
+    `models/mine.yaml`, line 6: the value of `model.sparse_ratio` cannot be used
       expected: more than 0 and at most 1
       found: `1.5`
     ");
     insta::assert_snapshot!(refused("sparse_ratio: 0.5", "sparse_ratio: 0"), @r"
-    `models/mine.yaml`, line 6: the value of `model.sparse_ratio` can not be used
+    `models/mine.yaml`, line 6: the value of `model.sparse_ratio` cannot be used
       expected: more than 0 and at most 1
       found: `0`
     ");
     insta::assert_snapshot!(refused("aggr_ratio: 0.4", "aggr_ratio: .nan"), @r"
-    `models/mine.yaml`, line 7: the value of `model.aggr_ratio` can not be used
+    `models/mine.yaml`, line 7: the value of `model.aggr_ratio` cannot be used
       expected: more than 0 and at most 1
       found: `NaN`
     ");
     insta::assert_snapshot!(refused("aggr_ratio: 0.4", "aggr_ratio: 0.001"), @r"
-    `models/mine.yaml`, line 7: the value of `model.aggr_ratio` can not be used
+    `models/mine.yaml`, line 7: the value of `model.aggr_ratio` cannot be used
       expected: at least one group of patches
       found: `0.001`
     ");
     insta::assert_snapshot!(refused("1e-6", ".inf"), @r"
-    `models/mine.yaml`, line 3: the value of `model.image.layer_norm_eps` can not be used
+    `models/mine.yaml`, line 3: the value of `model.image.layer_norm_eps` cannot be used
       expected: a small number, not negative
       found: `inf`
     ");
     insta::assert_snapshot!(refused("patch_size: 14", "patch_size: 0"), @r"
-    `models/mine.yaml`, line 3: the value of `model.image.patch_size` can not be used
+    `models/mine.yaml`, line 3: the value of `model.image.patch_size` cannot be used
       expected: at least 1 and at most 1048576
       found: `0`
     ");
     insta::assert_snapshot!(refused("patch_size: 14", "patch_size: 15"), @r"
-    `models/mine.yaml`, line 3: the value of `model.image.image_size` can not be used
+    `models/mine.yaml`, line 3: the value of `model.image.image_size` cannot be used
       expected: a multiple of patch_size = 15
       found: `224`
     ");
     insta::assert_snapshot!(refused("vocab_size: 30522", "vocab_size: 18446744073709551615"), @r"
-    `models/mine.yaml`, line 4: the value of `model.text.vocab_size` can not be used
+    `models/mine.yaml`, line 4: the value of `model.text.vocab_size` cannot be used
       expected: at least 1 and at most 1048576
       found: `18446744073709551615`
     ");
     insta::assert_snapshot!(refused("name: f30k_mini", "name: ../f30k"), @r"
-    `models/mine.yaml`, line 1: the value of `name` can not be used
-      expected: ASCII letters, digits, `_`, `-` and `.`, a letter or digit first
+    `models/mine.yaml`, line 1: the value of `name` cannot be used
+      expected: ASCII letters, digits, `_`, `-` and `.`, starting with a letter or digit
       found: `../f30k`
     ");
     insta::assert_snapshot!(refused("test: test", "test: ../test"), @r"
-    `models/mine.yaml`, line 8: the value of `data.test` can not be used
+    `models/mine.yaml`, line 8: the value of `data.test` cannot be used
       expected: the name of a split, as in `<split>_ids.txt`
       found: `../test`
     ");
     insta::assert_snapshot!(refused("protocol: f30k", "protocol: f30k, drawn: { seed: 1, train: 1, dev: 1, test: 0 }"), @r"
-    `models/mine.yaml`, line 8: the value of `data.drawn.test` can not be used
+    `models/mine.yaml`, line 8: the value of `data.drawn.test` cannot be used
       expected: at least one image
       found: `0`
     ");
     insta::assert_snapshot!(refused("captions: f30k_mini/captions", "captions: \"\""), @r"
-    `models/mine.yaml`, line 8: the value of `data.captions` can not be used
+    `models/mine.yaml`, line 8: the value of `data.captions` cannot be used
       expected: a path
       found: an empty text
     ");
 }
 
 #[test]
-fn protocols() {
+fn unknown_or_duplicate_protocol_is_rejected() {
     insta::assert_snapshot!(refused("protocol: f30k", "protocol: coco5k"), @r"
-    `models/mine.yaml`, line 8: the value of `data.protocol` can not be used
+    `models/mine.yaml`, line 8: the value of `data.protocol` cannot be used
       expected: one of `f30k`, `coco_5k`, `coco_1k`
       found: `coco5k`
     hint: did you mean `coco_5k`?
     ");
     insta::assert_snapshot!(refused("protocol: f30k", "protocol: [coco_5k, coco_2k]"), @r"
-    `models/mine.yaml`, line 8: the value of `data.protocol[1]` can not be used
+    `models/mine.yaml`, line 8: the value of `data.protocol[1]` cannot be used
       expected: one of `f30k`, `coco_5k`, `coco_1k`
       found: `coco_2k`
     hint: did you mean `coco_1k`?
     ");
     insta::assert_snapshot!(refused("protocol: f30k", "protocol: [f30k, f30k]"), @r"
-    `models/mine.yaml`, line 8: the value of `data.protocol` can not be used
-      expected: a protocol, or a list of protocols that are all different
+    `models/mine.yaml`, line 8: the value of `data.protocol` cannot be used
+      expected: a protocol, or a list of different protocols
       found: a list of the text `f30k`, the text `f30k`
     ");
     insta::assert_snapshot!(refused("protocol: f30k", "protocol: []"), @r"
-    `models/mine.yaml`, line 8: the value of `data.protocol` can not be used
-      expected: a protocol, or a list of protocols that are all different
+    `models/mine.yaml`, line 8: the value of `data.protocol` cannot be used
+      expected: a protocol, or a list of different protocols
       found: an empty list
     ");
     insta::assert_snapshot!(refused("protocol: f30k", "protocol: 5"), @r"
-    `models/mine.yaml`, line 8: the value of `data.protocol` can not be used
-      expected: a protocol, or a list of protocols that are all different
+    `models/mine.yaml`, line 8: the value of `data.protocol` cannot be used
+      expected: a protocol, or a list of different protocols
       found: `5`
     ");
 }
 
 #[test]
-fn references_and_checkpoints_that_lead_nowhere() {
+fn unknown_reference_or_checkpoint_is_rejected() {
     insta::assert_snapshot!(refused("{ }", "{ paper: vit_225 }"), @r"
-    `models/mine.yaml`, line 9: the value of `references.paper` can not be used
+    `models/mine.yaml`, line 9: the value of `references.paper` cannot be used
       expected: one of `swin_224`, `swin_384`, `vit_224`, `vit_384`
       found: `vit_225`
     hint: did you mean `vit_224`?
@@ -348,37 +344,37 @@ fn references_and_checkpoints_that_lead_nowhere() {
     hint: did you mean `paper`?
     ");
     insta::assert_snapshot!(refused("{ }", "{ readme: coco_vit }"), @r"
-    `models/mine.yaml`, line 9: the value of `references.readme` can not be used
+    `models/mine.yaml`, line 9: the value of `references.readme` cannot be used
       expected: tables for a protocol of `data.protocol`
       found: tables for other protocols only
     ");
     insta::assert_snapshot!(refused("{ }", "{ mine: { coco_1k: { i2t: [1, 2, 3], t2i: [1, 2, 3] } } }"), @r"
-    `models/mine.yaml`, line 9: the value of `references.mine.coco_1k` can not be used
+    `models/mine.yaml`, line 9: the value of `references.mine.coco_1k` cannot be used
       expected: a protocol of `data.protocol`
       found: `coco_1k`
     ");
     insta::assert_snapshot!(refused("{ }", "{ mine: { f30k: { i2t: [3, 2, 1], t2i: [1, 2, 3] } } }"), @r"
-    `models/mine.yaml`, line 9: the value of `references.mine.f30k.i2t` can not be used
-      expected: recalls that do not fall from R@1 to R@5 to R@10
+    `models/mine.yaml`, line 9: the value of `references.mine.f30k.i2t` cannot be used
+      expected: recalls that do not decrease from R@1 to R@5 to R@10
       found: [3.0, 2.0, 1.0]
     ");
     insta::assert_snapshot!(refused("{ }", "{ mine: { f30k: { i2t: [1, 2, 103], t2i: [1, 2, 3] } } }"), @r"
-    `models/mine.yaml`, line 9: the value of `references.mine.f30k.i2t` can not be used
+    `models/mine.yaml`, line 9: the value of `references.mine.f30k.i2t` cannot be used
       expected: percents from 0 to 100
       found: [1.0, 2.0, 103.0]
     ");
     insta::assert_snapshot!(refused("{ }", "{ paper: { f30k: { i2t: [1, 2, 3], t2i: [1, 2, 3] } } }"), @r"
-    `models/mine.yaml`, line 9: the value of `references.paper` can not be used
-      expected: the name of a row, as the tables of this source are known; others need another name
+    `models/mine.yaml`, line 9: the value of `references.paper` cannot be used
+      expected: the name of a row, because this source is built in; other tables need another source name
       found: tables
     ");
     insta::assert_snapshot!(refused("{ }", "{ mine: 507.3 }"), @r"
-    `models/mine.yaml`, line 9: the value of `references.mine` can not be used
+    `models/mine.yaml`, line 9: the value of `references.mine` cannot be used
       expected: the name of a row of references.yaml, or tables by protocol
       found: `507.3`
     ");
     insta::assert_snapshot!(refused("references: { }", "checkpoint: f30k_vitt"), @r"
-    `models/mine.yaml`, line 9: the value of `checkpoint` can not be used
+    `models/mine.yaml`, line 9: the value of `checkpoint` cannot be used
       expected: one of `coco_swin`, `coco_vit`, `f30k_swin`, `f30k_vit`
       found: `f30k_vitt`
     hint: did you mean `f30k_vit`?
@@ -386,41 +382,41 @@ fn references_and_checkpoints_that_lead_nowhere() {
 }
 
 #[test]
-fn texts_that_are_not_yaml() {
+fn invalid_yaml_is_rejected() {
     insta::assert_snapshot!(printed(&read("name: [").unwrap_err()), @r"
-    `models/mine.yaml` is not the YAML of an entry
+    `models/mine.yaml` is not valid YAML
       cause: did not find expected node content at line 2 column 1, while parsing a flow node
     ");
     insta::assert_snapshot!(printed(&read("name: a\n---\nname: b\n").unwrap_err()), @r"
-    `models/mine.yaml` is not the YAML of an entry
+    `models/mine.yaml` is not valid YAML
       cause: deserializing from YAML containing more than one document is not supported
     ");
     insta::assert_snapshot!(printed(&read(&"[".repeat(30_000)).unwrap_err()), @r"
-    `models/mine.yaml` is not the YAML of an entry
+    `models/mine.yaml` is not valid YAML
       cause: recursion limit exceeded at line 1 column 129
     ");
     insta::assert_snapshot!(refused("name: f30k_mini", "name: !python/object f30k_mini"), @r"
-    `models/mine.yaml` is not the YAML of an entry
-      cause: name: a tag such as `!name` has no meaning here at line 1 column 7
+    `models/mine.yaml` is not valid YAML
+      cause: name: a tag such as `!name` is not allowed at line 1 column 7
     ");
     insta::assert_snapshot!(refused("name: f30k_mini", "[name]: f30k_mini"), @r"
-    `models/mine.yaml` is not the YAML of an entry
+    `models/mine.yaml` is not valid YAML
       cause: invalid type: sequence, expected a key that is text
     ");
     let aliases =
         (1..30).fold("a0: &a0 [x, x]\n".to_owned(), |text, i| text + &format!("a{i}: &a{i} [*a{0}, *a{0}]\n", i - 1));
     insta::assert_snapshot!(printed(&read(&aliases).unwrap_err()), @r"
-    `models/mine.yaml` is not the YAML of an entry
+    `models/mine.yaml` is not valid YAML
       cause: repetition limit exceeded
     ");
 }
 
 #[test]
-fn built_in_data_needs_a_root() {
+fn built_in_entry_needs_a_data_folder() {
     insta::assert_snapshot!(printed(&find("f30k_vit").unwrap().data_paths(None).unwrap_err()), @r"
     entry `f30k_vit` needs its data
-      expected: a folder given as --data
+      expected: a data folder
       found: none
-    hint: the folder has to hold `f30k/captions`, `f30k/flickr30k-images`, `bert-base-uncased/vocab.txt`
+    hint: the folder has to contain `f30k/captions`, `f30k/flickr30k-images`, `bert-base-uncased/vocab.txt`
     ");
 }

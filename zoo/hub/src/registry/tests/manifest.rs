@@ -2,7 +2,7 @@ use crate::registry::{Manifest, find, names};
 
 fn assert_hex(text: &str, digits: usize) {
     let hexadecimal = text.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit));
-    assert!(text.len() == digits && hexadecimal, "`{text}` is no hash of {digits} digits");
+    assert!(text.len() == digits && hexadecimal, "`{text}` is not a hash of {digits} digits");
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn hashes_are_well_formed() {
     }
     for (name, checkpoint) in &manifest.checkpoints {
         checkpoint.sha256.iter().for_each(|hash| assert_hex(hash, 64));
-        // A file of this project can always be hashed.
+        // The hash of a file of this project is always known.
         assert!(checkpoint.gdrive_folder.is_some() || checkpoint.sha256.is_some(), "{name}");
     }
     for entry in names() {
@@ -43,7 +43,7 @@ fn every_checkpoint_belongs_to_an_entry() {
 }
 
 #[test]
-fn the_splits_that_entries_name_have_files_and_sizes() {
+fn splits_of_entries_have_files_and_sizes() {
     let manifest = Manifest::embedded().unwrap();
     for name in names() {
         let entry = find(name).unwrap();
@@ -65,19 +65,19 @@ fn the_splits_that_entries_name_have_files_and_sizes() {
 }
 
 #[test]
-fn files_are_fetched_from_where_their_hash_is_known() {
+fn urls_are_pinned_to_the_hashed_revision() {
     let manifest = Manifest::embedded().unwrap();
     insta::assert_snapshot!(manifest.captions.url("data/f30k/test_ids.txt"), @"https://raw.githubusercontent.com/CrossmodalGroup/LAPS/355a43babb70a3fdfbe74aabebad9a8414b91b3b/data/f30k/test_ids.txt");
     insta::assert_snapshot!(manifest.backbones["bert-base-uncased"].url("vocab.txt"), @"https://huggingface.co/google-bert/bert-base-uncased/resolve/86b5e0934494bd15c9632b12f734a8a67f723594/vocab.txt");
     insta::assert_snapshot!(manifest.checkpoints["coco_vit"].url().unwrap(), @"https://drive.google.com/drive/folders/1C0XZ7FAoq47huy6gItcIV4XqudRVfe3n");
 }
 
-/// The shared list of sources holds the same hashes.
+/// The shared list of sources has the same hashes.
 #[test]
 fn hashes_are_those_of_the_shared_sources() {
     let shared = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/sources.yaml");
     let Ok(theirs) = std::fs::read_to_string(shared) else {
-        println!("skipped: there is no {shared}");
+        println!("skipped: {shared} does not exist");
         return;
     };
     let ours = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/checkpoints/manifest.yaml"));
@@ -94,7 +94,7 @@ fn hashes_are_those_of_the_shared_sources() {
         words.sort();
         words
     };
-    // The commit stands in a comment of theirs.
+    // There, the commit is in a comment.
     let theirs = theirs.replacen("# caption", "caption", 1).replace("LAPS at ", "\n");
     assert_eq!(words(ours), words(&theirs));
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use crate::registry::{Protocol, References, Status, Table};
 
-/// Every table with the place where it stands.
+/// Every table with its row and protocol.
 fn tables(references: &References) -> Vec<(String, Protocol, &Table)> {
     let rows = references
         .paper
@@ -19,7 +19,7 @@ fn recalls(table: &Table) -> impl Iterator<Item = f64> {
     table.i2t.into_iter().chain(table.t2i).flatten()
 }
 
-/// Tenths, which is what is printed.
+/// The value in tenths, which is the printed precision.
 fn tenths(value: f64) -> i64 {
     let tenths = (value * 10.0).round();
     assert!((value * 10.0 - tenths).abs() < 1e-9, "{value} has more than one decimal");
@@ -27,7 +27,7 @@ fn tenths(value: f64) -> i64 {
 }
 
 #[test]
-fn all_tables_are_there() {
+fn all_tables_are_present() {
     let references = References::embedded().unwrap();
     // 4 encoders x 5 methods x 3 protocols, 2 CLIP encoders x 2, and 6 in the README.
     assert_eq!(tables(&references).len(), 60 + 4 + 6);
@@ -41,9 +41,9 @@ fn all_tables_are_there() {
 }
 
 #[test]
-fn recalls_are_percents_that_rise_with_k() {
+fn recalls_are_percents_that_increase_with_k() {
     for (row, protocol, table) in tables(&References::embedded().unwrap()) {
-        assert_eq!(table.fault(), None, "{row} {protocol}");
+        assert_eq!(table.problem(), None, "{row} {protocol}");
         for recall in recalls(table) {
             tenths(recall);
         }
@@ -51,7 +51,7 @@ fn recalls_are_percents_that_rise_with_k() {
 }
 
 #[test]
-fn a_thousand_images_are_easier_than_five_thousand() {
+fn recalls_on_1k_are_at_least_those_on_5k() {
     let references = References::embedded().unwrap();
     let mut rows: BTreeMap<String, BTreeMap<Protocol, &Table>> = BTreeMap::new();
     for (row, protocol, table) in tables(&references) {
@@ -70,10 +70,10 @@ fn a_thousand_images_are_easier_than_five_thousand() {
     assert_eq!(compared, 22);
 }
 
-/// Six recalls, each rounded to 0.1, are off by at most 0.05 each, and so is the rounded sum: 0.35 in all, which is 0.3 as
-/// all of them are whole tenths. The rows of LAPS are within 0.1 and the others within 0.2.
+/// Rounding to 0.1 changes each of six recalls and their sum by at most 0.05: 0.35 together, which is 0.3 in whole tenths.
+/// The rows of LAPS are within 0.1 and the others within 0.2.
 #[test]
-fn printed_sums_are_those_of_the_recalls() {
+fn printed_sums_match_the_recalls() {
     let (mut largest, mut sums) = (0, 0);
     for (row, protocol, table) in tables(&References::embedded().unwrap()) {
         let Some(rsum) = table.rsum else { continue };
@@ -87,7 +87,7 @@ fn printed_sums_are_those_of_the_recalls() {
 }
 
 #[test]
-fn cells_that_are_not_where_they_belong_say_so() {
+fn misplaced_cells_have_a_status() {
     for (row, protocol, table) in tables(&References::embedded().unwrap()) {
         assert_eq!(table.status != Status::Printed, table.printed_t2i.is_some(), "{row} {protocol}");
         let status = match (row.as_str(), protocol) {
@@ -99,17 +99,17 @@ fn cells_that_are_not_where_they_belong_say_so() {
     }
 }
 
-/// The shared tables hold the same numbers, cell by cell.
+/// The shared tables have the same numbers.
 #[test]
 fn numbers_are_those_of_the_shared_tables() {
     let shared = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/references.yaml");
     let Ok(theirs) = std::fs::read_to_string(shared) else {
-        println!("skipped: there is no {shared}");
+        println!("skipped: {shared} does not exist");
         return;
     };
     let ours = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/references.yaml"));
     let numbers = |text: &str| -> serde_json::Value {
-        // Two of their lists leave out a trailing number that is not printed.
+        // Two lists there omit a trailing number that is not printed.
         let text = text.replace("printed_t2i: [71.9, 93.7]", "printed_t2i: [71.9, 93.7, null]");
         serde_yaml::from_str(&text.replace("printed_t2i: [51.2, 79.3]", "printed_t2i: [51.2, 79.3, null]")).unwrap()
     };

@@ -1,7 +1,7 @@
 use super::{CONTRACT, edited, printed, read};
-use crate::registry::{Entry, Origin, Precision, TrainConfig, find, names};
+use crate::registry::{Entry, Origin, TrainConfig, TrainPrecision, find, names};
 
-/// The contract with a section `train` at line 9.
+/// The contract with a section `train` in line 9.
 fn with_train(section: &str) -> Result<Entry, crate::registry::RegistryError> {
     edited("references: { }", &format!("train: {section}"))
 }
@@ -15,11 +15,11 @@ fn unset(setting: &str) -> String {
 }
 
 #[test]
-fn what_is_left_out_is_the_recipe_of_the_authors() {
+fn defaults_are_the_recipe_of_the_authors() {
     assert_eq!(read(CONTRACT).unwrap().train, TrainConfig::default());
     assert_eq!(with_train("").unwrap().train, TrainConfig::default());
     let found = with_train("{ batch_size: 32, precision: bf16 }").unwrap().train;
-    assert_eq!(found, TrainConfig { batch_size: 32, precision: Precision::Bf16, ..TrainConfig::default() });
+    assert_eq!(found, TrainConfig { batch_size: 32, precision: TrainPrecision::Bf16, ..TrainConfig::default() });
     let published = TrainConfig { batch_size: 128, ..TrainConfig::default() };
     for (name, batch_size) in [("f30k_vit", 128), ("f30k_swin", 128), ("coco_vit", 256), ("coco_swin", 256)] {
         assert_eq!(find(name).unwrap().train, TrainConfig { batch_size, ..published.clone() });
@@ -28,35 +28,35 @@ fn what_is_left_out_is_the_recipe_of_the_authors() {
 }
 
 #[test]
-fn keys_and_values_of_a_recipe_are_refused_by_name() {
+fn invalid_recipe_is_rejected_with_its_key() {
     insta::assert_snapshot!(refused("{ batchsize: 3 }").lines().filter(|line| !line.contains("expected")).collect::<Vec<_>>().join("\n"), @r"
     `models/mine.yaml`, line 9: there is no key `train.batchsize`
       found: `batchsize`
     hint: did you mean `batch_size`?
     ");
     insta::assert_snapshot!(refused("{ batch_size: 1 }"), @r"
-    `models/mine.yaml`, line 9: the value of `train.batch_size` can not be used
+    `models/mine.yaml`, line 9: the value of `train.batch_size` cannot be used
       expected: at least 2 and at most 1073741824
       found: `1`
     ");
     insta::assert_snapshot!(refused("{ learning_rate: .nan }"), @r"
-    `models/mine.yaml`, line 9: the value of `train.learning_rate` can not be used
+    `models/mine.yaml`, line 9: the value of `train.learning_rate` cannot be used
       expected: more than 0 and at most 1
       found: `NaN`
     ");
     insta::assert_snapshot!(refused("{ decay_epochs: [9, 9] }"), @r"
-    `models/mine.yaml`, line 9: the value of `train.decay_epochs` can not be used
+    `models/mine.yaml`, line 9: the value of `train.decay_epochs` cannot be used
       expected: epochs in ascending order, each once
       found: `[9, 9]`
     ");
     insta::assert_snapshot!(refused("{ precision: f16 }"), @r"
-    `models/mine.yaml`, line 9: the value of `train.precision` can not be used
+    `models/mine.yaml`, line 9: the value of `train.precision` cannot be used
       expected: one of `f32`, `bf16`, `fp16`
       found: `f16`
     hint: did you mean `fp16`?
     ");
     insta::assert_snapshot!(refused("{ freeze_backbones: 1 }"), @r"
-    `models/mine.yaml`, line 9: the value of `train.freeze_backbones` can not be used
+    `models/mine.yaml`, line 9: the value of `train.freeze_backbones` cannot be used
       expected: a boolean
       found: `1`
     ");
@@ -77,79 +77,79 @@ fn keys_and_values_of_a_recipe_are_refused_by_name() {
         ("seed", "-1"),
     ] {
         let text = refused(&format!("{{ {key}: {value} }}"));
-        assert!(text.starts_with(&format!("`models/mine.yaml`, line 9: the value of `train.{key}` can not")), "{text}");
+        assert!(text.starts_with(&format!("`models/mine.yaml`, line 9: the value of `train.{key}` cannot")), "{text}");
     }
 }
 
 #[test]
-fn settings_change_the_recipe_and_nothing_else() {
+fn settings_change_only_the_recipe() {
     let entry = read(CONTRACT).unwrap();
     let settings = ["train.epochs=1", "train.decay_epochs=[2, 4]", "train.epochs = 3", "train.precision=fp16"];
     let set = entry.clone().with_settings(&settings).unwrap();
     let mut expected = entry.clone();
     expected.train =
-        TrainConfig { epochs: 3, decay_epochs: vec![2, 4], precision: Precision::Fp16, ..TrainConfig::default() };
+        TrainConfig { epochs: 3, decay_epochs: vec![2, 4], precision: TrainPrecision::Fp16, ..TrainConfig::default() };
     assert_eq!(set, expected);
     assert_eq!(entry.clone().with_settings(&[""; 0]).unwrap(), entry);
 }
 
 #[test]
-fn settings_are_refused_as_a_file_is() {
+fn invalid_setting_is_rejected_like_a_file() {
     let without_list =
         |text: String| text.lines().filter(|line| !line.contains("expected: `epochs`")).collect::<Vec<_>>().join("\n");
     insta::assert_snapshot!(without_list(unset("train.batchsize=128")), @r"
-    `--set train.batchsize=128`: there is no key `train.batchsize`
+    setting `train.batchsize=128`: there is no key `train.batchsize`
       found: `batchsize`
     hint: did you mean `batch_size`?
     ");
     insta::assert_snapshot!(unset("model.embed_size=128"), @r"
-    `--set model.embed_size=128`: there is no key `model`
+    setting `model.embed_size=128`: there is no key `model`
       expected: `train`
       found: `model`
     ");
     insta::assert_snapshot!(unset("batch_size=128"), @r"
-    `--set batch_size=128`: there is no key `batch_size`
+    setting `batch_size=128`: there is no key `batch_size`
       expected: `train`
       found: `batch_size`
     ");
     insta::assert_snapshot!(unset("train.batch_size"), @r"
-    `--set train.batch_size`: the value of `KEY=VALUE` can not be used
+    setting `train.batch_size`: the value of `KEY=VALUE` cannot be used
       expected: `=` between a key and its value
       found: `train.batch_size`
     ");
     insta::assert_snapshot!(unset("train.batch_size=many"), @r"
-    `--set train.batch_size=many`: the value of `train.batch_size` can not be used
+    setting `train.batch_size=many`: the value of `train.batch_size` cannot be used
       expected: a whole number, not negative
       found: the text `many`
     ");
     insta::assert_snapshot!(unset("train.batch_size="), @r"
-    `--set train.batch_size=`: the value of `train.batch_size` can not be used
+    setting `train.batch_size=`: the value of `train.batch_size` cannot be used
       expected: a whole number, not negative
       found: nothing
     ");
     insta::assert_snapshot!(unset("train.batch_size=0"), @r"
-    `--set train.batch_size=0`: the value of `train.batch_size` can not be used
+    setting `train.batch_size=0`: the value of `train.batch_size` cannot be used
       expected: at least 2 and at most 1073741824
       found: `0`
     ");
     insta::assert_snapshot!(unset("train=5"), @r"
-    `--set train=5`: the value of `train` can not be used
-      expected: a key within it, as `train.epochs`
+    setting `train=5`: the value of `train` cannot be used
+      expected: a key of this section, such as `train.epochs`
       found: `train=5`
     ");
     insta::assert_snapshot!(unset("train.epochs=[1"), @r"
-    `--set train.epochs=[1` is not the YAML of an entry
+    setting `train.epochs=[1` is not valid YAML
       cause: did not find expected ',' or ']' at line 2 column 1, while parsing a flow sequence
     ");
     insta::assert_snapshot!(unset("train.epochs.last=1"), @r"
-    `--set train.epochs.last=1`: the value of `train.epochs` can not be used
+    setting `train.epochs.last=1`: the value of `train.epochs` cannot be used
       expected: a whole number, not negative
       found: a mapping
     ");
 }
 
 #[test]
-fn a_run_has_its_own_configuration() {
+fn run_file_repeats_the_configuration_of_the_run() {
     for entry in names().into_iter().map(|name| find(name).unwrap()).chain([read(CONTRACT).unwrap()]) {
         let set = entry.clone().with_settings(&["train.learning_rate=3e-5"]).unwrap();
         assert_eq!(set.config_sha256, entry.config_sha256);
