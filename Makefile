@@ -15,18 +15,20 @@ help: ## this list
 setup: ## native libraries into .runtime/ (nothing to do when they are there)
 	@$(PYTHON) .ci/setup.py
 
-build: setup ## the command, optimised: target/release/laps-zoo
-	$(CARGO) build --locked --release
+build: setup ## both programs, optimised: target/release/laps-zoo and laps-zoo-torch
+	$(CARGO) build --locked --release --package laps-zoo --package laps-torch
 
-demo: build ## set-up, build, and the embedded entries reproduced
-	$(CARGO) run --locked --release --quiet -- reproduce shapes_vit
-	$(CARGO) run --locked --release --quiet -- reproduce shapes_swin
+demo: ## the program without libtorch, built, and the embedded entries reproduced
+	@$(PYTHON) .ci/setup.py cmake onnxruntime
+	$(CARGO) build --locked --release --package laps-zoo
+	target/release/laps-zoo reproduce shapes_vit
+	target/release/laps-zoo reproduce shapes_swin
 
-test: setup ## set-up, and every test
+test: setup ## set-up, and every test of both programs
 	$(CARGO) test --locked --workspace
 
-lint: ## formatting, and clippy with and without libtorch
-	.ci/run format clippy clippy_without_torch
+lint: ## formatting and clippy
+	.ci/run format clippy
 
 doc: setup ## the API documentation: target/doc
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --workspace

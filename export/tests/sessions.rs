@@ -186,7 +186,8 @@ fn captions_of_any_length_agree_with_the_pure_rust_model() {
             lengths.iter().map(|&length| (0..length).map(|_| 1 + random.below(1000) as u32).collect()).collect();
         for batch in [&captions[..1], &captions[..4], &captions[4..5], &captions[4..]] {
             let rows: Vec<&[u32]> = batch.iter().map(Vec::as_slice).collect();
-            let (found, expected) = (encoder.encode_captions(&rows).unwrap(), reference.encode_captions(&rows).unwrap());
+            let (found, expected) =
+                (encoder.encode_captions(&rows).unwrap(), reference.encode_captions(&rows).unwrap());
             assert_eq!(found.len(), expected.len());
             for (found, expected) in found.iter().zip(&expected) {
                 assert!(difference(found, expected) <= TOLERANCE);

@@ -31,7 +31,7 @@ impl DoctorArgs {
         report.line("similarities", laps_align::similarity::instruction_set());
         libtorch(&mut report, backends);
         onnxruntime(&mut report);
-        match laps_files::cache::place() {
+        match laps_files::cache::path() {
             Some(path) => report.line("cache", &path.display().to_string()),
             None => report.missing("cache", "no folder", "set LAPS_ZOO_CACHE"),
         }
@@ -43,11 +43,13 @@ impl DoctorArgs {
 fn libtorch(report: &mut DoctorReport, backends: Backends) {
     match backends.torch.map(|torch| torch.info()) {
         None => match torch_program::find() {
-            Some(path) => report.line("libtorch", &format!("in `{}`, which runs what needs it", path.display())),
+            Some(path) => {
+                report.line("libtorch", &format!("in `{}`, which runs requests that need it", path.display()))
+            }
             None => report.line(
                 "libtorch",
                 &format!(
-                    "none: `{}` is not here; without it there is no training; {}",
+                    "not available: `{}` is not installed, so training is not possible; {}",
                     torch_program::NAME,
                     torch_program::HOW_TO_GET
                 ),

@@ -36,7 +36,7 @@ pub(crate) struct IndexArgs {
     /// Index file; if it exists, unchanged images are not encoded again [default: NAME.index]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// IndexPrecision of the stored embeddings: fp16 or fp32
+    /// Precision of the stored embeddings: fp16 or fp32
     #[arg(long, default_value = "fp16")]
     precision: String,
     /// Measure how many of the best results a search finds, by number of candidates

@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 use laps::EngineUsed;
 use laps::{Backends, Workload};
 use laps_hub::registry;
-use laps_search::{CANDIDATES, Hit, Index, Kind, ModelUsed, Reach, Searcher};
+use laps_search::{DEFAULT_CANDIDATES, Hit, Index, IndexKind, ModelUsed, SearchScope, Searcher};
 use serde::Serialize;
 
 use crate::{
@@ -46,7 +46,7 @@ pub(crate) struct SearchArgs {
 }
 
 fn candidates() -> NonZeroUsize {
-    NonZeroUsize::new(CANDIDATES).unwrap_or(NonZeroUsize::MIN)
+    NonZeroUsize::new(DEFAULT_CANDIDATES).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// The output of `--json`.
@@ -54,7 +54,7 @@ fn candidates() -> NonZeroUsize {
 struct SearchOutput<'a> {
     schema: u32,
     index: String,
-    kind: Kind,
+    kind: IndexKind,
     /// The folder or file that was indexed.
     source: &'a str,
     items: usize,
@@ -85,7 +85,7 @@ impl SearchArgs {
         let Self { index, text, image, top, candidates, exact, json, mut model } = self;
         let index = Index::open(&index)?;
         let description = index.description();
-        let kind = if text.is_some() { Kind::Images } else { Kind::Captions };
+        let kind = if text.is_some() { IndexKind::Images } else { IndexKind::Captions };
         description.check_kind(index.path(), kind).map_err(laps::Error::from)?;
         if model.entry.is_none() && model.graphs.is_none() && registry::names().contains(&&*description.model.entry) {
             model.entry = Some(description.model.entry.clone());
@@ -97,16 +97,16 @@ impl SearchArgs {
         let (query, embedded) = match (text, image) {
             (Some(text), _) => {
                 let text = text.trim().to_owned();
-                (text.clone(), encoding.captions_held(&[text])?)
+                (text.clone(), encoding.encode_captions(&[text])?)
             }
-            (None, Some(path)) => (path.display().to_string(), encoding.images_held(&[path])?),
+            (None, Some(path)) => (path.display().to_string(), encoding.encode_images(&[path])?),
             // clap requires one of them.
             (None, None) => return Ok(CommandStatus::Success),
         };
-        let reach = if exact { Reach::All } else { Reach::Candidates(candidates.get()) };
+        let scope = if exact { SearchScope::All } else { SearchScope::Candidates(candidates.get()) };
         let searcher = Searcher { index: &index, engine: model.similarity(), stop: model.stop() };
         let hits = match embedded.first() {
-            Some(query) => searcher.search(query, reach, top.get())?,
+            Some(query) => searcher.search(query, scope, top.get())?,
             None => Vec::new(),
         };
         let items = index.items().len();
@@ -135,7 +135,7 @@ impl SearchArgs {
             let row = |(place, hit): (usize, &Hit)| {
                 [(place + 1).to_string(), format!("{:.4}", hit.similarity), plain(&index.items()[hit.item].name)]
             };
-            let what = if kind == Kind::Images { "image" } else { "caption" };
+            let what = if kind == IndexKind::Images { "image" } else { "caption" };
             let rows = table(["", "similarity", what], hits.iter().enumerate().map(row));
             print(&format!("{}\n{compared} of {items} {kind} compared exactly\n\n{rows}", summary_line(&model)))?;
         }

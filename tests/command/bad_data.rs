@@ -18,8 +18,8 @@ fn missing_and_undecodable_images_are_all_listed_before_encoding() {
     let whole = fs_err::read(images.join("test_00003.png")).unwrap();
     fs_err::write(images.join("test_00003.png"), &whole[..whole.len() / 2]).unwrap();
     assert_snapshot!(message(&folder), @r"
-    error: 3 of 4 images can not be used
-      image `3` (row 6, `DIR/images/test_00001.png`): can not be read: No such file or directory (os error 2)
+    error: 3 of 4 images cannot be used
+      image `3` (row 6, `DIR/images/test_00001.png`): cannot be read: No such file or directory (os error 2)
       image `4` (row 11, `DIR/images/test_00002.png`): not a JPEG, PNG, GIF, BMP or WebP file
       image `5` (row 16, `DIR/images/test_00003.png`): not decodable: unexpected end of file
     hint: file names are relative to the image folder of the data set
@@ -61,14 +61,14 @@ fn mapping_with_unknown_image_or_path_outside_the_folder_is_rejected() {
     ");
     fs_err::write(&path, r#"{"2": "test_00000.png", "3": "../../secret.png"}"#).unwrap();
     assert_snapshot!(message(&folder), @r"
-    error: `DIR/captions/id_mapping.json` maps image id `3` to a file that can not be used
+    error: `DIR/captions/id_mapping.json` maps image id `3` to a file that cannot be used
       expected: a path inside the image folder
       found: `../../secret.png`
     hint: names are relative to the image folder, without `..`
     ");
     fs_err::write(&path, "{").unwrap();
     assert_snapshot!(message(&folder), @r"
-    error: `DIR/captions/id_mapping.json` can not be used
+    error: `DIR/captions/id_mapping.json` cannot be used
       expected: a JSON object from image id to file name
       found: EOF while parsing an object at line 1 column 1
     ");

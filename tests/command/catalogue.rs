@@ -180,7 +180,7 @@ fn info_shows_an_entry_and_its_published_recalls() {
       model       vit 60, embed size 64
       patches     36, of which 18 are kept and merged into 7
       parameters  image encoder 122.2 k, text encoder 76.5 k, alignment 1.0 k
-      data        captions `captions`, images `images`, vocabulary `vocab.txt`, drawn into the cache, or below --data
+      data        captions `captions`, images `images`, vocabulary `vocab.txt`, drawn into the cache, or below the data root
       evaluation  split `test` by f30k
       checkpoint  embedded
       config      sha256 164eacb67b988f1c73737406465036e5932a13190c00ca8c86cfe7c4806c9d68

@@ -15,7 +15,7 @@ use crate::writer::Pickle;
 
 /// Path of a file in the repository.
 pub(crate) fn repository_file(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    Path::new(crate::REPOSITORY).join(path)
 }
 
 /// Data in the layout of the drawn entries: `images` scenes with five captions each, as the split `test`.

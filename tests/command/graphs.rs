@@ -328,7 +328,12 @@ fn graphs_of_another_request_are_rejected() {
         "{text}"
     );
     assert!(text.contains("\n  found: graphs of `shapes_vit`, configuration with sha256 "), "{text}");
-    assert!(text.ends_with("\nhint: export the graphs of this entry and checkpoint, or use the entry and checkpoint of the graphs\n"), "{text}");
+    assert!(
+        text.ends_with(
+            "\nhint: export the graphs of this entry and checkpoint, or use the entry and checkpoint of the graphs\n"
+        ),
+        "{text}"
+    );
     assert_snapshot!(message("shapes_vit", &["--engine", "rust"]), @r"
     error: `--graphs` cannot be used
       expected: the engine `ort` or `auto`

@@ -140,5 +140,8 @@ fn resume_is_bit_identical() {
 fn interrupted_run_without_sims_file_leaves_nothing() {
     let (status, output) = RunningCommand::until("encode captions: 1000 to do", &[]).interrupt();
     assert_eq!(status, Some(2), "{output}");
-    assert_eq!(output, "error: interrupted: nothing was saved\nhint: a run that writes its similarity matrix to a file can be resumed\n");
+    assert_eq!(
+        output,
+        "error: interrupted: nothing was saved\nhint: a run that writes its similarity matrix to a file can be resumed\n"
+    );
 }

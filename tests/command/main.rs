@@ -12,13 +12,8 @@ mod bad_data;
 mod bad_request;
 mod catalogue;
 mod embed;
-#[cfg(feature = "torch")]
-mod features;
-#[cfg(feature = "fetch")]
 mod fetching;
 mod files;
-#[cfg(feature = "torch")]
-mod full_disk;
 mod full_size;
 mod gate;
 mod graphs;
@@ -28,18 +23,20 @@ mod matrix;
 mod readme;
 mod real;
 mod search;
-#[cfg(feature = "fetch")]
 #[path = "../../zoo/hub/tests/fetch/server.rs"]
 #[allow(dead_code, reason = "the tests of fetching use the rest")]
 mod server;
 mod shapes;
 mod support;
-#[cfg(feature = "torch")]
-mod tensorboard;
 mod timing;
-#[cfg(feature = "torch")]
-mod training;
 mod verdict;
 #[path = "../../zoo/hub/tests/checkpoint/writer.rs"]
 #[allow(dead_code, reason = "the tests of the reader use the rest")]
 mod writer;
+
+/// The program under test, and the root of the repository.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_laps-zoo");
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The option for the program's engine that needs no graphs.
+const NATIVE_ENGINE: [&str; 2] = ["--engine", "rust"];

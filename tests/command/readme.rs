@@ -9,7 +9,7 @@ use safetensors::{Dtype, serialize, tensor::TensorView};
 use crate::{
     files::{repository_file, shapes_vit},
     graphs::runtime,
-    support::{NATIVE_ENGINE, command, finished},
+    support::{command, finished},
 };
 
 /// Output shown in a `text` block, by its first line, and the command that prints it.
@@ -205,7 +205,7 @@ fn run_commands(document: &Path, room: &Path) -> usize {
         let without_data = names(&WITHOUT_DATA);
         let entry = if without_data { "f30k_vit" } else { "shapes_vit" };
         let line = &line.replace("f30k_vit", entry).replace("IMAGES", "DATA/images");
-        if (names(&OF_LIBTORCH) && !cfg!(feature = "torch")) || (names(&OF_ONNX_RUNTIME) && !runtime()) {
+        if (names(&OF_LIBTORCH) && crate::NATIVE_ENGINE[1] != "torch") || (names(&OF_ONNX_RUNTIME) && !runtime()) {
             left_out.push(line.clone());
             continue;
         }
@@ -222,7 +222,7 @@ fn run_commands(document: &Path, room: &Path) -> usize {
             assert_eq!(finished(blessed).status, 0);
         }
         // Use the engines of this build.
-        let line = &line.replace("torch,ort", &format!("{},ort", NATIVE_ENGINE[1]));
+        let line = &line.replace("torch,ort", &format!("{},ort", crate::NATIVE_ENGINE[1]));
         let mut command = command();
         command.current_dir(room).env("LAPS_ZOO_CACHE", room.join("cache")).args(words(line)).args(more);
         let ended = finished(command.output().unwrap());

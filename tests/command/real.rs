@@ -12,7 +12,7 @@ use std::{
 use crate::{
     files::repository_file,
     matrix::{Direction, Matrix, figures, reported},
-    support::{NATIVE_ENGINE, json, laps_zoo},
+    support::{json, laps_zoo},
 };
 
 const DIRECTIONS: [Direction; 2] = [Direction::ImageToText, Direction::TextToImage];
@@ -142,7 +142,7 @@ fn near(found: [f64; 5], expected: [f64; 5]) -> bool {
 
 #[test]
 fn test_split_matches_the_reference_on_both_engines() {
-    let Some((found, real, checkpoint)) = split_agrees("test", &NATIVE_ENGINE) else { return };
+    let Some((found, real, checkpoint)) = split_agrees("test", &crate::NATIVE_ENGINE) else { return };
     assert!(found.stdout.starts_with("f30k_mini, split test: 243 images, 1215 captions\n"), "{}", found.stdout);
     assert!(found.stdout.ends_with("verdict: not compared, the entry has no published recalls\n"), "{}", found.stdout);
 
@@ -154,9 +154,8 @@ fn test_split_matches_the_reference_on_both_engines() {
 }
 
 #[test]
-#[cfg_attr(not(feature = "torch"), ignore = "the test split shows the pure-Rust engine; both would take it minutes")]
 fn dev_split_matches_the_reference() {
-    let Some((found, ..)) = split_agrees("dev", &NATIVE_ENGINE) else { return };
+    let Some((found, ..)) = split_agrees("dev", &crate::NATIVE_ENGINE) else { return };
     assert!(found.stdout.starts_with("f30k_mini, split dev: 242 images, 1210 captions\n"), "{}", found.stdout);
 }
 

@@ -188,7 +188,7 @@ fn undecodable_image_is_skipped_and_counted() {
     assert_eq!(run.status, 0, "{}", run.stderr);
     let lines: Vec<&str> = run.stdout.lines().skip(1).collect();
     assert_snapshot!(lines.join("\n").replace(text(data.path()), "DIR"), @r"
-    3 images in `DIR/photos.index`: 3 encoded, 0 kept, 2 skipped
+    3 images in `DIR/photos.index`: 3 encoded, 0 unchanged, 2 skipped
       skipped `test_00001.png`: not a JPEG, PNG, GIF, BMP or WebP file
       skipped `test_00003.png`: not decodable: unexpected end of file
     ");
@@ -217,8 +217,8 @@ fn evaluate_compares_candidates_with_exact_search() {
     let arguments = ["index", text(&images), "--out", text(&path), "--evaluate"];
     let run = laps_zoo(arguments.iter().chain(&MODEL));
     assert_eq!(run.status, 0, "{}", run.stderr);
-    assert!(run.stdout.contains(": 0 encoded, 24 kept\n"), "{}", run.stdout);
-    assert!(run.stdout.contains(" by exact similarity, found among the candidates, in percent, 2 queries\n"));
+    assert!(run.stdout.contains(": 0 encoded, 24 unchanged\n"), "{}", run.stdout);
+    assert!(run.stdout.contains(" by exact similarity that are among the candidates, 2 queries\n"));
     let last = run.stdout.lines().rev().nth(1).unwrap();
     assert_eq!(
         last.split_whitespace().collect::<Vec<_>>(),
@@ -257,7 +257,10 @@ fn bad_input_of_index_and_search_is_rejected() {
     fs_err::write(&path, &whole[..whole.len() - 1000]).unwrap();
     let text_of = message(&["search", text(&path), "a circle"]);
     assert!(text_of.starts_with("error: the index `DIR/photos.index` is damaged: "), "{text_of}");
-    assert!(text_of.ends_with("\nhint: remove this file and create the index again with `laps-zoo index`\n"), "{text_of}");
+    assert!(
+        text_of.ends_with("\nhint: remove this file and create the index again with `laps-zoo index`\n"),
+        "{text_of}"
+    );
     fs_err::write(&path, &whole).unwrap();
     fs_err::write(&foreign, "photos").unwrap();
     assert_snapshot!(message(&["search", text(&foreign), "a circle"]), @r"
@@ -267,10 +270,11 @@ fn bad_input_of_index_and_search_is_rejected() {
     hint: remove this file and create the index again with `laps-zoo index`
     ");
     assert!(
-        of(&["index", text(&images), "--out", text(&foreign)]).starts_with("error: `DIR/foreign.index` is not a laps-zoo index\n")
+        of(&["index", text(&images), "--out", text(&foreign)])
+            .starts_with("error: `DIR/foreign.index` is not a laps-zoo index\n")
     );
     assert_eq!(fs_err::read(&foreign).unwrap(), b"photos");
-    assert!(message(&["search", text(&none), "a circle"]).starts_with("error: can not read `DIR/none.index`\n"));
+    assert!(message(&["search", text(&none), "a circle"]).starts_with("error: cannot read `DIR/none.index`\n"));
     let image = images.join("test_00000.png");
     assert_snapshot!(message(&["search", text(&path), "--image", text(&image)]), @r"
     error: `DIR/photos.index` is an index of images

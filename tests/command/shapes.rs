@@ -8,10 +8,11 @@ use std::{
 use crate::{
     graphs::runtime,
     matrix::{Direction, Matrix, figures, reported},
-    support::{NATIVE_ENGINE, PROGRAM, command, finished, json, laps_zoo, without_times},
+    support::{command, finished, json, laps_zoo, without_times},
 };
 
-const NOTE: &str = "the embedded checkpoint is what the entry's own recipe gives on the drawn split `train`: the weights after its last epoch";
+const NOTE: &str =
+    "the embedded checkpoint has the weights after the last epoch of the entry's own recipe on the drawn split `train`";
 
 /// Masks values: a query whose best candidates are within rounding of each other depends on the CPU. The values are checked
 /// against the matrix and by the verdict.
@@ -61,7 +62,7 @@ fn embedded_entry_gives_table_matrix_and_provenance() {
     encode images: 200 images
     score: 200000 pairs
     rank: 1200 queries
-    note: the embedded checkpoint is what the entry's own recipe gives on the drawn split `train`: the weights after its last epoch
+    note: the embedded checkpoint has the weights after the last epoch of the entry's own recipe on the drawn split `train`
     verdict: reproduced, every published recall is within 0.1 points
     ");
     let stages: Vec<&str> = first.stderr.lines().filter(|line| line.ends_with(" to do")).collect();
@@ -149,7 +150,7 @@ fn provenance(result: &serde_json::Value) {
     assert_eq!(text("/provenance/version"), env!("CARGO_PKG_VERSION"));
     assert!(result["provenance"].as_object().unwrap().contains_key("commit"));
     // The fastest available engine.
-    let engine = if runtime() { "ort" } else { NATIVE_ENGINE[1] };
+    let engine = if runtime() { "ort" } else { crate::NATIVE_ENGINE[1] };
     assert_eq!((text("/provenance/engine/name"), text("/provenance/engine/device")), (engine, "cpu"));
     assert!(!text("/provenance/engine/version").is_empty());
     assert!(result["provenance"]["engine"]["threads"].as_u64().unwrap() >= 1);
@@ -175,7 +176,7 @@ fn missing_named_library_is_an_error() {
     let auto = run("auto");
     assert_eq!((auto.status, auto.stdout.as_str()), (2, ""));
     assert!(auto.stderr.starts_with("error: ") && auto.stderr.contains("/nowhere"), "{}", auto.stderr);
-    assert_eq!(run(NATIVE_ENGINE[1]).status, 0);
+    assert_eq!(run(crate::NATIVE_ENGINE[1]).status, 0);
 }
 
 #[test]
@@ -204,7 +205,7 @@ fn embedded_swin_entry_runs() {
     encode images: 200 images
     score: 200000 pairs
     rank: 1200 queries
-    note: the embedded checkpoint is what the entry's own recipe gives on the drawn split `train`: the weights after its last epoch
+    note: the embedded checkpoint has the weights after the last epoch of the entry's own recipe on the drawn split `train`
     verdict: reproduced, every published recall is within 0.1 points
     ");
 }
@@ -215,7 +216,7 @@ fn closed_pipe_is_not_an_error() {
     for arguments in
         [&["info", "--parameters", "f30k_vit"][..], &["list"], &["reproduce", "shapes_vit", "--limit", "2", "--quiet"]]
     {
-        let mut child = Command::new(PROGRAM)
+        let mut child = Command::new(crate::PROGRAM)
             .env("LAPS_ZOO_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"))
             .args(arguments)
             .stdout(Stdio::piped())

@@ -14,15 +14,9 @@ pub(crate) struct Run {
     pub(crate) stderr: String,
 }
 
-/// Path of the program.
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_laps-zoo");
-
-/// The option for the engine of this build that needs no graphs.
-pub(crate) const NATIVE_ENGINE: [&str; 2] = ["--engine", if cfg!(feature = "torch") { "torch" } else { "rust" }];
-
 /// The program with a cache that the tests share.
 pub(crate) fn command() -> Command {
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(crate::PROGRAM);
     command.env("LAPS_ZOO_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache")).timeout(TIMEOUT);
     command
 }

@@ -133,6 +133,8 @@ pub fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         laps_onnx::runtime::RuntimeError,
         CheckpointError,
         RegistryError,
+        laps_hub::store::StoreError,
+        laps_hub::fetch::FetchError,
     )
 }
 

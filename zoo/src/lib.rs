@@ -1,13 +1,31 @@
-//! LAPS image-text retrieval: open a model, embed images and captions, and score them.
+//! LAPS image-text retrieval: open a model, embed images and captions, score them, search with them.
 //!
-//! ```no_run
+//! [`Model::builder`] opens a built-in entry by name or an entry file by path. The entries `shapes_vit` and `shapes_swin`
+//! need no file: their checkpoints are part of this crate.
+//!
+//! ```
+//! use laps::{Model, data::image::RgbImage};
+//!
 //! # fn main() -> laps::Result<()> {
-//! let model = laps::Model::builder("shapes_vit").open()?;
-//! let scores = model.score("photo.png", &["a red circle above a blue square", "a dog"])?;
-//! println!("{scores:?}");
+//! let model = Model::builder("shapes_vit").open()?;
+//! // A path works too: model.score("photo.png", ...)
+//! let grey = RgbImage::new(60, 60, vec![127; 60 * 60 * 3]).expect("3 bytes a pixel");
+//! let scores = model.score(grey, &["a red circle above a blue square", "a dog"])?;
+//! assert_eq!(scores.len(), 2);
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Map
+//! - [`Model`]: embeddings, similarities, indexes and search with one model.
+//! - [`Backend`], [`Backends`], [`BackendRequest`]: what computes the embeddings. The pure-Rust tensor is always there, ONNX
+//!   Runtime if its library is found, libtorch in programs that link `laps-torch` and pass it in.
+//! - [`hub`]: the registry of entries, checkpoints, the cache and downloads.
+//! - [`data`]: images, tokenizers and caption sets.
+//! - [`align`]: the exact similarity engine, ranks and recalls.
+//! - [`search`]: index files.
+//! - [`onnx`]: graphs and ONNX Runtime sessions.
+//! - [`TrainRequest`] and [`Libtorch`]: training, which `laps-torch` implements.
 
 mod backend;
 mod checkpoint;
@@ -17,11 +35,18 @@ mod error;
 mod libtorch;
 mod model;
 mod observer;
-mod onnx;
-mod rust;
+mod onnx_backend;
+mod rust_backend;
 mod select;
 mod train;
 mod vocabulary;
+
+pub use laps_align as align;
+pub use laps_data as data;
+pub use laps_hub as hub;
+pub use laps_model::{array::Array, encoder::Device};
+pub use laps_onnx as onnx;
+pub use laps_search as search;
 
 pub use backend::{Backend, Backends};
 pub use checkpoint::open_checkpoint;
@@ -30,8 +55,8 @@ pub use error::{Error, Result, hint};
 pub use libtorch::{Libtorch, LibtorchInfo, StepBenchmark, TrainingStep};
 pub use model::{Image, Model, ModelBuilder};
 pub use observer::{EpochLine, Observer, StepLine};
-pub use onnx::OnnxBackend;
-pub use rust::RustBackend;
+pub use onnx_backend::OnnxBackend;
+pub use rust_backend::RustBackend;
 pub use select::{BackendRequest, SelectedBackend, Workload};
 pub use train::{InitialWeights, TrainRequest, Trained};
 pub use vocabulary::Vocabulary;

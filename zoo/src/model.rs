@@ -19,7 +19,10 @@ use laps_model::{
     encoder::{Device, Encoder},
 };
 use laps_onnx::{package::Package, runtime::SessionOptions};
-use laps_search::{Encoding, ModelUsed};
+use laps_search::{
+    DEFAULT_CANDIDATES, EmbeddingPipeline, Index, IndexDescription, IndexKind, IndexPrecision, IndexSummary, ModelUsed,
+    SearchScope, Searcher, index_images,
+};
 
 use crate::{BackendRequest, Backends, EngineChoice, EngineUsed, Error, Result, Vocabulary, Workload, open_checkpoint};
 
@@ -340,14 +343,14 @@ impl Model {
     }
 
     /// How this model encodes many images or captions in bounded memory; `progress` receives the number of encoded items.
-    pub fn encoding<'a>(&'a self, progress: &'a dyn Fn(usize)) -> Encoding<'a> {
-        Encoding {
+    pub fn encoding<'a>(&'a self, progress: &'a dyn Fn(usize)) -> EmbeddingPipeline<'a> {
+        EmbeddingPipeline {
             encoder: self.encoder.as_ref(),
             sizes: *self.similarity.config(),
             preprocessing: self.preprocessing,
             tokenizer: &self.tokenizer,
-            longest: self.max_tokens,
-            batch: self.batch_size,
+            max_tokens: self.max_tokens,
+            batch_size: self.batch_size,
             threads: self.threads,
             stop: &self.stop,
             progress,
@@ -382,7 +385,7 @@ impl Model {
     /// A caption with more tokens than the text encoder has positions.
     pub fn embed_captions(&self, captions: &[impl AsRef<str>]) -> Result<Vec<Array>> {
         let captions: Vec<String> = captions.iter().map(|caption| caption.as_ref().trim().to_owned()).collect();
-        Ok(self.encoding(&|_| ()).captions_held(&captions)?)
+        Ok(self.encoding(&|_| ()).encode_captions(&captions)?)
     }
 
     /// Similarities `(images, captions)` of embeddings from [`embed_images`](Self::embed_images) and
@@ -393,6 +396,32 @@ impl Model {
     pub fn similarities(&self, images: &Array, captions: &[Array]) -> Result<Array> {
         let captions = CaptionMatrix::from_arrays(captions, self.similarity.config().width)?;
         Ok(self.similarity.similarities(images, &captions)?)
+    }
+
+    /// Writes the index file `index` of the images in `folder`, or updates the one that is there: only new and changed
+    /// images are encoded. Images that cannot be decoded are skipped and named in the summary.
+    ///
+    /// # Errors
+    /// A folder that cannot be read, and a file that is not an index.
+    pub fn index_folder(&self, folder: impl AsRef<Path>, index: impl AsRef<Path>) -> Result<IndexSummary> {
+        let encoding = self.encoding(&|_| ());
+        let (kind, precision) = (IndexKind::Images, IndexPrecision::Half);
+        let description =
+            IndexDescription::new(kind, self.used.clone(), self.preprocessing, &encoding.sizes, precision);
+        Ok(index_images(folder.as_ref(), index.as_ref(), description, &encoding, &|_| ())?)
+    }
+
+    /// The `top` images of an index that match a caption best, exactly re-ranked; name and similarity of each.
+    ///
+    /// # Errors
+    /// An index of another model or of captions, and a caption that is too long.
+    pub fn search(&self, index: &Index, caption: &str, top: usize) -> Result<Vec<(String, f32)>> {
+        index.description().check_kind(index.path(), IndexKind::Images)?;
+        index.description().check_model(index.path(), &self.used)?;
+        let words = self.embed_captions(&[caption])?;
+        let searcher = Searcher { index, engine: &self.similarity, stop: &self.stop };
+        let hits = searcher.search(&words[0], SearchScope::Candidates(DEFAULT_CANDIDATES), top)?;
+        Ok(hits.into_iter().map(|hit| (index.items()[hit.item].name.clone(), hit.similarity)).collect())
     }
 
     /// Similarities of one image with captions, in their order.

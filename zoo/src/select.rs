@@ -4,8 +4,8 @@ use std::{path::PathBuf, rc::Rc};
 
 use laps_model::encoder::Device;
 use laps_onnx::{
-    package::Precision,
-    runtime::{Place, RuntimeError, SessionOptions, library},
+    graph::GraphPrecision,
+    runtime::{ExecutionDevice, RuntimeError, SessionOptions, library},
 };
 
 use crate::{Backend, Backends, EngineChoice, Error, OnnxBackend, Result};
@@ -57,11 +57,11 @@ impl BackendRequest {
             let session = match &self.session {
                 Some(session) => session.clone(),
                 None => SessionOptions {
-                    place: Place::of("auto".parse()?, self.device)?,
+                    device: ExecutionDevice::new("auto".parse()?, self.device)?,
                     ..SessionOptions::cpu(self.threads)
                 },
             };
-            let onnx = Rc::new(OnnxBackend::new(self.graphs.clone(), Precision::Fp32, session));
+            let onnx = Rc::new(OnnxBackend::new(self.graphs.clone(), GraphPrecision::Fp32, session));
             return Ok(SelectedBackend { backend: Rc::clone(&onnx) as Rc<dyn Backend>, onnx: Some(onnx) });
         }
         Ok(SelectedBackend { backend: backends.on_checkpoint(self.engine, self.device)?, onnx: None })

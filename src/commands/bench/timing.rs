@@ -90,9 +90,10 @@ pub(crate) struct TimingArgs {
 }
 
 impl TimingArgs {
-    /// Whether the request can only be met with libtorch: an engine `torch`, or training.
+    /// Whether the request can only be met with libtorch: the engine `torch`, or training without a named engine.
     pub(crate) fn needs_libtorch(&self) -> bool {
-        self.engine.iter().any(|name| name == "torch") || self.parts.iter().any(|name| name == "training")
+        let trains = self.parts.iter().any(|name| name == "training");
+        self.engine.iter().any(|name| name == "torch") || (self.engine.is_empty() && trains)
     }
 
     pub(crate) fn run(self, quiet: bool, backends: Backends) -> Result<CommandStatus> {

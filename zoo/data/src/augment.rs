@@ -1,26 +1,26 @@
-//! Random changes of images and captions for training. Each depends on a seed, the epoch and the sample alone, so that the
-//! number of threads changes nothing.
+//! Random crops of images and masking of captions for training. They depend only on the seed, the epoch and the sample, not
+//! on the number of threads.
 
 use super::image::RgbImage;
 use crate::SpecialTokens;
 use laps_model::random::SplitMix64;
 
-/// Share of an image's area that a crop keeps, and the range of its ratio of width to height.
+/// Range of the area of a crop, as a share of the image, and of its ratio of width to height.
 const AREA: [f64; 2] = [0.6, 1.0];
 const RATIO: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
-/// Share of the basic tokens that are changed; of these, shares that are masked and that are replaced.
+/// Share of the basic tokens that are changed. Of these, the shares that are masked and replaced; the others are dropped.
 const CHANGED: f64 = 0.2;
 const MASKED: f64 = 0.5;
 const REPLACED: f64 = 0.1;
 
-/// Random changes within one epoch.
+/// The random changes of one epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Augment {
     seed: u64,
     epoch: usize,
 }
 
-/// A part of an image, perhaps mirrored.
+/// A part of an image, possibly mirrored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crop {
     /// Column of its left edge.
@@ -31,12 +31,12 @@ pub struct Crop {
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// Whether left and right are exchanged.
+    /// Whether left and right are swapped.
     pub mirrored: bool,
 }
 
 impl Augment {
-    /// The changes of `epoch` under `seed`.
+    /// The changes of `epoch` with `seed`.
     pub fn new(seed: u64, epoch: usize) -> Self {
         Self { seed, epoch }
     }
@@ -45,8 +45,8 @@ impl Augment {
         SplitMix64::named(self.seed, &format!("{what} {} {sample}", self.epoch))
     }
 
-    /// The crop of an image of `width` x `height` pixels: area and ratio are drawn until a crop fits, as torchvision's
-    /// `RandomResizedCrop` does it; after ten attempts the largest in the middle whose ratio is in the range.
+    /// The crop of an image of `width` x `height` pixels, as in torchvision's `RandomResizedCrop`: area and ratio are drawn
+    /// until a crop fits, and after ten attempts it is the largest centre crop whose ratio is in the range.
     pub fn crop(self, sample: usize, width: usize, height: usize) -> Crop {
         let mut random = self.random("crop", sample);
         let between = |[low, high]: [f64; 2], random: &mut SplitMix64| low + (high - low) * random.uniform();
@@ -92,7 +92,7 @@ impl Augment {
 }
 
 impl Crop {
-    /// The part itself.
+    /// The crop of `image`, or `None` if it does not fit.
     pub fn of(&self, image: &RgbImage) -> Option<RgbImage> {
         let stride = 3 * image.width();
         let rows = image.pixels().chunks_exact(stride).skip(self.top).take(self.height);
@@ -117,7 +117,7 @@ mod tests {
     const SPECIAL: SpecialTokens = SpecialTokens { padding: 0, unknown: 1, first: 2, last: 3, mask: 4 };
 
     #[test]
-    fn crops_have_the_area_and_the_ratio_that_they_may_have() {
+    fn crops_stay_in_the_ranges_of_area_and_ratio() {
         let augment = Augment::new(7, 1);
         let crops: Vec<Crop> = (0..4000).map(|sample| augment.crop(sample, 500, 375)).collect();
         for crop in &crops {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crop_takes_its_pixels_and_mirrors_them() {
+    fn crop_copies_and_mirrors_pixels() {
         let pixels = (0..18).collect();
         let image = RgbImage::new(3, 2, pixels).unwrap();
         let crop = Crop { left: 1, top: 1, width: 2, height: 1, mirrored: false };
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifth_of_the_words_changes() {
+    fn a_fifth_of_the_basic_tokens_changes() {
         let pieces: Vec<Vec<u32>> = (0..50_000).map(|word| vec![100 + word]).collect();
         let tokens = Augment::new(7, 0).tokens(3, &pieces, SPECIAL, 50);
         assert_eq!((tokens[0], *tokens.last().unwrap()), (2, 3));

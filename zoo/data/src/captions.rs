@@ -1,8 +1,7 @@
 //! Captions and their images, in the layout of the LAPS caption files.
 //!
-//! A split `test` is three files in one folder: `test_ids.txt`, one image id a line; `test_caps.txt`, the caption in
-//! the same line; `id_mapping.json`, from id to file name, shared by all splits. An image has as many lines as
-//! captions.
+//! The split `test` is three files in one folder: `test_ids.txt` with one image id per line, `test_caps.txt` with the caption
+//! of the same line, and `id_mapping.json` from id to file name, which all splits share. An image has one line per caption.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -17,7 +16,7 @@ const MAPPING: &str = "id_mapping.json";
 const IDS: &str = "_ids.txt";
 const CAPTIONS: &str = "_caps.txt";
 
-/// The captions of a split, and its images, each once.
+/// The captions of a split and its distinct images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
     name: String,
@@ -31,23 +30,23 @@ pub struct Split {
 pub struct SplitImage {
     /// Its id.
     pub id: String,
-    /// Where it is, relative to the image folder.
+    /// Path relative to the image folder.
     pub name: String,
-    /// The first row of the id file that names it, counted from 1.
+    /// First row of the id file with this image, counted from 1.
     pub row: usize,
 }
 
-/// An image and where it lies.
+/// An image and its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFile {
-    /// What the split says of it.
+    /// The image.
     pub image: SplitImage,
     /// The file.
     pub path: PathBuf,
 }
 
 impl Split {
-    /// Reads the split `name` in `folder` and checks that its files fit together.
+    /// Reads the split `name` in `folder` and checks that its files are consistent.
     pub fn open(folder: &Path, name: &str) -> Result<Self, DataError> {
         let [ids_path, captions_path] = [IDS, CAPTIONS].map(|end| folder.join(format!("{name}{end}")));
         let mapping_path = folder.join(MAPPING);
@@ -85,7 +84,7 @@ impl Split {
         Ok(Self { name: name.to_owned(), images, captions, image_of })
     }
 
-    /// The first `count` images and exactly their captions; the whole split if it has no more images.
+    /// Truncates to the first `count` images and their captions.
     pub fn limit(mut self, count: NonZeroUsize) -> Self {
         let count = count.get();
         if count >= self.images.len() {
@@ -102,22 +101,22 @@ impl Split {
         &self.name
     }
 
-    /// The images, each once, in the order in which the id file first names them.
+    /// The distinct images, in the order of their first row.
     pub fn images(&self) -> &[SplitImage] {
         &self.images
     }
 
-    /// The captions in the order of their file, without white space around them.
+    /// The captions in the order of their file, without surrounding white space.
     pub fn captions(&self) -> &[String] {
         &self.captions
     }
 
-    /// For each caption the index of its image in [`images`](Self::images).
+    /// The index of the image of each caption in [`images`](Self::images).
     pub fn image_of(&self) -> &[usize] {
         &self.image_of
     }
 
-    /// The images as files in the folder `root`; whether they exist is not looked at.
+    /// The images as files in the folder `root`. Does not check that they exist.
     pub fn image_files(&self, root: &Path) -> Vec<ImageFile> {
         self.images.iter().map(|image| ImageFile { image: image.clone(), path: root.join(&image.name) }).collect()
     }
@@ -133,7 +132,7 @@ pub fn splits(folder: &Path) -> Vec<String> {
     splits
 }
 
-/// The file names of all images that `folder` maps ids to.
+/// The file names in the mapping of `folder`.
 pub(super) fn image_names(folder: &Path) -> Result<BTreeSet<String>, DataError> {
     Ok(mapping(&folder.join(MAPPING))?.into_values().collect())
 }
@@ -147,7 +146,7 @@ fn missing(folder: &Path, name: &str, path: &Path) -> DataError {
     }
 }
 
-/// The lines of a text file without white space around them; a line may be empty, the file not.
+/// The lines of a text file, without surrounding white space. A line may be empty, the file may not.
 pub fn rows(path: &Path) -> Result<Vec<String>, DataError> {
     let bytes = fs_err::read(path)?;
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -173,6 +172,9 @@ fn mapping(path: &Path) -> Result<BTreeMap<String, String>, DataError> {
 }
 
 /// Whether a relative path stays inside the folder that it is joined to.
+///
+/// This is not [`laps_files::safe_relative_path`]: the files exist already, and data sets of users have names that Windows or
+/// an archive would reject, such as names with colons.
 fn is_inside(name: &str) -> bool {
     let path = Path::new(name);
     path.file_name().is_some()

@@ -1,30 +1,30 @@
-//! What can go wrong with captions, tokens and images.
+//! Errors of this crate.
 
 use std::{fmt, io, path::PathBuf};
 
 use super::image::ImageError;
 
-/// Images that one message lists; the rest is a number.
-const LISTED: usize = 8;
+/// Maximum number of images that a message lists.
+const MAX_LISTED: usize = 8;
 
-/// An error of this module.
+/// A data set cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A text file could not be read.
     #[error(transparent)]
     Read(#[from] io::Error),
-    /// The folder holds no such split.
+    /// The folder has no such split.
     #[error(
         "split `{name}` is not in `{}`\n  expected: `{missing}`\n  found: {}", folder.display(), splits(available)
     )]
     Split {
         /// Folder of the caption files.
         folder: PathBuf,
-        /// The split that was asked for.
+        /// The requested split.
         name: String,
-        /// The file of it that is missing.
+        /// Its missing file.
         missing: String,
-        /// The splits that are there.
+        /// The splits in the folder.
         available: Vec<String>,
     },
     /// The two files of a split differ in length.
@@ -42,20 +42,20 @@ pub enum DataError {
         /// Its rows.
         captions: usize,
     },
-    /// A file that has to hold something and does not.
+    /// A file is empty.
     #[error("`{}` is empty", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
     },
-    /// The contents of a text file can not be used.
-    #[error("`{}` can not be used\n  expected: {expected}\n  found: {found}", path.display())]
+    /// The contents of a text file cannot be used.
+    #[error("`{}` cannot be used\n  expected: {expected}\n  found: {found}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What it has to hold.
+        /// The required content.
         expected: String,
-        /// What it holds.
+        /// Its content.
         found: String,
     },
     /// An image id has no file name.
@@ -70,9 +70,9 @@ pub enum DataError {
         /// The file that maps ids to file names.
         mapping_path: PathBuf,
     },
-    /// A file name that leads out of the image folder.
+    /// A file name leads out of the image folder.
     #[error(
-        "`{}` maps image id `{id}` to a file that can not be used\n  expected: a path inside the image folder\n  \
+        "`{}` maps image id `{id}` to a file that cannot be used\n  expected: a path inside the image folder\n  \
          found: `{name}`", mapping_path.display()
     )]
     UnsafeName {
@@ -88,7 +88,7 @@ pub enum DataError {
     CaptionLength {
         /// Row of the caption, counted from 1.
         row: usize,
-        /// Its tokens, `[CLS]` and `[SEP]` included.
+        /// Number of tokens, with `[CLS]` and `[SEP]`.
         tokens: usize,
         /// Positions of the model.
         limit: usize,
@@ -105,35 +105,35 @@ pub enum DataError {
         /// Rows of the model's word embedding.
         limit: usize,
     },
-    /// The tokenizer gave up on a text.
-    #[error("a caption can not be tokenized: {reason}")]
+    /// The tokenizer failed.
+    #[error("a caption cannot be tokenized: {reason}")]
     Tokenizer {
-        /// In the words of the library.
+        /// Message of the library.
         reason: String,
     },
-    /// An image can not be used.
-    #[error("{0} can not be used: {cause}", cause = .0.cause)]
+    /// An image cannot be used.
+    #[error("{0} cannot be used: {cause}", cause = .0.cause)]
     Image(Box<ImageFault>),
-    /// Images that can not be used, found before the work began.
-    #[error("{} of {checked} images can not be used{}", faults.len(), list(faults))]
+    /// Images cannot be used.
+    #[error("{} of {checked} images cannot be used{}", faults.len(), list(faults))]
     Images {
-        /// Images that were looked at.
+        /// Number of images checked.
         checked: usize,
-        /// Those that can not be used, in the order of the split.
+        /// The images that cannot be used, in the order of the split.
         faults: Vec<ImageFault>,
     },
     /// Threads could not be started.
-    #[error("can not start {threads} threads")]
+    #[error("cannot start {threads} threads")]
     Threads {
-        /// How many were wanted.
+        /// Number of threads.
         threads: usize,
-        /// The operating system's answer.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
 }
 
-/// An image that can not be used, and why.
+/// An image that cannot be used.
 #[derive(Debug)]
 pub struct ImageFault {
     /// Its id.
@@ -142,7 +142,7 @@ pub struct ImageFault {
     pub row: usize,
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The reason.
     pub cause: ImageError,
 }
 
@@ -153,7 +153,7 @@ impl fmt::Display for ImageFault {
 }
 
 impl DataError {
-    /// What the user can do about it, where that is known.
+    /// What the user can do about it, if known.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Split { available, .. } if available.is_empty() => {
@@ -183,11 +183,11 @@ fn splits(names: &[String]) -> String {
 
 fn list(faults: &[ImageFault]) -> String {
     let mut text = String::new();
-    for fault in faults.iter().take(LISTED) {
+    for fault in faults.iter().take(MAX_LISTED) {
         text += &format!("\n  {fault}: {}", fault.cause);
     }
-    if faults.len() > LISTED {
-        text += &format!("\n  and {} more", faults.len() - LISTED);
+    if faults.len() > MAX_LISTED {
+        text += &format!("\n  and {} more", faults.len() - MAX_LISTED);
     }
     text
 }
@@ -195,7 +195,7 @@ fn list(faults: &[ImageFault]) -> String {
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong in this crate.
+/// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// See [`DataError`].
@@ -213,15 +213,15 @@ pub enum Error {
         /// What was tried: `read`, `write`, ...
         action: &'static str,
         /// The file or folder.
-        path: std::path::PathBuf,
-        /// The operating system's answer.
+        path: PathBuf,
+        /// The operating system's error.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
 impl Error {
-    /// What the user can do about it, where that is known.
+    /// What the user can do about it, if known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Data(error) => error.hint(),

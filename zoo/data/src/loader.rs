@@ -1,4 +1,4 @@
-//! Images of a split as batches: decoded ahead by several threads, handed out in order, in bounded memory.
+//! [`Loader`]: decodes images on several threads and returns batches in order, with bounded memory.
 
 use std::{
     collections::VecDeque,
@@ -16,52 +16,68 @@ use super::{
 use crate::Result;
 use laps_model::array::Array;
 
-/// How a [`Loader`] works.
+/// Options of a [`Loader`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoaderOptions {
-    /// Images of a batch; the last batch may be smaller. At least 1.
-    pub batch: usize,
-    /// Threads that decode. At least 1.
+    /// Images per batch, at least 1. The last batch may be smaller.
+    pub batch_size: usize,
+    /// Decoding threads, at least 1.
     pub threads: usize,
-    /// Batches that are decoded ahead, beside the one that was handed out last. At least 1.
-    pub ahead: usize,
+    /// Batches that are decoded ahead of the one returned last, at least 1.
+    pub prefetch: usize,
 }
 
-/// What becomes of an image that can not be used.
+/// What to do with an image that cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFault {
-    /// It ends the loading.
+    /// Return its error and end.
     Stop,
-    /// The batch says so, and its pixels are zero.
+    /// List it in [`ImageBatch::faults`], with zeros as its pixels.
     Skip,
 }
 
-/// Consecutive images of a split.
+/// Consecutive images of a list.
 #[derive(Debug)]
-pub struct Batch {
-    /// Index of the first one.
+pub struct ImageBatch {
+    /// Index of the first image.
     pub first: usize,
-    /// Their pixels, `(batch, 3, size, size)`, normalised.
+    /// Normalised pixels `(batch, 3, size, size)`.
     pub pixels: Array,
-    /// The images that can not be used, by index, in order; none unless they are skipped.
+    /// Images that cannot be used, by index, in order. Always empty with [`OnFault::Stop`].
     pub faults: Vec<(usize, ImageError)>,
 }
 
-/// What loading has cost so far.
+/// Counts and times of a [`Loader`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoaderStats {
     /// Images decoded.
     pub images: usize,
-    /// Time spent on reading, decoding and preprocessing, the sum over all threads.
+    /// Time of reading, decoding and preprocessing, summed over the threads.
     pub decoding: Duration,
-    /// Time that the consumer spent waiting for a batch: above zero, images are what holds it up.
+    /// Time that the consumer waited for batches. It is 0 if decoding is never the bottleneck.
     pub waiting: Duration,
-    /// Most batches that were held at one time, finished or not, without those handed out.
-    pub most_held: usize,
+    /// Maximum number of batches in memory at one time, finished or not, without those returned.
+    pub max_pending: usize,
 }
 
-/// The batches of a list of images, in order. Ends after the first image that can not be used, unless these are skipped.
-/// Dropping it stops its threads after the image that each of them is at.
+/// An iterator of [`ImageBatch`]es. Dropping it stops its threads after their current image.
+///
+/// ```
+/// use laps_data::{ImageFile, Loader, LoaderOptions, SplitImage, image::{Preprocessing, RgbImage, jpeg}};
+///
+/// # let folder = tempfile::tempdir()?;
+/// let image = RgbImage::new(2, 2, vec![128; 12]).ok_or("12 values")?;
+/// let path = folder.path().join("grey.jpg");
+/// std::fs::write(&path, jpeg(&image, 90)?)?;
+///
+/// let image = SplitImage { id: "1".to_owned(), name: "grey.jpg".to_owned(), row: 1 };
+/// let options = LoaderOptions { batch_size: 8, threads: 2, prefetch: 1 };
+/// let loader = Loader::start(vec![ImageFile { image, path }], Preprocessing::imagenet(32), options)?;
+/// for batch in loader {
+///     assert_eq!(batch?.pixels.dims(), [1, 3, 32, 32]);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Loader {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -71,38 +87,38 @@ pub struct Loader {
 struct Shared {
     files: Vec<ImageFile>,
     preprocessing: Preprocessing,
-    batch: usize,
-    ahead: usize,
-    /// Random changes, and the number of the first image for them.
+    batch_size: usize,
+    prefetch: usize,
+    /// Random crops, and the sample index of the first image.
     augment: Option<(Augment, usize)>,
     on_fault: OnFault,
     state: Mutex<State>,
-    /// Told when a batch has been handed out, and when all is over.
+    /// Notified when a batch was returned, and when the loader stops.
     room: Condvar,
-    /// Told when an image is finished.
+    /// Notified when an image is finished.
     finished: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// Images that threads have begun with; always the first ones of the list.
-    begun: usize,
-    /// Batches begun and not yet handed out, in order.
-    held: VecDeque<Held>,
-    /// Batches handed out.
-    handed: usize,
-    /// Nothing more is begun.
+    /// Number of images that threads have started: always the first ones of the list.
+    started: usize,
+    /// Batches that were started and not returned, in order.
+    pending: VecDeque<PendingBatch>,
+    /// Number of batches returned.
+    returned: usize,
+    /// No more images are started.
     stopped: bool,
     stats: LoaderStats,
 }
 
-struct Held {
+struct PendingBatch {
     pixels: Arc<Mutex<Vec<f32>>>,
-    /// Images of the batch that threads are at.
+    /// Images of the batch in progress.
     busy: usize,
-    /// Images of the batch that nobody has begun with.
+    /// Images of the batch not started.
     waiting: usize,
-    /// The images that can not be used.
+    /// Images that cannot be used, by index.
     faults: Vec<(usize, ImageError)>,
 }
 
@@ -116,7 +132,7 @@ impl Loader {
         Self::begin(files, preprocessing, options, None, OnFault::Stop)
     }
 
-    /// The same, and what becomes of an image that can not be used.
+    /// Starts to decode `files`, with a choice for images that cannot be used.
     pub fn start_on_fault(
         files: Vec<ImageFile>,
         preprocessing: Preprocessing,
@@ -126,7 +142,7 @@ impl Loader {
         Self::begin(files, preprocessing, options, None, on_fault)
     }
 
-    /// The same with random crops; the number is that of the first image among the samples of the epoch.
+    /// Starts to decode `files` with random crops. The number is the index of the first image among the samples of the epoch.
     pub fn start_with(
         files: Vec<ImageFile>,
         preprocessing: Preprocessing,
@@ -146,8 +162,8 @@ impl Loader {
         let shared = Arc::new(Shared {
             files,
             preprocessing,
-            batch: options.batch.max(1),
-            ahead: options.ahead.max(1),
+            batch_size: options.batch_size.max(1),
+            prefetch: options.prefetch.max(1),
             augment,
             on_fault,
             state: Mutex::default(),
@@ -164,31 +180,32 @@ impl Loader {
         Ok(loader)
     }
 
-    /// What loading has cost so far.
+    /// Counts and times so far.
     pub fn stats(&self) -> LoaderStats {
         self.shared.lock().stats
     }
 
-    /// Images in all.
+    /// Number of images in the list.
     pub fn images(&self) -> usize {
         self.shared.files.len()
     }
 
-    fn wait(&mut self, first: usize) -> Result<Batch> {
+    fn wait(&mut self, first: usize) -> Result<ImageBatch> {
         let began = Instant::now();
         let mut state = self.shared.lock();
-        let held = loop {
-            if state.held.front().is_some_and(|held| held.busy == 0 && (held.waiting == 0 || state.stopped)) {
-                break state.held.pop_front();
+        let pending = loop {
+            if state.pending.front().is_some_and(|pending| pending.busy == 0 && (pending.waiting == 0 || state.stopped))
+            {
+                break state.pending.pop_front();
             }
             state = self.shared.finished.wait(state).unwrap_or_else(PoisonError::into_inner);
         };
-        state.handed += 1;
+        state.returned += 1;
         state.stats.waiting += began.elapsed();
         drop(state);
         self.shared.room.notify_all();
 
-        let Some(Held { pixels, mut faults, .. }) = held else { return Err(lost(first).into()) };
+        let Some(PendingBatch { pixels, mut faults, .. }) = pending else { return Err(lost(first).into()) };
         faults.sort_by_key(|&(index, _)| index);
         if self.shared.on_fault == OnFault::Stop && !faults.is_empty() {
             let (index, cause) = faults.swap_remove(0);
@@ -198,13 +215,13 @@ impl Loader {
         let values = Arc::try_unwrap(pixels).map_err(|_| lost(first))?;
         let values = values.into_inner().unwrap_or_else(PoisonError::into_inner);
         let size = self.shared.preprocessing.size;
-        let count = self.shared.range(first / self.shared.batch).len();
-        Ok(Batch { first, pixels: Array::new(&[count, 3, size, size], values)?, faults })
+        let count = self.shared.range(first / self.shared.batch_size).len();
+        Ok(ImageBatch { first, pixels: Array::new(&[count, 3, size, size], values)?, faults })
     }
 }
 
 impl Iterator for Loader {
-    type Item = Result<Batch>;
+    type Item = Result<ImageBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let first = self.next;
@@ -212,7 +229,7 @@ impl Iterator for Loader {
             return None;
         }
         let batch = self.wait(first);
-        self.next = if batch.is_ok() { first + self.shared.batch } else { usize::MAX };
+        self.next = if batch.is_ok() { first + self.shared.batch_size } else { usize::MAX };
         Some(batch)
     }
 }
@@ -222,7 +239,7 @@ impl Drop for Loader {
         self.shared.lock().stopped = true;
         self.shared.room.notify_all();
         for thread in self.threads.drain(..) {
-            // A thread that panicked has nothing left to say.
+            // A thread that panicked has no result.
             let _ = thread.join();
         }
     }
@@ -235,7 +252,7 @@ impl Shared {
 
     /// Images of batch `index`.
     fn range(&self, index: usize) -> Range<usize> {
-        index * self.batch..((index + 1) * self.batch).min(self.files.len())
+        index * self.batch_size..((index + 1) * self.batch_size).min(self.files.len())
     }
 
     fn work(&self) {
@@ -244,7 +261,7 @@ impl Shared {
             let began = Instant::now();
             let result = self.load(index, &mut values);
             if result.is_ok() {
-                let start = index % self.batch * values.len();
+                let start = index % self.batch_size * values.len();
                 let mut pixels = pixels.lock().unwrap_or_else(PoisonError::into_inner);
                 pixels[start..start + values.len()].copy_from_slice(&values);
             }
@@ -263,29 +280,29 @@ impl Shared {
         self.preprocessing.write(&image, values).map_err(|error| io::Error::other(error).into())
     }
 
-    /// The next image, once there is room for its batch.
+    /// The next image, as soon as there is room for its batch.
     fn begin(&self) -> Option<(usize, Arc<Mutex<Vec<f32>>>)> {
         let mut state = self.lock();
         loop {
-            let index = state.begun;
+            let index = state.started;
             if state.stopped || index >= self.files.len() {
                 return None;
             }
-            if index / self.batch >= state.handed + self.ahead {
+            if index / self.batch_size >= state.returned + self.prefetch {
                 state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            if index.is_multiple_of(self.batch) {
-                let waiting = self.range(index / self.batch).len();
+            if index.is_multiple_of(self.batch_size) {
+                let waiting = self.range(index / self.batch_size).len();
                 let pixels = Arc::new(Mutex::new(vec![0.0; waiting * self.preprocessing.values()]));
-                state.held.push_back(Held { pixels, busy: 0, waiting, faults: Vec::new() });
-                state.stats.most_held = state.stats.most_held.max(state.held.len());
+                state.pending.push_back(PendingBatch { pixels, busy: 0, waiting, faults: Vec::new() });
+                state.stats.max_pending = state.stats.max_pending.max(state.pending.len());
             }
-            let held = state.held.back_mut()?;
-            held.busy += 1;
-            held.waiting -= 1;
-            let pixels = Arc::clone(&held.pixels);
-            state.begun += 1;
+            let pending = state.pending.back_mut()?;
+            pending.busy += 1;
+            pending.waiting -= 1;
+            let pixels = Arc::clone(&pending.pixels);
+            state.started += 1;
             return Some((index, pixels));
         }
     }
@@ -294,15 +311,15 @@ impl Shared {
         let mut state = self.lock();
         state.stats.decoding += took;
         state.stats.images += usize::from(result.is_ok());
-        let place = index / self.batch - state.handed;
+        let position = index / self.batch_size - state.returned;
         if result.is_err() && self.on_fault == OnFault::Stop {
-            // All images before this one have been begun with, so the first fault is always found.
+            // All images before this one were started, so the first fault is always found.
             state.stopped = true;
             self.room.notify_all();
         }
-        if let Some(held) = state.held.get_mut(place) {
-            held.busy -= 1;
-            held.faults.extend(result.err().map(|cause| (index, cause)));
+        if let Some(pending) = state.pending.get_mut(position) {
+            pending.busy -= 1;
+            pending.faults.extend(result.err().map(|cause| (index, cause)));
         }
         drop(state);
         self.finished.notify_all();

@@ -1,32 +1,32 @@
-//! A look at every image of a split before hours of work, and the hash of the data that it yields.
+//! Checks every image of a split before hours of work, and hashes the data.
 
 use std::{
     path::Path,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use laps_files::{DigestWriter, sha256};
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::{
     DataError, ImageFault, ImageFile, Split,
     image::{self, ImageError},
 };
 
-/// What is known of a split after all of its images were read and decoded.
+/// Result of [`preflight`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preflight {
-    /// Images that were looked at.
+    /// Number of images.
     pub images: usize,
-    /// Size of all image files in bytes.
+    /// Total size of the image files in bytes.
     pub bytes: u64,
-    /// Images that are usable but damaged, as a JPEG file that was cut short.
+    /// Images that are damaged but usable, such as a truncated JPEG file.
     pub damaged: Vec<Damage>,
-    /// Hash of captions and images in hexadecimal, see [`preflight`].
+    /// Hash of captions and images, in hexadecimal.
     pub sha256: String,
 }
 
-/// An image that was decoded as far as it goes.
+/// An image that was decoded in part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The image.
@@ -35,19 +35,22 @@ pub struct Damage {
     pub warning: String,
 }
 
-struct Seen {
+struct CheckedImage {
     bytes: u64,
     sha256: [u8; 32],
     damage: Option<String>,
 }
 
-/// Reads and decodes every image of `split`, in the folder `root`, on `threads` threads (at least 1). All images that
-/// can not be used come in one error. `progress` is told the number of images seen so far, from any thread.
+/// Reads and decodes every image of `split` in the folder `root`, on `threads` threads (at least 1). `progress` is called
+/// with the number of images so far, from any thread.
 ///
-/// The hash is the SHA-256 of a list of fields, each as its length in bytes (64 bits, little-endian) followed by its
-/// bytes: `laps-zoo data 1`; then for each image, in the order of the split, its id, its name in the mapping, and the
-/// 32 bytes of its file's SHA-256; then for each caption its image's id and its text. So it depends on every id,
-/// caption and image byte that is used, on their order, and on nothing else.
+/// The hash is the SHA-256 of a list of fields. Each field is its length in bytes (64 bits, little-endian), then its bytes.
+/// The fields are `laps-zoo data 1`; for each image, in the order of the split, its id, its name in the mapping, and the
+/// 32 bytes of the SHA-256 of its file; and for each caption the id of its image and its text. The hash depends on exactly
+/// the ids, captions and image bytes that are used, and on their order.
+///
+/// # Errors
+/// [`DataError::Images`] with all images that cannot be used.
 pub fn preflight(
     split: &Split,
     root: &Path,
@@ -59,17 +62,17 @@ pub fn preflight(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| DataError::Threads { threads, source: std::io::Error::other(error) })?;
     let count = AtomicUsize::new(0);
-    let look = |file: &ImageFile| {
-        let seen = look(file);
+    let check = |file: &ImageFile| {
+        let result = check_image(file);
         progress(count.fetch_add(1, Ordering::Relaxed) + 1);
-        seen
+        result
     };
-    let seen: Vec<Result<Seen, ImageError>> = pool.install(|| files.par_iter().map(look).collect());
+    let seen: Vec<Result<CheckedImage, ImageError>> = pool.install(|| files.par_iter().map(check).collect());
 
     let mut faults = Vec::new();
     let mut damaged = Vec::new();
     let mut bytes = 0;
-    let mut hash = Fields::new();
+    let mut hash = FieldDigest::new();
     for (file, seen) in files.iter().zip(seen) {
         let ImageFile { image, path } = file;
         match seen {
@@ -92,28 +95,29 @@ pub fn preflight(
     Ok(Preflight { images: files.len(), bytes, damaged, sha256: hash.finish() })
 }
 
-fn look(file: &ImageFile) -> Result<Seen, ImageError> {
+fn check_image(file: &ImageFile) -> Result<CheckedImage, ImageError> {
     let bytes = std::fs::read(&file.path)?;
     let damage = image::decode(&bytes)?.damage;
-    Ok(Seen { bytes: bytes.len() as u64, sha256: Sha256::digest(&bytes).into(), damage })
+    Ok(CheckedImage { bytes: bytes.len() as u64, sha256: sha256(&bytes), damage })
 }
 
-struct Fields(Sha256);
+/// Hashes a list of fields.
+struct FieldDigest(DigestWriter);
 
-impl Fields {
+impl FieldDigest {
     fn new() -> Self {
-        let mut fields = Self(Sha256::new());
+        let mut fields = Self(DigestWriter::sha256());
         fields.add(b"laps-zoo data 1");
         fields
     }
 
     fn add(&mut self, field: &[u8]) -> &mut Self {
-        self.0.update((field.len() as u64).to_le_bytes());
+        self.0.update(&(field.len() as u64).to_le_bytes());
         self.0.update(field);
         self
     }
 
     fn finish(self) -> String {
-        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        self.0.finish().sha256
     }
 }

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How much a split holds.
+/// Number of images and captions of a split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SplitSize {
-    /// Different images.
+    /// Number of distinct images.
     pub images: usize,
-    /// Captions, all images together.
+    /// Number of captions.
     pub captions: usize,
 }

@@ -1,4 +1,4 @@
-//! A look at a whole data set: every split and every image file, with all that is wrong instead of the first of it.
+//! Checks a whole data set and reports every fault, not only the first.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,40 +9,40 @@ use std::{
 use super::{DataError, Split, captions::image_names, image::ImageError, preflight, splits};
 use crate::SplitSize;
 
-/// What was found of a data set.
+/// State of a data set.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
     /// Its splits, by name.
     pub splits: Vec<SplitSurvey>,
-    /// Splits that should be there and are not.
+    /// Known splits that are missing.
     pub absent: Vec<String>,
-    /// Files of the image folder that no split knows, by their path in it, sorted.
+    /// Files of the image folder that the mapping does not name, sorted.
     pub unexpected: Vec<String>,
 }
 
-/// What was found of one split.
+/// State of one split.
 #[derive(Clone, Debug, Default)]
 pub struct SplitSurvey {
-    /// Its name.
+    /// Name of the split.
     pub name: String,
-    /// Images that its captions are of.
+    /// Number of images.
     pub images: usize,
-    /// Its captions.
+    /// Number of captions.
     pub captions: usize,
-    /// What it has elsewhere, where that is known.
+    /// The published size, if known.
     pub known: Option<SplitSize>,
-    /// Images that are not there, by name.
+    /// Names of missing images.
     pub missing: Vec<String>,
-    /// Images that can not be decoded, with the reason.
+    /// Images that cannot be decoded, with the reason.
     pub unreadable: Vec<(String, String)>,
-    /// Images that are decoded in part only, with the decoder's warning.
+    /// Images that are decoded in part, with the decoder's warning.
     pub damaged: Vec<(String, String)>,
-    /// The hash that results carry, see [`preflight`]; None where an image can not be used.
+    /// Hash of the data as in results, see [`preflight`]. `None` if an image cannot be used.
     pub sha256: Option<String>,
 }
 
 impl SplitSurvey {
-    /// Whether it can be evaluated and has the known size.
+    /// Whether the split can be evaluated and has the published size.
     pub fn is_good(&self) -> bool {
         let same = |known: SplitSize| (known.images, known.captions) == (self.images, self.captions);
         self.sha256.is_some() && self.known.is_none_or(same)
@@ -50,17 +50,17 @@ impl SplitSurvey {
 }
 
 impl Survey {
-    /// Whether every split is there, whole and of the known size. Unexpected files do no harm.
+    /// Whether every known split exists and is good. Unexpected files are harmless.
     pub fn is_good(&self) -> bool {
         self.absent.is_empty() && self.splits.iter().all(SplitSurvey::is_good)
     }
 }
 
-/// Reads and decodes everything in `captions` and `images` on `threads` threads; `known` has the splits that should be
-/// there. `progress` is told each image, from any thread.
+/// Reads and decodes everything in `captions` and `images` on `threads` threads. `known` are the published sizes by split.
+/// `progress` is called for each image, from any thread.
 ///
 /// # Errors
-/// [`DataError`] for caption files that can not be used, and for an image folder that can not be read.
+/// [`DataError`] if a caption file or the image folder cannot be read.
 pub fn survey(
     captions: &Path,
     images: &Path,
@@ -106,8 +106,8 @@ pub fn survey(
     Ok(survey)
 }
 
-/// Endings of what fetching leaves beside images.
-const OWN: [&str; 5] = [".zip", ".unpacked", ".part", ".part.json", ".lock"];
+/// Suffixes of files that downloads leave in the image folder.
+const DOWNLOAD_SUFFIXES: [&str; 5] = [".zip", ".unpacked", ".part", ".part.json", ".lock"];
 
 fn walk(root: &Path, below: &Path, wanted: &BTreeSet<String>, unexpected: &mut Vec<String>) -> Result<(), DataError> {
     let folder = root.join(below);
@@ -117,13 +117,13 @@ fn walk(root: &Path, below: &Path, wanted: &BTreeSet<String>, unexpected: &mut V
     for entry in fs_err::read_dir(&folder)? {
         let entry = entry?;
         let path = below.join(entry.file_name());
-        // A link to a folder is not followed: it may lead round in a circle.
+        // Links to folders are not followed, because they may form a cycle.
         if entry.file_type()?.is_dir() {
             walk(root, &path, wanted, unexpected)?;
             continue;
         }
         let name = path.to_string_lossy().into_owned();
-        if !wanted.contains(&name) && !OWN.iter().any(|ending| name.ends_with(ending)) {
+        if !wanted.contains(&name) && !DOWNLOAD_SUFFIXES.iter().any(|ending| name.ends_with(ending)) {
             unexpected.push(name);
         }
     }

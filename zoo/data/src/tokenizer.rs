@@ -1,7 +1,7 @@
-//! From captions to token identifiers: BERT's basic tokenizer, then WordPiece on each basic token.
+//! Captions to token ids: BERT's basic tokenizer, then WordPiece on each basic token.
 //!
-//! The two steps are apart because training drops, masks and replaces whole basic tokens. A special token written in a
-//! caption, as `[MASK]`, is text like any other.
+//! The two steps are separate because training drops, masks and replaces whole basic tokens. A special token that is written
+//! in a caption, such as `[MASK]`, is treated as text.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,10 @@ use tokenizers::{
 
 use super::DataError;
 
-/// A basic token of more characters is unknown, whatever it is made of.
-const LONGEST_WORD: usize = 100;
+/// Maximum length of a basic token in characters. Longer ones become `[UNK]`.
+const MAX_WORD_CHARS: usize = 100;
 
-/// The tokenizer of BERT: lower case, without accents.
+/// The tokenizer of uncased BERT: lower case, without accents.
 pub struct Tokenizer {
     path: PathBuf,
     normalizer: BertNormalizer,
@@ -25,10 +25,10 @@ pub struct Tokenizer {
     special: SpecialTokens,
 }
 
-/// Identifiers of the tokens that are not text.
+/// Ids of the special tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpecialTokens {
-    /// `[PAD]`, always 0: where it is, models see nothing.
+    /// `[PAD]`, always 0.
     pub padding: u32,
     /// `[UNK]`
     pub unknown: u32,
@@ -41,12 +41,12 @@ pub struct SpecialTokens {
 }
 
 impl Tokenizer {
-    /// Reads a `vocab.txt`: one token a line, whose identifier is the line, counted from 0.
+    /// Reads a `vocab.txt`: one token per line. The id of a token is its line, counted from 0.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         Self::read(path, fs_err::read(path)?)
     }
 
-    /// The same from the content of such a file; `path` is what messages call it.
+    /// Parses the contents of a `vocab.txt`. `path` is used in messages.
     pub fn read(path: &Path, bytes: Vec<u8>) -> Result<Self, DataError> {
         let content = |expected: &str, found: String| DataError::Content {
             path: path.to_owned(),
@@ -68,8 +68,8 @@ impl Tokenizer {
         }
         let entries = vocabulary.len();
         let find = |token: &str| {
-            let found = vocabulary.get(token).copied();
-            found.ok_or_else(|| content(&format!("the token `{token}`"), format!("{entries} tokens without it")))
+            let id = vocabulary.get(token).copied();
+            id.ok_or_else(|| content(&format!("the token `{token}`"), format!("{entries} tokens without it")))
         };
         let special = SpecialTokens {
             padding: find("[PAD]")?,
@@ -85,24 +85,24 @@ impl Tokenizer {
             .vocab(vocabulary)
             .unk_token("[UNK]".to_owned())
             .continuing_subword_prefix("##".to_owned())
-            .max_input_chars_per_word(LONGEST_WORD)
+            .max_input_chars_per_word(MAX_WORD_CHARS)
             .build()
             .map_err(tokenizer)?;
         let normalizer = BertNormalizer::new(true, true, Some(true), true);
         Ok(Self { path: path.to_owned(), normalizer, model, entries, special })
     }
 
-    /// Number of entries of the vocabulary.
+    /// Size of the vocabulary.
     pub fn entries(&self) -> usize {
         self.entries
     }
 
-    /// Identifiers of the tokens that are not text.
+    /// Ids of the special tokens.
     pub fn special(&self) -> SpecialTokens {
         self.special
     }
 
-    /// Checks that every identifier has a row in a model's word embedding of `vocab_size` rows.
+    /// Checks that every id is below a model's `vocab_size`.
     pub fn check_fits(&self, vocab_size: usize) -> Result<(), DataError> {
         if self.entries > vocab_size {
             return Err(DataError::VocabularySize {
@@ -128,7 +128,7 @@ impl Tokenizer {
         pieces.collect()
     }
 
-    /// The tokens of `caption`, from `[CLS]` to `[SEP]`, however many they are.
+    /// Token ids of `caption`, from `[CLS]` to `[SEP]`, of any length.
     pub fn encode(&self, caption: &str) -> Result<Vec<u32>, DataError> {
         let mut tokens = vec![self.special.first];
         tokens.extend(self.pieces(caption)?.into_iter().flatten());
@@ -136,7 +136,10 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// The tokens of each caption; one of more than `max_positions` tokens is an error that names its row.
+    /// Token ids of each caption.
+    ///
+    /// # Errors
+    /// [`DataError::CaptionLength`] with the row of a caption of more than `max_positions` tokens.
     pub fn encode_all(&self, captions: &[String], max_positions: usize) -> Result<Vec<Vec<u32>>, DataError> {
         let encoded: Result<Vec<_>, _> = captions.par_iter().map(|caption| self.encode(caption)).collect();
         let encoded = encoded?;

@@ -1,13 +1,22 @@
-//! Sizes that may depend on a symbol.
+//! [`Dim`], a size that may be symbolic.
 
 use std::fmt;
 
 use crate::{Error, Result};
 
-/// The size of one axis: a number, or a whole multiple of a symbol such as `batch`.
+/// The size of one axis: a number, or an integer multiple of a symbol such as `batch`.
 ///
-/// Tensors that hold data have numbers only; a graph recorder has symbols where the exported graph stays dynamic.
-/// Arithmetic that would leave this form is an error.
+/// Tensors with values have numbers only. A graph recorder has symbols for the dynamic axes of the exported graph.
+/// Arithmetic whose result has another form is an error.
+///
+/// ```
+/// use laps_model::dim::Dim;
+///
+/// let windows = Dim::symbol("batch").times(64);
+/// assert_eq!(windows.divide(16)?.to_string(), "4*batch");
+/// assert!(windows.fixed().is_err());
+/// # Ok::<(), laps_model::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Dim {
     factor: usize,
@@ -15,12 +24,15 @@ pub struct Dim {
 }
 
 impl Dim {
-    /// `1 x name`.
+    /// The symbol `name`.
     pub const fn symbol(name: &'static str) -> Self {
         Self { factor: 1, symbol: Some(name) }
     }
 
-    /// The number, if there is no symbol in it.
+    /// The number.
+    ///
+    /// # Errors
+    /// [`Error::Operation`] if the size is symbolic.
     pub fn fixed(self) -> Result<usize> {
         match self.symbol {
             None => Ok(self.factor),
@@ -28,7 +40,7 @@ impl Dim {
         }
     }
 
-    /// The multiple and the symbol it is a multiple of.
+    /// The factor and the symbol.
     pub fn parts(self) -> (usize, Option<&'static str>) {
         (self.factor, self.symbol)
     }
@@ -38,7 +50,10 @@ impl Dim {
         Self { factor: self.factor * count, ..self }
     }
 
-    /// This size divided by `count`, which has to divide it.
+    /// This size divided by `count`.
+    ///
+    /// # Errors
+    /// [`Error::Operation`] if it is not a multiple of `count`.
     pub fn divide(self, count: usize) -> Result<Self> {
         if count == 0 || !self.factor.is_multiple_of(count) {
             return Err(operation("size", &format!("a multiple of {count}"), self));

@@ -1,4 +1,4 @@
-//! The seam between retrieval and whatever computes embeddings.
+//! [`Encoder`], which computes embeddings, and [`ModelEncoder`], which runs the model definition.
 
 use std::{fmt, num::NonZeroUsize, str::FromStr};
 
@@ -6,23 +6,23 @@ use crate::{
     Error, Result,
     array::Array,
     models::{Laps, config::ModelConfig},
-    params::{Parameter, Path},
-    tensor::Eager,
+    params::{ParamPath, Parameter},
+    tensor::DeviceTensor,
 };
 
-/// Computes embeddings of images and captions in the joint space. libtorch, the pure-Rust tensor and ONNX Runtime
-/// sessions are behind it.
+/// Computes embeddings of images and captions in the joint space. Implemented for the pure-Rust tensor, libtorch and ONNX
+/// Runtime.
 pub trait Encoder {
-    /// Pixels `(batch, 3, size, size)`, normalised, to patch embeddings `(batch, patches, width)`, the class token first
-    /// where the model has one.
+    /// Normalised pixels `(batch, 3, size, size)` to patch embeddings `(batch, tokens, width)`. The class token comes first,
+    /// if the model has one.
     fn encode_images(&self, pixels: &Array) -> Result<Array>;
 
-    /// Token identifiers of each caption, not padded, to word embeddings `(words, width)` of each.
+    /// Token ids of each caption, without padding, to word embeddings `(words, width)` of each.
     fn encode_captions(&self, captions: &[&[u32]]) -> Result<Vec<Array>>;
 }
 
-/// Word embeddings `(words, width)` of captions, in their order. Captions of about the same length are encoded together,
-/// `batch` at a time, so that little is padded. `encoded` is told how many each batch had; its error ends the work.
+/// Word embeddings `(words, width)` of `captions`, in their order. Captions are sorted by length and encoded `batch` at a
+/// time, which keeps padding small. `encoded` is called with the size of each batch, and its error ends the work.
 pub fn encode_by_length<E: From<Error>>(
     encoder: &dyn Encoder,
     captions: &[Vec<u32>],
@@ -32,12 +32,12 @@ pub fn encode_by_length<E: From<Error>>(
     let mut order: Vec<usize> = (0..captions.len()).collect();
     order.sort_by_key(|&index| captions[index].len());
     let mut words: Vec<Option<Array>> = vec![None; captions.len()];
-    for part in order.chunks(batch.get()) {
-        let rows: Vec<&[u32]> = part.iter().map(|&index| captions[index].as_slice()).collect();
-        for (&index, embeddings) in part.iter().zip(encoder.encode_captions(&rows)?) {
+    for chunk in order.chunks(batch.get()) {
+        let rows: Vec<&[u32]> = chunk.iter().map(|&index| captions[index].as_slice()).collect();
+        for (&index, embeddings) in chunk.iter().zip(encoder.encode_captions(&rows)?) {
             words[index] = Some(embeddings);
         }
-        encoded(part.len())?;
+        encoded(chunk.len())?;
     }
     let missing = || Error::Operation {
         operation: "encode_captions",
@@ -47,15 +47,23 @@ pub fn encode_by_length<E: From<Error>>(
     Ok(words.into_iter().map(|words| words.ok_or_else(missing)).collect::<Result<_>>()?)
 }
 
-/// Where to compute, as the user says it: `auto`, `cpu`, `cuda` or `cuda:N`.
+/// A device, as the user writes it: `auto`, `cpu`, `cuda` or `cuda:N`.
+///
+/// ```
+/// use laps_model::encoder::Device;
+///
+/// assert_eq!("cuda:1".parse::<Device>()?, Device::Cuda(1));
+/// assert!("gpu".parse::<Device>().is_err());
+/// # Ok::<(), laps_model::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
-    /// The best that is there.
+    /// The best available device.
     #[default]
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// A GPU by number, from 0.
+    /// The GPU with this index, from 0.
     Cuda(usize),
 }
 
@@ -88,16 +96,16 @@ impl FromStr for Device {
     }
 }
 
-/// The one model definition on a tensor that holds its values.
-pub struct ModelEncoder<T: Eager> {
+/// Runs the model definition on a [`DeviceTensor`].
+pub struct ModelEncoder<T: DeviceTensor> {
     model: Laps<T>,
     device: T::Device,
-    /// Entries of the vocabulary, and the longest caption.
-    tables: [usize; 2],
+    vocab_size: usize,
+    max_length: usize,
 }
 
-impl<T: Eager> ModelEncoder<T> {
-    /// Builds the model of `config` on `device` from tensors that `read` gives by parameter.
+impl<T: DeviceTensor> ModelEncoder<T> {
+    /// Builds the model of `config` on `device`. `read` returns the values of a parameter.
     pub fn new(
         config: &ModelConfig,
         device: T::Device,
@@ -107,8 +115,8 @@ impl<T: Eager> ModelEncoder<T> {
         T: 'static,
         T::Device: 'static,
     {
-        let place = device.clone();
-        let path = Path::root(std::rc::Rc::new(move |parameter: Parameter| {
+        let target = device.clone();
+        let path = ParamPath::root(std::rc::Rc::new(move |parameter: Parameter| {
             let array = read(&parameter)?;
             if array.dims() != parameter.shape {
                 return Err(Error::Parameter {
@@ -117,20 +125,18 @@ impl<T: Eager> ModelEncoder<T> {
                     found: format!("shape {:?}", array.dims()),
                 });
             }
-            T::upload(&array, &place)
+            T::upload(&array, &target)
         }));
-        let tables = [config.text.vocab_size, config.text.max_position_embeddings];
-        Ok(Self { model: Laps::new(config, &path)?, device, tables })
+        let (vocab_size, max_length) = (config.text.vocab_size, config.text.max_position_embeddings);
+        Ok(Self { model: Laps::new(config, &path)?, device, vocab_size, max_length })
     }
 
-    /// The model itself.
+    /// The model.
     pub fn model(&self) -> &Laps<T> {
         &self.model
     }
 
-    /// Similarity of every image with every caption by the plain definition.
-    ///
-    /// Patch embeddings `(images, patches, width)` and word embeddings `(words, width)` of each caption to
+    /// Similarity of every image with every caption by the generic definition: patch embeddings `(images, patches, width)` and word embeddings `(words, width)` of each caption to
     /// `(images, captions)`.
     pub fn similarities(&self, images: &Array, captions: &[Array]) -> Result<Array> {
         let (words, mask) = pad_words(captions)?;
@@ -140,33 +146,33 @@ impl<T: Eager> ModelEncoder<T> {
     }
 }
 
-impl<T: Eager> Encoder for ModelEncoder<T> {
+impl<T: DeviceTensor> Encoder for ModelEncoder<T> {
     fn encode_images(&self, pixels: &Array) -> Result<Array> {
         self.model.image.forward(&T::upload(pixels, &self.device)?)?.download()
     }
 
     fn encode_captions(&self, captions: &[&[u32]]) -> Result<Vec<Array>> {
         let length = captions.iter().map(|caption| caption.len()).max().unwrap_or(0);
-        // A GPU that is told to take rows that a table has not takes no further orders.
-        let [entries, longest] = self.tables;
+        // Out-of-range ids are a sticky CUDA error, so they are rejected before the upload.
+        let (vocab_size, max_length) = (self.vocab_size, self.max_length);
         let largest = captions.iter().flat_map(|caption| caption.iter()).max().map_or(0, |&largest| largest as usize);
-        if largest >= entries || length > longest {
+        if largest >= vocab_size || length > max_length {
             return Err(Error::Operation {
                 operation: "encode_captions",
-                expected: format!("at most {longest} tokens below {entries}"),
+                expected: format!("at most {max_length} tokens below {vocab_size}"),
                 found: format!("{length} tokens, the largest {largest}"),
             });
         }
-        let mut identifiers = vec![0.0; captions.len() * length];
-        let mut mask = identifiers.clone();
+        let mut input_ids = vec![0.0; captions.len() * length];
+        let mut mask = input_ids.clone();
         for (row, caption) in captions.iter().enumerate() {
-            for (column, &identifier) in caption.iter().enumerate() {
-                identifiers[row * length + column] = identifier as f32;
+            for (column, &id) in caption.iter().enumerate() {
+                input_ids[row * length + column] = id as f32;
                 mask[row * length + column] = 1.0;
             }
         }
         let upload = |values| T::upload(&Array::new(&[captions.len(), length], values)?, &self.device);
-        let words = self.model.text.forward(&upload(identifiers)?, &upload(mask)?)?.download()?;
+        let words = self.model.text.forward(&upload(input_ids)?, &upload(mask)?)?.download()?;
         let [.., width] = *words.dims() else { return Ok(Vec::new()) };
         captions
             .iter()
@@ -176,8 +182,8 @@ impl<T: Eager> Encoder for ModelEncoder<T> {
     }
 }
 
-/// Word embeddings of captions padded to one length, and 1 where there is a word: `(captions, words, width)` and
-/// `(captions, words)`.
+/// Pads word embeddings `(words, width)` of captions to one length. Returns `(captions, words, width)` and the mask
+/// `(captions, words)`, 1 for a word and 0 for padding.
 pub fn pad_words(captions: &[Array]) -> Result<(Array, Array)> {
     let length = captions.iter().filter_map(|words| words.dims().first()).max().copied().unwrap_or(0);
     let width = captions.iter().filter_map(|words| words.dims().get(1)).max().copied().unwrap_or(0);

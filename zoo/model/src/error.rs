@@ -1,27 +1,27 @@
-//! The error of this crate.
+//! Errors of this crate.
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong while a model is built or computed.
+/// A model cannot be built or computed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A tensor operation got shapes or values that it cannot work on.
+    /// A tensor operation got unsupported shapes or values.
     #[error("`{operation}` cannot be computed\n  expected: {expected}\n  found: {found}")]
     Operation {
         /// The operation, as the tensor trait names it.
         operation: &'static str,
-        /// What the operation takes.
+        /// What the operation requires.
         expected: String,
         /// What it got.
         found: String,
     },
-    /// A backend outside of this crate failed.
+    /// A backend of another crate failed.
     #[error("the engine `{engine}` failed")]
     Engine {
-        /// As the user names it.
+        /// Name of the backend, as the user writes it.
         engine: &'static str,
-        /// What it says.
+        /// Its error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -39,28 +39,28 @@ pub enum Error {
     Parameter {
         /// Full name, as in the checkpoint.
         name: String,
-        /// What the model needs.
+        /// What the model requires.
         expected: String,
-        /// What there is.
+        /// What was found.
         found: String,
     },
-    /// The caller's source of weights failed.
+    /// The caller's source of parameters failed.
     #[error("{0}")]
     Weights(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A configuration describes no model.
+    /// A configuration is invalid.
     #[error("`{key}` of the model cannot be used\n  expected: {expected}\n  found: {found}")]
     Config {
         /// The key in the entry file.
         key: String,
-        /// What is allowed.
+        /// The allowed values.
         expected: String,
-        /// What was given.
+        /// The value.
         found: String,
     },
     /// A requested device cannot be used.
     #[error("device `{device}` cannot be used: {reason}")]
     Device {
-        /// As the user named it.
+        /// Name of the device, as the user wrote it.
         device: String,
         /// The reason.
         reason: String,
@@ -70,12 +70,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Wraps an error of the caller's weights.
+    /// Wraps an error of the caller's source of parameters.
     pub fn weights(source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Weights(Box::new(source))
     }
 
-    /// What the user can do about it, where that is known.
+    /// What the user can do about it, if known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Device { hint, .. } => Some(hint.clone()),

@@ -1,65 +1,69 @@
-//! Named parameters: where a layer gets its tensors from.
+//! Named parameters. A layer asks a [`ParamPath`] for its tensors, as it asks a `VarBuilder` in candle.
 
 use std::rc::Rc;
 
 use crate::Result;
 
-/// Name and shape of one tensor that a model owns.
+/// Name, shape and initialisation of one tensor of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
     /// Full name, exactly as in the checkpoint.
     pub name: String,
-    /// Sizes.
+    /// Size of each axis.
     pub shape: Vec<usize>,
-    /// How a fresh one is made.
+    /// Initialisation for training from scratch.
     pub init: Init,
 }
 
 impl Parameter {
-    /// How many numbers it holds.
+    /// Number of values.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
 }
 
-/// How a fresh parameter is made.
+/// Initialisation of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Init {
     /// All zero: biases.
     Zeros,
     /// All one: norm weights and scales.
     Ones,
-    /// Normal with standard deviation 0.02: weights of pretrained-style encoders.
+    /// Normal with standard deviation 0.02: weights of the encoders.
     Normal,
-    /// Uniform in +-1 / sqrt(inputs), as PyTorch makes weights and biases of a linear layer: projections and aggregation.
+    /// Uniform in `±1 / sqrt(inputs)`, PyTorch's default for a linear layer: the projections and the aggregation.
     Uniform {
-        /// Inputs of the layer.
+        /// Number of inputs of the layer.
         inputs: usize,
     },
 }
 
-/// What a model is built for.
+/// Whether a model is built for evaluation or for training.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Mode {
-    /// Gives the same values every time. Exports and evaluation take no other.
+    /// Deterministic. Exports and evaluation accept no other mode.
     #[default]
     Evaluation,
-    /// Leaves parts out at random.
+    /// With dropout.
     Training(Regularization),
 }
 
-/// Shares of a model that are left out at random while it trains, from 0 to below 1.
+/// Dropout probabilities during training, from 0 to below 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Regularization {
-    /// Of the hidden values and the attention weights of the text encoder.
+    /// For the hidden values and the attention weights of the text encoder.
     pub dropout: f64,
-    /// Of the attention of the last Swin block for a whole sample; that of the blocks before it rises from 0 linearly.
+    /// For the attention branch of the last Swin block, a whole sample at a time. The probability of the blocks before it
+    /// rises linearly from 0.
     pub drop_path: f64,
 }
 
-/// Something that has a tensor for each name.
+/// A source of tensors by name.
 pub trait Parameters<T> {
-    /// The tensor `name` of `shape`; an error that names it where there is none.
+    /// Returns the tensor of `parameter`.
+    ///
+    /// # Errors
+    /// An error that names the parameter if there is no such tensor.
     fn get(&self, parameter: Parameter) -> Result<T>;
 }
 
@@ -69,58 +73,67 @@ impl<T, F: Fn(Parameter) -> Result<T>> Parameters<T> for F {
     }
 }
 
-/// A place in the tree of parameter names.
-pub struct Path<T> {
+/// A prefix of parameter names, with the source of the tensors below it.
+///
+/// ```
+/// use laps_model::params::{self, Init};
+///
+/// let parameters = params::list(|path| path.sub("encoder.layer").sub(0).get("weight", &[2, 3], Init::Normal))?;
+/// assert_eq!(parameters[0].name, "encoder.layer.0.weight");
+/// assert_eq!(parameters[0].elements(), 6);
+/// # Ok::<(), laps_model::Error>(())
+/// ```
+pub struct ParamPath<T> {
     prefix: String,
     parameters: Rc<dyn Parameters<T>>,
     mode: Mode,
 }
 
-impl<T> Clone for Path<T> {
+impl<T> Clone for ParamPath<T> {
     fn clone(&self) -> Self {
         Self { prefix: self.prefix.clone(), parameters: Rc::clone(&self.parameters), mode: self.mode }
     }
 }
 
-impl<T> Path<T> {
-    /// The root of the tree of a model that is built for evaluation.
+impl<T> ParamPath<T> {
+    /// The empty path, for a model in evaluation mode.
     pub fn root(parameters: Rc<dyn Parameters<T>>) -> Self {
         Self { prefix: String::new(), parameters, mode: Mode::Evaluation }
     }
 
-    /// The same place in a model that is built for `mode`.
+    /// The same path for a model in `mode`.
     pub fn with_mode(self, mode: Mode) -> Self {
         Self { mode, ..self }
     }
 
-    /// What the model is built for.
+    /// The mode of the model.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// Full name of this place, steps joined by dots; empty at the root.
+    /// The path: names joined by dots, empty at the root.
     pub fn name(&self) -> &str {
         &self.prefix
     }
 
-    /// The place `name` below this one; `name` may hold several steps, `attention.self`.
+    /// The path `name` below this one. `name` may have several components, such as `attention.self`.
     pub fn sub(&self, name: impl std::fmt::Display) -> Self {
         let prefix = if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
         Self { prefix, parameters: Rc::clone(&self.parameters), mode: self.mode }
     }
 
-    /// The tensor `name` of `shape` at this place.
+    /// The tensor `name` below this path.
     pub fn get(&self, name: &str, shape: &[usize], init: Init) -> Result<T> {
         let name = self.sub(name).prefix;
         self.parameters.get(Parameter { name, shape: shape.to_vec(), init })
     }
 }
 
-/// Every parameter that `build` asks for, in the order of asking. Needs no weights and no native library.
-pub fn list<M>(build: impl FnOnce(&Path<Parameter>) -> Result<M>) -> Result<Vec<Parameter>> {
+/// The parameters that `build` requests, in that order. Needs no weights.
+pub fn list<M>(build: impl FnOnce(&ParamPath<Parameter>) -> Result<M>) -> Result<Vec<Parameter>> {
     let seen = Rc::new(std::cell::RefCell::new(Vec::new()));
     let recorder = Rc::clone(&seen);
-    build(&Path::root(Rc::new(move |parameter: Parameter| {
+    build(&ParamPath::root(Rc::new(move |parameter: Parameter| {
         recorder.borrow_mut().push(parameter.clone());
         Ok(parameter)
     })))?;
@@ -132,7 +145,7 @@ mod tests {
     use super::{Init, list};
 
     #[test]
-    fn names_are_joined_by_dots_in_the_order_of_asking() {
+    fn names_are_joined_by_dots_in_the_order_of_requests() {
         let parameters = list(|path| {
             path.sub("encoder").sub(0).get("weight", &[2, 3], Init::Normal)?;
             path.get("scale", &[1], Init::Ones)

@@ -1,4 +1,4 @@
-//! Fresh parameters, the same on every platform.
+//! Parameter initialisation that gives the same bits on every platform.
 
 use crate::{
     Result,
@@ -10,9 +10,9 @@ use crate::{
 /// Standard deviation of [`Init::Normal`]: `initializer_range` of the encoders' Hugging Face configurations.
 const INITIALIZER_RANGE: f64 = 0.02;
 
-/// A fresh tensor for each of `parameters`, in their order. A tensor depends on `seed`, its name and its shape only, so
-/// that a layer added to a model leaves the others as they were.
-pub fn fresh(parameters: &[Parameter], seed: u64) -> Result<Vec<(String, Array)>> {
+/// An initialised tensor for each of `parameters`, in their order. A tensor depends only on `seed`, its name, its shape
+/// and its [`Init`], so adding a layer to a model does not change the others.
+pub fn init_parameters(parameters: &[Parameter], seed: u64) -> Result<Vec<(String, Array)>> {
     parameters.iter().map(|parameter| Ok((parameter.name.clone(), tensor(parameter, seed)?))).collect()
 }
 
@@ -34,7 +34,7 @@ fn uniform(random: &mut SplitMix64, bound: f64, count: usize) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
-    use super::fresh;
+    use super::init_parameters;
     use crate::params::{Init, Parameter};
 
     fn parameter(name: &str, shape: &[usize], init: Init) -> Parameter {
@@ -42,20 +42,20 @@ mod tests {
     }
 
     #[test]
-    fn a_tensor_depends_on_its_own_name_and_the_seed_only() {
+    fn tensor_depends_only_on_its_name_and_the_seed() {
         let wanted = [parameter("a.weight", &[4, 6], Init::Normal), parameter("b.weight", &[4, 6], Init::Normal)];
-        let both = fresh(&wanted, 7).unwrap();
-        let second = fresh(&wanted[1..], 7).unwrap();
+        let both = init_parameters(&wanted, 7).unwrap();
+        let second = init_parameters(&wanted[1..], 7).unwrap();
         assert_eq!(both[1], second[0]);
         assert_ne!(both[0].1, both[1].1);
-        assert_ne!(fresh(&wanted, 8).unwrap()[0].1, both[0].1);
+        assert_ne!(init_parameters(&wanted, 8).unwrap()[0].1, both[0].1);
     }
 
     #[test]
-    fn values_are_spread_as_each_kind_says() {
+    fn values_have_the_distribution_of_their_init() {
         let shape = [30, 10, 4, 4];
         let kinds = [Init::Zeros, Init::Ones, Init::Normal, Init::Uniform { inputs: 160 }];
-        let made = fresh(&kinds.map(|kind| parameter("weight", &shape, kind)), 7).unwrap();
+        let made = init_parameters(&kinds.map(|kind| parameter("weight", &shape, kind)), 7).unwrap();
         assert!(made[0].1.values().iter().all(|&value| value == 0.0));
         assert!(made[1].1.values().iter().all(|&value| value == 1.0));
         let deviation = |values: &[f32]| {
@@ -69,10 +69,10 @@ mod tests {
         assert!((deviation(made[3].1.values()) / (bound / 3.0_f64.sqrt()) - 1.0).abs() < 0.05);
     }
 
-    /// Pinned, since a checkpoint that is made from a seed has to be the same everywhere.
+    /// Pinned, because a checkpoint made from a seed must be the same on every platform.
     #[test]
-    fn values_never_change() {
-        let made = fresh(
+    fn values_are_pinned() {
+        let made = init_parameters(
             &[parameter("weight", &[2, 2], Init::Normal), parameter("fc.weight", &[2, 2], Init::Uniform { inputs: 2 })],
             7,
         )

@@ -1,4 +1,4 @@
-//! Random numbers that are the same on every platform.
+//! A random number generator that gives the same bits on every platform.
 
 /// SplitMix64 (Steele, Lea, Flood 2014): 64 bits of state, integer arithmetic only.
 #[derive(Clone, Debug)]
@@ -7,12 +7,12 @@ pub struct SplitMix64 {
 }
 
 impl SplitMix64 {
-    /// A stream for `seed`.
+    /// The generator of `seed`.
     pub fn new(seed: u64) -> Self {
         Self { state: seed }
     }
 
-    /// A stream of its own for each `name` under one `seed`.
+    /// An independent generator for each `name` and `seed`.
     pub fn named(seed: u64, name: &str) -> Self {
         // FNV-1a.
         let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
@@ -47,7 +47,7 @@ impl SplitMix64 {
         items[self.below(N)]
     }
 
-    /// Puts `items` into a random order (Fisher, Yates).
+    /// Shuffles `items` (Fisher-Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for end in (1..items.len()).rev() {
             items.swap(end, self.below(end + 1));
@@ -59,7 +59,8 @@ impl SplitMix64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Standard normal (Box, Muller), by pure-Rust functions, since those of the platform's library differ in last places.
+    /// Standard normal (Box-Muller). Uses pure-Rust functions, because the results of platform libraries differ in the last
+    /// digits.
     pub fn normal(&mut self) -> f64 {
         let radius = libm::sqrt(-2.0 * libm::log(1.0 - self.uniform()));
         radius * libm::cos(std::f64::consts::TAU * self.uniform())
@@ -70,15 +71,15 @@ impl SplitMix64 {
 mod tests {
     use super::SplitMix64;
 
-    /// The first numbers of the published C program for seed 1234567.
+    /// The first numbers of the published C program with seed 1234567.
     #[test]
-    fn the_stream_is_that_of_the_published_program() {
+    fn numbers_equal_those_of_the_published_program() {
         let mut random = SplitMix64::new(1_234_567);
         assert_eq!([random.bits(), random.bits()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
     }
 
     #[test]
-    fn numbers_stay_in_their_range_and_reach_its_ends() {
+    fn range_is_covered_and_shuffle_permutes() {
         let mut random = SplitMix64::named(7, "range");
         let mut seen = [0; 7];
         for _ in 0..7000 {

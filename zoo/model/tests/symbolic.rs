@@ -1,5 +1,5 @@
-//! The models can be traced with sizes that are not known: a tensor of shapes alone goes through every `forward`.
-#![allow(clippy::unwrap_used)] // a helper of tests is a test
+//! Every `forward` accepts symbolic sizes: a tensor without values traces the models.
+#![allow(clippy::unwrap_used)] // test helpers may panic
 
 mod support;
 
@@ -7,12 +7,12 @@ use laps_model::{Error, Result};
 use laps_model::{
     dim::Dim,
     models::{Laps, config::ModelConfig},
-    params::{Parameter, Path},
+    params::{ParamPath, Parameter},
     tensor::Tensor,
 };
 use support::{swin_tiny, vit_tiny};
 
-/// A shape without values. An operation that does not fit its operands is an error, as for tensors with values.
+/// A shape without values. Operations check shapes as for tensors with values.
 #[derive(Clone, Debug)]
 struct Outline(Vec<Dim>);
 
@@ -102,9 +102,9 @@ impl Tensor for Outline {
         }
         self.with(self.0.len() - 1, out)
     }
-    fn embedding(&self, identifiers: &Self) -> Result<Self> {
+    fn embedding(&self, input_ids: &Self) -> Result<Self> {
         let [_, width] = self.sizes()?;
-        Ok(Self([&identifiers.0[..], &[width]].concat()))
+        Ok(Self([&input_ids.0[..], &[width]].concat()))
     }
     fn reshape(&self, shape: &[Dim]) -> Result<Self> {
         if elements(&self.0) != elements(shape) {
@@ -128,12 +128,12 @@ impl Tensor for Outline {
         }
         self.with(axis, indices.len().into())
     }
-    fn concatenate(parts: &[&Self], axis: usize) -> Result<Self> {
+    fn concat(parts: &[&Self], axis: usize) -> Result<Self> {
         let total = parts.iter().map(|part| part.0[axis].fixed()).sum::<Result<usize>>()?;
         let joined = parts[0].with(axis, total.into())?;
         for part in parts {
             if part.with(axis, total.into())?.0 != joined.0 {
-                return refused("concatenate", parts);
+                return refused("concat", parts);
             }
         }
         Ok(joined)
@@ -157,6 +157,21 @@ impl Tensor for Outline {
     fn gelu(&self) -> Result<Self> {
         self.same()
     }
+    fn exp(&self) -> Result<Self> {
+        self.same()
+    }
+    fn ln(&self) -> Result<Self> {
+        self.same()
+    }
+    fn sqrt(&self) -> Result<Self> {
+        self.same()
+    }
+    fn tanh(&self) -> Result<Self> {
+        self.same()
+    }
+    fn sort_descending(&self, axis: usize) -> Result<Self> {
+        self.with(axis, self.0[axis])
+    }
     fn leaky_relu(&self, _: f64) -> Result<Self> {
         self.same()
     }
@@ -172,16 +187,16 @@ impl Tensor for Outline {
     fn cumulative_sum(&self) -> Result<Self> {
         self.same()
     }
-    fn top_mask(&self, count: usize) -> Result<Self> {
+    fn top_k_mask(&self, count: usize) -> Result<Self> {
         match self.0.last().map(|size| size.fixed()) {
             Some(Ok(size)) if count <= size => self.same(),
-            _ => refused("top_mask", (self, count)),
+            _ => refused("top_k_mask", (self, count)),
         }
     }
 }
 
-fn traced(config: &ModelConfig, tokens: usize) {
-    let path = Path::root(std::rc::Rc::new(|parameter: Parameter| {
+fn trace(config: &ModelConfig, tokens: usize) {
+    let path = ParamPath::root(std::rc::Rc::new(|parameter: Parameter| {
         Ok(Outline(parameter.shape.iter().map(|&size| size.into()).collect()))
     }));
     let model = Laps::<Outline>::new(config, &path).unwrap();
@@ -191,8 +206,8 @@ fn traced(config: &ModelConfig, tokens: usize) {
     let pixels = Outline(vec![batch, 3.into(), 224.into(), 224.into()]);
     assert_eq!(model.image.forward(&pixels).unwrap().0, [batch, tokens.into(), width]);
 
-    let identifiers = Outline(vec![batch, length]);
-    assert_eq!(model.text.forward(&identifiers, &identifiers).unwrap().0, [batch, length, width]);
+    let input_ids = Outline(vec![batch, length]);
+    assert_eq!(model.text.forward(&input_ids, &input_ids).unwrap().0, [batch, length, width]);
 
     let patches = Outline(vec![images, tokens.into(), width]);
     let embeddings = Outline(vec![captions, words, width]);
@@ -201,11 +216,11 @@ fn traced(config: &ModelConfig, tokens: usize) {
 }
 
 #[test]
-fn vit_is_traced_with_symbols() {
-    traced(&vit_tiny(), 197);
+fn vit_accepts_symbolic_sizes() {
+    trace(&vit_tiny(), 197);
 }
 
 #[test]
-fn swin_is_traced_with_symbols() {
-    traced(&swin_tiny(), 49);
+fn swin_accepts_symbolic_sizes() {
+    trace(&swin_tiny(), 49);
 }

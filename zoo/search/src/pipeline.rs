@@ -10,7 +10,7 @@ use super::SearchError;
 use crate::{Error, Result};
 use laps_align::similarity::AlignmentConfig;
 use laps_data::{
-    Batch, ImageFile, Loader, LoaderOptions, OnFault, SplitImage, Tokenizer,
+    ImageBatch, ImageFile, Loader, LoaderOptions, OnFault, SplitImage, Tokenizer,
     image::{ImageError, Preprocessing},
 };
 use laps_model::{
@@ -62,9 +62,9 @@ impl EmbeddingPipeline<'_> {
             ImageFile { image: SplitImage { id: name.clone(), name, row: row + 1 }, path }
         };
         let files = paths.into_iter().enumerate().map(file).collect();
-        let options = LoaderOptions { batch: self.batch_size.get(), threads: self.threads, ahead: PREFETCH };
+        let options = LoaderOptions { batch_size: self.batch_size.get(), threads: self.threads, prefetch: PREFETCH };
         for batch in Loader::start_on_fault(files, self.preprocessing, options, OnFault::Skip)? {
-            let Batch { first, pixels, faults } = batch?;
+            let ImageBatch { first, pixels, faults } = batch?;
             self.check_stop()?;
             let count = pixels.dims()[0];
             let pixels = remove_images(pixels, faults.iter().map(|(index, _)| index - first))?;

@@ -1,9 +1,9 @@
-//! The product of words and tokens at the engine's sizes, by the engine's kernel and by general matrix products, each on
-//! one thread, in the same run.
+//! The product of words and tokens at the engine's sizes: the engine's kernel against general matrix products, each on one
+//! thread, in the same run.
 //!
-//! The engine packs the tokens of an image once for all blocks of words, so packing them is not timed; packing the words
-//! is. The others are handed both sides as they are, and pack what they want.
-#![allow(clippy::expect_used, reason = "a benchmark that can not run has nothing to say")]
+//! The engine packs the tokens of an image once for all blocks of words, so only packing the words is timed. The others get
+//! both matrices unpacked and pack what they need.
+#![allow(clippy::expect_used, reason = "a benchmark without its inputs must fail")]
 #![allow(
     unsafe_code,
     reason = "the entry points of the crates take raw pointers; lengths are asserted beside the calls"
@@ -18,26 +18,26 @@ use criterion::{Criterion, SamplingMode, Throughput};
 use laps_align::similarity::{Level, PackedRows};
 use laps_bench::alignment::peak_gflops;
 
-/// A product of `(words, width)` and the transposed of `(tokens, width)`.
+/// The product of `(words, dim)` and the transpose of `(tokens, dim)`.
 #[derive(Clone, Copy)]
-struct Sizes {
+struct ProductSizes {
     name: &'static str,
     tokens: usize,
     width: usize,
     words: usize,
 }
 
-/// An image of each model by a block of words, a tile of images by it, and what matrix products are compared by.
-const SIZES: [Sizes; 5] = [
-    Sizes { name: "vit_image", tokens: 197, width: 512, words: 120 },
-    Sizes { name: "swin_image", tokens: 49, width: 512, words: 120 },
-    Sizes { name: "vit_tile", tokens: 16 * 197, width: 512, words: 120 },
-    Sizes { name: "swin_tile", tokens: 65 * 49, width: 512, words: 120 },
-    Sizes { name: "square_2048", tokens: 2048, width: 2048, words: 2048 },
+/// One image of each model, a tile of images, and a square product for comparison with other benchmarks.
+const SIZES: [ProductSizes; 5] = [
+    ProductSizes { name: "vit_image", tokens: 197, width: 512, words: 120 },
+    ProductSizes { name: "swin_image", tokens: 49, width: 512, words: 120 },
+    ProductSizes { name: "vit_tile", tokens: 16 * 197, width: 512, words: 120 },
+    ProductSizes { name: "swin_tile", tokens: 65 * 49, width: 512, words: 120 },
+    ProductSizes { name: "square_2048", tokens: 2048, width: 2048, words: 2048 },
 ];
 
-/// Largest share of the sum of absolute terms, at most 1 each, by which two orders of summing `width` of them differ.
-const AGREEMENT: f32 = 1e-5;
+/// Bound of the difference between two summation orders, relative to the sum of absolute terms of at most 1.
+const TOLERANCE: f32 = 1e-5;
 
 fn main() {
     laps_torch::set_threads(1);
@@ -50,13 +50,13 @@ fn main() {
     print!("\n{report}");
 }
 
-/// Values from -0.5 to 0.5, spread by the golden ratio.
+/// Values from -0.5 to 0.5 in a low-discrepancy sequence of the golden ratio.
 fn values(count: usize, from: usize) -> Vec<f32> {
-    (0..count).map(|place| (((place + from) as f64 * 0.618_033_988_749_895).fract() - 0.5) as f32).collect()
+    (0..count).map(|index| (((index + from) as f64 * 0.618_033_988_749_895).fract() - 0.5) as f32).collect()
 }
 
-fn compare(criterion: &mut Criterion, sizes: Sizes) -> String {
-    let Sizes { name, tokens, width, words } = sizes;
+fn compare(criterion: &mut Criterion, sizes: ProductSizes) -> String {
+    let ProductSizes { name, tokens, width, words } = sizes;
     let [left, right] = [values(words * width, 1), values(tokens * width, 1_000_003)];
     let flops = 2.0 * (words * width * tokens) as f64;
     let peak = peak_gflops(1);
@@ -102,10 +102,10 @@ fn compare(criterion: &mut Criterion, sizes: Sizes) -> String {
         use laps_model::{
             array::Array,
             encoder::Device,
-            tensor::{Eager, Tensor},
+            tensor::{DeviceTensor, Tensor},
         };
         use laps_torch::{Torch, TorchDevice};
-        let device = TorchDevice::open(Device::Cpu).expect("a processor");
+        let device = TorchDevice::open(Device::Cpu).expect("CPU");
         let upload = |rows, values: &[f32]| {
             let array = Array::new(&[rows, width], values.to_vec()).expect("a matrix");
             Torch::upload(&array, &device).expect("a tensor")
@@ -119,9 +119,9 @@ fn compare(criterion: &mut Criterion, sizes: Sizes) -> String {
     report
 }
 
-type Multiply = fn(&[f32], &[f32], Sizes, &mut [f32]);
+type Multiply = fn(&[f32], &[f32], ProductSizes, &mut [f32]);
 
-fn by_gemm(left: &[f32], right: &[f32], Sizes { tokens, width, words, .. }: Sizes, output: &mut [f32]) {
+fn by_gemm(left: &[f32], right: &[f32], ProductSizes { tokens, width, words, .. }: ProductSizes, output: &mut [f32]) {
     assert_eq!([left.len(), right.len(), output.len()], [words * width, tokens * width, words * tokens]);
     // SAFETY: the lengths are those of the matrices, and `output` is borrowed mutably.
     unsafe {
@@ -149,7 +149,12 @@ fn by_gemm(left: &[f32], right: &[f32], Sizes { tokens, width, words, .. }: Size
     }
 }
 
-fn by_matrixmultiply(left: &[f32], right: &[f32], Sizes { tokens, width, words, .. }: Sizes, output: &mut [f32]) {
+fn by_matrixmultiply(
+    left: &[f32],
+    right: &[f32],
+    ProductSizes { tokens, width, words, .. }: ProductSizes,
+    output: &mut [f32],
+) {
     assert_eq!([left.len(), right.len(), output.len()], [words * width, tokens * width, words * tokens]);
     // SAFETY: the lengths are those of the matrices, and `output` is borrowed mutably.
     unsafe {
@@ -172,14 +177,13 @@ fn by_matrixmultiply(left: &[f32], right: &[f32], Sizes { tokens, width, words, 
     }
 }
 
-/// Some elements against sums in f64.
-fn check(left: &[f32], right: &[f32], sizes: Sizes, found: impl Fn(usize, usize) -> f32) {
-    let Sizes { tokens, width, words, .. } = sizes;
-    for (word, token) in (0..97).map(|place| (place * 31 % words, place * 17 % tokens)).chain([(words - 1, tokens - 1)])
-    {
+/// Compares some elements with sums in f64.
+fn check(left: &[f32], right: &[f32], sizes: ProductSizes, found: impl Fn(usize, usize) -> f32) {
+    let ProductSizes { tokens, width, words, .. } = sizes;
+    for (word, token) in (0..97).map(|pair| (pair * 31 % words, pair * 17 % tokens)).chain([(words - 1, tokens - 1)]) {
         let pairs = left[word * width..][..width].iter().zip(&right[token * width..][..width]);
         let expected: f64 = pairs.map(|(&left, &right)| f64::from(left) * f64::from(right)).sum();
         let difference = (found(word, token) - expected as f32).abs();
-        assert!(difference <= AGREEMENT * width as f32 / 4.0, "{}: {word} {token}: {difference:e}", sizes.name);
+        assert!(difference <= TOLERANCE * width as f32 / 4.0, "{}: {word} {token}: {difference:e}", sizes.name);
     }
 }

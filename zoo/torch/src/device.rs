@@ -1,27 +1,29 @@
-//! Where libtorch computes.
+//! libtorch devices and threads.
 
 use tch::Cuda;
 
 use crate::{Error, Result};
 use laps_model::encoder::Device;
 
-/// A device that is there.
+/// An available device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TorchDevice(tch::Device);
 
 impl TorchDevice {
-    /// The device that the user asked for; one that is not there is an error. `Device::Auto` takes the first GPU, else
-    /// the CPU.
+    /// Opens the requested device. `Device::Auto` is the first GPU if there is one, and the CPU otherwise.
+    ///
+    /// # Errors
+    /// A GPU that is not available. There is no silent fallback to the CPU.
     pub fn open(device: Device) -> Result<Self> {
         match device {
             Device::Auto if cuda_devices() > 0 => Ok(Self(tch::Device::Cuda(0))),
             Device::Auto | Device::Cpu => Ok(Self(tch::Device::Cpu)),
             Device::Cuda(index) if index < cuda_devices() => Ok(Self(tch::Device::Cuda(index))),
-            Device::Cuda(_) => Err(no_such(device)),
+            Device::Cuda(_) => Err(unavailable(device)),
         }
     }
 
-    /// Whether it is a GPU.
+    /// Whether this is a GPU.
     pub fn is_cuda(self) -> bool {
         matches!(self.0, tch::Device::Cuda(_))
     }
@@ -44,42 +46,42 @@ impl std::fmt::Display for TorchDevice {
     }
 }
 
-/// Number of GPUs that libtorch can use.
+/// Number of available GPUs.
 pub fn cuda_devices() -> usize {
     if Cuda::is_available() { usize::try_from(Cuda::device_count()).unwrap_or(0) } else { 0 }
 }
 
-/// Threads that one operation uses.
+/// Threads of one operation. libtorch stores this number for each calling thread.
 pub fn threads() -> usize {
     usize::try_from(tch::get_num_threads()).unwrap_or(1)
 }
 
-/// Sets the threads that one operation uses.
+/// Sets the threads of one operation for the calling thread.
 pub fn set_threads(threads: usize) {
     tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
 }
 
-/// Version of the libtorch that this was built with.
+/// Version of the libtorch that this crate was built with.
 pub fn version() -> &'static str {
     option_env!("LAPS_ZOO_LIBTORCH_VERSION").unwrap_or("unknown")
 }
 
-/// Whether the libtorch that this was built with has CUDA.
+/// Whether the libtorch that this crate was built with supports CUDA.
 pub fn has_cuda() -> bool {
     option_env!("LAPS_ZOO_LIBTORCH_CUDA").is_some()
 }
 
-fn no_such(device: Device) -> Error {
+fn unavailable(device: Device) -> Error {
     let (reason, hint) = match (has_cuda(), cuda_devices()) {
         (false, _) => (
             "this build is linked to a libtorch without `libtorch_cuda.so`".to_owned(),
-            "run `make setup CUDA=1` and build again, or use `--device cpu`",
+            "run `make setup CUDA=1` and build again, or use device `cpu`",
         ),
         (true, 0) => (
             "`libtorch_cuda.so` finds no GPU: no driver (`libcuda.so.1`) or no device".to_owned(),
-            "see that `nvidia-smi` lists a GPU, or use `--device cpu`",
+            "check that `nvidia-smi` lists a GPU, or use device `cpu`",
         ),
-        (true, count) => (format!("there are {count} GPUs, counted from 0"), "`laps-zoo doctor` lists the devices"),
+        (true, count) => (format!("there are {count} GPUs, numbered from 0"), "`laps-zoo doctor` lists the devices"),
     };
     laps_model::Error::Device { device: device.to_string(), reason, hint: hint.to_owned() }.into()
 }

@@ -1,9 +1,9 @@
-//! The error of this crate.
+//! Errors of this crate.
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong in this crate.
+/// Any error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// See [`crate::train::TrainError`].
@@ -27,21 +27,21 @@ pub enum Error {
     /// libtorch refused an operation.
     #[error("libtorch refused an operation")]
     Torch(#[source] Box<tch::TchError>),
-    /// A file could not be read or written.
+    /// A file cannot be read or written.
     #[error("cannot {action} `{}`", path.display())]
     Io {
-        /// What was tried: `read`, `write`, ...
+        /// The failed action: `read`, `write`, ...
         action: &'static str,
         /// The file or folder.
         path: std::path::PathBuf,
-        /// The operating system's answer.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
 }
 
 impl Error {
-    /// What the user can do about it, where that is known.
+    /// What the user can do, if known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Train(error) => error.hint(),
@@ -49,9 +49,7 @@ impl Error {
             Self::Data(error) => error.hint(),
             Self::Align(error) => error.hint(),
             Self::Hub(error) => error.hint(),
-            Self::Files(_) => None,
-            Self::Torch(_) => None,
-            Self::Io { .. } => None,
+            Self::Files(_) | Self::Torch(_) | Self::Io { .. } => None,
         }
     }
 }
@@ -82,7 +80,7 @@ impl From<laps_align::RetrievalError> for Error {
 
 impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
-        // Behind the reason libtorch lists where in its code it was found.
+        // libtorch appends its C++ backtrace to the reason.
         let reason = |text: String| text.split("\nException raised from").next().unwrap_or_default().to_owned();
         let error = match error {
             tch::TchError::Torch(text) => tch::TchError::Torch(reason(text)),
@@ -92,8 +90,8 @@ impl From<tch::TchError> for Error {
     }
 }
 
-/// The same for the tensor trait, whose error does not know libtorch.
-pub(crate) fn refused(error: tch::TchError) -> laps_model::Error {
+/// Converts an error for the tensor trait of laps-model, whose error type does not know libtorch.
+pub(crate) fn model_error(error: tch::TchError) -> laps_model::Error {
     laps_model::Error::Engine { engine: "torch", source: Box::new(Error::from(error)) }
 }
 
@@ -115,7 +113,7 @@ impl From<Error> for laps_align::Error {
     }
 }
 
-/// For the backend interface: the error keeps its text and its hint.
+/// For the backend interface. Text and hint are kept.
 impl From<Error> for laps::Error {
     fn from(error: Error) -> Self {
         match error {

@@ -1,7 +1,35 @@
-//! libtorch behind the tensor trait. Nothing else in this crate names `tch`.
+//! LAPS on libtorch: the tensor backend, similarities on a GPU, and training.
 //!
-//! Only the fallible `f_*` methods are called: the plain ones panic.
+//! | Module or type | Purpose |
+//! |---|---|
+//! | [`Torch`], [`TorchDevice`] | The tensor trait of [`laps_model`] on libtorch, and its devices |
+//! | [`NoGradEncoder`] | An encoder for inference |
+//! | [`similarity`] | The exact similarity engine for GPUs |
+//! | [`train`] | Training: a whole run, or single steps |
+//! | [`TorchLibrary`] | libtorch as a backend of the [`laps`] library; the program `laps-zoo-torch` passes it on |
+//!
+//! The models are those of [`laps_model`]. Any of them runs on libtorch if its tensor type is [`Torch`]:
+//!
+//! ```
+//! use laps_model::{
+//!     array::Array,
+//!     encoder::Device,
+//!     tensor::{DeviceTensor, Tensor},
+//! };
+//! use laps_torch::{Torch, TorchDevice};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = TorchDevice::open(Device::Cpu)?;
+//! let logits = Torch::upload(&Array::new(&[1, 2], vec![0.0, 0.0])?, &device)?;
+//! assert_eq!(logits.softmax()?.download()?.values(), [0.5, 0.5]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Only this crate uses `tch`, and only its fallible `f_*` methods: the others panic.
 
+#[doc(hidden)]
+pub mod baseline;
 mod device;
 mod error;
 mod libtorch;
@@ -12,4 +40,4 @@ pub mod train;
 pub use self::device::{TorchDevice, cuda_devices, has_cuda, set_threads, threads, version};
 pub use self::error::{Error, Result};
 pub use self::libtorch::TorchLibrary;
-pub use self::tensor::{Torch, Unrecorded};
+pub use self::tensor::{NoGradEncoder, Torch};

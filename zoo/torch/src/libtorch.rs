@@ -1,4 +1,4 @@
-//! libtorch as a backend of `laps`.
+//! libtorch as a backend of the `laps` library.
 
 use std::{path::PathBuf, rc::Rc, sync::atomic::AtomicBool};
 
@@ -14,14 +14,14 @@ use laps_model::{
 };
 
 use crate::{
-    Torch, TorchDevice, Unrecorded, cuda_devices, has_cuda, set_threads,
+    NoGradEncoder, Torch, TorchDevice, cuda_devices, has_cuda, set_threads,
     similarity::TorchEngine,
     threads,
-    train::{Captions, Hinge, Images, Learner, Negatives, Pairs, StepOptions, Weights, train},
+    train::{CaptionInputs, HingeLoss, ImageInputs, Learner, Negatives, PairBatch, StepOptions, Weights, train},
     version,
 };
 
-/// The libtorch that this program links.
+/// The libtorch that this program links, for [`laps::Backends`].
 #[derive(Clone, Copy, Debug)]
 pub struct TorchLibrary;
 
@@ -29,7 +29,7 @@ impl Libtorch for TorchLibrary {
     fn info(&self) -> LibtorchInfo {
         LibtorchInfo {
             version: version(),
-            path: loaded("libtorch_cpu.so"),
+            path: loaded_library("libtorch_cpu.so"),
             cuda: has_cuda(),
             gpus: cuda_devices(),
             threads: threads(),
@@ -68,8 +68,8 @@ impl Libtorch for TorchLibrary {
         learner.freeze_backbones(config.freeze_backbones)?;
         Ok(Box::new(RepeatedStep {
             learner,
-            hinge: Hinge { margin: config.margin, negatives: Negatives::Hardest, weight: 1.0 },
-            rates: [config.learning_rate, config.learning_rate * config.backbone_lr_ratio],
+            hinge: HingeLoss { margin: config.margin, negatives: Negatives::Hardest, weight: 1.0 },
+            learning_rates: [config.learning_rate, config.learning_rate * config.backbone_lr_ratio],
             device,
             seed,
             pixels,
@@ -78,7 +78,7 @@ impl Libtorch for TorchLibrary {
     }
 }
 
-/// Embeddings on one device.
+/// Computes embeddings on one device.
 #[derive(Debug)]
 struct TorchBackend {
     device: Device,
@@ -107,7 +107,7 @@ impl Backend for TorchBackend {
         };
         let checkpoint = Rc::clone(checkpoint);
         let read = move |parameter: &Parameter| Ok(checkpoint.read(&parameter.name)?);
-        Ok((Box::new(Unrecorded(ModelEncoder::<Torch>::new(&entry.model, device, read)?)), used))
+        Ok((Box::new(NoGradEncoder(ModelEncoder::<Torch>::new(&entry.model, device, read)?)), used))
     }
 }
 
@@ -150,11 +150,11 @@ impl SimilarityEngine for TorchEngine {
     }
 }
 
-/// A learner that takes the same batch again and again.
+/// Repeats a training step on the same batch.
 struct RepeatedStep {
     learner: Learner,
-    hinge: Hinge,
-    rates: [f64; 2],
+    hinge: HingeLoss,
+    learning_rates: [f64; 2],
     device: TorchDevice,
     seed: u64,
     pixels: Array,
@@ -169,8 +169,12 @@ impl TrainingStep for RepeatedStep {
     fn step(&mut self) -> laps::Result<()> {
         let captions: Vec<&[u32]> = self.tokens.iter().map(Vec::as_slice).collect();
         let ids: Vec<u64> = (0..captions.len() as u64).collect();
-        let pairs = Pairs { images: Images::Pixels(&self.pixels), captions: Captions::Tokens(&captions), ids: &ids };
-        self.learner.step(&[pairs], &self.hinge, self.rates, self.seed)?;
+        let batch = PairBatch {
+            images: ImageInputs::Pixels(&self.pixels),
+            captions: CaptionInputs::Tokens(&captions),
+            image_ids: &ids,
+        };
+        self.learner.step(&[batch], &self.hinge, self.learning_rates, self.seed)?;
         Ok(())
     }
 
@@ -179,8 +183,8 @@ impl TrainingStep for RepeatedStep {
     }
 }
 
-/// The path of a library that this process has loaded, where the system lists it.
-fn loaded(name: &str) -> Option<PathBuf> {
+/// Path of a library that this process has loaded, if the system lists it.
+fn loaded_library(name: &str) -> Option<PathBuf> {
     let maps = fs_err::read_to_string("/proc/self/maps").ok()?;
     let line = maps.lines().find(|line| line.ends_with(name))?;
     Some(line[line.find('/')?..].into())

@@ -1,4 +1,4 @@
-//! libtorch behind the tensor trait.
+//! The tensor trait of laps-model, implemented by libtorch.
 
 use std::rc::Rc;
 
@@ -7,13 +7,13 @@ use laps_model::{
     array::Array,
     dim::Dim,
     encoder::Encoder,
-    tensor::{Eager, Tensor},
+    tensor::{DeviceTensor, Tensor},
 };
 use tch::{Kind, Tensor as Tch};
 
-use crate::{TorchDevice, error::refused};
+use crate::{TorchDevice, error::model_error};
 
-/// A libtorch tensor; cloning shares it.
+/// A libtorch tensor. Clones share the values.
 #[derive(Clone, Debug)]
 pub struct Torch(pub(crate) Rc<Tch>);
 
@@ -22,7 +22,7 @@ impl Torch {
         Self(Rc::new(tensor))
     }
 
-    /// Whole numbers as libtorch indexes with.
+    /// Converts to int64, the dtype of libtorch's indices.
     pub(crate) fn indices(&self) -> Result<Tch, tch::TchError> {
         self.0.f_to_kind(Kind::Int64)
     }
@@ -39,156 +39,184 @@ impl Tensor for Torch {
 
     fn constant(&self, values: &[f32], shape: &[usize]) -> Result<Self> {
         let constant = Self::upload(&Array::new(shape, values.to_vec())?, &TorchDevice::of(&self.0))?;
-        Ok(Self::new(constant.0.f_to_kind(self.0.kind()).map_err(refused)?))
+        Ok(Self::new(constant.0.f_to_kind(self.0.kind()).map_err(model_error)?))
     }
 
     fn add(&self, other: &Self) -> Result<Self> {
-        Ok(Self::new(self.0.f_add(&other.0).map_err(refused)?))
+        Ok(Self::new(self.0.f_add(&other.0).map_err(model_error)?))
     }
 
     fn sub(&self, other: &Self) -> Result<Self> {
-        Ok(Self::new(self.0.f_sub(&other.0).map_err(refused)?))
+        Ok(Self::new(self.0.f_sub(&other.0).map_err(model_error)?))
     }
 
     fn mul(&self, other: &Self) -> Result<Self> {
-        Ok(Self::new(self.0.f_mul(&other.0).map_err(refused)?))
+        Ok(Self::new(self.0.f_mul(&other.0).map_err(model_error)?))
     }
 
     fn div(&self, other: &Self) -> Result<Self> {
-        Ok(Self::new(self.0.f_div(&other.0).map_err(refused)?))
+        Ok(Self::new(self.0.f_div(&other.0).map_err(model_error)?))
     }
 
     fn affine(&self, scale: f64, shift: f64) -> Result<Self> {
-        let scaled = self.0.f_mul_scalar(scale).map_err(refused)?;
-        Ok(Self::new(if shift == 0.0 { scaled } else { scaled.f_add_scalar(shift).map_err(refused)? }))
+        let scaled = self.0.f_mul_scalar(scale).map_err(model_error)?;
+        Ok(Self::new(if shift == 0.0 { scaled } else { scaled.f_add_scalar(shift).map_err(model_error)? }))
     }
 
     fn matmul(&self, other: &Self) -> Result<Self> {
-        Ok(Self::new(self.0.f_matmul(&other.0).map_err(refused)?))
+        Ok(Self::new(self.0.f_matmul(&other.0).map_err(model_error)?))
     }
 
     fn linear(&self, weight: &Self, bias: Option<&Self>) -> Result<Self> {
-        Ok(Self::new(self.0.f_linear(&weight.0, bias.map(|bias| &*bias.0)).map_err(refused)?))
+        Ok(Self::new(self.0.f_linear(&weight.0, bias.map(|bias| &*bias.0)).map_err(model_error)?))
     }
 
-    fn embedding(&self, identifiers: &Self) -> Result<Self> {
+    fn embedding(&self, input_ids: &Self) -> Result<Self> {
         Ok(Self::new(
-            Tch::f_embedding(&self.0, &identifiers.indices().map_err(refused)?, -1, false, false).map_err(refused)?,
+            Tch::f_embedding(&self.0, &input_ids.indices().map_err(model_error)?, -1, false, false)
+                .map_err(model_error)?,
         ))
     }
 
     fn reshape(&self, shape: &[Dim]) -> Result<Self> {
-        Ok(Self::new(self.0.f_reshape(sizes(shape)?).map_err(refused)?))
+        Ok(Self::new(self.0.f_reshape(sizes(shape)?).map_err(model_error)?))
     }
 
     fn permute(&self, order: &[usize]) -> Result<Self> {
         let order: Vec<i64> = order.iter().map(|&axis| axis as i64).collect();
-        Ok(Self::new(self.0.f_permute(order).map_err(refused)?))
+        Ok(Self::new(self.0.f_permute(order).map_err(model_error)?))
     }
 
     fn narrow(&self, axis: usize, start: usize, length: usize) -> Result<Self> {
-        Ok(Self::new(self.0.f_narrow(axis as i64, start as i64, length as i64).map_err(refused)?))
+        Ok(Self::new(self.0.f_narrow(axis as i64, start as i64, length as i64).map_err(model_error)?))
     }
 
     fn select(&self, axis: usize, indices: &[usize]) -> Result<Self> {
-        // A GPU that is told to take what is not there takes no further orders.
+        // Out-of-range indices are a sticky CUDA error, so validate them first.
         let size = self.0.size().get(axis).map_or(0, |&size| size as usize);
-        if let Some(beyond) = indices.iter().find(|&&index| index >= size) {
-            let (expected, found) = (format!("indices below {size}"), beyond.to_string());
+        if let Some(invalid) = indices.iter().find(|&&index| index >= size) {
+            let (expected, found) = (format!("indices below {size}"), invalid.to_string());
             return Err(laps_model::Error::Operation { operation: "select", expected, found }.into());
         }
         let indices: Vec<i64> = indices.iter().map(|&index| index as i64).collect();
-        let indices = Tch::f_from_slice(&indices).map_err(refused)?.f_to_device(self.0.device()).map_err(refused)?;
-        Ok(Self::new(self.0.f_index_select(axis as i64, &indices).map_err(refused)?))
+        let indices =
+            Tch::f_from_slice(&indices).map_err(model_error)?.f_to_device(self.0.device()).map_err(model_error)?;
+        Ok(Self::new(self.0.f_index_select(axis as i64, &indices).map_err(model_error)?))
     }
 
-    fn concatenate(parts: &[&Self], axis: usize) -> Result<Self> {
+    fn concat(parts: &[&Self], axis: usize) -> Result<Self> {
         let parts: Vec<&Tch> = parts.iter().map(|part| &*part.0).collect();
-        Ok(Self::new(Tch::f_cat(&parts, axis as i64).map_err(refused)?))
+        Ok(Self::new(Tch::f_cat(&parts, axis as i64).map_err(model_error)?))
     }
 
     fn expand(&self, shape: &[Dim]) -> Result<Self> {
-        Ok(Self::new(self.0.f_expand(sizes(shape)?, false).map_err(refused)?))
+        Ok(Self::new(self.0.f_expand(sizes(shape)?, false).map_err(model_error)?))
     }
 
     fn softmax(&self) -> Result<Self> {
-        Ok(Self::new(self.0.f_softmax(-1, None).map_err(refused)?))
+        Ok(Self::new(self.0.f_softmax(-1, None).map_err(model_error)?))
     }
 
-    fn layer_norm(&self, weight: &Self, bias: &Self, epsilon: f64) -> Result<Self> {
+    fn layer_norm(&self, weight: &Self, bias: &Self, eps: f64) -> Result<Self> {
         let width = weight.0.size();
-        Ok(Self::new(self.0.f_layer_norm(width, Some(&*weight.0), Some(&*bias.0), epsilon, true).map_err(refused)?))
+        Ok(Self::new(self.0.f_layer_norm(width, Some(&*weight.0), Some(&*bias.0), eps, true).map_err(model_error)?))
     }
 
     fn gelu(&self) -> Result<Self> {
-        Ok(Self::new(self.0.f_gelu("none").map_err(refused)?))
+        Ok(Self::new(self.0.f_gelu("none").map_err(model_error)?))
+    }
+
+    fn exp(&self) -> Result<Self> {
+        Ok(Self::new(self.0.f_exp().map_err(model_error)?))
+    }
+
+    fn ln(&self) -> Result<Self> {
+        Ok(Self::new(self.0.f_log().map_err(model_error)?))
+    }
+
+    fn sqrt(&self) -> Result<Self> {
+        Ok(Self::new(self.0.f_sqrt().map_err(model_error)?))
+    }
+
+    fn tanh(&self) -> Result<Self> {
+        Ok(Self::new(self.0.f_tanh().map_err(model_error)?))
+    }
+
+    fn sort_descending(&self, axis: usize) -> Result<Self> {
+        Ok(Self::new(self.0.f_sort(axis as i64, true).map_err(model_error)?.0))
     }
 
     fn leaky_relu(&self, slope: f64) -> Result<Self> {
-        Ok(Self::new(self.0.f_maximum(&self.0.f_mul_scalar(slope).map_err(refused)?).map_err(refused)?))
+        Ok(Self::new(self.0.f_maximum(&self.0.f_mul_scalar(slope).map_err(model_error)?).map_err(model_error)?))
     }
 
-    fn normalize(&self, epsilon: f64) -> Result<Self> {
-        let norm =
-            self.0.f_norm_scalaropt_dim(2.0, [-1i64], true).map_err(refused)?.f_clamp_min(epsilon).map_err(refused)?;
-        Ok(Self::new(self.0.f_div(&norm).map_err(refused)?))
+    fn normalize(&self, eps: f64) -> Result<Self> {
+        let norm = self
+            .0
+            .f_norm_scalaropt_dim(2.0, [-1i64], true)
+            .map_err(model_error)?
+            .f_clamp_min(eps)
+            .map_err(model_error)?;
+        Ok(Self::new(self.0.f_div(&norm).map_err(model_error)?))
     }
 
     fn sum(&self, axis: usize) -> Result<Self> {
-        Ok(Self::new(self.0.f_sum_dim_intlist(&[axis as i64][..], true, None).map_err(refused)?))
+        Ok(Self::new(self.0.f_sum_dim_intlist(&[axis as i64][..], true, None).map_err(model_error)?))
     }
 
     fn max(&self, axis: usize) -> Result<Self> {
-        Ok(Self::new(self.0.f_amax([axis as i64], true).map_err(refused)?))
+        Ok(Self::new(self.0.f_amax([axis as i64], true).map_err(model_error)?))
     }
 
     fn cumulative_sum(&self) -> Result<Self> {
-        Ok(Self::new(self.0.f_cumsum(-1, None).map_err(refused)?))
+        Ok(Self::new(self.0.f_cumsum(-1, None).map_err(model_error)?))
     }
 
-    fn top_mask(&self, count: usize) -> Result<Self> {
-        let (_, indices) = self.0.f_topk(count as i64, -1, true, false).map_err(refused)?;
-        Ok(Self::new(self.0.f_zeros_like().map_err(refused)?.f_scatter_value(-1, &indices, 1.0).map_err(refused)?))
+    fn top_k_mask(&self, count: usize) -> Result<Self> {
+        let (_, indices) = self.0.f_topk(count as i64, -1, true, false).map_err(model_error)?;
+        Ok(Self::new(
+            self.0.f_zeros_like().map_err(model_error)?.f_scatter_value(-1, &indices, 1.0).map_err(model_error)?,
+        ))
     }
 
-    fn in_type_of(&self, other: &Self) -> Result<Self> {
-        Ok(Self::new(self.0.f_to_kind(other.0.kind()).map_err(refused)?))
+    fn cast_like(&self, other: &Self) -> Result<Self> {
+        Ok(Self::new(self.0.f_to_kind(other.0.kind()).map_err(model_error)?))
     }
 
     fn attention(query: &Self, key: &Self, value: &Self, bias: Option<&Self>) -> Result<Self> {
-        let bias = bias.map(|bias| bias.in_type_of(query)).transpose()?;
+        let bias = bias.map(|bias| bias.cast_like(query)).transpose()?;
         let bias = bias.as_ref().map(|bias| &*bias.0);
         let output =
             Tch::f_scaled_dot_product_attention(&query.0, &key.0, &value.0, bias, 0.0, false, None::<f64>, false)
-                .map_err(refused)?;
+                .map_err(model_error)?;
         Ok(Self::new(output))
     }
 
     fn detach(&self) -> Result<Self> {
-        Ok(Self::new(self.0.f_detach().map_err(refused)?))
+        Ok(Self::new(self.0.f_detach().map_err(model_error)?))
     }
 
     fn dropout(&self, share: f64) -> Result<Self> {
-        Ok(Self::new(self.0.f_dropout(share, true).map_err(refused)?))
+        Ok(Self::new(self.0.f_dropout(share, true).map_err(model_error)?))
     }
 
     fn roll(&self, axis: usize, shift: usize) -> Result<Self> {
-        Ok(Self::new(self.0.f_roll([-(shift as i64)], [axis as i64]).map_err(refused)?))
+        Ok(Self::new(self.0.f_roll([-(shift as i64)], [axis as i64]).map_err(model_error)?))
     }
 }
 
-impl Eager for Torch {
+impl DeviceTensor for Torch {
     type Device = TorchDevice;
 
     fn upload(array: &Array, device: &TorchDevice) -> Result<Self> {
         let shape: Vec<i64> = array.dims().iter().map(|&size| size as i64).collect();
         Ok(Self::new(
             Tch::f_from_slice(array.values())
-                .map_err(refused)?
+                .map_err(model_error)?
                 .f_reshape(shape)
-                .map_err(refused)?
+                .map_err(model_error)?
                 .f_to_device(device.device())
-                .map_err(refused)?,
+                .map_err(model_error)?,
         ))
     }
 
@@ -199,20 +227,20 @@ impl Eager for Torch {
         let host = self
             .0
             .f_to_kind(Kind::Float)
-            .map_err(refused)?
+            .map_err(model_error)?
             .f_to_device(tch::Device::Cpu)
-            .map_err(refused)?
+            .map_err(model_error)?
             .f_contiguous()
-            .map_err(refused)?;
-        host.f_copy_data(&mut values, elements).map_err(refused)?;
+            .map_err(model_error)?;
+        host.f_copy_data(&mut values, elements).map_err(model_error)?;
         Array::new(&shape, values)
     }
 }
 
-/// An encoder that records no gradients.
-pub struct Unrecorded<E>(pub E);
+/// An encoder that runs without recording gradients.
+pub struct NoGradEncoder<E>(pub E);
 
-impl<E: Encoder> Encoder for Unrecorded<E> {
+impl<E: Encoder> Encoder for NoGradEncoder<E> {
     fn encode_images(&self, pixels: &Array) -> Result<Array> {
         let _guard = tch::no_grad_guard();
         self.0.encode_images(pixels)

@@ -1,4 +1,4 @@
-//! The model definitions on libtorch against tensors of the reference implementation.
+//! The models on libtorch against golden tensors of the reference implementation.
 
 #[path = "../../hub/tests/golden/cases.rs"]
 mod cases;

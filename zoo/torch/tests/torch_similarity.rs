@@ -1,5 +1,4 @@
-//! The similarity engine on libtorch tensors: against the reference tensors, the plain definition, and the engine for
-//! CPUs.
+//! The libtorch similarity engine against golden tensors, the plain definition and the CPU engine.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "../../model/tests/support/mod.rs"]
@@ -14,30 +13,27 @@ use laps_model::{
     array::Array,
     encoder::pad_words,
     models::{alignment::Alignment, config::ModelConfig},
-    params::{Parameter, Path},
+    params::{ParamPath, Parameter},
     random::SplitMix64,
-    tensor::{Eager, Tensor},
+    tensor::{DeviceTensor, Tensor},
 };
-use laps_torch::{
-    TorchDevice,
-    similarity::{PerCaption, TorchEngine},
-};
+use laps_torch::{TorchDevice, baseline::PerCaption, similarity::TorchEngine};
 use support::{Tensors, device, difference, swin_tiny, vit_tiny};
 
-/// f32 sums in another order; what the reference asks for.
-const BOUND: f32 = 2e-6;
-const LIMIT: usize = 1 << 28;
+/// f32 sums in another order. The bound of the reference.
+const TOLERANCE: f32 = 2e-6;
+const MEMORY_LIMIT: usize = 1 << 28;
 
-fn place() -> TorchDevice {
+fn torch_device() -> TorchDevice {
     TorchDevice::open(device()).unwrap()
 }
 
-fn published(config: ModelConfig, width: usize) -> AlignmentConfig {
+fn geometry(config: ModelConfig, width: usize) -> AlignmentConfig {
     AlignmentConfig::of(&ModelConfig { embed_size: width, ..config })
 }
 
-/// Captions cut to their true lengths.
-fn cut(padded: &Array, lengths: &Array) -> Vec<Array> {
+/// Removes the padding of captions.
+fn unpad(padded: &Array, lengths: &Array) -> Vec<Array> {
     lengths
         .values()
         .iter()
@@ -50,13 +46,13 @@ fn cut(padded: &Array, lengths: &Array) -> Vec<Array> {
         .collect()
 }
 
-fn normal(name: &str, shape: &[usize], spread: f64) -> Array {
+fn normal(name: &str, shape: &[usize], std: f64) -> Array {
     let mut random = SplitMix64::named(11, name);
     let count = shape.iter().product();
-    Array::new(shape, (0..count).map(|_| (random.normal() * spread) as f32).collect()).unwrap()
+    Array::new(shape, (0..count).map(|_| (random.normal() * std) as f32).collect()).unwrap()
 }
 
-/// Random weights whose logits spread by about `scale`.
+/// Random weights whose logits have a standard deviation of about `scale`.
 fn weights(config: &AlignmentConfig, scale: f32) -> AggregationWeights {
     let [width, hidden, groups] = [config.width, config.width / 5, config.groups];
     AggregationWeights {
@@ -77,14 +73,14 @@ fn random(config: &AlignmentConfig, images: usize) -> (Array, Vec<Array>) {
     (images, lengths.iter().enumerate().map(caption).collect())
 }
 
-fn on_tensors(
+fn run_engine(
     config: AlignmentConfig,
     weights: &AggregationWeights,
     images: &Array,
     captions: &[Array],
     limit: usize,
 ) -> (Array, Outcome) {
-    let engine = TorchEngine::new(config, weights, place(), limit).unwrap();
+    let engine = TorchEngine::new(config, weights, torch_device(), limit).unwrap();
     let captions = CaptionMatrix::from_arrays(captions, config.width).unwrap();
     let [rows, columns] = [images.dims()[0], captions.len()];
     let plan = engine.plan(rows, &captions).unwrap();
@@ -102,54 +98,54 @@ fn on_tensors(
 }
 
 #[test]
-fn alignment_files_at_the_published_geometries() {
+fn golden_alignments_match_at_the_published_geometries() {
     for (name, model) in [("vit", vit_tiny()), ("swin", swin_tiny())] {
         let golden = Tensors::open(&format!("{name}_align.safetensors"));
         let weights = AggregationWeights::load(|name| Ok(golden.get(name))).unwrap();
-        let captions = cut(&golden.get("cap_embs"), &golden.get("lengths"));
-        let (found, _) = on_tensors(published(model, 64), &weights, &golden.get("img_embs"), &captions, LIMIT);
+        let captions = unpad(&golden.get("cap_embs"), &golden.get("lengths"));
+        let (found, _) = run_engine(geometry(model, 64), &weights, &golden.get("img_embs"), &captions, MEMORY_LIMIT);
         let drift = difference(&found, &golden.get("sims"));
         println!("{name}: {drift:e}");
-        assert!(drift <= BOUND, "{name}: {drift:e}");
+        assert!(drift <= TOLERANCE, "{name}: {drift:e}");
     }
 }
 
 #[test]
-fn embeddings_of_the_tiny_models() {
+fn golden_embeddings_of_the_tiny_models_match() {
     for (name, model) in [("vit", vit_tiny()), ("swin", swin_tiny())] {
         let forward = Tensors::open(&format!("{name}_forward.safetensors"));
         let parameters = Tensors::open(&format!("{name}_tiny.safetensors"));
         let weights = AggregationWeights::load(|name| Ok(parameters.get(name))).unwrap();
-        let captions = cut(&forward.get("cap_emb"), &forward.get("lengths"));
+        let captions = unpad(&forward.get("cap_emb"), &forward.get("lengths"));
         let config = AlignmentConfig::of(&model);
-        let (found, _) = on_tensors(config, &weights, &forward.get("img_emb"), &captions, LIMIT);
+        let (found, _) = run_engine(config, &weights, &forward.get("img_emb"), &captions, MEMORY_LIMIT);
         let drift = difference(&found, &forward.get("sims"));
         println!("{name}: {drift:e}");
-        assert!(drift <= BOUND, "{name}: {drift:e}");
+        assert!(drift <= TOLERANCE, "{name}: {drift:e}");
     }
 }
 
-/// The model's own alignment, the loop over captions, and the engine, on random embeddings of width 512.
+/// The alignment of the model, the loop over captions and the engine, on random embeddings of dim 512.
 #[test]
-fn three_ways_agree_at_the_published_geometries() {
+fn engine_definition_and_baseline_agree() {
     for (name, model) in [("vit", vit_tiny()), ("swin", swin_tiny())] {
         let model = ModelConfig { embed_size: 512, ..model };
         let config = AlignmentConfig::of(&model);
         let weights = weights(&config, 1.0);
         let (images, captions) = random(&config, 7);
-        let (found, outcome) = on_tensors(config, &weights, &images, &captions, LIMIT);
+        let (found, outcome) = run_engine(config, &weights, &images, &captions, MEMORY_LIMIT);
         assert_eq!(outcome.counts, Counts { pairs: 70, from_all_kept: 0, as_vectors: 0 });
 
-        let held = weights.clone();
-        let path = Path::root(Rc::new(move |parameter: Parameter| {
+        let parameters = weights.clone();
+        let path = ParamPath::root(Rc::new(move |parameter: Parameter| {
             Ok(match parameter.name.trim_start_matches("cross_net.aggr_net.") {
-                "weight.0.weight" => held.norm_weight.clone(),
-                "weight.0.bias" => held.norm_bias.clone(),
-                "weight.1.weight" => held.hidden_weight.clone(),
-                "weight.1.bias" => held.hidden_bias.clone(),
-                "weight.3.weight" => held.group_weight.clone(),
-                "weight.3.bias" => held.group_bias.clone(),
-                _ => held.scale.clone(),
+                "weight.0.weight" => parameters.norm_weight.clone(),
+                "weight.0.bias" => parameters.norm_bias.clone(),
+                "weight.1.weight" => parameters.hidden_weight.clone(),
+                "weight.1.bias" => parameters.hidden_bias.clone(),
+                "weight.3.weight" => parameters.group_weight.clone(),
+                "weight.3.bias" => parameters.group_bias.clone(),
+                _ => parameters.scale.clone(),
             })
         }));
         let alignment = Alignment::<Array>::new(&model, &path.sub("cross_net")).unwrap();
@@ -157,44 +153,44 @@ fn three_ways_agree_at_the_published_geometries() {
         let defined = alignment.forward(&images, &words, &mask).unwrap().download().unwrap();
         let drift = difference(&found, &defined);
         println!("{name}, definition: {drift:e}");
-        assert!(drift <= BOUND, "{name}: {drift:e}");
+        assert!(drift <= TOLERANCE, "{name}: {drift:e}");
 
-        let looped = PerCaption::new(config, &weights, place(), &images, 0..7).unwrap();
-        let looped = looped.similarities(&captions).unwrap().permute(&[1, 0]).unwrap();
-        let drift = difference(&found, &looped);
-        println!("{name}, loop over captions: {drift:e}");
-        assert!(drift <= BOUND, "{name}: {drift:e}");
+        let baseline = PerCaption::new(config, &weights, torch_device(), &images, 0..7).unwrap();
+        let baseline = baseline.similarities(&captions).unwrap().permute(&[1, 0]).unwrap();
+        let drift = difference(&found, &baseline);
+        println!("{name}, per caption: {drift:e}");
+        assert!(drift <= TOLERANCE, "{name}: {drift:e}");
     }
 }
 
-/// Against the engine for CPUs, whose tests hold it against the definition in f64.
-fn agrees_with_the_processor(config: AlignmentConfig, weights: &AggregationWeights, images: &Array) -> Counts {
+/// Compares with the CPU engine, which is tested against the definition in f64.
+fn assert_matches_cpu_engine(config: AlignmentConfig, weights: &AggregationWeights, images: &Array) -> Counts {
     let (_, captions) = random(&config, 1);
-    let (found, outcome) = on_tensors(config, weights, images, &captions, LIMIT);
+    let (found, outcome) = run_engine(config, weights, images, &captions, MEMORY_LIMIT);
     let engine = Engine::new(config, weights, EngineOptions::default()).unwrap();
     let captions = CaptionMatrix::from_arrays(&captions, config.width).unwrap();
     let drift = difference(&found, &engine.similarities(images, &captions).unwrap());
     println!("{config:?}: {drift:e}, {:?}", outcome.counts);
-    assert!(drift <= BOUND, "{config:?}: {drift:e}");
+    assert!(drift <= TOLERANCE, "{config:?}: {drift:e}");
     outcome.counts
 }
 
-/// Logits 60 apart: where the best patch is dropped, all factors of a group are below what f32 holds squared.
+/// Logits that differ by 60: if the best patch is dropped, the squared factors of a group underflow in f32.
 #[test]
-fn groups_that_f32_can_not_hold_are_computed_as_vectors() {
+fn underflowing_groups_are_computed_as_vectors() {
     for model in [vit_tiny(), swin_tiny()] {
-        let config = published(model, 512);
-        let counts = agrees_with_the_processor(config, &weights(&config, 60.0), &random(&config, 3).0);
+        let config = geometry(model, 512);
+        let counts = assert_matches_cpu_engine(config, &weights(&config, 60.0), &random(&config, 3).0);
         assert!(counts.as_vectors > 0, "{counts:?}");
     }
 }
 
-/// Patches in nearly opposite pairs, all kept: every group is a small difference of large sums. No patch is left for the
-/// fused one, which is the zero vector.
+/// Patches in nearly opposite pairs, all kept: every group is a small difference of large sums. No patch is dropped, so the
+/// fused patch is the zero vector.
 #[test]
-fn groups_that_cancel_are_computed_as_vectors() {
+fn cancelling_groups_are_computed_as_vectors() {
     for model in [vit_tiny(), swin_tiny()] {
-        let config = published(model, 512);
+        let config = geometry(model, 512);
         let config = AlignmentConfig { kept: config.patches, ..config };
         let mut values = random(&config, 2).0.into_values();
         let first = usize::from(config.has_class_token);
@@ -205,17 +201,17 @@ fn groups_that_cancel_are_computed_as_vectors() {
             }
         }
         let images = Array::new(&[2, config.tokens(), config.width], values).unwrap();
-        let counts = agrees_with_the_processor(config, &weights(&config, 0.01), &images);
+        let counts = assert_matches_cpu_engine(config, &weights(&config, 0.01), &images);
         assert!(counts.as_vectors > 0, "{counts:?}");
     }
 }
 
 /// A fused patch of two nearly opposite patches.
 #[test]
-fn a_fused_patch_that_cancels_is_computed_as_a_vector() {
+fn cancelling_fused_patch_is_computed_as_a_vector() {
     let config = AlignmentConfig { patches: 8, has_class_token: true, kept: 6, groups: 2, width: 64 };
     let mut values = random(&config, 1).0.into_values();
-    // The mean patch and the mean of every caption lie along the others, so that this pair is dropped.
+    // The mean patch points along the other patches, so this pair is dropped.
     let (head, tail) = values.split_at_mut(7 * 64);
     for patch in head[64..].chunks_exact_mut(64) {
         patch[0] += 40.0;
@@ -228,84 +224,87 @@ fn a_fused_patch_that_cancels_is_computed_as_a_vector() {
         *slot = if entry == 0 { -0.01 } else { 0.02 * (entry as f32).sin() - noise[entry] };
     }
     let images = Array::new(&[1, config.tokens(), 64], values).unwrap();
-    let counts = agrees_with_the_processor(config, &weights(&config, 1.0), &images);
+    let counts = assert_matches_cpu_engine(config, &weights(&config, 1.0), &images);
     assert!(counts.as_vectors > 0, "{counts:?}");
 }
 
 #[test]
-fn other_sizes() {
+fn unusual_sizes_match_the_cpu_engine() {
     for config in [
         AlignmentConfig { patches: 49, has_class_token: true, kept: 49, groups: 23, width: 96 },
         AlignmentConfig { patches: 49, has_class_token: false, kept: 1, groups: 3, width: 20 },
         AlignmentConfig { patches: 1, has_class_token: true, kept: 1, groups: 1, width: 5 },
         AlignmentConfig { patches: 5, has_class_token: false, kept: 3, groups: 9, width: 33 },
     ] {
-        agrees_with_the_processor(config, &weights(&config, 1.0), &random(&config, 5).0);
+        assert_matches_cpu_engine(config, &weights(&config, 1.0), &random(&config, 5).0);
     }
 }
 
-/// Small tiles and blocks of single captions give the same as one large block, and the least memory is told.
+/// Small tiles and blocks of single captions match one large block, and the error names the minimum memory.
 #[test]
-fn a_memory_limit_is_kept_to_and_changes_nothing() {
+fn memory_limit_does_not_change_the_result() {
     for model in [vit_tiny(), swin_tiny()] {
-        let config = published(model, 512);
+        let config = geometry(model, 512);
         let weights = weights(&config, 1.0);
         let (images, captions) = random(&config, 5);
-        let (whole, _) = on_tensors(config, &weights, &images, &captions, LIMIT);
+        let (whole, _) = run_engine(config, &weights, &images, &captions, MEMORY_LIMIT);
         let matrix = CaptionMatrix::from_arrays(&captions, 512).unwrap();
-        let plan = |limit: usize| TorchEngine::new(config, &weights, place(), limit).unwrap().plan(5, &matrix);
+        let plan = |limit: usize| TorchEngine::new(config, &weights, torch_device(), limit).unwrap().plan(5, &matrix);
         let error = plan(0).unwrap_err().to_string();
         let least: usize = error.split(' ').find_map(|word| word.parse().ok()).unwrap();
         assert!(plan(least - 1).is_err());
         assert_eq!(plan(least).unwrap().bytes, least);
         let small = plan(least).unwrap();
         assert_eq!([small.tile_images, small.tile_captions], [1, 1]);
-        assert_ne!(plan(LIMIT).unwrap().len(), small.len());
+        assert_ne!(plan(MEMORY_LIMIT).unwrap().len(), small.len());
         for limit in [least, 2 * least] {
-            let (found, outcome) = on_tensors(config, &weights, &images, &captions, limit);
-            assert!(difference(&found, &whole) <= BOUND);
+            let (found, outcome) = run_engine(config, &weights, &images, &captions, limit);
+            assert!(difference(&found, &whole) <= TOLERANCE);
             assert_eq!(outcome.counts.pairs, 50);
         }
     }
 }
 
-/// Notes tiles, and stops at so many.
-struct Places(Vec<usize>, usize);
+/// Records accepted tiles and stops after a number of them.
+struct RecordingSink {
+    tiles: Vec<usize>,
+    stop_after: usize,
+}
 
-impl Sink for Places {
+impl Sink for RecordingSink {
     fn wants(&mut self, tile: &Tile) -> bool {
-        !self.0.contains(&tile.index)
+        !self.tiles.contains(&tile.index)
     }
 
     fn accept(&mut self, tile: &Tile, _: &[f32]) -> laps_align::Result<ControlFlow<()>> {
-        self.0.push(tile.index);
-        Ok(if self.0.len() == self.1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        self.tiles.push(tile.index);
+        Ok(if self.tiles.len() == self.stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 }
 
 #[test]
-fn a_run_goes_on_where_it_was_stopped() {
+fn stopped_run_resumes_with_the_missing_tiles() {
     let config = AlignmentConfig { patches: 49, has_class_token: false, kept: 40, groups: 23, width: 64 };
     let weights = weights(&config, 1.0);
     let (images, captions) = random(&config, 6);
     let captions = CaptionMatrix::from_arrays(&captions, 64).unwrap();
-    let engine = TorchEngine::new(config, &weights, place(), LIMIT).unwrap();
+    let engine = TorchEngine::new(config, &weights, torch_device(), MEMORY_LIMIT).unwrap();
     let mut plan = engine.plan(6, &captions).unwrap();
     (plan.tile_images, plan.tile_captions) = (4, 3);
-    let mut sink = Places(Vec::new(), 3);
+    let mut sink = RecordingSink { tiles: Vec::new(), stop_after: 3 };
     assert!(!engine.run(&images, &captions, &plan, &mut sink).unwrap().finished);
-    sink.1 = 0;
+    sink.stop_after = 0;
     let outcome = engine.run(&images, &captions, &plan, &mut sink).unwrap();
     assert!(outcome.finished);
-    assert_eq!(sink.0, [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(sink.tiles, [0, 1, 2, 3, 4, 5, 6, 7]);
     assert!(outcome.counts.pairs < 60);
 }
 
 #[test]
-fn wrong_input_is_refused() {
+fn invalid_input_is_rejected() {
     let config = AlignmentConfig { patches: 49, has_class_token: false, kept: 40, groups: 23, width: 64 };
     let right = weights(&config, 1.0);
-    let engine = TorchEngine::new(config, &right, place(), LIMIT).unwrap();
+    let engine = TorchEngine::new(config, &right, torch_device(), MEMORY_LIMIT).unwrap();
     let (images, captions) = random(&config, 2);
     let captions = CaptionMatrix::from_arrays(&captions, 64).unwrap();
     assert!(engine.similarities(&normal("images", &[2, 50, 64], 1.0), &captions).is_err());
@@ -319,7 +318,7 @@ fn wrong_input_is_refused() {
     let error = engine.similarities(&images, &captions).unwrap_err().to_string();
     assert!(error.contains("image 1"), "{error}");
     let wrong = AggregationWeights { group_bias: normal("group bias", &[22], 1.0), ..right.clone() };
-    assert!(TorchEngine::new(config, &wrong, place(), LIMIT).is_err());
+    assert!(TorchEngine::new(config, &wrong, torch_device(), MEMORY_LIMIT).is_err());
     let wrong = AggregationWeights { scale: Array::new(&[1], vec![f32::INFINITY]).unwrap(), ..right };
-    assert!(TorchEngine::new(config, &wrong, place(), LIMIT).is_err());
+    assert!(TorchEngine::new(config, &wrong, torch_device(), MEMORY_LIMIT).is_err());
 }

@@ -7,7 +7,7 @@ use crate::{
     Result,
     similarity::{AlignmentConfig, CaptionMatrix, norm},
 };
-use laps_model::array::product::{Matrix, Onto, product};
+use laps_model::array::product::{Accumulate, Matrix, product};
 
 /// What the pairs of an image have in common. Tables over tokens begin with the patches; the class token comes last.
 pub(super) struct Image<'a> {
@@ -79,14 +79,20 @@ impl<'a> Image<'a> {
 
         let mut gram = vec![0.0; patches * patches];
         let (rows, columns) = (Matrix::rows(of_patches, width), Matrix::columns(of_patches, width));
-        product((&mut gram, Onto::Nothing), [patches, width, patches], rows, columns)?;
+        product(&mut gram, Accumulate::Overwrite, [patches, width, patches], rows, columns)?;
 
         let spans = needed.iter().map(|&caption| captions.span(caption..caption + 1));
         let words: Vec<f32> = spans.flat_map(|span| captions.normalised(span)).copied().collect();
         let count = words.len() / width;
         let mut products = vec![0.0; config.tokens() * count];
         let extents = [config.tokens(), width, count];
-        product((&mut products, Onto::Nothing), extents, Matrix::rows(&tokens, width), Matrix::columns(&words, width))?;
+        product(
+            &mut products,
+            Accumulate::Overwrite,
+            extents,
+            Matrix::rows(&tokens, width),
+            Matrix::columns(&words, width),
+        )?;
         Ok(Self { config, tokens, logits, factors, norms, own_scores, gram, captions, needed, words, products })
     }
 
@@ -124,7 +130,8 @@ impl<'a> Image<'a> {
         let Sums { products, gram, logits, tokens: mut of_tokens, words: mut of_words } = sums;
         let of_patches = &self.tokens[..patches * width];
         product(
-            (&mut of_tokens, Onto::Sum),
+            &mut of_tokens,
+            Accumulate::Add,
             [tokens, words, width],
             Matrix::rows(&products, words),
             Matrix::rows(&self.words, width),
@@ -132,13 +139,15 @@ impl<'a> Image<'a> {
         // A product of two patches has a gradient for each of them.
         let twice: Vec<f32> = gram.iter().map(|value| 2.0 * value).collect();
         product(
-            (&mut of_tokens[..patches * width], Onto::Sum),
+            &mut of_tokens[..patches * width],
+            Accumulate::Add,
             [patches, patches, width],
             Matrix::rows(&twice, patches),
             Matrix::rows(of_patches, width),
         )?;
         product(
-            (&mut of_words, Onto::Sum),
+            &mut of_words,
+            Accumulate::Add,
             [words, tokens, width],
             Matrix::columns(&products, words),
             Matrix::rows(&self.tokens, width),

@@ -8,7 +8,7 @@ use super::{
     vector::Merged,
 };
 use crate::Result;
-use laps_model::array::product::{Matrix, Onto, product};
+use laps_model::array::product::{Accumulate, Matrix, product};
 
 /// Slope of the leaky ReLU below zero.
 const SLOPE: f32 = 0.1;
@@ -106,13 +106,15 @@ impl Pair<'_> {
         let (kept, groups) = (image.config.kept, image.config.groups);
         let Scratch { order, fused, factors, gram, through, products, cosines, squares, .. } = scratch;
         product(
-            (through, Onto::Nothing),
+            through,
+            Accumulate::Overwrite,
             [kept, kept, groups],
             Matrix::rows(gram, kept),
             Matrix::rows(factors, groups),
         )?;
         product(
-            (&mut cosines[..groups * words], Onto::Nothing),
+            &mut cosines[..groups * words],
+            Accumulate::Overwrite,
             [groups, kept, words],
             Matrix::columns(factors, groups),
             Matrix::rows(products, words),
@@ -213,19 +215,22 @@ impl Pair<'_> {
             }
         }
         product(
-            (through, Onto::Sum),
+            through,
+            Accumulate::Add,
             [kept, words, groups],
             Matrix::rows(products, words),
             Matrix::columns(gradients, words),
         )?;
         product(
-            (products, Onto::Nothing),
+            products,
+            Accumulate::Overwrite,
             [kept, groups, words],
             Matrix::rows(factors, groups),
             Matrix::rows(gradients, words),
         )?;
         product(
-            (gram, Onto::Nothing),
+            gram,
+            Accumulate::Overwrite,
             [kept, groups, kept],
             Matrix::rows(scaled, groups),
             Matrix::columns(factors, groups),

@@ -1,4 +1,4 @@
-//! Images as JPEG, for pages that show them: nothing that is measured depends on it.
+//! Encodes JPEG files for reports. No result depends on it.
 #![allow(unsafe_code, reason = "the C interface of libjpeg-turbo, whose decoder is here anyway")]
 
 use std::ffi::{CStr, c_int};
@@ -7,7 +7,7 @@ use turbojpeg_sys as turbo;
 
 use super::{ImageError, RgbImage};
 
-/// `image` as a JPEG file of `quality` 1 to 100, with colours in full resolution.
+/// Encodes `image` as a JPEG file of `quality` 1 to 100, without chroma subsampling.
 ///
 /// # Errors
 /// If the image is larger than the format allows, which is 65,535 pixels a side.
@@ -15,7 +15,7 @@ pub fn jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, ImageError> {
     let mut compressor = Compressor::new()?;
     compressor.set(turbo::TJPARAM_TJPARAM_QUALITY, c_int::from(quality.clamp(1, 100)))?;
     compressor.set(turbo::TJPARAM_TJPARAM_SUBSAMP, turbo::TJSAMP_TJSAMP_444 as c_int)?;
-    // The buffer is ours, and as large as a file can become.
+    // The buffer has the maximum size of the file.
     compressor.set(turbo::TJPARAM_TJPARAM_NOREALLOC, 1)?;
     compressor.compress(image)
 }
@@ -27,7 +27,7 @@ impl Compressor {
         // SAFETY: takes a number and returns a handle or null.
         let handle = unsafe { turbo::tj3Init(turbo::TJINIT_TJINIT_COMPRESS as c_int) };
         if handle.is_null() {
-            return Err(ImageError::Jpeg { reason: "libjpeg-turbo can not be started".to_owned() });
+            return Err(ImageError::Jpeg { reason: "libjpeg-turbo cannot be started".to_owned() });
         }
         Ok(Self(handle))
     }
@@ -85,7 +85,7 @@ impl Drop for Compressor {
 mod tests {
     use super::{super::decode, *};
 
-    /// A slope of colours comes back within what the format loses at this quality.
+    /// A colour gradient is preserved within the loss of this quality.
     #[test]
     fn what_is_compressed_can_be_decoded() {
         let pixels: Vec<u8> =

@@ -1,8 +1,7 @@
-//! From the bytes of a file to an image.
+//! Decodes the bytes of a file.
 //!
-//! Every file becomes 8-bit RGB the way Pillow's `convert("RGB")` makes it: grey is repeated, a palette looked up, an
-//! alpha channel dropped without blending, EXIF rotation and colour profiles ignored. The format is told from the
-//! content.
+//! Every file becomes 8-bit RGB as with Pillow's `convert("RGB")`: grey is repeated, palettes are looked up, an alpha channel
+//! is dropped without blending, and EXIF rotation and colour profiles are ignored. The format is detected from the content.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -11,21 +10,21 @@ use std::{
 
 use super::{ImageError, RgbImage, jpeg, raster};
 
-/// Most pixels of an image. A file may claim any size in a few bytes; this is where Pillow refuses such a file.
+/// Maximum number of pixels of an image, as in Pillow. A file of a few bytes can claim any size.
 pub const MAX_PIXELS: usize = 178_956_970;
 
-/// An image out of a file.
+/// A decoded image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoded {
     /// The image.
     pub image: RgbImage,
-    /// What the decoder had to put up with: a JPEG that was cut short is decoded as far as it goes.
+    /// The decoder's warning. A truncated JPEG file, for example, is decoded in part.
     pub damage: Option<String>,
 }
 
 /// Decodes the content of a JPEG, PNG, GIF (its first frame), BMP or WebP file.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
-    // Decoders work on bytes that nobody vouches for: one that panics must not end hours of work without a word.
+    // The bytes are untrusted. A decoder that panics must not end hours of work.
     catch_unwind(AssertUnwindSafe(|| match bytes {
         [] => Err(ImageError::Empty),
         [0xff, 0xd8, 0xff, ..] => jpeg::decode(bytes),
@@ -39,7 +38,7 @@ pub fn read(path: &Path) -> Result<Decoded, ImageError> {
     decode(&std::fs::read(path)?)
 }
 
-/// Refuses sizes beyond [`MAX_PIXELS`] before memory is taken for them.
+/// Rejects sizes above [`MAX_PIXELS`] before memory is allocated.
 pub(super) fn check_size(width: usize, height: usize) -> Result<(), ImageError> {
     match width.checked_mul(height) {
         Some(1..=MAX_PIXELS) => Ok(()),

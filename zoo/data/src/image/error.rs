@@ -1,48 +1,48 @@
-//! What can be wrong with an image.
+//! Errors of images.
 
 use std::io;
 
-/// Why an image can not be used.
+/// An image cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// The file could not be read.
-    #[error("can not be read: {0}")]
+    #[error("cannot be read: {0}")]
     Read(#[from] io::Error),
-    /// A file without a byte.
+    /// The file is empty.
     #[error("the file is empty")]
     Empty,
-    /// None of the formats that can be read.
+    /// The format is not supported.
     #[error("not a JPEG, PNG, GIF, BMP or WebP file")]
     Format,
-    /// More pixels than an honest photo has.
+    /// The image has too many pixels.
     #[error("too large: {width} x {height} pixels, where {limit} in all are allowed")]
     Size {
-        /// Pixels in a row.
+        /// Width in pixels.
         width: usize,
-        /// Rows.
+        /// Height in pixels.
         height: usize,
-        /// Most pixels of an image.
+        /// Maximum number of pixels.
         limit: usize,
     },
-    /// A JPEG file that ends before its first pixel.
+    /// A JPEG file ends before its first pixel.
     #[error("a JPEG file without image data")]
     NoImageData,
-    /// libjpeg-turbo can not decode the file.
+    /// libjpeg-turbo cannot decode the file.
     #[error("not decodable as JPEG: {reason}")]
     Jpeg {
-        /// In the words of the library.
+        /// Message of the library.
         reason: String,
     },
-    /// The file can not be decoded.
+    /// The file cannot be decoded.
     #[error("not decodable: {0}")]
     Codec(#[from] ::image::ImageError),
-    /// A decoder failed in a way that it does not document.
-    #[error("not decodable: the decoder gave up")]
+    /// A decoder panicked.
+    #[error("not decodable: the decoder panicked")]
     Panic,
 }
 
 impl ImageError {
-    /// What the user can do about it, where that is known.
+    /// What the user can do about it, if known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read(error) if error.kind() == io::ErrorKind::NotFound => {

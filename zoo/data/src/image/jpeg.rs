@@ -7,11 +7,11 @@ use turbojpeg_sys as turbo;
 
 use super::{Decoded, ImageError, RgbImage, decode::check_size};
 
-/// Most scans of a progressive file: a small file of many scans takes hours otherwise. Encoders write about ten.
+/// Maximum number of scans of a progressive file. A small file with many scans would take hours; encoders write about ten.
 const MAX_SCANS: c_int = 500;
 
-/// Decodes as far as the file goes. What is missing is grey, as libjpeg leaves it; a file without any image data, or
-/// with an error that stops the decoder, is refused.
+/// Decodes a file. The missing part of a truncated file is grey, as in libjpeg. A file without image data, or with an error
+/// that stops the decoder, is rejected.
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
     if !has_image_data(bytes) {
         return Err(ImageError::NoImageData);
@@ -43,11 +43,11 @@ impl Decompressor {
         // SAFETY: takes a number and returns a handle or null.
         let handle = unsafe { turbo::tj3Init(turbo::TJINIT_TJINIT_DECOMPRESS as c_int) };
         if handle.is_null() {
-            return Err(ImageError::Jpeg { reason: "libjpeg-turbo can not be started".to_owned() });
+            return Err(ImageError::Jpeg { reason: "libjpeg-turbo cannot be started".to_owned() });
         }
         let mut this = Self(handle);
         this.set(turbo::TJPARAM_TJPARAM_SCANLIMIT, MAX_SCANS)?;
-        // Without this, colour profiles are copied out of the file.
+        // Colour profiles would be copied without this.
         this.set(turbo::TJPARAM_TJPARAM_SAVEMARKERS, 0)?;
         Ok(this)
     }

@@ -1,4 +1,4 @@
-//! Images: from the bytes of a file to normalised pixels, bit for bit as Pillow 10.4 does it.
+//! Images: bytes of a file to normalised pixels, bit for bit as in Pillow 10.4.
 
 mod compress;
 mod decode;
@@ -14,7 +14,7 @@ pub use error::ImageError;
 pub use preprocess::Preprocessing;
 pub use resize::resize;
 
-/// Pixels of 8 bits, red, green and blue.
+/// An 8-bit RGB image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RgbImage {
     width: usize,
@@ -23,18 +23,18 @@ pub struct RgbImage {
 }
 
 impl RgbImage {
-    /// `pixels` `(height, width, 3)` in row-major order as an image; `None` if they are not that many.
+    /// An image from `pixels` `(height, width, 3)` in row-major order, or `None` if their number is another one.
     pub fn new(width: usize, height: usize, pixels: Vec<u8>) -> Option<Self> {
         let count = width.checked_mul(height)?.checked_mul(3)?;
         (count > 0 && pixels.len() == count).then_some(Self { width, height, pixels })
     }
 
-    /// Pixels in a row, at least 1.
+    /// Width in pixels, at least 1.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Rows, at least 1.
+    /// Height in pixels, at least 1.
     pub fn height(&self) -> usize {
         self.height
     }

@@ -1,4 +1,4 @@
-//! From an image to what an encoder takes.
+//! Preprocessing: an image to the input of an encoder.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,20 +6,21 @@ use super::{RgbImage, resize};
 use crate::Result;
 use laps_model::array::Array;
 
-/// What is done to an image: squashed to `size` x `size` by antialiased bicubic resampling, scaled to 0..1, normalised.
+/// Resizes to `size` x `size` with antialiased bicubic resampling (the aspect ratio is not kept), scales to 0..1, and
+/// normalises.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
     /// Width and height of the result in pixels.
     pub size: usize,
-    /// What is taken from red, green and blue.
+    /// Mean of red, green and blue.
     pub mean: [f32; 3],
-    /// What they are divided by afterwards.
+    /// Standard deviation of red, green and blue.
     pub std: [f32; 3],
 }
 
 impl Preprocessing {
-    /// Mean and standard deviation of ImageNet, which LAPS takes for every backbone.
+    /// The mean and standard deviation of ImageNet, which LAPS uses for every backbone.
     pub fn imagenet(size: usize) -> Self {
         Self { size, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
     }
@@ -57,7 +58,7 @@ impl Preprocessing {
         Ok(Array::new(&[1, 3, self.size, self.size], values)?)
     }
 
-    /// What each of the 256 values becomes, in f32 throughout as torchvision computes it.
+    /// Maps each of the 256 values, in f32 throughout as in torchvision.
     fn levels(&self, channel: usize) -> [f32; 256] {
         std::array::from_fn(|level| (level as f32 / 255.0 - self.mean[channel]) / self.std[channel])
     }

@@ -6,14 +6,14 @@ use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::{ImageError, MAX_PIXELS, RgbImage, decode::check_size};
 
-/// Decodes the first frame and drops what is not red, green or blue.
+/// Decodes the first frame to RGB.
 pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     let format = match ::image::guess_format(bytes) {
         Ok(format @ (ImageFormat::Png | ImageFormat::Gif | ImageFormat::Bmp | ImageFormat::WebP)) => format,
         _ => return Err(ImageError::Format),
     };
     let mut limits = Limits::default();
-    // Four channels of 16 bits, and the decoder's own copy.
+    // Four channels of 16 bits, and the decoder's copy.
     limits.max_alloc = Some(16 * MAX_PIXELS as u64);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);

@@ -8,12 +8,12 @@ use super::RgbImage;
 
 /// Fractional bits of a weight: what 32 bits leave after 8 of a value and 2 for the overshoot and the sign.
 const PRECISION: u32 = 32 - 8 - 2;
-/// Reach of the bicubic filter in pixels.
+/// Radius of the bicubic filter in pixels.
 const SUPPORT: f64 = 2.0;
 /// The free parameter of the bicubic filter.
 const A: f64 = -0.5;
 
-/// Stretches or squashes `image` to `width` x `height`, both at least 1.
+/// Resizes `image` to `width` x `height`, both at least 1.
 pub fn resize(image: &RgbImage, width: usize, height: usize) -> RgbImage {
     let [width, height] = [width, height].map(|side| side.max(1));
     let mut result = image.clone();
@@ -26,7 +26,7 @@ pub fn resize(image: &RgbImage, width: usize, height: usize) -> RgbImage {
     result
 }
 
-/// The pixels that one result is made of.
+/// The input pixels of one output pixel.
 struct Window {
     start: usize,
     /// Fixed-point weights, which add up to about one.
@@ -42,7 +42,7 @@ fn windows(from: usize, to: usize) -> Vec<Window> {
         let start = (center - support + 0.5).max(0.0) as usize;
         let end = ((center + support + 0.5) as usize).min(from);
         let weights: Vec<f64> = (start..end)
-            // The order of these operations decides the last bit.
+            // The order of these operations determines the last bit.
             .map(|pixel| bicubic((pixel as f64 - center + 0.5) * (1.0 / widening)))
             .collect();
         let sum: f64 = weights.iter().sum();

@@ -1,6 +1,6 @@
 //! What is said of a scene: five sentences, each a full description in other words.
 
-use super::scene::{Colour, Content, Object, Relation, Shape, Side, Size, Sizes};
+use super::scene::{Colour, Object, Relation, SceneContent, Shape, Side, Size, Sizes};
 use laps_model::random::SplitMix64;
 
 /// Captions of a picture.
@@ -94,7 +94,7 @@ fn side_words(side: Side) -> &'static str {
 }
 
 /// Five different sentences that say `content`. The last two leave sizes out where `sizes` allows it.
-pub(super) fn write(content: &Content, sizes: Sizes, random: &mut SplitMix64) -> [String; CAPTIONS] {
+pub(super) fn write(content: &SceneContent, sizes: Sizes, random: &mut SplitMix64) -> [String; CAPTIONS] {
     let mut sentences = match content.relation {
         Relation::LeftOf => LEFT.to_vec(),
         Relation::Above => ABOVE.to_vec(),

@@ -1,37 +1,37 @@
-//! What can go wrong here.
+//! Errors of drawn scenes.
 
 use std::path::PathBuf;
 
 use super::Split;
 
-/// An error of this module.
+/// Scenes cannot be drawn or written.
 #[derive(Debug, thiserror::Error)]
 pub enum SceneError {
-    /// There are not that many different scenes.
-    #[error("split `{split}` can not be drawn\n  expected: at most {most} scenes\n  found: {wanted}")]
+    /// There are fewer distinct scenes.
+    #[error("split `{split}` cannot be drawn\n  expected: at most {most} scenes\n  found: {wanted}")]
     TooMany {
         /// The split.
         split: Split,
-        /// Scenes that there are.
+        /// Number of distinct scenes.
         most: usize,
-        /// Scenes that were asked for.
+        /// Number of requested scenes.
         wanted: usize,
     },
-    /// The folder holds something that was not drawn, and that would be lost.
-    #[error("`{}` can not be replaced\n  expected: an empty folder, or scenes drawn before\n  found: `{found}`", path.display())]
+    /// The folder has files that were not drawn and would be lost.
+    #[error("`{}` cannot be replaced\n  expected: an empty folder, or scenes drawn before\n  found: `{found}`", path.display())]
     Foreign {
         /// The folder.
         path: PathBuf,
-        /// Something that is in it.
+        /// Name of such a file.
         found: String,
     },
     /// A picture could not be encoded.
-    #[error("a picture can not be encoded")]
+    #[error("a picture cannot be encoded")]
     Encode(#[from] image::ImageError),
 }
 
 impl SceneError {
-    /// What the user can do about it, where that is known.
+    /// What the user can do about it, if known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::TooMany { .. } => Some("lower the number of scenes under `drawn` in the entry".to_owned()),

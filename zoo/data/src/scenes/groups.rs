@@ -1,4 +1,4 @@
-//! Sets of scenes: groups that differ in one word's meaning, no two scenes with a description in common.
+//! Draws the scenes of a split: in groups that differ in one attribute or relation, so that no caption fits two scenes.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,28 +6,28 @@ use super::{
     DrawnConfig, SceneError, Split,
     captions::{self, CAPTIONS},
     layout::{Jitter, place},
-    scene::{Colour, Content, Object, Reading, Relation, Scene, Shape, Side, Size, Sizes},
+    scene::{Colour, Object, Reading, Relation, Scene, SceneContent, Shape, Side, Size, Sizes},
 };
 use laps_model::random::SplitMix64;
 
-/// Scenes of a group: one, and as many that differ from it in exactly one attribute or relation.
-const GROUP: usize = 4;
-/// Scenes of a split; beyond, a new one takes ever more draws.
-const MOST: usize = 20_000;
-/// Draws without a new scene after which there are taken to be no more.
-const PATIENCE: usize = 20_000;
+/// Maximum number of scenes of a group. All differ from the first in exactly one attribute or relation.
+const GROUP_SIZE: usize = 4;
+/// Maximum number of scenes of a split. More would take ever more draws.
+const MAX_SCENES: usize = 20_000;
+/// Number of draws without a new scene after which drawing fails.
+const MAX_MISSES: usize = 20_000;
 
-/// A picture and what is said of it.
-pub(super) struct Drawn {
+/// A scene and its captions.
+pub(super) struct CaptionedScene {
     pub(super) scene: Scene,
     pub(super) captions: [String; CAPTIONS],
 }
 
-/// The scenes of a split, in groups of [`GROUP`]. Each sentence is true of its own scene beyond doubt, and of no other of
-/// the split even with good will. What a scene of one split shows, no scene of another does.
-pub(super) fn draw(config: &DrawnConfig, wanted: Split) -> Result<Vec<Drawn>, SceneError> {
+/// The scenes of a split, in groups of [`GROUP_SIZE`]. Each caption is certainly true of its scene and cannot be read as true
+/// of any other scene of the split. No two splits share a scene.
+pub(super) fn draw(config: &DrawnConfig, wanted: Split) -> Result<Vec<CaptionedScene>, SceneError> {
     let mut taken = HashSet::new();
-    // Always in this order: what is in the test split depends on no other.
+    // The order is fixed: the test split does not depend on the others.
     let mut seen = fill(config, Split::Test, &mut taken)?;
     if wanted != Split::Test {
         seen = fill(config, Split::Dev, &mut taken)?;
@@ -38,19 +38,19 @@ pub(super) fn draw(config: &DrawnConfig, wanted: Split) -> Result<Vec<Drawn>, Sc
     Ok(seen.describe(&mut SplitMix64::named(config.seed, &format!("{wanted} captions"))))
 }
 
-fn fill(config: &DrawnConfig, split: Split, taken: &mut HashSet<Content>) -> Result<Seen, SceneError> {
+fn fill(config: &DrawnConfig, split: Split, taken: &mut HashSet<SceneContent>) -> Result<Seen, SceneError> {
     let mut random = SplitMix64::named(config.seed, &format!("{split} scenes"));
     let mut seen = Seen::default();
     let count = config.count(split);
-    if count > MOST {
-        return Err(SceneError::TooMany { split, most: MOST, wanted: count });
+    if count > MAX_SCENES {
+        return Err(SceneError::TooMany { split, most: MAX_SCENES, wanted: count });
     }
     let mut misses = 0;
-    while seen.scenes.len() < count && misses < PATIENCE {
+    while seen.scenes.len() < count && misses < MAX_MISSES {
         let before = seen.scenes.len();
         let base = content(&mut random);
         let jitter = Jitter::draw(&mut random, base.third.map(|(side, _)| side));
-        let mut add = |content: Content| {
+        let mut add = |content: SceneContent| {
             let scene = (content.is_sound() && !taken.contains(&content)).then(|| place(content, jitter)).flatten();
             let added = scene.is_some_and(|scene| seen.add(scene));
             if added {
@@ -60,12 +60,12 @@ fn fill(config: &DrawnConfig, split: Split, taken: &mut HashSet<Content>) -> Res
         };
         if add(base) {
             let mut size = 1;
-            // Each kind of change once, as long as the split has room; some are not possible for every scene.
+            // Each kind of change once, while the split has room. Some are impossible for some scenes.
             let mut kinds = Change::ALL;
             random.shuffle(&mut kinds);
             for kind in kinds {
                 for _ in 0..4 {
-                    if size == GROUP || before + size == count {
+                    if size == GROUP_SIZE || before + size == count {
                         break;
                     }
                     if add(kind.apply(base, &mut random)) {
@@ -83,8 +83,8 @@ fn fill(config: &DrawnConfig, split: Split, taken: &mut HashSet<Content>) -> Res
     Ok(seen)
 }
 
-/// Any content; it need not be sound.
-fn content(random: &mut SplitMix64) -> Content {
+/// Random content, which may be unsound.
+fn content(random: &mut SplitMix64) -> SceneContent {
     let mut object =
         || Object { size: random.pick(Size::ALL), colour: random.pick(Colour::ALL), shape: random.pick(Shape::ALL) };
     let (mut first, mut second, third) = (object(), object(), object());
@@ -98,16 +98,16 @@ fn content(random: &mut SplitMix64) -> Content {
         (first.size, second.size) = (Size::Small, Size::Large);
     }
     let third = (random.below(3) == 0).then(|| (random.pick(Side::ALL), third));
-    Content { first, relation, second, third }
+    SceneContent { first, relation, second, third }
 }
 
-/// What distinguishes a scene from the first of its group.
+/// The difference between a scene and the first of its group.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Change {
     Colour,
     Shape,
     Size,
-    /// The two objects change places.
+    /// The two objects swap places.
     Swap,
     /// Another relation, or the third object on the other side.
     Relation,
@@ -116,7 +116,7 @@ enum Change {
 impl Change {
     const ALL: [Self; 5] = [Self::Colour, Self::Shape, Self::Size, Self::Swap, Self::Relation];
 
-    fn apply(self, base: Content, random: &mut SplitMix64) -> Content {
+    fn apply(self, base: SceneContent, random: &mut SplitMix64) -> SceneContent {
         let mut changed = base;
         if self == Self::Swap {
             (changed.first, changed.second) = (base.second, base.first);
@@ -153,12 +153,12 @@ type Kind = (Colour, Shape);
 #[derive(Default)]
 struct Seen {
     scenes: Vec<Scene>,
-    /// Scenes that hold two objects of these kinds: whatever can be said of two scenes has such a pair in common.
+    /// Scenes by pairs of the kinds of their objects. A caption can only fit scenes that share such a pair.
     by_kinds: HashMap<(Kind, Kind), Vec<usize>>,
 }
 
 impl Seen {
-    /// Takes `scene` in, unless something that is said of it can be said of another scene, or the reverse.
+    /// Adds `scene`, unless its captions fit another scene, or those of another scene fit it.
     fn add(&mut self, scene: Scene) -> bool {
         let says = scene.satisfies(&scene.content, Sizes::Told, Reading::Certain);
         let clear = says
@@ -176,12 +176,12 @@ impl Seen {
         clear
     }
 
-    /// Scenes with two kinds of object in common with `scene`; some of them more than once.
+    /// Scenes that share two kinds of objects with `scene`, possibly with duplicates.
     fn alike(&self, scene: &Scene) -> impl Iterator<Item = usize> {
         pairs(&scene.content).into_iter().filter_map(|pair| self.by_kinds.get(&pair)).flatten().copied()
     }
 
-    fn describe(self, random: &mut SplitMix64) -> Vec<Drawn> {
+    fn describe(self, random: &mut SplitMix64) -> Vec<CaptionedScene> {
         let sizes: Vec<Sizes> = (0..self.scenes.len())
             .map(|index| {
                 let scene = &self.scenes[index];
@@ -192,12 +192,14 @@ impl Seen {
             })
             .collect();
         let drawn = self.scenes.into_iter().zip(sizes);
-        drawn.map(|(scene, sizes)| Drawn { captions: captions::write(&scene.content, sizes, random), scene }).collect()
+        drawn
+            .map(|(scene, sizes)| CaptionedScene { captions: captions::write(&scene.content, sizes, random), scene })
+            .collect()
     }
 }
 
-/// Every two kinds of object in it, in ascending order.
-fn pairs(content: &Content) -> Vec<(Kind, Kind)> {
+/// All pairs of kinds of its objects, each in ascending order.
+fn pairs(content: &SceneContent) -> Vec<(Kind, Kind)> {
     let kinds: Vec<Kind> = content.objects().map(Object::kind).collect();
     let pairs = (0..kinds.len()).flat_map(|b| (0..b).map(move |a| (a, b)));
     pairs.map(|(a, b)| (kinds[a].min(kinds[b]), kinds[a].max(kinds[b]))).collect()

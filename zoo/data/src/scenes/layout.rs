@@ -2,7 +2,7 @@
 
 use super::{
     outline,
-    scene::{Content, Object, Placed, Relation, Scene, Side, Size, UNIT},
+    scene::{Object, Placed, Relation, Scene, SceneContent, Side, Size, UNIT},
 };
 use laps_model::random::SplitMix64;
 
@@ -62,7 +62,7 @@ const APART: i32 = 15 * UNIT;
 const BORDER: i32 = UNIT + UNIT / 2;
 
 /// `content` with places for its objects; none if its shapes do not fit each other there, such as a heart in a cross.
-pub(super) fn place(content: Content, jitter: Jitter) -> Option<Scene> {
+pub(super) fn place(content: SceneContent, jitter: Jitter) -> Option<Scene> {
     let objects: Vec<Object> = content.objects().collect();
     let radius = |index: usize| {
         let base = match (content.relation, objects[index].size, index) {

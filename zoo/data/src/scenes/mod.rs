@@ -1,8 +1,8 @@
-//! The embedded data set: drawn scenes of coloured shapes in relations, with captions, in the layout of the LAPS files.
+//! The drawn data set: scenes of coloured shapes in relations, with captions, in the layout of the LAPS files.
 //!
-//! Nothing is downloaded and nobody holds rights in it. The same [`DrawnConfig`] gives the same bytes on every platform.
-//! Scenes come in groups that differ in one attribute or relation, so that only a model that aligns words with patches
-//! tells them apart: for a caption of `a small red circle to the left of a large blue square` there are pictures with a
+//! It needs no download and has no licence restrictions. The same [`DrawnConfig`] gives the same bytes on every platform.
+//! The scenes of a group differ in one attribute or relation, so only a model that aligns words with patches can
+//! distinguish them: for a caption of `a small red circle to the left of a large blue square` there are pictures with a
 //! red star, with a green circle, and with the square on the left.
 
 mod captions;
@@ -26,22 +26,22 @@ pub use raster::PIXELS;
 pub use vocabulary::vocabulary;
 pub use write::{Outcome, write};
 
-/// Which set to draw: `data.drawn` of an entry. The same numbers always give the same set.
+/// Configuration of a drawn data set: `data.drawn` of an entry. The same numbers always give the same data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DrawnConfig {
-    /// Of all random numbers.
+    /// Random seed.
     pub seed: u64,
-    /// Scenes of the train split.
+    /// Number of scenes of the train split.
     pub train: usize,
-    /// Scenes of the dev split.
+    /// Number of scenes of the dev split.
     pub dev: usize,
-    /// Scenes of the test split.
+    /// Number of scenes of the test split.
     pub test: usize,
 }
 
 impl DrawnConfig {
-    /// Scenes of a split.
+    /// Number of scenes of a split.
     pub fn count(&self, split: Split) -> usize {
         match split {
             Split::Train => self.train,
@@ -51,20 +51,20 @@ impl DrawnConfig {
     }
 }
 
-/// A part of the data set.
+/// A split of the drawn data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
-    /// To train on.
+    /// For training.
     Train,
-    /// To choose a checkpoint by.
+    /// For choosing a checkpoint.
     Dev,
-    /// To report.
+    /// For reporting.
     Test,
 }
 
 impl Split {
-    /// Every split, in the order of their image ids.
+    /// All splits, in the order of their image ids.
     pub const ALL: [Self; 3] = [Self::Train, Self::Dev, Self::Test];
 }
 

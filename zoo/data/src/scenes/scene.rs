@@ -101,14 +101,14 @@ impl Side {
 
 /// What a scene is about: two objects in a relation, and perhaps a third beside both. Captions say nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Content {
+pub(super) struct SceneContent {
     pub(super) first: Object,
     pub(super) relation: Relation,
     pub(super) second: Object,
     pub(super) third: Option<(Side, Object)>,
 }
 
-impl Content {
+impl SceneContent {
     /// First, second and third object.
     pub(super) fn objects(&self) -> impl Iterator<Item = Object> + Clone {
         [Some(self.first), Some(self.second), self.third.map(|(_, object)| object)].into_iter().flatten()
@@ -146,7 +146,7 @@ pub(super) struct Placed {
 /// A scene that can be drawn. `objects` are those of `content` in its order; the second is drawn first, the first over it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Scene {
-    pub(super) content: Content,
+    pub(super) content: SceneContent,
     pub(super) objects: Vec<Placed>,
     pub(super) jitter: Jitter,
 }
@@ -182,7 +182,7 @@ impl Scene {
 
     /// Whether `content` can be said of this scene: an assignment of its objects to different objects here with the same
     /// attributes, in the same relations. `sizes` says whether sizes are told.
-    pub(super) fn satisfies(&self, content: &Content, sizes: Sizes, reading: Reading) -> bool {
+    pub(super) fn satisfies(&self, content: &SceneContent, sizes: Sizes, reading: Reading) -> bool {
         let matches = |told: Object| {
             let found = self.objects.iter().position(|placed| placed.object.kind() == told.kind());
             found.filter(|&index| sizes == Sizes::Untold || self.objects[index].object.size == told.size)

@@ -1,11 +1,11 @@
-//! What is drawn against what is said, read back from the sentences and from the pixels.
+//! Compares scenes with their captions and pixels, both parsed independently of the code that makes them.
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::{
-    groups::{self, Drawn},
+    groups::{self, CaptionedScene},
     raster,
-    scene::{Colour, Content, Object, Reading, Relation, Scene, Shape, Size},
+    scene::{Colour, Object, Reading, Relation, Scene, SceneContent, Shape, Size},
     *,
 };
 
@@ -53,7 +53,7 @@ fn object(words: &[&str]) -> Option<(Named, usize)> {
     Some(((size, colour, shape), 2 + usize::from(size.is_some())))
 }
 
-/// Reads a sentence; independent of the phrases it was made of.
+/// Parses a caption, independently of the phrases that it was made of.
 fn read(caption: &str) -> Statement {
     let caption = caption.to_lowercase();
     let words: Vec<&str> = caption.strip_suffix(" .").unwrap().split(' ').collect();
@@ -102,7 +102,7 @@ fn read(caption: &str) -> Statement {
         "X with Y inside" | "X contains Y" | "X is drawn around Y" => (Relation::Inside, 1, 0),
         "X in front of Y" | "X partly covers Y" | "X overlaps Y from the front" => (Relation::InFrontOf, 0, 1),
         "X behind Y" | "X is partly hidden by Y" => (Relation::InFrontOf, 1, 0),
-        other => panic!("`{other}` of `{caption}` can not be understood"),
+        other => panic!("`{other}` of `{caption}` cannot be understood"),
     });
     Statement { objects, relations }
 }
@@ -132,11 +132,11 @@ impl Statement {
 }
 
 #[test]
-fn each_sentence_is_true_of_its_own_scene_and_of_no_other() {
+fn each_caption_is_true_of_its_own_scene_only() {
     for split in Split::ALL {
         let drawn = groups::draw(&config(), split).unwrap();
         assert_eq!(drawn.len(), config().count(split));
-        for (index, Drawn { scene, captions }) in drawn.iter().enumerate() {
+        for (index, CaptionedScene { scene, captions }) in drawn.iter().enumerate() {
             assert_eq!(captions.iter().collect::<HashSet<_>>().len(), captions.len());
             for caption in captions {
                 let statement = read(caption);
@@ -151,7 +151,7 @@ fn each_sentence_is_true_of_its_own_scene_and_of_no_other() {
 }
 
 /// How many attributes or relations two scenes differ in.
-fn differences(a: &Content, b: &Content) -> usize {
+fn differences(a: &SceneContent, b: &SceneContent) -> usize {
     let object = |a: Object, b: Object| {
         [a.size != b.size, a.colour != b.colour, a.shape != b.shape].map(usize::from).iter().sum::<usize>()
     };
@@ -168,7 +168,7 @@ fn differences(a: &Content, b: &Content) -> usize {
 }
 
 #[test]
-fn nearly_every_scene_has_others_that_differ_in_exactly_one_thing() {
+fn nearly_every_scene_has_neighbours_that_differ_in_one_attribute() {
     let drawn = groups::draw(&config(), Split::Test).unwrap();
     let near =
         |scene: &Scene| drawn.iter().filter(|other| differences(&scene.content, &other.scene.content) == 1).count();
@@ -179,11 +179,11 @@ fn nearly_every_scene_has_others_that_differ_in_exactly_one_thing() {
 }
 
 #[test]
-fn splits_share_no_scene_and_depend_on_no_other_split() {
+fn splits_are_disjoint_and_independent() {
     let contents = |config: &DrawnConfig, split| {
         groups::draw(config, split).unwrap().into_iter().map(|drawn| drawn.scene.content).collect::<Vec<_>>()
     };
-    let all: Vec<Content> = Split::ALL.into_iter().flat_map(|split| contents(&config(), split)).collect();
+    let all: Vec<SceneContent> = Split::ALL.into_iter().flat_map(|split| contents(&config(), split)).collect();
     assert_eq!(all.iter().collect::<HashSet<_>>().len(), 700);
     let more = DrawnConfig { train: 500, ..config() };
     assert_eq!(contents(&more, Split::Test), contents(&config(), Split::Test));
@@ -228,10 +228,10 @@ fn overlap(scene: &Scene, front: Colour, back: Colour) -> (usize, usize) {
 }
 
 #[test]
-fn pixels_show_what_the_sentences_say() {
+fn pixels_agree_with_captions() {
     let mut checked = BTreeMap::new();
     let mut slivers = 0;
-    for Drawn { scene, captions } in groups::draw(&config(), Split::Train).unwrap() {
+    for CaptionedScene { scene, captions } in groups::draw(&config(), Split::Train).unwrap() {
         let pixels = raster::draw(&scene);
         assert_eq!(pixels.len(), PIXELS * PIXELS * 3);
         let statement = read(&captions[0]);
@@ -263,12 +263,12 @@ fn pixels_show_what_the_sentences_say() {
 }
 
 #[test]
-fn the_vocabulary_holds_every_word() {
+fn vocabulary_has_every_word() {
     let vocabulary = vocabulary();
     assert_eq!(vocabulary[..5], ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]);
     let known: HashSet<&str> = vocabulary.iter().copied().collect();
     assert_eq!(known.len(), vocabulary.len());
-    for Drawn { captions, .. } in groups::draw(&config(), Split::Train).unwrap() {
+    for CaptionedScene { captions, .. } in groups::draw(&config(), Split::Train).unwrap() {
         for word in captions.iter().flat_map(|caption| caption.split(' ')) {
             assert!(known.contains(word.to_lowercase().as_str()), "`{word}`");
         }
@@ -276,7 +276,7 @@ fn the_vocabulary_holds_every_word() {
 }
 
 #[test]
-fn more_scenes_than_there_are_is_an_error() {
+fn too_many_scenes_are_an_error() {
     let error = groups::draw(&DrawnConfig { test: usize::MAX, ..config() }, Split::Test).err().unwrap();
     assert!(matches!(error, SceneError::TooMany { split: Split::Test, wanted: usize::MAX, .. }), "{error}");
 }
@@ -301,7 +301,7 @@ fn files(folder: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
 
 /// The digest is over all bytes but the stamp's. Another one means other data: raise the edition, and train again.
 #[test]
-fn a_set_is_the_same_bytes_everywhere() {
+fn data_set_is_the_same_bytes_on_every_platform() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("shapes");
     assert_eq!(write(&folder, &small(), &Split::ALL).unwrap(), Outcome::Written);
@@ -387,7 +387,7 @@ fn sheet() {
     let drawn = groups::draw(&config(), Split::Test).unwrap();
     let (columns, rows, scale) = (5, 5, 3);
     let mut sheet = image::RgbImage::new((columns * (PIXELS + 2) * scale) as u32, (rows * (PIXELS + 2) * scale) as u32);
-    for (index, Drawn { scene, captions }) in drawn.iter().take(columns * rows).enumerate() {
+    for (index, CaptionedScene { scene, captions }) in drawn.iter().take(columns * rows).enumerate() {
         println!("{index}: {captions:#?}");
         let pixels = raster::draw(scene);
         for (at, pixel) in pixels.as_chunks::<3>().0.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The data set as files.
+//! Writes a drawn data set.
 
 use std::{
     collections::BTreeMap,
@@ -8,46 +8,50 @@ use std::{
 };
 
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use laps_files::DigestWriter;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{DrawnConfig, PIXELS, SceneError, Split, groups, raster, vocabulary};
 use crate::{Error, Result};
 
-/// Raised whenever the same configuration gives other bytes.
+/// Increased whenever the same configuration gives other bytes.
 const EDITION: u32 = 1;
-/// Name of the file that says what a folder holds.
+/// Name of the file that describes the folder.
 const STAMP: &str = "drawn.json";
 
-/// What [`write()`] did.
+/// Result of [`write()`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The folder held the set already.
+    /// The folder already had the data set.
     Kept,
-    /// The set was drawn.
+    /// The data set was drawn.
     Written,
 }
 
-/// What a folder holds.
+/// Contents of [`STAMP`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     edition: u32,
     drawn: DrawnConfig,
     splits: Vec<Split>,
-    /// Of all other files.
+    /// SHA-256 of all other files.
     sha256: String,
 }
 
-/// Draws the splits `wanted` of a set into `folder`: `captions/{split}_{ids,caps}.txt` with five lines a picture,
-/// `captions/id_mapping.json`, `images/*.png` and `vocab.txt`. A split has the same files whichever others are drawn.
+/// Draws the splits `wanted` into `folder`: `captions/{split}_{ids,caps}.txt` with five lines per picture,
+/// `captions/id_mapping.json`, `images/*.png` and `vocab.txt`. The files of a split do not depend on the other
+/// splits.
 ///
-/// The folder appears complete or not at all. One that already holds these splits unharmed is left as it is; one with
-/// other drawn splits is replaced; one with anything else is an error.
+/// The folder is complete or absent. A folder that already has these splits, unmodified, is kept. A folder with other drawn
+/// splits is replaced.
+///
+/// # Errors
+/// [`SceneError::Foreign`] if the folder has other files.
 pub fn write(folder: &Path, config: &DrawnConfig, wanted: &[Split]) -> Result<Outcome> {
-    let found = Found::read(folder)?;
+    let found = FolderContents::read(folder)?;
     let mut splits: Vec<Split> = Split::ALL.into_iter().filter(|split| wanted.contains(split)).collect();
-    if let Found::Drawn(stamp) = &found
+    if let FolderContents::Drawn(stamp) = &found
         && (stamp.edition, &stamp.drawn) == (EDITION, config)
     {
         let intact = digest(folder).is_ok_and(|sha256| sha256 == stamp.sha256);
@@ -63,22 +67,22 @@ pub fn write(folder: &Path, config: &DrawnConfig, wanted: &[Split]) -> Result<Ou
         _ => Path::new("."),
     };
     fs_err::create_dir_all(parent).map_err(|source| io_error("create", parent, source))?;
-    let draft = Draft(beside(folder, "part"));
+    let draft = Draft(temporary_folder(folder, "part"));
     draft.remove()?;
     fill(&draft.0, config, &splits)?;
     let stamp = Stamp { edition: EDITION, drawn: *config, splits, sha256: digest(&draft.0)? };
     let text = serde_json::to_string_pretty(&stamp).map_err(|error| io_error("write", folder, error.into()))?;
     save(&draft.0.join(STAMP), text.as_bytes())?;
 
-    let old = Draft(beside(folder, "old.part"));
+    let old = Draft(temporary_folder(folder, "old.part"));
     old.remove()?;
-    if matches!(found, Found::Drawn(_)) {
+    if matches!(found, FolderContents::Drawn(_)) {
         rename(folder, &old.0)?;
     }
     if let Err(error) = rename(&draft.0, folder) {
-        // Another process may have been quicker with the same set.
-        return match Found::read(folder)? {
-            Found::Drawn(theirs) if theirs == stamp => Ok(Outcome::Kept),
+        // Another process may have written the same data set first.
+        return match FolderContents::read(folder)? {
+            FolderContents::Drawn(theirs) if theirs == stamp => Ok(Outcome::Kept),
             _ => Err(error),
         };
     }
@@ -86,13 +90,13 @@ pub fn write(folder: &Path, config: &DrawnConfig, wanted: &[Split]) -> Result<Ou
     Ok(Outcome::Written)
 }
 
-/// What is in a folder.
-enum Found {
+/// What the target folder contains.
+enum FolderContents {
     Nothing,
     Drawn(Stamp),
 }
 
-impl Found {
+impl FolderContents {
     fn read(folder: &Path) -> Result<Self> {
         let foreign = |found: String| Error::from(SceneError::Foreign { path: folder.to_owned(), found });
         let entries = match fs_err::read_dir(folder) {
@@ -117,7 +121,7 @@ impl Found {
     }
 }
 
-/// A folder that is only there while the set is drawn.
+/// A temporary folder, removed when it is dropped.
 struct Draft(PathBuf);
 
 impl Draft {
@@ -131,7 +135,7 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // After success there is nothing left; after a failure, that failure is what the user has to see.
+        // After a success it does not exist. After a failure the user needs to see that error, not this one.
         let _ = self.remove();
     }
 }
@@ -175,7 +179,7 @@ fn encode(pixels: &[u8]) -> Result<Vec<u8>, SceneError> {
     Ok(file)
 }
 
-/// sha256 over names, sizes and bytes of all files but the stamp, in the order of their names.
+/// SHA-256 of the names, sizes and bytes of all files except the stamp, sorted by name.
 fn digest(folder: &Path) -> Result<String> {
     let mut files = Vec::new();
     for part in ["captions", "images"] {
@@ -186,19 +190,19 @@ fn digest(folder: &Path) -> Result<String> {
     }
     files.push("vocab.txt".to_owned());
     files.sort_unstable();
-    let mut sha256 = Sha256::new();
+    let mut sha256 = DigestWriter::sha256();
     for name in files {
         let path = folder.join(&name);
         let bytes = fs_err::read(&path).map_err(|source| io_error("read", &path, source))?;
-        sha256.update(format!("{name}\n{}\n", bytes.len()));
+        sha256.update(format!("{name}\n{}\n", bytes.len()).as_bytes());
         sha256.update(&bytes);
     }
-    Ok(sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(sha256.finish().sha256)
 }
 
-fn beside(folder: &Path, ending: &str) -> PathBuf {
+fn temporary_folder(folder: &Path, suffix: &str) -> PathBuf {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    folder.with_file_name(format!(".{name}.{}.{ending}", process::id()))
+    folder.with_file_name(format!(".{name}.{}.{suffix}", process::id()))
 }
 
 fn save(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Splits: real ones, and all that can be wrong with one.
+//! Reading splits: real ones, and every error.
 
 use std::{fs, num::NonZeroUsize, path::Path};
 
@@ -26,7 +26,7 @@ fn message(folder: &TempDir, name: &str) -> String {
 }
 
 #[test]
-fn images_come_once_and_in_order() {
+fn images_are_distinct_and_in_order() {
     let folder = folder();
     let split = Split::open(folder.path(), "test").unwrap();
     let images: Vec<_> =
@@ -38,7 +38,7 @@ fn images_come_once_and_in_order() {
 }
 
 #[test]
-fn a_limit_keeps_the_captions_of_the_images_it_keeps() {
+fn limit_keeps_the_captions_of_the_kept_images() {
     let folder = folder();
     let split = Split::open(folder.path(), "test").unwrap();
     let two = split.clone().limit(NonZeroUsize::new(2).unwrap());
@@ -49,7 +49,7 @@ fn a_limit_keeps_the_captions_of_the_images_it_keeps() {
 }
 
 #[test]
-fn real_splits_have_five_captions_an_image() {
+fn real_splits_have_five_captions_per_image() {
     let Some(real) = real() else { return };
     for (name, images) in [("test", 243), ("dev", 242), ("train", 1000)] {
         let split = Split::open(&real.join("f30k_mini/captions"), name).unwrap();
@@ -59,7 +59,7 @@ fn real_splits_have_five_captions_an_image() {
 }
 
 #[test]
-fn a_missing_split_names_those_that_are_there() {
+fn missing_split_lists_the_available_ones() {
     let folder = folder();
     write(folder.path(), "dev_ids.txt", "7\n");
     write(folder.path(), "dev_caps.txt", "a\n");
@@ -78,7 +78,7 @@ fn a_missing_split_names_those_that_are_there() {
 }
 
 #[test]
-fn files_that_do_not_fit_together_are_refused() {
+fn inconsistent_files_are_rejected() {
     let folder = folder();
     write(folder.path(), "test_caps.txt", "one\ntwo\n");
     assert_eq!(
@@ -91,14 +91,14 @@ fn files_that_do_not_fit_together_are_refused() {
     write(folder.path(), "test_caps.txt", b"one\ntw\xff\n");
     assert_eq!(
         message(&folder, "test"),
-        "`DIR/test_caps.txt` can not be used\n  expected: text in UTF-8\n  found: other bytes in row 2"
+        "`DIR/test_caps.txt` cannot be used\n  expected: text in UTF-8\n  found: other bytes in row 2"
     );
     write(folder.path(), "test_ids.txt", "\n\n");
     assert_eq!(message(&folder, "test"), "`DIR/test_ids.txt` is empty");
 }
 
 #[test]
-fn ids_need_a_safe_file_name() {
+fn unmapped_ids_and_unsafe_names_are_rejected() {
     let folder = folder();
     write(folder.path(), "id_mapping.json", r#"{"3": "c.png", "7": "a.png"}"#);
     assert_eq!(message(&folder, "test"), "image id `12` (row 3 of `DIR/test_ids.txt`) is not in `DIR/id_mapping.json`");
@@ -107,14 +107,14 @@ fn ids_need_a_safe_file_name() {
         assert_eq!(
             message(&folder, "test"),
             format!(
-                "`DIR/id_mapping.json` maps image id `12` to a file that can not be used\n  \
+                "`DIR/id_mapping.json` maps image id `12` to a file that cannot be used\n  \
                  expected: a path inside the image folder\n  found: `{name}`"
             )
         );
     }
     write(folder.path(), "id_mapping.json", r#"{"3": 4}"#);
     let error = message(&folder, "test");
-    assert!(error.starts_with("`DIR/id_mapping.json` can not be used\n  expected: a JSON object from"), "{error}");
+    assert!(error.starts_with("`DIR/id_mapping.json` cannot be used\n  expected: a JSON object from"), "{error}");
     fs::remove_file(folder.path().join("id_mapping.json")).unwrap();
     assert!(message(&folder, "test").contains("DIR/id_mapping.json"));
 }

@@ -25,7 +25,7 @@ fn largest_difference(one: &[u8], other: &[u8]) -> u8 {
 }
 
 #[test]
-fn every_format_decodes_as_pillow_decodes_it() {
+fn every_format_decodes_as_in_pillow() {
     let tensors = tensors(PILLOW);
     let mut seen = 0;
     let mut wrong = Vec::new();
@@ -88,7 +88,7 @@ fn real_photos_are_bit_exact() {
 
 /// `truncated.jpg` is the first half of the bytes of another photo.
 #[test]
-fn a_cut_photo_is_decoded_as_far_as_it_goes() {
+fn truncated_photo_is_decoded_in_part() {
     let Some(real) = real() else { return };
     let [whole, cut] =
         ["1009434119.jpg", "truncated.jpg"].map(|name| read(&real.join("preprocess").join(name)).unwrap());
@@ -104,7 +104,7 @@ fn a_cut_photo_is_decoded_as_far_as_it_goes() {
 }
 
 #[test]
-fn preprocessing_is_scaling_then_normalising_in_single_precision() {
+fn preprocessing_scales_then_normalises_in_f32() {
     let image = RgbImage::new(2, 2, vec![0, 128, 255, 10, 20, 30, 1, 2, 3, 254, 253, 252]).unwrap();
     let preprocessing = Preprocessing::imagenet(2);
     let array = preprocessing.array(&image).unwrap();
@@ -122,7 +122,7 @@ fn file(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_no_image_is_refused() {
+fn other_files_are_rejected() {
     assert!(matches!(decode(b""), Err(ImageError::Empty)));
     assert!(matches!(decode(b"<html>not found</html>"), Err(ImageError::Format)));
     assert!(matches!(decode(b"BM"), Err(ImageError::Codec(_))));
@@ -132,7 +132,7 @@ fn what_is_no_image_is_refused() {
 }
 
 #[test]
-fn a_jpeg_without_image_data_is_refused() {
+fn jpeg_without_image_data_is_rejected() {
     let jpeg = file("s420.jpg");
     let scan = jpeg.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
     let data = scan + 2 + usize::from(u16::from_be_bytes([jpeg[scan + 2], jpeg[scan + 3]]));
@@ -147,7 +147,7 @@ fn a_jpeg_without_image_data_is_refused() {
 
 /// libjpeg-turbo then reports a warning, though nothing was decoded.
 #[test]
-fn an_error_that_follows_a_warning_is_an_error() {
+fn error_after_a_warning_is_an_error() {
     let mut jpeg = file("progressive.jpg");
     let find = |jpeg: &[u8], from: usize, marker: u8| {
         from + jpeg[from..].windows(2).position(|pair| pair == [0xff, marker]).unwrap()
@@ -161,7 +161,7 @@ fn an_error_that_follows_a_warning_is_an_error() {
 }
 
 #[test]
-fn a_size_beyond_reason_takes_no_memory() {
+fn huge_claimed_size_is_rejected_before_allocation() {
     let mut jpeg = file("s420.jpg");
     let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0xfd, 0xe8, 0xfd, 0xe8]);

@@ -1,4 +1,4 @@
-//! The loader and the pre-flight check.
+//! The loader and the preflight check.
 
 use std::{
     fs,
@@ -49,11 +49,11 @@ fn images(count: usize) -> (TempDir, Vec<ImageFile>) {
 
 fn start(files: &[ImageFile], batch: usize, threads: usize, ahead: usize) -> Loader {
     let preprocessing = Preprocessing { size: SIZE, mean: [0.0; 3], std: [1.0 / 255.0; 3] };
-    Loader::start(files.to_vec(), preprocessing, LoaderOptions { batch, threads, ahead }).unwrap()
+    Loader::start(files.to_vec(), preprocessing, LoaderOptions { batch_size: batch, threads, prefetch: ahead }).unwrap()
 }
 
 #[test]
-fn batches_come_in_order_whatever_the_threads() {
+fn batches_are_in_order_for_any_number_of_threads() {
     let (_folder, files) = images(23);
     for (batch, threads, ahead) in [(5, 1, 1), (5, 4, 3), (1, 8, 2), (23, 3, 1), (100, 2, 4), (0, 0, 0)] {
         let mut loader = start(&files, batch, threads, ahead);
@@ -74,12 +74,12 @@ fn batches_come_in_order_whatever_the_threads() {
         assert_eq!(next, 23);
         let stats = loader.stats();
         assert_eq!(stats.images, 23);
-        assert!(stats.decoding > Duration::ZERO && stats.most_held <= ahead.max(1), "{stats:?}");
+        assert!(stats.decoding > Duration::ZERO && stats.max_pending <= ahead.max(1), "{stats:?}");
     }
     assert!(start(&[], 4, 2, 2).next().is_none());
 }
 
-/// Crops and mirrors depend on seed, epoch and sample: not on the threads, nor on where an epoch is taken up again.
+/// Crops depend on seed, epoch and sample, not on the threads or on where an epoch is resumed.
 #[test]
 fn random_crops_are_the_same_for_any_number_of_threads() {
     let folder = tempfile::tempdir().unwrap();
@@ -96,7 +96,7 @@ fn random_crops_are_the_same_for_any_number_of_threads() {
         .collect();
     let pixels = |first: usize, threads: usize, augment: Option<Augment>| -> Vec<u32> {
         let preprocessing = Preprocessing { size: SIZE, mean: [0.0; 3], std: [1.0; 3] };
-        let options = LoaderOptions { batch: 5, threads, ahead: 2 };
+        let options = LoaderOptions { batch_size: 5, threads, prefetch: 2 };
         let augment = augment.map(|augment| (augment, first));
         let batches = Loader::start_with(files[first..].to_vec(), preprocessing, options, augment).unwrap();
         batches.flat_map(|batch| batch.unwrap().pixels.values().to_vec()).map(f32::to_bits).collect()
@@ -110,9 +110,9 @@ fn random_crops_are_the_same_for_any_number_of_threads() {
     assert!(pixels(0, 1, None) != one && pixels(0, 1, Some(Augment::new(7, 2))) != one);
 }
 
-/// With a consumer that does nothing, no more than `ahead` batches and what it took are ever decoded.
+/// Without a consumer, at most `prefetch` batches are decoded ahead.
 #[test]
-fn memory_is_bounded_by_what_is_decoded_ahead() {
+fn memory_is_bounded_by_prefetch() {
     let (_folder, files) = images(40);
     let mut loader = start(&files, 4, 3, 2);
     let settled = |loader: &Loader, count: usize| {
@@ -122,7 +122,7 @@ fn memory_is_bounded_by_what_is_decoded_ahead() {
             thread::sleep(Duration::from_millis(5));
         }
         thread::sleep(Duration::from_millis(100));
-        assert_eq!((loader.stats().images, loader.stats().most_held), (count, 2));
+        assert_eq!((loader.stats().images, loader.stats().max_pending), (count, 2));
     };
     settled(&loader, 8);
     let first = loader.next().unwrap().unwrap();
@@ -133,7 +133,7 @@ fn memory_is_bounded_by_what_is_decoded_ahead() {
 }
 
 #[test]
-fn dropping_the_loader_stops_it() {
+fn dropping_the_loader_stops_its_threads() {
     let (_folder, files) = images(60);
     let files: Vec<ImageFile> = files.iter().cycle().take(60_000).cloned().collect();
     let mut loader = start(&files, 8, 4, 10_000);
@@ -146,7 +146,7 @@ fn dropping_the_loader_stops_it() {
 }
 
 #[test]
-fn the_first_bad_image_ends_the_batches() {
+fn first_bad_image_ends_the_batches() {
     let (_folder, files) = images(30);
     fs::remove_file(&files[11].path).unwrap();
     fs::write(&files[17].path, "<html>").unwrap();
@@ -164,9 +164,9 @@ fn the_first_bad_image_ends_the_batches() {
     }
 }
 
-/// Of two bad images of a batch the first one is named, whichever of the two takes longer to be found out.
+/// Of two bad images of a batch the first is reported, even if the second fails sooner.
 #[test]
-fn the_first_of_two_bad_images_is_named() {
+fn first_of_two_bad_images_is_reported() {
     for sizes in [[1 << 26, 6], [1 << 24, 1 << 27]] {
         let (_folder, files) = images(12);
         for (file, size) in files[9..].iter().zip(sizes) {
@@ -189,14 +189,14 @@ fn data_set() -> (TempDir, Split) {
 }
 
 #[test]
-fn the_hash_depends_on_all_that_is_used_and_nothing_else() {
+fn hash_depends_on_used_data_only() {
     let (folder, split) = data_set();
     let seen = AtomicUsize::new(0);
     let check =
         |split: &Split| preflight(split, folder.path(), 2, |_| _ = seen.fetch_add(1, Ordering::Relaxed)).unwrap();
     let first = check(&split);
     assert_eq!((first.images, first.bytes, first.damaged.len(), seen.load(Ordering::Relaxed)), (3, 402, 0, 3));
-    // Computed apart from this code by the description of `preflight`, with Python's hashlib.
+    // Computed independently from the documentation of `preflight` with Python's hashlib.
     assert_eq!(first.sha256, HASH);
 
     let path = folder.path();
@@ -221,7 +221,7 @@ fn the_hash_depends_on_all_that_is_used_and_nothing_else() {
 const HASH: &str = "36be9755b0885fe24770bf19e84fe962159df3c093e09230e837b7b79850e04a";
 
 #[test]
-fn every_bad_image_is_reported_before_the_work() {
+fn preflight_reports_every_bad_image() {
     let (folder, split) = data_set();
     fs::remove_file(folder.path().join("a.png")).unwrap();
     fs::write(folder.path().join("sub/c.png"), "<html>").unwrap();
@@ -229,14 +229,14 @@ fn every_bad_image_is_reported_before_the_work() {
     let text = error.to_string().replace(&folder.path().display().to_string(), "DIR");
     assert_eq!(
         text,
-        "2 of 3 images can not be used\n  image `7` (row 1, `DIR/a.png`): can not be read: No such file or directory \
+        "2 of 3 images cannot be used\n  image `7` (row 1, `DIR/a.png`): cannot be read: No such file or directory \
          (os error 2)\n  image `3` (row 5, `DIR/sub/c.png`): not a JPEG, PNG, GIF, BMP or WebP file"
     );
     assert!(error.hint().is_some());
 }
 
 #[test]
-fn a_long_list_of_bad_images_is_cut() {
+fn long_list_of_bad_images_is_truncated() {
     let folder = tempfile::tempdir().unwrap();
     let lines = |text: &dyn Fn(usize) -> String| (0..20).map(text).collect::<String>();
     fs::write(folder.path().join("test_ids.txt"), lines(&|row| format!("{row}\n"))).unwrap();
@@ -251,7 +251,7 @@ fn a_long_list_of_bad_images_is_cut() {
 }
 
 #[test]
-fn a_cut_photo_is_usable_and_named() {
+fn truncated_photo_is_reported_as_damaged() {
     let Some(real) = real() else { return };
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("odd_ids.txt"), "1\n2\n").unwrap();
@@ -263,7 +263,7 @@ fn a_cut_photo_is_usable_and_named() {
     assert_eq!(damaged, [("2", "Premature end of JPEG file")]);
 }
 
-/// Figures of this machine: decoding and preprocessing at original photo size on one thread.
+/// Measures decoding and preprocessing of full-size photos on one thread.
 #[test]
 #[ignore = "a measurement"]
 fn speed_on_one_thread() {
@@ -278,7 +278,7 @@ fn speed_on_one_thread() {
     let files: Vec<ImageFile> = photos.iter().filter(is_photo).map(file).collect();
     assert_eq!(files.len(), 10);
     let files: Vec<ImageFile> = files.iter().cycle().take(200).cloned().collect();
-    let options = LoaderOptions { batch: 16, threads: 1, ahead: 2 };
+    let options = LoaderOptions { batch_size: 16, threads: 1, prefetch: 2 };
     let mut loader = Loader::start(files, Preprocessing::imagenet(224), options).unwrap();
     let count: usize = loader.by_ref().map(|batch| batch.unwrap().pixels.dims()[0]).sum();
     let seconds = loader.stats().decoding.as_secs_f64();
@@ -286,14 +286,14 @@ fn speed_on_one_thread() {
 }
 
 #[test]
-fn images_that_can_not_be_used_are_skipped_where_that_is_asked_for() {
+fn bad_images_are_skipped_with_on_fault_skip() {
     let (folder, files) = images(11);
     for (index, content) in [(0, &b"<html>"[..]), (4, b""), (5, b"BM"), (10, b"BM")] {
         fs::write(folder.path().join(format!("{index}.bmp")), content).unwrap();
     }
     let preprocessing = Preprocessing { size: SIZE, mean: [0.0; 3], std: [1.0 / 255.0; 3] };
     for threads in [1, 4] {
-        let options = LoaderOptions { batch: 4, threads, ahead: 2 };
+        let options = LoaderOptions { batch_size: 4, threads, prefetch: 2 };
         let loader = Loader::start_on_fault(files.clone(), preprocessing, options, OnFault::Skip).unwrap();
         let (mut reds, mut faults) = (Vec::new(), Vec::new());
         for batch in loader {

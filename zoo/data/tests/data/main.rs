@@ -1,5 +1,5 @@
-//! Captions, tokens and images against Pillow and the authors' tokenizer, and what bad data sets are answered with.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can not go on fails")]
+//! Captions, tokens and images compared with Pillow and the reference tokenizer, and the errors for bad data sets.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may panic")]
 
 mod captions;
 mod images;
@@ -8,7 +8,7 @@ mod tokens;
 
 use std::path::{Path, PathBuf};
 
-/// The folder of real photos and captions, which is not part of the repository; without it a test says so and passes.
+/// The folder of real photos and captions, which is not part of the repository. Tests are skipped without it.
 fn real() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/real");
     if !folder.is_dir() {

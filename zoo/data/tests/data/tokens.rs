@@ -1,4 +1,4 @@
-//! Tokens of real and hostile captions.
+//! Tokens of real and adversarial captions.
 
 use std::{fs, path::PathBuf};
 
@@ -14,7 +14,7 @@ struct Reference {
 }
 
 #[test]
-fn every_reference_caption_gives_the_reference_tokens() {
+fn tokens_equal_the_reference() {
     let Some(real) = real() else { return };
     let tokenizer = Tokenizer::open(&real.join("tokenizer/vocab.txt")).unwrap();
     let text = fs::read_to_string(real.join("tokenizer/reference.jsonl")).unwrap();
@@ -45,7 +45,7 @@ fn vocabulary(text: &str) -> (TempDir, PathBuf) {
 const SMALL: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nred\nsq\n##uare\n##s\n.\n";
 
 #[test]
-fn pieces_keep_the_basic_tokens_apart() {
+fn pieces_are_grouped_by_basic_token() {
     let (_folder, path) = vocabulary(SMALL);
     let tokenizer = Tokenizer::open(&path).unwrap();
     let pieces = tokenizer.pieces("A  RÉD squares, [MASK].").unwrap();
@@ -54,7 +54,7 @@ fn pieces_keep_the_basic_tokens_apart() {
 }
 
 #[test]
-fn a_caption_beyond_the_positions_is_named() {
+fn too_long_caption_is_reported_with_its_row() {
     let (_folder, path) = vocabulary(SMALL);
     let tokenizer = Tokenizer::open(&path).unwrap();
     let captions = ["a".to_owned(), "a red".to_owned(), "a a a".to_owned()];
@@ -64,7 +64,7 @@ fn a_caption_beyond_the_positions_is_named() {
 }
 
 #[test]
-fn a_vocabulary_that_does_not_serve_is_refused() {
+fn invalid_vocabulary_is_rejected() {
     let words = |text: &str| {
         let (_folder, path) = vocabulary(text);
         let error = Tokenizer::open(&path).err().unwrap().to_string();
@@ -73,16 +73,16 @@ fn a_vocabulary_that_does_not_serve_is_refused() {
     assert_eq!(words(" \n"), "`VOCAB` is empty");
     assert_eq!(
         words(&SMALL.replace("[SEP]", "[SEPARATOR]")),
-        "`VOCAB` can not be used\n  expected: the token `[SEP]`\n  found: 11 tokens without it"
+        "`VOCAB` cannot be used\n  expected: the token `[SEP]`\n  found: 11 tokens without it"
     );
     assert_eq!(
         words(&format!("{SMALL}red\n")),
-        "`VOCAB` can not be used\n  expected: each token once\n  found: `red` in rows 7 and 12"
+        "`VOCAB` cannot be used\n  expected: each token once\n  found: `red` in rows 7 and 12"
     );
-    assert_eq!(words(&format!("a{}", SMALL.replace("\na", ""))).lines().next(), Some("`VOCAB` can not be used"));
+    assert_eq!(words(&format!("a{}", SMALL.replace("\na", ""))).lines().next(), Some("`VOCAB` cannot be used"));
     assert_eq!(
         words(&format!("first\n{SMALL}")),
-        "`VOCAB` can not be used\n  expected: `[PAD]` in the first row\n  found: it in row 2"
+        "`VOCAB` cannot be used\n  expected: `[PAD]` in the first row\n  found: it in row 2"
     );
 
     let (_folder, path) = vocabulary(SMALL);

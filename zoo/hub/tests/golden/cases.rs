@@ -1,14 +1,14 @@
 //! The model definitions against tensors of the reference implementation, on every tensor.
 #![allow(clippy::unwrap_used, clippy::panic)] // only tests use it
 
-use crate::support::{Tensors, difference, golden, swin_tiny, vit_tiny};
+use crate::support::{Tensors, difference, golden};
 use laps_hub::checkpoint::Checkpoint;
 use laps_model::{
     array::Array,
     encoder::{Encoder, ModelEncoder, pad_words},
     models::{self, alignment::Alignment, config::ModelConfig},
-    params::{Parameter, Path},
-    tensor::{Eager, Tensor},
+    params::{ParamPath, Parameter},
+    tensor::{DeviceTensor, Tensor},
 };
 
 /// The bound that the reference asks for: f32 sums in another order.
@@ -17,7 +17,7 @@ const EMBEDDINGS: f32 = 1e-5;
 const SIMILARITIES: f32 = 2e-6;
 
 /// The weights come from every container that they are stored in.
-pub fn encoders_agree<T: Eager + 'static>(name: &str, config: &ModelConfig, device: T::Device)
+pub fn encoders_agree<T: DeviceTensor + 'static>(name: &str, config: &ModelConfig, device: T::Device)
 where
     T::Device: 'static,
 {
@@ -38,7 +38,7 @@ where
     }
 }
 
-pub fn encoder_agrees<T: Eager + 'static>(name: &str, encoder: &ModelEncoder<T>) {
+pub fn encoder_agrees<T: DeviceTensor + 'static>(name: &str, encoder: &ModelEncoder<T>) {
     let forward = Tensors::open(&format!("{name}_forward.safetensors"));
 
     let images = encoder.encode_images(&forward.get("images")).unwrap();
@@ -65,7 +65,7 @@ pub fn encoder_agrees<T: Eager + 'static>(name: &str, encoder: &ModelEncoder<T>)
     assert!(drift <= EMBEDDINGS, "similarities differ by {drift}");
 }
 
-pub fn alignment_agrees<T: Eager + 'static>(name: &str, mut config: ModelConfig, device: &T::Device)
+pub fn alignment_agrees<T: DeviceTensor + 'static>(name: &str, mut config: ModelConfig, device: &T::Device)
 where
     T::Device: 'static,
 {
@@ -74,7 +74,7 @@ where
     let (images, captions, expected) = (golden.get("img_embs"), golden.get("cap_embs"), golden.get("sims"));
     let lengths = golden.get("lengths");
     let place = device.clone();
-    let path = Path::root(std::rc::Rc::new(move |p: Parameter| T::upload(&golden.get(&p.name), &place)));
+    let path = ParamPath::root(std::rc::Rc::new(move |p: Parameter| T::upload(&golden.get(&p.name), &place)));
     let alignment = Alignment::<T>::new(&config, &path.sub("cross_net")).unwrap();
 
     let words: Vec<Array> = (0..captions.dims()[0])

@@ -1,4 +1,4 @@
-//! Operations that move values.
+//! Operations that rearrange values: permute, narrow, select, concat, embedding.
 
 use super::{Array, binary::each_offset, refused};
 use crate::Result;
@@ -10,9 +10,9 @@ pub(super) fn permute(array: &Array, order: &[usize]) -> Result<Array> {
     if !valid {
         return Err(refused("permute", format!("every axis of {:?} once", array.shape), format!("{order:?}")));
     }
-    let own = array.strides();
+    let strides = array.strides();
     let shape: Vec<usize> = order.iter().map(|&axis| array.shape[axis]).collect();
-    let steps: Vec<usize> = order.iter().map(|&axis| own[axis]).collect();
+    let steps: Vec<usize> = order.iter().map(|&axis| strides[axis]).collect();
     let Some((&width, outer)) = shape.split_last() else { return Ok(array.clone()) };
     let step = steps[outer.len()];
     let mut values = Vec::with_capacity(array.values.len());
@@ -32,7 +32,7 @@ pub(super) fn narrow(array: &Array, axis: usize, start: usize, length: usize) ->
         return Err(refused("narrow", format!("a part of 0..{size}"), format!("{length} from {start}")));
     }
     if length == size {
-        // All of it: the values are shared.
+        // The result shares the values.
         return Ok(array.clone());
     }
     let inner: usize = array.shape[axis + 1..].iter().product();
@@ -56,16 +56,12 @@ pub(super) fn select(array: &Array, axis: usize, indices: &[usize]) -> Result<Ar
     Array::new(&with_size(array, axis, indices.len()), values)
 }
 
-pub(super) fn concatenate(parts: &[&Array], axis: usize) -> Result<Array> {
-    let Some(first) = parts.first() else { return Err(refused("concatenate", "at least one tensor", "none")) };
-    axis_size("concatenate", first, axis)?;
+pub(super) fn concat(parts: &[&Array], axis: usize) -> Result<Array> {
+    let Some(first) = parts.first() else { return Err(refused("concat", "at least one tensor", "none")) };
+    axis_size("concat", first, axis)?;
     let same = |part: &&Array| with_size_checked(part, axis) == with_size_checked(first, axis);
     if let Some(other) = parts.iter().find(|part| !same(part)) {
-        return Err(refused(
-            "concatenate",
-            format!("{:?} but for axis {axis}", first.shape),
-            format!("{:?}", other.shape),
-        ));
+        return Err(refused("concat", format!("{:?} but for axis {axis}", first.shape), format!("{:?}", other.shape)));
     }
     let blocks: usize = first.shape[..axis].iter().product();
     let mut values = Vec::with_capacity(parts.iter().map(|part| part.values.len()).sum());
@@ -79,19 +75,19 @@ pub(super) fn concatenate(parts: &[&Array], axis: usize) -> Result<Array> {
     Array::new(&with_size(first, axis, size), values)
 }
 
-pub(super) fn embedding(table: &Array, identifiers: &Array) -> Result<Array> {
+pub(super) fn embedding(table: &Array, input_ids: &Array) -> Result<Array> {
     let [rows, width] = table.shape[..] else {
         return Err(refused("embedding", "a table of rows", format!("{:?}", table.shape)));
     };
-    let mut values = Vec::with_capacity(identifiers.values.len() * width);
-    for &identifier in identifiers.values.iter() {
-        let row = identifier as usize;
-        if row as f32 != identifier || row >= rows {
-            return Err(refused("embedding", format!("a whole number below {rows}"), identifier.to_string()));
+    let mut values = Vec::with_capacity(input_ids.values.len() * width);
+    for &id in input_ids.values.iter() {
+        let row = id as usize;
+        if row as f32 != id || row >= rows {
+            return Err(refused("embedding", format!("a whole number below {rows}"), id.to_string()));
         }
         values.extend_from_slice(&table.values[row * width..(row + 1) * width]);
     }
-    let shape: Vec<usize> = identifiers.shape.iter().copied().chain([width]).collect();
+    let shape: Vec<usize> = input_ids.shape.iter().copied().chain([width]).collect();
     Array::new(&shape, values)
 }
 
@@ -106,7 +102,7 @@ fn with_size(array: &Array, axis: usize, size: usize) -> Vec<usize> {
     shape
 }
 
-/// The shape with axis `axis` left open, or nothing where there is no such axis.
+/// The shape with size 0 for `axis`, or `None` if there is no such axis.
 fn with_size_checked(array: &Array, axis: usize) -> Option<Vec<usize>> {
     (axis < array.shape.len()).then(|| with_size(array, axis, 0))
 }

@@ -1,9 +1,9 @@
-//! Broadcasting.
+//! Element-wise operations with broadcasting.
 
 use super::{Array, refused};
 use crate::Result;
 
-/// `f` of both, element by element.
+/// Applies `f` to each pair of elements.
 pub(super) fn apply(
     operation: &'static str,
     left: &Array,
@@ -13,7 +13,7 @@ pub(super) fn apply(
     if left.shape == right.shape {
         return Array::new(&left.shape, left.values.iter().zip(right.values.iter()).map(|(&a, &b)| f(a, b)).collect());
     }
-    let shape = joint(operation, &left.shape, &right.shape)?;
+    let shape = broadcast_shape(operation, &left.shape, &right.shape)?;
     let [a, b] = [left, right].map(|array| strides(array, &shape));
     let mut values = Vec::with_capacity(shape.iter().product());
     let (width, outer) = split(&shape);
@@ -26,7 +26,7 @@ pub(super) fn apply(
 
 /// Repeats `array` to `shape`.
 pub(super) fn expand(array: &Array, shape: &[usize]) -> Result<Array> {
-    if joint("expand", &array.shape, shape)? != shape {
+    if broadcast_shape("expand", &array.shape, shape)? != shape {
         return Err(refused("expand", format!("sizes that repeat to {shape:?}"), format!("{:?}", array.shape)));
     }
     let steps = strides(array, shape);
@@ -37,8 +37,8 @@ pub(super) fn expand(array: &Array, shape: &[usize]) -> Result<Array> {
     Array::new(shape, values)
 }
 
-/// The shape that both broadcast to.
-pub(super) fn joint(operation: &'static str, left: &[usize], right: &[usize]) -> Result<Vec<usize>> {
+/// The shape that `left` and `right` broadcast to.
+pub(super) fn broadcast_shape(operation: &'static str, left: &[usize], right: &[usize]) -> Result<Vec<usize>> {
     let rank = left.len().max(right.len());
     let size = |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |at| shape[at]);
     (0..rank)
@@ -50,7 +50,7 @@ pub(super) fn joint(operation: &'static str, left: &[usize], right: &[usize]) ->
         .collect()
 }
 
-/// Distances along the axes of `shape`, to which `array` is broadcast: 0 where it is repeated.
+/// Strides of `array` along the axes of `shape`, which it broadcasts to. The stride of a repeated axis is 0.
 pub(super) fn strides(array: &Array, shape: &[usize]) -> Vec<usize> {
     let own = array.strides();
     let missing = shape.len() - own.len();
@@ -62,7 +62,7 @@ pub(super) fn strides(array: &Array, shape: &[usize]) -> Vec<usize> {
         .collect()
 }
 
-/// Calls `f` with the offset of every row: all axes of `outer`, in order.
+/// Calls `f` with the offsets of every index into the axes `outer`, in row-major order.
 pub(super) fn each_offset<const N: usize>(outer: &[usize], strides: [&[usize]; N], mut f: impl FnMut([usize; N])) {
     let mut index = vec![0; outer.len()];
     for _ in 0..outer.iter().product() {

@@ -1,4 +1,4 @@
-//! A small f32 tensor in pure Rust: models run on it where there is no libtorch, and tests need nothing else.
+//! [`Array`], an f32 tensor in pure Rust. Models run on it without libtorch.
 
 mod axes;
 mod binary;
@@ -12,13 +12,23 @@ use rayon::prelude::*;
 use crate::{
     Error, Result,
     dim::Dim,
-    tensor::{Eager, Tensor},
+    tensor::{DeviceTensor, Tensor},
 };
 
-/// Fewer values than this are not worth another thread.
+/// Minimum number of values per thread. Below it, starting a thread costs more than it saves.
 const PARALLEL: usize = 1 << 14;
 
-/// Values in row-major order; cloning shares them.
+/// A tensor of f32 values in row-major order. Clones share the values.
+///
+/// ```
+/// use laps_model::{array::Array, tensor::Tensor};
+///
+/// let x = Array::new(&[2, 2], vec![1.0, 2.0, 3.0, 4.0])?;
+/// let row = Array::new(&[2], vec![10.0, 20.0])?;
+/// assert_eq!(x.add(&row)?.values(), [11.0, 22.0, 13.0, 24.0]);
+/// assert_eq!(x.matmul(&x)?.values(), [7.0, 10.0, 15.0, 22.0]);
+/// # Ok::<(), laps_model::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
     shape: Vec<usize>,
@@ -26,7 +36,10 @@ pub struct Array {
 }
 
 impl Array {
-    /// `values` in row-major order as a tensor of `shape`.
+    /// A tensor of `shape` from `values` in row-major order.
+    ///
+    /// # Errors
+    /// [`Error::Operation`] if `shape` has another number of elements.
     pub fn new(shape: &[usize], values: Vec<f32>) -> Result<Self> {
         let elements = shape.iter().try_fold(1usize, |all, &size| all.checked_mul(size));
         if elements != Some(values.len()) {
@@ -49,17 +62,17 @@ impl Array {
         &self.values
     }
 
-    /// The values in row-major order; copied only if another clone is alive.
+    /// The values in row-major order. They are copied only if a clone shares them.
     pub fn into_values(self) -> Vec<f32> {
         Arc::try_unwrap(self.values).unwrap_or_else(|shared| shared.to_vec())
     }
 
-    /// The entries `range` of the first axis.
+    /// The slice `range` of the first axis.
     pub fn rows(&self, range: std::ops::Range<usize>) -> Result<Self> {
         self.narrow(0, range.start, range.len())
     }
 
-    /// Distance between neighbours along each axis.
+    /// Stride of each axis, in values.
     fn strides(&self) -> Vec<usize> {
         let mut strides = vec![1; self.shape.len()];
         for axis in (1..self.shape.len()).rev() {
@@ -123,8 +136,8 @@ impl Tensor for Array {
         product::linear(self, weight, bias)
     }
 
-    fn embedding(&self, identifiers: &Self) -> Result<Self> {
-        axes::embedding(self, identifiers)
+    fn embedding(&self, input_ids: &Self) -> Result<Self> {
+        axes::embedding(self, input_ids)
     }
 
     fn reshape(&self, shape: &[Dim]) -> Result<Self> {
@@ -147,8 +160,8 @@ impl Tensor for Array {
         axes::select(self, axis, indices)
     }
 
-    fn concatenate(parts: &[&Self], axis: usize) -> Result<Self> {
-        axes::concatenate(parts, axis)
+    fn concat(parts: &[&Self], axis: usize) -> Result<Self> {
+        axes::concat(parts, axis)
     }
 
     fn expand(&self, shape: &[Dim]) -> Result<Self> {
@@ -159,20 +172,40 @@ impl Tensor for Array {
         rows::softmax(self)
     }
 
-    fn layer_norm(&self, weight: &Self, bias: &Self, epsilon: f64) -> Result<Self> {
-        rows::layer_norm(self, weight, bias, epsilon)
+    fn layer_norm(&self, weight: &Self, bias: &Self, eps: f64) -> Result<Self> {
+        rows::layer_norm(self, weight, bias, eps)
     }
 
     fn gelu(&self) -> Result<Self> {
         Ok(self.map(|x| 0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))))
     }
 
+    fn exp(&self) -> Result<Self> {
+        Ok(self.map(libm::expf))
+    }
+
+    fn ln(&self) -> Result<Self> {
+        Ok(self.map(libm::logf))
+    }
+
+    fn sqrt(&self) -> Result<Self> {
+        Ok(self.map(f32::sqrt))
+    }
+
+    fn tanh(&self) -> Result<Self> {
+        Ok(self.map(libm::tanhf))
+    }
+
+    fn sort_descending(&self, axis: usize) -> Result<Self> {
+        rows::sort_descending(self, axis)
+    }
+
     fn leaky_relu(&self, slope: f64) -> Result<Self> {
         Ok(self.map(|x| x.max(x * slope as f32)))
     }
 
-    fn normalize(&self, epsilon: f64) -> Result<Self> {
-        rows::normalize(self, epsilon)
+    fn normalize(&self, eps: f64) -> Result<Self> {
+        rows::normalize(self, eps)
     }
 
     fn sum(&self, axis: usize) -> Result<Self> {
@@ -187,12 +220,12 @@ impl Tensor for Array {
         rows::cumulative_sum(self)
     }
 
-    fn top_mask(&self, count: usize) -> Result<Self> {
-        rows::top_mask(self, count)
+    fn top_k_mask(&self, count: usize) -> Result<Self> {
+        rows::top_k_mask(self, count)
     }
 }
 
-impl Eager for Array {
+impl DeviceTensor for Array {
     type Device = ();
 
     fn upload(array: &Array, (): &()) -> Result<Self> {

@@ -1,5 +1,5 @@
 //! Matrix products, by the `gemm` crate.
-#![allow(unsafe_code)] // the crate's entry point takes raw pointers; lengths are checked before each call
+#![allow(unsafe_code)] // `gemm::gemm` takes raw pointers; lengths are checked before each call
 
 use gemm::Parallelism;
 use rayon::prelude::*;
@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::{Array, binary, refused};
 use crate::Result;
 
-/// A matrix with the two strides given, at the start of `values`.
+/// A matrix that starts at the first of `values`, with a stride between rows and one between columns.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
     values: &'a [f32],
@@ -15,15 +15,17 @@ pub struct Matrix<'a> {
     column_stride: usize,
 }
 
-/// Where a product goes: to the place of what is there, or on top of it.
+/// Whether a product replaces the values of its output or is added to them.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Onto {
-    Nothing,
-    Sum,
+pub enum Accumulate {
+    /// Replace the values.
+    Overwrite,
+    /// Add to the values.
+    Add,
 }
 
 impl<'a> Matrix<'a> {
-    /// Rows of `columns` values, one after another.
+    /// Row-major values in rows of `columns`.
     pub fn rows(values: &'a [f32], columns: usize) -> Self {
         Self { values, row_stride: columns, column_stride: 1 }
     }
@@ -42,25 +44,30 @@ impl Matrix<'_> {
     }
 }
 
-/// `result (m, n)` from `left (m, k) right (k, n)`, on one thread.
-
+/// Computes `result (m, n)` from `left (m, k)` and `right (k, n)` on one thread; `extents` are `[m, k, n]`.
+///
+/// # Errors
+/// [`Error::Operation`](crate::Error::Operation) if a slice is too short for the extents.
 pub fn product(
-    (result, onto): (&mut [f32], Onto),
+    result: &mut [f32],
+    accumulate: Accumulate,
     extents: [usize; 3],
     left: Matrix<'_>,
     right: Matrix<'_>,
 ) -> Result<()> {
-    multiply((result, onto), extents, (&left, &right), Parallelism::None)
+    multiply(result, accumulate, extents, &left, &right, Parallelism::None)
 }
 
 fn multiply(
-    (result, onto): (&mut [f32], Onto),
+    result: &mut [f32],
+    accumulate: Accumulate,
     [m, k, n]: [usize; 3],
-    (left, right): (&Matrix<'_>, &Matrix<'_>),
+    left: &Matrix<'_>,
+    right: &Matrix<'_>,
     parallelism: Parallelism,
 ) -> Result<()> {
     if result.len() < m * n || !left.holds(m, k) || !right.holds(k, n) {
-        return Err(refused("matmul", format!("matrices of {m}x{k} and {k}x{n}"), "less values"));
+        return Err(refused("matmul", format!("matrices of {m}x{k} and {k}x{n}"), "fewer values"));
     }
     // SAFETY: the three extents were checked against the slices above, and `result` is borrowed mutably.
     unsafe {
@@ -71,7 +78,7 @@ fn multiply(
             result.as_mut_ptr(),
             1,
             n as isize,
-            onto == Onto::Sum,
+            accumulate == Accumulate::Add,
             left.values.as_ptr(),
             left.column_stride as isize,
             left.row_stride as isize,
@@ -99,7 +106,7 @@ pub(super) fn matmul(left: &Array, right: &Array) -> Result<Array> {
     if k != *inner {
         return Err(mismatch());
     }
-    let outer = binary::joint("matmul", outer_left, outer_right)?;
+    let outer = binary::broadcast_shape("matmul", outer_left, outer_right)?;
     let full = |matrix: [usize; 2]| [&outer[..], &matrix].concat();
     let [a, b] = [(left, full([m, k])), (right, full([k, n]))].map(|(array, shape)| binary::strides(array, &shape));
     let shape = full([m, n]);
@@ -112,7 +119,7 @@ pub(super) fn matmul(left: &Array, right: &Array) -> Result<Array> {
             row_stride,
             column_stride: 1,
         });
-        multiply((result, Onto::Nothing), [m, k, n], (&left, &right), Parallelism::None)
+        multiply(result, Accumulate::Overwrite, [m, k, n], &left, &right, Parallelism::None)
     })?;
     Array::new(&shape, values)
 }
@@ -130,7 +137,7 @@ pub(super) fn linear(input: &Array, weight: &Array, bias: Option<&Array>) -> Res
     let mut values = vec![0.0; rows * out];
     let left = Matrix { values: &input.values, row_stride: inner, column_stride: 1 };
     let right = Matrix { values: &weight.values, row_stride: 1, column_stride: inner };
-    multiply((&mut values, Onto::Nothing), [rows, inner, out], (&left, &right), Parallelism::Rayon(0))?;
+    multiply(&mut values, Accumulate::Overwrite, [rows, inner, out], &left, &right, Parallelism::Rayon(0))?;
     if let Some(bias) = bias {
         for row in values.chunks_exact_mut(out.max(1)) {
             row.iter_mut().zip(bias.values.iter()).for_each(|(x, b)| *x += b);

@@ -1,4 +1,4 @@
-//! Operations along one axis, mostly the last.
+//! Operations along one axis.
 
 use rayon::prelude::*;
 
@@ -17,26 +17,26 @@ pub(super) fn softmax(array: &Array) -> Result<Array> {
     })
 }
 
-pub(super) fn layer_norm(array: &Array, weight: &Array, bias: &Array, epsilon: f64) -> Result<Array> {
+pub(super) fn layer_norm(array: &Array, weight: &Array, bias: &Array, eps: f64) -> Result<Array> {
     let width = array.last("layer_norm")?;
     if weight.shape != [width] || bias.shape != [width] {
         let found = format!("{:?} and {:?}", weight.shape, bias.shape);
         return Err(refused("layer_norm", format!("weight and bias of {width}"), found));
     }
     each_row("layer_norm", array, |row| {
-        // f64 sums: rows of a thousand values lose three digits of the variance in f32.
+        // Sums in f64: in f32 the variance of a row of a thousand values loses three digits.
         let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / width as f64;
         let variance = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / width as f64;
-        let scale = 1.0 / (variance + epsilon).sqrt();
+        let scale = 1.0 / (variance + eps).sqrt();
         for ((x, w), b) in row.iter_mut().zip(weight.values.iter()).zip(bias.values.iter()) {
             *x = ((f64::from(*x) - mean) * scale) as f32 * w + b;
         }
     })
 }
 
-pub(super) fn normalize(array: &Array, epsilon: f64) -> Result<Array> {
+pub(super) fn normalize(array: &Array, eps: f64) -> Result<Array> {
     each_row("normalize", array, |row| {
-        let norm = row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt().max(epsilon);
+        let norm = row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt().max(eps);
         row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
     })
 }
@@ -51,13 +51,28 @@ pub(super) fn cumulative_sum(array: &Array) -> Result<Array> {
     })
 }
 
-/// 1 at the `count` largest of each row; of equal values the first ones are taken.
-pub(super) fn top_mask(array: &Array, count: usize) -> Result<Array> {
-    let width = array.last("top_mask")?;
-    if count > width {
-        return Err(refused("top_mask", format!("at most {width} entries"), count.to_string()));
+/// Each line along `axis` in descending order.
+pub(super) fn sort_descending(array: &Array, axis: usize) -> Result<Array> {
+    let rank = array.shape.len();
+    if axis >= rank {
+        return Err(refused("sort_descending", format!("an axis {axis}"), format!("{:?}", array.shape)));
     }
-    each_row("top_mask", array, |row| {
+    // Swapping two axes twice gives the original order.
+    let mut order: Vec<usize> = (0..rank).collect();
+    order.swap(axis, rank - 1);
+    let sorted = each_row("sort_descending", &super::axes::permute(array, &order)?, |row| {
+        row.sort_unstable_by(|a, b| b.total_cmp(a));
+    })?;
+    super::axes::permute(&sorted, &order)
+}
+
+/// 1 at the `count` largest values of each row, 0 elsewhere. Ties go to the first.
+pub(super) fn top_k_mask(array: &Array, count: usize) -> Result<Array> {
+    let width = array.last("top_k_mask")?;
+    if count > width {
+        return Err(refused("top_k_mask", format!("at most {width} entries"), count.to_string()));
+    }
+    each_row("top_k_mask", array, |row| {
         let mut order: Vec<usize> = (0..width).collect();
         order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
         row.fill(0.0);
@@ -65,7 +80,7 @@ pub(super) fn top_mask(array: &Array, count: usize) -> Result<Array> {
     })
 }
 
-/// Folds `axis` to size 1.
+/// Reduces `axis` to size 1 with `f`.
 pub(super) fn fold(
     operation: &'static str,
     array: &Array,

@@ -1,25 +1,23 @@
-//! The similarity of LAPS: patches are kept for a caption, merged into a few, and scored against its words.
+//! The similarity of LAPS: for each caption, select patches, aggregate them into groups, and score them against the words.
 //!
-//! Fu et al., "Linguistic-Aware Patch Slimming Framework for Fine-grained Cross-Modal Alignment", CVPR 2024, as the
-//! published implementation computes it. This is the plain definition, which the fast engine is held against.
+//! Fu et al., "Linguistic-Aware Patch Slimming Framework for Fine-grained Cross-Modal Alignment", CVPR 2024, as
+//! computed by the published implementation. This is the generic definition; the fast engine is tested against it.
 
 use crate::{
     Result,
     models::config::ModelConfig,
     nn::{LayerNorm, Linear},
-    params::{Init, Path},
-    tensor::Tensor,
+    params::{Init, ParamPath},
+    tensor::{MASK_LOGIT, Tensor},
 };
 
-/// Smallest norm that a vector is divided by, as in `torch.nn.functional.normalize`.
-const NORM_EPSILON: f64 = 1e-12;
+/// Minimum norm of a vector, as in `torch.nn.functional.normalize`.
+const NORM_EPS: f64 = 1e-12;
 const LEAKY_SLOPE: f64 = 0.1;
-/// Takes a place out of a softmax: exp of this is exactly 0 in f32, and it is finite in f16.
-const OUT: f64 = 30000.0;
-/// Takes a place out of a maximum of cosines, which lie within 1.
-const BELOW: f64 = 10.0;
+/// Subtracted from a cosine to mask it out of a maximum. Cosines are at most 1.
+const MASK_COSINE: f64 = 10.0;
 
-/// Gives each patch a logit for each group.
+/// The aggregation network: a logit of each patch for each group.
 struct Aggregation<T> {
     norm: LayerNorm<T>,
     hidden: Linear<T>,
@@ -29,7 +27,7 @@ struct Aggregation<T> {
 }
 
 impl<T> Aggregation<T> {
-    fn new(config: &ModelConfig, path: &Path<T>) -> Result<Self> {
+    fn new(config: &ModelConfig, path: &ParamPath<T>) -> Result<Self> {
         let (width, hidden) = (config.embed_size, config.aggregation_width());
         let weight = path.sub("weight");
         Ok(Self {
@@ -52,7 +50,7 @@ impl<T: Tensor> Aggregation<T> {
     }
 }
 
-/// The alignment of patches and words.
+/// The similarity of patches and words.
 pub struct Alignment<T> {
     aggregation: Aggregation<T>,
     patches: usize,
@@ -62,8 +60,8 @@ pub struct Alignment<T> {
 }
 
 impl<T> Alignment<T> {
-    /// `path` holds `aggr_net`.
-    pub fn new(config: &ModelConfig, path: &Path<T>) -> Result<Self> {
+    /// `path` has `aggr_net`.
+    pub fn new(config: &ModelConfig, path: &ParamPath<T>) -> Result<Self> {
         Ok(Self {
             aggregation: Aggregation::new(config, &path.sub("aggr_net"))?,
             patches: config.image.num_patches(),
@@ -100,31 +98,31 @@ impl<T: Tensor> Alignment<T> {
             class_token = first.expand(&[images, captions, 1.into(), width])?;
             parts.insert(0, &class_token);
         }
-        let visual = T::concatenate(&parts, 2)?.normalize(NORM_EPSILON)?;
+        let visual = T::concat(&parts, 2)?.normalize(NORM_EPS)?;
 
-        let words = words.normalize(NORM_EPSILON)?.permute(&[0, 2, 1])?;
+        let words = words.normalize(NORM_EPS)?.permute(&[0, 2, 1])?;
         let cosines = visual.matmul(&words)?.leaky_relu(LEAKY_SLOPE)?;
         let of_words = cosines.max(2)?.reshape(&[images, captions, length])?.mul(mask)?.sum(2)?;
         let of_words = of_words.reshape(&[images, captions])?.div(&count.reshape(&[captions])?)?;
-        let padding = mask.affine(BELOW, -BELOW)?.reshape(&[captions, 1.into(), length])?;
+        let padding = mask.affine(MASK_COSINE, -MASK_COSINE)?.reshape(&[captions, 1.into(), length])?;
         let of_tokens = cosines.add(&padding)?.max(3)?.mean(2)?.reshape(&[images, captions])?;
         of_words.add(&of_tokens)
     }
 
-    /// Logits of each patch in each group, which do not depend on a caption: `(images, patches, width)` to
+    /// Logits of each patch for each group, independent of the caption: `(images, patches, width)` to
     /// `(images, patches, groups)`.
     pub fn logits(&self, patches: &T) -> Result<T> {
         self.aggregation.forward(patches)
     }
 
-    /// `(images, patches, width)` and caption means `(captions, width)` to the mask of the kept patches and the scores,
-    /// both `(images, captions, patches)`. Neither passes gradients on.
+    /// `(images, patches, width)` and caption means `(captions, width)` to the mask of the kept patches and their
+    /// scores, both `(images, captions, patches)`. Gradients do not flow through either.
     fn select(&self, patches: &T, captions: &T) -> Result<(T, T)> {
         let (patches, captions) = (patches.detach()?, captions.detach()?);
-        let across = patches.normalize(NORM_EPSILON)?.permute(&[0, 2, 1])?;
-        let image = patches.mean(1)?.normalize(NORM_EPSILON)?.matmul(&across)?;
-        let scores = captions.normalize(NORM_EPSILON)?.matmul(&across)?.add(&image)?;
-        Ok((scores.top_mask(self.kept)?, scores))
+        let across = patches.normalize(NORM_EPS)?.permute(&[0, 2, 1])?;
+        let image = patches.mean(1)?.normalize(NORM_EPS)?.matmul(&across)?;
+        let scores = captions.normalize(NORM_EPS)?.matmul(&across)?.add(&image)?;
+        Ok((scores.top_k_mask(self.kept)?, scores))
     }
 
     /// `(images, patches, width)` and the mask `(images, captions, patches)` to `(images, captions, groups, width)`.
@@ -134,15 +132,15 @@ impl<T: Tensor> Alignment<T> {
         let logits = self.aggregation.forward(patches)?.permute(&[0, 2, 1])?;
         let [_, groups, _] = logits.sizes()?;
         let logits = logits.reshape(&[images, 1.into(), groups, count])?;
-        let out = kept.affine(OUT, -OUT)?.reshape(&[images, captions, 1.into(), count])?;
-        logits.add(&out)?.softmax()?.matmul(&patches.reshape(&[images, 1.into(), count, width])?)
+        let bias = kept.affine(MASK_LOGIT, -MASK_LOGIT)?.reshape(&[images, captions, 1.into(), count])?;
+        logits.add(&bias)?.softmax()?.matmul(&patches.reshape(&[images, 1.into(), count, width])?)
     }
 }
 
-/// The patches that are not kept, as one: `(images, patches, width)` and two `(images, captions, patches)` to
-/// `(images, captions, width)`. Zero where every patch is kept.
+/// Fuses the patches that are not kept into one: `(images, patches, width)`, and mask and scores
+/// `(images, captions, patches)`, to `(images, captions, width)`. The result is 0 if every patch is kept.
 fn fuse<T: Tensor>(patches: &T, kept: &T, scores: &T) -> Result<T> {
     let dropped = kept.affine(-1.0, 1.0)?;
-    let weights = scores.add(&kept.affine(-OUT, 0.0)?)?.softmax()?;
+    let weights = scores.add(&kept.affine(-MASK_LOGIT, 0.0)?)?.softmax()?;
     weights.mul(&dropped)?.matmul(patches)
 }

@@ -1,17 +1,17 @@
 //! BERT.
 //!
 //! Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers", NAACL 2019. Parameter names are those of
-//! Hugging Face `BertModel`; its pooler is left out, since LAPS does not use it.
+//! Hugging Face `BertModel`; the pooler is omitted, because LAPS does not use it.
 
 use crate::{
     Result,
     models::config::TextConfig,
-    nn::{Attention, Dropout, FeedForward, LayerNorm, Names},
-    params::{Init, Path},
+    nn::{Attention, AttentionNames, Dropout, FeedForward, LayerNorm},
+    params::{Init, ParamPath},
     tensor::Tensor,
 };
 
-const ATTENTION: Names = Names { inner: "attention.self", output: "attention.output.dense" };
+const ATTENTION: AttentionNames = AttentionNames { inner: "attention.self", output: "attention.output.dense" };
 
 struct Embeddings<T> {
     words: T,
@@ -23,7 +23,7 @@ struct Embeddings<T> {
 }
 
 impl<T> Embeddings<T> {
-    fn new(config: &TextConfig, path: &Path<T>) -> Result<Self> {
+    fn new(config: &TextConfig, path: &ParamPath<T>) -> Result<Self> {
         let width = config.hidden_size;
         let table = |name, rows| path.sub(name).get("weight", &[rows, width], Init::Normal);
         Ok(Self {
@@ -38,17 +38,17 @@ impl<T> Embeddings<T> {
 }
 
 impl<T: Tensor> Embeddings<T> {
-    /// `(batch, length)` identifiers and mask to `(batch, length, width)`.
-    fn forward(&self, identifiers: &T, mask: &T) -> Result<T> {
-        identifiers.module(&self.name, || {
-            let words = self.words.embedding(identifiers)?;
+    /// `input_ids` and mask `(batch, length)` to `(batch, length, width)`.
+    fn forward(&self, input_ids: &T, mask: &T) -> Result<T> {
+        input_ids.module(&self.name, || {
+            let words = self.words.embedding(input_ids)?;
             let positions = self.positions.embedding(&mask.cumulative_sum()?.affine(1.0, -1.0)?)?;
             self.dropout.forward(&self.norm.forward(&words.add(&self.types.narrow(0, 0, 1)?)?.add(&positions)?)?)
         })
     }
 }
 
-/// A block with the norms behind.
+/// A post-norm block.
 struct Block<T> {
     attention: Attention<T>,
     attention_norm: LayerNorm<T>,
@@ -59,14 +59,14 @@ struct Block<T> {
 }
 
 impl<T> Block<T> {
-    fn new(config: &TextConfig, path: &Path<T>) -> Result<Self> {
-        let (width, hidden, epsilon) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+    fn new(config: &TextConfig, path: &ParamPath<T>) -> Result<Self> {
+        let (width, hidden, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         Ok(Self {
             attention: Attention::new(width, config.num_attention_heads, &ATTENTION, path)?
                 .with_dropout(Dropout::new(path)),
-            attention_norm: LayerNorm::new(width, epsilon, &path.sub("attention.output.LayerNorm"))?,
+            attention_norm: LayerNorm::new(width, eps, &path.sub("attention.output.LayerNorm"))?,
             feed_forward: FeedForward::new(width, hidden, path)?,
-            output_norm: LayerNorm::new(width, epsilon, &path.sub("output.LayerNorm"))?,
+            output_norm: LayerNorm::new(width, eps, &path.sub("output.LayerNorm"))?,
             dropout: Dropout::new(path),
             name: path.name().to_owned(),
         })
@@ -74,7 +74,7 @@ impl<T> Block<T> {
 }
 
 impl<T: Tensor> Block<T> {
-    /// `(batch, length, width)` to the same.
+    /// `(batch, length, width)` and an attention bias to the same shape.
     fn forward(&self, x: &T, bias: &T) -> Result<T> {
         x.module(&self.name, || {
             let attended = self.dropout.forward(&self.attention.forward(x, Some(bias))?)?;
@@ -85,7 +85,7 @@ impl<T: Tensor> Block<T> {
     }
 }
 
-/// The encoder.
+/// A BERT encoder.
 pub struct Bert<T> {
     embeddings: Embeddings<T>,
     blocks: Vec<Block<T>>,
@@ -93,8 +93,8 @@ pub struct Bert<T> {
 }
 
 impl<T> Bert<T> {
-    /// `path` holds `embeddings` and `encoder`.
-    pub fn new(config: &TextConfig, path: &Path<T>) -> Result<Self> {
+    /// `path` has `embeddings` and `encoder`.
+    pub fn new(config: &TextConfig, path: &ParamPath<T>) -> Result<Self> {
         let layers = path.sub("encoder.layer");
         Ok(Self {
             embeddings: Embeddings::new(config, &path.sub("embeddings"))?,
@@ -107,10 +107,10 @@ impl<T> Bert<T> {
 }
 
 impl<T: Tensor> Bert<T> {
-    /// Identifiers and mask `(batch, length)`, padding at the end, to `(batch, length, width)`.
-    pub fn forward(&self, identifiers: &T, mask: &T) -> Result<T> {
+    /// `input_ids` and mask `(batch, length)`, padded at the end, to `(batch, length, width)`.
+    pub fn forward(&self, input_ids: &T, mask: &T) -> Result<T> {
         let bias = mask.module(&self.name, || mask.padding_bias())?;
-        let mut x = self.embeddings.forward(identifiers, mask)?;
+        let mut x = self.embeddings.forward(input_ids, mask)?;
         for block in &self.blocks {
             x = block.forward(&x, &bias)?;
         }

@@ -1,4 +1,4 @@
-//! What describes a model: the names of Hugging Face `config.json`, and those of the LAPS options.
+//! Model configurations, with the key names of Hugging Face `config.json` and of the LAPS options.
 
 mod image;
 
@@ -6,11 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// No size of a model is larger than this: anything above it is a typing error, and the product of three sizes is still
-/// far from an overflow.
-const LARGEST: usize = 1 << 20;
+/// Maximum of any size. A larger one is a typing error, and the product of three sizes below it cannot overflow.
+const MAX_SIZE: usize = 1 << 20;
 
-/// A whole LAPS model.
+/// Configuration of a LAPS model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -20,9 +19,9 @@ pub struct ModelConfig {
     pub text: TextConfig,
     /// Width of the joint space.
     pub embed_size: usize,
-    /// Share of the patches that is kept for a caption.
+    /// Share of the patches that are kept for a caption.
     pub sparse_ratio: f64,
-    /// Share of the kept patches that remains after they are merged.
+    /// Number of aggregated patches, as a share of the kept ones.
     pub aggr_ratio: f64,
 }
 
@@ -48,12 +47,12 @@ pub struct VitConfig {
     pub hidden_size: usize,
     /// Number of blocks.
     pub num_hidden_layers: usize,
-    /// Heads of self-attention.
+    /// Number of attention heads.
     pub num_attention_heads: usize,
-    /// Width between the two layers of a block's MLP.
+    /// Hidden width of a block's MLP.
     pub intermediate_size: usize,
-    /// Epsilon of the layer norms.
-    #[serde(default = "epsilon_12")]
+    /// `eps` of the layer norms.
+    #[serde(default = "eps_12")]
     pub layer_norm_eps: f64,
 }
 
@@ -65,7 +64,7 @@ pub struct SwinConfig {
     pub image_size: usize,
     /// Width and height of a patch in pixels.
     pub patch_size: usize,
-    /// Width of a token in the first stage; it doubles at each further one.
+    /// Width of a token in the first stage. Each further stage doubles it.
     pub embed_dim: usize,
     /// Blocks of each stage.
     pub depths: Vec<usize>,
@@ -73,10 +72,10 @@ pub struct SwinConfig {
     pub num_heads: Vec<usize>,
     /// Width and height of an attention window in tokens.
     pub window_size: usize,
-    /// Width between the two layers of a block's MLP, in token widths.
+    /// Hidden width of a block's MLP, as a multiple of the token width.
     pub mlp_ratio: f64,
-    /// Epsilon of the layer norms.
-    #[serde(default = "epsilon_5")]
+    /// `eps` of the layer norms.
+    #[serde(default = "eps_5")]
     pub layer_norm_eps: f64,
 }
 
@@ -86,24 +85,24 @@ pub struct SwinConfig {
 pub struct TextConfig {
     /// The architecture.
     pub model_type: TextType,
-    /// Rows of the word embedding.
+    /// Size of the vocabulary.
     pub vocab_size: usize,
     /// Width of a token.
     pub hidden_size: usize,
     /// Number of blocks.
     pub num_hidden_layers: usize,
-    /// Heads of self-attention.
+    /// Number of attention heads.
     pub num_attention_heads: usize,
-    /// Width between the two layers of a block's MLP.
+    /// Hidden width of a block's MLP.
     pub intermediate_size: usize,
-    /// Longest caption in tokens.
+    /// Maximum length of a caption in tokens.
     #[serde(default = "positions_512")]
     pub max_position_embeddings: usize,
-    /// Rows of the segment embedding, of which captions use the first.
+    /// Number of token types, of which captions use the first.
     #[serde(default = "types_2")]
     pub type_vocab_size: usize,
-    /// Epsilon of the layer norms.
-    #[serde(default = "epsilon_12")]
+    /// `eps` of the layer norms.
+    #[serde(default = "eps_12")]
     pub layer_norm_eps: f64,
 }
 
@@ -115,10 +114,10 @@ pub enum TextType {
     Bert,
 }
 
-fn epsilon_12() -> f64 {
+fn eps_12() -> f64 {
     1e-12
 }
-fn epsilon_5() -> f64 {
+fn eps_5() -> f64 {
     1e-5
 }
 fn positions_512() -> usize {
@@ -137,7 +136,7 @@ impl ImageConfig {
         }
     }
 
-    /// Number of spatial patches that the encoder gives.
+    /// Number of patches in the output of the encoder.
     pub fn num_patches(&self) -> usize {
         match self {
             Self::Vit(vit) => (vit.image_size / vit.patch_size).pow(2),
@@ -145,7 +144,7 @@ impl ImageConfig {
         }
     }
 
-    /// Whether tokens attend to those of their window only.
+    /// Whether attention is restricted to windows.
     pub fn is_windowed(&self) -> bool {
         matches!(self, Self::Swin(_))
     }
@@ -165,12 +164,13 @@ impl ImageConfig {
 }
 
 impl ModelConfig {
-    /// Patches kept for a caption: `ceil(num_patches * sparse_ratio)`.
+    /// Number of patches kept for a caption: `ceil(num_patches * sparse_ratio)`.
     pub fn kept(&self) -> usize {
         (self.image.num_patches() as f64 * self.sparse_ratio).ceil() as usize
     }
 
-    /// Patches that the kept ones are merged into: `trunc(num_patches * aggr_ratio * sparse_ratio)`, in this order.
+    /// Number of groups that the kept patches are aggregated into: `trunc(num_patches * aggr_ratio * sparse_ratio)`, computed
+    /// in this order.
     pub fn groups(&self) -> usize {
         (self.image.num_patches() as f64 * self.aggr_ratio * self.sparse_ratio) as usize
     }
@@ -180,7 +180,10 @@ impl ModelConfig {
         (self.embed_size as f64 * 0.2) as usize
     }
 
-    /// Checks that the numbers describe a model that can be built.
+    /// Checks that a model with these sizes can be built.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the first invalid key.
     pub fn check(&self) -> Result<()> {
         match &self.image {
             ImageConfig::Vit(vit) => vit.check()?,
@@ -194,7 +197,7 @@ impl ModelConfig {
         positive("text.type_vocab_size", text.type_vocab_size)?;
         positive("text.num_attention_heads", text.num_attention_heads)?;
         multiple("text.hidden_size", text.hidden_size, "num_attention_heads", text.num_attention_heads)?;
-        epsilon("text.layer_norm_eps", text.layer_norm_eps)?;
+        eps("text.layer_norm_eps", text.layer_norm_eps)?;
         at_least("embed_size", self.embed_size, 5)?;
         ratio("sparse_ratio", self.sparse_ratio)?;
         ratio("aggr_ratio", self.aggr_ratio)?;
@@ -213,7 +216,7 @@ impl VitConfig {
         multiple("image.hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads)?;
         positive("image.num_hidden_layers", self.num_hidden_layers)?;
         positive("image.intermediate_size", self.intermediate_size)?;
-        epsilon("image.layer_norm_eps", self.layer_norm_eps)
+        eps("image.layer_norm_eps", self.layer_norm_eps)
     }
 }
 
@@ -223,7 +226,7 @@ impl SwinConfig {
         multiple("image.image_size", self.image_size, "patch_size", self.patch_size)?;
         positive("image.depths", self.depths.len())?;
         positive("image.window_size", self.window_size)?;
-        epsilon("image.layer_norm_eps", self.layer_norm_eps)?;
+        eps("image.layer_norm_eps", self.layer_norm_eps)?;
         if self.depths.len() != self.num_heads.len() {
             return Err(config(
                 "image.num_heads",
@@ -231,8 +234,8 @@ impl SwinConfig {
                 &self.num_heads.len(),
             ));
         }
-        if !(1.0..=LARGEST as f64).contains(&(self.embed_dim as f64 * self.mlp_ratio)) {
-            let expected = format!("a width of embed_dim * mlp_ratio from 1 to {LARGEST}");
+        if !(1.0..=MAX_SIZE as f64).contains(&(self.embed_dim as f64 * self.mlp_ratio)) {
+            let expected = format!("a width of embed_dim * mlp_ratio from 1 to {MAX_SIZE}");
             return Err(config("image.mlp_ratio", &expected, &self.mlp_ratio));
         }
         let mut tokens = self.image_size / self.patch_size;
@@ -259,10 +262,10 @@ fn positive(key: &str, value: usize) -> Result<()> {
 }
 
 fn at_least(key: &str, value: usize, least: usize) -> Result<()> {
-    if (least..=LARGEST).contains(&value) {
+    if (least..=MAX_SIZE).contains(&value) {
         return Ok(());
     }
-    Err(config(key, &format!("at least {least} and at most {LARGEST}"), &value))
+    Err(config(key, &format!("at least {least} and at most {MAX_SIZE}"), &value))
 }
 
 fn multiple(key: &str, value: usize, of: &str, divisor: usize) -> Result<()> {
@@ -277,6 +280,6 @@ fn ratio(key: &str, value: f64) -> Result<()> {
     if value > 0.0 && value <= 1.0 { Ok(()) } else { Err(config(key, "more than 0 and at most 1", &value)) }
 }
 
-fn epsilon(key: &str, value: f64) -> Result<()> {
+fn eps(key: &str, value: f64) -> Result<()> {
     if value.is_finite() && value >= 0.0 { Ok(()) } else { Err(config(key, "a small number, not negative", &value)) }
 }

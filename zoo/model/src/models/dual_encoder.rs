@@ -1,4 +1,4 @@
-//! The whole model: two encoders, their projections, and the alignment.
+//! LAPS: two encoders, their projections, and the alignment.
 
 use crate::{
     Result,
@@ -10,7 +10,7 @@ use crate::{
         vit::Vit,
     },
     nn::Linear,
-    params::{self, Parameter, Path},
+    params::{self, ParamPath, Parameter},
     tensor::Tensor,
 };
 
@@ -26,8 +26,8 @@ pub struct ImageEncoder<T> {
 }
 
 impl<T> ImageEncoder<T> {
-    /// `path` holds `visual_encoder` and, where the widths differ, `vision_proj`.
-    pub fn new(config: &ImageConfig, embed_size: usize, path: &Path<T>) -> Result<Self> {
+    /// `path` has `visual_encoder` and, if the widths differ, `vision_proj`.
+    pub fn new(config: &ImageConfig, embed_size: usize, path: &ParamPath<T>) -> Result<Self> {
         let inner = path.sub("visual_encoder");
         let backbone = match config {
             ImageConfig::Vit(vit) => Backbone::Vit(Vit::new(vit, &inner)?),
@@ -38,12 +38,13 @@ impl<T> ImageEncoder<T> {
 }
 
 impl<T: Tensor> ImageEncoder<T> {
-    /// `(batch, 3, size, size)` to `(batch, tokens, embed_size)`, the class token first where there is one.
+    /// Pixels `(batch, 3, size, size)` to `(batch, tokens, embed_size)`, the class token first, if the model has
+    /// one.
     pub fn forward(&self, pixels: &T) -> Result<T> {
         self.project(&self.features(pixels)?)
     }
 
-    /// `(batch, 3, size, size)` to what the backbone makes of it, `(batch, tokens, hidden)`.
+    /// Pixels `(batch, 3, size, size)` to the output of the backbone, `(batch, tokens, hidden)`.
     pub fn features(&self, pixels: &T) -> Result<T> {
         match &self.backbone {
             Backbone::Vit(vit) => vit.forward(pixels),
@@ -64,22 +65,22 @@ pub struct TextEncoder<T> {
 }
 
 impl<T> TextEncoder<T> {
-    /// `path` holds `bert` and, where the widths differ, `fc`.
-    pub fn new(config: &TextConfig, embed_size: usize, path: &Path<T>) -> Result<Self> {
+    /// `path` has `bert` and, if the widths differ, `fc`.
+    pub fn new(config: &TextConfig, embed_size: usize, path: &ParamPath<T>) -> Result<Self> {
         let projection = projection(config.hidden_size, embed_size, &path.sub("fc"))?;
         Ok(Self { bert: Bert::new(config, &path.sub("bert"))?, projection })
     }
 }
 
 impl<T: Tensor> TextEncoder<T> {
-    /// Identifiers and mask `(batch, length)` to `(batch, length, embed_size)`.
-    pub fn forward(&self, identifiers: &T, mask: &T) -> Result<T> {
-        self.project(&self.features(identifiers, mask)?)
+    /// `input_ids` and mask `(batch, length)` to `(batch, length, embed_size)`.
+    pub fn forward(&self, input_ids: &T, mask: &T) -> Result<T> {
+        self.project(&self.features(input_ids, mask)?)
     }
 
-    /// Identifiers and mask `(batch, length)` to what the backbone makes of them, `(batch, length, hidden)`.
-    pub fn features(&self, identifiers: &T, mask: &T) -> Result<T> {
-        self.bert.forward(identifiers, mask)
+    /// `input_ids` and mask `(batch, length)` to the output of the backbone, `(batch, length, hidden)`.
+    pub fn features(&self, input_ids: &T, mask: &T) -> Result<T> {
+        self.bert.forward(input_ids, mask)
     }
 
     /// `(..., hidden)` to `(..., embed_size)`.
@@ -88,23 +89,26 @@ impl<T: Tensor> TextEncoder<T> {
     }
 }
 
-fn projection<T>(input: usize, output: usize, path: &Path<T>) -> Result<Option<Linear<T>>> {
+fn projection<T>(input: usize, output: usize, path: &ParamPath<T>) -> Result<Option<Linear<T>>> {
     if input == output { Ok(None) } else { Linear::with_default_init(input, output, path).map(Some) }
 }
 
-/// LAPS.
+/// A LAPS model.
 pub struct Laps<T> {
     /// Images to patch embeddings.
     pub image: ImageEncoder<T>,
     /// Captions to word embeddings.
     pub text: TextEncoder<T>,
-    /// Both to similarities.
+    /// Patch and word embeddings to similarities.
     pub alignment: Alignment<T>,
 }
 
 impl<T> Laps<T> {
-    /// `path` holds `img_enc`, `txt_enc` and `cross_net`.
-    pub fn new(config: &ModelConfig, path: &Path<T>) -> Result<Self> {
+    /// `path` has `img_enc`, `txt_enc` and `cross_net`.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) if `config` is invalid; otherwise the error of the source of parameters.
+    pub fn new(config: &ModelConfig, path: &ParamPath<T>) -> Result<Self> {
         config.check()?;
         Ok(Self {
             image: ImageEncoder::new(&config.image, config.embed_size, &path.sub("img_enc"))?,
@@ -114,7 +118,7 @@ impl<T> Laps<T> {
     }
 }
 
-/// Every parameter of the model of `config`. Needs no weights and no native library.
+/// The parameters of the model of `config`, in the order in which it requests them. Needs no weights.
 pub fn parameters(config: &ModelConfig) -> Result<Vec<Parameter>> {
     params::list(|path| Laps::new(config, path))
 }

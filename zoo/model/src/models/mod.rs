@@ -1,4 +1,4 @@
-//! The models: ViT, Swin, BERT, and LAPS over them. Each is defined once, for every tensor.
+//! Models: ViT, Swin, BERT, and LAPS on top of them. Each is defined once, generic over the tensor.
 
 pub mod alignment;
 pub mod bert;

@@ -1,22 +1,22 @@
 //! Swin transformer, version 1.
 //!
 //! Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", ICCV 2021. Parameter names are
-//! those of Hugging Face `SwinModel`; its pooler has no parameters and is left out.
+//! those of Hugging Face `SwinModel`; the pooler has no parameters and is omitted.
 
 use crate::{
     Result,
     dim::Dim,
     models::config::SwinConfig,
-    nn::{Attention, DropPath, FeedForward, LayerNorm, Linear, Names},
-    params::{Init, Path},
+    nn::{Attention, AttentionNames, DropPath, FeedForward, LayerNorm, Linear},
+    params::{Init, ParamPath},
     tensor::Tensor,
 };
 
-const ATTENTION: Names = Names { inner: "attention.self", output: "attention.output.dense" };
-/// What `SwinModel` adds to the logits between tokens that the shift made neighbours.
-const APART: f32 = -100.0;
+const ATTENTION: AttentionNames = AttentionNames { inner: "attention.self", output: "attention.output.dense" };
+/// `SwinModel` adds this to the attention logits of two tokens that share a window only because of the shift.
+const SHIFT_MASK: f32 = -100.0;
 
-/// A square of `side` x `side` tokens, cut into windows of `window` x `window` after a cyclic shift.
+/// `side` x `side` tokens, partitioned into windows of `window` x `window` after a cyclic shift.
 #[derive(Clone, Copy)]
 struct Grid {
     side: usize,
@@ -25,11 +25,13 @@ struct Grid {
 }
 
 impl Grid {
-    fn new(side: usize, window: usize, shifted: bool) -> Self {
+    fn new(config: &SwinConfig, stage: usize, block: usize) -> Self {
+        let (side, window) = ((config.image_size / config.patch_size) >> stage, config.window_size);
         if side <= window {
             return Self { side, window: side, shift: 0 };
         }
-        Self { side, window, shift: if shifted { window / 2 } else { 0 } }
+        // Every second block is shifted.
+        Self { side, window, shift: if block % 2 == 1 { window / 2 } else { 0 } }
     }
 
     fn windows(self) -> usize {
@@ -65,7 +67,7 @@ impl Grid {
         x.reshape(&[batch, self.side.pow(2).into(), width])
     }
 
-    /// `(windows, 1, length, length)`: 0 between tokens that were neighbours before the shift, else [`APART`].
+    /// `(windows, 1, length, length)`: 0 for two tokens that were in one window before the shift, else [`SHIFT_MASK`].
     fn mask(self) -> Vec<f32> {
         let region = |at: usize| usize::from(at >= self.side - self.window) + usize::from(at >= self.side - self.shift);
         let across = self.side / self.window;
@@ -79,13 +81,13 @@ impl Grid {
                 })
                 .collect();
             for from in &regions {
-                mask.extend(regions.iter().map(|to| if from == to { 0.0 } else { APART }));
+                mask.extend(regions.iter().map(|to| if from == to { 0.0 } else { SHIFT_MASK }));
             }
         }
         mask
     }
 
-    /// For each pair of tokens of a window, the row of the bias table.
+    /// The row of the bias table for each pair of tokens in a window.
     fn relative_positions(self) -> Vec<usize> {
         let span = 2 * self.window - 1;
         let at = |token: usize| (token / self.window, token % self.window);
@@ -110,20 +112,21 @@ struct Block<T> {
 }
 
 impl<T> Block<T> {
-    fn new(config: &SwinConfig, (stage, index): (usize, usize), grid: Grid, path: &Path<T>) -> Result<Self> {
+    fn new(config: &SwinConfig, stage: usize, index: usize, path: &ParamPath<T>) -> Result<Self> {
+        let grid = Grid::new(config, stage, index);
         let before: usize = config.depths[..stage].iter().sum();
-        let (width, heads, epsilon) = (config.embed_dim << stage, config.num_heads[stage], config.layer_norm_eps);
+        let (width, heads, eps) = (config.embed_dim << stage, config.num_heads[stage], config.layer_norm_eps);
         let hidden = (width as f64 * config.mlp_ratio) as usize;
         let rows = (2 * grid.window - 1).pow(2);
-        let own = path.sub("attention.self");
+        let inner = path.sub("attention.self");
         Ok(Self {
             grid,
             heads,
             attention: Attention::new(width, heads, &ATTENTION, path)?,
-            bias_table: own.get("relative_position_bias_table", &[rows, heads], Init::Normal)?,
+            bias_table: inner.get("relative_position_bias_table", &[rows, heads], Init::Normal)?,
             feed_forward: FeedForward::new(width, hidden, path)?,
-            norm_before: LayerNorm::new(width, epsilon, &path.sub("layernorm_before"))?,
-            norm_after: LayerNorm::new(width, epsilon, &path.sub("layernorm_after"))?,
+            norm_before: LayerNorm::new(width, eps, &path.sub("layernorm_before"))?,
+            norm_after: LayerNorm::new(width, eps, &path.sub("layernorm_after"))?,
             drop_path: DropPath::new(before + index, config.depths.iter().sum(), path),
             name: path.name().to_owned(),
         })
@@ -144,11 +147,11 @@ impl<T: Tensor> Block<T> {
         bias.reshape(&[1.into(), (windows * self.heads).into(), length.into(), length.into()])
     }
 
-    /// `(batch, tokens, width)` to the same.
+    /// `(batch, tokens, width)` to the same shape.
     fn forward(&self, x: &T) -> Result<T> {
         x.module(&self.name, || {
             let windows = self.grid.partition(&self.norm_before.forward(x)?)?;
-            // `SwinLayer` has the drop path around the attention alone.
+            // As in `SwinLayer`, the drop path covers the attention only.
             let attended = self.grid.join(&self.attention.forward_windows(&windows, &self.bias()?)?)?;
             let x = self.drop_path.forward(&attended)?.add(x)?;
             self.feed_forward.forward(&self.norm_after.forward(&x)?)?.add(&x)
@@ -156,7 +159,7 @@ impl<T: Tensor> Block<T> {
     }
 }
 
-/// Halves the rows and columns of tokens and doubles their width.
+/// Merges 2 x 2 tokens into one of twice the width.
 struct Downsample<T> {
     side: usize,
     norm: LayerNorm<T>,
@@ -165,12 +168,12 @@ struct Downsample<T> {
 }
 
 impl<T> Downsample<T> {
-    fn new(config: &SwinConfig, stage: usize, side: usize, path: &Path<T>) -> Result<Self> {
+    fn new(config: &SwinConfig, stage: usize, side: usize, path: &ParamPath<T>) -> Result<Self> {
         let width = config.embed_dim << stage;
         Ok(Self {
             side,
             reduction: Linear::without_bias(4 * width, 2 * width, &path.sub("reduction"))?,
-            // `SwinPatchMerging` keeps PyTorch's default here, whatever the configuration says.
+            // `SwinPatchMerging` uses PyTorch's default eps here, not that of the configuration.
             norm: LayerNorm::new(4 * width, 1e-5, &path.sub("norm"))?,
             name: path.name().to_owned(),
         })
@@ -196,12 +199,9 @@ struct Stage<T> {
 }
 
 impl<T> Stage<T> {
-    fn new(config: &SwinConfig, stage: usize, path: &Path<T>) -> Result<Self> {
+    fn new(config: &SwinConfig, stage: usize, path: &ParamPath<T>) -> Result<Self> {
         let side = (config.image_size / config.patch_size) >> stage;
-        let block = |index: usize| {
-            let grid = Grid::new(side, config.window_size, index % 2 == 1);
-            Block::new(config, (stage, index), grid, &path.sub("blocks").sub(index))
-        };
+        let block = |index: usize| Block::new(config, stage, index, &path.sub("blocks").sub(index));
         let last = stage + 1 == config.depths.len();
         Ok(Self {
             blocks: (0..config.depths[stage]).map(block).collect::<Result<_>>()?,
@@ -219,14 +219,14 @@ struct Embeddings<T> {
 }
 
 impl<T> Embeddings<T> {
-    fn new(config: &SwinConfig, path: &Path<T>) -> Result<Self> {
+    fn new(config: &SwinConfig, path: &ParamPath<T>) -> Result<Self> {
         let (width, patch) = (config.embed_dim, config.patch_size);
         let projection = path.sub("patch_embeddings.projection");
         Ok(Self {
             weight: projection.get("weight", &[width, 3, patch, patch], Init::Normal)?,
             bias: projection.get("bias", &[width], Init::Zeros)?,
             patch,
-            // `SwinEmbeddings` keeps PyTorch's default here, whatever the configuration says.
+            // `SwinEmbeddings` uses PyTorch's default eps here, not that of the configuration.
             norm: LayerNorm::new(width, 1e-5, &path.sub("norm"))?,
             name: path.name().to_owned(),
         })
@@ -243,7 +243,7 @@ impl<T: Tensor> Embeddings<T> {
     }
 }
 
-/// The encoder.
+/// A Swin encoder.
 pub struct Swin<T> {
     embeddings: Embeddings<T>,
     stages: Vec<Stage<T>>,
@@ -251,8 +251,8 @@ pub struct Swin<T> {
 }
 
 impl<T> Swin<T> {
-    /// `path` holds `embeddings`, `encoder` and `layernorm`.
-    pub fn new(config: &SwinConfig, path: &Path<T>) -> Result<Self> {
+    /// `path` has `embeddings`, `encoder` and `layernorm`.
+    pub fn new(config: &SwinConfig, path: &ParamPath<T>) -> Result<Self> {
         let layers = path.sub("encoder.layers");
         let width = config.embed_dim << (config.depths.len() - 1);
         Ok(Self {
@@ -266,7 +266,7 @@ impl<T> Swin<T> {
 }
 
 impl<T: Tensor> Swin<T> {
-    /// `(batch, 3, size, size)` to `(batch, patches, width)`.
+    /// Pixels `(batch, 3, size, size)` to `(batch, patches, width)`.
     pub fn forward(&self, pixels: &T) -> Result<T> {
         let mut x = self.embeddings.forward(pixels)?;
         for stage in &self.stages {

@@ -1,17 +1,17 @@
 //! Vision transformer.
 //!
 //! Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021. Parameter names are those of Hugging Face `ViTModel`;
-//! its pooler is left out, since LAPS does not use it.
+//! the pooler is omitted, because LAPS does not use it.
 
 use crate::{
     Result,
     models::config::VitConfig,
-    nn::{Attention, FeedForward, LayerNorm, Names},
-    params::{Init, Path},
+    nn::{Attention, AttentionNames, FeedForward, LayerNorm},
+    params::{Init, ParamPath},
     tensor::Tensor,
 };
 
-const ATTENTION: Names = Names { inner: "attention.attention", output: "attention.output.dense" };
+const ATTENTION: AttentionNames = AttentionNames { inner: "attention.attention", output: "attention.output.dense" };
 
 struct Embeddings<T> {
     class_token: T,
@@ -23,7 +23,7 @@ struct Embeddings<T> {
 }
 
 impl<T> Embeddings<T> {
-    fn new(config: &VitConfig, path: &Path<T>) -> Result<Self> {
+    fn new(config: &VitConfig, path: &ParamPath<T>) -> Result<Self> {
         let (width, patch) = (config.hidden_size, config.patch_size);
         let tokens = (config.image_size / patch).pow(2) + 1;
         let projection = path.sub("patch_embeddings.projection");
@@ -45,12 +45,12 @@ impl<T: Tensor> Embeddings<T> {
             let x = pixels.embed_patches(&self.weight, &self.bias, self.patch)?;
             let [batch, _, width] = x.sizes()?;
             let class_token = self.class_token.expand(&[batch, 1.into(), width])?;
-            T::concatenate(&[&class_token, &x], 1)?.add(&self.positions)
+            T::concat(&[&class_token, &x], 1)?.add(&self.positions)
         })
     }
 }
 
-/// A block with the norms in front.
+/// A pre-norm block.
 struct Block<T> {
     attention: Attention<T>,
     feed_forward: FeedForward<T>,
@@ -60,20 +60,20 @@ struct Block<T> {
 }
 
 impl<T> Block<T> {
-    fn new(config: &VitConfig, path: &Path<T>) -> Result<Self> {
-        let (width, hidden, epsilon) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+    fn new(config: &VitConfig, path: &ParamPath<T>) -> Result<Self> {
+        let (width, hidden, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         Ok(Self {
             attention: Attention::new(width, config.num_attention_heads, &ATTENTION, path)?,
             feed_forward: FeedForward::new(width, hidden, path)?,
-            norm_before: LayerNorm::new(width, epsilon, &path.sub("layernorm_before"))?,
-            norm_after: LayerNorm::new(width, epsilon, &path.sub("layernorm_after"))?,
+            norm_before: LayerNorm::new(width, eps, &path.sub("layernorm_before"))?,
+            norm_after: LayerNorm::new(width, eps, &path.sub("layernorm_after"))?,
             name: path.name().to_owned(),
         })
     }
 }
 
 impl<T: Tensor> Block<T> {
-    /// `(batch, length, width)` to the same.
+    /// `(batch, length, width)` to the same shape.
     fn forward(&self, x: &T) -> Result<T> {
         x.module(&self.name, || {
             let x = self.attention.forward(&self.norm_before.forward(x)?, None)?.add(x)?;
@@ -82,7 +82,7 @@ impl<T: Tensor> Block<T> {
     }
 }
 
-/// The encoder.
+/// A ViT encoder.
 pub struct Vit<T> {
     embeddings: Embeddings<T>,
     blocks: Vec<Block<T>>,
@@ -90,8 +90,8 @@ pub struct Vit<T> {
 }
 
 impl<T> Vit<T> {
-    /// `path` holds `embeddings`, `encoder` and `layernorm`.
-    pub fn new(config: &VitConfig, path: &Path<T>) -> Result<Self> {
+    /// `path` has `embeddings`, `encoder` and `layernorm`.
+    pub fn new(config: &VitConfig, path: &ParamPath<T>) -> Result<Self> {
         let layers = path.sub("encoder.layer");
         Ok(Self {
             embeddings: Embeddings::new(config, &path.sub("embeddings"))?,
@@ -104,7 +104,7 @@ impl<T> Vit<T> {
 }
 
 impl<T: Tensor> Vit<T> {
-    /// `(batch, 3, size, size)` to `(batch, patches + 1, width)`, the class token first.
+    /// Pixels `(batch, 3, size, size)` to `(batch, patches + 1, width)`, the class token first.
     pub fn forward(&self, pixels: &T) -> Result<T> {
         let mut x = self.embeddings.forward(pixels)?;
         for block in &self.blocks {

@@ -1,13 +1,13 @@
 //! Multi-head self-attention.
 
 use super::{Dropout, Linear};
-use crate::{Result, dim::Dim, params::Path, tensor::Tensor};
+use crate::{Result, dim::Dim, params::ParamPath, tensor::Tensor};
 
-/// Where a family of models keeps the projections, below the block.
-pub struct Names {
-    /// Holds `query`, `key` and `value`.
+/// Names of the projections below the block, which differ between model families.
+pub struct AttentionNames {
+    /// The path of `query`, `key` and `value`.
     pub inner: &'static str,
-    /// The output projection.
+    /// The path of the output projection.
     pub output: &'static str,
 }
 
@@ -23,8 +23,8 @@ pub struct Attention<T> {
 }
 
 impl<T> Attention<T> {
-    /// `heads` heads over tokens of `width`; `path` is the block.
-    pub fn new(width: usize, heads: usize, names: &Names, path: &Path<T>) -> Result<Self> {
+    /// Attention with `heads` heads over tokens of `width`. `path` is the block.
+    pub fn new(width: usize, heads: usize, names: &AttentionNames, path: &ParamPath<T>) -> Result<Self> {
         let inner = path.sub(names.inner);
         let projection = |name| Linear::new(width, width, &inner.sub(name));
         let [query, key, value] = [projection("query")?, projection("key")?, projection("value")?];
@@ -33,42 +33,42 @@ impl<T> Attention<T> {
         Ok(Self { query, key, value, output, heads, dropout: Dropout::NONE, name })
     }
 
-    /// The same with `dropout` of the attention weights.
+    /// Adds `dropout` of the attention weights.
     pub fn with_dropout(self, dropout: Dropout) -> Self {
         Self { dropout, ..self }
     }
 }
 
 impl<T: Tensor> Attention<T> {
-    /// `(batch, length, width)` to the same; `bias` broadcasts to `(batch, heads, length, length)`.
+    /// `(batch, length, width)` to the same shape. `bias` broadcasts to `(batch, heads, length, length)`.
     pub fn forward(&self, x: &T, bias: Option<&T>) -> Result<T> {
         let [_, _, width] = x.sizes()?;
-        self.attend(x, (self.heads, width.divide(self.heads)?), bias)
+        self.attend(x, self.heads, width.divide(self.heads)?, bias)
     }
 
-    /// Attention inside windows: `(batch, length, windows, width)` to the same; `bias` broadcasts to
+    /// Attention within windows: `(batch, length, windows, width)` to the same shape. `bias` broadcasts to
     /// `(batch, windows * heads, length, length)`.
     pub fn forward_windows(&self, x: &T, bias: &T) -> Result<T> {
         let [_, _, windows, width] = x.sizes()?;
-        // Each head of each window is a head of the whole: the windows lie beside the heads, not before the tokens.
-        self.attend(x, (windows.fixed()? * self.heads, width.divide(self.heads)?), Some(bias))
+        // The axis of windows is next to that of the heads, so `windows * heads` heads compute all windows at once.
+        self.attend(x, windows.fixed()? * self.heads, width.divide(self.heads)?, Some(bias))
     }
 
-    /// `(batch, length, ...)`, of which `heads` heads of `size` are made, to the same.
-    fn attend(&self, x: &T, (heads, size): (usize, Dim), bias: Option<&T>) -> Result<T> {
+    /// `(batch, length, ...)` to the same shape, split into `heads` heads of `size`.
+    fn attend(&self, x: &T, heads: usize, size: Dim, bias: Option<&T>) -> Result<T> {
         let shape = x.shape();
         let &[batch, length, ..] = &shape[..] else { return x.sizes::<3>().map(|_| x.clone()) };
         let context = x.module(&self.name, || {
             let split = |layer: &Linear<T>| {
                 layer.forward(x)?.reshape(&[batch, length, heads.into(), size])?.permute(&[0, 2, 1, 3])
             };
-            let context = self.weigh(&split(&self.query)?, &split(&self.key)?, &split(&self.value)?, bias)?;
+            let context = self.context(&split(&self.query)?, &split(&self.key)?, &split(&self.value)?, bias)?;
             context.permute(&[0, 2, 1, 3])?.reshape(&shape)
         })?;
         self.output.forward(&context)
     }
 
-    fn weigh(&self, query: &T, key: &T, value: &T, bias: Option<&T>) -> Result<T> {
+    fn context(&self, query: &T, key: &T, value: &T, bias: Option<&T>) -> Result<T> {
         if self.dropout.is_none() {
             return T::attention(query, key, value, bias);
         }

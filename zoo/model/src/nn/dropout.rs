@@ -1,41 +1,41 @@
-//! What is left out at random while a model trains.
+//! Dropout and drop path, active during training only.
 
 use crate::{
     Result,
-    params::{Mode, Path},
+    params::{Mode, ParamPath},
     tensor::Tensor,
 };
 
-/// Leaves out single values.
+/// Dropout of single values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     share: f64,
 }
 
 impl Dropout {
-    /// Nothing is left out.
+    /// No dropout.
     pub const NONE: Self = Self { share: 0.0 };
 
-    /// The share that the model at `path` is built with.
-    pub fn new<T>(path: &Path<T>) -> Self {
+    /// Dropout with the probability of the model at `path`.
+    pub fn new<T>(path: &ParamPath<T>) -> Self {
         match path.mode() {
             Mode::Evaluation => Self::NONE,
             Mode::Training(regularization) => Self { share: regularization.dropout },
         }
     }
 
-    /// Whether it does nothing.
+    /// Whether the probability is 0.
     pub fn is_none(self) -> bool {
         self.share == 0.0
     }
 
-    /// Any shape to the same.
+    /// Any shape to the same shape.
     pub fn forward<T: Tensor>(self, x: &T) -> Result<T> {
         if self.is_none() { Ok(x.clone()) } else { x.dropout(self.share) }
     }
 }
 
-/// Leaves out whole samples of a branch beside a residual connection.
+/// Drops a residual branch for whole samples (stochastic depth).
 ///
 /// Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,8 +44,9 @@ pub struct DropPath {
 }
 
 impl DropPath {
-    /// For block `index` of `blocks`: the share rises from 0 at the first to that of the model at the last.
-    pub fn new<T>(index: usize, blocks: usize, path: &Path<T>) -> Self {
+    /// Drop path of block `index` of `blocks`. The probability rises from 0 at the first block to that of the model at the
+    /// last.
+    pub fn new<T>(index: usize, blocks: usize, path: &ParamPath<T>) -> Self {
         let last = blocks.saturating_sub(1).max(1);
         match path.mode() {
             Mode::Evaluation => Self { share: 0.0 },
@@ -53,7 +54,7 @@ impl DropPath {
         }
     }
 
-    /// `(batch, ...)` to the same.
+    /// `(batch, ...)` to the same shape.
     pub fn forward<T: Tensor>(self, x: &T) -> Result<T> {
         if self.share == 0.0 {
             return Ok(x.clone());

@@ -1,9 +1,9 @@
-//! The two layers of a transformer block that work on each token alone.
+//! The MLP of a transformer block.
 
 use super::Linear;
-use crate::{Result, params::Path, tensor::Tensor};
+use crate::{Result, params::ParamPath, tensor::Tensor};
 
-/// A linear layer, GELU, and a linear layer back.
+/// Linear, GELU, linear.
 pub struct FeedForward<T> {
     intermediate: Linear<T>,
     output: Linear<T>,
@@ -11,17 +11,17 @@ pub struct FeedForward<T> {
 }
 
 impl<T> FeedForward<T> {
-    /// `width` to `hidden` and back; `path` is the block.
-    pub fn new(width: usize, hidden: usize, path: &Path<T>) -> Result<Self> {
-        let place = path.sub("intermediate");
-        let intermediate = Linear::new(width, hidden, &place.sub("dense"))?;
+    /// `width` to `hidden` and back. `path` is the block.
+    pub fn new(width: usize, hidden: usize, path: &ParamPath<T>) -> Result<Self> {
+        let inner = path.sub("intermediate");
+        let intermediate = Linear::new(width, hidden, &inner.sub("dense"))?;
         let output = Linear::new(hidden, width, &path.sub("output.dense"))?;
-        Ok(Self { intermediate, output, name: place.name().to_owned() })
+        Ok(Self { intermediate, output, name: inner.name().to_owned() })
     }
 }
 
 impl<T: Tensor> FeedForward<T> {
-    /// `(..., width)` to the same.
+    /// `(..., width)` to the same shape.
     pub fn forward(&self, x: &T) -> Result<T> {
         self.output.forward(&x.module(&self.name, || self.intermediate.forward(x)?.gelu())?)
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     Result,
-    params::{Init, Path},
+    params::{Init, ParamPath},
     tensor::Tensor,
 };
 
@@ -13,21 +13,21 @@ pub struct Linear<T> {
 }
 
 impl<T> Linear<T> {
-    /// With a bias, initialised as the pretrained encoders are.
-    pub fn new(input: usize, output: usize, path: &Path<T>) -> Result<Self> {
+    /// A layer with a bias, initialised like the encoders.
+    pub fn new(input: usize, output: usize, path: &ParamPath<T>) -> Result<Self> {
         let weight = path.get("weight", &[output, input], Init::Normal)?;
         Ok(Self { weight, bias: Some(path.get("bias", &[output], Init::Zeros)?) })
     }
 
-    /// With weight and bias initialised as PyTorch does it.
-    pub fn with_default_init(input: usize, output: usize, path: &Path<T>) -> Result<Self> {
+    /// A layer with a bias and PyTorch's default initialisation.
+    pub fn with_default_init(input: usize, output: usize, path: &ParamPath<T>) -> Result<Self> {
         let init = Init::Uniform { inputs: input };
         let weight = path.get("weight", &[output, input], init)?;
         Ok(Self { weight, bias: Some(path.get("bias", &[output], init)?) })
     }
 
-    /// Without a bias.
-    pub fn without_bias(input: usize, output: usize, path: &Path<T>) -> Result<Self> {
+    /// A layer without a bias.
+    pub fn without_bias(input: usize, output: usize, path: &ParamPath<T>) -> Result<Self> {
         Ok(Self { weight: path.get("weight", &[output, input], Init::Normal)?, bias: None })
     }
 }

@@ -1,4 +1,4 @@
-//! Layers. Each holds its tensors under the names that checkpoints use.
+//! Layers. Their parameters have the names that checkpoints use.
 
 mod attention;
 mod dropout;
@@ -6,7 +6,7 @@ mod feed_forward;
 mod layer_norm;
 mod linear;
 
-pub use attention::{Attention, Names};
+pub use attention::{Attention, AttentionNames};
 pub use dropout::{DropPath, Dropout};
 pub use feed_forward::FeedForward;
 pub use layer_norm::LayerNorm;

@@ -1,13 +1,13 @@
-//! Each operation of the tensor trait against values computed by hand. The cases are written once and run on every tensor.
-#![allow(clippy::unwrap_used)] // a helper of tests is a test
+//! Compares every operation of the tensor trait with values computed by hand. Each implementation runs the same cases.
+#![allow(clippy::unwrap_used)] // test helpers may panic
 
 use laps_model::Result;
-use laps_model::{array::Array, dim::Dim, tensor::Eager};
+use laps_model::{array::Array, dim::Dim, tensor::DeviceTensor};
 
 /// A tensor implementation on a device.
-pub struct On<T: Eager>(pub T::Device);
+pub struct On<T: DeviceTensor>(pub T::Device);
 
-impl<T: Eager> On<T> {
+impl<T: DeviceTensor> On<T> {
     fn tensor(&self, shape: &[usize], values: &[f32]) -> T {
         T::upload(&Array::new(shape, values.to_vec()).unwrap(), &self.0).unwrap()
     }
@@ -25,7 +25,7 @@ fn dims(shape: &[usize]) -> Vec<Dim> {
 
 /// Shape and values, the latter within `tolerance`.
 #[track_caller]
-pub fn same<T: Eager>(found: Result<T>, shape: &[usize], expected: &[f32], tolerance: f32) {
+pub fn same<T: DeviceTensor>(found: Result<T>, shape: &[usize], expected: &[f32], tolerance: f32) {
     let found = found.unwrap();
     assert_eq!(found.shape(), dims(shape));
     let found = found.download().unwrap();
@@ -40,7 +40,7 @@ const EXACT: f32 = 0.0;
 /// Results of about 1 that were rounded a few times.
 const ROUNDED: f32 = 1e-6;
 
-pub fn arithmetic<T: Eager>(on: &On<T>) {
+pub fn arithmetic<T: DeviceTensor>(on: &On<T>) {
     let (a, b) = (on.tensor(&[2, 2], &[1.0, 2.0, 3.0, 4.0]), on.tensor(&[2, 2], &[8.0, 4.0, 2.0, 1.0]));
     same(a.add(&b), &[2, 2], &[9.0, 6.0, 5.0, 5.0], EXACT);
     same(a.sub(&b), &[2, 2], &[-7.0, -2.0, 1.0, 3.0], EXACT);
@@ -52,7 +52,7 @@ pub fn arithmetic<T: Eager>(on: &On<T>) {
     assert!(a.constant(&[7.0, 8.0], &[3]).is_err());
 }
 
-pub fn broadcasting<T: Eager>(on: &On<T>) {
+pub fn broadcasting<T: DeviceTensor>(on: &On<T>) {
     let matrix = on.tensor(&[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
     let row = on.tensor(&[3], &[10.0, 20.0, 30.0]);
     let column = on.tensor(&[2, 1], &[100.0, 200.0]);
@@ -77,7 +77,7 @@ pub fn broadcasting<T: Eager>(on: &On<T>) {
     assert!(row.expand(&[Dim::symbol("batch"), 3.into()]).is_err());
 }
 
-pub fn products<T: Eager>(on: &On<T>) {
+pub fn products<T: DeviceTensor>(on: &On<T>) {
     let a = on.tensor(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     let b = on.tensor(&[3, 2], &[7.0, 8.0, 9.0, 10.0, 11.0, 12.0]);
     same(a.matmul(&b), &[2, 2], &[58.0, 64.0, 139.0, 154.0], EXACT);
@@ -99,7 +99,7 @@ pub fn products<T: Eager>(on: &On<T>) {
     assert!(a.linear(&weight, Some(&on.counting(&[3]))).is_err());
 }
 
-pub fn patches<T: Eager>(on: &On<T>) {
+pub fn patches<T: DeviceTensor>(on: &On<T>) {
     // Two channels of 2x4; patches of 2: a sum over the first channel, and the last corner of the second.
     let image = on.counting(&[1, 2, 2, 4]);
     let weight =
@@ -112,25 +112,25 @@ pub fn patches<T: Eager>(on: &On<T>) {
     }
 }
 
-pub fn rows_of_a_table<T: Eager>(on: &On<T>) {
+pub fn embedding_looks_up_rows<T: DeviceTensor>(on: &On<T>) {
     let table = on.tensor(&[3, 2], &[0.0, 1.0, 10.0, 11.0, 20.0, 21.0]);
-    let identifiers = on.tensor(&[2, 2], &[2.0, 0.0, 1.0, 2.0]);
+    let input_ids = on.tensor(&[2, 2], &[2.0, 0.0, 1.0, 2.0]);
     let expected = [20.0, 21.0, 0.0, 1.0, 10.0, 11.0, 20.0, 21.0];
-    same(table.embedding(&identifiers), &[2, 2, 2], &expected, EXACT);
+    same(table.embedding(&input_ids), &[2, 2, 2], &expected, EXACT);
 }
 
-/// Not on a GPU, which takes no further orders afterwards: encoders look at identifiers before it sees them.
-pub fn identifiers_beyond_the_table<T: Eager>(on: &On<T>) {
+/// Not run on a GPU, where it is a sticky CUDA error; encoders check ids before the upload.
+pub fn out_of_range_ids_are_rejected<T: DeviceTensor>(on: &On<T>) {
     if crate::support::device() != laps_model::encoder::Device::Cpu {
         return println!("not run: on a GPU");
     }
     let table = on.counting(&[3, 2]);
-    for identifier in [3.0, -1.0] {
-        assert!(table.embedding(&on.tensor(&[1], &[identifier])).is_err(), "{identifier}");
+    for id in [3.0, -1.0] {
+        assert!(table.embedding(&on.tensor(&[1], &[id])).is_err(), "{id}");
     }
 }
 
-pub fn movements<T: Eager>(on: &On<T>) {
+pub fn rearrangements<T: DeviceTensor>(on: &On<T>) {
     let block = on.counting(&[2, 3]);
     same(block.reshape(&dims(&[3, 2])), &[3, 2], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], EXACT);
     assert!(block.reshape(&dims(&[4])).is_err());
@@ -149,16 +149,16 @@ pub fn movements<T: Eager>(on: &On<T>) {
     same(block.select(1, &[2, 0, 2]), &[2, 3], &[2.0, 0.0, 2.0, 5.0, 3.0, 5.0], EXACT);
     assert!(block.select(0, &[2]).is_err());
     let other = on.tensor(&[2, 1], &[7.0, 8.0]);
-    same(T::concatenate(&[&block, &other], 1), &[2, 4], &[0.0, 1.0, 2.0, 7.0, 3.0, 4.0, 5.0, 8.0], EXACT);
-    same(T::concatenate(&[&other, &other], 0), &[4, 1], &[7.0, 8.0, 7.0, 8.0], EXACT);
-    assert!(T::concatenate(&[&block, &other], 0).is_err());
-    assert!(T::concatenate(&[], 0).is_err());
+    same(T::concat(&[&block, &other], 1), &[2, 4], &[0.0, 1.0, 2.0, 7.0, 3.0, 4.0, 5.0, 8.0], EXACT);
+    same(T::concat(&[&other, &other], 0), &[4, 1], &[7.0, 8.0, 7.0, 8.0], EXACT);
+    assert!(T::concat(&[&block, &other], 0).is_err());
+    assert!(T::concat(&[], 0).is_err());
     same(block.roll(1, 1), &[2, 3], &[1.0, 2.0, 0.0, 4.0, 5.0, 3.0], EXACT);
     same(block.roll(0, 1), &[2, 3], &[3.0, 4.0, 5.0, 0.0, 1.0, 2.0], EXACT);
     same(block.roll(1, 3), &[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], EXACT);
 }
 
-pub fn along_an_axis<T: Eager>(on: &On<T>) {
+pub fn reductions<T: DeviceTensor>(on: &On<T>) {
     let block = on.tensor(&[2, 3], &[1.0, -2.0, 3.0, 0.5, 4.0, 0.25]);
     same(block.sum(1), &[2, 1], &[2.0, 4.75], EXACT);
     same(block.sum(0), &[1, 3], &[1.5, 2.0, 3.25], EXACT);
@@ -167,20 +167,20 @@ pub fn along_an_axis<T: Eager>(on: &On<T>) {
     same(block.max(0), &[1, 3], &[1.0, 4.0, 3.0], EXACT);
     same(on.tensor(&[2], &[-3.0, -5.0]).max(0), &[1], &[-3.0], EXACT);
     same(block.cumulative_sum(), &[2, 3], &[1.0, -1.0, 2.0, 0.5, 4.5, 4.75], EXACT);
-    same(block.top_mask(2), &[2, 3], &[1.0, 0.0, 1.0, 1.0, 1.0, 0.0], EXACT);
-    same(block.top_mask(0), &[2, 3], &[0.0; 6], EXACT);
-    same(block.top_mask(3), &[2, 3], &[1.0; 6], EXACT);
-    assert!(block.top_mask(4).is_err());
+    same(block.top_k_mask(2), &[2, 3], &[1.0, 0.0, 1.0, 1.0, 1.0, 0.0], EXACT);
+    same(block.top_k_mask(0), &[2, 3], &[0.0; 6], EXACT);
+    same(block.top_k_mask(3), &[2, 3], &[1.0; 6], EXACT);
+    assert!(block.top_k_mask(4).is_err());
     assert!(block.sum(2).is_err() && block.max(2).is_err() && block.mean(2).is_err());
 }
 
-pub fn functions<T: Eager>(on: &On<T>) {
+pub fn functions<T: DeviceTensor>(on: &On<T>) {
     // exp(0), exp(ln 3): a quarter and three; equal logits so large that their exponentials overflow.
     let logits = on.tensor(&[2, 2], &[0.0, 3.0_f32.ln(), 1000.0, 1000.0]);
     same(logits.softmax(), &[2, 2], &[0.25, 0.75, 0.5, 0.5], ROUNDED);
-    // A masked logit counts for nothing.
+    // A masked logit has weight 0.
     same(on.tensor(&[1, 2], &[0.0, f32::MIN]).softmax(), &[1, 2], &[1.0, 0.0], EXACT);
-    // Mean 2, variance 1; epsilon 3 makes the divisor 2.
+    // Mean 2, variance 1; eps 3 makes the divisor 2.
     let row = on.tensor(&[1, 2], &[1.0, 3.0]);
     let (weight, bias) = (on.tensor(&[2], &[2.0, 4.0]), on.tensor(&[2], &[0.0, 1.0]));
     same(row.layer_norm(&weight, &bias, 3.0), &[1, 2], &[-1.0, 3.0], ROUNDED);
@@ -192,11 +192,11 @@ pub fn functions<T: Eager>(on: &On<T>) {
     same(points.leaky_relu(0.1), &[5], &[0.0, 1.0, -0.2, 20.0, -2.0], ROUNDED);
     let vectors = on.tensor(&[3, 2], &[3.0, -4.0, 0.0, 0.0, 0.003, 0.004]);
     same(vectors.normalize(1e-12), &[3, 2], &[0.6, -0.8, 0.0, 0.0, 0.6, 0.8], ROUNDED);
-    // A norm below epsilon is taken for epsilon.
+    // A norm below eps is replaced by eps.
     same(vectors.narrow(0, 2, 1).unwrap().normalize(0.01), &[1, 2], &[0.3, 0.4], ROUNDED);
 }
 
-pub fn attention<T: Eager>(on: &On<T>) {
+pub fn attention<T: DeviceTensor>(on: &On<T>) {
     // One head of size 4, so logits are halved: the query sees keys with logits 0 and ln 3.
     let query = on.tensor(&[1, 1, 1, 4], &[2.0, 0.0, 0.0, 0.0]);
     let key = on.tensor(&[1, 1, 2, 4], &[0.0, 5.0, 0.0, 0.0, 3.0_f32.ln(), 0.0, 7.0, 0.0]);
@@ -210,7 +210,7 @@ pub fn attention<T: Eager>(on: &On<T>) {
     assert!(T::attention(&query, &on.counting(&[1, 1, 2, 3]), &value, None).is_err());
 }
 
-pub fn shapes<T: Eager>(on: &On<T>) {
+pub fn shapes<T: DeviceTensor>(on: &On<T>) {
     let block = on.counting(&[2, 3]);
     assert_eq!(block.sizes::<2>().unwrap(), [Dim::from(2), Dim::from(3)]);
     assert!(block.sizes::<3>().is_err());
@@ -224,10 +224,10 @@ macro_rules! test_operations {
                 broadcasting,
                 products,
                 patches,
-                rows_of_a_table,
-                identifiers_beyond_the_table,
-                movements,
-                along_an_axis,
+                embedding_looks_up_rows,
+                out_of_range_ids_are_rejected,
+                rearrangements,
+                reductions,
                 functions,
                 attention,
                 shapes);

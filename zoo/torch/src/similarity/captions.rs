@@ -1,34 +1,34 @@
-//! The words of captions on the device, and blocks of captions of about the same length.
+//! Caption words on the device, and blocks of captions of similar length.
 
 use std::ops::Range;
 
 use tch::{Kind, Tensor as Tch};
 
-use super::{TorchDevice, plan::Sizes, to_device};
+use super::{TorchDevice, plan::MemoryModel, to_device};
 use crate::Result;
 use laps_align::similarity::{CaptionMatrix, Plan};
 
-/// A block of so many captions may end where they get longer, so that little is padded.
-const ENOUGH: usize = 64;
+/// A block of at least this many captions ends where captions get longer, to save padding.
+const MIN_BLOCK_CAPTIONS: usize = 64;
 
-/// The normalised words of the captions of a tile, and a word of zeros at the end.
+/// Normalised words of the captions of a tile, with a zero word at the end for padding.
 pub(super) struct DeviceCaptions {
     range: Range<usize>,
     words: Tch,
     mean_weights: Tch,
-    /// Where the words of each caption are.
+    /// Word range of each caption.
     spans: Vec<Range<usize>>,
-    /// Captions of the tile by length.
+    /// Captions of the tile, sorted by length.
     order: Vec<usize>,
 }
 
-/// Captions padded to one length.
+/// Captions padded to the same length.
 pub(super) struct CaptionBlock {
-    /// Normalised words, zero beyond the end of a caption, `(captions, length, width)`.
+    /// Normalised words, 0 in the padding, `(captions, length, width)`.
     pub(super) words: Tch,
     /// Normalised mean word, `(captions, width)`.
     pub(super) means: Tch,
-    /// Where there is no word, `(captions, length)`.
+    /// Mask of the padding, `(captions, length)`.
     pub(super) padding: Tch,
     /// Number of words, `(captions)`.
     pub(super) counts: Tch,
@@ -48,17 +48,17 @@ impl DeviceCaptions {
             .map(|span| span.start - all.start..span.end - all.start)
             .collect();
         let mut order: Vec<usize> = (0..spans.len()).collect();
-        order.sort_by_key(|&place| spans[place].len());
+        order.sort_by_key(|&caption| spans[caption].len());
         Ok(Self { range, words, mean_weights, spans, order })
     }
 
-    /// Which captions they are.
+    /// The captions' range in their source.
     pub(super) fn range(&self) -> Range<usize> {
         self.range.clone()
     }
 
-    /// Cuts the captions, from the shortest to the longest, into blocks that take at most `bytes` with their pairs.
-    pub(super) fn blocks(&self, sizes: &Sizes<'_>, plan: &Plan, bytes: usize) -> Vec<&[usize]> {
+    /// Splits the captions, sorted by length, into blocks that take at most `bytes` together with their pairs.
+    pub(super) fn blocks(&self, memory: &MemoryModel<'_>, plan: &Plan, bytes: usize) -> Vec<&[usize]> {
         let mut blocks = Vec::new();
         let mut start = 0;
         for end in 1..=self.order.len() {
@@ -68,9 +68,9 @@ impl DeviceCaptions {
             };
             let [shortest, longest] = [self.spans[self.order[start]].len(), self.spans[next].len()];
             let captions = end + 1 - start;
-            let full = captions * sizes.caption_bytes(plan.tile_images, longest) > bytes
+            let full = captions * memory.caption_bytes(plan.tile_images, longest) > bytes
                 || captions * longest > plan.block_words;
-            if full || (end - start >= ENOUGH && longest > shortest + shortest / 8) {
+            if full || (end - start >= MIN_BLOCK_CAPTIONS && longest > shortest + shortest / 8) {
                 blocks.push(&self.order[start..end]);
                 start = end;
             }
@@ -78,15 +78,15 @@ impl DeviceCaptions {
         blocks
     }
 
-    /// The captions at `members`, padded to the longest of them.
+    /// The captions `members`, padded to the longest of them.
     pub(super) fn block(&self, members: &[usize]) -> Result<CaptionBlock> {
-        let length = members.iter().map(|&place| self.spans[place].len()).max().unwrap_or(0);
-        let none = self.spans.last().map_or(0, |span| span.end) as i64;
-        let mut indices = vec![none; members.len() * length];
-        for (row, &place) in indices.chunks_exact_mut(length.max(1)).zip(members) {
-            row.iter_mut().zip(self.spans[place].clone()).for_each(|(slot, word)| *slot = word as i64);
+        let length = members.iter().map(|&caption| self.spans[caption].len()).max().unwrap_or(0);
+        let padding = self.spans.last().map_or(0, |span| span.end) as i64;
+        let mut indices = vec![padding; members.len() * length];
+        for (row, &caption) in indices.chunks_exact_mut(length.max(1)).zip(members) {
+            row.iter_mut().zip(self.spans[caption].clone()).for_each(|(slot, word)| *slot = word as i64);
         }
-        let counts: Vec<f32> = members.iter().map(|&place| self.spans[place].len() as f32).collect();
+        let counts: Vec<f32> = members.iter().map(|&caption| self.spans[caption].len() as f32).collect();
         let device = self.words.device();
         let [captions, length] = [members.len() as i64, length as i64];
         let indices = Tch::f_from_slice(&indices)?.f_to_device(device)?;
@@ -95,7 +95,7 @@ impl DeviceCaptions {
         Ok(CaptionBlock {
             means: weights.f_bmm(&words)?.f_squeeze_dim(1)?,
             words,
-            padding: indices.f_eq(none)?.f_reshape([captions, length])?,
+            padding: indices.f_eq(padding)?.f_reshape([captions, length])?,
             counts: Tch::f_from_slice(&counts)?.f_to_device(device)?,
         })
     }

@@ -1,16 +1,16 @@
-//! What can be computed of images once, on the device.
+//! Images on the device, with everything that does not depend on the caption.
 
 use std::ops::Range;
 
 use tch::Tensor as Tch;
 
-use super::{TorchDevice, bad, normalise, to_device, to_host};
-use crate::{Error, Result};
+use super::{TorchDevice, invalid, normalise, to_device, to_host};
+use crate::Result;
 use laps_align::similarity::{AggregationWeights, AlignmentConfig, ImageSource};
 use laps_model::array::Array;
 
-/// The network that says how much a patch gives to each group.
-pub(super) struct Aggregation {
+/// The aggregation network: the logit of a patch in each group.
+pub(crate) struct Aggregation {
     norm: [Tch; 2],
     hidden: [Tch; 2],
     output: [Tch; 2],
@@ -18,7 +18,7 @@ pub(super) struct Aggregation {
 }
 
 impl Aggregation {
-    pub(super) fn new(weights: &AggregationWeights, config: &AlignmentConfig, device: TorchDevice) -> Result<Self> {
+    pub(crate) fn new(weights: &AggregationWeights, config: &AlignmentConfig, device: TorchDevice) -> Result<Self> {
         let [width, hidden, groups] = [config.width, weights.hidden_bias.values().len(), config.groups];
         let parameter = |name: &str, array: &Array, shape: &[usize]| {
             let name = format!("cross_net.aggr_net.{name}");
@@ -55,8 +55,8 @@ impl Aggregation {
         })
     }
 
-    /// `(..., width)` to `(..., groups)`.
-    pub(super) fn logits(&self, patches: &Tch) -> Result<Tch> {
+    /// `(..., dim)` to `(..., groups)`.
+    pub(crate) fn logits(&self, patches: &Tch) -> Result<Tch> {
         let [weight, bias] = &self.norm;
         let normed = patches.f_layer_norm(weight.size(), Some(weight), Some(bias), 1e-5, true)?;
         let hidden = normed.f_linear(&self.hidden[0], Some(&self.hidden[1]))?.f_gelu("none")?;
@@ -64,10 +64,10 @@ impl Aggregation {
     }
 }
 
-/// Some images, ready to be compared with captions.
+/// Some images, prepared for the comparison with captions.
 pub struct DeviceImages {
     range: Range<usize>,
-    /// Normalised tokens, the class token first where there is one, `(images, tokens, width)`.
+    /// Normalised tokens, the class token first if there is one, `(images, tokens, width)`.
     pub(super) tokens: Tch,
     /// Cosine of each patch with the mean patch, `(images, patches, 1)`.
     pub(super) scores: Tch,
@@ -84,7 +84,7 @@ pub struct DeviceImages {
 }
 
 impl DeviceImages {
-    /// Which images of their source they are.
+    /// The images' range in their source.
     pub fn range(&self) -> Range<usize> {
         self.range.clone()
     }
@@ -106,26 +106,25 @@ impl DeviceImages {
         let first = i64::from(config.has_class_token);
         let raw = tokens.f_narrow(1, first, patches)?;
         let (normalised, norms) = normalise(&tokens)?;
-        let place = to_host(&norms)?.iter().position(|norm| !norm.is_finite());
-        if let Some(place) = place {
-            let image = range.start + place / config.tokens();
-            return Err(bad("finite embeddings".to_owned(), format!("a token of image {image} that is not")));
+        if let Some(token) = to_host(&norms)?.iter().position(|norm| !norm.is_finite()) {
+            let image = range.start + token / config.tokens();
+            return Err(invalid("finite embeddings".to_owned(), format!("a non-finite token of image {image}")));
         }
         let norms = norms.f_narrow(1, first, patches)?;
         let norms = norms.f_div(&norms.f_amax([1i64], true)?)?;
-        let across = normalised.f_narrow(1, first, patches)?.f_contiguous()?;
+        let unit_patches = normalised.f_narrow(1, first, patches)?.f_contiguous()?;
         let (mean, _) = normalise(&raw.f_mean_dim(&[1i64][..], true, None)?)?;
-        let scores = across.f_bmm(&mean.f_transpose(1, 2)?)?;
+        let scores = unit_patches.f_bmm(&mean.f_transpose(1, 2)?)?;
         let logits = aggregation.logits(&raw)?;
         let mut factors = logits.f_sub(&logits.f_amax([1i64], true)?)?;
         let factors = factors.f_exp_()?.f_mul_(&norms)?;
-        let gram = across.f_bmm(&across.f_transpose(1, 2)?)?;
+        let gram = unit_patches.f_bmm(&unit_patches.f_transpose(1, 2)?)?;
         let mut quadratic = factors.f_unsqueeze(3)?.f_mul(&factors.f_transpose(1, 2)?.f_unsqueeze(1)?)?;
         let quadratic = quadratic.f_mul_(&gram.f_unsqueeze(2)?)?.f_reshape([count, patches, groups * patches])?;
         Ok(Self { range, tokens: normalised, scores, norms, logits, factors, gram, quadratic })
     }
 
-    /// Bytes for so many images while they are prepared, which is more than afterwards.
+    /// Bytes of an image during preparation, which needs more than the result.
     pub(super) fn bytes(config: &AlignmentConfig) -> usize {
         let AlignmentConfig { patches, groups, width, .. } = *config;
         4 * (5 * config.tokens() * width + 2 * groups * patches * patches + patches * patches + 6 * patches * groups)

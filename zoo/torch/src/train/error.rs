@@ -1,18 +1,18 @@
-//! What can go wrong with a run.
+//! Errors of a training run.
 
 use std::path::PathBuf;
 
-/// A run that can not begin or go on.
+/// An error of a training run.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// Not even one batch.
+    /// The data does not fill one batch.
     #[error(
         "the data does not fill one batch\n  expected: at least {batch_size} captions\n  found: {samples} captions"
     )]
-    Batch {
+    TooFewSamples {
         /// Captions of the training split.
         samples: usize,
-        /// Captions of a batch.
+        /// Captions of one batch.
         batch_size: usize,
     },
     /// The folder holds a run of another configuration.
@@ -22,65 +22,68 @@ pub enum TrainError {
     OtherRun {
         /// The run folder.
         folder: PathBuf,
-        /// Hash of the configuration that was asked for.
+        /// Hash of the requested configuration.
         expected: String,
-        /// Hash of that of the folder.
+        /// Hash of the configuration in the folder.
         found: String,
     },
-    /// The folder holds a run, and it was not asked to go on.
+    /// The folder holds a run, and resuming was not requested.
     #[error("`{}` holds a run already", folder.display())]
     Occupied {
         /// The run folder.
         folder: PathBuf,
     },
-    /// The folder holds files that are no run.
-    #[error("`{}` is not empty and holds no run\n  expected: no folder, an empty one, or a run\n  found: `{found}`", folder.display())]
+    /// The folder holds other files.
+    #[error(
+        "`{}` is not empty and does not hold a run\n  expected: a new or empty folder, or a run\n  found: `{found}`",
+        folder.display()
+    )]
     Foreign {
         /// The folder.
         folder: PathBuf,
         /// A file in it.
         found: String,
     },
-    /// There is nothing to go on from.
+    /// There is no state to resume from.
     #[error("`{}` holds no state to resume from", folder.display())]
     NoState {
         /// The run folder.
         folder: PathBuf,
     },
-    /// The state can not be used.
-    #[error("the state `{}` can not be used: {reason}", path.display())]
+    /// The state cannot be read or written.
+    #[error("the state `{}` cannot be used: {reason}", path.display())]
     State {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// The run was told to stop; its state is saved.
+    /// The run was stopped, and its state is saved.
     #[error("training was interrupted after step {step} and saved in `{}`", folder.display())]
     Interrupted {
-        /// Steps that are done.
+        /// Finished steps.
         step: u64,
         /// The run folder.
         folder: PathBuf,
     },
-    /// The run was told to stop before its first step.
-    #[error("training was interrupted before its first step; the run in `{}` is as it was", folder.display())]
-    NotBegun {
+    /// The run was stopped before its first step.
+    #[error("training was interrupted before its first step; the run in `{}` is unchanged", folder.display())]
+    NotStarted {
         /// The run folder.
         folder: PathBuf,
     },
 }
 
 impl TrainError {
-    /// What the user can do about it, where that is known.
+    /// What the user can do, if known.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Batch { samples, .. } => format!("`--set train.batch_size={samples}` or less"),
-            Self::OtherRun { .. } | Self::Foreign { .. } => "use another folder as --out".to_owned(),
-            Self::Occupied { .. } => "go on with `--resume`, or use another folder as --out".to_owned(),
-            Self::NoState { .. } => "leave `--resume` out to begin".to_owned(),
-            Self::Interrupted { .. } => "go on with the same command and `--resume`".to_owned(),
-            Self::NotBegun { .. } => "the same command does it all".to_owned(),
+            Self::TooFewSamples { samples, .. } => format!("set `train.batch_size` to {samples} or less"),
+            Self::OtherRun { .. } | Self::Foreign { .. } => "use another output folder".to_owned(),
+            Self::Occupied { .. } => "resume the run, or use another output folder".to_owned(),
+            Self::NoState { .. } => "start the run without resuming".to_owned(),
+            Self::Interrupted { .. } => "resume the run to continue".to_owned(),
+            Self::NotStarted { .. } => "start the run again".to_owned(),
             Self::State { .. } => return None,
         })
     }

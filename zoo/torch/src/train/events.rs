@@ -1,7 +1,8 @@
-//! TensorBoard event files: scalars.
+//! TensorBoard event files with scalars.
 //!
-//! Records are framed as TFRecord does it: length, masked CRC-32C of the length, bytes, masked CRC-32C of the bytes. A
-//! record is a protocol buffer `Event`; the few fields that are needed are encoded here.
+//! The file is a TFRecord file: each record is its length, the masked CRC-32C of the length, the bytes, and the masked
+//! CRC-32C of the bytes. A record is a protocol buffer `Event`. Only the few required fields are encoded here, so no
+//! protobuf crate is needed.
 
 use std::{
     io::Write,
@@ -11,16 +12,16 @@ use std::{
 use super::RunFolder;
 use crate::{Error, Result};
 
-/// An event file of a run. A run that goes on begins another one; TensorBoard reads all of a folder, and purges what the
-/// later one says again.
-pub struct EventFile {
+/// An event file of a run. A resumed run creates another file. TensorBoard reads all files of a folder and drops the steps
+/// that a later file repeats.
+pub(super) struct EventFile {
     path: std::path::PathBuf,
     file: fs_err::File,
 }
 
 impl EventFile {
-    /// Begins a file in `folder` for what comes after the first `step` steps.
-    pub fn create(folder: &RunFolder, step: u64) -> Result<Self> {
+    /// Creates a file in `folder` for the steps after `step`.
+    pub(super) fn create(folder: &RunFolder, step: u64) -> Result<Self> {
         let seconds = now();
         let path = folder.file(&format!("events.out.tfevents.{:010}.{step:08}.laps-zoo", seconds as u64));
         let file =
@@ -31,7 +32,7 @@ impl EventFile {
         bytes(&mut event, 3, b"brain.Event:2");
         events.record(&event)?;
         if step > 0 {
-            // `SessionLog` with status START: what earlier files say of the event's step and later ones is void.
+            // `SessionLog` with status START: invalidates this and later steps of earlier files.
             let mut log = Vec::new();
             varint(&mut log, 1, 1);
             let mut event = Vec::new();
@@ -43,8 +44,8 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Adds values at `step`.
-    pub fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
+    /// Appends values at `step`.
+    pub(super) fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
         let mut summary = Vec::new();
         for (tag, value) in values {
             let mut entry = Vec::new();
@@ -64,9 +65,9 @@ impl EventFile {
         let length = (event.len() as u64).to_le_bytes();
         let mut record = Vec::with_capacity(event.len() + 16);
         record.extend(length);
-        record.extend(masked(&length).to_le_bytes());
+        record.extend(masked_crc(&length).to_le_bytes());
         record.extend(event);
-        record.extend(masked(event).to_le_bytes());
+        record.extend(masked_crc(event).to_le_bytes());
         self.file.write_all(&record).map_err(|source| Error::Io { action: "write", path: self.path.clone(), source })
     }
 }
@@ -75,7 +76,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-fn raw(target: &mut Vec<u8>, mut value: u64) {
+fn push_varint(target: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         target.push(value as u8 | 0x80);
         value >>= 7;
@@ -83,13 +84,13 @@ fn raw(target: &mut Vec<u8>, mut value: u64) {
     target.push(value as u8);
 }
 
-fn key(target: &mut Vec<u8>, field: u64, kind: u64) {
-    raw(target, field << 3 | kind);
+fn key(target: &mut Vec<u8>, field: u64, wire_type: u64) {
+    push_varint(target, field << 3 | wire_type);
 }
 
 fn varint(target: &mut Vec<u8>, field: u64, value: u64) {
     key(target, field, 0);
-    raw(target, value);
+    push_varint(target, value);
 }
 
 fn double(target: &mut Vec<u8>, field: u64, value: f64) {
@@ -99,15 +100,15 @@ fn double(target: &mut Vec<u8>, field: u64, value: f64) {
 
 fn bytes(target: &mut Vec<u8>, field: u64, value: &[u8]) {
     key(target, field, 2);
-    raw(target, value.len() as u64);
+    push_varint(target, value.len() as u64);
     target.extend(value);
 }
 
-fn masked(data: &[u8]) -> u32 {
+fn masked_crc(data: &[u8]) -> u32 {
     crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// Castagnoli's polynomial, reflected, a bit at a time: records are short.
+/// CRC-32C (Castagnoli, reflected), one bit at a time: records are short.
 fn crc32c(data: &[u8]) -> u32 {
     !data.iter().fold(!0, |crc: u32, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| crc >> 1 ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
@@ -118,14 +119,14 @@ fn crc32c(data: &[u8]) -> u32 {
 mod tests {
     use super::{bytes, crc32c, varint};
 
-    /// Check value of the catalogue of CRCs.
+    /// The published check value of CRC-32C.
     #[test]
-    fn the_checksum_is_that_of_castagnoli() {
+    fn checksum_is_crc32c() {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
     }
 
     #[test]
-    fn fields_are_encoded_as_protocol_buffers_are() {
+    fn fields_are_encoded_as_protocol_buffers() {
         let mut target = Vec::new();
         varint(&mut target, 2, 300);
         bytes(&mut target, 5, b"ab");

@@ -1,43 +1,43 @@
-//! One step: a batch through the encoders, the objective and back, and the optimizer.
+//! One training step: a batch through the encoders, the objective and back, and the optimizer.
 
 use std::ops::Range;
 
 use tch::Tensor as Tch;
 
 use super::{
-    AdamW, Hinge, Weights,
-    objective::{Embeddings, Gradient, Objective},
+    AdamW, HingeLoss, Weights,
+    objective::{BatchEmbeddings, EmbeddingGradient, Objective},
     precision::{LossScale, TorchPrecision},
 };
 use crate::{Result, Torch, TorchDevice, set_threads, threads};
 use laps_align::similarity::AlignmentConfig;
-use laps_hub::registry::{Precision, TrainConfig};
+use laps_hub::registry::{TrainConfig, TrainPrecision};
 use laps_model::{
     array::Array,
     models::{Laps, alignment::Alignment},
     params::{Mode, Regularization},
-    tensor::{Eager, Tensor},
+    tensor::{DeviceTensor, Tensor},
 };
 
-/// How steps are made.
+/// Options of training steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOptions {
-    /// Largest norm of the gradient of all weights.
+    /// Maximum norm of the gradient of all weights.
     pub grad_clip: f64,
-    /// Weight of the squared difference between the share of patches that is kept and `sparse_ratio`.
+    /// Weight of the squared difference between the ratio of kept patches and `sparse_ratio`.
     pub ratio_weight: f64,
     /// Weight decay of every weight.
     pub weight_decay: f64,
-    /// What the encoders compute in.
-    pub precision: Precision,
-    /// What is left out at random while the backbones train.
+    /// Precision of the encoders.
+    pub precision: TrainPrecision,
+    /// Dropout while the backbones train.
     pub regularization: Regularization,
-    /// Threads of a step on the processor.
+    /// CPU threads of a step.
     pub threads: usize,
 }
 
 impl StepOptions {
-    /// Those of a recipe.
+    /// The options of a recipe.
     pub fn of(config: &TrainConfig, threads: usize) -> Self {
         Self {
             grad_clip: config.grad_clip,
@@ -50,46 +50,47 @@ impl StepOptions {
     }
 }
 
-/// Pairs of a batch, as the encoders take them or as frozen backbones left them.
-pub struct Pairs<'a> {
-    /// Pixels `(pairs, 3, size, size)`, or features `(pairs, tokens, hidden)`.
-    pub images: Images<'a>,
-    /// Tokens of each caption, or features.
-    pub captions: Captions<'a>,
-    /// The image of each pair: pairs of one image are no negatives of each other.
-    pub ids: &'a [u64],
+/// A batch of (image, caption) pairs.
+pub struct PairBatch<'a> {
+    /// Image of each pair.
+    pub images: ImageInputs<'a>,
+    /// Caption of each pair.
+    pub captions: CaptionInputs<'a>,
+    /// Image id of each pair: pairs of the same image are not negatives of each other.
+    pub image_ids: &'a [u64],
 }
 
 /// Images of a batch.
-pub enum Images<'a> {
-    /// `(pairs, 3, size, size)`.
+pub enum ImageInputs<'a> {
+    /// Pixels `(pairs, 3, size, size)`.
     Pixels(&'a Array),
-    /// `(pairs, tokens, hidden)`.
+    /// Features of the frozen image backbone, `(pairs, tokens, hidden)`.
     Features(Array),
 }
 
 /// Captions of a batch.
-pub enum Captions<'a> {
-    /// Identifiers of each, not padded.
+pub enum CaptionInputs<'a> {
+    /// `input_ids` of each caption, without padding.
     Tokens(&'a [&'a [u32]]),
-    /// Features of all words, one caption after another, `(words, hidden)`, and the words of each.
+    /// Features of the frozen text backbone: the words of all captions, concatenated, `(words, hidden)`, and the number of
+    /// words of each.
     Features(Array, Vec<usize>),
 }
 
-/// What a step did.
+/// Result of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Stepped {
-    /// The loss; where it was not finite it counted as 0 and the weights stayed as they were.
+pub struct StepOutcome {
+    /// The loss. If it is not finite, the weights are unchanged.
     pub loss: f64,
     /// Norm of the gradient before clipping.
     pub grad_norm: f64,
-    /// Pairs that had a gradient.
+    /// Number of pairs with a non-zero gradient.
     pub pairs: usize,
-    /// Whether loss and gradient were finite.
+    /// Whether loss and gradient are finite.
     pub finite: bool,
 }
 
-/// Weights, objective and optimizer.
+/// Weights, objective and optimizer of a training run.
 pub struct Learner {
     /// The weights.
     pub weights: Weights,
@@ -98,67 +99,83 @@ pub struct Learner {
     objective: Objective,
     options: StepOptions,
     frozen: bool,
+    /// The model on the f32 weights, which it shares. None in half precision, where every step records new casts.
+    model: Option<Laps<Torch>>,
 }
 
 impl Learner {
-    /// Before the first step, with backbones that train.
+    /// A learner before its first step, with trainable backbones.
+    ///
+    /// # Errors
+    /// A precision that the device does not support.
     pub fn new(weights: Weights, options: StepOptions) -> Result<Self> {
         options.precision.check(weights.device())?;
         let config = weights.config();
-        Ok(Self {
+        let mut learner = Self {
             objective: Objective::new(AlignmentConfig::of(config), config.sparse_ratio, options.ratio_weight),
             optimizer: AdamW::new(&weights, options.weight_decay)?,
             scale: LossScale::new(options.precision),
             options,
             frozen: false,
+            model: None,
             weights,
-        })
+        };
+        learner.build_model()?;
+        Ok(learner)
     }
 
-    /// Backbones that are frozen get no gradients, leave nothing out at random, and do not decay.
+    /// Freezes or unfreezes the backbones. Frozen backbones have no gradients, no dropout and no weight decay.
     pub fn freeze_backbones(&mut self, frozen: bool) -> Result<()> {
         self.frozen = frozen;
+        self.build_model()?;
         self.weights.train_backbones(!frozen)
     }
 
-    /// Moves the weights by the gradients of `parts`, each with a loss of its own, added up, at the learning rates of heads
-    /// and backbones. `seed` decides what is left out at random. See [`release_threads`](Self::release_threads).
-    pub fn step(&mut self, parts: &[Pairs<'_>], hinge: &Hinge, rates: [f64; 2], seed: u64) -> Result<Stepped> {
+    /// Updates the weights by the summed gradients of `batches`, each of which has its own loss. `learning_rates` are those
+    /// of heads and backbones, `seed` is the seed of dropout. See [`release_threads`](Self::release_threads).
+    pub fn step(
+        &mut self,
+        batches: &[PairBatch<'_>],
+        hinge: &HingeLoss,
+        learning_rates: [f64; 2],
+        seed: u64,
+    ) -> Result<StepOutcome> {
         tch::manual_seed(seed.cast_signed());
         self.weights.clear_gradients()?;
-        let in_halves = self.in_halves(parts);
+        let in_halves = self.in_halves(batches);
         if in_halves {
-            // Threads that libtorch keeps waiting would take the processor from the halves.
-            self.place().take_threads();
+            // Idle libtorch threads of this thread would compete with those of the halves.
+            self.embedder().take_threads();
         }
-        let mut stepped = Stepped { loss: 0.0, grad_norm: 0.0, pairs: 0, finite: true };
-        for pairs in parts {
-            let embedded = self.embed(pairs, in_halves)?;
-            let all = Embeddings::gather(&embedded, |name| self.weights.array(name))?;
-            let found = self.objective.differentiate(&all, pairs.ids, 0..pairs.ids.len(), hinge)?;
-            stepped.loss += found.loss / parts.len() as f64;
-            stepped.pairs += found.pairs;
-            match found.gradient {
+        let mut outcome = StepOutcome { loss: 0.0, grad_norm: 0.0, pairs: 0, finite: true };
+        for batch in batches {
+            let embedded = self.embed(batch, in_halves)?;
+            let all = BatchEmbeddings::gather(&embedded, |name| self.weights.array(name))?;
+            let count = batch.image_ids.len();
+            let value = self.objective.differentiate(&all, batch.image_ids, 0..count, hinge)?;
+            outcome.loss += value.loss / batches.len() as f64;
+            outcome.pairs += value.pairs;
+            match value.gradient {
                 Some(gradient) => self.propagate(&gradient, embedded)?,
-                None => stepped.finite = false,
+                None => outcome.finite = false,
             }
         }
-        if !stepped.finite {
-            return Ok(stepped);
+        if !outcome.finite {
+            return Ok(outcome);
         }
         let scale = self.scale.factor;
-        stepped.grad_norm = self.weights.gradient_norm()? / scale;
-        stepped.finite = stepped.grad_norm.is_finite();
-        if stepped.finite {
+        outcome.grad_norm = self.weights.gradient_norm()? / scale;
+        outcome.finite = outcome.grad_norm.is_finite();
+        if outcome.finite {
             // The constant is that of `torch.nn.utils.clip_grad_norm_`.
-            let clip = (self.options.grad_clip / (stepped.grad_norm + 1e-6)).min(1.0);
-            self.optimizer.step(&self.weights, rates, clip / scale, in_halves)?;
+            let clip = (self.options.grad_clip / (outcome.grad_norm + 1e-6)).min(1.0);
+            self.optimizer.step(&self.weights, learning_rates, clip / scale, in_halves)?;
         }
-        self.scale.update(self.options.precision, stepped.finite);
-        Ok(stepped)
+        self.scale.update(self.options.precision, outcome.finite);
+        Ok(outcome)
     }
 
-    /// Gives this thread the libtorch threads back that steps in halves do without.
+    /// Restores the number of libtorch threads of the calling thread, which steps in halves reduce.
     pub fn release_threads(&self) {
         set_threads(self.options.threads);
     }
@@ -167,28 +184,41 @@ impl Learner {
         if self.frozen { Mode::Evaluation } else { Mode::Training(self.options.regularization) }
     }
 
-    /// Whether a batch goes through the encoders in two halves at once. The operations of small models are too short to be
-    /// shared out themselves. Each half adds to the gradients when it is ready: two summands from 0 give the same bits in
-    /// either order, more would not, nor would numbers that both draw from one generator.
-    fn in_halves(&self, parts: &[Pairs<'_>]) -> bool {
-        let nothing_left_out = self.mode() == Mode::Evaluation
-            || self.options.regularization == Regularization { dropout: 0.0, drop_path: 0.0 };
-        let [pairs] = parts else { return false };
-        !self.weights.device().is_cuda() && self.options.threads > 1 && pairs.ids.len() > 1 && nothing_left_out
+    /// Builds the model for the current mode. Its tensors are the leaf tensors of the weights, which the optimizer updates
+    /// in place, so it stays valid until the mode changes.
+    fn build_model(&mut self) -> Result<()> {
+        if self.options.precision == TrainPrecision::F32 {
+            self.model = Some(self.weights.model(TrainPrecision::F32, self.mode())?);
+        }
+        Ok(())
     }
 
-    /// Embeddings with their history, of all pairs or of two halves.
-    fn embed(&self, pairs: &Pairs<'_>, in_halves: bool) -> Result<Vec<Embeddings>> {
-        let count = pairs.ids.len();
+    /// Whether a batch is encoded in two halves at once. The operations of small models are too short to be parallel
+    /// themselves. Each half adds to the gradients when it is ready. The sum of two terms and 0 has the same bits in either
+    /// order; more parts would not be deterministic, nor would dropout, since both halves would draw from one generator.
+    fn in_halves(&self, batches: &[PairBatch<'_>]) -> bool {
+        let no_dropout = self.mode() == Mode::Evaluation
+            || self.options.regularization == Regularization { dropout: 0.0, drop_path: 0.0 };
+        let [batch] = batches else { return false };
+        !self.weights.device().is_cuda() && self.options.threads > 1 && batch.image_ids.len() > 1 && no_dropout
+    }
+
+    /// Recorded embeddings of the whole batch or of its two halves.
+    fn embed(&self, batch: &PairBatch<'_>, in_halves: bool) -> Result<Vec<BatchEmbeddings>> {
+        let count = batch.image_ids.len();
         if !in_halves {
-            let model = self.weights.model(self.options.precision, self.mode())?;
-            return Ok(vec![self.place().embed(&model, pairs, 0..count)?]);
+            let embedder = self.embedder();
+            return Ok(vec![match &self.model {
+                Some(model) => embedder.embed(model, batch, 0..count)?,
+                None => embedder.embed(&self.weights.model(self.options.precision, self.mode())?, batch, 0..count)?,
+            }]);
         }
+        // A model holds `Rc`s and cannot be shared with another thread, so each half builds its own from shared weights.
         let half = |range: Range<usize>| {
-            let (weights, place, mode) = (self.weights.shared(), self.place(), self.mode());
+            let (weights, embedder, mode) = (self.weights.shared(), self.embedder(), self.mode());
             move || {
-                place.take_threads();
-                place.embed(&weights.model(place.precision, mode)?, pairs, range)
+                embedder.take_threads();
+                embedder.embed(&weights.model(embedder.precision, mode)?, batch, range)
             }
         };
         let (first, second) = (half(0..count / 2), half(count / 2..count));
@@ -196,77 +226,77 @@ impl Learner {
         Ok(vec![first?, second?])
     }
 
-    /// The gradient of all pairs to the weights, through embeddings of all or of halves.
-    fn propagate(&self, gradient: &Gradient, parts: Vec<Embeddings>) -> Result<()> {
-        let (place, factor) = (self.place(), self.scale.factor);
-        let [first, second] = match <[Embeddings; 2]>::try_from(parts) {
+    /// Passes the gradient of the whole batch on to the weights, through the embeddings of the batch or of its halves.
+    fn propagate(&self, gradient: &EmbeddingGradient, embedded: Vec<BatchEmbeddings>) -> Result<()> {
+        let (embedder, factor) = (self.embedder(), self.scale.factor);
+        let [first, second] = match <[BatchEmbeddings; 2]>::try_from(embedded) {
             Ok(halves) => halves,
-            Err(parts) => return parts.iter().try_for_each(|all| gradient.propagate(all, factor)),
+            Err(embedded) => return embedded.iter().try_for_each(|all| gradient.propagate(all, factor)),
         };
-        let [of_first, of_second] = gradient.halves(&first)?;
-        let back = |gradient: Gradient, part: Embeddings| {
+        let [first_gradient, second_gradient] = gradient.halves(&first)?;
+        let backward = |gradient: EmbeddingGradient, half: BatchEmbeddings| {
             move || {
-                place.take_threads();
-                gradient.propagate(&part, factor)
+                embedder.take_threads();
+                gradient.propagate(&half, factor)
             }
         };
-        let (first, second) = rayon::join(back(of_first, first), back(of_second, second));
+        let (first, second) = rayon::join(backward(first_gradient, first), backward(second_gradient, second));
         first.and(second)
     }
 
-    fn place(&self) -> Place {
-        Place {
+    fn embedder(&self) -> Embedder {
+        Embedder {
             config: AlignmentConfig::of(self.weights.config()),
             device: self.weights.device(),
             precision: self.options.precision,
-            threads: (self.options.threads / 2).max(1),
+            half_threads: (self.options.threads / 2).max(1),
         }
     }
 }
 
-/// Where and how embeddings are computed.
+/// Computes embeddings on a device and in a precision.
 #[derive(Clone, Copy)]
-struct Place {
+struct Embedder {
     config: AlignmentConfig,
     device: TorchDevice,
-    precision: Precision,
-    /// Of one operation of a half.
-    threads: usize,
+    precision: TrainPrecision,
+    /// Threads of one operation of a half.
+    half_threads: usize,
 }
 
-impl Place {
-    /// libtorch keeps the number of each thread apart.
+impl Embedder {
+    /// Sets the libtorch threads of the calling thread for a half.
     fn take_threads(&self) {
-        if threads() != self.threads {
-            set_threads(self.threads);
+        if threads() != self.half_threads {
+            set_threads(self.half_threads);
         }
     }
 
-    /// Embeddings of some pairs, with their history.
-    fn embed(&self, model: &Laps<Torch>, pairs: &Pairs<'_>, range: Range<usize>) -> Result<Embeddings> {
-        let images = match &pairs.images {
-            Images::Pixels(pixels) => model.image.features(&self.upload(&pixels.rows(range.clone())?)?)?,
-            Images::Features(features) => self.upload(&features.rows(range.clone())?)?,
+    /// Recorded embeddings of the pairs `range`.
+    fn embed(&self, model: &Laps<Torch>, batch: &PairBatch<'_>, range: Range<usize>) -> Result<BatchEmbeddings> {
+        let images = match &batch.images {
+            ImageInputs::Pixels(pixels) => model.image.features(&self.upload(&pixels.rows(range.clone())?)?)?,
+            ImageInputs::Features(features) => self.upload(&features.rows(range.clone())?)?,
         };
-        let images = single(&model.image.project(&images)?)?;
-        let (words, lengths) = match &pairs.captions {
-            Captions::Tokens(captions) => {
+        let images = to_f32(&model.image.project(&images)?)?;
+        let (words, lengths) = match &batch.captions {
+            CaptionInputs::Tokens(captions) => {
                 let captions = &captions[range];
-                let (identifiers, mask) = pad_tokens(captions)?;
-                let [identifiers, mask] = [identifiers, mask].map(|array| Torch::upload(&array, &self.device));
-                let features = model.text.features(&identifiers?, &mask?)?;
+                let (input_ids, mask) = pad_input_ids(captions)?;
+                let [input_ids, mask] = [input_ids, mask].map(|array| Torch::upload(&array, &self.device));
+                let features = model.text.features(&input_ids?, &mask?)?;
                 let lengths: Vec<usize> = captions.iter().map(|caption| caption.len()).collect();
                 (unpad(&features, &lengths)?, lengths)
             }
-            Captions::Features(features, lengths) => {
+            CaptionInputs::Features(features, lengths) => {
                 let words = |captions: &[usize]| captions.iter().sum::<usize>();
                 let start = words(&lengths[..range.start]);
                 let lengths = &lengths[range];
                 (self.upload(&features.rows(start..start + words(lengths))?)?, lengths.to_vec())
             }
         };
-        let words = single(&model.text.project(&words)?)?;
-        embeddings(&model.alignment, &self.config, [images, words], lengths)
+        let words = to_f32(&model.text.project(&words)?)?;
+        alignment_inputs(&model.alignment, &self.config, images, words, lengths)
     }
 
     fn upload(&self, array: &Array) -> Result<Torch> {
@@ -275,45 +305,45 @@ impl Place {
     }
 }
 
-/// Projected images and words with the logits of their aggregation, without its weights.
-pub(super) fn embeddings(
+/// Projected images and words, with the logits of their aggregation and without its weights.
+pub(crate) fn alignment_inputs(
     alignment: &Alignment<Torch>,
     config: &AlignmentConfig,
-    [images, words]: [Torch; 2],
+    images: Torch,
+    words: Torch,
     lengths: Vec<usize>,
-) -> Result<Embeddings> {
+) -> Result<BatchEmbeddings> {
     let patches = images.narrow(1, usize::from(config.has_class_token), config.patches)?;
     let logits = alignment.logits(&patches)?;
     let [images, words, logits] = [images, words, logits].map(|tensor| tensor.0.shallow_clone());
-    Ok(Embeddings { images, words, lengths, logits, aggregation: None })
+    Ok(BatchEmbeddings { images, words, lengths, logits, aggregation: None })
 }
 
-/// As f32.
-fn single(tensor: &Torch) -> Result<Torch> {
+fn to_f32(tensor: &Torch) -> Result<Torch> {
     Ok(Torch::new(tensor.0.f_to_kind(tch::Kind::Float)?))
 }
 
-/// Identifiers and mask, `(captions, length)`.
-pub(super) fn pad_tokens(captions: &[&[u32]]) -> Result<(Array, Array)> {
+/// Pads `input_ids` to the longest caption: ids and attention mask, both `(captions, length)`.
+pub(super) fn pad_input_ids(captions: &[&[u32]]) -> Result<(Array, Array)> {
     let length = captions.iter().map(|caption| caption.len()).max().unwrap_or(0);
-    let mut identifiers = vec![0.0; captions.len() * length];
-    let mut mask = identifiers.clone();
+    let mut input_ids = vec![0.0; captions.len() * length];
+    let mut mask = input_ids.clone();
     for (row, caption) in captions.iter().enumerate() {
-        for (column, &identifier) in caption.iter().enumerate() {
-            identifiers[row * length + column] = identifier as f32;
+        for (column, &id) in caption.iter().enumerate() {
+            input_ids[row * length + column] = id as f32;
             mask[row * length + column] = 1.0;
         }
     }
     let shape = [captions.len(), length];
-    Ok((Array::new(&shape, identifiers)?, Array::new(&shape, mask)?))
+    Ok((Array::new(&shape, input_ids)?, Array::new(&shape, mask)?))
 }
 
-/// `(captions, length, width)` to the words that are there, `(words, width)`.
+/// `(captions, length, dim)` to the words without padding, `(words, dim)`.
 fn unpad(features: &Torch, lengths: &[usize]) -> Result<Torch> {
     let [_, length, width] = features.sizes()?;
     let (length, width) = (length.fixed()?, width.fixed()?);
-    let places = lengths.iter().enumerate().flat_map(|(row, &count)| row * length..row * length + count);
-    let places: Vec<i64> = places.map(|place| place as i64).collect();
+    let positions = lengths.iter().enumerate().flat_map(|(row, &count)| row * length..row * length + count);
+    let positions: Vec<i64> = positions.map(|position| position as i64).collect();
     let flat = features.0.f_reshape([-1, width as i64])?;
-    Ok(Torch::new(flat.f_index_select(0, &Tch::f_from_slice(&places)?.f_to_device(flat.device())?)?))
+    Ok(Torch::new(flat.f_index_select(0, &Tch::f_from_slice(&positions)?.f_to_device(flat.device())?)?))
 }

@@ -1,42 +1,45 @@
-//! Training on libtorch. Its tests run where `LAPS_ZOO_TEST_DEVICE` says; on a GPU it takes one.
+//! Training on libtorch.
+//!
+//! [`train()`] runs a whole recipe: it reads the data, trains, validates after each epoch, and writes checkpoints, the state
+//! to resume from, a JSON log and TensorBoard events into the run folder ([`RunFiles`]). A [`Learner`] makes single steps.
+//!
+//! Tests run on the device of `LAPS_ZOO_TEST_DEVICE`.
 
 mod adamw;
-mod alignment_step;
+mod batches;
 mod error;
 mod events;
 mod features;
-mod feed;
 mod hinge;
+mod initial_weights;
 mod learner;
 mod log;
 mod objective;
-mod pairs;
+mod pair_chunks;
 mod precision;
 mod run;
 mod run_folder;
 mod sampler;
-mod samples;
 mod schedule;
-mod start;
+mod split;
 mod state;
 #[cfg(test)]
 mod tests;
 mod validate;
 mod weights;
 
-pub use self::{
-    adamw::AdamW,
-    alignment_step::{AlignmentStep, AlignmentWay},
-    hinge::Hinge,
-    learner::{Captions, Images, Learner, Pairs, StepOptions, Stepped},
-    run::train,
-    weights::{Group, Weights},
-};
+use self::{adamw::AdamW, run_folder::RunFolder};
 pub use self::{
     error::TrainError,
-    events::EventFile,
-    log::RunLog,
-    run_folder::{Files, RunFolder},
-    sampler::{EpochOrder, Sampler},
-    schedule::{Negatives, Schedule},
+    hinge::HingeLoss,
+    learner::{CaptionInputs, ImageInputs, Learner, PairBatch, StepOptions, StepOutcome},
+    run::train,
+    run_folder::RunFiles,
+    schedule::Negatives,
+    weights::{ParamGroup, Weights},
+};
+pub(crate) use self::{
+    learner::alignment_inputs,
+    objective::{BatchEmbeddings, Objective},
+    weights::download,
 };

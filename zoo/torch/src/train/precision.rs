@@ -1,27 +1,27 @@
-//! What the encoders compute in while they train.
+//! Training precision and loss scaling.
 
 use tch::Kind;
 
 use crate::{Result, TorchDevice};
-pub use laps_hub::registry::Precision;
+pub use laps_hub::registry::TrainPrecision;
 
-/// How libtorch computes in a precision of the recipe.
+/// A recipe's precision on libtorch.
 pub(super) trait TorchPrecision {
-    /// Refuses a precision that the device cannot compute in.
+    /// Rejects a precision that the device does not support.
     fn check(self, device: TorchDevice) -> Result<()>;
 
-    /// libtorch's element type.
+    /// libtorch's dtype.
     fn kind(self) -> Kind;
 }
 
-impl TorchPrecision for Precision {
+impl TorchPrecision for TrainPrecision {
     fn check(self, device: TorchDevice) -> Result<()> {
         if self != Self::Fp16 || device.is_cuda() {
             return Ok(());
         }
         Err(laps_model::Error::Device {
             device: device.to_string(),
-            reason: "precision `fp16` is for GPUs".to_owned(),
+            reason: "precision `fp16` needs a GPU".to_owned(),
             hint: "use `f32` or `bf16`, or a GPU".to_owned(),
         }
         .into())
@@ -36,8 +36,8 @@ impl TorchPrecision for Precision {
     }
 }
 
-/// Factor of the loss that keeps small gradients within half precision: halved where a gradient is not finite, doubled
-/// after many steps without.
+/// Dynamic loss scale, which keeps small gradients in the range of fp16: halved after a gradient that is not finite,
+/// doubled after many finite ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct LossScale {
     pub(super) factor: f64,
@@ -45,17 +45,17 @@ pub(super) struct LossScale {
 }
 
 impl LossScale {
-    /// Steps without a gradient that is not finite, after which the factor is doubled.
-    const PATIENCE: u64 = 2000;
-    const LARGEST: f64 = 16_777_216.0;
+    /// Number of consecutive finite steps after which the factor is doubled.
+    const GROWTH_INTERVAL: u64 = 2000;
+    const MAX_FACTOR: f64 = 16_777_216.0;
 
-    pub(super) fn new(precision: Precision) -> Self {
-        Self { factor: if precision == Precision::Fp16 { 65536.0 } else { 1.0 }, steps: 0 }
+    pub(super) fn new(precision: TrainPrecision) -> Self {
+        Self { factor: if precision == TrainPrecision::Fp16 { 65536.0 } else { 1.0 }, steps: 0 }
     }
 
-    /// After a step whose gradient was finite or not.
-    pub(super) fn update(&mut self, precision: Precision, finite: bool) {
-        if precision != Precision::Fp16 {
+    /// Updates the scale after a step.
+    pub(super) fn update(&mut self, precision: TrainPrecision, finite: bool) {
+        if precision != TrainPrecision::Fp16 {
             return;
         }
         if !finite {
@@ -63,27 +63,27 @@ impl LossScale {
             return;
         }
         self.steps += 1;
-        if self.steps == Self::PATIENCE {
-            *self = Self { factor: (self.factor * 2.0).min(Self::LARGEST), steps: 0 };
+        if self.steps == Self::GROWTH_INTERVAL {
+            *self = Self { factor: (self.factor * 2.0).min(Self::MAX_FACTOR), steps: 0 };
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LossScale, Precision};
+    use super::{LossScale, TrainPrecision};
 
     #[test]
-    fn the_loss_scale_is_halved_at_once_and_doubled_with_patience() {
-        let mut scale = LossScale::new(Precision::Fp16);
-        scale.update(Precision::Fp16, false);
+    fn loss_scale_halves_at_once_and_doubles_after_the_growth_interval() {
+        let mut scale = LossScale::new(TrainPrecision::Fp16);
+        scale.update(TrainPrecision::Fp16, false);
         assert_eq!(scale.factor, 32768.0);
-        for _ in 0..LossScale::PATIENCE {
-            scale.update(Precision::Fp16, true);
+        for _ in 0..LossScale::GROWTH_INTERVAL {
+            scale.update(TrainPrecision::Fp16, true);
         }
         assert_eq!(scale, LossScale { factor: 65536.0, steps: 0 });
-        let mut none = LossScale::new(Precision::Bf16);
-        none.update(Precision::Bf16, false);
+        let mut none = LossScale::new(TrainPrecision::Bf16);
+        none.update(TrainPrecision::Bf16, false);
         assert_eq!(none.factor, 1.0);
     }
 }

@@ -1,35 +1,39 @@
-//! A run from its beginning, or from where it was, to its end.
+//! A training run, from its start or from a saved state to its end.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
 
-use super::precision::TorchPrecision;
 use super::{
-    Learner, StepOptions,
-    features::{self, Features},
-    feed::{Feed, Source},
-    hinge::Hinge,
-    samples::Samples,
-    start::Sources,
-    state::{self, Position},
+    HingeLoss, Learner, RunFiles, RunFolder, StepOptions, TrainError, Weights,
+    batches::{BatchSource, EpochBatches},
+    events::EventFile,
+    features::{self, BackboneFeatures},
+    initial_weights::WeightSources,
+    log::RunLog,
+    precision::TorchPrecision,
+    sampler::{EpochOrder, Sampler},
+    schedule::Schedule,
+    split::TokenizedSplit,
+    state::{self, RunPosition},
     validate::validate,
 };
-use crate::{
-    Result, TorchDevice,
-    train::{EpochOrder, EventFile, Files, RunFolder, RunLog, Sampler, Schedule, TrainError},
-};
+use crate::{Result, TorchDevice};
 use laps::{EpochLine, Observer, StepLine, TrainRequest, Trained};
 use laps_align::Directions;
 use laps_data::{Augment, Tokenizer};
-use laps_hub::registry::{DataPaths, Entry, Validation, sha256};
-use laps_model::{encoder::Device, random::SplitMix64};
+use laps_hub::registry::sha256;
+use laps_model::random::SplitMix64;
 
-/// Trains. Everything that can be wrong with the input is looked for before the first step.
+/// Trains a recipe. The input is checked completely before the first step.
 ///
-/// Where `stop` becomes true, the step at hand is finished, the state saved, and the run ends with
-/// [`TrainError::Interrupted`]. A run that goes on does so bit for bit on the CPU with as many threads.
+/// When `stop` becomes true, the current step is finished, the state is saved, and the run ends with
+/// [`TrainError::Interrupted`]. On the CPU a resumed run with the same number of threads is bit-identical to an
+/// uninterrupted one.
+///
+/// # Errors
+/// Invalid input, files that cannot be read or written, and operations that libtorch refuses.
 pub fn train(request: &TrainRequest, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Trained> {
     let TrainRequest { entry, threads, .. } = request;
     let config = &entry.train;
@@ -37,31 +41,34 @@ pub fn train(request: &TrainRequest, stop: &AtomicBool, observer: &mut dyn Obser
     config.precision.check(device)?;
     let tokenizer = Tokenizer::open(&request.paths.vocab)?;
     tokenizer.check_fits(entry.model.text.vocab_size)?;
-    let samples = Samples::open(request, &tokenizer, &entry.data.train)?;
-    let sampler = Sampler::new(samples.tokens.len(), config.batch_size * config.accumulate, config.seed)?
-        .with_neighbours(samples.split.image_of(), config.neighbours);
-    let held_out = Samples::open(request, &tokenizer, request.select_on())?;
-    let sources = Sources::open(&request.start, &entry.model)?;
+    let training = TokenizedSplit::open(request, &tokenizer, &entry.data.train)?;
+    let sampler = Sampler::new(training.input_ids.len(), config.batch_size * config.accumulate, config.seed)?
+        .with_neighbours(training.split.image_of(), config.neighbours);
+    let validation = TokenizedSplit::open(request, &tokenizer, request.select_on())?;
+    let sources = WeightSources::open(&request.start, &entry.model)?;
     let configuration = format!("{} {}", entry.run_canonical()?, sources.hashes()?.join(" "));
     let hash = sha256(configuration.as_bytes());
     let folder = RunFolder::open(&request.out, &entry.run_file()?, &hash, request.resume)?;
 
     let saved = if request.resume { Some(state::open(&folder, &hash)?) } else { None };
     let weights = match &saved {
-        Some((file, _)) => super::Weights::new(&entry.model, device, |parameter| Ok(file.read(&parameter.name)?))?,
+        Some((file, _)) => Weights::new(&entry.model, device, |parameter| Ok(file.read(&parameter.name)?))?,
         None => sources.weights(&entry.model, device, config.seed)?,
     };
     let mut learner = Learner::new(weights, StepOptions::of(config, *threads))?;
-    let mut position = Position::default();
-    if let Some((file, at)) = saved {
-        state::restore(&mut learner, &file, &at)?;
-        position = at;
+    let mut position = RunPosition::default();
+    if let Some((file, saved_position)) = saved {
+        state::restore(&mut learner, &file, &saved_position)?;
+        position = saved_position;
     }
-    let unchanged = config.freeze_backbones && !config.image_augmentation && !config.text_augmentation;
-    let wanted = [unchanged, config.freeze_backbones];
-    let Some(kept) = keep_features(&learner, [&samples, &held_out], wanted, (*threads, stop), observer)? else {
-        return Err(TrainError::NotBegun { folder: folder.path().to_owned() }.into());
+    let mut cached = |split: &TokenizedSplit, constant: bool| match constant {
+        true => cached_features(&learner, split, *threads, stop, &folder, observer),
+        false => Ok(None),
     };
+    // Frozen backbones compute the same features in each epoch, unless their inputs are augmented.
+    let augmented = config.image_augmentation || config.text_augmentation;
+    let training_features = cached(&training, config.freeze_backbones && !augmented)?;
+    let validation_features = cached(&validation, config.freeze_backbones)?;
     let mut run = Run {
         request,
         hash,
@@ -72,10 +79,11 @@ pub fn train(request: &TrainRequest, stop: &AtomicBool, observer: &mut dyn Obser
         position,
         sampler,
         schedule: Schedule::new(config),
-        samples: &samples,
-        held_out: &held_out,
+        training: &training,
+        training_features: training_features.as_ref(),
+        validation: &validation,
+        validation_features: validation_features.as_ref(),
         tokenizer: &tokenizer,
-        kept,
     };
     while run.position.epoch < config.epochs {
         run.epoch(stop, observer)?;
@@ -88,34 +96,29 @@ pub fn train(request: &TrainRequest, stop: &AtomicBool, observer: &mut dyn Obser
     })
 }
 
-/// Features of the two splits, where the backbones never train and always see the same. Nothing where `stop` becomes true.
-fn keep_features(
+/// Features of a split for frozen backbones; None if they would need too much memory.
+fn cached_features(
     learner: &Learner,
-    splits: [&Samples; 2],
-    wanted: [bool; 2],
-    (threads, stop): (usize, &AtomicBool),
+    split: &TokenizedSplit,
+    threads: usize,
+    stop: &AtomicBool,
+    folder: &RunFolder,
     observer: &mut dyn Observer,
-) -> Result<Option<[Option<Features>; 2]>> {
-    let mut kept = [None, None];
-    for ((samples, wanted), kept) in splits.into_iter().zip(wanted).zip(&mut kept) {
-        if !wanted {
-            continue;
-        }
-        let name = samples.split.name();
-        let bytes = Features::bytes(&learner.weights, samples);
-        if bytes > features::LIMIT {
-            let sizes = [bytes, features::LIMIT].map(|bytes| bytes >> 20);
-            let [size, limit] = sizes;
-            observer.note(&format!(
-                "features of split `{name}` would take {size} MiB, more than {limit}: the backbones compute in each step"
-            ));
-            continue;
-        }
-        observer.note(&format!("features of split `{name}`: {} MiB", bytes.div_ceil(1 << 20)));
-        let Some(features) = Features::open(&learner.weights, samples, threads, stop)? else { return Ok(None) };
-        *kept = Some(features);
+) -> Result<Option<BackboneFeatures>> {
+    let name = split.split.name();
+    let bytes = BackboneFeatures::bytes(&learner.weights, split);
+    if bytes > features::MAX_BYTES {
+        let [size, limit] = [bytes, features::MAX_BYTES].map(|bytes| bytes >> 20);
+        observer.note(&format!(
+            "features of split `{name}` need {size} MiB, more than {limit} MiB: the backbones run in each step"
+        ));
+        return Ok(None);
     }
-    Ok(Some(kept))
+    observer.note(&format!("features of split `{name}`: {} MiB", bytes.div_ceil(1 << 20)));
+    match BackboneFeatures::open(&learner.weights, split, threads, stop)? {
+        Some(features) => Ok(Some(features)),
+        None => Err(TrainError::NotStarted { folder: folder.path().to_owned() }.into()),
+    }
 }
 
 struct Run<'a> {
@@ -125,30 +128,30 @@ struct Run<'a> {
     log: RunLog,
     events: EventFile,
     learner: Learner,
-    position: Position,
+    position: RunPosition,
     sampler: Sampler,
     schedule: Schedule,
-    samples: &'a Samples,
-    held_out: &'a Samples,
+    training: &'a TokenizedSplit,
+    training_features: Option<&'a BackboneFeatures>,
+    validation: &'a TokenizedSplit,
+    validation_features: Option<&'a BackboneFeatures>,
     tokenizer: &'a Tokenizer,
-    kept: [Option<Features>; 2],
 }
 
-impl Run<'_> {
-    /// The rest of the epoch at hand, and its validation.
+impl<'a> Run<'a> {
+    /// Finishes the current epoch and validates.
     fn epoch(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<()> {
         let config = &self.request.entry.train;
         let (epoch, steps) = (self.position.epoch, self.sampler.batches());
         self.learner.freeze_backbones(self.schedule.backbones_are_frozen(epoch))?;
         observer.begin(epoch, self.position.within, steps);
         let order = self.sampler.epoch(epoch);
-        let kept = self.kept[0].take();
-        let mut feed = self.feed(&order, kept.as_ref())?;
-        let began = Instant::now();
+        let mut batches = self.batches(&order)?;
+        let start = Instant::now();
         while self.position.within < steps {
             let Some(captions) = order.batch(self.position.within) else { break };
-            let line = self.step(&mut feed, captions, steps)?;
-            observer.step(&line, feed.waited().as_secs_f64() / began.elapsed().as_secs_f64().max(1e-9));
+            let line = self.step(&mut batches, captions, steps)?;
+            observer.step(&line, batches.waited().as_secs_f64() / start.elapsed().as_secs_f64().max(1e-9));
             let stopped = stop.load(Ordering::Relaxed);
             if stopped || self.position.step.is_multiple_of(config.save_every as u64) {
                 self.save(observer)?;
@@ -158,48 +161,45 @@ impl Run<'_> {
                 return Err(TrainError::Interrupted { step: self.position.step, folder }.into());
             }
         }
-        let seconds = began.elapsed().as_secs_f64();
-        let data_wait = feed.waited().as_secs_f64() / seconds.max(1e-9);
-        drop(feed);
-        self.kept[0] = kept;
+        let seconds = start.elapsed().as_secs_f64();
+        let data_wait = batches.waited().as_secs_f64() / seconds.max(1e-9);
+        drop(batches);
         self.learner.release_threads();
-        let recalls = validate(&self.learner.weights, self.held_out, self.kept[1].as_ref(), self.request.threads)?;
-        let line = self.finish(recalls, (seconds, data_wait))?;
+        let recalls = validate(&self.learner.weights, self.validation, self.validation_features, self.request.threads)?;
+        let line = self.finish_epoch(recalls, seconds, data_wait)?;
         self.save(observer)?;
         observer.epoch(&line);
         Ok(())
     }
 
-    /// The batches of the rest of an epoch.
-    fn feed<'b>(&self, order: &EpochOrder, features: Option<&'b Features>) -> Result<Feed<'b>>
-    where
-        Self: 'b,
-    {
+    /// The remaining batches of an epoch.
+    fn batches(&self, order: &EpochOrder) -> Result<EpochBatches<'a>> {
         let config = &self.request.entry.train;
         let augment = Augment::new(config.seed, self.position.epoch);
-        let source = match features {
-            Some(features) => Source::Features(features),
-            None => Source::Files {
-                crops: config.image_augmentation.then_some(augment),
-                words: config.text_augmentation.then_some(augment),
+        let source = match self.training_features {
+            Some(features) => BatchSource::Features(features),
+            None => BatchSource::Files {
+                image_augment: config.image_augmentation.then_some(augment),
+                word_augment: config.text_augmentation.then_some(augment),
             },
         };
-        Feed::start(self.request, (self.samples, self.tokenizer), (order, self.position.within), source)
+        EpochBatches::start(self.request, self.training, self.tokenizer, order, self.position.within, source)
     }
 
-    fn step(&mut self, feed: &mut Feed<'_>, captions: &[usize], steps: usize) -> Result<StepLine> {
+    fn step(&mut self, batches: &mut EpochBatches<'_>, captions: &[usize], steps: usize) -> Result<StepLine> {
         let config = &self.request.entry.train;
-        let Position { epoch, within, step, .. } = self.position;
+        let RunPosition { epoch, within, step, .. } = self.position;
         let (negatives, weight) = (self.schedule.negatives(epoch), self.schedule.warm_up(epoch, within, steps));
-        let hinge = Hinge { margin: config.margin, negatives, weight };
-        let rates = [self.schedule.learning_rate(epoch), self.schedule.backbone_learning_rate(epoch)];
-        let batch = feed.next(captions)?;
+        let hinge = HingeLoss { margin: config.margin, negatives, weight };
+        let learning_rates = [self.schedule.learning_rate(epoch), self.schedule.backbone_learning_rate(epoch)];
+        let batch = batches.next(captions)?;
         let seed = SplitMix64::named(config.seed, &format!("step {step}")).bits();
-        let done = batch.with_pairs(config.accumulate, |pairs| self.learner.step(pairs, &hinge, rates, seed))?;
+        let outcome =
+            batch.with_parts(config.accumulate, |parts| self.learner.step(parts, &hinge, learning_rates, seed))?;
         self.position.step += 1;
         self.position.within += 1;
-        if done.finite {
-            self.position.losses.0 += done.loss;
+        if outcome.finite {
+            self.position.losses.0 += outcome.loss;
             self.position.losses.1 += 1;
         } else {
             self.position.non_finite += 1;
@@ -207,21 +207,24 @@ impl Run<'_> {
         let line = StepLine {
             step: self.position.step,
             epoch,
-            loss: done.loss,
-            grad_norm: done.grad_norm,
-            learning_rate: rates[0],
-            pairs: done.pairs,
-            finite: done.finite,
+            loss: outcome.loss,
+            grad_norm: outcome.grad_norm,
+            learning_rate: learning_rates[0],
+            pairs: outcome.pairs,
+            finite: outcome.finite,
         };
         self.log.write(&line)?;
-        let scalars =
-            [("train/loss", line.loss), ("train/grad_norm", line.grad_norm), ("train/learning_rate", rates[0])];
+        let scalars = [
+            ("train/loss", line.loss),
+            ("train/grad_norm", line.grad_norm),
+            ("train/learning_rate", line.learning_rate),
+        ];
         self.events.scalars(line.step, &scalars)?;
         Ok(line)
     }
 
-    /// Ends an epoch: checkpoints, log, and the position at the beginning of the next one.
-    fn finish(&mut self, recalls: Directions, (seconds, data_wait): (f64, f64)) -> Result<EpochLine> {
+    /// Writes checkpoints and log of a finished epoch, and moves to the start of the next one.
+    fn finish_epoch(&mut self, recalls: Directions, seconds: f64, data_wait: f64) -> Result<EpochLine> {
         let epoch = self.position.epoch;
         let best = self.position.best.is_none_or(|(rsum, _)| recalls.rsum > rsum);
         if best {
@@ -239,9 +242,9 @@ impl Run<'_> {
             best,
         };
         if best {
-            state::write_checkpoint(&self.folder, Files::BEST, &self.learner.weights, &self.position)?;
+            state::write_checkpoint(&self.folder, RunFiles::BEST, &self.learner.weights, &self.position)?;
         }
-        state::write_checkpoint(&self.folder, Files::LAST, &self.learner.weights, &self.position)?;
+        state::write_checkpoint(&self.folder, RunFiles::LAST, &self.learner.weights, &self.position)?;
         self.log.write(&line)?;
         let Directions { i2t, t2i, rsum } = recalls;
         let scalars = [
@@ -256,7 +259,7 @@ impl Run<'_> {
             ("train/data_wait", data_wait),
         ];
         self.events.scalars(line.step, &scalars)?;
-        self.position = Position { epoch: epoch + 1, within: 0, losses: (0.0, 0), ..self.position.clone() };
+        self.position = RunPosition { epoch: epoch + 1, within: 0, losses: (0.0, 0), ..self.position.clone() };
         Ok(line)
     }
 

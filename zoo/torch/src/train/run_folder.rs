@@ -1,54 +1,54 @@
-//! The folder of a run.
+//! The output folder of a run.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use super::TrainError;
 use crate::{Error, Result};
 
-/// A folder with the files of one run. Each of them is either complete or as it was before.
+/// A folder with the files of one run. A file is either complete or unchanged.
 #[derive(Clone, Debug)]
-pub struct RunFolder {
+pub(super) struct RunFolder {
     path: PathBuf,
 }
 
-/// Names of the files of a run.
+/// File names of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Files;
+pub struct RunFiles;
 
-impl Files {
-    /// Weights of the epoch with the best recalls.
+impl RunFiles {
+    /// Weights of the epoch with the best rSum.
     pub const BEST: &str = "best.safetensors";
     /// Weights of the last epoch.
     pub const LAST: &str = "last.safetensors";
-    /// Everything that is needed to go on.
+    /// Everything needed to resume the run.
     pub const STATE: &str = "state.safetensors";
     /// The effective entry.
     pub const ENTRY: &str = "entry.yaml";
-    /// The effective configuration's hash.
+    /// Hash of the effective configuration.
     pub const HASH: &str = "config.sha256";
-    /// A JSON object a line.
+    /// Log, one JSON object a line.
     pub const LOG: &str = "log.jsonl";
 }
 
 impl RunFolder {
-    /// Opens the folder for a run of the configuration `hash` whose effective entry is `entry`. Only with `resume` may it
-    /// hold a run, and then it has to hold one of that configuration.
-    pub fn open(path: &Path, entry: &str, hash: &str, resume: bool) -> Result<Self> {
+    /// Opens the folder for a run of the configuration `hash` with the effective entry `entry`. With `resume` the folder must
+    /// hold the state of a run with that configuration; without `resume` it must not hold a run.
+    ///
+    /// # Errors
+    /// A folder that holds something else.
+    pub(super) fn open(path: &Path, entry: &str, hash: &str, resume: bool) -> Result<Self> {
         let folder = Self { path: path.to_owned() };
-        let known = match fs_err::read_to_string(folder.file(Files::HASH)) {
+        let saved_hash = match fs_err::read_to_string(folder.file(RunFiles::HASH)) {
             Ok(text) => Some(text.trim().to_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(source) => return Err(Error::Io { action: "read", path: folder.file(Files::HASH), source }),
+            Err(source) => return Err(Error::Io { action: "read", path: folder.file(RunFiles::HASH), source }),
         };
-        match known {
+        match saved_hash {
             Some(found) if found != hash => {
                 let (folder, expected) = (path.to_owned(), hash.to_owned());
                 return Err(TrainError::OtherRun { folder, expected, found }.into());
             }
-            Some(_) if !resume && folder.file(Files::STATE).exists() => {
+            Some(_) if !resume && folder.file(RunFiles::STATE).exists() => {
                 return Err(TrainError::Occupied { folder: path.to_owned() }.into());
             }
             Some(_) => {}
@@ -64,41 +64,28 @@ impl RunFolder {
                 }
             }
         }
-        if resume && !folder.file(Files::STATE).exists() {
+        if resume && !folder.file(RunFiles::STATE).exists() {
             return Err(TrainError::NoState { folder: path.to_owned() }.into());
         }
-        folder.write(Files::ENTRY, entry.as_bytes())?;
-        folder.write(Files::HASH, format!("{hash}\n").as_bytes())?;
+        folder.write(RunFiles::ENTRY, entry.as_bytes())?;
+        folder.write(RunFiles::HASH, format!("{hash}\n").as_bytes())?;
         Ok(folder)
     }
 
     /// The folder itself.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The file `name` in it.
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Writes a file that takes the place of the one before when it is complete and on the disk.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let (part, path) = (self.file(&format!(".{name}.part")), self.file(name));
-        let attempt = || -> std::io::Result<()> {
-            let mut file = fs_err::File::create(&part)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            drop(file);
-            fs_err::rename(&part, &path)?;
-            // The new name is on the disk when the folder is.
-            fs_err::File::open(&self.path)?.sync_all()
-        };
-        attempt().map_err(|source| {
-            // What is left over is in nobody's way; the error that counts is the first.
-            let _ = fs_err::remove_file(&part);
-            self.failed("write", &path, source)
-        })
+    /// Writes a file. It replaces the previous one when it is complete and on disk.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.file(name);
+        laps_files::replace(&path, bytes).map_err(|source| self.failed("write", &path, source))
     }
 
     fn failed(&self, action: &'static str, path: &Path, source: std::io::Error) -> Error {
@@ -108,20 +95,20 @@ impl RunFolder {
 
 #[cfg(test)]
 mod tests {
-    use super::{Files, RunFolder};
+    use super::{RunFiles, RunFolder};
 
     #[test]
-    fn a_folder_takes_one_configuration_and_keeps_what_it_has() {
+    fn folder_accepts_one_configuration_and_keeps_its_files() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("run");
         let message = |hash: &str, resume: bool| RunFolder::open(&path, "", hash, resume).unwrap_err().to_string();
         assert!(message("a", true).contains("no state"));
         let folder = RunFolder::open(&path, "name: x", "a", false).unwrap();
-        folder.write(Files::STATE, b"state").unwrap();
+        folder.write(RunFiles::STATE, b"state").unwrap();
         assert!(message("a", false).contains("holds a run already"));
         assert!(message("b", true).contains("another configuration"));
         RunFolder::open(&path, "name: x", "a", true).unwrap();
-        assert_eq!(fs_err::read(folder.file(Files::STATE)).unwrap(), b"state");
+        assert_eq!(fs_err::read(folder.file(RunFiles::STATE)).unwrap(), b"state");
 
         let other = root.path().join("other");
         fs_err::create_dir(&other).unwrap();
@@ -131,14 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_fails_leaves_the_file_as_it_was() {
+    fn failed_write_keeps_the_previous_file() {
         let root = tempfile::tempdir().unwrap();
         let folder = RunFolder::open(root.path(), "", "a", false).unwrap();
-        folder.write(Files::STATE, b"good").unwrap();
-        // A folder in the place of the temporary file: creating it fails as on a full disk.
-        fs_err::create_dir(folder.file(".state.safetensors.part")).unwrap();
-        let error = folder.write(Files::STATE, b"worse").unwrap_err().to_string();
-        assert!(error.contains("can not write"), "{error}");
-        assert_eq!(fs_err::read(folder.file(Files::STATE)).unwrap(), b"good");
+        // A name so long that the temporary file cannot be created makes the write fail, as a full disk does.
+        let name = "x".repeat(250);
+        fs_err::write(folder.file(&name), "good").unwrap();
+        let error = folder.write(&name, b"worse").unwrap_err().to_string();
+        assert!(error.contains("cannot write"), "{error}");
+        assert_eq!(fs_err::read(folder.file(&name)).unwrap(), b"good");
     }
 }

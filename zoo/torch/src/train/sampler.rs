@@ -1,46 +1,49 @@
-//! Which captions a step sees.
+//! The order of the samples in an epoch.
 
 use super::TrainError;
 use laps_model::random::SplitMix64;
 
-/// The order of the samples in every epoch. A sample is one caption with its image, and its index is that of the caption
-/// in the split. Each epoch shuffles all samples; those that do not fill a last batch are left out of it.
+/// Shuffles the samples of every epoch. A sample is a caption with its image; its index is that of the caption in the split.
+/// Samples that do not fill a last batch are dropped from the epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sampler {
+pub(super) struct Sampler {
     samples: usize,
     batch_size: usize,
     seed: u64,
     neighbours: Option<Neighbours>,
 }
 
-/// Images that follow one another in a split and belong into one batch.
+/// Groups of consecutive images of a split that stay in one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Neighbours {
-    /// The captions of each image.
+    /// Captions of each image.
     captions: Vec<Vec<usize>>,
-    /// How many images.
+    /// Images of a group.
     count: usize,
 }
 
 /// The batches of one epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EpochOrder {
+pub(super) struct EpochOrder {
     order: Vec<usize>,
     batch_size: usize,
 }
 
 impl Sampler {
-    /// An order of `samples` in batches of `batch_size`, an error where they do not fill one.
-    pub fn new(samples: usize, batch_size: usize, seed: u64) -> Result<Self, TrainError> {
+    /// A sampler of `samples` samples in batches of `batch_size`.
+    ///
+    /// # Errors
+    /// [`TrainError::TooFewSamples`] if they do not fill a batch.
+    pub(super) fn new(samples: usize, batch_size: usize, seed: u64) -> Result<Self, TrainError> {
         if batch_size == 0 || samples < batch_size {
-            return Err(TrainError::Batch { samples, batch_size });
+            return Err(TrainError::TooFewSamples { samples, batch_size });
         }
         Ok(Self { samples, batch_size, seed, neighbours: None })
     }
 
-    /// Keeps `count` images that follow one another in the split together, each with one caption at a time; `image_of` has
-    /// the image of each caption. With 1, every caption goes by itself.
-    pub fn with_neighbours(self, image_of: &[usize], count: usize) -> Self {
+    /// Keeps groups of `count` consecutive images of the split together, each with one caption at a time. `image_of` holds
+    /// the image of each caption. With a `count` of 1, captions are shuffled independently.
+    pub(super) fn with_neighbours(self, image_of: &[usize], count: usize) -> Self {
         if count <= 1 {
             return Self { neighbours: None, ..self };
         }
@@ -51,13 +54,13 @@ impl Sampler {
         Self { neighbours: Some(Neighbours { captions, count }), ..self }
     }
 
-    /// Batches of an epoch, at least 1.
-    pub fn batches(&self) -> usize {
+    /// Number of batches of an epoch, at least 1.
+    pub(super) fn batches(&self) -> usize {
         self.samples / self.batch_size
     }
 
-    /// The order of `epoch`. It depends on the seed, the epoch, the samples and which images stay together.
-    pub fn epoch(&self, epoch: usize) -> EpochOrder {
+    /// The order of `epoch`. It depends on the seed, the epoch, the samples and the groups.
+    pub(super) fn epoch(&self, epoch: usize) -> EpochOrder {
         let mut random = SplitMix64::named(self.seed, &format!("order of epoch {epoch}"));
         let mut order = match &self.neighbours {
             Some(neighbours) => neighbours.order(&mut random),
@@ -73,8 +76,7 @@ impl Sampler {
 }
 
 impl Neighbours {
-    /// As many rounds as an image has captions: each goes over the groups of images in another order, with one caption of
-    /// each image.
+    /// One round for each caption of an image. Each round shuffles the groups and takes one caption of each image.
     fn order(&self, random: &mut SplitMix64) -> Vec<usize> {
         let mut captions = self.captions.clone();
         captions.iter_mut().for_each(|captions| random.shuffle(captions));
@@ -90,23 +92,24 @@ impl Neighbours {
 }
 
 impl EpochOrder {
-    /// Batches of the epoch.
-    pub fn batches(&self) -> usize {
+    /// Number of batches of the epoch.
+    #[cfg(test)]
+    pub(super) fn batches(&self) -> usize {
         self.order.len() / self.batch_size
     }
 
-    /// The samples of batch `batch`; `None` beyond the last.
-    pub fn batch(&self, batch: usize) -> Option<&[usize]> {
+    /// Samples of batch `batch`; `None` after the last batch.
+    pub(super) fn batch(&self, batch: usize) -> Option<&[usize]> {
         self.order.chunks_exact(self.batch_size).nth(batch)
     }
 
-    /// The samples from batch `batch` on, none beyond the last.
-    pub fn from(&self, batch: usize) -> &[usize] {
+    /// Samples from batch `batch` on; empty after the last batch.
+    pub(super) fn from(&self, batch: usize) -> &[usize] {
         batch.checked_mul(self.batch_size).and_then(|start| self.order.get(start..)).unwrap_or(&[])
     }
 
-    /// Captions of a batch.
-    pub fn batch_size(&self) -> usize {
+    /// Samples of a batch.
+    pub(super) fn batch_size(&self) -> usize {
         self.batch_size
     }
 }
@@ -116,7 +119,7 @@ mod tests {
     use super::Sampler;
 
     #[test]
-    fn an_epoch_has_every_sample_once_but_those_of_the_unfilled_batch() {
+    fn epoch_holds_every_sample_at_most_once_in_full_batches() {
         let sampler = Sampler::new(103, 10, 7).unwrap();
         for epoch in 0..3 {
             let order = sampler.epoch(epoch);
@@ -132,21 +135,21 @@ mod tests {
     }
 
     #[test]
-    fn the_order_follows_seed_and_epoch_and_not_the_batch_size() {
+    fn order_depends_on_seed_and_epoch_but_not_on_batch_size() {
         let order = |batch_size, seed, epoch| Sampler::new(60, batch_size, seed).unwrap().epoch(epoch).order;
         assert_eq!(order(10, 7, 3), order(10, 7, 3));
         assert_eq!(order(10, 7, 3), order(20, 7, 3));
         assert_ne!(order(10, 7, 3), order(10, 7, 4));
         assert_ne!(order(10, 7, 3), order(10, 8, 3));
-        // Runs are repeated across versions by their seed.
+        // A seed gives the same order in every version.
         assert_eq!(order(10, 7, 3)[..6], FIRST);
     }
 
     const FIRST: [usize; 6] = [45, 31, 4, 17, 41, 14];
 
-    /// Which samples are left out changes from epoch to epoch: over many epochs each is missing about equally often.
+    /// Over many epochs every sample is dropped about equally often.
     #[test]
-    fn no_sample_is_left_out_for_good() {
+    fn dropped_samples_change_between_epochs() {
         let sampler = Sampler::new(12, 10, 1).unwrap();
         let mut missing = [0_i32; 12];
         for epoch in 0..6000 {
@@ -158,8 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_come_together_and_every_caption_once() {
-        // 40 images, 5 captions each but the last, which has 1.
+    fn neighbours_stay_together_and_every_caption_comes_once() {
+        // 40 images with 5 captions each, except the last, which has 1.
         let image_of: Vec<usize> = (0..196).map(|caption| caption / 5).collect();
         let sampler = Sampler::new(196, 20, 3).unwrap();
         let order = sampler.clone().with_neighbours(&image_of, 4).epoch(1).order;
@@ -167,7 +170,7 @@ mod tests {
         seen.sort_unstable();
         seen.dedup();
         assert_eq!((order.len(), seen.len()), (180, 180));
-        // Every image has a caption in the first round, so its groups are whole.
+        // Every image has a caption in the first round, so the groups are complete.
         for group in order[..40].chunks_exact(4) {
             let images: Vec<usize> = group.iter().map(|&caption| image_of[caption]).collect();
             assert!(images[0].is_multiple_of(4) && images.iter().zip(images[0]..).all(|(&a, b)| a == b), "{images:?}");
@@ -177,12 +180,12 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_has_to_be_filled() {
+    fn too_few_samples_for_a_batch_are_rejected() {
         assert_eq!(Sampler::new(10, 10, 0).unwrap().batches(), 1);
         let error = Sampler::new(9, 10, 0).unwrap_err();
         let expected = "the data does not fill one batch\n  expected: at least 10 captions\n  found: 9 captions";
         assert_eq!(error.to_string(), expected);
-        assert_eq!(error.hint().unwrap(), "`--set train.batch_size=9` or less");
+        assert_eq!(error.hint().unwrap(), "set `train.batch_size` to 9 or less");
         assert!(Sampler::new(0, 0, 0).is_err());
     }
 }

@@ -1,10 +1,10 @@
-//! What changes from epoch to epoch and from step to step.
+//! Learning rates, warm-up and negatives by epoch and step.
 
 use laps_hub::registry::TrainConfig;
 
-/// Learning rates, warm-up and the freezing of the backbones. Epochs, and batches within them, are counted from 0.
+/// Learning rates, warm-up, negatives and frozen epochs of a recipe. Epochs and batches are counted from 0.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Schedule {
+pub(super) struct Schedule {
     learning_rate: f64,
     backbone_lr_ratio: f64,
     decay_epochs: Vec<usize>,
@@ -13,18 +13,18 @@ pub struct Schedule {
     frozen_epochs: usize,
 }
 
-/// Which negatives of an image or caption count in the loss.
+/// The negatives of an image or caption that count in the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Negatives {
-    /// All of a batch, added up.
+    /// The sum over all negatives of the batch.
     All,
-    /// The one with the largest violation.
+    /// The negative with the largest loss.
     Hardest,
 }
 
 impl Schedule {
     /// The schedule of a recipe.
-    pub fn new(config: &TrainConfig) -> Self {
+    pub(super) fn new(config: &TrainConfig) -> Self {
         Self {
             learning_rate: config.learning_rate,
             backbone_lr_ratio: config.backbone_lr_ratio,
@@ -35,31 +35,31 @@ impl Schedule {
         }
     }
 
-    /// Learning rate of the projections and of the alignment.
-    pub fn learning_rate(&self, epoch: usize) -> f64 {
-        // One product after another, as an optimizer's rate is multiplied in place.
+    /// Learning rate of projections and alignment.
+    pub(super) fn learning_rate(&self, epoch: usize) -> f64 {
+        // Multiplied step by step, as an optimizer's learning rate is updated in place.
         let decays = self.decay_epochs.iter().filter(|&&at| at <= epoch);
         decays.fold(self.learning_rate, |rate, _| rate * self.decay_rate)
     }
 
     /// Learning rate of the backbones, 0 while they are frozen.
-    pub fn backbone_learning_rate(&self, epoch: usize) -> f64 {
+    pub(super) fn backbone_learning_rate(&self, epoch: usize) -> f64 {
         if self.backbones_are_frozen(epoch) { 0.0 } else { self.learning_rate(epoch) * self.backbone_lr_ratio }
     }
 
-    /// Whether the backbones keep their weights.
-    pub fn backbones_are_frozen(&self, epoch: usize) -> bool {
+    /// Whether the backbones are frozen.
+    pub(super) fn backbones_are_frozen(&self, epoch: usize) -> bool {
         epoch < self.frozen_epochs
     }
 
-    /// Which negatives count.
-    pub fn negatives(&self, epoch: usize) -> Negatives {
+    /// The negatives that count in `epoch`.
+    pub(super) fn negatives(&self, epoch: usize) -> Negatives {
         if epoch < self.warmup_epochs { Negatives::All } else { Negatives::Hardest }
     }
 
-    /// What the alignment loss is multiplied by: from 0, at the first batch of the first epoch, in equal steps to 1 at the
-    /// end of the warm-up; over one epoch this is `batch / batches`, as the authors have it.
-    pub fn warm_up(&self, epoch: usize, batch: usize, batches: usize) -> f64 {
+    /// Factor of the alignment loss. It rises linearly from 0 at the first batch to 1 at the end of the warm-up. For a warm-up
+    /// of one epoch it is `batch / batches`, as in the authors' code.
+    pub(super) fn warm_up(&self, epoch: usize, batch: usize, batches: usize) -> f64 {
         if epoch >= self.warmup_epochs || batches == 0 {
             return 1.0;
         }
@@ -72,7 +72,7 @@ mod tests {
     use super::{Negatives, Schedule, TrainConfig};
 
     #[test]
-    fn rates_fall_at_the_epochs_of_the_recipe() {
+    fn learning_rates_decay_at_the_recipes_epochs() {
         let schedule = Schedule::new(&TrainConfig::default());
         let close = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-12, "{found} {expected}");
         for (epochs, rate) in [(0..9, 2e-4), (9..15, 6e-5), (15..20, 1.8e-5), (20..25, 5.4e-6), (25..30, 1.62e-6)] {
@@ -86,9 +86,9 @@ mod tests {
     }
 
     #[test]
-    fn the_first_epoch_warms_up() {
+    fn loss_factor_rises_during_warm_up() {
         let schedule = Schedule::new(&TrainConfig::default());
-        // Four batches an epoch, as the first two steps of the golden tensors have it.
+        // Four batches an epoch, as in the golden tensors.
         let factors: Vec<f64> = (0..4).map(|batch| schedule.warm_up(0, batch, 4)).collect();
         assert_eq!(factors, [0.0, 0.25, 0.5, 0.75]);
         assert_eq!((schedule.warm_up(1, 0, 4), schedule.warm_up(29, 3, 4)), (1.0, 1.0));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn backbones_are_frozen_at_first_or_always() {
+    fn backbones_are_frozen_for_some_epochs_or_always() {
         let at_first = Schedule::new(&TrainConfig { frozen_epochs: 2, ..TrainConfig::default() });
         assert_eq!([0, 1, 2].map(|epoch| at_first.backbones_are_frozen(epoch)), [true, true, false]);
         assert_eq!(at_first.backbone_learning_rate(1), 0.0);

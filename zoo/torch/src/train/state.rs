@@ -1,4 +1,4 @@
-//! Files of weights, and of everything that is needed to go on.
+//! Checkpoints, and the state that a run resumes from.
 
 use std::{collections::HashMap, path::Path};
 
@@ -8,46 +8,46 @@ use serde::{Deserialize, Serialize};
 use super::{AdamW, Learner, Weights, precision::LossScale};
 use crate::{
     Result,
-    train::{Files, RunFolder, TrainError},
+    train::{RunFiles, RunFolder, TrainError},
 };
-use laps_hub::{checkpoint::Checkpoint, registry::sha256};
+use laps_hub::checkpoint::Checkpoint;
 use laps_model::{
     array::Array,
     models::config::{ImageConfig, ModelConfig},
 };
 
-/// Where a run is. Everything random is a function of the seed and of this, so that no generator has a state.
+/// Progress of a run. All random numbers are functions of the seed and of this, so no generator state is saved.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Position {
-    /// Steps that are done, over all epochs.
+pub(super) struct RunPosition {
+    /// Finished steps of all epochs.
     pub(super) step: u64,
-    /// Epoch, counted from 0.
+    /// Current epoch, from 0.
     pub(super) epoch: usize,
-    /// Steps of it that are done.
+    /// Finished steps of the epoch.
     pub(super) within: usize,
-    /// Sum of the finite losses of the epoch, and how many they are.
+    /// Sum and number of the finite losses of the epoch.
     pub(super) losses: (f64, u64),
-    /// Steps whose loss or gradient was not finite.
+    /// Steps with a non-finite loss or gradient.
     pub(super) non_finite: u64,
-    /// Best sum of recalls so far, and its epoch.
+    /// Best rSum so far, and its epoch.
     pub(super) best: Option<(f64, usize)>,
-    /// Steps of the optimizer for each group.
+    /// Optimizer steps of each parameter group.
     pub(super) optimizer_steps: [u64; 2],
-    /// Factor of the loss, and steps since it changed.
+    /// Loss scale, and steps since it changed.
     pub(super) loss_scale: (f64, u64),
-    /// Bytes of the log.
+    /// Length of the log in bytes.
     pub(super) log: u64,
 }
 
-/// Key of the metadata that holds the position.
+/// Metadata key of the position.
 const POSITION: &str = "position";
-/// Key of the metadata that holds the hash of the configuration.
+/// Metadata key of the configuration's hash.
 const CONFIGURATION: &str = "configuration";
 
-/// Saves weights, optimizer and position.
-pub(super) fn save(folder: &RunFolder, learner: &Learner, position: &Position, hash: &str) -> Result<()> {
-    let position = Position {
+/// Saves weights, optimizer state and position.
+pub(super) fn save(folder: &RunFolder, learner: &Learner, position: &RunPosition, hash: &str) -> Result<()> {
+    let position = RunPosition {
         optimizer_steps: learner.optimizer.steps,
         loss_scale: (learner.scale.factor, learner.scale.steps),
         ..position.clone()
@@ -56,26 +56,26 @@ pub(super) fn save(folder: &RunFolder, learner: &Learner, position: &Position, h
     let metadata = HashMap::from([(POSITION.to_owned(), text), (CONFIGURATION.to_owned(), hash.to_owned())]);
     let weights = learner.weights.arrays().map(|array| array.map(|(name, array)| (name.to_owned(), array)));
     let tensors: Vec<_> = weights.chain(learner.optimizer.arrays(&learner.weights)).collect::<Result<_>>()?;
-    write(folder, Files::STATE, &tensors, metadata)
+    write(folder, RunFiles::STATE, &tensors, metadata)
 }
 
-/// Reads the position of the state of a configuration, and the file.
-pub(super) fn open(folder: &RunFolder, hash: &str) -> Result<(Checkpoint, Position)> {
-    let path = folder.file(Files::STATE);
+/// Opens the saved state of a configuration: the file and the position.
+pub(super) fn open(folder: &RunFolder, hash: &str) -> Result<(Checkpoint, RunPosition)> {
+    let path = folder.file(RunFiles::STATE);
     let checkpoint = Checkpoint::open(&path)?;
-    let facts = metadata(&path).map_err(|reason| damaged(folder, reason))?;
-    if facts.get(CONFIGURATION).map(String::as_str) != Some(hash) {
-        let found = facts.get(CONFIGURATION).cloned().unwrap_or_else(|| "none".to_owned());
+    let fields = metadata(&path).map_err(|reason| damaged(folder, reason))?;
+    if fields.get(CONFIGURATION).map(String::as_str) != Some(hash) {
+        let found = fields.get(CONFIGURATION).cloned().unwrap_or_else(|| "none".to_owned());
         let (folder, expected) = (folder.path().to_owned(), hash.to_owned());
         return Err(TrainError::OtherRun { folder, expected, found }.into());
     }
-    let text = facts.get(POSITION).ok_or_else(|| damaged(folder, "it has no position".to_owned()))?;
+    let text = fields.get(POSITION).ok_or_else(|| damaged(folder, "it has no position".to_owned()))?;
     let position = serde_json::from_str(text).map_err(|error| damaged(folder, error.to_string()))?;
     Ok((checkpoint, position))
 }
 
-/// Puts a learner where the state was saved.
-pub(super) fn restore(learner: &mut Learner, state: &Checkpoint, position: &Position) -> Result<()> {
+/// Restores optimizer and loss scale of a learner. The weights are restored when they are created.
+pub(super) fn restore(learner: &mut Learner, state: &Checkpoint, position: &RunPosition) -> Result<()> {
     let Learner { weights, optimizer, scale, .. } = learner;
     let read = |name: &str| -> Result<Array> { Ok(state.read(name)?) };
     AdamW::restore(optimizer, weights, position.optimizer_steps, read)?;
@@ -83,13 +83,13 @@ pub(super) fn restore(learner: &mut Learner, state: &Checkpoint, position: &Posi
     Ok(())
 }
 
-/// Writes a checkpoint under the authors' names, with their options.
+/// Writes a checkpoint with the authors' names and options.
 pub(super) fn write_checkpoint(
     folder: &RunFolder,
     name: &str,
     weights: &Weights,
-    position: &Position,
-) -> Result<String> {
+    position: &RunPosition,
+) -> Result<()> {
     let tensors: Vec<(String, Array)> =
         weights.arrays().map(|array| array.map(|(name, array)| (name.to_owned(), array))).collect::<Result<_>>()?;
     let mut metadata = HashMap::from([
@@ -100,10 +100,7 @@ pub(super) fn write_checkpoint(
     if let Some((best, _)) = position.best {
         metadata.insert("best_rsum".to_owned(), best.to_string());
     }
-    write(folder, name, &tensors, metadata)?;
-    let path = folder.file(name);
-    let bytes = fs_err::read(&path).map_err(|source| crate::Error::Io { action: "read", path, source })?;
-    Ok(sha256(&bytes))
+    write(folder, name, &tensors, metadata)
 }
 
 fn options(model: &ModelConfig) -> serde_json::Value {
@@ -134,7 +131,7 @@ fn write(folder: &RunFolder, name: &str, tensors: &[(String, Array)], metadata: 
     folder.write(name, &file)
 }
 
-/// The texts in the header of a file that [`Checkpoint::open`] has found whole.
+/// Metadata in the safetensors header of a file that [`Checkpoint::open`] has checked.
 fn metadata(path: &Path) -> Result<HashMap<String, String>, String> {
     use std::io::Read;
 
@@ -144,10 +141,10 @@ fn metadata(path: &Path) -> Result<HashMap<String, String>, String> {
     let mut header = Vec::new();
     file.take(u64::from_le_bytes(length)).read_to_end(&mut header).map_err(|error| error.to_string())?;
     let header: serde_json::Value = serde_json::from_slice(&header).map_err(|error| error.to_string())?;
-    let facts = header.get("__metadata__").cloned().ok_or("it has no metadata")?;
-    serde_json::from_value(facts).map_err(|error| error.to_string())
+    let fields = header.get("__metadata__").cloned().ok_or("it has no metadata")?;
+    serde_json::from_value(fields).map_err(|error| error.to_string())
 }
 
 fn damaged(folder: &RunFolder, reason: String) -> crate::Error {
-    TrainError::State { path: folder.file(Files::STATE), reason }.into()
+    TrainError::State { path: folder.file(RunFiles::STATE), reason }.into()
 }

@@ -5,31 +5,31 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc};
 use tch::{Kind, Tensor as Tch};
 
 use super::{
-    Hinge,
-    objective::{Embeddings, Objective},
+    HingeLoss, Negatives,
+    objective::{BatchEmbeddings, Objective},
 };
-use crate::{Torch, TorchDevice, train::Negatives};
+use crate::{Torch, TorchDevice};
 use laps_align::similarity::{AggregationWeights, AlignmentConfig};
 use laps_hub::registry;
 use laps_model::{
     array::Array,
     encoder::Device,
     models::{alignment::Alignment, config::ModelConfig},
-    params::{Parameter, Path},
-    params_init::fresh,
+    params::{ParamPath, Parameter},
+    params_init::init_parameters,
     random::SplitMix64,
-    tensor::Eager,
+    tensor::DeviceTensor,
 };
 
-/// f32 sums in another order, relative to the largest gradient of a tensor: what the reference asks for.
-const RELATIVE: f64 = 1e-5;
+/// f32 sums in another order, relative to the largest gradient of a tensor. The bound of the reference.
+const TOLERANCE: f64 = 1e-5;
 const PAIRS: usize = 5;
 
 fn model(name: &str) -> ModelConfig {
     ModelConfig { embed_size: 64, ..registry::find(name).unwrap().model }
 }
 
-/// Where the integration tests compute too.
+/// The device of the integration tests.
 fn device() -> TorchDevice {
     let device = std::env::var("LAPS_ZOO_TEST_DEVICE").map_or(Device::Cpu, |device| device.parse().unwrap());
     TorchDevice::open(device).unwrap()
@@ -57,14 +57,14 @@ impl Case {
         let config = AlignmentConfig::of(&model);
         let device = device();
         let parameters = Rc::new(RefCell::new(HashMap::new()));
-        let seen = Rc::clone(&parameters);
-        let path = Path::root(Rc::new(move |parameter: Parameter| {
-            let mut array = fresh(std::slice::from_ref(&parameter), 5)?.swap_remove(0).1;
+        let created = Rc::clone(&parameters);
+        let path = ParamPath::root(Rc::new(move |parameter: Parameter| {
+            let mut array = init_parameters(std::slice::from_ref(&parameter), 5)?.swap_remove(0).1;
             if parameter.name.ends_with("scale") {
                 array = Array::new(&[1, 1, 1], vec![scale])?;
             }
             let tensor = Torch::upload(&array, &device);
-            seen.borrow_mut().insert(parameter.name, array);
+            created.borrow_mut().insert(parameter.name, array);
             tensor
         }));
         let alignment = Alignment::new(&model, &path.sub("cross_net")).unwrap();
@@ -75,23 +75,23 @@ impl Case {
         Self { model, alignment, parameters, images, words, lengths }
     }
 
-    /// For libtorch alone.
-    fn embeddings(&self) -> Embeddings {
+    /// Embeddings for the libtorch implementation.
+    fn for_libtorch(&self) -> BatchEmbeddings {
         let config = AlignmentConfig::of(&self.model);
         let patches = self.images.narrow(1, i64::from(config.has_class_token), config.patches as i64);
         let logits = self.alignment.logits(&Torch::new(patches)).unwrap().0.shallow_clone();
         let (images, words) = (self.images.shallow_clone(), self.words.shallow_clone());
-        Embeddings { images, words, lengths: self.lengths.clone(), logits, aggregation: None }
+        BatchEmbeddings { images, words, lengths: self.lengths.clone(), logits, aggregation: None }
     }
 
-    /// For the engine of the CPU.
-    fn for_engine(&self) -> Embeddings {
+    /// Embeddings for the CPU engine.
+    fn for_engine(&self) -> BatchEmbeddings {
         let aggregation = AggregationWeights::load(|name| Ok(self.parameters[name].clone())).unwrap();
-        Embeddings { aggregation: Some(aggregation), ..self.embeddings() }
+        BatchEmbeddings { aggregation: Some(aggregation), ..self.for_libtorch() }
     }
 
-    /// Similarities by the plain definition, with their history.
-    fn plain(&self) -> Tch {
+    /// Recorded similarities by the plain definition.
+    fn plain_similarities(&self) -> Tch {
         let longest = *self.lengths.iter().max().unwrap() as i64;
         let mut start = 0;
         let mut rows = Vec::new();
@@ -99,7 +99,7 @@ impl Case {
         for &length in &self.lengths {
             let words = self.words.narrow(0, start, length as i64);
             rows.push(words.constant_pad_nd([0, 0, 0, longest - length as i64]));
-            mask.extend((0..longest).map(|at| f32::from(at < length as i64)));
+            mask.extend((0..longest).map(|word| f32::from(word < length as i64)));
             start += length as i64;
         }
         let mask = Tch::from_slice(&mask).reshape([PAIRS as i64, longest]).to_device(device().device());
@@ -108,8 +108,8 @@ impl Case {
         found.0.shallow_clone()
     }
 
-    /// What has been added to the gradients, which are then 0 again.
-    fn gradients(&self) -> [Tch; 2] {
+    /// Returns the gradients and resets them to 0.
+    fn take_gradients(&self) -> [Tch; 2] {
         [&self.images, &self.words].map(|leaf| {
             let mut gradient = leaf.grad();
             let taken = gradient.copy();
@@ -119,98 +119,98 @@ impl Case {
     }
 }
 
-fn close(found: &[Tch; 2], expected: &[Tch; 2], what: &str) {
+fn assert_close(found: &[Tch; 2], expected: &[Tch; 2], what: &str) {
     for (name, (found, expected)) in ["images", "words"].into_iter().zip(found.iter().zip(expected)) {
         let largest = expected.abs().max().double_value(&[]);
         let drift = (found - expected).abs().max().double_value(&[]) / largest;
         println!("{what}, {name}: {drift:e} of {largest}");
-        assert!(largest > 0.0 && drift <= RELATIVE, "{what}, {name}: {drift:e} of {largest}");
+        assert!(largest > 0.0 && drift <= TOLERANCE, "{what}, {name}: {drift:e} of {largest}");
     }
 }
 
-fn hinge(negatives: Negatives) -> Hinge {
-    Hinge { margin: 0.2, negatives, weight: 0.7 }
+fn hinge(negatives: Negatives) -> HingeLoss {
+    HingeLoss { margin: 0.2, negatives, weight: 0.7 }
 }
 
 const IDS: [u64; PAIRS] = [0, 1, 2, 1, 4];
 
-/// Through the aggregation network too, for the logits carry their history.
+/// Includes the gradients through the aggregation network, since the logits are recorded.
 #[test]
-fn gradients_are_those_of_the_plain_definition() {
-    // The last scale makes exponentials of some captions vanish beside those of others: the way by vectors.
+fn gradients_match_the_plain_definition() {
+    // At the last scale, exponentials underflow for some captions and not for others: the vector fallback.
     for (name, scale) in [("f30k_vit", 1.0), ("f30k_swin", 1.0), ("f30k_vit", 20.0), ("f30k_swin", 2000.0)] {
         for negatives in [Negatives::All, Negatives::Hardest] {
             let case = Case::new(name, scale);
-            let plain = case.plain();
+            let plain = case.plain_similarities();
             let (loss, factors) = hinge(negatives).differentiate(&plain, &IDS).unwrap();
             (&plain * factors).sum(Kind::Float).backward();
-            let expected = case.gradients();
+            let expected = case.take_gradients();
 
             let objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
-            for (way, embeddings) in [("libtorch", case.embeddings()), ("engine", case.for_engine())] {
+            for (name_of_path, embeddings) in [("libtorch", case.for_libtorch()), ("engine", case.for_engine())] {
                 let found = objective.differentiate(&embeddings, &IDS, 0..PAIRS, &hinge(negatives)).unwrap();
-                assert!((found.loss / loss - 1.0).abs() < 1e-5, "{way}: {} and {loss}", found.loss);
+                assert!((found.loss / loss - 1.0).abs() < 1e-5, "{name_of_path}: {} and {loss}", found.loss);
                 found.gradient.unwrap().propagate(&embeddings, 1.0).unwrap();
-                close(&case.gradients(), &expected, &format!("{way}, {name}, scale {scale}, {negatives:?}"));
+                let what = format!("{name_of_path}, {name}, scale {scale}, {negatives:?}");
+                assert_close(&case.take_gradients(), &expected, &what);
             }
         }
     }
 }
 
-/// Two processes of a distributed batch, each with its own rows.
+/// As in two processes of a distributed batch, each with its own rows.
 #[test]
-fn gradients_of_local_rows_add_up_to_those_of_the_whole() {
+fn gradients_of_local_rows_sum_to_the_whole_gradient() {
     let case = Case::new("f30k_vit", 1.0);
     let objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
-    for prepare in [Case::embeddings, Case::for_engine] {
+    for prepare in [Case::for_libtorch, Case::for_engine] {
         let gradients = |local| {
             let embeddings = prepare(&case);
             let found = objective.differentiate(&embeddings, &IDS, local, &hinge(Negatives::All)).unwrap();
             found.gradient.unwrap().propagate(&embeddings, 1.0).unwrap();
-            case.gradients()
+            case.take_gradients()
         };
         let whole = gradients(0..PAIRS);
         let (first, second) = (gradients(0..2), gradients(2..PAIRS));
         assert_eq!(first[0].narrow(0, 2, 3).abs().max().double_value(&[]), 0.0);
         assert_eq!(second[1].narrow(0, 0, 12).abs().max().double_value(&[]), 0.0);
-        close(&[&first[0] + &second[0], &first[1] + &second[1]], &whole, "both");
+        assert_close(&[&first[0] + &second[0], &first[1] + &second[1]], &whole, "both");
     }
 }
 
-/// As many pairs at a time as fit, or one after another.
 #[test]
-fn gradients_do_not_hang_on_the_memory() {
+fn gradients_do_not_depend_on_the_chunk_memory() {
     let case = Case::new("f30k_vit", 1.0);
     let mut objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
     let mut gradients = |memory| {
         objective.memory = memory;
-        let embeddings = case.embeddings();
+        let embeddings = case.for_libtorch();
         let found = objective.differentiate(&embeddings, &IDS, 0..PAIRS, &hinge(Negatives::All)).unwrap();
         found.gradient.unwrap().propagate(&embeddings, 1.0).unwrap();
-        case.gradients()
+        case.take_gradients()
     };
-    // A pair takes about 0.4 MB: all at once, some, and one.
+    // A pair takes about 0.4 MB: all pairs in one chunk, several a chunk, and one a chunk.
     let whole = gradients(1 << 30);
     for memory in [3 << 20, 1] {
-        close(&gradients(memory), &whole, &format!("{memory} bytes"));
+        assert_close(&gradients(memory), &whole, &format!("{memory} bytes"));
     }
 }
 
 #[test]
-fn a_loss_that_is_not_finite_has_no_gradient() {
+fn non_finite_loss_has_no_gradient() {
     let case = Case::new("f30k_swin", 1.0);
     let objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
-    for embeddings in [case.embeddings(), case.for_engine()] {
-        let broken = Embeddings { words: embeddings.words.shallow_clone() * f64::NAN, ..embeddings };
+    for embeddings in [case.for_libtorch(), case.for_engine()] {
+        let broken = BatchEmbeddings { words: embeddings.words.shallow_clone() * f64::NAN, ..embeddings };
         let found = objective.differentiate(&broken, &IDS, 0..PAIRS, &hinge(Negatives::All)).unwrap();
         assert!(!found.loss.is_finite() && found.gradient.is_none() && found.pairs == 0);
     }
 }
 
 #[test]
-fn sizes_that_do_not_fit_are_refused() {
+fn mismatched_sizes_are_rejected() {
     let case = Case::new("f30k_swin", 1.0);
     let objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
-    let found = objective.differentiate(&case.embeddings(), &IDS[1..], 0..PAIRS, &hinge(Negatives::All));
-    assert!(found.err().unwrap().to_string().contains("4 identifiers"));
+    let found = objective.differentiate(&case.for_libtorch(), &IDS[1..], 0..PAIRS, &hinge(Negatives::All));
+    assert!(found.err().unwrap().to_string().contains("4 image ids"));
 }

@@ -1,33 +1,33 @@
-//! The weights of a model while it trains: f32, with gradients, in two groups.
+//! The trainable weights of a model: f32 leaf tensors in two parameter groups.
 
 use std::{collections::HashMap, ops::Range, rc::Rc};
 
 use tch::{Kind, Tensor as Tch};
 
 use super::precision::TorchPrecision;
-use crate::{Error, Result, Torch, TorchDevice, error::refused};
-use laps_hub::registry::Precision;
+use crate::{Result, Torch, TorchDevice, error::model_error};
+use laps_hub::registry::TrainPrecision;
 use laps_model::{
     array::Array,
     models::{self, Laps, config::ModelConfig},
-    params::{Mode, Parameter, Path},
-    tensor::Eager,
+    params::{Mode, ParamPath, Parameter},
+    tensor::DeviceTensor,
 };
 
-/// Weights that share a learning rate.
+/// Parameter group: weights with the same learning rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    /// The projections and the alignment.
+pub enum ParamGroup {
+    /// Projections and alignment.
     Heads,
     /// The two pretrained encoders.
     Backbones,
 }
 
-impl Group {
+impl ParamGroup {
     /// The group of the parameter `name`.
     pub fn of(name: &str) -> Self {
-        let of_backbone = ["img_enc.visual_encoder.", "txt_enc.bert."].iter().any(|prefix| name.starts_with(prefix));
-        if of_backbone { Self::Backbones } else { Self::Heads }
+        let in_backbone = ["img_enc.visual_encoder.", "txt_enc.bert."].iter().any(|prefix| name.starts_with(prefix));
+        if in_backbone { Self::Backbones } else { Self::Heads }
     }
 
     pub(super) fn index(self) -> usize {
@@ -38,76 +38,79 @@ impl Group {
 /// One weight.
 pub(super) struct Weight {
     pub(super) name: String,
-    pub(super) group: Group,
+    pub(super) group: ParamGroup,
     pub(super) tensor: Tch,
 }
 
 impl Weight {
-    /// Its gradient, if there is one.
+    /// The gradient, if there is one.
     pub(super) fn gradient(&self) -> Result<Option<Tch>> {
         let gradient = self.tensor.f_grad()?;
         Ok(gradient.defined().then_some(gradient))
     }
 }
 
-/// Weights of a group that lie one after another in memory, so that they can be moved together: a GPU takes longer to be told
-/// of many small operations than to do them.
-pub(super) struct Bucket {
-    pub(super) group: Group,
-    /// Which of the list.
+/// Weights of a group in one contiguous tensor, so that one operation updates all of them: on a GPU, launching many small
+/// operations takes longer than computing them.
+pub(super) struct ParamBucket {
+    pub(super) group: ParamGroup,
+    /// Range of the members in [`Weights::list`].
     pub(super) members: Range<usize>,
-    /// Where each of them begins and ends in the values.
-    places: Vec<Range<usize>>,
-    /// Their values, each weight from a multiple of [`ALIGNED`] on, with 0 between.
+    /// Range of each member in the values.
+    ranges: Vec<Range<usize>>,
+    /// Values of all members. Each begins at a multiple of [`ALIGNMENT`], with 0 between them.
     pub(super) values: Tch,
 }
 
-/// As the processor's vectors, and libtorch's own tensors, begin.
-const ALIGNED: usize = 16;
-/// Numbers of a bucket, if no weight has more.
-const BUCKET: usize = 1 << 24;
+/// Alignment in values: that of CPU vectors and of libtorch's tensors.
+const ALIGNMENT: usize = 16;
+/// Maximum number of values of a bucket, unless a single weight has more.
+const MAX_BUCKET_VALUES: usize = 1 << 24;
 
-impl Bucket {
-    /// Gradients of all members one after another; nothing where one of them has none.
+impl ParamBucket {
+    /// Concatenated gradients of all members, laid out as the values; None if a member has no gradient.
     pub(super) fn gradient(&self, list: &[Weight]) -> Result<Option<Tch>> {
         let mut parts = Vec::new();
-        for (weight, place) in list[self.members.clone()].iter().zip(&self.places) {
+        for (weight, range) in list[self.members.clone()].iter().zip(&self.ranges) {
             if !weight.tensor.requires_grad() {
                 return Ok(None);
             }
             let Some(gradient) = weight.gradient()? else { return Ok(None) };
-            let beyond = place.end.next_multiple_of(ALIGNED) - place.end;
+            let padding = range.end.next_multiple_of(ALIGNMENT) - range.end;
             parts.push(gradient.f_reshape([-1])?);
-            if beyond > 0 {
-                parts.push(Tch::f_zeros([beyond as i64], (Kind::Float, self.values.device()))?);
+            if padding > 0 {
+                parts.push(Tch::f_zeros([padding as i64], (Kind::Float, self.values.device()))?);
             }
         }
         Ok(Some(Tch::f_cat(&parts, 0)?))
     }
 
-    /// What `flat`, which is like [`values`](Self::values), has for each member, in its shape; it shares the memory.
-    pub(super) fn parts(&self, flat: &Tch, list: &[Weight]) -> Result<Vec<Tch>> {
-        let members = list[self.members.clone()].iter().zip(&self.places);
-        members.map(|(weight, place)| part(flat, place, &weight.tensor.size())).collect()
+    /// Views of `flat`, a tensor laid out as [`values`](Self::values): one for each member, in its shape.
+    pub(super) fn member_views(&self, flat: &Tch, list: &[Weight]) -> Result<Vec<Tch>> {
+        let members = list[self.members.clone()].iter().zip(&self.ranges);
+        members.map(|(weight, range)| view(flat, range, &weight.tensor.size())).collect()
     }
 }
 
-/// The numbers at `place` in a shape; they share the memory.
-fn part(flat: &Tch, place: &Range<usize>, shape: &[i64]) -> Result<Tch> {
-    Ok(flat.f_narrow(0, place.start as i64, place.len() as i64)?.f_view(shape)?)
+/// A view of the values `range` of `flat` in a shape.
+fn view(flat: &Tch, range: &Range<usize>, shape: &[i64]) -> Result<Tch> {
+    Ok(flat.f_narrow(0, range.start as i64, range.len() as i64)?.f_view(shape)?)
 }
 
-/// All weights of one model.
+/// All weights of a model.
 pub struct Weights {
     config: ModelConfig,
     device: TorchDevice,
     pub(super) list: Vec<Weight>,
-    pub(super) buckets: Vec<Bucket>,
+    pub(super) buckets: Vec<ParamBucket>,
     by_name: Rc<HashMap<String, Torch>>,
 }
 
 impl Weights {
-    /// From what `read` gives for each parameter.
+    /// Creates the weights from the values that `read` returns for each parameter.
+    ///
+    /// # Errors
+    /// Those of `read`, and values of another shape.
     pub fn new(
         config: &ModelConfig,
         device: TorchDevice,
@@ -127,70 +130,72 @@ impl Weights {
                 }
                 .into());
             }
-            let same_group = |(first, _): &(Parameter, Array)| Group::of(&first.name) == Group::of(&parameter.name);
+            let same_group =
+                |(first, _): &(Parameter, Array)| ParamGroup::of(&first.name) == ParamGroup::of(&parameter.name);
             let elements: usize = members.iter().map(|(member, _)| member.elements()).sum();
-            if !members.first().is_none_or(same_group) || elements + parameter.elements() > BUCKET {
-                weights.push(std::mem::take(&mut members), &mut by_name)?;
+            if !members.first().is_none_or(same_group) || elements + parameter.elements() > MAX_BUCKET_VALUES {
+                weights.push_bucket(std::mem::take(&mut members), &mut by_name)?;
             }
             members.push((parameter, array));
         }
-        weights.push(members, &mut by_name)?;
+        weights.push_bucket(members, &mut by_name)?;
         weights.by_name = Rc::new(by_name);
         Ok(weights)
     }
 
-    /// Adds weights of one group.
-    fn push(&mut self, members: Vec<(Parameter, Array)>, by_name: &mut HashMap<String, Torch>) -> Result<()> {
+    /// Adds a bucket of weights of one group.
+    fn push_bucket(&mut self, members: Vec<(Parameter, Array)>, by_name: &mut HashMap<String, Torch>) -> Result<()> {
         let Some((first, _)) = members.first() else { return Ok(()) };
-        let group = Group::of(&first.name);
-        let (mut values, mut places) = (Vec::new(), Vec::with_capacity(members.len()));
+        let group = ParamGroup::of(&first.name);
+        let (mut values, mut ranges) = (Vec::new(), Vec::with_capacity(members.len()));
         for (_, array) in &members {
-            places.push(values.len()..values.len() + array.values().len());
+            ranges.push(values.len()..values.len() + array.values().len());
             values.extend_from_slice(array.values());
-            values.resize(values.len().next_multiple_of(ALIGNED), 0.0);
+            values.resize(values.len().next_multiple_of(ALIGNMENT), 0.0);
         }
         let values = Torch::upload(&Array::new(&[values.len()], values)?, &self.device)?.0.shallow_clone();
         let start = self.list.len();
-        for ((parameter, _), place) in members.into_iter().zip(&places) {
+        for ((parameter, _), range) in members.into_iter().zip(&ranges) {
             let shape: Vec<i64> = parameter.shape.iter().map(|&size| size as i64).collect();
-            let tensor = part(&values, place, &shape)?.f_detach()?.f_set_requires_grad(true)?;
+            let tensor = view(&values, range, &shape)?.f_detach()?.f_set_requires_grad(true)?;
             by_name.insert(parameter.name.clone(), Torch::new(tensor.shallow_clone()));
             self.list.push(Weight { group, name: parameter.name, tensor });
         }
-        self.buckets.push(Bucket { group, members: start..self.list.len(), places, values });
+        self.buckets.push(ParamBucket { group, members: start..self.list.len(), ranges, values });
         Ok(())
     }
 
-    /// What they are the weights of.
+    /// Configuration of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// Where they are.
+    /// Device of the weights.
     pub fn device(&self) -> TorchDevice {
         self.device
     }
 
-    /// The model on these weights, its encoders in `precision`: in less than f32 on copies that pass gradients on.
-    pub(super) fn model(&self, precision: Precision, mode: Mode) -> Result<Laps<Torch>> {
+    /// The model on these weights, with encoders in `precision`. In f32 it shares the leaf tensors; in half precision it holds
+    /// recorded casts of their current values.
+    pub(super) fn model(&self, precision: TrainPrecision, mode: Mode) -> Result<Laps<Torch>> {
         model(&self.config, Rc::clone(&self.by_name), precision, mode)
     }
 
-    /// The same weights for another thread.
+    /// The same weights, for use in another thread.
     pub(super) fn shared(&self) -> SharedWeights {
         let tensors = self.list.iter().map(|weight| (weight.name.clone(), weight.tensor.shallow_clone()));
         SharedWeights { config: self.config.clone(), tensors: tensors.collect() }
     }
 
-    /// Whether the backbones get gradients.
-    pub(super) fn train_backbones(&self, trained: bool) -> Result<()> {
-        for weight in self.list.iter().filter(|weight| weight.group == Group::Backbones) {
-            let _ = weight.tensor.f_set_requires_grad(trained)?;
+    /// Enables or disables the gradients of the backbones.
+    pub(super) fn train_backbones(&self, trainable: bool) -> Result<()> {
+        for weight in self.list.iter().filter(|weight| weight.group == ParamGroup::Backbones) {
+            let _ = weight.tensor.f_set_requires_grad(trainable)?;
         }
         Ok(())
     }
 
-    /// Forgets all gradients.
+    /// Sets all gradients to 0.
     pub(super) fn clear_gradients(&self) -> Result<()> {
         for weight in &self.list {
             if let Some(mut gradient) = weight.gradient()? {
@@ -200,7 +205,7 @@ impl Weights {
         Ok(())
     }
 
-    /// Euclidean norm of all gradients together.
+    /// Euclidean norm of all gradients.
     pub(super) fn gradient_norm(&self) -> Result<f64> {
         let mut norms = Vec::new();
         for weight in &self.list {
@@ -211,12 +216,12 @@ impl Weights {
         if norms.is_empty() { Ok(0.0) } else { Ok(Tch::f_stack(&norms, 0)?.f_norm()?.f_double_value(&[])?) }
     }
 
-    /// Names and values.
+    /// Names and values of all weights.
     pub fn arrays(&self) -> impl Iterator<Item = Result<(&str, Array)>> {
         self.list.iter().map(|weight| Ok((weight.name.as_str(), download(&weight.tensor)?)))
     }
 
-    /// The values of `name`.
+    /// Values of the weight `name`.
     pub fn array(&self, name: &str) -> Result<Array> {
         match self.by_name.get(name) {
             Some(weight) => download(&weight.0),
@@ -228,15 +233,15 @@ impl Weights {
     }
 }
 
-/// The weights of a [`Weights`], to take into another thread.
+/// [`Weights`] that can be sent to another thread.
 pub(super) struct SharedWeights {
     config: ModelConfig,
     tensors: Vec<(String, Tch)>,
 }
 
 impl SharedWeights {
-    /// As [`Weights::model`].
-    pub(super) fn model(self, precision: Precision, mode: Mode) -> Result<Laps<Torch>> {
+    /// See [`Weights::model`].
+    pub(super) fn model(self, precision: TrainPrecision, mode: Mode) -> Result<Laps<Torch>> {
         let by_name = self.tensors.into_iter().map(|(name, tensor)| (name, Torch::new(tensor))).collect();
         model(&self.config, Rc::new(by_name), precision, mode)
     }
@@ -245,22 +250,22 @@ impl SharedWeights {
 fn model(
     config: &ModelConfig,
     by_name: Rc<HashMap<String, Torch>>,
-    precision: Precision,
+    precision: TrainPrecision,
     mode: Mode,
 ) -> Result<Laps<Torch>> {
-    let path = Path::root(Rc::new(move |parameter: Parameter| {
+    let path = ParamPath::root(Rc::new(move |parameter: Parameter| {
         let Some(weight) = by_name.get(&parameter.name) else {
             let (expected, found) = ("a weight".to_owned(), "none".to_owned());
             return Err(laps_model::Error::Parameter { name: parameter.name, expected, found }.into());
         };
-        if precision == Precision::F32 || parameter.name.starts_with("cross_net.") {
+        if precision == TrainPrecision::F32 || parameter.name.starts_with("cross_net.") {
             return Ok(weight.clone());
         }
-        Ok(Torch::new(weight.0.f_to_kind(precision.kind()).map_err(refused)?))
+        Ok(Torch::new(weight.0.f_to_kind(precision.kind()).map_err(model_error)?))
     }));
     Ok(Laps::new(config, &path.with_mode(mode))?)
 }
 
-pub(super) fn download(tensor: &Tch) -> Result<Array> {
+pub(crate) fn download(tensor: &Tch) -> Result<Array> {
     Ok(Torch::new(tensor.f_detach()?).download()?)
 }

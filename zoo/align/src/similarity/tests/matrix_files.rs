@@ -164,7 +164,7 @@ fn other_inputs_are_refused() {
     let path = folder.path().join("matrix.safetensors");
     let mut file = sample.open(&path).unwrap();
     advance(&sample, &mut file, 1);
-    assert!(sample.open(&path).unwrap_err().to_string().contains("can not open"), "two writers");
+    assert!(sample.open(&path).unwrap_err().to_string().contains("cannot open"), "two writers");
     assert!(file.finish().unwrap_err().to_string().contains("found: 1 tiles"));
 
     let mut images = sample.images.values().to_vec();

@@ -1,6 +1,6 @@
-//! Reading an [`ImageConfig`]: `model_type` says which keys its neighbours may be.
+//! Deserialises [`ImageConfig`], whose `model_type` determines the other keys.
 //!
-//! Written by hand, because what serde derives for a tagged enum forgets the place of a fault within it.
+//! It is written by hand, because the code that serde derives for a tagged enum loses the line and column of an error.
 
 use std::fmt;
 
@@ -53,7 +53,7 @@ impl<'de> Visitor<'de> for ImageVisitor {
         let mut fields = Map::from_iter([(first, map.next_value::<Value>()?)]);
         while let Some((key, value)) = map.next_entry()? {
             if fields.insert(key, value).is_some() {
-                return Err(A::Error::custom("a key is there twice"));
+                return Err(A::Error::custom("a key occurs twice"));
             }
         }
         let model_type = fields.remove(TAG).ok_or_else(|| A::Error::missing_field(TAG))?;

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     files::repository_file,
-    support::{PROGRAM, Run, expect_error, laps_zoo},
+    support::{Run, expect_error, laps_zoo},
 };
 
 /// 8 training images with five captions each, and 4 validation images.
@@ -66,7 +66,7 @@ fn steps(out: &Path) -> Vec<String> {
 
 /// Starts a run and waits until it reports a saved state.
 pub(crate) fn until_saved(folder: &Path, out: &Path, more: &[&str]) -> Child {
-    let mut child = Command::new(PROGRAM)
+    let mut child = Command::new(crate::PROGRAM)
         .args(arguments(folder, out, more))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -152,11 +152,11 @@ fn run_folder_holds_checkpoint_entry_and_logs() {
         |more: &[&str]| expect_error(folder.path(), arguments(folder.path(), &out, &[more, &["--quiet"]].concat()));
     assert_eq!(
         refuse(&once),
-        "error: `DIR/run` holds a run already\nhint: go on with `--resume`, or use another folder as --out\n"
+        "error: `DIR/run` holds a run already\nhint: resume the run, or use another output folder\n"
     );
     let other = refuse(&["--set=train.margin=0.3", "--resume"]);
     assert!(other.starts_with("error: `DIR/run` holds a run of another configuration\n  expected: "), "{other}");
-    assert!(other.ends_with("hint: use another folder as --out\n"), "{other}");
+    assert!(other.ends_with("hint: use another output folder\n"), "{other}");
     assert_eq!(fs_err::read(out.join("state.safetensors")).unwrap(), state);
     // Resuming a finished run does nothing and prints the same.
     assert_eq!(trained(folder.path(), &out, &[&once[..], &["--resume"]].concat()).stdout, run.stdout);
@@ -180,13 +180,13 @@ fn bad_input_is_rejected_before_anything_is_written() {
     error: the data does not fill one batch
       expected: at least 41 captions
       found: 40 captions
-    hint: `--set train.batch_size=40` or less
+    hint: set `train.batch_size` to 40 or less
     ");
     let unknown = refuse(&["--set=train.epoch=1"]);
-    assert!(unknown.starts_with("error: `--set train.epoch=1`: there is no key `train.epoch`\n"), "{unknown}");
+    assert!(unknown.starts_with("error: setting `train.epoch=1`: there is no key `train.epoch`\n"), "{unknown}");
     assert!(unknown.ends_with("hint: did you mean `epochs`?\n"), "{unknown}");
     insta::assert_snapshot!(refuse(&["--set=train.precision=fp16"]), @r"
-    error: device `cpu` can not be used: precision `fp16` is for GPUs
+    error: device `cpu` can not be used: precision `fp16` needs a GPU
     hint: use `f32` or `bf16`, or a GPU
     ");
     let swin = repository_file("checkpoints/shapes_swin.safetensors");
@@ -196,13 +196,13 @@ fn bad_input_is_rejected_before_anything_is_written() {
     assert!(foreign.contains("shapes_swin.safetensors") && foreign.contains("missing"), "{foreign}");
     insta::assert_snapshot!(refuse(&["--resume"]), @r"
     error: `DIR/run` holds no state to resume from
-    hint: leave `--resume` out to begin
+    hint: start the run without resuming
     ");
 
     let image = fs_err::read_dir(folder.path().join("images")).unwrap().next().unwrap().unwrap().path();
     fs_err::remove_file(image).unwrap();
     let missing = refuse(&[]);
-    assert!(missing.contains("images can not be used"), "{missing}");
+    assert!(missing.contains("images cannot be used"), "{missing}");
 }
 
 #[test]
@@ -213,5 +213,5 @@ fn unwritable_or_foreign_run_folder_is_not_touched() {
     let message = expect_error(folder.path(), arguments(folder.path(), &below, &[]));
     assert!(message.starts_with("error: can not "), "{message}");
     let message = expect_error(folder.path(), arguments(folder.path(), &folder.path().join("images"), &[]));
-    assert!(message.starts_with("error: `DIR/images` is not empty and holds no run"), "{message}");
+    assert!(message.starts_with("error: `DIR/images` is not empty and does not hold a run"), "{message}");
 }

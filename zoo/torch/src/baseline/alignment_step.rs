@@ -1,38 +1,34 @@
-//! The part of a step that belongs to the alignment, alone: from embeddings to the loss and back to them.
-//!
-//! Besides the way that training goes there is the authors' order of work, which training is measured against: one caption
-//! after another with all images of the batch, everything recorded, and one backward pass at the end.
+//! The alignment part of a training step alone: from embeddings to the loss, and back to their gradients.
 
 use std::{cell::RefCell, rc::Rc};
 
 use tch::Tensor as Tch;
 
-use super::{
-    Hinge,
-    learner::embeddings,
-    objective::{Embeddings, Objective},
-    weights::download,
+use super::ImageShard;
+use crate::{
+    Error, Result, Torch, TorchDevice,
+    train::{BatchEmbeddings, HingeLoss, Objective, alignment_inputs, download},
 };
-use crate::{Error, Result, Torch, TorchDevice, similarity::Shard};
 use laps_align::similarity::AlignmentConfig;
 use laps_model::{
     array::Array,
     models::{alignment::Alignment, config::ModelConfig},
-    params::{Parameter, Path},
-    params_init::fresh,
-    tensor::Eager,
+    params::{ParamPath, Parameter},
+    params_init::init_parameters,
+    tensor::DeviceTensor,
 };
 
 /// How the alignment of a batch is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AlignmentWay {
-    /// As training does it.
+pub enum AlignmentMethod {
+    /// As training computes it.
     Vectorised,
-    /// By the authors' order of work.
+    /// In the authors' order of work: one caption after another with all images of the batch, everything recorded, and one
+    /// backward pass at the end.
     PerCaption,
 }
 
-/// Embeddings of a batch and a fresh alignment, all of them leaves that gradients are added to.
+/// Embeddings of a batch and a newly initialised alignment. All of them are leaf tensors with gradients.
 pub struct AlignmentStep {
     config: AlignmentConfig,
     alignment: Alignment<Torch>,
@@ -41,12 +37,12 @@ pub struct AlignmentStep {
     images: Tch,
     words: Tch,
     lengths: Vec<usize>,
-    ids: Vec<u64>,
+    image_ids: Vec<u64>,
 }
 
 impl AlignmentStep {
-    /// Images `(pairs, tokens, width)` and as many captions `(words, width)`, each pair of an image of its own; the weights
-    /// of the alignment are made from `seed`.
+    /// Images `(pairs, tokens, dim)` and as many captions `(words, dim)`; every pair has its own image. `seed` initialises
+    /// the weights of the alignment.
     pub fn new(
         model: &ModelConfig,
         images: &Array,
@@ -57,11 +53,11 @@ impl AlignmentStep {
         let config = AlignmentConfig::of(model);
         let leaf = move |array: &Array| Ok::<Tch, Error>(Torch::upload(array, &device)?.0.f_set_requires_grad(true)?);
         let parameters = Rc::new(RefCell::new(Vec::new()));
-        let seen = Rc::clone(&parameters);
-        let path = Path::root(Rc::new(move |parameter: Parameter| {
-            let made = fresh(std::slice::from_ref(&parameter), seed)?.swap_remove(0).1;
-            let tensor = Torch::new(leaf(&made)?);
-            seen.borrow_mut().push((parameter.name, tensor.clone()));
+        let created = Rc::clone(&parameters);
+        let path = ParamPath::root(Rc::new(move |parameter: Parameter| {
+            let initial = init_parameters(std::slice::from_ref(&parameter), seed)?.swap_remove(0).1;
+            let tensor = Torch::new(leaf(&initial)?);
+            created.borrow_mut().push((parameter.name, tensor.clone()));
             Ok(tensor)
         }));
         let alignment = Alignment::new(model, &path.sub("cross_net"))?;
@@ -73,40 +69,40 @@ impl AlignmentStep {
             parameters: parameters.take(),
             images: leaf(images)?,
             words: leaf(&words)?,
-            ids: (0..lengths.len() as u64).collect(),
+            image_ids: (0..lengths.len() as u64).collect(),
             config,
             alignment,
             lengths,
         })
     }
 
-    /// The loss; its gradients are added to those of the leaves, which a GPU has finished too.
-    pub fn forward_backward(&self, way: AlignmentWay, hinge: &Hinge) -> Result<f64> {
-        match way {
-            AlignmentWay::Vectorised => self.vectorised(hinge),
-            AlignmentWay::PerCaption => self.per_caption(hinge),
+    /// Computes the loss and adds its gradients to those of the leaf tensors. On a GPU it waits until they are computed.
+    pub fn forward_backward(&self, method: AlignmentMethod, hinge: &HingeLoss) -> Result<f64> {
+        match method {
+            AlignmentMethod::Vectorised => self.vectorised(hinge),
+            AlignmentMethod::PerCaption => self.per_caption(hinge),
         }
     }
 
-    fn vectorised(&self, hinge: &Hinge) -> Result<f64> {
+    fn vectorised(&self, hinge: &HingeLoss) -> Result<f64> {
         let [images, words] = [&self.images, &self.words].map(|tensor| Torch::new(tensor.shallow_clone()));
         let weight = |name: &str| match self.parameters.iter().find(|(own, _)| own == name) {
             Some((_, tensor)) => download(&tensor.0),
             None => Err(missing(name)),
         };
-        let embeddings = embeddings(&self.alignment, &self.config, [images, words], self.lengths.clone())?;
-        let all = Embeddings::gather(std::slice::from_ref(&embeddings), weight)?;
-        let found = self.objective.differentiate(&all, &self.ids, 0..self.ids.len(), hinge)?;
-        if let Some(gradient) = found.gradient {
+        let embeddings = alignment_inputs(&self.alignment, &self.config, images, words, self.lengths.clone())?;
+        let all = BatchEmbeddings::gather(std::slice::from_ref(&embeddings), weight)?;
+        let value = self.objective.differentiate(&all, &self.image_ids, 0..self.image_ids.len(), hinge)?;
+        if let Some(gradient) = value.gradient {
             gradient.propagate(&embeddings, 1.0)?;
-            // Reading a number waits for a GPU.
+            // Reading a value waits for the GPU.
             let _ = self.images.f_grad()?.f_double_value(&[0, 0, 0])?;
         }
-        Ok(found.loss)
+        Ok(value.loss)
     }
 
-    fn per_caption(&self, hinge: &Hinge) -> Result<f64> {
-        let shard = Shard::new(self.config, &self.images)?;
+    fn per_caption(&self, hinge: &HingeLoss) -> Result<f64> {
+        let shard = ImageShard::new(self.config, &self.images)?;
         let mut columns = Vec::with_capacity(self.lengths.len());
         let mut start = 0;
         for &length in &self.lengths {
@@ -115,12 +111,12 @@ impl AlignmentStep {
             columns.push(shard.similarities(&words, logits)?);
             start += length as i64;
         }
-        let loss = hinge.loss(&Tch::f_stack(&columns, 1)?, &self.ids)?;
+        let loss = hinge.loss(&Tch::f_stack(&columns, 1)?, &self.image_ids)?;
         loss.f_backward()?;
         Ok(loss.f_double_value(&[])?)
     }
 
-    /// Names and values of the gradients, which are 0 afterwards: `images`, `words`, and the weights by their names.
+    /// Returns names and values of the gradients and resets them to 0: `images`, `words`, and the weights by name.
     pub fn take_gradients(&self) -> Result<Vec<(String, Array)>> {
         let mut taken = Vec::with_capacity(self.parameters.len() + 2);
         let parameters = self.parameters.iter().map(|(name, tensor)| (name.as_str(), &*tensor.0));

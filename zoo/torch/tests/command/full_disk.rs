@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::{
-    support::{PROGRAM, finished},
+    support::finished,
     training::{arguments, data, tensors, trained, until_saved},
 };
 
@@ -23,7 +23,7 @@ fn failed_state_write_keeps_the_previous_state() {
     let limit = before.len() / 2 / 512;
     let script = format!("trap '' XFSZ; ulimit -f {limit}; exec \"$0\" \"$@\"");
     let mut limited = Command::new("sh");
-    limited.arg("-c").arg(script).arg(PROGRAM).args(arguments(folder.path(), &broken, &["--resume", "--quiet"]));
+    limited.arg("-c").arg(script).arg(crate::PROGRAM).args(arguments(folder.path(), &broken, &["--resume", "--quiet"]));
     let run = finished(limited.output().unwrap());
     let message = run.stderr.replace(&folder.path().display().to_string(), "DIR");
     assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{message}");

@@ -1,9 +1,9 @@
-//! Where a run gets its first weights from.
+//! Initial weights of a run: checkpoints, pretrained backbones, or random values.
 
 use super::Weights;
 use crate::{Result, TorchDevice};
 use ::laps::InitialWeights;
-use laps_hub::checkpoint::{Backbone, Checkpoint};
+use laps_hub::checkpoint::{BackboneKind, Checkpoint};
 use laps_model::{
     array::Array,
     models::{
@@ -11,31 +11,31 @@ use laps_model::{
         config::{ImageConfig, ModelConfig},
     },
     params::Parameter,
-    params_init::fresh,
+    params_init::init_parameters,
 };
 
-/// The files, open, held against the model.
-pub(super) struct Sources {
-    /// By the beginning of the names that they are for.
+/// Open weight files, checked against the model.
+pub(super) struct WeightSources {
+    /// Files with the prefix of the parameter names that they provide.
     files: Vec<(&'static str, Checkpoint)>,
 }
 
-impl Sources {
-    /// Opens the files and sees that they are of the model.
+impl WeightSources {
+    /// Opens the files and checks names and shapes.
     pub(super) fn open(start: &InitialWeights, config: &ModelConfig) -> Result<Self> {
         let image = match config.image {
-            ImageConfig::Vit(_) => Backbone::Vit,
-            ImageConfig::Swin(_) => Backbone::Swin,
+            ImageConfig::Vit(_) => BackboneKind::Vit,
+            ImageConfig::Swin(_) => BackboneKind::Swin,
         };
         let parameters = models::parameters(config)?;
         let mut files = Vec::new();
-        for (path, kind) in [(&start.image_backbone, image), (&start.text_backbone, Backbone::Bert)] {
+        for (path, kind) in [(&start.image_backbone, image), (&start.text_backbone, BackboneKind::Bert)] {
             let Some(path) = path else { continue };
             let file = Checkpoint::open(path)?.backbone(kind)?;
-            let prefix = format!("{}.", kind.place());
-            let own: Vec<Parameter> = parameters.iter().filter(|p| p.name.starts_with(&prefix)).cloned().collect();
-            file.check(&own)?;
-            files.push((kind.place(), file));
+            let prefix = format!("{}.", kind.model_prefix());
+            let expected: Vec<Parameter> = parameters.iter().filter(|p| p.name.starts_with(&prefix)).cloned().collect();
+            file.check(&expected)?;
+            files.push((kind.model_prefix(), file));
         }
         if let Some(path) = &start.checkpoint {
             let file = Checkpoint::open(path)?;
@@ -48,24 +48,23 @@ impl Sources {
         Ok(Self { files })
     }
 
-    /// What the files are: part of the configuration of a run.
+    /// SHA-256 of the files, a part of the run's configuration.
     pub(super) fn hashes(&self) -> Result<Vec<String>> {
         self.files.iter().map(|(_, file)| Ok(file.sha256()?)).collect()
     }
 
-    /// The first weights.
+    /// The initial weights. `seed` initialises parameters that no file provides.
     pub(super) fn weights(&self, config: &ModelConfig, device: TorchDevice, seed: u64) -> Result<Weights> {
         Weights::new(config, device, |parameter| {
             let file = self.files.iter().find(|(prefix, _)| parameter.name.starts_with(prefix));
             match file {
                 Some((_, file)) => Ok(file.read(&parameter.name)?),
-                None => made(parameter, seed),
+                None => random(parameter, seed),
             }
         })
     }
 }
 
-fn made(parameter: &Parameter, seed: u64) -> Result<Array> {
-    let mut made = fresh(std::slice::from_ref(parameter), seed)?;
-    Ok(made.swap_remove(0).1)
+fn random(parameter: &Parameter, seed: u64) -> Result<Array> {
+    Ok(init_parameters(std::slice::from_ref(parameter), seed)?.swap_remove(0).1)
 }

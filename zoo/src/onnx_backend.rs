@@ -9,9 +9,9 @@ use std::{
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
 use laps_model::encoder::Encoder;
 use laps_onnx::{
-    graph::Target,
-    package::{self, Manifest, Package, Precision, Request, write_encoders},
-    runtime::{OrtEncoder, Place, Provider, SessionOptions, environment},
+    graph::{GraphPrecision, Target},
+    package::{self, ExportRequest, Manifest, Package, write_encoders},
+    runtime::{ExecutionDevice, OrtEncoder, Provider, SessionOptions, environment},
 };
 
 use crate::{Backend, EngineUsed, Result};
@@ -21,26 +21,26 @@ use crate::{Backend, EngineUsed, Result};
 pub struct OnnxBackend {
     /// Folder of exported graphs; None to export them when they are opened.
     folder: Option<PathBuf>,
-    /// Precision of the exported graphs.
-    precision: Precision,
+    /// GraphPrecision of the exported graphs.
+    precision: GraphPrecision,
     options: SessionOptions,
     /// The last export.
-    exported: RefCell<Option<(Request, Manifest)>>,
+    exported: RefCell<Option<(ExportRequest, Manifest)>>,
 }
 
 impl OnnxBackend {
     /// Graphs of `folder`, or without one graphs in `precision` that are exported when they are opened.
-    pub fn new(folder: Option<PathBuf>, precision: Precision, options: SessionOptions) -> Self {
+    pub fn new(folder: Option<PathBuf>, precision: GraphPrecision, options: SessionOptions) -> Self {
         Self { folder, precision, options, exported: RefCell::default() }
     }
 
     /// Graphs to export in another precision, with the same session options.
-    pub fn in_precision(&self, precision: Precision) -> Self {
+    pub fn in_precision(&self, precision: GraphPrecision) -> Self {
         Self::new(None, precision, self.options.clone())
     }
 
-    /// Precision of the exported graphs.
-    pub fn precision(&self) -> Precision {
+    /// GraphPrecision of the exported graphs.
+    pub fn precision(&self) -> GraphPrecision {
         self.precision
     }
 
@@ -48,9 +48,11 @@ impl OnnxBackend {
     ///
     /// # Errors
     /// Graphs that ONNX Runtime cannot run.
-    pub fn at_fault(&self) -> Result<String> {
+    pub fn worst_nodes(&self) -> Result<String> {
         let exported = self.exported.borrow();
-        Ok(exported.as_ref().map_or(Ok(String::new()), |(request, manifest)| package::at_fault(request, manifest))?)
+        Ok(exported
+            .as_ref()
+            .map_or(Ok(String::new()), |(request, manifest)| package::worst_nodes(request, manifest))?)
     }
 
     fn open(&self, entry: &Entry, checkpoint: &Rc<Checkpoint>, sha256: &str) -> Result<(OrtEncoder, EngineUsed)> {
@@ -66,11 +68,11 @@ impl OnnxBackend {
                     path: std::env::temp_dir(),
                     source: source.into(),
                 })?;
-                let request = Request {
+                let request = ExportRequest {
                     entry: entry.clone(),
                     checkpoint: Rc::clone(checkpoint),
                     target: Target {
-                        flavour: self.options.place.provider().flavour(entry.model.image.is_windowed()),
+                        flavour: self.options.device.provider().flavour(entry.model.image.is_windowed()),
                         ..Target::default()
                     },
                     precision: self.precision,
@@ -104,12 +106,14 @@ impl OnnxBackend {
     ) -> Result<(OrtEncoder, EngineUsed)> {
         let (flavour, precision) = (manifest.flavour.parse()?, manifest.precision);
         provider(options).check(flavour, precision, manifest.windowed)?;
-        let sizes = (manifest.image.size, manifest.text.longest);
-        let place = match options.place {
-            Place::Best if Provider::Cuda.check(flavour, precision, manifest.windowed).is_err() => Place::Processor,
-            place => place,
+        let (size, length) = (manifest.image.size, manifest.text.longest);
+        let device = match options.device {
+            ExecutionDevice::Auto if Provider::Cuda.check(flavour, precision, manifest.windowed).is_err() => {
+                ExecutionDevice::Cpu
+            }
+            device => device,
         };
-        let encoder = OrtEncoder::open(folder, sizes, &SessionOptions { place, ..options.clone() })?;
+        let encoder = OrtEncoder::open(folder, size, length, &SessionOptions { device, ..options.clone() })?;
         let (_, library, _) = environment()?;
         let used = EngineUsed {
             name: "ort".into(),
@@ -125,9 +129,9 @@ impl OnnxBackend {
 
 /// The provider that the user requests; the CPU if none is.
 fn provider(options: &SessionOptions) -> Provider {
-    match options.place {
-        Place::Gpu(provider, _) => provider,
-        Place::Best | Place::Processor => Provider::Cpu,
+    match options.device {
+        ExecutionDevice::Gpu(provider, _) => provider,
+        ExecutionDevice::Auto | ExecutionDevice::Cpu => Provider::Cpu,
     }
 }
 
@@ -136,10 +140,10 @@ impl Backend for OnnxBackend {
         let (_, library, _) = environment()?;
         // Check the manifest before anything else is read.
         if let Some(folder) = &self.folder {
-            let manifest = Package::manifest(folder)?;
+            let manifest = Package::read_manifest(folder)?;
             provider(&self.options).check(manifest.flavour.parse()?, manifest.precision, manifest.windowed)?;
         }
-        Ok(provider(&self.options).find(&library)?)
+        Ok(provider(&self.options).check_installed(&library)?)
     }
 
     fn encoder(

@@ -1,0 +1,137 @@
+//! Heads: how patch and word embeddings become a similarity.
+//!
+//! Each head is defined once, for every tensor, as its public code computes it. `forward` takes the embeddings of all tokens
+//! of an image (class token first, if there is one) and of all words of a caption (`[CLS]` and `[SEP]` included) and returns
+//! the similarities `(images, captions)`. LAPS's own head is [`crate::models::alignment::Alignment`].
+//!
+//! | head | source | one vector an item |
+//! |---|---|---|
+//! | `vsepp` | VSE++ (fartashf/vsepp); GPO (woodfrog/vse_infty) | yes |
+//! | `scan_t2i`, `scan_i2t`, `scan_all` | SCAN (kuanghuei/SCAN), as LAPS's code has it | no |
+//! | `max_mean` | LAPS's plain alignment | no |
+//! | `sgr` | SGRAF (Paranioar/SGRAF) | no |
+//! | `chan` | CHAN (ppanzx/CHAN) | no |
+//! | `d2s_vse` | D2S-VSE (liuyyy111/d2s-vse) | yes |
+
+mod attention;
+mod chan;
+mod config;
+mod d2s_vse;
+mod gpo;
+mod max_mean;
+mod scan;
+mod sgr;
+mod vsepp;
+
+pub use config::{ChanAggregation, D2sVseConfig, HeadConfig, HeadSizes, Pooling};
+
+use crate::{
+    Result,
+    params::{self, ParamPath, Parameter},
+    tensor::Tensor,
+};
+
+/// Smallest norm that a vector is divided by, as in `torch.nn.functional.normalize`.
+const NORM_EPS: f64 = 1e-12;
+/// Added to a norm where the originals divide by `norm + eps`.
+const SOFT_NORM_EPS: f64 = 1e-8;
+/// Slope of leaky ReLU for negative cosines.
+const LEAKY_SLOPE: f64 = 0.1;
+/// Removes a position from a softmax or a maximum: exp of its negative is exactly 0 in f32, and it is finite in f16.
+const MASKED: f64 = 30000.0;
+
+/// A head over tensors of type `T`.
+pub enum Head<T> {
+    /// Cosine of pooled vectors.
+    Vsepp(vsepp::Vsepp<T>),
+    /// Stacked cross attention.
+    Scan(scan::Scan),
+    /// Maxima over tokens and words, averaged.
+    MaxMean,
+    /// Similarity graph reasoning.
+    Sgr(Box<sgr::Sgr<T>>),
+    /// Hard assignment of words to tokens.
+    Chan(ChanAggregation),
+    /// Pooled vectors with a prompt on the text side.
+    D2sVse(Box<d2s_vse::D2sVse<T>>),
+}
+
+impl<T> Head<T> {
+    /// The head of `config` with parameters below `path`, which is the root of the checkpoint.
+    ///
+    /// # Errors
+    /// A parameter that cannot be loaded.
+    pub fn new(config: &HeadConfig, sizes: &HeadSizes, path: &ParamPath<T>) -> Result<Self> {
+        Ok(match *config {
+            HeadConfig::Vsepp { pooling } => Self::Vsepp(vsepp::Vsepp::new(pooling, sizes.has_class_token, path)?),
+            HeadConfig::ScanT2i => Self::Scan(scan::Scan::TextToImage),
+            HeadConfig::ScanI2t => Self::Scan(scan::Scan::ImageToText),
+            HeadConfig::ScanAll => Self::Scan(scan::Scan::Both),
+            HeadConfig::MaxMean => Self::MaxMean,
+            HeadConfig::Sgr { sim_dim, steps } => Self::Sgr(Box::new(sgr::Sgr::new(sizes, sim_dim, steps, path)?)),
+            HeadConfig::Chan { aggregation } => Self::Chan(aggregation),
+            HeadConfig::D2sVse(config) => Self::D2sVse(Box::new(d2s_vse::D2sVse::new(&config, sizes, path)?)),
+        })
+    }
+}
+
+impl<T: Tensor> Head<T> {
+    /// Token embeddings `(images, tokens, width)`, word embeddings `(captions, words, width)` and their mask
+    /// `(captions, words)`, 1 where there is a word, to similarities `(images, captions)`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit the head.
+    pub fn forward(&self, tokens: &T, words: &T, mask: &T) -> Result<T> {
+        match self {
+            Self::Vsepp(head) => head.forward(tokens, words, mask),
+            Self::Scan(head) => head.forward(tokens, words, mask),
+            Self::MaxMean => max_mean::forward(tokens, words, mask),
+            Self::Sgr(head) => head.forward(tokens, words, mask),
+            Self::Chan(aggregation) => chan::forward(*aggregation, tokens, words, mask),
+            Self::D2sVse(head) => head.forward(tokens, words, mask),
+        }
+    }
+}
+
+/// Name and shape of every parameter of a head.
+///
+/// # Errors
+/// Sizes that the head cannot have.
+pub fn parameters(config: &HeadConfig, sizes: &HeadSizes) -> Result<Vec<Parameter>> {
+    params::list(|path| Head::new(config, sizes, path))
+}
+
+/// `x / (|x| + eps)` over the last axis.
+fn soft_normalize<T: Tensor>(x: &T) -> Result<T> {
+    let last = x.shape().len().saturating_sub(1);
+    let norm = x.mul(x)?.sum(last)?.sqrt()?;
+    x.div(&norm.affine(1.0, SOFT_NORM_EPS)?)
+}
+
+/// Cosines `(images, captions, words, tokens)` of `(images, tokens, width)` and `(captions, words, width)`, which are
+/// normalised.
+fn cosines<T: Tensor>(tokens: &T, words: &T) -> Result<T> {
+    let [images, count, width] = tokens.sizes()?;
+    let [captions, length, _] = words.sizes()?;
+    let rows = words.reshape(&[captions.times(length.fixed()?), width])?;
+    rows.matmul(&tokens.permute(&[0, 2, 1])?)?.reshape(&[images, captions, length, count])
+}
+
+/// Mean of `(images, captions, words, 1)` over the words of each caption, `(images, captions)`.
+fn mean_over_words<T: Tensor>(values: &T, mask: &T) -> Result<T> {
+    let [images, captions, length, _] = values.sizes()?;
+    let sums = values.reshape(&[images, captions, length])?.mul(mask)?.sum(2)?.reshape(&[images, captions])?;
+    sums.div(&mask.sum(1)?.reshape(&[captions])?)
+}
+
+/// Mean word `(captions, width)` of `(captions, words, width)` over the true lengths.
+fn mean_word<T: Tensor>(words: &T, mask: &T) -> Result<T> {
+    let [captions, length, width] = words.sizes()?;
+    let sums = words.mul(&mask.reshape(&[captions, length, 1.into()])?)?.sum(1)?.reshape(&[captions, width])?;
+    sums.div(&mask.sum(1)?)
+}
+
+/// Inner products `(images, captions)` of `(images, width)` and `(captions, width)`.
+fn inner_products<T: Tensor>(images: &T, captions: &T) -> Result<T> {
+    images.matmul(&captions.permute(&[1, 0])?)
+}

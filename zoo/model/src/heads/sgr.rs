@@ -1,0 +1,168 @@
+//! Similarity graph reasoning (Diao et al., AAAI 2021).
+
+use super::{HeadSizes, MASKED, attention, cosines, gpo::sigmoid, mean_word, soft_normalize};
+use crate::{
+    Result,
+    dim::Dim,
+    nn::Linear,
+    params::{Init, ParamPath},
+    tensor::Tensor,
+};
+
+/// Added to the variance of a batch norm.
+const BATCH_NORM_EPS: f64 = 1e-5;
+
+/// A batch norm with running statistics, as a factor and a shift a channel.
+pub(super) struct BatchNorm<T> {
+    weight: T,
+    bias: T,
+    running_mean: T,
+    running_var: T,
+}
+
+impl<T> BatchNorm<T> {
+    pub(super) fn new(channels: usize, path: &ParamPath<T>) -> Result<Self> {
+        let get = |name: &str, init| path.get(name, &[channels], init);
+        Ok(Self {
+            weight: get("weight", Init::Ones)?,
+            bias: get("bias", Init::Zeros)?,
+            running_mean: get("running_mean", Init::Zeros)?,
+            running_var: get("running_var", Init::Ones)?,
+        })
+    }
+}
+
+impl<T: Tensor> BatchNorm<T> {
+    /// Values whose channels have the shape `channels` in a broadcast with `x`.
+    pub(super) fn forward(&self, x: &T, channels: &[Dim]) -> Result<T> {
+        let [weight, bias, mean, variance] = [&self.weight, &self.bias, &self.running_mean, &self.running_var]
+            .map(|parameter| parameter.reshape(channels));
+        let deviation = variance?.affine(1.0, BATCH_NORM_EPS)?.sqrt()?;
+        x.sub(&mean?)?.div(&deviation)?.mul(&weight?)?.add(&bias?)
+    }
+}
+
+/// Attention that pools tokens or words to one vector: their own values against their mean.
+struct GlobalPool<T> {
+    local: Linear<T>,
+    local_norm: Option<BatchNorm<T>>,
+    global: Linear<T>,
+    global_norm: Option<BatchNorm<T>>,
+    common: Linear<T>,
+}
+
+impl<T> GlobalPool<T> {
+    /// `positions`: the number of tokens, for which the image side has a batch norm a position; None for the text side.
+    fn new(width: usize, positions: Option<usize>, path: &ParamPath<T>) -> Result<Self> {
+        let [local, global] = ["embedding_local", "embedding_global"].map(|name| path.sub(name));
+        Ok(Self {
+            local: Linear::with_default_init(width, width, &local.sub(0))?,
+            local_norm: positions.map(|positions| BatchNorm::new(positions, &local.sub(1))).transpose()?,
+            global: Linear::with_default_init(width, width, &global.sub(0))?,
+            global_norm: positions.map(|_| BatchNorm::new(width, &global.sub(1))).transpose()?,
+            common: Linear::with_default_init(width, 1, &path.sub("embedding_common.0"))?,
+        })
+    }
+}
+
+impl<T: Tensor> GlobalPool<T> {
+    /// `(items, count, width)` and their mean `(items, width)` to `(items, width)`; `mask` `(items, count)` says which
+    /// count.
+    fn forward(&self, values: &T, mean: &T, mask: Option<&T>) -> Result<T> {
+        let [items, count, width] = values.sizes()?;
+        let mut local = self.local.forward(values)?;
+        if let Some(norm) = &self.local_norm {
+            local = norm.forward(&local, &[1.into(), count, 1.into()])?;
+        }
+        let mut global = self.global.forward(mean)?;
+        if let Some(norm) = &self.global_norm {
+            global = norm.forward(&global, &[1.into(), width])?;
+        }
+        let global = global.tanh()?.reshape(&[items, 1.into(), width])?;
+        let mut scores = self.common.forward(&local.tanh()?.mul(&global)?)?.reshape(&[items, count])?;
+        if let Some(mask) = mask {
+            scores = scores.add(&mask.affine(MASKED, -MASKED)?)?;
+        }
+        let weights = scores.softmax()?.reshape(&[items, 1.into(), count])?;
+        soft_normalize(&weights.matmul(values)?.reshape(&[items, width])?)
+    }
+}
+
+/// One reasoning step over the nodes.
+struct Step<T> {
+    query: Linear<T>,
+    key: Linear<T>,
+    graph: Linear<T>,
+}
+
+/// The head.
+pub struct Sgr<T> {
+    image_pool: GlobalPool<T>,
+    text_pool: GlobalPool<T>,
+    local: Linear<T>,
+    global: Linear<T>,
+    steps: Vec<Step<T>>,
+    output: Linear<T>,
+    sim_dim: usize,
+}
+
+impl<T> Sgr<T> {
+    pub(super) fn new(sizes: &HeadSizes, sim_dim: usize, steps: usize, path: &ParamPath<T>) -> Result<Self> {
+        let path = path.sub("sim_enc");
+        let width = sizes.width;
+        let linear = |name: &str, input, output| Linear::with_default_init(input, output, &path.sub(name));
+        let step = |index: usize| {
+            let path = path.sub("SGR_module").sub(index);
+            let linear = |name: &str| Linear::with_default_init(sim_dim, sim_dim, &path.sub(name));
+            Ok(Step { query: linear("graph_query_w")?, key: linear("graph_key_w")?, graph: linear("sim_graph_w")? })
+        };
+        Ok(Self {
+            image_pool: GlobalPool::new(width, Some(sizes.tokens), &path.sub("v_global_w"))?,
+            text_pool: GlobalPool::new(width, None, &path.sub("t_global_w"))?,
+            local: linear("sim_tranloc_w", width, sim_dim)?,
+            global: linear("sim_tranglo_w", width, sim_dim)?,
+            steps: (0..steps).map(step).collect::<Result<_>>()?,
+            output: linear("sim_eval_w", sim_dim, 1)?,
+            sim_dim,
+        })
+    }
+}
+
+impl<T: Tensor> Sgr<T> {
+    pub(super) fn forward(&self, tokens: &T, words: &T, mask: &T) -> Result<T> {
+        let (tokens, words) = (soft_normalize(tokens)?, soft_normalize(words)?);
+        let [images, _, width] = tokens.sizes()?;
+        let [captions, length, _] = words.sizes()?;
+        let one: Dim = 1.into();
+        let image = self.image_pool.forward(&tokens, &tokens.mean(1)?.reshape(&[images, width])?, None)?;
+        let caption = self.text_pool.forward(&words, &mean_word(&words, mask)?, Some(mask))?;
+
+        let global = difference(&image.reshape(&[images, one, width])?, &caption.reshape(&[one, captions, width])?)?;
+        let global = soft_normalize(&self.global.forward(&global)?)?;
+        let weights = attention::words_to_tokens(&cosines(&tokens, &words)?, mask)?;
+        let context = soft_normalize(&attention::attend(&weights, &tokens)?)?;
+        let local = difference(&context, &words.reshape(&[one, captions, length, width])?)?;
+        let local = soft_normalize(&self.local.forward(&local)?)?;
+
+        // The global node is the first.
+        let size: Dim = self.sim_dim.into();
+        let mut nodes = T::concat(&[&global.reshape(&[images, captions, one, size])?, &local], 2)?;
+        let first = mask.narrow(1, 0, 1)?.affine(0.0, 1.0)?;
+        let present = T::concat(&[&first, mask], 1)?;
+        let [_, count] = present.sizes()?;
+        let absent = present.affine(MASKED, -MASKED)?.reshape(&[captions, one, count])?;
+        for step in &self.steps {
+            let keys = step.key.forward(&nodes)?.permute(&[0, 1, 3, 2])?;
+            let edges = step.query.forward(&nodes)?.matmul(&keys)?.add(&absent)?.softmax()?;
+            nodes = step.graph.forward(&edges.matmul(&nodes)?)?.leaky_relu(0.0)?;
+        }
+        let first = nodes.narrow(2, 0, 1)?.reshape(&[images, captions, size])?;
+        sigmoid(&self.output.forward(&first)?)?.reshape(&[images, captions])
+    }
+}
+
+/// Squared differences in each dimension.
+fn difference<T: Tensor>(a: &T, b: &T) -> Result<T> {
+    let difference = a.sub(b)?;
+    difference.mul(&difference)
+}

@@ -1,0 +1,89 @@
+//! Heads against tensors of the original implementations.
+#![allow(clippy::unwrap_used, clippy::panic)] // only tests use it
+
+use std::rc::Rc;
+
+use laps_model::{
+    array::Array,
+    heads::{ChanAggregation, D2sVseConfig, Head, HeadConfig, HeadSizes, Pooling},
+    params::{ParamPath, Parameter},
+    tensor::DeviceTensor,
+};
+
+use crate::support::{Tensors, difference};
+
+/// The largest difference of two correct f32 implementations is 8e-7, and the smallest mistake that the tensors can show
+/// moves a similarity by 7e-5.
+const TOLERANCE: f32 = 1e-5;
+
+/// Each head's file name and configuration, at the sizes of the golden tensors.
+pub fn heads() -> Vec<(&'static str, HeadConfig)> {
+    let vsepp = |pooling| HeadConfig::Vsepp { pooling };
+    let d2s_vse = D2sVseConfig { embed_size: 48, mlp_size: 24, prompt_tokens: 5, blocks: 2, heads: 4 };
+    vec![
+        ("vsepp_mean", vsepp(Pooling::Mean)),
+        ("vsepp_cls", vsepp(Pooling::Cls)),
+        ("vsepp_gpo", vsepp(Pooling::Gpo)),
+        ("scan_t2i", HeadConfig::ScanT2i),
+        ("scan_i2t", HeadConfig::ScanI2t),
+        ("scan_all", HeadConfig::ScanAll),
+        ("max_mean", HeadConfig::MaxMean),
+        ("sgr", HeadConfig::Sgr { sim_dim: 40, steps: 3 }),
+        ("chan", HeadConfig::Chan { aggregation: ChanAggregation::Mean }),
+        ("chan_lse", HeadConfig::Chan { aggregation: ChanAggregation::Lse }),
+        ("d2s_vse", HeadConfig::D2sVse(d2s_vse)),
+    ]
+}
+
+/// Similarities of the golden inputs on the tensor `T`, against the original's.
+pub fn head_agrees<T: DeviceTensor + 'static>(name: &str, config: &HeadConfig, device: &T::Device)
+where
+    T::Device: 'static,
+{
+    for (geometry, has_class_token) in [("vit", true), ("swin", false)] {
+        let file = format!("head_{name}_{geometry}.safetensors");
+        // The tensors at ViT's geometry are large, so only the reference data holds them.
+        let shared = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/golden/");
+        let file = if has_class_token { format!("{shared}{file}") } else { file };
+        if !crate::support::golden(&file).exists() {
+            println!("skipped: there is no `{file}`");
+            continue;
+        }
+        let golden = Rc::new(Tensors::open(&file));
+        let (images, words) = (golden.get("images"), golden.get("words"));
+        let [_, tokens, width] = *images.dims() else { panic!("images of {:?}", images.dims()) };
+        let sizes = HeadSizes { tokens, has_class_token, width };
+        let (source, on) = (Rc::clone(&golden), device.clone());
+        let path = ParamPath::root(Rc::new(move |parameter: Parameter| T::upload(&source.get(&parameter.name), &on)));
+        let head = Head::<T>::new(config, &sizes, &path).unwrap();
+        let upload = |array: &Array| T::upload(array, device).unwrap();
+        let mask = mask(&golden.get("lengths"), words.dims()[1]);
+        let found = head.forward(&upload(&images), &upload(&words), &upload(&mask)).unwrap().download().unwrap();
+        let largest = difference(&found, &golden.get("sims"));
+        println!("{name} {geometry}: largest difference {largest:e}");
+        assert!(largest < TOLERANCE, "{name} {geometry}: {largest:e}");
+    }
+}
+
+/// 1 for each of the first words of a caption, 0 behind them.
+fn mask(lengths: &Array, longest: usize) -> Array {
+    let rows = lengths
+        .values()
+        .iter()
+        .flat_map(|&length| (0..longest).map(move |word| f32::from(u8::from((word as f32) < length))));
+    Array::new(&[lengths.values().len(), longest], rows.collect()).unwrap()
+}
+
+/// A test of every head on the tensor `$tensor` and the device `$device`.
+macro_rules! test_heads {
+    ($tensor:ty, $device:expr) => {
+        test_heads!(@ $tensor, $device; vsepp_mean, vsepp_cls, vsepp_gpo, scan_t2i, scan_i2t, scan_all, max_mean, sgr, chan, chan_lse, d2s_vse);
+    };
+    (@ $tensor:ty, $device:expr; $($head:ident),*) => {
+        $(#[test] fn $head() {
+            let name = stringify!($head);
+            let (_, config) = $crate::cases::heads().into_iter().find(|(known, _)| *known == name).unwrap();
+            $crate::cases::head_agrees::<$tensor>(name, &config, &$device);
+        })*
+    };
+}

@@ -1,0 +1,10 @@
+//! Heads on the pure-Rust tensor.
+
+#[macro_use]
+mod cases;
+#[path = "../support/mod.rs"]
+mod support;
+
+use laps_model::array::Array;
+
+test_heads!(Array, ());

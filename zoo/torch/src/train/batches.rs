@@ -1,0 +1,148 @@
+//! The batches of an epoch, from files or from cached features.
+
+use std::time::Duration;
+
+use laps::TrainRequest;
+
+use super::{
+    CaptionInputs, ImageInputs, PairBatch, features::BackboneFeatures, sampler::EpochOrder, split::TokenizedSplit,
+};
+use crate::Result;
+use laps_data::{Augment, DataError, Loader, LoaderOptions, Tokenizer, image::Preprocessing};
+use laps_model::array::Array;
+
+/// Batches that are decoded ahead of the training step.
+const PREFETCH: usize = 2;
+
+/// Loads the remaining batches of an epoch, in order.
+pub(super) struct EpochBatches<'a> {
+    split: &'a TokenizedSplit,
+    tokenizer: &'a Tokenizer,
+    word_augment: Option<Augment>,
+    input: Input<'a>,
+    waited: Duration,
+    /// Number of the next caption within the epoch.
+    next: usize,
+}
+
+enum Input<'a> {
+    Features(&'a BackboneFeatures),
+    Files(Loader),
+}
+
+/// Source of the batches of an epoch.
+pub(super) enum BatchSource<'a> {
+    /// Cached features of frozen backbones.
+    Features(&'a BackboneFeatures),
+    /// Image files and captions, with their augmentation.
+    Files {
+        /// Random crops of the images.
+        image_augment: Option<Augment>,
+        /// Random changes of words.
+        word_augment: Option<Augment>,
+    },
+}
+
+/// A loaded batch: captions with their images.
+pub(super) struct LoadedBatch<'a> {
+    image_ids: Vec<u64>,
+    captions: &'a [usize],
+    inputs: LoadedInputs<'a>,
+}
+
+enum LoadedInputs<'a> {
+    Features(&'a BackboneFeatures),
+    Files { pixels: Array, input_ids: Vec<Vec<u32>> },
+}
+
+impl<'a> EpochBatches<'a> {
+    /// Starts loading the batches of `order` from number `first_batch` on.
+    pub(super) fn start(
+        request: &TrainRequest,
+        split: &'a TokenizedSplit,
+        tokenizer: &'a Tokenizer,
+        order: &EpochOrder,
+        first_batch: usize,
+        source: BatchSource<'a>,
+    ) -> Result<Self> {
+        let first = first_batch * order.batch_size();
+        let (input, word_augment) = match source {
+            BatchSource::Features(features) => (Input::Features(features), None),
+            BatchSource::Files { image_augment, word_augment } => {
+                let files = order.from(first_batch).iter().map(|&caption| split.split.image_of()[caption]);
+                let files = files.map(|image| split.files[image].clone()).collect();
+                let options =
+                    LoaderOptions { batch_size: order.batch_size(), threads: request.threads, prefetch: PREFETCH };
+                let preprocessing = Preprocessing::imagenet(request.entry.model.image.image_size());
+                let augment = image_augment.map(|augment| (augment, first));
+                (Input::Files(Loader::start_with(files, preprocessing, options, augment)?), word_augment)
+            }
+        };
+        Ok(Self { split, tokenizer, word_augment, input, waited: Duration::ZERO, next: first })
+    }
+
+    /// The next batch. `captions` are its captions in the epoch's order.
+    pub(super) fn next<'b>(&mut self, captions: &'b [usize]) -> Result<LoadedBatch<'b>>
+    where
+        'a: 'b,
+    {
+        let image_ids = self.split.image_ids(captions);
+        let first = self.next;
+        self.next += captions.len();
+        let inputs = match &mut self.input {
+            Input::Features(features) => LoadedInputs::Features(features),
+            Input::Files(loader) => {
+                let batch = loader.next();
+                self.waited = loader.stats().waiting;
+                let ended = || DataError::Read(std::io::Error::other("the images of an epoch ended too early"));
+                let pixels = batch.ok_or_else(ended)??.pixels;
+                let input_ids = (first..).zip(captions).map(|(number, &caption)| self.input_ids(number, caption));
+                LoadedInputs::Files { pixels, input_ids: input_ids.collect::<Result<_>>()? }
+            }
+        };
+        Ok(LoadedBatch { image_ids, captions, inputs })
+    }
+
+    fn input_ids(&self, number: usize, caption: usize) -> Result<Vec<u32>> {
+        let Some(augment) = self.word_augment else { return Ok(self.split.input_ids[caption].clone()) };
+        let pieces = self.tokenizer.pieces(&self.split.split.captions()[caption])?;
+        Ok(augment.tokens(number, &pieces, self.tokenizer.special(), self.tokenizer.entries()))
+    }
+
+    /// Time spent waiting for images so far.
+    pub(super) fn waited(&self) -> Duration {
+        self.waited
+    }
+}
+
+impl LoadedBatch<'_> {
+    /// Calls `consume` with the batch, split into `parts` equal parts.
+    pub(super) fn with_parts<R>(&self, parts: usize, consume: impl FnOnce(&[PairBatch<'_>]) -> Result<R>) -> Result<R> {
+        let size = self.image_ids.len() / parts.max(1);
+        match &self.inputs {
+            LoadedInputs::Features(features) => {
+                let mut batches = Vec::with_capacity(parts);
+                for (image_ids, captions) in self.image_ids.chunks(size).zip(self.captions.chunks(size)) {
+                    let (images, captions) = features.batch(image_ids, captions)?;
+                    batches.push(PairBatch { images, captions, image_ids });
+                }
+                consume(&batches)
+            }
+            LoadedInputs::Files { pixels, input_ids } => {
+                let input_ids: Vec<&[u32]> = input_ids.iter().map(Vec::as_slice).collect();
+                let starts = (0..self.image_ids.len()).step_by(size.max(1));
+                let pixels: Vec<Array> =
+                    starts.map(|start| pixels.rows(start..start + size)).collect::<laps_model::Result<_>>()?;
+                let chunks = pixels.iter().zip(input_ids.chunks(size)).zip(self.image_ids.chunks(size));
+                let batches: Vec<PairBatch<'_>> = chunks
+                    .map(|((pixels, input_ids), image_ids)| PairBatch {
+                        images: ImageInputs::Pixels(pixels),
+                        captions: CaptionInputs::Tokens(input_ids),
+                        image_ids,
+                    })
+                    .collect();
+                consume(&batches)
+            }
+        }
+    }
+}
