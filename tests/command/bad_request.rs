@@ -201,7 +201,7 @@ fn unknown_split_lists_the_available_ones() {
     ");
     // Drawn splits are created on demand.
     assert_snapshot!(message(&["reproduce", "shapes_vit", "--split", "val"]), @r"
-    error: `--split` can not be used
+    error: split `val` cannot be drawn
       expected: `train`, `dev`, `test`
       found: `val`
     ");
