@@ -21,7 +21,7 @@ use laps::Backends;
 
 /// Reproducible models for LAPS image-text retrieval.
 #[derive(Parser)]
-#[command(name = "laps-zoo", version, about, max_term_width = 100)]
+#[command(name = "laps-zoo", bin_name = "laps-zoo", version, about, max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

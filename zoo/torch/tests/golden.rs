@@ -1,6 +1,6 @@
 //! The models on libtorch against golden tensors of the reference implementation.
 
-#[path = "../../hub/tests/golden/cases.rs"]
+#[path = "../../hub/tests/reference/cases.rs"]
 mod cases;
 #[path = "../../model/tests/support/mod.rs"]
 mod support;

@@ -121,11 +121,12 @@ mod tests {
     fn failed_write_keeps_the_previous_file() {
         let root = tempfile::tempdir().unwrap();
         let folder = RunFolder::open(root.path(), "", "a", false).unwrap();
-        // A name so long that the temporary file cannot be created makes the write fail, as a full disk does.
-        let name = "x".repeat(250);
-        fs_err::write(folder.file(&name), "good").unwrap();
-        let error = folder.write(&name, b"worse").unwrap_err().to_string();
+        // A folder of that name, which no file replaces, makes the write fail, as a full disk does.
+        let path = folder.file(RunFiles::STATE);
+        fs_err::create_dir(&path).unwrap();
+        fs_err::write(path.join("good"), "good").unwrap();
+        let error = folder.write(RunFiles::STATE, b"worse").unwrap_err().to_string();
         assert!(error.contains("cannot write"), "{error}");
-        assert_eq!(fs_err::read(folder.file(&name)).unwrap(), b"good");
+        assert_eq!(fs_err::read(path.join("good")).unwrap(), b"good");
     }
 }

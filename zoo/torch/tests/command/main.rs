@@ -12,8 +12,6 @@ mod features;
 #[path = "../../../../tests/command/files.rs"]
 mod files;
 mod full_disk;
-#[path = "../../../../tests/command/graphs.rs"]
-mod graphs;
 #[path = "../../../../tests/command/matrix.rs"]
 mod matrix;
 #[path = "../../../../tests/command/readme.rs"]
@@ -36,3 +34,15 @@ const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// The option for the program's engine that needs no graphs.
 const NATIVE_ENGINE: [&str; 2] = ["--engine", "torch"];
+
+/// What the tests of both programs ask of the tests of graphs, which run with `laps-zoo` alone.
+mod graphs {
+    /// Whether ONNX Runtime is available; prints a note if not.
+    pub(crate) fn runtime() -> bool {
+        let found = laps_onnx::runtime::library::find();
+        if let Err(error) = &found {
+            println!("skipped: {error}");
+        }
+        found.is_ok()
+    }
+}

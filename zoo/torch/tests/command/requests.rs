@@ -12,12 +12,12 @@ fn gpu_on_a_machine_without_one_is_rejected() {
     let text = expect_error(std::path::Path::new("/nowhere"), ["reproduce", "shapes_vit", "--device", "cuda:0"]);
     if laps_torch::has_cuda() {
         assert_snapshot!(text, @r"
-        error: device `cuda:0` can not be used: `libtorch_cuda.so` finds no GPU: no driver (`libcuda.so.1`) or no device
+        error: device `cuda:0` cannot be used: `libtorch_cuda.so` finds no GPU: no driver (`libcuda.so.1`) or no device
         hint: see that `nvidia-smi` lists a GPU, or use device `cpu`
         ");
     } else {
         assert_snapshot!(text, @r"
-        error: device `cuda:0` can not be used: this build is linked to a libtorch without `libtorch_cuda.so`
+        error: device `cuda:0` cannot be used: this build is linked to a libtorch without `libtorch_cuda.so`
         hint: run `make setup CUDA=1` and build again, or use device `cpu`
         ");
     }

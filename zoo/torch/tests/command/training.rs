@@ -186,7 +186,7 @@ fn bad_input_is_rejected_before_anything_is_written() {
     assert!(unknown.starts_with("error: setting `train.epoch=1`: there is no key `train.epoch`\n"), "{unknown}");
     assert!(unknown.ends_with("hint: did you mean `epochs`?\n"), "{unknown}");
     insta::assert_snapshot!(refuse(&["--set=train.precision=fp16"]), @r"
-    error: device `cpu` can not be used: precision `fp16` needs a GPU
+    error: device `cpu` cannot be used: precision `fp16` needs a GPU
     hint: use `f32` or `bf16`, or a GPU
     ");
     let swin = repository_file("checkpoints/shapes_swin.safetensors");
@@ -211,7 +211,7 @@ fn unwritable_or_foreign_run_folder_is_not_touched() {
     let file = folder.path().join("vocab.txt");
     let below = file.join("run");
     let message = expect_error(folder.path(), arguments(folder.path(), &below, &[]));
-    assert!(message.starts_with("error: can not "), "{message}");
+    assert!(message.starts_with("error: cannot "), "{message}");
     let message = expect_error(folder.path(), arguments(folder.path(), &folder.path().join("images"), &[]));
     assert!(message.starts_with("error: `DIR/images` is not empty and does not hold a run"), "{message}");
 }
