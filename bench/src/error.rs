@@ -57,6 +57,18 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A file of another program cannot be evaluated.
+    #[error("cannot evaluate `{}`\n  expected: {expected}\n  found: {found}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What can be evaluated.
+        expected: String,
+        /// What the file contains.
+        found: String,
+        /// What the user can do.
+        hint: &'static str,
+    },
     /// The run was interrupted.
     #[error("interrupted: {state}")]
     Interrupted {
@@ -82,7 +94,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Laps(error) => error.hint(),
-            Self::Interrupted { hint, .. } => Some((*hint).to_owned()),
+            Self::Interrupted { hint, .. } | Self::Foreign { hint, .. } => Some((*hint).to_owned()),
             Self::InvalidResult { hint, .. } => hint.map(str::to_owned),
             Self::Template { .. }
             | Self::Read { .. }

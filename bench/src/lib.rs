@@ -32,6 +32,7 @@
 //! - [`catalogue`]: the list of entries, and one entry in detail.
 //! - [`timing`]: throughput and latency of encoders, similarities, training and image loading.
 //! - [`alignment`]: the similarity engine alone, on random embeddings, stage by stage.
+//! - [`foreign`]: recalls of a similarity matrix or of embeddings from another program.
 //! - [`gate`]: deterministic measures (no clock) compared with committed baselines.
 //! - [`machine`]: the machine that a result was measured on.
 //! - [`progress`]: the trait that receives progress.
@@ -43,6 +44,7 @@ pub mod card;
 pub mod catalogue;
 pub mod error;
 pub mod files;
+pub mod foreign;
 pub mod gate;
 pub mod machine;
 pub mod progress;

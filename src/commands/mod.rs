@@ -8,6 +8,7 @@ pub(crate) mod convert;
 pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod embed;
+pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod index;

@@ -27,6 +27,8 @@ fn help_names_the_commands() {
       cache        Inspect or clean the cache of downloaded files
       data         Download captions and images, or check a data set
       reproduce    Evaluate a checkpoint and compare its recalls with the published ones
+      evaluate     Compute recalls of a similarity matrix, or of embeddings and a head, from another
+                   program
       table        Print results of `reproduce --json` as the tables of the paper
       report       Write results of `reproduce --json` as an HTML report with charts and the hardest
                    failures

@@ -122,7 +122,7 @@ fn coco_swin_runs_at_full_size() {
         result["evaluations"].as_array().unwrap().iter().map(|one| one["protocol"].as_str()).collect();
     assert_eq!(protocols, [Some("coco_5k")]);
     assert!(
-        run.stdout.contains("note: protocol `coco_1k` was left out: 4 images are no whole folds\n"),
+        run.stdout.contains("note: protocol `coco_1k` was skipped: 4 images cannot be divided into its folds\n"),
         "{}",
         run.stdout
     );

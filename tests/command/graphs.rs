@@ -178,7 +178,7 @@ fn missing_provider_is_an_error_that_names_the_library() {
       found: cuda:0
     ");
     assert_snapshot!(message(&["--ep", "cpu", "--engine", "rust"]), @r"
-    error: `--ep` can not be used
+    error: `--ep` cannot be used
       expected: the engine `ort` or `auto`
       found: the engine `rust`
     ");

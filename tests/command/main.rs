@@ -12,6 +12,7 @@ mod bad_data;
 mod bad_request;
 mod catalogue;
 mod embed;
+mod evaluate;
 mod fetching;
 mod files;
 mod full_size;

@@ -44,6 +44,14 @@ impl StoredScores {
         self.captions
     }
 
+    /// Copies the similarities of one image with all captions into `values`.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn row(&self, image: usize, values: &mut [f32]) -> Result<(), RetrievalError> {
+        self.read(image * self.captions, values)
+    }
+
     /// Puts the values from `index` on into `values`.
     pub(super) fn read(&self, index: usize, values: &mut [f32]) -> Result<(), RetrievalError> {
         let bytes = self.bytes(index, 4 * values.len());

@@ -1,0 +1,413 @@
+//! Matrices in files of other programs.
+
+use std::{
+    collections::HashMap,
+    io::{BufReader, Read},
+    path::Path,
+};
+
+use fs_err::File;
+use laps_align::{CaptionImages, Scores, StoredScores};
+use npyz::{NpyHeader, Order, TypeChar};
+use safetensors::{Dtype, SafeTensors};
+use sha2::{Digest, Sha256};
+
+use super::{CAPTIONS_PER_IMAGE, describe_duplicates};
+use crate::{Error, Result};
+
+/// The key of a matrix in a safetensors or `.npz` file with several arrays.
+const KEY: &str = "sims";
+
+/// An array of any rank, in memory as f32.
+#[derive(Clone, Debug)]
+pub(super) struct ForeignArray {
+    pub(super) shape: Vec<usize>,
+    pub(super) values: Vec<f32>,
+}
+
+/// A similarity matrix, images x captions.
+pub(super) enum Matrix {
+    /// In memory.
+    Held { images: usize, captions: usize, values: Vec<f32> },
+    /// In its file, of which a row at a time is read.
+    Stored(StoredScores),
+}
+
+impl Matrix {
+    pub(super) fn images(&self) -> usize {
+        match self {
+            Self::Held { images, .. } => *images,
+            Self::Stored(stored) => stored.images(),
+        }
+    }
+
+    pub(super) fn captions(&self) -> usize {
+        match self {
+            Self::Held { captions, .. } => *captions,
+            Self::Stored(stored) => stored.captions(),
+        }
+    }
+
+    pub(super) fn scores(&self) -> Result<Scores<'_>> {
+        Ok(match self {
+            Self::Held { images, captions, values } => Scores::new(values, *images, *captions)?,
+            Self::Stored(stored) => Scores::from_file(stored)?,
+        })
+    }
+
+    fn for_each_row(&self, mut each: impl FnMut(usize, &[f32])) -> Result<()> {
+        let columns = self.captions();
+        match self {
+            Self::Held { values, .. } => {
+                values.chunks_exact(columns.max(1)).enumerate().for_each(|(row, values)| each(row, values));
+            }
+            Self::Stored(stored) => {
+                let mut values = vec![0.0; columns];
+                for row in 0..stored.images() {
+                    stored.row(row, &mut values)?;
+                    each(row, &values);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// [`Error::Foreign`] that names the first value that is not finite, and how many there are.
+    pub(super) fn check_finite(&self, path: &Path) -> Result<()> {
+        let mut first = None;
+        let mut count = 0usize;
+        self.for_each_row(|row, values| {
+            let wrong = values.iter().filter(|value| !value.is_finite()).count();
+            if wrong > 0 {
+                let column = values.iter().position(|value| !value.is_finite()).unwrap_or_default();
+                first.get_or_insert((row, column, values[column]));
+                count += wrong;
+            }
+        })?;
+        match first {
+            None => Ok(()),
+            Some((row, column, value)) => Err(Error::Foreign {
+                path: path.to_owned(),
+                expected: "finite similarities".to_owned(),
+                found: format!("{count} that are not, the first of image {row} and caption {column} (from 0): {value}"),
+                hint: "NaN and infinity have no rank; look where the program that wrote the file gets them from",
+            }),
+        }
+    }
+
+    /// A note on rows that are equal bit for bit.
+    pub(super) fn duplicate_rows(&self) -> Result<Option<String>> {
+        let mut rows: HashMap<[u8; 32], Vec<usize>> = HashMap::new();
+        self.for_each_row(|row, values| {
+            let mut hasher = Sha256::new();
+            values.iter().for_each(|value| hasher.update(value.to_le_bytes()));
+            rows.entry(hasher.finalize().into()).or_default().push(row);
+        })?;
+        Ok(describe_duplicates("rows (images)", rows))
+    }
+
+    /// Writes the matrix as safetensors under the key `sims`.
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        let mut bytes = Vec::with_capacity(4 * self.images() * self.captions());
+        self.for_each_row(|_, values| values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes())))?;
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Write { path: path.to_owned(), source };
+        let view = safetensors::tensor::TensorView::new(Dtype::F32, vec![self.images(), self.captions()], &bytes);
+        let view = view.map_err(|error| failed(error.into()))?;
+        let file = safetensors::serialize([(KEY, view)], None).map_err(|error| failed(error.into()))?;
+        crate::files::write_atomic(path, &file)
+    }
+}
+
+/// Reads a matrix; a single-precision row-major one stays in its file.
+///
+/// # Errors
+/// [`Error::Foreign`] for another format or shape, and for a matrix that is transposed.
+pub(super) fn read_matrix(path: &Path, transposed: bool, pairing: Option<&CaptionImages>) -> Result<Matrix> {
+    let extension = extension(path);
+    let located = match extension.as_str() {
+        "npy" => Some(locate_npy(path)?),
+        "safetensors" => locate_safetensors(path)?,
+        _ => None,
+    };
+    if let Some(Located { start, shape, is_plain: true }) = &located {
+        let [rows, columns] = matrix_shape(path, shape)?;
+        if !transposed {
+            check_orientation(path, rows, columns, pairing)?;
+            return Ok(Matrix::Stored(StoredScores::open(path, *start, [rows, columns])?));
+        }
+    }
+    let array = read_array(path, Some(KEY))?;
+    let [rows, columns] = matrix_shape(path, &array.shape)?;
+    if !transposed {
+        check_orientation(path, rows, columns, pairing)?;
+        return Ok(Matrix::Held { images: rows, captions: columns, values: array.values });
+    }
+    check_orientation(path, columns, rows, pairing)?;
+    let mut values = vec![0.0; array.values.len()];
+    for (index, &value) in array.values.iter().enumerate() {
+        values[index % columns * rows + index / columns] = value;
+    }
+    Ok(Matrix::Held { images: columns, captions: rows, values })
+}
+
+fn matrix_shape(path: &Path, shape: &[usize]) -> Result<[usize; 2]> {
+    match *shape {
+        [rows, columns] if rows > 0 && columns > 0 => Ok([rows, columns]),
+        _ => Err(Error::Foreign {
+            path: path.to_owned(),
+            expected: "a matrix of images x captions".to_owned(),
+            found: format!("an array of shape {shape:?}"),
+            hint: "save the two-dimensional similarity matrix",
+        }),
+    }
+}
+
+/// Refuses a matrix that is the transpose of what the pairing, or five captions an image, asks for.
+fn check_orientation(path: &Path, images: usize, captions: usize, pairing: Option<&CaptionImages>) -> Result<()> {
+    let expected = pairing.map(|pairing| [pairing.images(), pairing.captions()]);
+    let is_transposed = match expected {
+        Some([rows, columns]) => [images, captions] == [columns, rows] && rows != columns,
+        None => images == CAPTIONS_PER_IMAGE * captions,
+    };
+    let [rows, columns] = expected.unwrap_or([captions, images]);
+    if is_transposed {
+        return Err(Error::Foreign {
+            path: path.to_owned(),
+            expected: format!("images x captions, {rows} x {columns}"),
+            found: format!("{images} x {captions}, which is captions x images"),
+            hint: "say that the matrix is transposed",
+        });
+    }
+    match expected {
+        Some(expected) if expected != [images, captions] => Err(Error::Foreign {
+            path: path.to_owned(),
+            expected: format!("images x captions of the data set, {rows} x {columns}"),
+            found: format!("{images} x {captions}"),
+            hint: "name the split that the matrix was computed on",
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// An array of a file, as f32. `key` chooses among several arrays of a file.
+///
+/// # Errors
+/// [`Error::Foreign`] for another format, element type or key.
+pub(super) fn read_array(path: &Path, key: Option<&str>) -> Result<ForeignArray> {
+    match extension(path).as_str() {
+        "npy" => {
+            let mut file = open(path)?;
+            read_npy(path, &mut file)
+        }
+        "npz" => read_npz(path, key),
+        "safetensors" => {
+            let bytes = fs_err::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+            let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(path, error.to_string()))?;
+            let names = file.names();
+            let name = choose(path, &names, key)?;
+            tensor(path, &file, &name)
+        }
+        other => Err(Error::Foreign {
+            path: path.to_owned(),
+            expected: "a file `.npy`, `.npz` or `.safetensors`".to_owned(),
+            found: format!("`.{other}`"),
+            hint: "save the array in one of these formats",
+        }),
+    }
+}
+
+/// A tensor of a safetensors file, as f32.
+pub(super) fn tensor(path: &Path, file: &SafeTensors<'_>, name: &str) -> Result<ForeignArray> {
+    let view = file.tensor(name).map_err(|error| damaged(path, error.to_string()))?;
+    let data = view.data();
+    let values = match view.dtype() {
+        Dtype::F32 => floats(data, f32::from_le_bytes),
+        Dtype::F64 => floats(data, |bytes: [u8; 8]| f64::from_le_bytes(bytes) as f32),
+        Dtype::F16 => floats(data, |bytes: [u8; 2]| half::f16::from_le_bytes(bytes).to_f32()),
+        Dtype::BF16 => floats(data, |bytes: [u8; 2]| half::bf16::from_le_bytes(bytes).to_f32()),
+        Dtype::I64 => floats(data, |bytes: [u8; 8]| i64::from_le_bytes(bytes) as f32),
+        Dtype::I32 => floats(data, |bytes: [u8; 4]| i32::from_le_bytes(bytes) as f32),
+        other => return Err(element_type(path, &format!("{other:?} of `{name}`"))),
+    };
+    Ok(ForeignArray { shape: view.shape().to_vec(), values })
+}
+
+fn floats<const N: usize>(data: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    data.as_chunks::<N>().0.iter().map(|&bytes| convert(bytes)).collect()
+}
+
+/// Where an array lies in a file, and whether it is little-endian f32 in row-major order.
+struct Located {
+    start: u64,
+    shape: Vec<usize>,
+    is_plain: bool,
+}
+
+fn locate_npy(path: &Path) -> Result<Located> {
+    let mut file = Counted { file: open(path)?, count: 0 };
+    let header = NpyHeader::from_reader(&mut file).map_err(|error| damaged(path, error.to_string()))?;
+    let shape = sizes(&header);
+    let is_plain = header.order() == Order::C && header.dtype().descr().trim_matches('\'') == "<f4";
+    if is_plain {
+        check_length(path, file.count, &shape)?;
+    }
+    Ok(Located { start: file.count, shape, is_plain })
+}
+
+/// A header may claim any size; the file has to hold it.
+fn check_length(path: &Path, start: u64, shape: &[usize]) -> Result<()> {
+    let length = fs_err::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?.len();
+    let elements = shape.iter().try_fold(4u64, |all, &size| all.checked_mul(size as u64));
+    match elements.and_then(|bytes| bytes.checked_add(start)) {
+        Some(expected) if expected == length => Ok(()),
+        expected => {
+            let expected =
+                expected.map_or_else(|| "more than any file holds".to_owned(), |bytes| format!("{bytes} bytes"));
+            Err(damaged(path, format!("{length} bytes where the header describes {expected}")))
+        }
+    }
+}
+
+fn locate_safetensors(path: &Path) -> Result<Option<Located>> {
+    let mut file = File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let length = file.metadata().map_err(|source| Error::Read { path: path.to_owned(), source })?.len();
+    let (metadata, begin) =
+        laps_files::safetensors_header(&mut file, length).map_err(|reason| damaged(path, reason))?;
+    let tensors = metadata.tensors();
+    let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
+    let name = choose(path, &names, Some(KEY))?;
+    Ok(tensors.get(&name).map(|info| Located {
+        start: begin + info.data_offsets.0 as u64,
+        shape: info.shape.clone(),
+        is_plain: info.dtype == Dtype::F32,
+    }))
+}
+
+/// The name among those of a file: `key` if it is there, or the only one.
+fn choose(path: &Path, names: &[&str], key: Option<&str>) -> Result<String> {
+    let named = key.filter(|key| names.contains(key));
+    match (named, names) {
+        (Some(key), _) => Ok(key.to_owned()),
+        (None, [only]) => Ok((*only).to_owned()),
+        (None, names) => {
+            let mut listed: Vec<String> = names.iter().take(8).map(|name| format!("`{name}`")).collect();
+            listed.sort();
+            Err(Error::Foreign {
+                path: path.to_owned(),
+                expected: format!("an array `{}`, or only one array", key.unwrap_or(KEY)),
+                found: if listed.is_empty() { "none".to_owned() } else { listed.join(", ") },
+                hint: "save the matrix under that name",
+            })
+        }
+    }
+}
+
+fn read_npy(path: &Path, mut reader: impl Read) -> Result<ForeignArray> {
+    let header = NpyHeader::from_reader(&mut reader).map_err(|error| damaged(path, error.to_string()))?;
+    let shape = sizes(&header);
+    let (order, dtype) = (header.order(), header.dtype());
+    let npyz::DType::Plain(plain) = &dtype else { return Err(element_type(path, &dtype.descr())) };
+    let width = match (plain.type_char(), plain.size_field()) {
+        (TypeChar::Float, width @ (2 | 4 | 8)) | (TypeChar::Int, width @ (4 | 8)) => width as usize,
+        _ => return Err(element_type(path, &dtype.descr())),
+    };
+    let is_big = plain.endianness() == npyz::Endianness::Big;
+    let elements = shape.iter().try_fold(1usize, |all, &size| all.checked_mul(size));
+    let Some(bytes) = elements.and_then(|elements| elements.checked_mul(width)) else {
+        return Err(damaged(path, format!("a header that claims the shape {shape:?}")));
+    };
+    // Grows as it is read, so that a header alone cannot ask for memory.
+    let mut data = Vec::new();
+    reader.take(bytes as u64).read_to_end(&mut data).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    if data.len() != bytes {
+        return Err(damaged(path, format!("{} bytes of values where the header describes {bytes}", data.len())));
+    }
+    if is_big {
+        data.chunks_exact_mut(width).for_each(<[u8]>::reverse);
+    }
+    let mut values = match (plain.type_char(), width) {
+        (TypeChar::Float, 2) => floats(&data, |bytes: [u8; 2]| half::f16::from_le_bytes(bytes).to_f32()),
+        (TypeChar::Float, 4) => floats(&data, f32::from_le_bytes),
+        (TypeChar::Float, _) => floats(&data, |bytes: [u8; 8]| f64::from_le_bytes(bytes) as f32),
+        (_, 4) => floats(&data, |bytes: [u8; 4]| i32::from_le_bytes(bytes) as f32),
+        _ => floats(&data, |bytes: [u8; 8]| i64::from_le_bytes(bytes) as f32),
+    };
+    if order == Order::Fortran {
+        values = to_row_major(&shape, &values);
+    }
+    Ok(ForeignArray { shape, values })
+}
+
+/// Values in column-major order, in row-major order.
+fn to_row_major(shape: &[usize], values: &[f32]) -> Vec<f32> {
+    let mut sorted = vec![0.0; values.len()];
+    for (index, &value) in values.iter().enumerate() {
+        let (mut rest, mut place) = (index, 0);
+        let mut stride = values.len();
+        for &size in shape {
+            stride /= size.max(1);
+            place += rest % size * stride;
+            rest /= size;
+        }
+        sorted[place] = value;
+    }
+    sorted
+}
+
+fn read_npz(path: &Path, key: Option<&str>) -> Result<ForeignArray> {
+    let file = open(path)?;
+    let mut archive = zip::ZipArchive::new(file).map_err(|error| damaged(path, error.to_string()))?;
+    let names: Vec<String> = archive
+        .file_names()
+        .map(|name| name.map(|name| name.trim_end_matches(".npy").to_owned()))
+        .collect::<Result<_, _>>()
+        .map_err(|error| damaged(path, error.to_string()))?;
+    let name = choose(path, &names.iter().map(String::as_str).collect::<Vec<_>>(), key)?;
+    let member = archive.by_name(&format!("{name}.npy")).map_err(|error| damaged(path, error.to_string()))?;
+    read_npy(path, member)
+}
+
+fn sizes(header: &NpyHeader) -> Vec<usize> {
+    header.shape().iter().map(|&size| usize::try_from(size).unwrap_or(usize::MAX)).collect()
+}
+
+fn open(path: &Path) -> Result<BufReader<File>> {
+    Ok(BufReader::new(File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?))
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
+}
+
+fn damaged(path: &Path, found: String) -> Error {
+    Error::Foreign {
+        path: path.to_owned(),
+        expected: "a whole file of arrays".to_owned(),
+        found,
+        hint: "the file is cut off or damaged: write it again",
+    }
+}
+
+fn element_type(path: &Path, found: &str) -> Error {
+    Error::Foreign {
+        path: path.to_owned(),
+        expected: "real numbers of 16, 32 or 64 bits".to_owned(),
+        found: found.to_owned(),
+        hint: "save the array as float32",
+    }
+}
+
+/// A reader that counts what was read of it.
+struct Counted {
+    file: BufReader<File>,
+    count: u64,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.count += read as u64;
+        Ok(read)
+    }
+}

@@ -1,0 +1,284 @@
+//! Heads over foreign embeddings.
+
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use laps_align::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions};
+use laps_hub::{
+    checkpoint::Checkpoint,
+    registry::{self, Entry},
+};
+use laps_model::{
+    array::Array,
+    heads::{self, Head, HeadConfig, HeadSizes},
+    params::{ParamPath, Parameter},
+    tensor::Tensor,
+};
+
+use super::{Embeddings, arrays::Matrix};
+use crate::{Error, Result};
+
+/// Images, and captions, of one tile. A pair of full-size embeddings takes about 60 kB in a pair-wise head.
+const TILE_IMAGES: usize = 16;
+const TILE_CAPTIONS: usize = 32;
+
+/// Types of heads, as `--head` and `type:` name them.
+pub const TYPES: [&str; 9] =
+    ["laps", "vsepp", "scan_t2i", "scan_i2t", "scan_all", "max_mean", "sgr", "chan", "d2s_vse"];
+
+/// A head and its parameters.
+#[derive(Clone, Debug)]
+pub struct HeadSource {
+    /// The head.
+    pub kind: HeadKind,
+    /// Its parameters, for a head that has some.
+    pub checkpoint: Option<PathBuf>,
+    /// Whether the first token of an image is a class token. None takes it for one if the tokens without it are a square
+    /// grid of patches, and the tokens with it are not.
+    pub class_token: Option<bool>,
+}
+
+/// Which head.
+#[derive(Clone, Debug)]
+pub enum HeadKind {
+    /// LAPS's own, with the sizes of an entry.
+    Laps(Box<Entry>),
+    /// Another one.
+    Other(HeadConfig),
+}
+
+impl HeadSource {
+    /// The head of a type name, of a YAML file with the mapping of a section `head`, or of an entry (by name or path).
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for an unknown type, with the nearest known one; a file that is neither.
+    pub fn find(name: &str, checkpoint: Option<PathBuf>, class_token: Option<bool>) -> Result<Self> {
+        let of = |kind| Self { kind, checkpoint, class_token };
+        let is_path = name.ends_with(".yaml") || name.ends_with(".yml") || name.contains(std::path::MAIN_SEPARATOR);
+        if !is_path && TYPES.contains(&name) && name != "laps" {
+            let config = serde_yaml::from_str(&format!("type: {name}"));
+            return config.map(|config| of(HeadKind::Other(config))).map_err(|error| unreadable(name, &error));
+        }
+        if registry::names().contains(&name) {
+            return Ok(of(HeadKind::Laps(Box::new(registry::find(name)?))));
+        }
+        if !is_path {
+            return Err(unknown(name));
+        }
+        let path = Path::new(name);
+        let text = fs_err::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let mapping: serde_yaml::Value = serde_yaml::from_str(&text).map_err(|error| unreadable(name, &error))?;
+        // An entry has a name and a model; the mapping of a head has a type, perhaps below the key `head`.
+        if mapping.get("model").is_some() {
+            return Ok(of(HeadKind::Laps(Box::new(registry::find(name)?))));
+        }
+        let mapping = mapping.get("head").cloned().unwrap_or(mapping);
+        let mapping = match mapping {
+            serde_yaml::Value::String(kind) => serde_yaml::from_str(&format!("type: {kind}")),
+            other => Ok(other),
+        };
+        let mapping: serde_yaml::Value = mapping.map_err(|error| unreadable(name, &error))?;
+        match mapping.get("type").and_then(serde_yaml::Value::as_str) {
+            Some(kind) if !TYPES.contains(&kind) => return Err(unknown(kind)),
+            _ => {}
+        }
+        let config = serde_yaml::from_value(mapping).map_err(|error| unreadable(name, &error))?;
+        Ok(of(HeadKind::Other(config)))
+    }
+}
+
+fn unknown(name: &str) -> Error {
+    let nearest = TYPES.into_iter().max_by(|a, b| strsim::jaro(name, a).total_cmp(&strsim::jaro(name, b)));
+    Error::Argument {
+        argument: "head",
+        expected: format!("{}, an entry, or a YAML file with one", TYPES.map(|kind| format!("`{kind}`")).join(", ")),
+        found: format!("`{name}`; did you mean `{}`?", nearest.unwrap_or("laps")),
+    }
+}
+
+fn unreadable(name: &str, error: &serde_yaml::Error) -> Error {
+    Error::Argument {
+        argument: "head",
+        expected: "the mapping of a head, such as `{ type: vsepp, pooling: gpo }`".to_owned(),
+        found: format!("`{name}`: {error}"),
+    }
+}
+
+/// All similarities, and the name of what computed them.
+pub(super) fn similarities(
+    embeddings: &Embeddings,
+    head: Option<&HeadSource>,
+    notes: &mut Vec<String>,
+) -> Result<(Matrix, String)> {
+    let [images, captions] = [embeddings.images.shape[0], embeddings.captions.shape[0]];
+    let held = |values| Matrix::Held { images, captions, values };
+    match head {
+        None if embeddings.are_pooled() => {
+            let [images, captions] = [array(embeddings, true)?, array(embeddings, false)?];
+            let found = cosine(&images, &captions)?;
+            Ok((held(found.values().to_vec()), "cosine".to_owned()))
+        }
+        None => Err(Error::Argument {
+            argument: "head",
+            expected: "a head for embeddings of tokens and words".to_owned(),
+            found: "none".to_owned(),
+        }),
+        Some(HeadSource { kind: HeadKind::Laps(entry), checkpoint, .. }) => {
+            let found = laps_similarities(embeddings, entry, checkpoint.as_deref())?;
+            Ok((held(found), format!("laps ({})", entry.name)))
+        }
+        Some(source @ HeadSource { kind: HeadKind::Other(config), .. }) => {
+            let found = head_similarities(embeddings, config, source, notes)?;
+            let name = serde_json::to_value(config).map(|value| value["type"].as_str().unwrap_or_default().to_owned());
+            Ok((held(found), name.unwrap_or_default()))
+        }
+    }
+}
+
+/// `(n, tokens, width)` of the images or the captions; one token for pooled embeddings.
+fn array(embeddings: &Embeddings, of_images: bool) -> Result<Array> {
+    let source = if of_images { &embeddings.images } else { &embeddings.captions };
+    let shape = match source.shape[..] {
+        [items, width] => vec![items, 1, width],
+        _ => source.shape.clone(),
+    };
+    Ok(Array::new(&shape, source.values.clone())?)
+}
+
+fn cosine(images: &Array, captions: &Array) -> Result<Array> {
+    let flat = |array: &Array| -> Result<Array> {
+        let [items, _, width] = array.sizes()?;
+        Ok(array.reshape(&[items, width])?.normalize(1e-12)?)
+    };
+    Ok(flat(images)?.matmul(&flat(captions)?.permute(&[1, 0])?)?)
+}
+
+fn laps_similarities(embeddings: &Embeddings, entry: &Entry, checkpoint: Option<&Path>) -> Result<Vec<f32>> {
+    let config = AlignmentConfig::of(&entry.model);
+    let images = array(embeddings, true)?;
+    let found = [images.dims()[1], images.dims()[2]];
+    if found != [config.tokens(), config.width] {
+        return Err(Error::Foreign {
+            path: embeddings.path.clone(),
+            expected: format!(
+                "images of {} tokens and width {}, as `{}` has",
+                config.tokens(),
+                config.width,
+                entry.name
+            ),
+            found: format!("{} tokens and width {}", found[0], found[1]),
+            hint: "give the entry that the embeddings were computed with",
+        });
+    }
+    let checkpoint = match checkpoint {
+        Some(path) => Checkpoint::open(path)?,
+        None => laps::open_checkpoint(entry, None)?.0,
+    };
+    let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;
+    let options = EngineOptions { threads: rayon::current_num_threads(), ..EngineOptions::default() };
+    let engine = Engine::new(config, &weights, options)?;
+    let captions = array(embeddings, false)?;
+    let mut matrix = CaptionMatrix::new(config.width);
+    let size = captions.dims()[1] * config.width;
+    for (words, &length) in captions.values().chunks_exact(size).zip(&embeddings.lengths) {
+        matrix.push(&[length, config.width], &words[..length * config.width])?;
+    }
+    Ok(engine.similarities(&images, &matrix)?.values().to_vec())
+}
+
+fn head_similarities(
+    embeddings: &Embeddings,
+    config: &HeadConfig,
+    source: &HeadSource,
+    notes: &mut Vec<String>,
+) -> Result<Vec<f32>> {
+    let images = array(embeddings, true)?;
+    let captions = array(embeddings, false)?;
+    let [count, tokens, width] = *images.dims() else { return Ok(Vec::new()) };
+    let has_class_token = source.class_token.unwrap_or_else(|| {
+        let is_square = |count: usize| count.isqrt().pow(2) == count;
+        let assumed = !is_square(tokens) && is_square(tokens - 1);
+        if config.uses_class_token() {
+            let word = if assumed { "a" } else { "no" };
+            notes.push(format!("{tokens} tokens an image: {word} class token is assumed"));
+        }
+        assumed
+    });
+    let sizes = HeadSizes { tokens, has_class_token, width };
+    let (config, head) = open_head(config, &sizes, source.checkpoint.as_deref())?;
+    let total = embeddings.lengths.len();
+    let mut found = vec![0.0; count * total];
+    let images: Vec<Array> = blocks(&images, TILE_IMAGES)?;
+    // The padding of a caption reaches the vector of `d2s_vse`, so it stays as it is; elsewhere it is cut off.
+    let keeps_padding = matches!(config, HeadConfig::D2sVse(_));
+    let mut start = 0;
+    for words in blocks(&captions, TILE_CAPTIONS)? {
+        let lengths = &embeddings.lengths[start..start + words.dims()[0]];
+        let longest = lengths.iter().copied().max().unwrap_or(1);
+        let words = if keeps_padding { words } else { words.narrow(1, 0, longest)? };
+        let mask = mask(lengths, words.dims()[1])?;
+        let mut row = 0;
+        for tokens in &images {
+            let tile = head.forward(tokens, &words, &mask)?;
+            for values in tile.values().chunks_exact(lengths.len()) {
+                found[row * total + start..][..lengths.len()].copy_from_slice(values);
+                row += 1;
+            }
+        }
+        start += lengths.len();
+    }
+    Ok(found)
+}
+
+/// The head, and its configuration with the sizes that the checkpoint's parameters have.
+fn open_head(config: &HeadConfig, sizes: &HeadSizes, checkpoint: Option<&Path>) -> Result<(HeadConfig, Head<Array>)> {
+    let checkpoint = checkpoint.map(Checkpoint::open).transpose()?.map(Rc::new);
+    let mut config = config.clone();
+    let shape_of = |checkpoint: &Checkpoint, name: &str| {
+        checkpoint.tensors().find(|&(known, ..)| known == name).map(|(_, _, shape)| shape.to_vec())
+    };
+    if let Some(checkpoint) = &checkpoint {
+        config.take_sizes(|name| shape_of(checkpoint, name));
+    }
+    let wanted = heads::parameters(&config, sizes)?;
+    for Parameter { name, shape, .. } in &wanted {
+        let refused = |found: String| {
+            Err(Error::Argument {
+                argument: "checkpoint",
+                expected: format!("the {} parameters of the head: `{name}` of shape {shape:?}", wanted.len()),
+                found,
+            })
+        };
+        match checkpoint.as_ref().map(|checkpoint| (checkpoint, shape_of(checkpoint, name))) {
+            None => return refused("no checkpoint".to_owned()),
+            Some((checkpoint, None)) => {
+                let first =
+                    checkpoint.tensors().next().map_or_else(|| "no tensor".to_owned(), |(name, ..)| name.to_owned());
+                return refused(format!("none; the first tensor is `{first}`"));
+            }
+            Some((_, Some(found))) if found != *shape => return refused(format!("shape {found:?}")),
+            Some(_) => {}
+        }
+    }
+    let read = move |parameter: Parameter| match &checkpoint {
+        Some(checkpoint) => Ok(checkpoint.read(&parameter.name)?),
+        None => Array::new(&parameter.shape, vec![0.0; parameter.elements()]),
+    };
+    let head = Head::new(&config, sizes, &ParamPath::root(Rc::new(read)))?;
+    Ok((config, head))
+}
+
+/// Consecutive items, `size` at a time.
+fn blocks(array: &Array, size: usize) -> Result<Vec<Array>> {
+    let count = array.dims()[0];
+    let starts = (0..count).step_by(size);
+    Ok(starts.map(|start| array.narrow(0, start, size.min(count - start))).collect::<laps_model::Result<_>>()?)
+}
+
+/// 1 for each word of a caption, 0 for padding.
+fn mask(lengths: &[usize], longest: usize) -> Result<Array> {
+    let row = |&length: &usize| (0..longest).map(move |word| if word < length { 1.0 } else { 0.0 });
+    Ok(Array::new(&[lengths.len(), longest], lengths.iter().flat_map(row).collect())?)
+}
