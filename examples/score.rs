@@ -2,7 +2,10 @@
 
 fn main() -> laps::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let photo = arguments.next().expect("usage: score PHOTO [ENTRY]");
+    let Some(photo) = arguments.next() else {
+        eprintln!("usage: score PHOTO [ENTRY]");
+        std::process::exit(2);
+    };
     let entry = arguments.next().unwrap_or_else(|| "shapes_vit".to_owned());
     let captions = ["a red circle above a blue square", "a small green triangle"];
 

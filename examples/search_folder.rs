@@ -5,7 +5,8 @@ use laps::{Model, Workload, search::Index};
 fn main() -> laps::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (Some(folder), Some(text)) = (arguments.next(), arguments.next()) else {
-        panic!("usage: search_folder FOLDER TEXT")
+        eprintln!("usage: search_folder FOLDER TEXT");
+        std::process::exit(2);
     };
     let index = std::env::temp_dir().join("laps-example.index");
 

@@ -298,7 +298,6 @@ fn reproduce_downloads_the_image_archives_of_the_split() {
     assert_eq!(server.log().len(), 1);
 }
 
-const FOLDER: &str = "1m3Y9TMkas2efSbeDV_ESci6uwMGd3MUY";
 const FILE: &str = "1CheckpointCheckpointCheckpoint01";
 
 /// All steps: folder page, confirmation form, 800 MB with a dropped connection, check, conversion, evaluation.

@@ -111,7 +111,7 @@ fn resume_is_bit_identical() {
     let message = other.stderr.replace(&folder.path().display().to_string(), "DIR");
     assert_eq!(other.status, 2, "{message}");
     insta::assert_snapshot!(message, @r"
-    error: `DIR/broken.safetensors.partial` can not be continued
+    error: `DIR/broken.safetensors.partial` cannot be continued
       expected: the same embeddings and parameters, computed in the same way
       found: others
     hint: call it as it was begun, with as many threads, or remove the file to begin anew

@@ -209,8 +209,8 @@ impl ModelBuilder {
     pub fn open(self) -> Result<Model> {
         let Parts { used, encoder, engine, config, weights, preprocessing, vocabulary, vocab_size, max_tokens } =
             match &self.entry {
-                Some(name) => self.from_entry(registry::find(name)?)?,
-                None => self.from_graphs()?,
+                Some(name) => self.entry_parts(registry::find(name)?)?,
+                None => self.graph_parts()?,
             };
         let tokenizer = Tokenizer::read(&vocabulary.path, vocabulary.bytes)?;
         tokenizer.check_fits(vocab_size)?;
@@ -240,7 +240,7 @@ impl ModelBuilder {
         }
     }
 
-    fn from_entry(&self, entry: Entry) -> Result<Parts> {
+    fn entry_parts(&self, entry: Entry) -> Result<Parts> {
         let backend = self.request().select(self.backends)?.backend;
         backend.check()?;
         let missing = || Error::NoVocabulary { entry: entry.name.clone() };
@@ -263,7 +263,7 @@ impl ModelBuilder {
         })
     }
 
-    fn from_graphs(&self) -> Result<Parts> {
+    fn graph_parts(&self) -> Result<Parts> {
         let (Some(folder), Some(onnx)) = (&self.graphs, self.request().select(self.backends)?.onnx) else {
             return Err(Error::Engine {
                 engine: "ort".to_owned(),

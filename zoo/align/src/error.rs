@@ -31,14 +31,14 @@ pub enum RetrievalError {
         /// Images of the matrix.
         images: usize,
     },
-    /// An image that no caption belongs to can not be found.
+    /// An image that no caption belongs to cannot be found.
     #[error("image {image} has no caption\n  expected: at least one\n  found: none")]
     NoCaption {
         /// The image, counted from 0.
         image: usize,
     },
-    /// A number of images that a protocol can not be computed on.
-    #[error("protocol `{protocol}` can not be computed\n  expected: {expected}\n  found: {found} images")]
+    /// A number of images that a protocol cannot be computed on.
+    #[error("protocol `{protocol}` cannot be computed\n  expected: {expected}\n  found: {found} images")]
     Protocol {
         /// The protocol.
         protocol: super::Protocol,
@@ -48,13 +48,13 @@ pub enum RetrievalError {
         found: usize,
     },
     /// An unfinished matrix that is not the one to be computed.
-    #[error("`{}` can not be continued\n  expected: the same embeddings and parameters, computed in the same way\n  found: others", path.display())]
+    #[error("`{}` cannot be continued\n  expected: the same embeddings and parameters, computed in the same way\n  found: others", path.display())]
     OtherInputs {
         /// The unfinished matrix.
         path: std::path::PathBuf,
     },
-    /// A stored matrix that can not be read.
-    #[error("can not read `{}`", path.display())]
+    /// A stored matrix that cannot be read.
+    #[error("cannot read `{}`", path.display())]
     Read {
         /// The file.
         path: std::path::PathBuf,

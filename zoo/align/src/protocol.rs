@@ -44,7 +44,7 @@ impl Protocol {
         }
     }
 
-    /// Images that compete with each other; an error where `images` can not be divided that way. Costs nothing, so it
+    /// Images that compete with each other; an error where `images` cannot be divided that way. Costs nothing, so it
     /// can be asked before the matrix is computed.
     pub fn fold_size(self, images: usize) -> Result<usize, RetrievalError> {
         match self {

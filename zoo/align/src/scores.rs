@@ -137,7 +137,7 @@ mod tests {
         let scores = Scores::from_file(&stored).unwrap();
         assert!(scores.row(1, &mut Vec::new()).is_ok());
         let error = scores.row(2, &mut Vec::new()).unwrap_err().to_string();
-        assert_eq!(error, format!("can not read `{}`", path.display()));
+        assert_eq!(error, format!("cannot read `{}`", path.display()));
         assert!(StoredScores::open(&folder.path().join("none"), 0, [3, 4]).is_err());
     }
 

@@ -28,7 +28,7 @@ impl StoredScores {
     /// The matrix whose values begin at byte `start` of the file `path`.
     ///
     /// # Errors
-    /// If the file can not be opened.
+    /// If the file cannot be opened.
     pub fn open(path: &Path, start: u64, [images, captions]: [usize; 2]) -> Result<Self, RetrievalError> {
         let file = File::open(path).map_err(|source| RetrievalError::Read { path: path.to_owned(), source })?;
         Ok(Self { file: Mutex::new(file), path: path.to_owned(), start, images, captions })

@@ -206,7 +206,7 @@ fn sizes_that_do_not_fit_the_protocol_are_refused() {
     let captions = CaptionImages::uniform(1500, 1).unwrap();
     let error = evaluate(&scores, &captions, Protocol::Coco1k).unwrap_err();
     insta::assert_snapshot!(error, @r"
-    protocol `coco_1k` can not be computed
+    protocol `coco_1k` cannot be computed
       expected: a multiple of 1000 images
       found: 1500 images
     ");

@@ -5,21 +5,21 @@ use crate::{checkpoint::CheckpointError, fetch::FetchError, registry::RegistryEr
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of any module of this crate.
+/// An error of any module of this crate. They are boxed because some of them are large.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// See [`CheckpointError`].
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
+    Checkpoint(Box<CheckpointError>),
     /// See [`RegistryError`].
     #[error(transparent)]
-    Registry(#[from] RegistryError),
+    Registry(Box<RegistryError>),
     /// See [`StoreError`].
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(Box<StoreError>),
     /// See [`FetchError`].
     #[error(transparent)]
-    Fetch(#[from] FetchError),
+    Fetch(Box<FetchError>),
 }
 
 impl Error {
@@ -32,6 +32,23 @@ impl Error {
             Self::Fetch(error) => error.hint(),
         }
     }
+}
+
+macro_rules! from_module_errors {
+    ($($variant:ident: $error:ty;)*) => {
+        $(impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::$variant(Box::new(error))
+            }
+        })*
+    };
+}
+
+from_module_errors! {
+    Checkpoint: CheckpointError;
+    Registry: RegistryError;
+    Store: StoreError;
+    Fetch: FetchError;
 }
 
 /// A checkpoint is a source of weights for models and for the exact similarity engine.

@@ -96,7 +96,7 @@ impl Tensor for Torch {
         let size = self.0.size().get(axis).map_or(0, |&size| size as usize);
         if let Some(invalid) = indices.iter().find(|&&index| index >= size) {
             let (expected, found) = (format!("indices below {size}"), invalid.to_string());
-            return Err(laps_model::Error::Operation { operation: "select", expected, found }.into());
+            return Err(laps_model::Error::Operation { operation: "select", expected, found });
         }
         let indices: Vec<i64> = indices.iter().map(|&index| index as i64).collect();
         let indices =

@@ -28,6 +28,7 @@ const PARTS: usize = 16;
 
 /// What the pairs of a batch are computed from.
 pub struct Batch<'a> {
+    /// Sizes of the alignment.
     pub config: AlignmentConfig,
     /// `(images, tokens, width)`, the class token first where there is one.
     pub images: &'a Array,

@@ -14,7 +14,7 @@ use laps_model::array::product::{Accumulate, Matrix, product};
 const SLOPE: f32 = 0.1;
 /// A squared norm below this share of the sum of its squared terms has lost too many digits.
 const CANCELLATION: f64 = 16.0;
-/// Squared norms below this are of factors that f32 can not hold squared.
+/// Squared norms below this are of factors that f32 cannot hold squared.
 const SMALLEST: f64 = f32::MIN_POSITIVE as f64 * 1e8;
 
 /// An image and one of its captions.

@@ -16,7 +16,7 @@ const LINE: usize = 64;
 impl Aligned {
     pub(super) fn zeros(length: usize) -> Self {
         let values = vec![0.0f32; length + LINE / 4];
-        // An offset that can not be found is reported as a number out of range; without one the values are only slower.
+        // An offset that cannot be found is reported as a number out of range; without one the values are only slower.
         let start = Some(values.as_ptr().align_offset(LINE)).filter(|&start| start < LINE / 4).unwrap_or(0);
         Self { values, start, length }
     }

@@ -42,6 +42,10 @@ impl AlignmentConfig {
         self.groups + usize::from(self.has_class_token) + 1
     }
 
+    /// Checks that the sizes describe an alignment.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let at_least_one = [("patches", self.patches), ("groups", self.groups), ("embed_size", self.width)];
         for (key, value) in at_least_one {

@@ -5,13 +5,13 @@ use std::ops::Range;
 use super::{
     groups::CANCELLATION,
     images::stride,
-    pair::Pairs,
+    pair::PairKernel,
     scratch::Scratch,
     simd::{MOST_LANES, Simd},
     stages::Clock,
 };
 
-impl<C: Clock> Pairs<'_, C> {
+impl<C: Clock> PairKernel<'_, C> {
     /// The fused patch: its products with the words, and its squared norm. Where every patch is kept it is the zero
     /// vector, as a sum over no patches is, and its products are zero.
     #[inline(always)]

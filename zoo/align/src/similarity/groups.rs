@@ -120,7 +120,7 @@ pub(super) enum Base {
 }
 
 impl GroupSquares<'_> {
-    /// Writes the vectors from `first` on, `V` of them; bit `i` of the result says that entry `i` of these can not be
+    /// Writes the vectors from `first` on, `V` of them; bit `i` of the result says that entry `i` of these cannot be
     /// trusted.
     #[inline(always)]
     pub(super) fn write<S: Simd, const V: usize>(&self, simd: S, first: usize, output: &mut [f32]) -> u128 {

@@ -18,7 +18,7 @@ use super::{
 const SLOPE: f32 = 0.1;
 
 /// The work on one image and a block of captions.
-pub(super) struct Pairs<'a, C> {
+pub(super) struct PairKernel<'a, C> {
     pub(super) config: &'a AlignmentConfig,
     pub(super) image: &'a PreparedImage,
     /// Normalised tokens of the image's block, and where those of the image begin.
@@ -37,7 +37,7 @@ pub(super) struct Pairs<'a, C> {
     pub(super) clock: &'a mut C,
 }
 
-impl<C: Clock> Kernel for Pairs<'_, C> {
+impl<C: Clock> Kernel for PairKernel<'_, C> {
     type Output = ();
 
     #[inline(always)]
@@ -53,7 +53,7 @@ impl<C: Clock> Kernel for Pairs<'_, C> {
     }
 }
 
-impl<C: Clock> Pairs<'_, C> {
+impl<C: Clock> PairKernel<'_, C> {
     #[inline(always)]
     fn pair<S: Simd>(&mut self, simd: S, table: &[f32], words: Range<usize>) -> f32 {
         let count = words.len();
@@ -154,7 +154,7 @@ impl<C: Clock> Pairs<'_, C> {
         self.group_squares(simd, Base::Empty, self.config.kept, words);
     }
 
-    /// Whether the norms can not be trusted. Those from all kept patches are made trustworthy here.
+    /// Whether the norms cannot be trusted. Those from all kept patches are made trustworthy here.
     #[inline(always)]
     fn group_squares<S: Simd>(&mut self, simd: S, base: Base, count: usize, words: &Range<usize>) -> bool {
         let stride = stride(self.config);
@@ -222,13 +222,13 @@ impl<C: Clock> Pairs<'_, C> {
                 largest = simd.max(values, largest);
                 simd.store(simd.max(values, simd.load(&best[first..])), &mut best[first..]);
             }
-            over_words += f64::from(leaky(simd.largest(largest)));
+            over_words += f64::from(leaky_relu(simd.largest(largest)));
         }
-        let over_tokens: f64 = best[..tokens].iter().map(|&value| f64::from(leaky(value))).sum();
+        let over_tokens: f64 = best[..tokens].iter().map(|&value| f64::from(leaky_relu(value))).sum();
         (over_words / words as f64 + over_tokens / tokens as f64) as f32
     }
 }
 
-fn leaky(value: f32) -> f32 {
+fn leaky_relu(value: f32) -> f32 {
     if value < 0.0 { SLOPE * value } else { value }
 }

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::{images::stride, pair::Pairs, scratch::Scratch};
+use super::{images::stride, pair::PairKernel, scratch::Scratch};
 
-impl<C> Pairs<'_, C> {
+impl<C> PairKernel<'_, C> {
     #[cold]
     pub(super) fn group_as_vector(&mut self, group: usize, words: &Range<usize>) {
         let stride = stride(self.config);

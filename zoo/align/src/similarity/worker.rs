@@ -7,7 +7,7 @@ use super::{
     captions::CaptionMatrix,
     config::AlignmentConfig,
     images::PreparedImages,
-    pair::Pairs,
+    pair::PairKernel,
     product::{Pack, Product},
     scratch::Scratch,
     simd::{Level, MOST_LANES},
@@ -73,7 +73,7 @@ impl Worker {
                 self.multiply(&config, images, words.len() / config.width, place, &mut columns);
                 clock.lap(Stage::Product);
                 let first_token = place * config.tokens();
-                self.level.run(Pairs {
+                self.level.run(PairKernel {
                     config: &config,
                     image: &images.images[place],
                     tokens: &images.tokens,

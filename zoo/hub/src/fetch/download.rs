@@ -255,7 +255,7 @@ impl Download<'_> {
         if let Err(error) = (self.accept)(partial.path()) {
             let path = with_suffix(&self.file.path, ".rejected");
             fs_err::rename(partial.path(), &path).map_err(|source| FetchError::io("move", &path, source))?;
-            return Err(FetchError::Rejected { key: self.file.key.clone(), path, source: error });
+            return Err(FetchError::Rejected { key: self.file.key.clone(), path, source: Box::new(error) });
         }
         let verified = match self.expected.basis() {
             Verified::FirstFetch if known.is_hashed() => Verified::Hub,

@@ -172,7 +172,7 @@ pub enum FetchError {
         path: PathBuf,
         /// What is wrong with it.
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// The disk is full.
     #[error("not enough disk space for `{}`\n  expected: {needed} bytes free\n  found: {free}", path.display())]

@@ -244,7 +244,7 @@ impl Fetcher {
                 accept(&file.path).map_err(|source| FetchError::Rejected {
                     key: file.key.clone(),
                     path: file.path.clone(),
-                    source,
+                    source: Box::new(source),
                 })?;
             }
             let url = format!("file://{}", file.path.display());

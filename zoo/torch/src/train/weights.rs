@@ -256,7 +256,7 @@ fn model(
     let path = ParamPath::root(Rc::new(move |parameter: Parameter| {
         let Some(weight) = by_name.get(&parameter.name) else {
             let (expected, found) = ("a weight".to_owned(), "none".to_owned());
-            return Err(laps_model::Error::Parameter { name: parameter.name, expected, found }.into());
+            return Err(laps_model::Error::Parameter { name: parameter.name, expected, found });
         };
         if precision == TrainPrecision::F32 || parameter.name.starts_with("cross_net.") {
             return Ok(weight.clone());

@@ -180,7 +180,7 @@ fn other_inputs_are_refused() {
     ];
     for other in &others {
         let error = other.open(&path).unwrap_err();
-        assert!(error.to_string().contains("can not be continued\n  expected: the same embeddings"), "{error}");
+        assert!(error.to_string().contains("cannot be continued\n  expected: the same embeddings"), "{error}");
         assert_eq!(
             error.hint().as_deref(),
             Some("call it as it was begun, with as many threads, or remove the file to begin anew")

@@ -18,6 +18,9 @@ pub(super) struct Document<'a> {
     pub(super) text: &'a str,
 }
 
+/// Deserializes a tree; the error is where it fails, and the message of serde.
+type DeserializeAt<T> = fn(&Value) -> Result<T, (Vec<Step>, String)>;
+
 impl Document<'_> {
     /// Parses the whole text. An unknown, duplicate or missing key and a value of the wrong kind are errors at any depth.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, RegistryError> {
@@ -95,7 +98,7 @@ impl Document<'_> {
         root: &Value,
         mut steps: Vec<Step>,
         message: &str,
-        deserialize: fn(&Value) -> Result<T, (Vec<Step>, String)>,
+        deserialize: DeserializeAt<T>,
     ) -> RegistryError {
         let at_steps = value_at(root, &steps);
         let quoted = |prefix: &str| message.strip_prefix(prefix)?.split_once('`').map(|(word, _)| word);
