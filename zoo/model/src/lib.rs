@@ -3,7 +3,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`tensor`] | [`Tensor`](tensor::Tensor): the operations of models; [`DeviceTensor`](tensor::DeviceTensor): a tensor with values |
-//! | [`array`] | [`Array`](array::Array): the pure-Rust tensor |
+//! | [`mod@array`] | [`Array`](array::Array): the pure-Rust tensor |
 //! | [`dim`] | [`Dim`](dim::Dim): a size, which may be symbolic |
 //! | [`params`] | [`ParamPath`](params::ParamPath): how layers request their parameters by name |
 //! | [`params_init`] | initialisation, the same bits on every platform |

@@ -24,7 +24,7 @@ const MAX_RATIO: u64 = 4;
 /// Unpacked size in bytes below which the ratio is not checked.
 const MIN_CHECKED_BYTES: u64 = 64 << 20;
 
-/// The result of [`unpack`].
+/// The result of `unpack`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnpackSummary {
     /// Number of files in the archive.
