@@ -69,7 +69,7 @@ impl Ranks {
         let columns = Columns::new(scores, captions, images.clone())?;
         let rows_each = images.len().div_ceil(rayon::current_num_threads()).max(1);
         let starts: Vec<usize> = images.clone().step_by(rows_each).collect();
-        let parts: Vec<Result<Part, RetrievalError>> = starts
+        let parts: Vec<Result<RowBlockRanks, RetrievalError>> = starts
             .into_par_iter()
             .map(|start| columns.count(scores, captions, start..(start + rows_each).min(images.end)))
             .collect();
@@ -96,7 +96,7 @@ struct Columns {
 }
 
 /// What a block of rows contributes.
-struct Part {
+struct RowBlockRanks {
     i2t: Vec<Rank>,
     counts: Counts,
 }
@@ -119,10 +119,15 @@ impl Columns {
         (range.len() == self.columns.len()).then_some(range)
     }
 
-    fn count(&self, scores: &Scores, captions: &CaptionImages, rows: Range<usize>) -> Result<Part, RetrievalError> {
+    fn count(
+        &self,
+        scores: &Scores,
+        captions: &CaptionImages,
+        rows: Range<usize>,
+    ) -> Result<RowBlockRanks, RetrievalError> {
         let range = self.range();
         let (mut decoded, mut gathered) = (Vec::new(), Vec::new());
-        let mut part = Part { i2t: Vec::with_capacity(rows.len()), counts: Counts::new(self.columns.len()) };
+        let mut part = RowBlockRanks { i2t: Vec::with_capacity(rows.len()), counts: Counts::new(self.columns.len()) };
         for row in rows {
             let whole = scores.row(row, &mut decoded)?;
             let values = match range.clone() {

@@ -66,8 +66,10 @@ impl<'a> Image<'a> {
             mean.iter_mut().zip(patch).for_each(|(sum, &value)| *sum += f64::from(value) / patches as f64);
         }
         let mean_norm = mean.iter().map(|value| value * value).sum::<f64>().sqrt().max(1e-12);
-        let along = |patch: &[f32]| patch.iter().zip(&mean).map(|(&value, mean)| f64::from(value) * mean).sum::<f64>();
-        let cosines = of_patches.chunks_exact(width).zip(&norms).map(|(patch, norm)| along(patch) / norm / mean_norm);
+        let projection =
+            |patch: &[f32]| patch.iter().zip(&mean).map(|(&value, mean)| f64::from(value) * mean).sum::<f64>();
+        let cosines =
+            of_patches.chunks_exact(width).zip(&norms).map(|(patch, norm)| projection(patch) / norm / mean_norm);
         let own_scores = cosines.map(|cosine| cosine as f32).collect();
 
         let mut peaks = vec![f32::NEG_INFINITY; groups];

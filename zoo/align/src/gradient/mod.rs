@@ -22,12 +22,12 @@ use crate::{
 };
 use laps_model::array::Array;
 
-/// Parts that a batch is cut into. Each adds up gradients of words by itself, and the sums are added in order, so that
-/// results do not depend on the number of threads.
-const PARTS: usize = 16;
+/// Chunks of a batch. Each one sums its gradients of words, and the sums are added in order, so that the result does not
+/// depend on the number of threads.
+const CHUNKS: usize = 16;
 
 /// What the pairs of a batch are computed from.
-pub struct Batch<'a> {
+pub struct AlignmentBatch<'a> {
     /// Sizes of the alignment.
     pub config: AlignmentConfig,
     /// `(images, tokens, width)`, the class token first where there is one.
@@ -38,7 +38,7 @@ pub struct Batch<'a> {
     pub captions: &'a CaptionMatrix,
 }
 
-/// Gradient with respect to a [`Batch`].
+/// Gradient with respect to a [`AlignmentBatch`].
 pub struct Gradient {
     /// `(images, tokens, width)`
     pub images: Array,
@@ -50,27 +50,28 @@ pub struct Gradient {
     pub pairs: usize,
 }
 
-/// What some images give.
-struct Part {
+/// The gradient from a chunk of images.
+struct ChunkGradient {
     images: Vec<f32>,
     logits: Vec<f32>,
     words: Vec<f32>,
     pairs: usize,
 }
 
-impl Batch<'_> {
+impl AlignmentBatch<'_> {
     /// Gradient of the sum of all similarities times `factors`, `(images, captions)`, of which those that are 0 cost
     /// nothing. Pairs count where the number of their image or of their caption is in `local`.
     pub fn gradient(&self, factors: &[f32], local: &Range<usize>) -> Result<Gradient> {
         self.check(factors)?;
         let images = self.images.dims()[0];
-        let each = images.div_ceil(PARTS).max(1);
+        let each = images.div_ceil(CHUNKS).max(1);
         let starts: Vec<usize> = (0..images).step_by(each).collect();
-        let parts = starts.into_par_iter().map(|start| self.part(start..(start + each).min(images), factors, local));
-        let parts: Vec<Part> = parts.collect::<Result<_>>()?;
+        let parts =
+            starts.into_par_iter().map(|start| self.chunk_gradient(start..(start + each).min(images), factors, local));
+        let parts: Vec<ChunkGradient> = parts.collect::<Result<_>>()?;
 
         let mut words = vec![0.0; self.captions.words() * self.config.width];
-        let mut all = Part { images: Vec::new(), logits: Vec::new(), words: Vec::new(), pairs: 0 };
+        let mut all = ChunkGradient { images: Vec::new(), logits: Vec::new(), words: Vec::new(), pairs: 0 };
         for part in parts {
             all.images.extend(part.images);
             all.logits.extend(part.logits);
@@ -85,10 +86,10 @@ impl Batch<'_> {
         })
     }
 
-    fn part(&self, range: Range<usize>, factors: &[f32], local: &Range<usize>) -> Result<Part> {
+    fn chunk_gradient(&self, range: Range<usize>, factors: &[f32], local: &Range<usize>) -> Result<ChunkGradient> {
         let AlignmentConfig { patches, groups, width, .. } = self.config;
         let [tokens, logits] = [self.config.tokens() * width, patches * groups];
-        let mut part = Part {
+        let mut part = ChunkGradient {
             images: vec![0.0; range.len() * tokens],
             logits: vec![0.0; range.len() * logits],
             words: vec![0.0; self.captions.words() * width],

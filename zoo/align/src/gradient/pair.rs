@@ -7,13 +7,12 @@ use super::{
     scratch::Scratch,
     vector::Merged,
 };
-use crate::Result;
+use crate::{
+    Result,
+    similarity::{CANCELLATION, LEAKY_SLOPE},
+};
 use laps_model::array::product::{Accumulate, Matrix, product};
 
-/// Slope of the leaky ReLU below zero.
-const SLOPE: f32 = 0.1;
-/// A squared norm below this share of the sum of its squared terms has lost too many digits.
-const CANCELLATION: f64 = 16.0;
 /// Squared norms below this are of factors that f32 cannot hold squared.
 const SMALLEST: f64 = f32::MIN_POSITIVE as f64 * 1e8;
 
@@ -44,8 +43,8 @@ impl Pair<'_> {
         for (column, square) in scratch.squares.iter_mut().enumerate() {
             let [cosines, gradients] =
                 [&scratch.cosines, &scratch.gradients].map(|rows| &rows[column * words..][..words]);
-            let along: f32 = cosines.iter().zip(gradients).map(|(cosine, gradient)| cosine * gradient).sum();
-            *square = -along / (2.0 * scratch.norms[column] * scratch.norms[column]);
+            let projection: f32 = cosines.iter().zip(gradients).map(|(cosine, gradient)| cosine * gradient).sum();
+            *square = -projection / (2.0 * scratch.norms[column] * scratch.norms[column]);
         }
         let rows = scratch.gradients.chunks_exact_mut(words).zip(&scratch.norms);
         rows.for_each(|(row, norm)| row.iter_mut().for_each(|value| *value /= norm));
@@ -132,9 +131,9 @@ impl Pair<'_> {
             let products = self.row(&image.products, patch as usize);
             row.iter_mut().zip(products).for_each(|(sum, product)| *sum += weight * product);
             let gram = &image.gram[patch as usize * image.config.patches..];
-            let along: f32 =
+            let projection: f32 =
                 dropped.iter().zip(fused.iter()).map(|(&other, weight)| gram[other as usize] * weight).sum();
-            squares[groups] += weight * along;
+            squares[groups] += weight * projection;
         }
         if image.config.has_class_token {
             let class_token = self.row(&image.products, image.config.patches);
@@ -149,7 +148,9 @@ impl Pair<'_> {
         let (kept, groups) = (image.config.kept, image.config.groups);
         let Scratch { order, fused, factors, cosines, norms, squares, .. } = scratch;
         let mut floors = vec![0.0f64; groups + 1];
-        let square = |factor: f32, patch: u32| (f64::from(factor) * image.norms[patch as usize]).powi(2) / CANCELLATION;
+        let square = |factor: f32, patch: u32| {
+            (f64::from(factor) * image.norms[patch as usize]).powi(2) / f64::from(CANCELLATION)
+        };
         for (&patch, factors) in order[..kept].iter().zip(factors.chunks_exact(groups)) {
             floors.iter_mut().zip(factors).for_each(|(sum, &factor)| *sum += square(factor, patch));
         }
@@ -189,7 +190,7 @@ impl Pair<'_> {
             row.iter_mut().for_each(|value| *value /= norm);
         }
         let mut add = |place: usize, count: usize| {
-            let slope = if cosines[place] > 0.0 { 1.0 } else { SLOPE };
+            let slope = if cosines[place] > 0.0 { 1.0 } else { LEAKY_SLOPE };
             gradients[place] += factor * slope / count as f32;
         };
         for token in 0..tokens {
@@ -236,13 +237,14 @@ impl Pair<'_> {
             Matrix::columns(factors, groups),
         )?;
         // The length of a group has no gradient, so that this is 0 but for rounding, which large logits would magnify.
-        let mut along = vec![[0.0f32; 2]; groups];
+        let mut projection = vec![[0.0f32; 2]; groups];
         for (through, factors) in through.chunks_exact(groups).zip(factors.chunks_exact(groups)) {
-            for (sums, (gradient, factor)) in along.iter_mut().zip(through.iter().zip(factors)) {
+            for (sums, (gradient, factor)) in projection.iter_mut().zip(through.iter().zip(factors)) {
                 *sums = [sums[0] + gradient * factor, sums[1] + factor];
             }
         }
-        let excess: Vec<f32> = along.iter().map(|[along, total]| along / total.max(f32::MIN_POSITIVE)).collect();
+        let excess: Vec<f32> =
+            projection.iter().map(|[projection, total]| projection / total.max(f32::MIN_POSITIVE)).collect();
         let kept = &order[..kept];
         for (place, &patch) in kept.iter().enumerate() {
             let patch = patch as usize;

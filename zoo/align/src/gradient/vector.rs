@@ -63,8 +63,8 @@ impl Merged {
     pub(super) fn differentiate(&self, pair: &Pair<'_>, gradients: &[f32], cosines: &[f32], sums: &mut Sums) {
         let width = self.vector.len();
         let inverse = (1.0 / self.norm) as f32;
-        let along: f32 = cosines.iter().zip(gradients).map(|(cosine, gradient)| cosine * gradient).sum();
-        let back = if self.norm > LEAST { -along * inverse } else { 0.0 };
+        let projection: f32 = cosines.iter().zip(gradients).map(|(cosine, gradient)| cosine * gradient).sum();
+        let back = if self.norm > LEAST { -projection * inverse } else { 0.0 };
         let mut own: Vec<f32> = self.vector.iter().map(|value| back * value).collect();
         let to = sums.words[pair.words.start * width..].chunks_exact_mut(width);
         for ((word, &gradient), to) in self.words(pair).zip(gradients).zip(to) {
@@ -72,15 +72,15 @@ impl Merged {
             to.iter_mut().zip(&self.vector).for_each(|(sum, value)| *sum += gradient * inverse * value);
         }
         own.iter_mut().for_each(|value| *value *= inverse);
-        let along: Vec<f32> =
+        let projection: Vec<f32> =
             self.parts.iter().map(|&(patch, _)| dot(&own, &pair.image.tokens[patch * width..][..width])).collect();
         // The length has no gradient, so that this is 0 but for rounding, which large logits would magnify.
         let weights = self.parts.iter().map(|(_, weight)| weight);
-        let excess =
-            weights.clone().zip(&along).map(|(weight, along)| weight * along).sum::<f32>() / weights.sum::<f32>();
-        for (&(patch, weight), along) in self.parts.iter().zip(along) {
+        let excess = weights.clone().zip(&projection).map(|(weight, projection)| weight * projection).sum::<f32>()
+            / weights.sum::<f32>();
+        for (&(patch, weight), projection) in self.parts.iter().zip(projection) {
             if self.learned {
-                sums.logits[patch * pair.image.config.groups + self.column] += weight * (along - excess);
+                sums.logits[patch * pair.image.config.groups + self.column] += weight * (projection - excess);
             }
             let to = &mut sums.tokens[patch * width..][..width];
             to.iter_mut().zip(&own).for_each(|(sum, value)| *sum += weight * value);

@@ -62,11 +62,6 @@ impl CaptionMatrix {
         Ok(())
     }
 
-    /// The same from half precision.
-    pub fn push_half(&mut self, shape: &[usize], values: &[half::f16]) -> Result<()> {
-        self.push(shape, &values.iter().map(|value| value.to_f32()).collect::<Vec<f32>>())
-    }
-
     /// Number of captions.
     pub fn len(&self) -> usize {
         self.starts.len() - 1

@@ -5,6 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 use laps_model::models::config::ModelConfig;
 
+/// Slope of the leaky ReLU below zero.
+pub(crate) const LEAKY_SLOPE: f32 = laps_model::models::alignment::LEAKY_SLOPE as f32;
+
+/// A squared norm from products of patches has lost too many digits if it is below the sum of its squared terms divided by
+/// this.
+pub const CANCELLATION: f32 = 16.0;
+
 /// Sizes of the alignment of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlignmentConfig {

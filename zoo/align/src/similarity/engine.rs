@@ -2,7 +2,6 @@
 
 use std::{
     ops::{ControlFlow, Range},
-    path::Path,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -14,9 +13,7 @@ use std::{
 use super::{
     captions::CaptionMatrix,
     config::AlignmentConfig,
-    fingerprint::Fingerprint,
     images::PreparedImages,
-    matrix_file::MatrixFile,
     plan::{Plan, Planner, Tile},
     scratch::Counts,
     simd::Level,
@@ -91,10 +88,6 @@ impl Engine {
         &self.config
     }
 
-    pub(super) fn aggregation(&self) -> &Aggregation {
-        &self.aggregation
-    }
-
     /// The instruction set that it uses: `avx512`, `avx2` or `portable`.
     pub fn instruction_set(&self) -> &'static str {
         self.level.name()
@@ -161,31 +154,6 @@ impl Engine {
         };
         self.run(images, captions, &self.plan(rows, captions)?, &mut sink)?;
         Ok(Array::new(&[rows, columns], matrix)?)
-    }
-
-    /// All similarities, into the file `path`; an interrupted run is continued. See [`MatrixFile`].
-    ///
-    /// `progress` is told of every finished tile, how many there are of how many, and may stop the run: the outcome is
-    /// then not finished and the file not there yet.
-    pub fn write(
-        &self,
-        images: &dyn ImageSource,
-        captions: &CaptionMatrix,
-        path: &Path,
-        progress: &mut (dyn FnMut(usize, usize) -> ControlFlow<()> + Send),
-    ) -> Result<Outcome> {
-        self.check_images(images)?;
-        self.check_captions(captions)?;
-        let inputs = Fingerprint::new(self, images, captions)?;
-        let mut file = MatrixFile::open(path, &self.plan(images.len(), captions)?, &inputs)?;
-        let plan = self.planner().with_tiles_of(file.plan())?;
-        let mut sink = Reporting { finished: file.finished_tiles(), all: plan.len(), file: &mut file, progress };
-        let outcome = self.run(images, captions, &plan, &mut sink)?;
-        if outcome.finished || file.finished_tiles() == plan.len() {
-            file.finish()?;
-            return Ok(Outcome { finished: true, ..outcome });
-        }
-        Ok(outcome)
     }
 
     /// The largest tiles that fit into the memory limit.
@@ -292,26 +260,6 @@ impl Engine {
             return Err(bad(format!("captions of width {}", self.config.width), captions.width().to_string()));
         }
         Ok(())
-    }
-}
-
-/// Tells of every tile that the file has taken.
-struct Reporting<'a> {
-    file: &'a mut MatrixFile,
-    finished: usize,
-    all: usize,
-    progress: &'a mut (dyn FnMut(usize, usize) -> ControlFlow<()> + Send),
-}
-
-impl Sink for Reporting<'_> {
-    fn wants(&mut self, tile: &Tile) -> bool {
-        self.file.wants(tile)
-    }
-
-    fn accept(&mut self, tile: &Tile, similarities: &[f32]) -> Result<ControlFlow<()>> {
-        let flow = self.file.accept(tile, similarities)?;
-        self.finished += 1;
-        Ok(if flow.is_break() { flow } else { (self.progress)(self.finished, self.all) })
     }
 }
 

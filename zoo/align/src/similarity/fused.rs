@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    groups::CANCELLATION,
+    config::CANCELLATION,
     images::stride,
     pair::PairKernel,
     scratch::Scratch,

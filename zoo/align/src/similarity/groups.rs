@@ -1,12 +1,8 @@
 //! Per-pair sums over the patches that a caption keeps: products of the groups with the words, norms of the groups.
 
-use super::{gram::Gram, images::PreparedImage, simd::Simd};
+use super::{config::CANCELLATION, gram::Gram, images::PreparedImage, simd::Simd};
 
-/// A squared norm below this share of the sum of its squared terms has lost too many digits when it comes from products
-/// of patches; the group is then computed as a vector.
-pub(super) const CANCELLATION: f32 = 16.0;
-
-/// Likewise a squared norm below this share of the squared norm that it was derived from.
+/// A squared norm below this share of the squared norm that it was derived from has lost too many digits.
 const DERIVATION: f32 = 0.125;
 
 /// Products of all groups with words: `(words, stride)` from the words' products with the patches, `(words, stride)`.

@@ -145,7 +145,7 @@ impl PreparedImage {
                 square_floor[group] += factor * factor;
             }
         }
-        square_floor.iter_mut().for_each(|sum| *sum /= super::groups::CANCELLATION);
+        square_floor.iter_mut().for_each(|sum| *sum /= super::config::CANCELLATION);
 
         let mut packed = Panels::new(patches, width, level.lanes());
         normalised.chunks_exact(width).enumerate().for_each(|(row, patch)| packed.set(row, patch));

@@ -61,7 +61,8 @@ pub(crate) mod tests;
 pub use captions::CaptionMatrix;
 
 pub use captions::norm;
-pub use config::AlignmentConfig;
+pub(crate) use config::LEAKY_SLOPE;
+pub use config::{AlignmentConfig, CANCELLATION};
 pub use engine::{Engine, EngineOptions, Outcome};
 pub use fingerprint::Fingerprint;
 pub use images::PreparedImages;

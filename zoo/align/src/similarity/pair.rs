@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     captions::CaptionMatrix,
-    config::AlignmentConfig,
+    config::{AlignmentConfig, LEAKY_SLOPE},
     groups::{Base, GroupSquares, GroupSums, load},
     images::{PreparedImage, stride},
     product::Panels,
@@ -13,9 +13,6 @@ use super::{
     simd::{Kernel, Simd},
     stages::{Clock, Stage},
 };
-
-/// Slope of the leaky ReLU below zero.
-const SLOPE: f32 = 0.1;
 
 /// The work on one image and a block of captions.
 pub(super) struct PairKernel<'a, C> {
@@ -230,5 +227,5 @@ impl<C: Clock> PairKernel<'_, C> {
 }
 
 fn leaky_relu(value: f32) -> f32 {
-    if value < 0.0 { SLOPE * value } else { value }
+    if value < 0.0 { LEAKY_SLOPE * value } else { value }
 }

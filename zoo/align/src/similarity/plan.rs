@@ -114,15 +114,6 @@ impl Planner<'_> {
         Err(self.too_little(least))
     }
 
-    /// `plan` for this machine: its tiles, our threads.
-    pub(super) fn with_tiles_of(&self, plan: &Plan) -> Result<Plan> {
-        let bytes = self.threads * self.bytes(plan.tile_images, plan.tile_captions, plan.block_words);
-        if bytes > self.memory_limit {
-            return Err(self.too_little(bytes));
-        }
-        Ok(Plan { threads: self.threads, bytes, ..*plan })
-    }
-
     fn too_little(&self, least: usize) -> Error {
         Error::Operation {
             operation: "similarity",

@@ -44,11 +44,6 @@ impl Panels {
         self.rows.next_multiple_of(self.panel)
     }
 
-    /// All values, in the order in which they lie.
-    pub(super) fn values(&self) -> &[f32] {
-        &self.values
-    }
-
     /// Entries of a row.
     pub(super) fn width(&self) -> usize {
         self.width
@@ -152,7 +147,7 @@ impl Kernel for Product<'_> {
                     }
                     let left = &self.left[tile.start * width + start * tile.len()..][..depth * tile.len()];
                     let output = &mut self.output[tile.start * self.stride + column * 2 * S::LANES..];
-                    let part = Part { left, packed, stride: self.stride, fresh: start == 0 };
+                    let part = PanelProduct { left, packed, stride: self.stride, fresh: start == 0 };
                     match tile.len() {
                         1 => part.tile::<S, 1>(simd, output),
                         2 => part.tile::<S, 2>(simd, output),
@@ -175,7 +170,7 @@ impl Kernel for Product<'_> {
 
 /// One panel's share of the width against the rows of a tile.
 #[derive(Clone, Copy)]
-struct Part<'a> {
+struct PanelProduct<'a> {
     left: &'a [f32],
     packed: &'a [f32],
     stride: usize,
@@ -185,7 +180,7 @@ struct Part<'a> {
 /// Entries of the width that one turn of the innermost loop works on.
 const UNROLLED: usize = 4;
 
-impl Part<'_> {
+impl PanelProduct<'_> {
     #[inline(always)]
     fn tile<S: Simd, const ROWS: usize>(self, simd: S, output: &mut [f32]) {
         if ROWS > S::ROWS {

@@ -97,13 +97,6 @@ impl Aggregation {
         })
     }
 
-    /// All parameters, as they are packed.
-    pub(super) fn parameters(&self) -> impl Iterator<Item = Vec<f32>> {
-        let norm = self.norm.iter().flat_map(|&(weight, bias)| [weight, bias]).collect();
-        let parts = [self.hidden.values(), &self.hidden_bias, self.groups.values(), &self.group_bias];
-        std::iter::once(norm).chain(parts.map(<[f32]>::to_vec)).chain([vec![self.scale]])
-    }
-
     /// Bytes that `logits` takes for so many patches while it runs.
     pub(super) fn scratch_bytes(&self, patches: usize) -> usize {
         4 * patches * (2 * self.norm.len() + self.hidden.padded() + self.hidden.rows() + self.groups.padded())

@@ -2,7 +2,7 @@
 //!
 //! The weights depend on the number of vectors alone: one vector of weights a length.
 
-use super::MASKED;
+use super::MASK_LOGIT;
 use crate::{
     Result,
     params::{Init, ParamPath},
@@ -99,7 +99,7 @@ impl<T: Tensor> Gpo<T> {
         let [items, count, width] = values.sizes()?;
         let present = mask.reshape(&[items, count, 1.into()])?;
         // Padding is sorted behind all values, where the weights are zero.
-        let padded = values.mul(&present)?.add(&present.affine(MASKED, -MASKED)?)?;
+        let padded = values.mul(&present)?.add(&present.affine(MASK_LOGIT, -MASK_LOGIT)?)?;
         let lengths = mask.sum(1)?;
         let weights = self.table(count.fixed()?)?.embedding(&lengths)?.reshape(&[items, 1.into(), count])?;
         // Zero weights times the value of padding are zero.

@@ -27,19 +27,13 @@ pub use config::{ChanAggregation, D2sVseConfig, HeadConfig, HeadSizes, Pooling};
 
 use crate::{
     Result,
+    models::alignment::{LEAKY_SLOPE, NORM_EPS},
     params::{self, ParamPath, Parameter},
-    tensor::Tensor,
+    tensor::{MASK_LOGIT, Tensor},
 };
 
-/// Smallest norm that a vector is divided by, as in `torch.nn.functional.normalize`.
-const NORM_EPS: f64 = 1e-12;
 /// Added to a norm where the originals divide by `norm + eps`.
 const SOFT_NORM_EPS: f64 = 1e-8;
-/// Slope of leaky ReLU for negative cosines.
-const LEAKY_SLOPE: f64 = 0.1;
-/// Removes a position from a softmax or a maximum: exp of its negative is exactly 0 in f32, and it is finite in f16.
-const MASKED: f64 = 30000.0;
-
 /// A head over tensors of type `T`.
 pub enum Head<T> {
     /// Cosine of pooled vectors.

@@ -1,6 +1,6 @@
 //! Stacked cross attention (Lee et al., ECCV 2018), as LAPS's public code computes it.
 
-use super::{LEAKY_SLOPE, MASKED, NORM_EPS, SOFT_NORM_EPS, attention, cosines, mean_over_words};
+use super::{LEAKY_SLOPE, MASK_LOGIT, NORM_EPS, SOFT_NORM_EPS, attention, cosines, mean_over_words};
 use crate::{Result, tensor::Tensor};
 
 /// Temperature of the attention of tokens to words.
@@ -45,7 +45,7 @@ fn image_to_text<T: Tensor>(cosines: &T, tokens: &T, words: &T, mask: &T) -> Res
     let positive = cosines.leaky_relu(LEAKY_SLOPE)?.permute(&[0, 1, 3, 2])?;
     // The norm of each word's column is over the tokens.
     let norms = positive.mul(&positive)?.sum(2)?.sqrt()?.affine(1.0, SOFT_NORM_EPS)?;
-    let absent = mask.affine(MASKED, -MASKED)?.reshape(&[captions, 1.into(), length])?;
+    let absent = mask.affine(MASK_LOGIT, -MASK_LOGIT)?.reshape(&[captions, 1.into(), length])?;
     let weights = positive.div(&norms)?.affine(TOKEN_TEMPERATURE, 0.0)?.add(&absent)?.softmax()?;
     let context = weights.matmul(words)?.normalize(NORM_EPS)?;
     let found = context.mul(&tokens.reshape(&[images, 1.into(), count, width])?)?.sum(3)?;

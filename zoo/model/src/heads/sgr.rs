@@ -1,6 +1,6 @@
 //! Similarity graph reasoning (Diao et al., AAAI 2021).
 
-use super::{HeadSizes, MASKED, attention, cosines, gpo::sigmoid, mean_word, soft_normalize};
+use super::{HeadSizes, MASK_LOGIT, attention, cosines, gpo::sigmoid, mean_word, soft_normalize};
 use crate::{
     Result,
     dim::Dim,
@@ -81,7 +81,7 @@ impl<T: Tensor> GlobalPool<T> {
         let global = global.tanh()?.reshape(&[items, 1.into(), width])?;
         let mut scores = self.common.forward(&local.tanh()?.mul(&global)?)?.reshape(&[items, count])?;
         if let Some(mask) = mask {
-            scores = scores.add(&mask.affine(MASKED, -MASKED)?)?;
+            scores = scores.add(&mask.affine(MASK_LOGIT, -MASK_LOGIT)?)?;
         }
         let weights = scores.softmax()?.reshape(&[items, 1.into(), count])?;
         soft_normalize(&weights.matmul(values)?.reshape(&[items, width])?)
@@ -150,7 +150,7 @@ impl<T: Tensor> Sgr<T> {
         let first = mask.narrow(1, 0, 1)?.affine(0.0, 1.0)?;
         let present = T::concat(&[&first, mask], 1)?;
         let [_, count] = present.sizes()?;
-        let absent = present.affine(MASKED, -MASKED)?.reshape(&[captions, one, count])?;
+        let absent = present.affine(MASK_LOGIT, -MASK_LOGIT)?.reshape(&[captions, one, count])?;
         for step in &self.steps {
             let keys = step.key.forward(&nodes)?.permute(&[0, 1, 3, 2])?;
             let edges = step.query.forward(&nodes)?.matmul(&keys)?.add(&absent)?.softmax()?;

@@ -12,8 +12,9 @@ use crate::{
 };
 
 /// Minimum norm of a vector, as in `torch.nn.functional.normalize`.
-const NORM_EPS: f64 = 1e-12;
-const LEAKY_SLOPE: f64 = 0.1;
+pub(crate) const NORM_EPS: f64 = 1e-12;
+/// Slope of the leaky ReLU for negative cosines.
+pub const LEAKY_SLOPE: f64 = 0.1;
 /// Subtracted from a cosine to mask it out of a maximum. Cosines are at most 1.
 const MASK_COSINE: f64 = 10.0;
 

@@ -4,10 +4,7 @@ use tch::Tensor as Tch;
 
 use super::{captions::CaptionBlock, images::DeviceImages, leaky_relu};
 use crate::Result;
-use laps_align::similarity::{AlignmentConfig, Counts};
-
-/// A squared norm below 1/16 of the sum of its squared terms has lost too many digits.
-const CANCELLATION: f64 = 16.0;
+use laps_align::similarity::{AlignmentConfig, CANCELLATION, Counts};
 
 /// Below this squared norm, the squared factors of a group underflow in f32.
 const MIN_SQUARED_NORM: f64 = f32::MIN_POSITIVE as f64 * 1e8;
@@ -111,11 +108,11 @@ impl BlockComparison<'_> {
         drop(half);
         let group_squares = group_squares.f_reshape([images, captions, groups])?;
         let terms = kept.f_bmm(&self.images.factors.f_square()?)?;
-        let group_floor = terms.f_div_scalar(CANCELLATION)?.f_clamp_min(MIN_SQUARED_NORM)?;
+        let group_floor = terms.f_div_scalar(f64::from(CANCELLATION))?.f_clamp_min(MIN_SQUARED_NORM)?;
 
         let sum = |tensor: Tch| tensor.f_sum_dim_intlist(&[-1i64][..], true, None);
         let fused_square = sum(fused.f_bmm(&self.images.gram)?.f_mul_(fused)?)?;
-        let fused_floor = sum(fused.f_square()?)?.f_div_scalar(CANCELLATION)?;
+        let fused_floor = sum(fused.f_square()?)?.f_div_scalar(f64::from(CANCELLATION))?;
         let squares = Tch::f_cat(&[group_squares, fused_square], -1)?;
         let inexact = squares.f_lt_tensor(&Tch::f_cat(&[group_floor, fused_floor], -1)?)?;
         Ok((squares, inexact))

@@ -218,7 +218,7 @@ pub(crate) fn normalise(rows: &Tch) -> Result<(Tch, Tch)> {
 
 /// Leaky ReLU with slope 0.1.
 pub(crate) fn leaky_relu(tensor: &Tch) -> Result<Tch> {
-    Ok(tensor.f_maximum(&tensor.f_mul_scalar(0.1)?)?)
+    Ok(tensor.f_maximum(&tensor.f_mul_scalar(laps_model::models::alignment::LEAKY_SLOPE)?)?)
 }
 
 pub(crate) fn invalid(expected: String, found: String) -> Error {

@@ -219,8 +219,12 @@ impl Objective {
             return Ok(ObjectiveValue::without_gradient(loss));
         }
         let factors = Torch::new(gradient).download()?;
-        let batch =
-            laps_align::gradient::Batch { config: self.config, images: &images, logits: &logits, captions: &captions };
+        let batch = laps_align::gradient::AlignmentBatch {
+            config: self.config,
+            images: &images,
+            logits: &logits,
+            captions: &captions,
+        };
         let result = batch.gradient(factors.values(), local)?;
         let upload = |array: &Array| Ok::<_, Error>(Torch::upload(array, &device)?.0.shallow_clone());
         let mut gradient = EmbeddingGradient {

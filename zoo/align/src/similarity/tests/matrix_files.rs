@@ -8,8 +8,8 @@ use super::samples::{Random, SWIN};
 use crate::{
     Scores,
     similarity::{
-        AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, Fingerprint, MatrixFile, Plan, Sink,
-        simd::Level,
+        AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, Fingerprint, MatrixFile, Outcome,
+        Plan, Sink, Tile,
     },
 };
 use laps_model::array::Array;
@@ -47,7 +47,27 @@ impl Sample {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::new(&self.engine(1), &self.images, &self.captions).unwrap()
+        let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let words = bytes(self.captions.normalised(0..self.captions.words()));
+        Fingerprint::of(&[&bytes(self.images.values()), &bytes(self.weights.scale.values()), &words])
+    }
+
+    /// Computes the missing tiles into the file; `progress` receives the number of finished tiles and may stop the run.
+    fn write(
+        &self,
+        threads: usize,
+        path: &Path,
+        progress: &mut (dyn FnMut(usize) -> ControlFlow<()> + Send),
+    ) -> Outcome {
+        let mut file = self.open(path).unwrap();
+        let plan = Plan { threads, ..*file.plan() };
+        let mut sink = Reporting { finished: file.finished_tiles(), file: &mut file, progress };
+        let outcome = self.engine(threads).run(&self.images, &self.captions, &plan, &mut sink).unwrap();
+        if file.finished_tiles() < plan.len() {
+            return outcome;
+        }
+        file.finish().unwrap();
+        Outcome { finished: true, ..outcome }
     }
 
     /// Three images by five captions: nine tiles.
@@ -58,6 +78,25 @@ impl Sample {
 
     fn open(&self, path: &Path) -> crate::Result<MatrixFile> {
         MatrixFile::open(path, &self.plan(), &self.fingerprint())
+    }
+}
+
+/// Reports every tile that the file accepts.
+struct Reporting<'a> {
+    file: &'a mut MatrixFile,
+    finished: usize,
+    progress: &'a mut (dyn FnMut(usize) -> ControlFlow<()> + Send),
+}
+
+impl Sink for Reporting<'_> {
+    fn wants(&mut self, tile: &Tile) -> bool {
+        self.file.wants(tile)
+    }
+
+    fn accept(&mut self, tile: &Tile, similarities: &[f32]) -> crate::Result<ControlFlow<()>> {
+        let flow = self.file.accept(tile, similarities)?;
+        self.finished += 1;
+        Ok(if flow.is_break() { flow } else { (self.progress)(self.finished) })
     }
 }
 
@@ -86,16 +125,14 @@ fn interrupted_after_every_tile() {
         advance(&sample, &mut file, stop);
         drop(file);
         assert!(!path.exists() || stop > 0);
-        // Other threads and so another cut: the file keeps its own.
-        let mut told = Vec::new();
-        let mut progress = |finished: usize, all: usize| {
-            told.push((finished, all));
+        // The file keeps its tiles with any number of threads.
+        let mut reported = Vec::new();
+        let mut progress = |finished: usize| {
+            reported.push(finished);
             ControlFlow::Continue(())
         };
-        let outcome =
-            sample.engine(1 + stop % 3).write(&sample.images, &sample.captions, &path, &mut progress).unwrap();
-        assert!(outcome.finished);
-        assert_eq!(told, (stop + 1..=9).map(|finished| (finished, 9)).collect::<Vec<_>>());
+        assert!(sample.write(1 + stop % 3, &path, &mut progress).finished);
+        assert_eq!(reported, (stop + 1..=9).collect::<Vec<_>>());
         assert_eq!(fs::read(&path).unwrap(), expected, "stopped after {stop}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
@@ -108,14 +145,13 @@ fn stopped_by_the_caller_at_every_tile() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("matrix.safetensors");
     drop(sample.open(&path).unwrap());
-    for turn in 1..=9 {
+    for run in 1..=9 {
         assert!(!path.exists());
-        let mut stop = |finished: usize, _: usize| {
-            assert_eq!(finished, turn);
+        let mut stop = |finished: usize| {
+            assert_eq!(finished, run);
             ControlFlow::Break(())
         };
-        let outcome = sample.engine(1).write(&sample.images, &sample.captions, &path, &mut stop).unwrap();
-        assert_eq!(outcome.finished, turn == 9);
+        assert_eq!(sample.write(1, &path, &mut stop).finished, run == 9);
     }
     let bytes = fs::read(&path).unwrap();
     assert_eq!(bytes, expected);
@@ -148,11 +184,10 @@ fn torn_files() {
     let mut torn = whole.clone();
     let end = expected.len();
     torn[end - 4 * LENGTHS.len()..end].fill(0xff);
-    let mut go_on = |_: usize, _: usize| ControlFlow::Continue(());
+    let mut resume = |_: usize| ControlFlow::Continue(());
     for bytes in [torn.as_slice(), &whole[..whole.len() - 1], &whole[..end], &whole[..40], &whole[..3], &[]] {
         fs::write(&partial, bytes).unwrap();
-        let outcome = sample.engine(1).write(&sample.images, &sample.captions, &path, &mut go_on).unwrap();
-        assert!(outcome.finished);
+        assert!(sample.write(1, &path, &mut resume).finished);
         assert_eq!(fs::read(&path).unwrap(), expected, "{} bytes", bytes.len());
     }
 }
@@ -190,9 +225,5 @@ fn other_inputs_are_refused() {
     assert_ne!(parts(&[b"ab", b"c"]), parts(&[b"a", b"bc"]));
     assert_ne!(parts(&[b"ab"]), parts(&[b"ab", b""]));
     assert_eq!(parts(&[b"ab", b"c"]), parts(&[b"ab", b"c"]));
-    let portable = Level::available().pop().unwrap();
-    let engine = Engine::with_level(CONFIG, &sample.weights, EngineOptions::default(), portable).unwrap();
-    let fingerprint = Fingerprint::new(&engine, &sample.images, &sample.captions).unwrap();
-    assert_eq!(fingerprint == sample.fingerprint(), Level::detect() == portable);
     assert_eq!(sample.open(&path).unwrap().finished_tiles(), 1);
 }
