@@ -94,7 +94,7 @@ fn unusable_matrices_are_rejected_with_their_reason() {
     assert!(message(&npy(&matrix[..7999], [7999, 1], false)).contains("7999 images"));
     matrix[3 * 200 + 7] = f32::NAN;
     let text = message(&npy(&matrix, [40, 200], false));
-    assert!(text.contains("1 that are not, the first of image 3 and caption 7 (from 0): NaN"), "{text}");
+    assert!(text.contains("found: 1 non-finite values; the first is NaN at image 3, caption 7 (from 0)"), "{text}");
 }
 
 /// Each head from its golden embeddings and parameters, which a checkpoint without the head's sizes gives.

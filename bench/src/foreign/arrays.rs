@@ -10,7 +10,6 @@ use fs_err::File;
 use laps_align::{CaptionImages, Scores, StoredScores};
 use npyz::{NpyHeader, Order, TypeChar};
 use safetensors::{Dtype, SafeTensors};
-use sha2::{Digest, Sha256};
 
 use super::{CAPTIONS_PER_IMAGE, describe_duplicates};
 use crate::{Error, Result};
@@ -72,39 +71,35 @@ impl Matrix {
         Ok(())
     }
 
+    /// Checks that every value is finite, and describes rows that are equal bit for bit. Reads the matrix once.
+    ///
     /// # Errors
     /// [`Error::Foreign`] that names the first value that is not finite, and how many there are.
-    pub(super) fn check_finite(&self, path: &Path) -> Result<()> {
+    pub(super) fn inspect(&self, path: &Path) -> Result<Option<String>> {
         let mut first = None;
         let mut count = 0usize;
+        let mut rows: HashMap<[u8; 32], Vec<usize>> = HashMap::new();
+        let mut bytes = Vec::new();
         self.for_each_row(|row, values| {
-            let wrong = values.iter().filter(|value| !value.is_finite()).count();
-            if wrong > 0 {
-                let column = values.iter().position(|value| !value.is_finite()).unwrap_or_default();
+            if let Some(column) = values.iter().position(|value| !value.is_finite()) {
                 first.get_or_insert((row, column, values[column]));
-                count += wrong;
+                count += values.iter().filter(|value| !value.is_finite()).count();
             }
+            bytes.clear();
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            rows.entry(laps_files::sha256(&bytes)).or_default().push(row);
         })?;
         match first {
-            None => Ok(()),
+            None => Ok(describe_duplicates("rows (images)", rows)),
             Some((row, column, value)) => Err(Error::Foreign {
                 path: path.to_owned(),
                 expected: "finite similarities".to_owned(),
-                found: format!("{count} that are not, the first of image {row} and caption {column} (from 0): {value}"),
-                hint: "NaN and infinity have no rank; look where the program that wrote the file gets them from",
+                found: format!(
+                    "{count} non-finite values; the first is {value} at image {row}, caption {column} (from 0)"
+                ),
+                hint: "non-finite values have no rank; find where the program that wrote the file computes them",
             }),
         }
-    }
-
-    /// A note on rows that are equal bit for bit.
-    pub(super) fn duplicate_rows(&self) -> Result<Option<String>> {
-        let mut rows: HashMap<[u8; 32], Vec<usize>> = HashMap::new();
-        self.for_each_row(|row, values| {
-            let mut hasher = Sha256::new();
-            values.iter().for_each(|value| hasher.update(value.to_le_bytes()));
-            rows.entry(hasher.finalize().into()).or_default().push(row);
-        })?;
-        Ok(describe_duplicates("rows (images)", rows))
     }
 
     /// Writes the matrix as safetensors under the key `sims`.
@@ -176,7 +171,7 @@ fn check_orientation(path: &Path, images: usize, captions: usize, pairing: Optio
             path: path.to_owned(),
             expected: format!("images x captions, {rows} x {columns}"),
             found: format!("{images} x {captions}, which is captions x images"),
-            hint: "say that the matrix is transposed",
+            hint: "evaluate it as a transposed matrix (`--transposed` on the command line)",
         });
     }
     match expected {

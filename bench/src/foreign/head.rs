@@ -20,7 +20,8 @@ use laps_model::{
 use super::{Embeddings, arrays::Matrix};
 use crate::{Error, Result};
 
-/// Images, and captions, of one tile. A pair of full-size embeddings takes about 60 kB in a pair-wise head.
+/// Images and captions of one tile. The context vectors of a pair take 61 kB for 30 words of width 512, so those of a tile
+/// take 31 MB.
 const TILE_IMAGES: usize = 16;
 const TILE_CAPTIONS: usize = 32;
 
@@ -57,36 +58,40 @@ impl HeadSource {
     pub fn find(name: &str, checkpoint: Option<PathBuf>, class_token: Option<bool>) -> Result<Self> {
         let of = |kind| Self { kind, checkpoint, class_token };
         let is_path = name.ends_with(".yaml") || name.ends_with(".yml") || name.contains(std::path::MAIN_SEPARATOR);
-        if !is_path && TYPES.contains(&name) && name != "laps" {
-            let config = serde_yaml::from_str(&format!("type: {name}"));
-            return config.map(|config| of(HeadKind::Other(config))).map_err(|error| unreadable(name, &error));
-        }
         if registry::names().contains(&name) {
             return Ok(of(HeadKind::Laps(Box::new(registry::find(name)?))));
         }
-        if !is_path {
-            return Err(unknown(name));
-        }
-        let path = Path::new(name);
-        let text = fs_err::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        let mapping: serde_yaml::Value = serde_yaml::from_str(&text).map_err(|error| unreadable(name, &error))?;
-        // An entry has a name and a model; the mapping of a head has a type, perhaps below the key `head`.
-        if mapping.get("model").is_some() {
+        let text = match is_path {
+            true => fs_err::read_to_string(name).map_err(|source| Error::Read { path: name.into(), source })?,
+            false => name.to_owned(),
+        };
+        let document: serde_yaml::Value = serde_yaml::from_str(&text).map_err(|error| unreadable(name, &error))?;
+        // An entry has a model; the mapping of a head may lie below the key `head`.
+        if document.get("model").is_some() {
             return Ok(of(HeadKind::Laps(Box::new(registry::find(name)?))));
         }
-        let mapping = mapping.get("head").cloned().unwrap_or(mapping);
-        let mapping = match mapping {
-            serde_yaml::Value::String(kind) => serde_yaml::from_str(&format!("type: {kind}")),
-            other => Ok(other),
-        };
-        let mapping: serde_yaml::Value = mapping.map_err(|error| unreadable(name, &error))?;
-        match mapping.get("type").and_then(serde_yaml::Value::as_str) {
-            Some(kind) if !TYPES.contains(&kind) => return Err(unknown(kind)),
-            _ => {}
+        let mut head = document.get("head").cloned().unwrap_or(document);
+        if let serde_yaml::Value::String(kind) = head {
+            head = serde_yaml::Value::Mapping([("type".into(), kind.into())].into_iter().collect());
         }
-        let config = serde_yaml::from_value(mapping).map_err(|error| unreadable(name, &error))?;
+        if let Some(kind) = head.get("type").and_then(serde_yaml::Value::as_str) {
+            check_type(kind)?;
+        }
+        let config = serde_yaml::from_value(head).map_err(|error| unreadable(name, &error))?;
         Ok(of(HeadKind::Other(config)))
     }
+}
+
+/// Refuses a type that there is no head of, and `laps`, whose sizes only an entry has.
+fn check_type(kind: &str) -> Result<()> {
+    if kind == "laps" {
+        return Err(Error::Argument {
+            argument: "head",
+            expected: "an entry for the head `laps`, whose sizes it has".to_owned(),
+            found: "`laps`".to_owned(),
+        });
+    }
+    if TYPES.contains(&kind) { Ok(()) } else { Err(unknown(kind)) }
 }
 
 fn unknown(name: &str) -> Error {
@@ -208,26 +213,41 @@ fn head_similarities(
     });
     let sizes = HeadSizes { tokens, has_class_token, width };
     let (config, head) = open_head(config, &sizes, source.checkpoint.as_deref())?;
-    let total = embeddings.lengths.len();
-    let mut found = vec![0.0; count * total];
-    let images: Vec<Array> = blocks(&images, TILE_IMAGES)?;
-    // The padding of a caption reaches the vector of `d2s_vse`, so it stays as it is; elsewhere it is cut off.
+    let images = blocks(&images, TILE_IMAGES)?;
+    // The padding of a caption reaches the vector of `d2s_vse`, so it is kept; elsewhere it is cut off.
     let keeps_padding = matches!(config, HeadConfig::D2sVse(_));
     let mut start = 0;
-    for words in blocks(&captions, TILE_CAPTIONS)? {
+    let mut captions_of = |words: Array| -> Result<(Array, Array)> {
         let lengths = &embeddings.lengths[start..start + words.dims()[0]];
+        start += lengths.len();
         let longest = lengths.iter().copied().max().unwrap_or(1);
         let words = if keeps_padding { words } else { words.narrow(1, 0, longest)? };
         let mask = mask(lengths, words.dims()[1])?;
-        let mut row = 0;
+        Ok((words, mask))
+    };
+    let captions = blocks(&captions, TILE_CAPTIONS)?.into_iter().map(&mut captions_of).collect::<Result<Vec<_>>>()?;
+    let image_vectors: Option<laps_model::Result<Vec<Array>>> =
+        images.iter().map(|tokens| head.image_vectors(tokens)).collect();
+    let caption_vectors: Option<laps_model::Result<Vec<Array>>> =
+        captions.iter().map(|(words, mask)| head.caption_vectors(words, mask)).collect();
+    if let (Some(images), Some(captions)) = (image_vectors, caption_vectors) {
+        let concat = |blocks: Vec<Array>| Array::concat(&blocks.iter().collect::<Vec<_>>(), 0);
+        return Ok(heads::inner_products(&concat(images?)?, &concat(captions?)?)?.values().to_vec());
+    }
+    let total = embeddings.lengths.len();
+    let mut found = vec![0.0; count * total];
+    let mut first_caption = 0;
+    for (words, mask) in &captions {
+        let width = words.dims()[0];
+        let mut image = 0;
         for tokens in &images {
-            let tile = head.forward(tokens, &words, &mask)?;
-            for values in tile.values().chunks_exact(lengths.len()) {
-                found[row * total + start..][..lengths.len()].copy_from_slice(values);
-                row += 1;
+            let tile = head.forward(tokens, words, mask)?;
+            for row in tile.values().chunks_exact(width) {
+                found[image * total + first_caption..][..width].copy_from_slice(row);
+                image += 1;
             }
         }
-        start += lengths.len();
+        first_caption += width;
     }
     Ok(found)
 }

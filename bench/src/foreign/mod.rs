@@ -115,8 +115,7 @@ pub fn evaluate(request: &ForeignRequest) -> Result<ForeignEvaluation> {
         }
     };
     let path = paths.first().map_or(Path::new(""), PathBuf::as_path);
-    matrix.check_finite(path)?;
-    notes.extend(matrix.duplicate_rows()?);
+    notes.extend(matrix.inspect(path)?);
     if let Some(out) = &request.sims {
         matrix.write(out)?;
     }

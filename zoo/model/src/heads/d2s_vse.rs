@@ -3,7 +3,7 @@
 //! The text side sees all positions, padding too, as the released code does: without a mask in its attention a caption's
 //! vector depends on how far it is padded.
 
-use super::{HeadSizes, config::D2sVseConfig, gpo::Gpo, inner_products, sgr::BatchNorm, soft_normalize};
+use super::{HeadSizes, config::D2sVseConfig, gpo::Gpo, sgr::BatchNorm, soft_normalize};
 use crate::{
     Result,
     nn::{LayerNorm, Linear},
@@ -112,18 +112,14 @@ impl<T> D2sVse<T> {
 }
 
 impl<T: Tensor> D2sVse<T> {
-    pub(super) fn forward(&self, tokens: &T, words: &T, mask: &T) -> Result<T> {
-        inner_products(&self.pool_tokens(tokens)?, &self.pool_words(words, mask)?)
-    }
-
     /// The vectors `(images, embed_size)` of images.
-    pub fn pool_tokens(&self, tokens: &T) -> Result<T> {
+    pub(super) fn pool_tokens(&self, tokens: &T) -> Result<T> {
         soft_normalize(&self.image_pool.pool(&self.image_fc.forward(tokens)?)?)
     }
 
     /// The vectors `(captions, embed_size)` of captions: BERT's hidden states of all positions, `(captions, length,
     /// width)`, and their mask.
-    pub fn pool_words(&self, words: &T, mask: &T) -> Result<T> {
+    pub(super) fn pool_words(&self, words: &T, mask: &T) -> Result<T> {
         let hidden = self.text_hidden.forward(words)?;
         let [_, _, channels] = hidden.sizes()?;
         let hidden = self.text_norm.forward(&hidden, &[1.into(), 1.into(), channels])?.leaky_relu(0.0)?;

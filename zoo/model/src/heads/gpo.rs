@@ -90,7 +90,8 @@ impl<T: Tensor> Gpo<T> {
     pub(super) fn pool(&self, values: &T) -> Result<T> {
         let [items, count, width] = values.sizes()?;
         let count = count.fixed()?;
-        let weights = self.weights(count, &self.positions(count)?, &self.forward_states(count)?)?;
+        let positions = self.positions(count)?;
+        let weights = self.weights(count, &positions, &self.forward.run(positions.iter())?)?;
         weights.matmul(&values.sort_descending(1)?)?.reshape(&[items, width])
     }
 
@@ -109,7 +110,8 @@ impl<T: Tensor> Gpo<T> {
     /// The weights `(longest + 1, longest)` of every length, zero behind it.
     fn table(&self, longest: usize) -> Result<T> {
         let positions = self.positions(longest)?;
-        let forward = self.forward_states(longest)?;
+        // Later positions do not change the states of the forward direction.
+        let forward = self.forward.run(positions.iter())?;
         let zeros = |count: usize| self.linear.constant(&vec![0.0; count], &[1, count]);
         let mut rows = vec![zeros(longest)?];
         for length in 1..=longest {
@@ -132,11 +134,6 @@ impl<T: Tensor> Gpo<T> {
             scores.push(mean.linear(&self.linear, None)?);
         }
         T::concat(&scores.iter().collect::<Vec<_>>(), 1)?.affine(1.0 / TEMPERATURE, 0.0)?.softmax()
-    }
-
-    /// States of the forward direction, which later positions do not change.
-    fn forward_states(&self, count: usize) -> Result<Vec<T>> {
-        self.forward.run(self.positions(count)?.iter())
     }
 
     /// The position encodings, `(1, 32)` each.

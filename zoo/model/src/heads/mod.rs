@@ -77,12 +77,33 @@ impl<T: Tensor> Head<T> {
     /// Shapes that do not fit the head.
     pub fn forward(&self, tokens: &T, words: &T, mask: &T) -> Result<T> {
         match self {
-            Self::Vsepp(head) => head.forward(tokens, words, mask),
+            Self::Vsepp(head) => inner_products(&head.pool_tokens(tokens)?, &head.pool_words(words, mask)?),
             Self::Scan(head) => head.forward(tokens, words, mask),
             Self::MaxMean => max_mean::forward(tokens, words, mask),
             Self::Sgr(head) => head.forward(tokens, words, mask),
             Self::Chan(aggregation) => chan::forward(*aggregation, tokens, words, mask),
-            Self::D2sVse(head) => head.forward(tokens, words, mask),
+            Self::D2sVse(head) => inner_products(&head.pool_tokens(tokens)?, &head.pool_words(words, mask)?),
+        }
+    }
+
+    /// The vectors `(images, size)` of a head that gives each image one; None for a head that compares tokens.
+    ///
+    /// Similarities are the inner products of these vectors with those of
+    /// [`caption_vectors`](Self::caption_vectors), so each item is pooled only once.
+    pub fn image_vectors(&self, tokens: &T) -> Option<Result<T>> {
+        match self {
+            Self::Vsepp(head) => Some(head.pool_tokens(tokens)),
+            Self::D2sVse(head) => Some(head.pool_tokens(tokens)),
+            _ => None,
+        }
+    }
+
+    /// The vectors `(captions, size)` of a head that gives each caption one; None for a head that compares words.
+    pub fn caption_vectors(&self, words: &T, mask: &T) -> Option<Result<T>> {
+        match self {
+            Self::Vsepp(head) => Some(head.pool_words(words, mask)),
+            Self::D2sVse(head) => Some(head.pool_words(words, mask)),
+            _ => None,
         }
     }
 }
@@ -125,7 +146,10 @@ fn mean_word<T: Tensor>(words: &T, mask: &T) -> Result<T> {
     sums.div(&mask.sum(1)?)
 }
 
-/// Inner products `(images, captions)` of `(images, width)` and `(captions, width)`.
-fn inner_products<T: Tensor>(images: &T, captions: &T) -> Result<T> {
+/// Inner products `(images, captions)` of `(images, size)` and `(captions, size)`.
+///
+/// # Errors
+/// Vectors of different sizes.
+pub fn inner_products<T: Tensor>(images: &T, captions: &T) -> Result<T> {
     images.matmul(&captions.permute(&[1, 0])?)
 }

@@ -1,6 +1,6 @@
 //! Pooled embeddings (Faghri et al., BMVC 2018), with the pooling of GPO (Chen et al., CVPR 2021) as an option.
 
-use super::{NORM_EPS, Pooling, gpo::Gpo, inner_products, mean_word, soft_normalize};
+use super::{NORM_EPS, Pooling, gpo::Gpo, mean_word, soft_normalize};
 use crate::{Result, params::ParamPath, tensor::Tensor};
 
 /// Cosine of one vector an image and one vector a caption.
@@ -29,12 +29,8 @@ impl<T> Vsepp<T> {
 }
 
 impl<T: Tensor> Vsepp<T> {
-    pub(super) fn forward(&self, tokens: &T, words: &T, mask: &T) -> Result<T> {
-        inner_products(&self.pool_tokens(tokens)?, &self.pool_words(words, mask)?)
-    }
-
     /// The vectors `(images, width)` of images.
-    pub fn pool_tokens(&self, tokens: &T) -> Result<T> {
+    pub(super) fn pool_tokens(&self, tokens: &T) -> Result<T> {
         let [images, _, width] = tokens.sizes()?;
         match &self.pooling {
             Pools::Cls if self.has_class_token => {
@@ -46,7 +42,7 @@ impl<T: Tensor> Vsepp<T> {
     }
 
     /// The vectors `(captions, width)` of captions.
-    pub fn pool_words(&self, words: &T, mask: &T) -> Result<T> {
+    pub(super) fn pool_words(&self, words: &T, mask: &T) -> Result<T> {
         let [captions, _, width] = words.sizes()?;
         match &self.pooling {
             Pools::Mean => mean_word(words, mask)?.normalize(NORM_EPS),
