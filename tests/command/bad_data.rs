@@ -3,7 +3,10 @@
 use insta::assert_snapshot;
 use tempfile::TempDir;
 
-use crate::{files::scenes, support::expect_error};
+use crate::{
+    files::scenes,
+    support::{expect_error, json, laps_zoo},
+};
 
 fn message(folder: &TempDir) -> String {
     expect_error(folder.path(), ["reproduce", "shapes_vit", "--quiet", "--data", folder.path().to_str().unwrap()])
@@ -26,7 +29,38 @@ fn missing_and_undecodable_images_are_all_listed_before_encoding() {
     ");
     // The same with progress output, which shows how far the run got.
     let stderr = expect_error(folder.path(), ["reproduce", "shapes_vit", "--data", folder.path().to_str().unwrap()]);
-    assert!(stderr.contains("check images") && !stderr.contains("encode"), "{stderr}");
+    assert!(stderr.contains("hash images") && !stderr.contains("encode"), "{stderr}");
+}
+
+#[test]
+fn undecodable_images_are_all_listed_when_encoding_finds_the_first() {
+    let folder = scenes(4);
+    let images = folder.path().join("images");
+    for name in ["test_00001.png", "test_00003.png"] {
+        let whole = fs_err::read(images.join(name)).unwrap();
+        fs_err::write(images.join(name), &whole[..20]).unwrap();
+    }
+    let message = message(&folder);
+    assert!(message.starts_with("error: 2 of 4 images cannot be used\n"), "{message}");
+    assert!(message.contains("test_00001.png") && message.contains("test_00003.png"), "{message}");
+}
+
+#[test]
+fn truncated_image_is_named_in_the_result() {
+    let folder = scenes(4);
+    let path = folder.path().join("images/test_00001.png");
+    let photo = laps_data::image::read(&path).unwrap().image;
+    // The content decides the format, not the name.
+    let jpeg = laps_data::image::jpeg(&photo, 90).unwrap();
+    fs_err::write(&path, &jpeg[..jpeg.len() / 2]).unwrap();
+    let path = folder.path().join("result.json");
+    let data = folder.path().to_str().unwrap();
+    let run = laps_zoo(["reproduce", "shapes_vit", "--quiet", "--data", data, "--json", path.to_str().unwrap()]);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let result = json(&path);
+    let notes = result["notes"].to_string();
+    assert_eq!(result["provenance"]["data"]["damaged"], serde_json::json!(["3"]));
+    assert!(notes.contains("image `3` is damaged and was decoded partially"), "{notes}");
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn embedded_entry_gives_table_matrix_and_provenance() {
 
     stage: items
     check checkpoint: 98 tensors
-    check images: 200 images
+    hash images: 200 images
     encode captions: 1000 captions
     wait for images: 200 images
     encode images: 200 images
@@ -66,10 +66,7 @@ fn embedded_entry_gives_table_matrix_and_provenance() {
     verdict: reproduced, every published recall is within 0.1 points
     ");
     let stages: Vec<&str> = first.stderr.lines().filter(|line| line.ends_with(" to do")).collect();
-    assert_eq!(
-        stages,
-        ["check images: 200 to do", "encode captions: 1000 to do", "encode and score images: 200 to do"]
-    );
+    assert_eq!(stages, ["hash images: 200 to do", "encode captions: 1000 to do", "encode and score images: 200 to do"]);
     let saved = first.stderr.lines().filter(|line| line.contains(": saved ")).count();
     assert_eq!(saved, 4, "{}", first.stderr);
     assert_eq!(first.stderr.lines().count(), 2 * stages.len() + saved, "{}", first.stderr);
@@ -199,7 +196,7 @@ fn embedded_swin_entry_runs() {
 
     stage: items
     check checkpoint: 121 tensors
-    check images: 200 images
+    hash images: 200 images
     encode captions: 1000 captions
     wait for images: 200 images
     encode images: 200 images

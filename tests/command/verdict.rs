@@ -78,7 +78,7 @@ fn exit_code_is_0_if_reproduced_and_1_if_not() {
 
     stage: items
     check checkpoint: 98 tensors
-    check images: 12 images
+    hash images: 12 images
     encode captions: 60 captions
     wait for images: 12 images
     encode images: 12 images
@@ -105,7 +105,7 @@ fn exit_code_is_0_if_reproduced_and_1_if_not() {
 
     stage: items
     check checkpoint: 98 tensors
-    check images: 12 images
+    hash images: 12 images
     encode captions: 60 captions
     wait for images: 12 images
     encode images: 12 images

@@ -7,14 +7,13 @@ use std::{
 };
 
 use laps_align::similarity::{CaptionMatrix, SimilarityEngine, Tile};
-use laps_data::{Loader, LoaderOptions, image::Preprocessing};
-use laps_hub::registry::DataPaths;
+use laps_data::{Damage, ImageFile, Loader, LoaderOptions, image::Preprocessing};
 use laps_model::{
     array::Array,
     encoder::{Encoder, encode_by_length},
 };
 
-use super::{ReproduceRequest, inputs::SplitTexts, log::RunLog, matrix::SimilarityMatrix};
+use super::{ReproduceRequest, log::RunLog, matrix::SimilarityMatrix};
 use crate::{Error, Result, progress::StageProgress};
 
 /// Batches of images that the loader decodes ahead of the encoder.
@@ -50,28 +49,28 @@ pub(super) struct ImageScorer<'a> {
     pub(super) encoder: &'a dyn Encoder,
     pub(super) engine: &'a dyn SimilarityEngine,
     pub(super) captions: &'a CaptionMatrix,
-    pub(super) texts: &'a SplitTexts,
-    pub(super) paths: &'a DataPaths,
     /// Set from outside to end the work within one batch of images or one tile of the engine.
     pub(super) stop: &'a AtomicBool,
 }
 
 impl ImageScorer<'_> {
-    /// Computes the missing rows of `matrix`.
-    pub(super) fn run(&self, matrix: &mut SimilarityMatrix, log: &mut RunLog<'_>) -> Result<()> {
-        let Self { request, texts, captions, .. } = self;
+    /// Computes the missing rows of `matrix` from `files`, the images of its missing blocks. Returns the images that were
+    /// decoded in part.
+    pub(super) fn run(
+        &self,
+        matrix: &mut SimilarityMatrix,
+        files: Vec<ImageFile>,
+        log: &mut RunLog<'_>,
+    ) -> Result<Vec<Damage>> {
+        let Self { request, captions, .. } = self;
         let missing = matrix.missing();
         let [blocks, before] = [matrix.blocks(), matrix.blocks() - missing.len()];
-        let all = texts.split.image_files(&self.paths.images);
-        let files: Vec<_> = missing.iter().flat_map(|block| &all[block.images.clone()]).cloned().collect();
         let images = files.len();
-        if images < all.len() {
-            log.notes.push(format!("{} images were encoded and scored by an earlier run", all.len() - images));
-        }
+        let mut damaged = Vec::new();
         let preprocessing = Preprocessing::imagenet(request.entry.model.image.image_size());
         let options =
             LoaderOptions { batch_size: request.batch_size.get(), threads: request.threads, prefetch: PREFETCH };
-        let mut loader = Loader::start(files, preprocessing, options)?;
+        let mut loader = Loader::start(files.clone(), preprocessing, options)?;
         let [mut encoding, mut scoring] = [Duration::ZERO; 2];
         let mut buffer = EmbeddingBuffer::default();
         let stage = StageProgress::begin(log.progress, "encode and score images", images);
@@ -80,6 +79,9 @@ impl ImageScorer<'_> {
             while buffer.images < block.images.len() {
                 let Some(batch) = loader.next() else { break };
                 let batch = batch?;
+                damaged.extend(
+                    batch.damaged.into_iter().map(|(index, warning)| Damage { file: files[index].clone(), warning }),
+                );
                 if self.stop.load(Ordering::Relaxed) {
                     return Err(matrix.interrupted());
                 }
@@ -100,7 +102,7 @@ impl ImageScorer<'_> {
         log.add("wait for images", images, "images", loader.stats().waiting);
         log.add("encode images", images, "images", encoding);
         log.add("score", images * captions.len(), "pairs", scoring);
-        Ok(())
+        Ok(damaged)
     }
 
     /// Similarities of a block of images with all captions, `(images, captions)`; `None` if it was stopped.

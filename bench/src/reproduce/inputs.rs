@@ -4,7 +4,7 @@ use std::{rc::Rc, time::Instant};
 
 use laps::open_checkpoint;
 use laps_align::{CaptionImages, Protocol};
-use laps_data::{Preflight, Split, Tokenizer, preflight};
+use laps_data::{DataError, DataHash, Split, Tokenizer, check_images, hash_data};
 use laps_hub::{
     checkpoint::Checkpoint,
     registry::{DataPaths, Entry},
@@ -12,7 +12,7 @@ use laps_hub::{
 use laps_model::models;
 
 use super::{CheckpointUsed, ReproduceRequest, log::RunLog};
-use crate::Result;
+use crate::{Error, Result};
 
 /// The captions of a split: text, token ids, and the image of each.
 pub(super) struct SplitTexts {
@@ -71,19 +71,30 @@ pub(super) fn read_checkpoint(
     Ok((Rc::new(checkpoint), used))
 }
 
-/// Checks that every image can be decoded, and hashes the data.
-pub(super) fn check_images(
+/// Hashes the captions and images. Reads every image file without decoding it: images are decoded once, when they are
+/// encoded.
+///
+/// # Errors
+/// All images that cannot be used, if one cannot be read.
+pub(super) fn hash_images(
     request: &ReproduceRequest,
     split: &Split,
     paths: &DataPaths,
     log: &mut RunLog<'_>,
-) -> Result<Preflight> {
+) -> Result<DataHash> {
     let images = split.images().len();
-    let checked = log.run("check images", images, "images", |progress| {
-        preflight(split, &paths.images, request.threads, |_| progress.advance(1))
-    })?;
-    log.notes.extend(checked.damaged.iter().map(|damage| {
-        format!("image `{}` is damaged and was decoded partially: {}", damage.file.image.id, damage.warning)
-    }));
-    Ok(checked)
+    let hashed = log.run("hash images", images, "images", |progress| {
+        hash_data(split, &paths.images, request.threads, || progress.advance(1))
+    });
+    hashed.map_err(|error| all_faults(error.into(), request, split, paths))
+}
+
+/// The error that lists every image that cannot be used, where `first` names those found so far. Other errors stay.
+pub(super) fn all_faults(first: Error, request: &ReproduceRequest, split: &Split, paths: &DataPaths) -> Error {
+    match first {
+        Error::Laps(laps::Error::Data(laps_data::Error::Data(DataError::Image(_) | DataError::Images { .. }))) => {
+            check_images(&split.image_files(&paths.images), request.threads, || ()).err().map_or(first, Error::from)
+        }
+        other => other,
+    }
 }

@@ -65,7 +65,7 @@ impl CheckpointUsed {
 /// The images and captions that were evaluated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataUsed {
-    /// Hash of captions and images, see [`laps_data::preflight`].
+    /// Hash of captions and images, see [`laps_data::hash_data`].
     pub sha256: String,
     /// Total size of the image files, in bytes.
     pub image_bytes: u64,

@@ -9,16 +9,16 @@ use std::{
 use laps::embedded;
 use laps_align::{
     Evaluation, evaluate,
-    similarity::{AggregationWeights, AlignmentConfig, EngineOptions},
+    similarity::{AggregationWeights, AlignmentConfig, EngineOptions, Tile},
 };
-use laps_data::Split;
+use laps_data::{ImageFile, Split, check_images};
 use laps_files::Progress;
 
 use super::{
     Comparison, DataUsed, Provenance, QueryFailures, RankCounts, ReproduceRequest, Reproduction, SCHEMA, Verdict,
     compare,
     encode::{ImageScorer, encode_captions},
-    inputs::{check_images, protocols, read_checkpoint, read_texts},
+    inputs::{all_faults, hash_images, protocols, read_checkpoint, read_texts},
     log::RunLog,
     matrix::{MatrixInputs, SimilarityMatrix},
 };
@@ -41,7 +41,7 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
     let texts = read_texts(request, &paths)?;
     let protocols = protocols(request, &texts, &mut log)?;
     let (checkpoint, checkpoint_used) = read_checkpoint(request, &mut log)?;
-    let checked = check_images(request, &texts.split, &paths, &mut log)?;
+    let hashed = hash_images(request, &texts.split, &paths, &mut log)?;
 
     let (encoder, engine_used) = request.backend.encoder(entry, &checkpoint, &checkpoint_used.sha256)?;
     let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;
@@ -51,28 +51,31 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
     let inputs = MatrixInputs {
         request,
         checkpoint_sha256: &checkpoint_used.sha256,
-        data_sha256: &checked.sha256,
+        data_sha256: &hashed.sha256,
         tokens: &texts.tokens,
         engine: &engine_used,
         similarity: &similarity.description(),
     };
     let sizes = [texts.images.images(), texts.images.captions()];
     let mut matrix = SimilarityMatrix::open(request, sizes, &inputs.fingerprint())?;
-    if !matrix.missing().is_empty() {
+    let missing = matrix.missing();
+    let (files, finished) = split_files(&texts.split.image_files(&paths.images), &missing);
+    // Only images that this run does not encode are decoded here, for the warnings of the result.
+    let mut damaged = check_images(&finished, request.threads, || ())?;
+    if !finished.is_empty() {
+        log.notes.push(format!("{} images were encoded and scored by an earlier run", finished.len()));
+    }
+    if !missing.is_empty() {
         let encoder = encoder.as_ref();
         let interrupted = || matrix.interrupted();
         let captions = encode_captions(request, encoder, &texts.tokens, stop, &interrupted, &mut log)?;
-        let scoring = ImageScorer {
-            request,
-            encoder,
-            engine: similarity.as_ref(),
-            captions: &captions,
-            texts: &texts,
-            paths: &paths,
-            stop,
-        };
-        scoring.run(&mut matrix, &mut log)?;
+        let scoring = ImageScorer { request, encoder, engine: similarity.as_ref(), captions: &captions, stop };
+        let scored = scoring.run(&mut matrix, files, &mut log);
+        damaged.extend(scored.map_err(|error| all_faults(error, request, &texts.split, &paths))?);
     }
+    log.notes.extend(damaged.iter().map(|damage| {
+        format!("image `{}` is damaged and was decoded partially: {}", damage.file.image.id, damage.warning)
+    }));
     if stop.load(Ordering::Relaxed) {
         return Err(matrix.interrupted());
     }
@@ -108,9 +111,9 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
             config_sha256: entry.config_sha256.clone(),
             checkpoint: checkpoint_used,
             data: DataUsed {
-                sha256: checked.sha256,
-                image_bytes: checked.bytes,
-                damaged: checked.damaged.iter().map(|damage| damage.file.image.id.clone()).collect(),
+                sha256: hashed.sha256,
+                image_bytes: hashed.bytes,
+                damaged: damaged.into_iter().map(|damage| damage.file.image.id).collect(),
             },
             engine: engine_used,
             similarity: similarity.description(),
@@ -119,6 +122,16 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
         },
         precisions: Vec::new(),
     })
+}
+
+/// The images of the missing blocks, and the others.
+fn split_files(files: &[ImageFile], missing: &[Tile]) -> (Vec<ImageFile>, Vec<ImageFile>) {
+    let mut is_missing = vec![false; files.len()];
+    missing.iter().for_each(|block| is_missing[block.images.clone()].fill(true));
+    let (missing, finished): (Vec<_>, Vec<_>) =
+        files.iter().cloned().zip(is_missing).partition(|(_, missing)| *missing);
+    let files = |pairs: Vec<(ImageFile, bool)>| pairs.into_iter().map(|(file, _)| file).collect();
+    (files(missing), files(finished))
 }
 
 /// Compares with the published tables. They are for the whole test split; those of `references.yaml` also for a certain

@@ -4,7 +4,7 @@
 //! * **Tokens.** [`Tokenizer`] turns captions into token ids.
 //! * **Images.** [`image`] decodes, resizes and normalises images, bit for bit as in Pillow. [`Loader`] does so on several
 //!   threads and returns batches in order.
-//! * **Checks.** [`preflight`] checks the images of a split and hashes the data. [`survey`](survey()) checks a whole data set
+//! * **Checks.** [`hash_data`] hashes the data of a split, and [`check_images`] decodes all its images. [`survey`](survey()) checks a whole data set
 //!   and lists every fault.
 //! * **Training.** [`Augment`] crops images and masks captions at random.
 //! * **Drawn scenes.** [`scenes`] draws a small data set that needs no download.
@@ -38,10 +38,10 @@
 
 mod augment;
 mod captions;
+mod checks;
 mod error;
 pub mod image;
 mod loader;
-mod preflight;
 pub mod scenes;
 mod split_size;
 mod survey;
@@ -49,9 +49,9 @@ mod tokenizer;
 
 pub use augment::{Augment, Crop};
 pub use captions::{ImageFile, Split, SplitImage, rows, splits};
+pub use checks::{Damage, DataHash, check_images, hash_data};
 pub use error::{DataError, Error, ImageFault, Result};
 pub use loader::{ImageBatch, Loader, LoaderOptions, LoaderStats, OnFault};
-pub use preflight::{Damage, Preflight, preflight};
 pub use split_size::SplitSize;
 pub use survey::{SplitSurvey, Survey, survey};
 pub use tokenizer::{SpecialTokens, Tokenizer};

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Augment, DataError, ImageFault, ImageFile,
-    image::{self, ImageError, Preprocessing},
+    image::{self, Decoded, ImageError, Preprocessing},
 };
 use crate::Result;
 use laps_model::array::Array;
@@ -45,6 +45,8 @@ pub struct ImageBatch {
     pub pixels: Array,
     /// Images that cannot be used, by index, in order. Always empty with [`OnFault::Stop`].
     pub faults: Vec<(usize, ImageError)>,
+    /// Images that were decoded in part, by index, in order, with the decoder's warning.
+    pub damaged: Vec<(usize, String)>,
 }
 
 /// Counts and times of a [`Loader`].
@@ -120,6 +122,8 @@ struct PendingBatch {
     waiting: usize,
     /// Images that cannot be used, by index.
     faults: Vec<(usize, ImageError)>,
+    /// Images that were decoded in part, by index.
+    damaged: Vec<(usize, String)>,
 }
 
 impl Loader {
@@ -205,8 +209,11 @@ impl Loader {
         drop(state);
         self.shared.room.notify_all();
 
-        let Some(PendingBatch { pixels, mut faults, .. }) = pending else { return Err(lost(first).into()) };
+        let Some(PendingBatch { pixels, mut faults, mut damaged, .. }) = pending else {
+            return Err(lost(first).into());
+        };
         faults.sort_by_key(|&(index, _)| index);
+        damaged.sort_by_key(|&(index, _)| index);
         if self.shared.on_fault == OnFault::Stop && !faults.is_empty() {
             let (index, cause) = faults.swap_remove(0);
             let ImageFile { image, path } = self.shared.files[index].clone();
@@ -216,7 +223,7 @@ impl Loader {
         let values = values.into_inner().unwrap_or_else(PoisonError::into_inner);
         let size = self.shared.preprocessing.size;
         let count = self.shared.range(first / self.shared.batch_size).len();
-        Ok(ImageBatch { first, pixels: Array::new(&[count, 3, size, size], values)?, faults })
+        Ok(ImageBatch { first, pixels: Array::new(&[count, 3, size, size], values)?, faults, damaged })
     }
 }
 
@@ -270,14 +277,16 @@ impl Shared {
         }
     }
 
-    fn load(&self, index: usize, values: &mut [f32]) -> Result<(), ImageError> {
-        let mut image = image::read(&self.files[index].path)?.image;
+    /// Writes the pixels of an image to `values`, and returns the decoder's warning.
+    fn load(&self, index: usize, values: &mut [f32]) -> Result<Option<String>, ImageError> {
+        let Decoded { mut image, damage } = image::read(&self.files[index].path)?;
         if let Some((augment, first)) = self.augment
             && let Some(part) = augment.crop(first + index, image.width(), image.height()).of(&image)
         {
             image = part;
         }
-        self.preprocessing.write(&image, values).map_err(|error| io::Error::other(error).into())
+        self.preprocessing.write(&image, values).map_err(io::Error::other)?;
+        Ok(damage)
     }
 
     /// The next image, as soon as there is room for its batch.
@@ -295,7 +304,13 @@ impl Shared {
             if index.is_multiple_of(self.batch_size) {
                 let waiting = self.range(index / self.batch_size).len();
                 let pixels = Arc::new(Mutex::new(vec![0.0; waiting * self.preprocessing.values()]));
-                state.pending.push_back(PendingBatch { pixels, busy: 0, waiting, faults: Vec::new() });
+                state.pending.push_back(PendingBatch {
+                    pixels,
+                    busy: 0,
+                    waiting,
+                    faults: Vec::new(),
+                    damaged: Vec::new(),
+                });
                 state.stats.max_pending = state.stats.max_pending.max(state.pending.len());
             }
             let pending = state.pending.back_mut()?;
@@ -307,7 +322,7 @@ impl Shared {
         }
     }
 
-    fn end(&self, index: usize, result: Result<(), ImageError>, took: Duration) {
+    fn end(&self, index: usize, result: Result<Option<String>, ImageError>, took: Duration) {
         let mut state = self.lock();
         state.stats.decoding += took;
         state.stats.images += usize::from(result.is_ok());
@@ -319,7 +334,10 @@ impl Shared {
         }
         if let Some(pending) = state.pending.get_mut(position) {
             pending.busy -= 1;
-            pending.faults.extend(result.err().map(|cause| (index, cause)));
+            match result {
+                Ok(damage) => pending.damaged.extend(damage.map(|warning| (index, warning))),
+                Err(cause) => pending.faults.push((index, cause)),
+            }
         }
         drop(state);
         self.finished.notify_all();

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{DataError, Split, captions::image_names, image::ImageError, preflight, splits};
+use super::{DataError, Split, captions::image_names, check_images, hash_data, image::ImageError, splits};
 use crate::SplitSize;
 
 /// State of a data set.
@@ -37,7 +37,7 @@ pub struct SplitSurvey {
     pub unreadable: Vec<(String, String)>,
     /// Images that are decoded in part, with the decoder's warning.
     pub damaged: Vec<(String, String)>,
-    /// Hash of the data as in results, see [`preflight`]. `None` if an image cannot be used.
+    /// Hash of the data as in results, see [`hash_data`]. `None` if an image cannot be used.
     pub sha256: Option<String>,
 }
 
@@ -81,11 +81,10 @@ pub fn survey(
             name,
             ..SplitSurvey::default()
         };
-        match preflight(&split, images, threads, |_| progress()) {
-            Ok(seen) => {
-                found.sha256 = Some(seen.sha256);
-                found.damaged =
-                    seen.damaged.into_iter().map(|damage| (damage.file.image.name, damage.warning)).collect();
+        match check_images(&split.image_files(images), threads, &progress) {
+            Ok(damaged) => {
+                found.damaged = damaged.into_iter().map(|damage| (damage.file.image.name, damage.warning)).collect();
+                found.sha256 = Some(hash_data(&split, images, threads, || ())?.sha256);
             }
             Err(DataError::Images { faults, .. }) => {
                 for fault in faults {

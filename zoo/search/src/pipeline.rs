@@ -64,7 +64,7 @@ impl EmbeddingPipeline<'_> {
         let files = paths.into_iter().enumerate().map(file).collect();
         let options = LoaderOptions { batch_size: self.batch_size.get(), threads: self.threads, prefetch: PREFETCH };
         for batch in Loader::start_on_fault(files, self.preprocessing, options, OnFault::Skip)? {
-            let ImageBatch { first, pixels, faults } = batch?;
+            let ImageBatch { first, pixels, faults, .. } = batch?;
             self.check_stop()?;
             let count = pixels.dims()[0];
             let pixels = remove_images(pixels, faults.iter().map(|(index, _)| index - first))?;

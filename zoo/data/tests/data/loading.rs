@@ -1,4 +1,4 @@
-//! The loader and the preflight check.
+//! The loader and the checks of images.
 
 use std::{
     fs,
@@ -10,9 +10,8 @@ use std::{
 
 use laps_data::Error;
 use laps_data::{
-    Augment, DataError, ImageFile, Loader, LoaderOptions, OnFault, Split, SplitImage,
+    Augment, DataError, ImageFile, Loader, LoaderOptions, OnFault, Split, SplitImage, check_images, hash_data,
     image::{ImageError, Preprocessing},
-    preflight,
 };
 use tempfile::TempDir;
 
@@ -193,10 +192,10 @@ fn hash_depends_on_used_data_only() {
     let (folder, split) = data_set();
     let seen = AtomicUsize::new(0);
     let check =
-        |split: &Split| preflight(split, folder.path(), 2, |_| _ = seen.fetch_add(1, Ordering::Relaxed)).unwrap();
+        |split: &Split| hash_data(split, folder.path(), 2, || _ = seen.fetch_add(1, Ordering::Relaxed)).unwrap();
     let first = check(&split);
-    assert_eq!((first.images, first.bytes, first.damaged.len(), seen.load(Ordering::Relaxed)), (3, 402, 0, 3));
-    // Computed independently from the documentation of `preflight` with Python's hashlib.
+    assert_eq!((first.bytes, seen.load(Ordering::Relaxed)), (402, 3));
+    // Computed independently from the documentation of `hash_data` with Python's hashlib.
     assert_eq!(first.sha256, HASH);
 
     let path = folder.path();
@@ -221,11 +220,11 @@ fn hash_depends_on_used_data_only() {
 const HASH: &str = "36be9755b0885fe24770bf19e84fe962159df3c093e09230e837b7b79850e04a";
 
 #[test]
-fn preflight_reports_every_bad_image() {
+fn every_bad_image_is_reported() {
     let (folder, split) = data_set();
     fs::remove_file(folder.path().join("a.png")).unwrap();
     fs::write(folder.path().join("sub/c.png"), "<html>").unwrap();
-    let error = preflight(&split, folder.path(), 2, |_| {}).unwrap_err();
+    let error = check_images(&split.image_files(folder.path()), 2, || ()).unwrap_err();
     let text = error.to_string().replace(&folder.path().display().to_string(), "DIR");
     assert_eq!(
         text,
@@ -244,7 +243,7 @@ fn long_list_of_bad_images_is_truncated() {
     let mapping: String = lines(&|row| format!(",\"{row}\": \"{row}.jpg\""));
     fs::write(folder.path().join("id_mapping.json"), format!("{{{}}}", &mapping[1..])).unwrap();
     let split = Split::open(folder.path(), "test").unwrap();
-    let text = preflight(&split, folder.path(), 3, |_| {}).unwrap_err().to_string();
+    let text = hash_data(&split, folder.path(), 3, || ()).unwrap_err().to_string();
     assert!(text.starts_with("20 of 20 images"), "{text}");
     assert!(text.ends_with("\n  and 12 more"), "{text}");
     assert_eq!(text.lines().count(), 1 + 8 + 1);
@@ -258,8 +257,8 @@ fn truncated_photo_is_reported_as_damaged() {
     fs::write(folder.path().join("odd_caps.txt"), "whole\nhalf\n").unwrap();
     fs::write(folder.path().join("id_mapping.json"), r#"{"1": "s444.jpg", "2": "truncated.jpg"}"#).unwrap();
     let split = Split::open(folder.path(), "odd").unwrap();
-    let found = preflight(&split, &real.join("preprocess"), 1, |_| {}).unwrap();
-    let damaged: Vec<_> = found.damaged.iter().map(|damage| (&*damage.file.image.id, &*damage.warning)).collect();
+    let found = check_images(&split.image_files(&real.join("preprocess")), 1, || ()).unwrap();
+    let damaged: Vec<_> = found.iter().map(|damage| (&*damage.file.image.id, &*damage.warning)).collect();
     assert_eq!(damaged, [("2", "Premature end of JPEG file")]);
 }
 

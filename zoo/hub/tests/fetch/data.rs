@@ -69,11 +69,11 @@ fn survey_reports_missing_unreadable_and_unexpected_files() {
     assert_eq!((good.absent.as_slice(), good.is_good()), (&["train".to_owned()][..], false));
     assert_eq!(good.splits.iter().map(|split| (split.images, split.captions)).collect::<Vec<_>>(), [(3, 15), (4, 20)]);
     assert!(good.splits.iter().all(|split| split.is_good()) && good.unexpected.is_empty(), "{good:?}");
-    let preflight = {
+    let data = {
         let split = laps_data::Split::open(&captions, "test").unwrap();
-        laps_data::preflight(&split, &images, 1, |_| {}).unwrap()
+        laps_data::hash_data(&split, &images, 1, || ()).unwrap()
     };
-    assert_eq!(good.splits[1].sha256, Some(preflight.sha256), "the hash in results");
+    assert_eq!(good.splits[1].sha256, Some(data.sha256), "the hash in results");
 
     let test = laps_data::Split::open(&captions, "test").unwrap();
     let names: Vec<_> = test.images().iter().map(|image| image.name.clone()).collect();
