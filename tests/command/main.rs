@@ -11,6 +11,7 @@ mod bad_checkpoint;
 mod bad_data;
 mod bad_request;
 mod catalogue;
+mod determinism;
 mod embed;
 mod evaluate;
 mod fetching;
