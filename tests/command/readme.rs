@@ -248,3 +248,47 @@ fn wrong_example_output_is_detected() {
         assert!(std::panic::catch_unwind(|| assert_shown("c", &shown(wrong), "a\nb\nz\n")).is_err(), "{wrong:?}");
     }
 }
+
+/// Every function and type that the architecture page names exists in the source.
+#[test]
+fn architecture_names_exist() {
+    let page = fs_err::read_to_string(repository_file("docs/src/architecture.md")).unwrap();
+    let mut source = String::new();
+    let mut folders: Vec<_> = ["src", "zoo", "export/src", "bench/src"].map(repository_file).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in fs_err::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true if !path.is_symlink() && !path.ends_with("target") => folders.push(path),
+                _ if path.extension().is_some_and(|extension| extension == "rs") => {
+                    source += &fs_err::read_to_string(path).unwrap();
+                }
+                _ => {}
+            }
+        }
+    }
+    let is_name = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let mut checked = 0;
+    for span in page.split('`').skip(1).step_by(2) {
+        let parts: Vec<&str> = span.split("::").collect();
+        let is_type =
+            |text: &str| text.starts_with(|c: char| c.is_ascii_uppercase()) && text.contains(char::is_lowercase);
+        let is_path = parts.len() > 1 || is_type(span);
+        if !is_path || !parts.iter().all(|part| is_name(part)) {
+            continue;
+        }
+        for part in parts {
+            let kinds: &[&str] = if is_type(part) { &["struct", "enum", "trait"] } else { &["fn", "mod", "name ="] };
+            let exists = kinds.iter().any(|kind| {
+                let item = format!("{kind} {part}");
+                source.match_indices(&item).any(|(at, _)| {
+                    !source[at + item.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+                })
+            });
+            // The library `laps` is a crate, not an item.
+            assert!(exists || ["laps", "commands"].contains(&part), "`{span}`: there is no `{part}` in the source");
+            checked += 1;
+        }
+    }
+    assert!(checked > 30, "{checked}");
+}

@@ -29,7 +29,8 @@ use crate::{
 
 /// Evaluates a checkpoint on a split, and compares its recalls with the published ones.
 ///
-/// All inputs are checked before the encoders start. Setting `stop` ends the run within seconds.
+/// Captions, checkpoint and the presence of every image are checked before the encoders start. Setting `stop` ends the run
+/// within seconds.
 ///
 /// # Errors
 /// Invalid inputs, what the engine refuses, and [`Error::Interrupted`](crate::Error::Interrupted) after `stop` is set.
