@@ -43,6 +43,7 @@ pub mod alignment;
 pub mod card;
 pub mod catalogue;
 pub mod error;
+pub mod explanation;
 pub mod files;
 pub mod foreign;
 pub mod gate;

@@ -38,6 +38,7 @@ fn help_names_the_commands() {
       export       Export an entry to ONNX, and compare the graphs with the model
       embed        Write embeddings of images or captions as safetensors or NumPy files
       score        Compute the exact similarities of images and captions
+      explain      Show which patches of an image match which words of a caption
       index        Create or update a search index of images or captions
       search       Search an index of images by text, or an index of captions by image
       bench        Benchmark an entry, or compare deterministic measures with the baselines

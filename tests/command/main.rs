@@ -14,6 +14,7 @@ mod catalogue;
 mod determinism;
 mod embed;
 mod evaluate;
+mod explain;
 mod fetching;
 mod files;
 mod full_size;

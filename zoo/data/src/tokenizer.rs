@@ -136,6 +136,11 @@ impl Tokenizer {
         Ok(tokens)
     }
 
+    /// The text of a token id, such as `dog` or `##s`; that of the unknown token for an id outside the vocabulary.
+    pub fn token(&self, id: u32) -> String {
+        self.model.id_to_token(id).unwrap_or_else(|| "[UNK]".to_owned())
+    }
+
     /// Token ids of each caption.
     ///
     /// # Errors

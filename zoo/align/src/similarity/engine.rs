@@ -55,8 +55,8 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Engine {
     config: AlignmentConfig,
-    aggregation: Aggregation,
-    level: Level,
+    pub(super) aggregation: Aggregation,
+    pub(super) level: Level,
     threads: usize,
     memory_limit: usize,
 }

@@ -1,4 +1,4 @@
-//! Encodes JPEG files for reports. No result depends on it.
+//! Encodes JPEG and PNG files for reports. No result depends on it.
 #![allow(unsafe_code, reason = "the C interface of libjpeg-turbo, whose decoder is here anyway")]
 
 use std::ffi::{CStr, c_int};
@@ -18,6 +18,21 @@ pub fn jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, ImageError> {
     // The buffer has the maximum size of the file.
     compressor.set(turbo::TJPARAM_TJPARAM_NOREALLOC, 1)?;
     compressor.compress(image)
+}
+
+/// Encodes `image` as a PNG file.
+///
+/// # Errors
+/// If the image is larger than the format allows.
+pub fn png(image: &RgbImage) -> Result<Vec<u8>, ImageError> {
+    let too_large = || ImageError::Read(std::io::Error::other("the image is too large for a PNG file"));
+    let side = |side: usize| u32::try_from(side).map_err(|_| too_large());
+    let [width, height] = [side(image.width())?, side(image.height())?];
+    let mut bytes = Vec::new();
+    let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
+    let color = image::ExtendedColorType::Rgb8;
+    image::ImageEncoder::write_image(encoder, image.pixels(), width, height, color).map_err(|_| too_large())?;
+    Ok(bytes)
 }
 
 struct Compressor(turbo::tjhandle);

@@ -8,7 +8,7 @@ mod preprocess;
 mod raster;
 mod resize;
 
-pub use compress::jpeg;
+pub use compress::{jpeg, png};
 pub use decode::{Decoded, MAX_PIXELS, decode, read};
 pub use error::ImageError;
 pub use preprocess::Preprocessing;

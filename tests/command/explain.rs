@@ -1,0 +1,89 @@
+//! `explain`: JSON, page and picture of one similarity.
+
+use tempfile::TempDir;
+
+use crate::{
+    files::scenes,
+    support::{expect_error, json, laps_zoo},
+};
+
+const CAPTION: &str = "A red circle contains </script> a square";
+
+fn explain(folder: &TempDir, more: &[&str]) -> crate::support::Run {
+    let image = folder.path().join("images/test_00000.png");
+    let fixed = ["explain", image.to_str().unwrap(), "--caption", CAPTION, "--entry", "shapes_vit", "--engine", "rust"];
+    laps_zoo(fixed.iter().chain(more))
+}
+
+#[test]
+fn numbers_add_up_to_the_score() {
+    let folder = scenes(1);
+    let run = explain(&folder, &["--json", "--quiet"]);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let document: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    let list = |name: &str| document[name].as_array().unwrap().clone();
+    let parts: f64 = list("patches").iter().map(|patch| number(&patch["part"])).sum();
+    let similarity = number(&document["similarity"]);
+    assert!((parts + number(&document["class_token"]) - similarity).abs() < 1e-6);
+    // The means of both directions, as the similarity is defined.
+    let mean = |name: &str| {
+        let items = list(name);
+        items.iter().map(|item| number(&item["similarity"])).sum::<f64>() / items.len() as f64
+    };
+    assert!((mean("words") + mean("tokens") - similarity).abs() < 1e-6);
+    for word in list("words") {
+        let sum: f64 = word["patches"].as_array().unwrap().iter().map(number).sum();
+        assert!((sum - number(&word["spatial_similarity"])).abs() < 1e-6);
+    }
+    assert_eq!(list("patches").len(), 36);
+    assert_eq!(document["grid"], serde_json::json!([6, 6]));
+
+    let image = folder.path().join("images/test_00000.png");
+    let score = ["score", image.to_str().unwrap(), "--caption", CAPTION, "--entry", "shapes_vit", "--engine", "rust"];
+    let score: serde_json::Value =
+        serde_json::from_str(&laps_zoo(score.iter().chain(&["--json", "-q"])).stdout).unwrap();
+    assert!((number(&score["similarities"][0][0]) - similarity).abs() < 1e-6);
+}
+
+#[test]
+fn page_picture_and_document_are_written() {
+    let folder = scenes(1);
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let [page, picture, document, word] = ["a.html", "a.png", "a.json", "word.png"].map(path);
+    let run = explain(&folder, &["--quiet", "--out", &page, "--out", &picture, "--out", &document]);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("18 of 36 patches kept (6 x 6)"), "{}", run.stdout);
+    assert_eq!(json(document.as_ref())["caption"], CAPTION);
+    let html = fs_err::read_to_string(page).unwrap();
+    // The caption ends neither the script element nor a tag.
+    assert_eq!((html.matches("<script").count(), html.matches("</script>").count()), (2, 2));
+    assert!(!html.contains("http:") && !html.contains("https:"));
+    let original = laps_data::image::read(&folder.path().join("images/test_00000.png")).unwrap().image;
+    let map = laps_data::image::read(picture.as_ref()).unwrap().image;
+    assert_eq!((map.width(), map.height()), (original.width(), original.height()));
+    assert_ne!(map, original);
+    let run = explain(&folder, &["--quiet", "--out", &word, "--word", "circle"]);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    assert_ne!(laps_data::image::read(word.as_ref()).unwrap().image, map);
+}
+
+#[test]
+fn unknown_formats_and_words_are_rejected() {
+    let folder = scenes(1);
+    let image = folder.path().join("images/test_00000.png");
+    let message = |more: &[&str]| {
+        let fixed = ["explain", image.to_str().unwrap(), "--caption", "a red circle", "--entry", "shapes_vit", "-q"];
+        expect_error(folder.path(), fixed.iter().chain(more))
+    };
+    insta::assert_snapshot!(message(&["--out", "a.txt"]), @r"
+    error: `--out` cannot be used
+      expected: a file name that ends in .html, .png or .json
+      found: a.txt
+    ");
+    insta::assert_snapshot!(message(&["--word", "dog", "--engine", "rust"]), @r"
+    error: `--word` cannot be used
+      expected: one of the word pieces [CLS], a, red, circle, [SEP]
+      found: dog
+    ");
+}

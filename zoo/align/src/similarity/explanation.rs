@@ -1,0 +1,319 @@
+//! Why an image and a caption have the similarity that they have.
+
+use laps_model::{array::Array, models::alignment::LEAKY_SLOPE};
+
+use super::Engine;
+use crate::{Error, Result};
+
+/// Minimum norm of a vector, as in `torch.nn.functional.normalize`.
+const NORM_EPS: f64 = 1e-12;
+
+/// The similarity of one image and one caption, taken apart.
+///
+/// Every value is computed in double precision from the embeddings. The similarity is
+/// [`class_token`](Self::class_token) plus the sum of [`patches`](Self::patches)' [`part`](PatchExplanation::part).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    /// The similarity, from -0.2 to 2.
+    pub similarity: f64,
+    /// The patches, row by row from the top left.
+    pub patches: Vec<PatchExplanation>,
+    /// The tokens that words are compared with.
+    pub tokens: Vec<TokenExplanation>,
+    /// The words of the caption, `[CLS]` and `[SEP]` included.
+    pub words: Vec<WordExplanation>,
+    /// What the class token adds to the similarity; 0 without one.
+    pub class_token: f64,
+}
+
+/// A patch of the image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PatchExplanation {
+    /// Cosine with the mean patch of the image.
+    pub image_score: f64,
+    /// Cosine with the mean word of the caption.
+    pub caption_score: f64,
+    /// Whether the caption keeps the patch.
+    pub kept: bool,
+    /// What the patch adds to the similarity.
+    pub part: f64,
+}
+
+/// What a token of an image is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TokenKind {
+    /// The class token.
+    Class,
+    /// A group of kept patches, with the weight of every patch. Weights of kept patches sum to 1.
+    Group(Vec<f64>),
+    /// The patches that are not kept, with the weight of every patch.
+    Fused(Vec<f64>),
+}
+
+/// A token of the image: class token, group or fused patch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenExplanation {
+    /// What it is made of.
+    pub kind: TokenKind,
+    /// The word with the highest similarity to the token.
+    pub word: usize,
+    /// That similarity: the leaky ReLU of the cosine.
+    pub similarity: f64,
+}
+
+/// A word of the caption.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WordExplanation {
+    /// The token with the highest similarity to the word.
+    pub token: usize,
+    /// That similarity: the leaky ReLU of the cosine.
+    pub similarity: f64,
+    /// The token with the highest similarity among those that are made of patches, which the class token is not.
+    pub spatial_token: usize,
+    /// The similarity to it.
+    pub spatial_similarity: f64,
+    /// What each patch adds to the similarity to `spatial_token`. It counts for the similarity of image and caption if
+    /// `spatial_token` is `token`.
+    pub patches: Vec<f64>,
+}
+
+impl Engine {
+    /// Takes the similarity of an image `(tokens, width)` and a caption `(words, width)` apart.
+    ///
+    /// # Errors
+    /// Embeddings of other sizes, an empty caption, and values that are not finite.
+    pub fn explain(&self, image: &Array, caption: &Array) -> Result<Explanation> {
+        let config = *self.config();
+        let (tokens, width) = (config.tokens(), config.width);
+        self.check_explained("image", image, &format!("[{tokens}, {width}]"), image.dims() == [tokens, width])?;
+        let fits = matches!(*caption.dims(), [words, columns] if words > 0 && columns == width);
+        self.check_explained("caption", caption, &format!("[1 or more, {width}]"), fits)?;
+
+        let spatial = &image.values()[(tokens - config.patches) * width..];
+        let patches: Vec<Vec<f64>> = spatial.chunks_exact(width).map(doubles).collect();
+        let words: Vec<Vec<f64>> = caption.values().chunks_exact(width).map(doubles).collect();
+        let [image_scores, caption_scores] = [mean(&patches), mean(&words)].map(|mean| {
+            let mean = normalized(&mean);
+            patches.iter().map(|patch| dot(&mean, &normalized(patch))).collect::<Vec<f64>>()
+        });
+        let scores: Vec<f64> =
+            image_scores.iter().zip(&caption_scores).map(|(image, caption)| image + caption).collect();
+        let kept = largest(&scores, config.kept);
+
+        // Each token as weights of the patches, the class token as a vector of its own.
+        let mut kinds = Vec::with_capacity(config.aligned_tokens());
+        let mut vectors = Vec::with_capacity(config.aligned_tokens());
+        if config.has_class_token {
+            vectors.push(doubles(&image.values()[..width]));
+            kinds.push(TokenKind::Class);
+        }
+        let stride = config.groups;
+        let logits = self.aggregation.logits(spatial, stride, self.level);
+        for group in 0..config.groups {
+            let of_group = |patch: usize| f64::from(logits[patch * stride + group]);
+            let weights = softmax(config.patches, |patch| kept[patch].then(|| of_group(patch)));
+            vectors.push(weighted(&weights, &patches));
+            kinds.push(TokenKind::Group(weights));
+        }
+        let weights = softmax(config.patches, |patch| (!kept[patch]).then(|| scores[patch]));
+        vectors.push(weighted(&weights, &patches));
+        kinds.push(TokenKind::Fused(weights));
+
+        let directions: Vec<Vec<f64>> = words.iter().map(|word| normalized(word)).collect();
+        let similarity = |token: usize, word: usize| leaky(dot(&normalized(&vectors[token]), &directions[word]));
+        // What each patch adds to the similarity of a token and a word.
+        let parts = |token: usize, word: usize| -> Vec<f64> {
+            let (TokenKind::Group(weights) | TokenKind::Fused(weights)) = &kinds[token] else {
+                return vec![0.0; patches.len()];
+            };
+            let norm = norm(&vectors[token]);
+            let slope = leaky_slope(dot(&vectors[token], &directions[word]));
+            let part = |(weight, patch): (&f64, &Vec<f64>)| slope * weight * dot(patch, &directions[word]) / norm;
+            weights.iter().zip(&patches).map(part).collect()
+        };
+        let best = |count: usize, value: &dyn Fn(usize) -> f64| {
+            (0..count)
+                .map(|index| (index, value(index)))
+                .fold((0, f64::NEG_INFINITY), |best, next| if next.1 > best.1 { next } else { best })
+        };
+
+        let mut total = vec![0.0; patches.len()];
+        let mut class_token = 0.0;
+        let mut add = |share: f64, token: usize, value: f64, parts: &[f64]| {
+            total.iter_mut().zip(parts).for_each(|(total, part)| *total += share * part);
+            if kinds[token] == TokenKind::Class {
+                class_token += share * value;
+            }
+        };
+        let mut explained_words = Vec::with_capacity(words.len());
+        for word in 0..words.len() {
+            let (token, value) = best(kinds.len(), &|token| similarity(token, word));
+            add(1.0 / words.len() as f64, token, value, &parts(token, word));
+            let (spatial_token, spatial_similarity) = best(kinds.len(), &|token| match kinds[token] {
+                TokenKind::Class => f64::NEG_INFINITY,
+                _ => similarity(token, word),
+            });
+            let patches = parts(spatial_token, word);
+            explained_words.push(WordExplanation {
+                token,
+                similarity: value,
+                spatial_token,
+                spatial_similarity,
+                patches,
+            });
+        }
+        let mut of_tokens = Vec::with_capacity(kinds.len());
+        for token in 0..kinds.len() {
+            let (word, value) = best(words.len(), &|word| similarity(token, word));
+            add(1.0 / kinds.len() as f64, token, value, &parts(token, word));
+            of_tokens.push((word, value));
+        }
+        let mean_of = |values: &mut dyn Iterator<Item = f64>, count: usize| values.sum::<f64>() / count as f64;
+        let similarity = mean_of(&mut explained_words.iter().map(|word| word.similarity), words.len())
+            + mean_of(&mut of_tokens.iter().map(|(_, value)| *value), kinds.len());
+        let patches = (0..patches.len()).map(|patch| PatchExplanation {
+            image_score: image_scores[patch],
+            caption_score: caption_scores[patch],
+            kept: kept[patch],
+            part: total[patch],
+        });
+        let tokens = kinds.into_iter().zip(of_tokens);
+        Ok(Explanation {
+            similarity,
+            patches: patches.collect(),
+            tokens: tokens.map(|(kind, (word, similarity))| TokenExplanation { kind, word, similarity }).collect(),
+            words: explained_words,
+            class_token,
+        })
+    }
+
+    fn check_explained(&self, what: &str, array: &Array, shape: &str, fits: bool) -> Result<()> {
+        let bad = |expected: String, found: String| Error::Operation { operation: "explain", expected, found };
+        if !fits {
+            return Err(bad(format!("embeddings of the {what} of shape {shape}"), format!("{:?}", array.dims())));
+        }
+        match array.values().iter().find(|value| !value.is_finite()) {
+            Some(value) => Err(bad(format!("finite embeddings of the {what}"), value.to_string())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn doubles(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn norm(vector: &[f64]) -> f64 {
+    dot(vector, vector).sqrt().max(NORM_EPS)
+}
+
+fn normalized(vector: &[f64]) -> Vec<f64> {
+    let norm = norm(vector);
+    vector.iter().map(|value| value / norm).collect()
+}
+
+fn mean(vectors: &[Vec<f64>]) -> Vec<f64> {
+    weighted(&vec![1.0 / vectors.len() as f64; vectors.len()], vectors)
+}
+
+/// The sum of `vectors` times `weights`.
+fn weighted(weights: &[f64], vectors: &[Vec<f64>]) -> Vec<f64> {
+    let mut sum = vec![0.0; vectors.first().map_or(0, Vec::len)];
+    for (weight, vector) in weights.iter().zip(vectors) {
+        sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += weight * value);
+    }
+    sum
+}
+
+/// Softmax over the indices for which `logit` is not None; 0 elsewhere.
+fn softmax(count: usize, logit: impl Fn(usize) -> Option<f64>) -> Vec<f64> {
+    let logits: Vec<f64> = (0..count).map(|index| logit(index).unwrap_or(f64::NEG_INFINITY)).collect();
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if largest == f64::NEG_INFINITY {
+        return vec![0.0; count];
+    }
+    let weights: Vec<f64> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    weights.into_iter().map(|weight| weight / sum).collect()
+}
+
+/// Marks the `count` largest; of equal ones the first.
+fn largest(values: &[f64], count: usize) -> Vec<bool> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+    let mut marked = vec![false; values.len()];
+    order.into_iter().take(count).for_each(|index| marked[index] = true);
+    marked
+}
+
+fn leaky_slope(cosine: f64) -> f64 {
+    if cosine < 0.0 { LEAKY_SLOPE } else { 1.0 }
+}
+
+fn leaky(cosine: f64) -> f64 {
+    cosine * leaky_slope(cosine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::similarity::{AlignmentConfig, EngineOptions, tests::samples::*};
+
+    fn explained(config: AlignmentConfig, words: usize, seed: u64) -> (Explanation, f32) {
+        let mut random = Random(seed);
+        let weights = random.weights(&config, 1.0);
+        let engine = Engine::new(config, &weights, EngineOptions { threads: 1, ..EngineOptions::default() }).unwrap();
+        let image = random.embeddings([1, config.tokens(), config.width], 0.7);
+        let image = Array::new(&[config.tokens(), config.width], image.into_values()).unwrap();
+        let caption = random.captions(&[words], config.width, 0.7).remove(0);
+        (engine.explain(&image, &caption).unwrap(), engine.score(&image, &caption).unwrap())
+    }
+
+    #[test]
+    fn parts_add_up_to_the_similarity_of_the_engine() {
+        for (seed, config) in [VIT, SWIN].into_iter().cycle().take(20).enumerate() {
+            let (explanation, similarity) = explained(config, 3 + seed, 1 + seed as u64);
+            // The engine is in single precision: sums of 512 products of about 1e-3 each.
+            assert!((explanation.similarity - f64::from(similarity)).abs() < 1e-6, "{seed}");
+            let sum: f64 = explanation.patches.iter().map(|patch| patch.part).sum();
+            // Rounding of double precision.
+            assert!((explanation.class_token + sum - explanation.similarity).abs() < 1e-12, "{seed}");
+            assert_eq!(explanation.patches.iter().filter(|patch| patch.kept).count(), config.kept);
+            for word in &explanation.words {
+                let sum: f64 = word.patches.iter().sum();
+                assert!((sum - word.spatial_similarity).abs() < 1e-12, "{seed}");
+                let is_class = matches!(explanation.tokens[word.token].kind, TokenKind::Class);
+                assert_eq!(word.token == word.spatial_token, !is_class, "{seed}");
+                assert!(word.spatial_similarity <= word.similarity, "{seed}");
+            }
+            for token in &explanation.tokens {
+                let (TokenKind::Group(weights) | TokenKind::Fused(weights)) = &token.kind else { continue };
+                let of_kept = matches!(token.kind, TokenKind::Group(_));
+                assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{seed}");
+                let outside = weights.iter().zip(&explanation.patches).filter(|(_, patch)| patch.kept != of_kept);
+                assert!(outside.into_iter().all(|(&weight, _)| weight == 0.0), "{seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn embeddings_of_other_sizes_and_nan_are_rejected() {
+        let mut random = Random(7);
+        let weights = random.weights(&SWIN, 1.0);
+        let engine = Engine::new(SWIN, &weights, EngineOptions::default()).unwrap();
+        let zeros = |shape: &[usize]| Array::new(shape, vec![0.0; shape.iter().product()]).unwrap();
+        let [image, caption] = [zeros(&[49, 512]), zeros(&[4, 512])];
+        assert!(engine.explain(&zeros(&[48, 512]), &caption).is_err());
+        assert!(engine.explain(&image, &zeros(&[0, 512])).is_err());
+        assert!(engine.explain(&image, &zeros(&[4, 511])).is_err());
+        let mut values = vec![0.0; 4 * 512];
+        values[9] = f32::NAN;
+        assert!(engine.explain(&image, &Array::new(&[4, 512], values).unwrap()).is_err());
+        // Zero vectors have no direction, and the similarity is 0 as with the engine.
+        assert_eq!(engine.explain(&image, &caption).unwrap().similarity, 0.0);
+    }
+}

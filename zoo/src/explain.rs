@@ -1,0 +1,46 @@
+//! Why an image and a caption have the similarity that they have.
+
+use laps_align::similarity::Explanation;
+use laps_model::array::Array;
+
+use crate::{Image, Model, Result};
+
+/// The similarity of an image and a caption, taken apart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExplainedPair {
+    /// The word pieces of the caption, `[CLS]` and `[SEP]` included. A piece that continues a word begins with `##`.
+    pub words: Vec<String>,
+    /// Rows and columns of the patches. Images are squashed to a square, so the grid covers the whole image.
+    pub grid: [usize; 2],
+    /// What patches, tokens and words add.
+    pub explanation: Explanation,
+}
+
+impl Model {
+    /// Takes the similarity of an image and a caption apart: the scores of all patches, which of them the caption keeps, how
+    /// they are merged, and which token each word matches.
+    ///
+    /// ```no_run
+    /// # fn main() -> laps::Result<()> {
+    /// let model = laps::Model::builder("shapes_vit").open()?;
+    /// let pair = model.explain("photo.png", "a red circle above a blue square")?;
+    /// let sum: f64 = pair.explanation.patches.iter().map(|patch| patch.part).sum();
+    /// assert!((pair.explanation.similarity - sum - pair.explanation.class_token).abs() < 1e-6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// An image that cannot be decoded, and a caption that is too long.
+    pub fn explain(&self, image: impl Into<Image>, caption: &str) -> Result<ExplainedPair> {
+        let images = self.embed_images([image.into()])?;
+        let words = self.embed_captions(&[caption])?.remove(0);
+        let config = self.similarity().config();
+        let image = Array::new(&[config.tokens(), config.width], images.into_values())?;
+        let explanation = self.similarity().explain(&image, &words)?;
+        let tokenizer = self.tokenizer();
+        let words = tokenizer.encode(caption.trim())?.into_iter().map(|id| tokenizer.token(id)).collect();
+        let side = config.patches.isqrt();
+        Ok(ExplainedPair { words, grid: [side, config.patches / side.max(1)], explanation })
+    }
+}
