@@ -21,8 +21,8 @@ mod tests;
 
 pub use captions::CaptionImages;
 pub use error::{Error, Result, RetrievalError};
-pub use failures::{Answer, Failure, failures};
-pub use hits::{CUTS, DirectionHits, Hits, hits};
+pub use failures::{Candidate, Failure, failures};
+pub use hits::{DirectionHits, Hits, TOP_K, hits};
 pub use protocol::{Evaluation, Fold, Protocol, evaluate};
 pub use rank::{Rank, Ranks, TieRule};
 pub use recall::{Directions, Recall, Ties};

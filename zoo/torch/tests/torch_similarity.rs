@@ -7,7 +7,7 @@ mod support;
 use std::{ops::ControlFlow, rc::Rc};
 
 use laps_align::similarity::{
-    AggregationWeights, AlignmentConfig, CaptionMatrix, Counts, Engine, EngineOptions, Outcome, Sink, Tile,
+    AggregationWeights, AlignmentConfig, CaptionMatrix, PairCounts, Engine, EngineOptions, RunOutcome, TileSink, Tile,
 };
 use laps_model::{
     array::Array,
@@ -79,7 +79,7 @@ fn run_engine(
     images: &Array,
     captions: &[Array],
     limit: usize,
-) -> (Array, Outcome) {
+) -> (Array, RunOutcome) {
     let engine = TorchEngine::new(config, weights, torch_device(), limit).unwrap();
     let captions = CaptionMatrix::from_arrays(captions, config.width).unwrap();
     let [rows, columns] = [images.dims()[0], captions.len()];
@@ -134,7 +134,7 @@ fn engine_definition_and_baseline_agree() {
         let weights = weights(&config, 1.0);
         let (images, captions) = random(&config, 7);
         let (found, outcome) = run_engine(config, &weights, &images, &captions, MEMORY_LIMIT);
-        assert_eq!(outcome.counts, Counts { pairs: 70, from_all_kept: 0, as_vectors: 0 });
+        assert_eq!(outcome.counts, PairCounts { pairs: 70, from_all_kept: 0, as_vectors: 0 });
 
         let parameters = weights.clone();
         let path = ParamPath::root(Rc::new(move |parameter: Parameter| {
@@ -164,7 +164,7 @@ fn engine_definition_and_baseline_agree() {
 }
 
 /// Compares with the CPU engine, which is tested against the definition in f64.
-fn assert_matches_cpu_engine(config: AlignmentConfig, weights: &AggregationWeights, images: &Array) -> Counts {
+fn assert_matches_cpu_engine(config: AlignmentConfig, weights: &AggregationWeights, images: &Array) -> PairCounts {
     let (_, captions) = random(&config, 1);
     let (found, outcome) = run_engine(config, weights, images, &captions, MEMORY_LIMIT);
     let engine = Engine::new(config, weights, EngineOptions::default()).unwrap();
@@ -271,7 +271,7 @@ struct RecordingSink {
     stop_after: usize,
 }
 
-impl Sink for RecordingSink {
+impl TileSink for RecordingSink {
     fn wants(&mut self, tile: &Tile) -> bool {
         !self.tiles.contains(&tile.index)
     }

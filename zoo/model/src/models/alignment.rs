@@ -12,7 +12,9 @@ use crate::{
 };
 
 /// Minimum norm of a vector, as in `torch.nn.functional.normalize`.
-pub(crate) const NORM_EPS: f64 = 1e-12;
+pub const NORM_EPS: f64 = 1e-12;
+/// Epsilon of the layer normalisation of the aggregation network.
+pub const AGGREGATION_NORM_EPS: f64 = 1e-5;
 /// Slope of the leaky ReLU for negative cosines.
 pub const LEAKY_SLOPE: f64 = 0.1;
 /// Subtracted from a cosine to mask it out of a maximum. Cosines are at most 1.
@@ -32,7 +34,7 @@ impl<T> Aggregation<T> {
         let (width, hidden) = (config.embed_size, config.aggregation_width());
         let weight = path.sub("weight");
         Ok(Self {
-            norm: LayerNorm::new(width, 1e-5, &weight.sub(0))?,
+            norm: LayerNorm::new(width, AGGREGATION_NORM_EPS, &weight.sub(0))?,
             hidden: Linear::with_default_init(width, hidden, &weight.sub(1))?,
             output: Linear::with_default_init(hidden, config.groups(), &weight.sub(3))?,
             scale: path.get("scale", &[1, 1, 1], Init::Ones)?,

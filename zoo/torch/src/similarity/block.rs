@@ -4,7 +4,7 @@ use tch::Tensor as Tch;
 
 use super::{captions::CaptionBlock, images::DeviceImages, leaky_relu};
 use crate::Result;
-use laps_align::similarity::{AlignmentConfig, CANCELLATION, Counts};
+use laps_align::similarity::{AlignmentConfig, CANCELLATION, PairCounts};
 
 /// Below this squared norm, the squared factors of a group underflow in f32.
 const MIN_SQUARED_NORM: f64 = f32::MIN_POSITIVE as f64 * 1e8;
@@ -45,7 +45,7 @@ impl BlockComparison<'_> {
     }
 
     /// Similarities `(images, captions)`.
-    pub(super) fn similarities(&self, counts: &mut Counts) -> Result<Tch> {
+    pub(super) fn similarities(&self, counts: &mut PairCounts) -> Result<Tch> {
         let weights = self.select()?;
         let products = self.products(&weights)?;
         let (squares, inexact) = self.squares(&weights)?;

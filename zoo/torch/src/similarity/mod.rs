@@ -40,7 +40,7 @@ pub(crate) use self::{block::SCORE_GAP, images::Aggregation};
 use super::TorchDevice;
 use crate::{Error, Result};
 use laps_align::similarity::{
-    AggregationWeights, AlignmentConfig, CaptionMatrix, Counts, ImageSource, Outcome, Plan, Sink, Tile,
+    AggregationWeights, AlignmentConfig, CaptionMatrix, PairCounts, ImageSource, RunOutcome, Plan, TileSink, Tile,
 };
 use laps_model::array::Array;
 
@@ -118,8 +118,8 @@ impl TorchEngine {
         images: &dyn ImageSource,
         captions: &CaptionMatrix,
         plan: &Plan,
-        sink: &mut dyn Sink,
-    ) -> Result<Outcome> {
+        sink: &mut dyn TileSink,
+    ) -> Result<RunOutcome> {
         let _guard = tch::no_grad_guard();
         self.check_images(images)?;
         if captions.width() != self.config.width {
@@ -131,7 +131,7 @@ impl TorchEngine {
         }
         let memory = MemoryModel(&self.config);
         let block_bytes = memory.block_bytes(plan, captions);
-        let mut counts = Counts::default();
+        let mut counts = PairCounts::default();
         let mut output = vec![0.0; plan.tile_images * plan.tile_captions];
         let mut prepared: Option<DeviceImages> = None;
         let mut uploaded: Option<DeviceCaptions> = None;
@@ -158,14 +158,14 @@ impl TorchEngine {
                 }
             }
             if sink.accept(&tile, output)?.is_break() {
-                return Ok(Outcome { finished: false, counts });
+                return Ok(RunOutcome { finished: false, counts });
             }
         }
-        Ok(Outcome { finished: true, counts })
+        Ok(RunOutcome { finished: true, counts })
     }
 
     /// Similarities `(images, captions)` of a block.
-    fn compare(&self, images: &DeviceImages, captions: &CaptionBlock, counts: &mut Counts) -> Result<Vec<f32>> {
+    fn compare(&self, images: &DeviceImages, captions: &CaptionBlock, counts: &mut PairCounts) -> Result<Vec<f32>> {
         let values = to_host(&BlockComparison { config: &self.config, images, captions }.similarities(counts)?)?;
         counts.pairs += values.len() as u64;
         Ok(values)
