@@ -87,9 +87,7 @@ fn run_engine(
     assert!(plan.bytes <= limit, "{plan:?}");
     let mut matrix = vec![f32::NAN; rows * columns];
     let mut sink = |tile: &Tile, values: &[f32]| {
-        for (image, row) in tile.images.clone().zip(values.chunks_exact(tile.captions.len())) {
-            matrix[image * columns..][tile.captions.clone()].copy_from_slice(row);
-        }
+        tile.copy_to(values, columns, &mut matrix);
         Ok(ControlFlow::Continue(()))
     };
     let outcome = engine.run(images, &captions, &plan, &mut sink).unwrap();
@@ -138,15 +136,7 @@ fn engine_definition_and_baseline_agree() {
 
         let parameters = weights.clone();
         let path = ParamPath::root(Rc::new(move |parameter: Parameter| {
-            Ok(match parameter.name.trim_start_matches("cross_net.aggr_net.") {
-                "weight.0.weight" => parameters.norm_weight.clone(),
-                "weight.0.bias" => parameters.norm_bias.clone(),
-                "weight.1.weight" => parameters.hidden_weight.clone(),
-                "weight.1.bias" => parameters.hidden_bias.clone(),
-                "weight.3.weight" => parameters.group_weight.clone(),
-                "weight.3.bias" => parameters.group_bias.clone(),
-                _ => parameters.scale.clone(),
-            })
+            Ok(parameters.parameter(&parameter.name).cloned().unwrap())
         }));
         let alignment = Alignment::<Array>::new(&model, &path.sub("cross_net")).unwrap();
         let (words, mask) = pad_words(&captions).unwrap();
