@@ -15,7 +15,7 @@ use std::{
 };
 
 use laps_align::similarity::{
-    AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, Level, PreparedImages,
+    AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, PreparedImages, SimdLevel,
 };
 use laps_bench::gate::{Baselines, GateGroup, KernelCounts, MeasuredOn, judge, render};
 use laps_model::array::Array;
@@ -77,7 +77,7 @@ fn counts(slower: Option<&str>) -> Result<KernelCounts> {
         return Ok(all);
     }
     // Valgrind does not support AVX-512.
-    for level in Level::available().into_iter().filter(|level| level.name() != "avx512") {
+    for level in SimdLevel::available().into_iter().filter(|level| level.name() != "avx512") {
         for model in ["vit", "swin"] {
             for stage in ["prepare", "compare"] {
                 let times = if slower == Some(&format!("{model}/{stage}")) { &["twice"][..] } else { &[] };
@@ -109,7 +109,7 @@ fn count(stage: &[&str]) -> Result<u64> {
 fn work(model: &str, level: &str, stage: &str, times: usize) -> Result<()> {
     let config = if model == "vit" { VIT } else { SWIN };
     let level =
-        Level::available().into_iter().find(|one| one.name() == level).ok_or("this CPU lacks the instruction set")?;
+        SimdLevel::available().into_iter().find(|one| one.name() == level).ok_or("this CPU lacks the instruction set")?;
     let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
     let engine = Engine::with_level(config, &weights(config, &mut random)?, EngineOptions::default(), level)?;
     let images = random.array(&[IMAGES, config.tokens(), config.width], 1.0)?;

@@ -111,10 +111,10 @@ fn resume_is_bit_identical() {
     let message = other.stderr.replace(&folder.path().display().to_string(), "DIR");
     assert_eq!(other.status, 2, "{message}");
     insta::assert_snapshot!(message, @r"
-    error: `DIR/broken.safetensors.partial` cannot be continued
-      expected: the same embeddings and parameters, computed in the same way
-      found: others
-    hint: call it as it was begun, with as many threads, or remove the file to begin anew
+    error: `DIR/broken.safetensors.partial` cannot be resumed
+      expected: a matrix of the same embeddings, parameters and options
+      found: one of other inputs
+    hint: repeat the original arguments, including the number of threads, or remove the file to start again
     ");
     assert_eq!(fs_err::read(&partial).unwrap(), kept);
 

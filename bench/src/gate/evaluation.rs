@@ -3,7 +3,7 @@
 use std::{path::Path, sync::atomic::AtomicBool};
 
 use laps::embedded;
-use laps_align::{CUTS, CaptionImages, Hits, RetrievalError, Scores, hits};
+use laps_align::{CaptionImages, Hits, RetrievalError, Scores, TOP_K, hits};
 use laps_data::Split;
 use laps_hub::registry::Entry;
 use safetensors::SafeTensors;
@@ -65,14 +65,14 @@ fn hits_of(entry: &Entry, captions: &Path, sims: &Path) -> Result<Vec<Measure>> 
 /// [`laps_align::RetrievalError::Size`] if the sizes differ.
 pub(super) fn recalls(name: &str, scores: &Scores, captions: &CaptionImages) -> Result<Vec<Measure>> {
     let found = hits(scores, captions, ROUNDING)?;
-    let measure = |direction: &str, cut: usize, hits: &Hits| Measure {
-        name: format!("{name}/{direction}/hits among the first {cut}"),
+    let measure = |direction: &str, k: usize, hits: &Hits| Measure {
+        name: format!("{name}/{direction}/hits among the first {k}"),
         value: hits.found as f64,
         bounds: Some([hits.certain as f64, hits.possible as f64]),
     };
     let sides = [("image to text", found.i2t), ("text to image", found.t2i)];
     let measures = sides.iter().flat_map(|(direction, hits)| {
-        CUTS.iter().zip(hits).map(|(&cut, hits)| measure(direction, cut, hits)).collect::<Vec<_>>()
+        TOP_K.iter().zip(hits).map(|(&k, hits)| measure(direction, k, hits)).collect::<Vec<_>>()
     });
     Ok(measures.collect())
 }

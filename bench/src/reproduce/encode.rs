@@ -111,7 +111,7 @@ impl ImageScorer<'_> {
         let plan = self.engine.plan(images.dims()[0], self.captions)?;
         let mut rows = vec![0.0; plan.images * columns];
         let mut sink = |tile: &Tile, similarities: &[f32]| {
-            tile.place(similarities, columns, &mut rows);
+            tile.copy_to(similarities, columns, &mut rows);
             let stopped = self.stop.load(Ordering::Relaxed);
             Ok(if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };

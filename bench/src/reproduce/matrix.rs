@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use laps_align::{
     Scores, StoredScores,
-    similarity::{Fingerprint, MatrixFile, Plan, Sink, Tile},
+    similarity::{Fingerprint, MatrixFile, Plan, Tile, TileSink},
 };
 
 use super::ReproduceRequest;

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use laps_align::{
-    Answer, CaptionImages, Evaluation, Failure, Fold, Protocol, Rank, Scores, TieRule, evaluate, failures,
+    Candidate, CaptionImages, Evaluation, Failure, Fold, Protocol, Rank, Scores, TieRule, evaluate, failures,
 };
 use laps_data::Split;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-/// Number of failed queries per direction, and of candidates per query, in a result.
-const LISTED: [usize; 2] = [10, 5];
+/// Number of failed queries per direction in a result.
+const LISTED: usize = 10;
+/// Number of candidates of each failed query.
+const TOP: usize = 5;
 
 /// Number of queries by rank, starting at 1, with the tie rule of the headline recalls; summed over folds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,20 +98,20 @@ impl QueryFailures {
             }
         };
         let Some(fold) = whole.folds.first() else { return Ok(Self::default()) };
-        let [images, texts] = failures(scores, captions, &fold.ranks, LISTED)?;
+        let [images, texts] = failures(scores, captions, &fold.ranks, LISTED, TOP)?;
         let image = |index: usize| split.images()[index].name.clone();
         let of_caption = |index: usize| image(split.image_of()[index]);
         let caption = |index: usize| Some(split.captions()[index].clone());
-        let captions = |answer: &Answer| QueryAnswer::new(answer, of_caption(answer.index), caption(answer.index));
-        let images_found = |answer: &Answer| QueryAnswer::new(answer, image(answer.index), None);
+        let captions = |answer: &Candidate| QueryAnswer::new(answer, of_caption(answer.index), caption(answer.index));
+        let images_found = |answer: &Candidate| QueryAnswer::new(answer, image(answer.index), None);
         let failed =
-            |failure: &Failure, image: String, caption, answer: &dyn Fn(&Answer) -> QueryAnswer| QueryFailure {
+            |failure: &Failure, image: String, caption, answer: &dyn Fn(&Candidate) -> QueryAnswer| QueryFailure {
                 query: failure.query,
                 image,
                 caption,
                 rank: failure.rank,
-                right: answer(&failure.right),
-                first: failure.first.iter().map(answer).collect(),
+                right: answer(&failure.best_match),
+                first: failure.top.iter().map(answer).collect(),
             };
         Ok(Self {
             i2t: images.iter().map(|failure| failed(failure, image(failure.query), None, &captions)).collect(),
@@ -122,7 +124,7 @@ impl QueryFailures {
 }
 
 impl QueryAnswer {
-    fn new(answer: &Answer, image: String, caption: Option<String>) -> Self {
-        Self { index: answer.index, image, caption, similarity: answer.score, is_right: answer.is_right }
+    fn new(answer: &Candidate, image: String, caption: Option<String>) -> Self {
+        Self { index: answer.index, image, caption, similarity: answer.score, is_right: answer.is_match }
     }
 }

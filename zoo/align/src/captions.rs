@@ -1,21 +1,25 @@
-//! Which image a caption describes.
+//! The images that the captions belong to.
 
 use std::ops::Range;
 
 use super::RetrievalError;
 
-/// The image of each caption; each image has at least one caption, in any order.
+/// The image of each caption, in any order. Each image has at least one caption.
 #[derive(Clone, Debug)]
 pub struct CaptionImages {
     image_of: Vec<u32>,
-    /// Captions sorted by image, those of an image in ascending order.
+    /// Captions sorted by image, and ascending within an image.
     sorted: Vec<u32>,
-    /// Where the captions of an image begin in `sorted`, and where the last ones end.
+    /// Start of the captions of each image in `sorted`, and the end of the last.
     starts: Vec<usize>,
 }
 
 impl CaptionImages {
-    /// From the image of each caption, counted from 0.
+    /// Creates the mapping from the image of each caption, counted from 0.
+    ///
+    /// # Errors
+    /// [`RetrievalError::UnknownImage`] and [`RetrievalError::NoCaption`]; [`RetrievalError::Size`] for more than 2^32
+    /// captions.
     pub fn new(images: usize, image_of: &[usize]) -> Result<Self, RetrievalError> {
         let mut starts = vec![0; images + 1];
         for (caption, &image) in image_of.iter().enumerate() {
@@ -41,7 +45,10 @@ impl CaptionImages {
         Ok(Self { image_of: image_of.iter().map(|&image| image as u32).collect(), sorted, starts })
     }
 
-    /// `per_image` captions of the first image, then those of the second, and so on: the test files of LAPS have 5.
+    /// Creates the mapping for `per_image` consecutive captions per image. The test files of LAPS have 5 per image.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
     pub fn uniform(images: usize, per_image: usize) -> Result<Self, RetrievalError> {
         let image_of: Vec<usize> = (0..images).flat_map(|image| std::iter::repeat_n(image, per_image)).collect();
         Self::new(images, &image_of)
@@ -57,13 +64,13 @@ impl CaptionImages {
         self.image_of.len()
     }
 
-    /// The image of a caption; `caption` below [`captions`](Self::captions).
+    /// The image of a caption. Panics if there is no such caption.
     pub(super) fn image(&self, caption: u32) -> u32 {
         self.image_of[caption as usize]
     }
 
-    /// Captions of consecutive images, those of an image in ascending order; `images` within [`images`](Self::images).
-    pub(super) fn of(&self, images: Range<usize>) -> &[u32] {
+    /// Captions of consecutive images, ascending within an image. Panics if an image is out of range.
+    pub(super) fn of_images(&self, images: Range<usize>) -> &[u32] {
         &self.sorted[self.starts[images.start]..self.starts[images.end]]
     }
 }
@@ -73,16 +80,16 @@ mod tests {
     use super::{CaptionImages, RetrievalError};
 
     #[test]
-    fn captions_are_found_by_image_in_whatever_order_they_come() {
+    fn captions_of_an_image_are_found_in_any_order() {
         let captions = CaptionImages::new(3, &[2, 0, 1, 0, 2, 2]).unwrap();
-        assert_eq!(captions.of(0..1), [1, 3]);
-        assert_eq!(captions.of(2..3), [0, 4, 5]);
-        assert_eq!(captions.of(1..3), [2, 0, 4, 5]);
+        assert_eq!(captions.of_images(0..1), [1, 3]);
+        assert_eq!(captions.of_images(2..3), [0, 4, 5]);
+        assert_eq!(captions.of_images(1..3), [2, 0, 4, 5]);
         assert_eq!((captions.images(), captions.captions()), (3, 6));
     }
 
     #[test]
-    fn images_without_captions_and_captions_without_images_are_refused() {
+    fn images_without_captions_and_captions_without_images_are_rejected() {
         assert!(matches!(CaptionImages::new(3, &[0, 2]), Err(RetrievalError::NoCaption { image: 1 })));
         let unknown = CaptionImages::new(2, &[0, 1, 2]).unwrap_err();
         assert!(matches!(unknown, RetrievalError::UnknownImage { caption: 2, image: 2, images: 2 }));

@@ -1,17 +1,17 @@
-//! What can go wrong here.
+//! Errors of this crate.
 
-/// An error of this module.
+/// A similarity matrix cannot be evaluated, stored or read.
 #[derive(Debug, thiserror::Error)]
 pub enum RetrievalError {
     /// A similarity matrix whose sizes contradict each other.
     #[error("the similarity matrix has the wrong size\n  expected: {expected}\n  found: {found}")]
     Size {
-        /// What the sizes call for.
+        /// The expected sizes.
         expected: String,
-        /// What there is.
+        /// The sizes that were found.
         found: String,
     },
-    /// A score that is no number has no rank.
+    /// A score is NaN and has no rank.
     #[error("the similarity of image row {row} and caption column {column} is NaN\n  expected: numbers\n  found: NaN")]
     NotANumber {
         /// Row of the matrix, counted from 0.
@@ -19,68 +19,69 @@ pub enum RetrievalError {
         /// Column of the matrix, counted from 0.
         column: usize,
     },
-    /// A caption of an image that is not in the matrix.
+    /// A caption belongs to an image that is not in the matrix.
     #[error(
-        "caption {caption} belongs to no image of the matrix\n  expected: an image below {images}\n  found: {image}"
+        "caption {caption} belongs to an image that is not in the matrix\n  expected: an image below {images}\n  \
+         found: image {image}"
     )]
     UnknownImage {
         /// The caption, counted from 0.
         caption: usize,
         /// Its image, counted from 0.
         image: usize,
-        /// Images of the matrix.
+        /// Number of images of the matrix.
         images: usize,
     },
-    /// An image that no caption belongs to cannot be found.
+    /// An image has no caption, so it cannot be retrieved.
     #[error("image {image} has no caption\n  expected: at least one\n  found: none")]
     NoCaption {
         /// The image, counted from 0.
         image: usize,
     },
-    /// A number of images that a protocol cannot be computed on.
+    /// The protocol cannot divide the images into folds.
     #[error("protocol `{protocol}` cannot be computed\n  expected: {expected}\n  found: {found} images")]
     Protocol {
         /// The protocol.
         protocol: super::Protocol,
-        /// What it takes.
+        /// The expected number of images.
         expected: String,
-        /// Images of the matrix.
+        /// Number of images of the matrix.
         found: usize,
     },
-    /// An unfinished matrix that is not the one to be computed.
-    #[error("`{}` cannot be continued\n  expected: the same embeddings and parameters, computed in the same way\n  found: others", path.display())]
+    /// A partial matrix was computed from other inputs.
+    #[error("`{}` cannot be resumed\n  expected: a matrix of the same embeddings, parameters and options\n  found: one of other inputs", path.display())]
     OtherInputs {
-        /// The unfinished matrix.
+        /// The partial matrix.
         path: std::path::PathBuf,
     },
-    /// A stored matrix that cannot be read.
+    /// A matrix in a file cannot be read.
     #[error("cannot read `{}`", path.display())]
     Read {
         /// The file.
         path: std::path::PathBuf,
-        /// The operating system's answer.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// A protocol that there is not.
-    #[error("there is no protocol `{name}`\n  expected: `f30k`, `coco_5k` or `coco_1k`\n  found: `{name}`")]
+    /// An unknown protocol.
+    #[error("unknown protocol `{name}`\n  expected: `f30k`, `coco_5k` or `coco_1k`\n  found: `{name}`")]
     UnknownProtocol {
-        /// As the user named it.
+        /// The name as the user gave it.
         name: String,
     },
 }
 
 impl RetrievalError {
-    /// What the user can do about it, where that is known.
+    /// What the user can do, if known.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::NotANumber { .. } => "the checkpoint or the precision makes embeddings that are not finite",
+            Self::NotANumber { .. } => "the embeddings are not finite: check the checkpoint and the precision",
             Self::OtherInputs { .. } => {
-                "call it as it was begun, with as many threads, or remove the file to begin anew"
+                "repeat the original arguments, including the number of threads, or remove the file to start again"
             }
             Self::NoCaption { .. } => "each image of the ids file needs a line in the captions file",
             Self::Protocol { protocol: super::Protocol::Coco1k, .. } => {
-                "leave `--limit` away, make it a multiple of 1000, or use protocol `coco_5k`, which takes the whole matrix"
+                "evaluate a multiple of 1000 images, or use protocol `coco_5k`, which takes the whole matrix"
             }
             Self::Size { .. }
             | Self::UnknownImage { .. }
@@ -95,7 +96,7 @@ impl RetrievalError {
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong in this crate.
+/// Any error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// See [`RetrievalError`].
@@ -104,47 +105,47 @@ pub enum Error {
     /// See [`laps_model::Error`].
     #[error(transparent)]
     Model(#[from] laps_model::Error),
-    /// The image source or the sink of the caller failed.
+    /// An error of the caller's image source or sink.
     #[error("{0}")]
     Caller(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A computation got shapes or values that it cannot work on.
+    /// An operation got invalid shapes or values.
     #[error("`{operation}` cannot be computed\n  expected: {expected}\n  found: {found}")]
     Operation {
-        /// The computation.
+        /// The operation.
         operation: &'static str,
-        /// What it takes.
+        /// The expected input.
         expected: String,
-        /// What it got.
+        /// The input that was found.
         found: String,
     },
-    /// A parameter of the aggregation network could not be loaded.
+    /// A parameter of the aggregation network cannot be loaded.
     #[error("parameter `{name}` cannot be loaded\n  expected: {expected}\n  found: {found}")]
     Parameter {
         /// Full name, as in the checkpoint.
         name: String,
-        /// What the engine needs.
+        /// The expected shape or value.
         expected: String,
-        /// What there is.
+        /// The shape or value that was found.
         found: String,
     },
-    /// A configuration describes no model.
+    /// Invalid sizes of the alignment.
     #[error("`{key}` of the model cannot be used\n  expected: {expected}\n  found: {found}")]
     Config {
         /// The key in the entry file.
         key: String,
-        /// What is allowed.
+        /// The allowed values.
         expected: String,
-        /// What was given.
+        /// The value that was found.
         found: String,
     },
-    /// A file could not be read or written.
+    /// A file cannot be read or written.
     #[error("cannot {action} `{}`", path.display())]
     Io {
-        /// What was tried: `read`, `write`, ...
+        /// The failed action: `read`, `write`, ...
         action: &'static str,
         /// The file or folder.
         path: std::path::PathBuf,
-        /// The operating system's answer.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
@@ -156,7 +157,7 @@ impl Error {
         Self::Caller(Box::new(source))
     }
 
-    /// What the user can do about it, where that is known.
+    /// What the user can do, if known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Retrieval(error) => error.hint(),

@@ -1,43 +1,47 @@
-//! The queries that retrieval fails hardest: how far down the right answer is, and what stands above it.
+//! The queries with the lowest-ranked matches, and the candidates that rank above them.
 
 use std::cmp::{Ordering, Reverse};
 
 use super::{CaptionImages, Ranks, RetrievalError, Scores, TieRule};
 
-/// A candidate and its score with the query.
+/// A candidate of a query and its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Answer {
+pub struct Candidate {
     /// Row of an image, or column of a caption.
     pub index: usize,
-    /// The similarity.
+    /// Similarity to the query.
     pub score: f32,
-    /// Whether it belongs to the query.
-    pub is_right: bool,
+    /// Whether it is a match of the query.
+    pub is_match: bool,
 }
 
-/// A query whose right answer does not come first.
+/// A query whose best match does not rank first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     /// Row of an image, or column of a caption.
     pub query: usize,
-    /// Rank of the right answer, from 1; of an image, of the best of its captions.
+    /// Rank of the best match, counted from 1.
     pub rank: u32,
-    /// The right answer of that rank.
-    pub right: Answer,
-    /// The first candidates, the best one first.
-    pub first: Vec<Answer>,
+    /// The best match.
+    pub best_match: Candidate,
+    /// The top candidates, in order of rank.
+    pub top: Vec<Candidate>,
 }
 
-/// The `count` images, and the `count` captions, with the highest ranks above 1 among `ranks`, which are those of the whole
-/// matrix; of equal ranks the earlier query counts. Each has its first `depth` candidates. Equal scores are in the order of
-/// [`TieRule::HEADLINE`].
+/// The images and the captions with the highest ranks above 1: at most `count` of each, each with its top `depth`
+/// candidates. `ranks` are those of the whole matrix. Queries of equal rank are in ascending order, candidates of equal
+/// score in the order of [`TieRule::HEADLINE`].
 ///
-/// Reads the rows of those images, and all rows once if there is such a caption.
+/// Reads the rows of the returned images, and every row once if a caption is returned.
+///
+/// # Errors
+/// [`RetrievalError::Size`] if the sizes differ, and a matrix that cannot be read.
 pub fn failures(
     scores: &Scores,
     captions: &CaptionImages,
     ranks: &Ranks,
-    [count, depth]: [usize; 2],
+    count: usize,
+    depth: usize,
 ) -> Result<[Vec<Failure>; 2], RetrievalError> {
     let whole = [captions.images(), captions.captions()];
     if [scores.images(), scores.captions()] != whole || [ranks.i2t.len(), ranks.t2i.len()] != whole {
@@ -75,7 +79,7 @@ pub fn failures(
     Ok([images, texts.collect()])
 }
 
-/// Queries and ranks from 1, the highest ranks first.
+/// The `count` highest ranks above 1, counted from 1, with their queries.
 fn hardest(ranks: impl Iterator<Item = u32>, count: usize) -> Vec<(usize, u32)> {
     let mut failed: Vec<(usize, u32)> = ranks.map(|rank| rank + 1).enumerate().filter(|&(_, rank)| rank > 1).collect();
     failed.sort_by_key(|&(query, rank)| (Reverse(rank), query));
@@ -84,14 +88,14 @@ fn hardest(ranks: impl Iterator<Item = u32>, count: usize) -> Vec<(usize, u32)> 
 }
 
 impl Failure {
-    fn new(query: usize, rank: u32, scores: &[f32], depth: usize, is_right: impl Fn(usize) -> bool) -> Self {
+    fn new(query: usize, rank: u32, scores: &[f32], depth: usize, is_match: impl Fn(usize) -> bool) -> Self {
         let mut order: Vec<usize> = (0..scores.len()).collect();
-        // Of equal scores the later first; there is no NaN where there are ranks.
+        // Ranks were computed, so there is no NaN.
         order.sort_by(|&a, &b| scores[b].partial_cmp(&scores[a]).unwrap_or(Ordering::Equal).then(b.cmp(&a)));
-        let answer = |&index: &usize| Answer { index, score: scores[index], is_right: is_right(index) };
-        // The right answer that comes first is the one that the rank is of: it is at that place of the order.
-        let right = order.iter().find(|&&index| is_right(index)).unwrap_or(&query);
-        Self { query, rank, right: answer(right), first: order.iter().take(depth).map(answer).collect() }
+        let candidate = |&index: &usize| Candidate { index, score: scores[index], is_match: is_match(index) };
+        // The first match of the order is the one that defines the rank.
+        let best = order.iter().find(|&&index| is_match(index)).unwrap_or(&query);
+        Self { query, rank, best_match: candidate(best), top: order.iter().take(depth).map(candidate).collect() }
     }
 }
 
@@ -100,57 +104,56 @@ mod tests {
     use super::{super::evaluate, *};
     use crate::Protocol;
 
-    /// Three images of two captions each. Image 0 finds its own captions third; caption 4 finds its image last, with a tie.
+    /// Three images with two captions each. Image 0 ranks its own captions fourth and later; caption 4 ranks its image last,
+    /// behind two tied images.
     const SCORES: [f32; 18] = [
         0.4, 0.1, 0.9, 0.8, 0.7, 0.0, //
         0.2, 0.0, 0.9, 0.6, 0.7, 0.3, //
         0.1, 0.3, 0.0, 0.2, 0.5, 0.9, //
     ];
 
-    fn found(count: usize) -> [Vec<Failure>; 2] {
+    fn failures_of(count: usize, depth: usize) -> [Vec<Failure>; 2] {
         let captions = CaptionImages::uniform(3, 2).unwrap();
         let scores = Scores::new(&SCORES, 3, 6).unwrap();
         let evaluation = evaluate(&scores, &captions, Protocol::F30k).unwrap();
-        failures(&scores, &captions, &evaluation.folds[0].ranks, [count, 2]).unwrap()
+        failures(&scores, &captions, &evaluation.folds[0].ranks, count, depth).unwrap()
     }
 
     #[test]
-    fn the_hardest_come_first_with_what_stands_above() {
-        let [images, captions] = found(5);
-        let answer = |index, score, is_right| Answer { index, score, is_right };
+    fn highest_ranks_come_first_with_their_top_candidates() {
+        let [images, captions] = failures_of(5, 2);
+        let candidate = |index, score, is_match| Candidate { index, score, is_match };
         assert_eq!(
             images,
             [Failure {
                 query: 0,
                 rank: 4,
-                right: answer(0, 0.4, true),
-                first: vec![answer(2, 0.9, false), answer(3, 0.8, false)],
+                best_match: candidate(0, 0.4, true),
+                top: vec![candidate(2, 0.9, false), candidate(3, 0.8, false)],
             }]
         );
         let queries: Vec<_> = captions.iter().map(|failure| (failure.query, failure.rank)).collect();
         assert_eq!(queries, [(4, 3), (1, 2), (3, 2)]);
-        // Images 0 and 1 tie; the later counts first.
-        assert_eq!(captions[0].first, [answer(1, 0.7, false), answer(0, 0.7, false)]);
-        assert_eq!(captions[0].right, answer(2, 0.5, true));
-        assert_eq!(found(1)[1].len(), 1);
+        // Images 0 and 1 are tied, so the later one ranks first.
+        assert_eq!(captions[0].top, [candidate(1, 0.7, false), candidate(0, 0.7, false)]);
+        assert_eq!(captions[0].best_match, candidate(2, 0.5, true));
+        assert_eq!(failures_of(1, 2)[1].len(), 1);
     }
 
-    /// The place of the right answer in the order is its rank, which was counted in another way.
+    /// Ranks are counted, candidates are sorted: two computations of the same order.
     #[test]
-    fn the_rank_is_the_place_in_the_order() {
-        let captions = CaptionImages::uniform(3, 2).unwrap();
-        let scores = Scores::new(&SCORES, 3, 6).unwrap();
-        let ranks = evaluate(&scores, &captions, Protocol::F30k).unwrap().folds.remove(0).ranks;
-        for failure in failures(&scores, &captions, &ranks, [9, 9]).unwrap().iter().flatten() {
-            assert_eq!(failure.first[failure.rank as usize - 1], failure.right);
-            assert!(failure.first[..failure.rank as usize - 1].iter().all(|answer| !answer.is_right));
+    fn best_match_is_at_its_rank_among_the_candidates() {
+        for failure in failures_of(9, 9).iter().flatten() {
+            let above = failure.rank as usize - 1;
+            assert_eq!(failure.top[above], failure.best_match);
+            assert!(failure.top[..above].iter().all(|candidate| !candidate.is_match));
         }
     }
 
     #[test]
-    fn ranks_of_a_part_are_refused() {
+    fn ranks_of_another_size_are_rejected() {
         let captions = CaptionImages::uniform(3, 2).unwrap();
         let scores = Scores::new(&SCORES, 3, 6).unwrap();
-        assert!(failures(&scores, &captions, &Ranks::default(), [1, 1]).is_err());
+        assert!(failures(&scores, &captions, &Ranks::default(), 1, 1).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Protocols: on which parts of the matrix the published tables were computed.
+//! Evaluation protocols: which parts of the matrix the published tables were computed on.
 
 use std::{fmt, str::FromStr};
 
@@ -7,24 +7,25 @@ use serde::{Deserialize, Serialize};
 use super::{CaptionImages, Directions, Ranks, RetrievalError, Scores, TieRule, Ties};
 
 /// Images of a fold of [`Protocol::Coco1k`].
-const FOLD: usize = 1000;
+const FOLD_IMAGES: usize = 1000;
 
-/// Which images and captions compete with each other.
+/// An evaluation protocol: which images and captions are ranked against each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// The whole matrix; published on 1,000 x 5,000.
+    /// The whole matrix. Published for 1,000 x 5,000.
     F30k,
-    /// The whole matrix; published on 5,000 x 25,000.
+    /// The whole matrix. Published for 5,000 x 25,000.
     #[serde(rename = "coco_5k")]
     Coco5k,
-    /// Consecutive folds of 1,000 images with their captions, figures averaged; published on five folds of 1,000 x 5,000.
+    /// Consecutive folds of 1,000 images with their captions; metrics are means over the folds. Published for five folds of
+    /// 1,000 x 5,000.
     #[serde(rename = "coco_1k")]
     Coco1k,
 }
 
 impl Protocol {
-    /// Every protocol.
+    /// All protocols.
     pub const ALL: [Self; 3] = [Self::F30k, Self::Coco5k, Self::Coco1k];
 
     /// The name in entry files and reports.
@@ -44,18 +45,21 @@ impl Protocol {
         }
     }
 
-    /// Images that compete with each other; an error where `images` cannot be divided that way. Costs nothing, so it
-    /// can be asked before the matrix is computed.
+    /// Images that are ranked against each other in a matrix of `images`. Call it before the matrix is computed to reject a
+    /// size early.
+    ///
+    /// # Errors
+    /// [`RetrievalError::Protocol`] if `images` cannot be divided into folds.
     pub fn fold_size(self, images: usize) -> Result<usize, RetrievalError> {
         match self {
             Self::F30k | Self::Coco5k if images > 0 => Ok(images),
-            Self::Coco1k if images > 0 && images.is_multiple_of(FOLD) => Ok(FOLD),
-            Self::F30k | Self::Coco5k => Err(self.refuse("at least 1 image", images)),
-            Self::Coco1k => Err(self.refuse("a multiple of 1000 images", images)),
+            Self::Coco1k if images > 0 && images.is_multiple_of(FOLD_IMAGES) => Ok(FOLD_IMAGES),
+            Self::F30k | Self::Coco5k => Err(self.size_error("at least 1 image", images)),
+            Self::Coco1k => Err(self.size_error("a multiple of 1000 images", images)),
         }
     }
 
-    fn refuse(self, expected: &str, found: usize) -> RetrievalError {
+    fn size_error(self, expected: &str, found: usize) -> RetrievalError {
         RetrievalError::Protocol { protocol: self, expected: expected.to_owned(), found }
     }
 }
@@ -75,52 +79,52 @@ impl FromStr for Protocol {
     }
 }
 
-/// A recall table and what it rests on.
+/// Metrics of a similarity matrix under one protocol.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// How it was computed.
+    /// The protocol.
     pub protocol: Protocol,
     /// Rows of the matrix.
     pub images: usize,
     /// Columns of the matrix.
     pub captions: usize,
-    /// Whether these are the sizes that the published tables were computed on; only then may figures be compared.
+    /// Whether the matrix has the size that the tables were published for. Only then are the metrics comparable with them.
     pub published_size: bool,
-    /// The rule for ties of the headline figures.
+    /// The tie rule of the headline metrics.
     pub rule: TieRule,
-    /// The headline figures; with several folds, their means.
+    /// Headline metrics; with several folds, their means.
     #[serde(flatten)]
     pub headline: Directions,
-    /// The same if each tie is decided for the right answer.
+    /// Metrics with every tie decided for the match.
     pub optimistic: Directions,
-    /// The same if each tie is decided against the right answer.
+    /// Metrics with every tie decided against the match.
     pub pessimistic: Directions,
-    /// Queries that the rule for ties matters to, over all folds.
+    /// Queries whose rank depends on the tie rule, over all folds.
     pub ties: Ties,
-    /// The parts, at least one; written out if there are several, and none if it was read where they were not.
+    /// The folds, at least one after [`evaluate`]. They are serialised only if there are several.
     #[serde(default, skip_serializing_if = "is_whole")]
     pub folds: Vec<Fold>,
 }
 
-/// Consecutive images and their captions, evaluated among themselves.
+/// Consecutive images and their captions, ranked among themselves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fold {
-    /// Row of its first image.
+    /// Row of the first image.
     pub first_image: usize,
-    /// Its images.
+    /// Number of images.
     pub images: usize,
-    /// Their captions.
+    /// Number of captions.
     pub captions: usize,
-    /// The headline figures.
+    /// Headline metrics.
     #[serde(flatten)]
     pub headline: Directions,
-    /// The same if each tie is decided for the right answer.
+    /// Metrics with every tie decided for the match.
     pub optimistic: Directions,
-    /// The same if each tie is decided against the right answer.
+    /// Metrics with every tie decided against the match.
     pub pessimistic: Directions,
-    /// Queries that the rule for ties matters to.
+    /// Queries whose rank depends on the tie rule.
     pub ties: Ties,
-    /// The ranks themselves; they are not written out.
+    /// The ranks; not serialised.
     #[serde(skip)]
     pub ranks: Ranks,
 }
@@ -129,7 +133,11 @@ fn is_whole(folds: &[Fold]) -> bool {
     folds.len() <= 1
 }
 
-/// Ranks and recalls of a similarity matrix. Reads each value of the folds once and keeps 12 bytes a caption and thread.
+/// Computes ranks and recalls of a similarity matrix. It reads each value once per protocol, and needs 12 bytes per caption
+/// and thread.
+///
+/// # Errors
+/// Sizes that differ or do not fit the protocol, a NaN, and a matrix that cannot be read.
 pub fn evaluate(scores: &Scores, captions: &CaptionImages, protocol: Protocol) -> Result<Evaluation, RetrievalError> {
     let (images, columns) = (captions.images(), captions.captions());
     if (scores.images(), scores.captions()) != (images, columns) {

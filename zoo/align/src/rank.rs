@@ -1,4 +1,4 @@
-//! Ranks by counting, under each rule for ties, in one pass over the similarity matrix.
+//! Ranks under each tie rule, counted in one pass over the similarity matrix.
 
 use std::ops::Range;
 
@@ -7,27 +7,27 @@ use serde::{Deserialize, Serialize};
 
 use super::{CaptionImages, RetrievalError, Scores};
 
-/// Which of several candidates with exactly the same score comes first.
+/// The order of candidates with exactly the same score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TieRule {
-    /// The right one.
+    /// Matches first.
     Optimistic,
-    /// The one with the higher index, as in a stable ascending argsort read backwards.
+    /// Descending index, as in a reversed stable ascending argsort.
     LaterFirst,
-    /// A wrong one.
+    /// Matches last.
     Pessimistic,
 }
 
 impl TieRule {
-    /// The rule of the headline figures.
+    /// The tie rule of the headline metrics.
     ///
-    /// The authors rank by `numpy.argsort(scores)[::-1]`, which leaves the order of equal scores to the machine: without
-    /// AVX-512 and up to 16 candidates it is this rule, otherwise any. Only a stated rule gives one figure everywhere.
+    /// The authors rank by `numpy.argsort(scores)[::-1]`, whose order of equal scores depends on the machine: it is this rule
+    /// without AVX-512 for up to 16 candidates, and undefined otherwise. A fixed rule gives the same metrics everywhere.
     pub const HEADLINE: Self = Self::LaterFirst;
 }
 
-/// How many candidates come before the right one, so 0 is the best, under each [`TieRule`].
+/// Number of candidates that rank above the best match, so 0 is the best rank, under each [`TieRule`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Rank {
     /// [`TieRule::Optimistic`].
@@ -39,7 +39,7 @@ pub struct Rank {
 }
 
 impl Rank {
-    /// Candidates before the right one under `rule`.
+    /// The rank under `rule`.
     pub fn under(&self, rule: TieRule) -> u32 {
         match rule {
             TieRule::Optimistic => self.optimistic,
@@ -48,78 +48,78 @@ impl Rank {
         }
     }
 
-    /// Whether the rule for ties decides this rank.
-    pub fn is_tied(&self) -> bool {
+    /// Whether the rank depends on the tie rule.
+    pub(super) fn is_tied(&self) -> bool {
         self.optimistic != self.pessimistic
     }
 }
 
-/// Ranks of consecutive images and their captions among each other.
+/// Ranks of consecutive images and their captions, among each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranks {
-    /// Of each image: the rank of the best of its captions.
+    /// Rank of the best caption of each image.
     pub i2t: Vec<Rank>,
-    /// Of each caption, in the order of the matrix's columns: the rank of its image.
+    /// Rank of the image of each caption, in the order of the columns.
     pub t2i: Vec<Rank>,
 }
 
 impl Ranks {
-    /// Ranks within the rows `images` and the columns of their captions. Rows are shared among rayon's threads.
+    /// Ranks within the rows `images` and the columns of their captions, computed on the threads of rayon.
     pub(super) fn of(scores: &Scores, captions: &CaptionImages, images: Range<usize>) -> Result<Self, RetrievalError> {
-        let columns = Columns::new(scores, captions, images.clone())?;
-        let rows_each = images.len().div_ceil(rayon::current_num_threads()).max(1);
-        let starts: Vec<usize> = images.clone().step_by(rows_each).collect();
-        let parts: Vec<Result<RowBlockRanks, RetrievalError>> = starts
+        let fold = FoldCaptions::new(scores, captions, images.clone())?;
+        let block_rows = images.len().div_ceil(rayon::current_num_threads()).max(1);
+        let starts: Vec<usize> = images.clone().step_by(block_rows).collect();
+        let blocks: Vec<Result<RowBlockRanks, RetrievalError>> = starts
             .into_par_iter()
-            .map(|start| columns.count(scores, captions, start..(start + rows_each).min(images.end)))
+            .map(|start| fold.rank_rows(scores, captions, start..(start + block_rows).min(images.end)))
             .collect();
 
         let mut i2t = Vec::with_capacity(images.len());
-        let mut total = Counts::new(columns.goals.len());
-        for part in parts {
-            let part = part?;
-            i2t.extend(part.i2t);
-            total.add(&part.counts);
+        let mut total = CaptionCounts::new(fold.own_scores.len());
+        for block in blocks {
+            let block = block?;
+            i2t.extend(block.i2t);
+            total.add(&block.counts);
         }
         Ok(Self { i2t, t2i: total.ranks() })
     }
 }
 
-/// The captions that take part.
-struct Columns {
-    /// Their columns, ascending.
+/// The captions of the ranked images.
+struct FoldCaptions {
+    /// Column of each caption, ascending.
     columns: Vec<u32>,
-    /// The row of each one's image.
+    /// Row of the image of each caption.
     rows: Vec<u32>,
-    /// The score of each one with its image.
-    goals: Vec<f32>,
+    /// Score of each caption with its image.
+    own_scores: Vec<f32>,
 }
 
-/// What a block of rows contributes.
+/// Ranks of a block of rows, and what the rows add to the ranks of the captions.
 struct RowBlockRanks {
     i2t: Vec<Rank>,
-    counts: Counts,
+    counts: CaptionCounts,
 }
 
-impl Columns {
+impl FoldCaptions {
     fn new(scores: &Scores, captions: &CaptionImages, images: Range<usize>) -> Result<Self, RetrievalError> {
-        let mut columns = captions.of(images).to_vec();
+        let mut columns = captions.of_images(images).to_vec();
         columns.sort_unstable();
         let rows: Vec<u32> = columns.iter().map(|&column| captions.image(column)).collect();
         let pairs = rows.iter().zip(&columns);
-        let goals: Result<_, _> = pairs.map(|(&row, &column)| scores.at(row as usize, column as usize)).collect();
-        let goals = goals?;
-        Ok(Self { columns, rows, goals })
+        let own_scores: Result<_, _> = pairs.map(|(&row, &column)| scores.get(row as usize, column as usize)).collect();
+        let own_scores = own_scores?;
+        Ok(Self { columns, rows, own_scores })
     }
 
-    /// The range of the columns, if there is no gap in it.
+    /// The range of the columns, if they are contiguous.
     fn range(&self) -> Option<Range<usize>> {
         let (&first, &last) = (self.columns.first()?, self.columns.last()?);
         let range = first as usize..last as usize + 1;
         (range.len() == self.columns.len()).then_some(range)
     }
 
-    fn count(
+    fn rank_rows(
         &self,
         scores: &Scores,
         captions: &CaptionImages,
@@ -127,7 +127,8 @@ impl Columns {
     ) -> Result<RowBlockRanks, RetrievalError> {
         let range = self.range();
         let (mut decoded, mut gathered) = (Vec::new(), Vec::new());
-        let mut part = RowBlockRanks { i2t: Vec::with_capacity(rows.len()), counts: Counts::new(self.columns.len()) };
+        let counts = CaptionCounts::new(self.columns.len());
+        let mut block = RowBlockRanks { i2t: Vec::with_capacity(rows.len()), counts };
         for row in rows {
             let whole = scores.row(row, &mut decoded)?;
             let values = match range.clone() {
@@ -138,21 +139,22 @@ impl Columns {
                     &gathered
                 }
             };
-            // A plain fold is vectorised, a search that stops early is not.
+            // The compiler vectorises a fold over all values, but not a search that stops early.
             if values.iter().fold(false, |found, value| found | value.is_nan()) {
                 let index = values.iter().position(|value| value.is_nan()).unwrap_or_default();
                 return Err(RetrievalError::NotANumber { row, column: self.columns[index] as usize });
             }
-            let own = captions.of(row..row + 1).iter().map(|column| self.columns.partition_point(|c| c < column));
-            part.i2t.push(best_of(values, own));
-            part.counts.row(row as u32, values, self);
+            let own = captions.of_images(row..row + 1).iter();
+            let own = own.map(|column| self.columns.partition_point(|c| c < column));
+            block.i2t.push(rank_of_best(values, own));
+            block.counts.add_row(row as u32, values, self);
         }
-        Ok(part)
+        Ok(block)
     }
 }
 
 /// Rank of the best of the positions `own`.
-fn best_of(values: &[f32], own: impl Iterator<Item = usize> + Clone) -> Rank {
+fn rank_of_best(values: &[f32], own: impl Iterator<Item = usize> + Clone) -> Rank {
     let best = own.clone().map(|index| values[index]).fold(f32::NEG_INFINITY, f32::max);
     let ties = own.filter(|&index| values[index] == best);
     let (tied, last) = ties.fold((0, 0), |(tied, _), index| (tied + 1, index));
@@ -165,25 +167,27 @@ fn best_of(values: &[f32], own: impl Iterator<Item = usize> + Clone) -> Rank {
     }
 }
 
-/// For each caption, how many images of some rows score as well as or better than its own.
-struct Counts {
+/// For each caption, the number of images that score higher than its own image, and the number that score the same.
+struct CaptionCounts {
     greater: Vec<u32>,
+    /// Includes the image itself.
     equal: Vec<u32>,
+    /// Those of `equal` in later rows than the image.
     equal_later: Vec<u32>,
 }
 
-impl Counts {
+impl CaptionCounts {
     fn new(captions: usize) -> Self {
         Self { greater: vec![0; captions], equal: vec![0; captions], equal_later: vec![0; captions] }
     }
 
-    fn row(&mut self, row: u32, values: &[f32], columns: &Columns) {
-        let goals = columns.goals.iter().zip(&columns.rows).zip(values);
+    fn add_row(&mut self, row: u32, values: &[f32], fold: &FoldCaptions) {
+        let own = fold.own_scores.iter().zip(&fold.rows).zip(values);
         let counts = self.greater.iter_mut().zip(&mut self.equal).zip(&mut self.equal_later);
-        for (((goal, &goal_row), value), ((greater, equal), equal_later)) in goals.zip(counts) {
-            *greater += u32::from(value > goal);
-            *equal += u32::from(value == goal);
-            *equal_later += u32::from((value == goal) & (row > goal_row));
+        for (((own_score, &own_row), value), ((greater, equal), equal_later)) in own.zip(counts) {
+            *greater += u32::from(value > own_score);
+            *equal += u32::from(value == own_score);
+            *equal_later += u32::from((value == own_score) & (row > own_row));
         }
     }
 
@@ -204,7 +208,7 @@ impl Counts {
             .map(|((&greater, &equal), &equal_later)| Rank {
                 optimistic: greater,
                 later_first: greater + equal_later,
-                // The image itself is among the equal ones.
+                // `equal` counts the image itself.
                 pessimistic: greater + equal - 1,
             })
             .collect()

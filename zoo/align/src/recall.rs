@@ -1,46 +1,46 @@
-//! Recalls: what the published tables hold.
+//! Recalls, the metrics of the published tables.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Ranks, TieRule};
 
-/// One direction of retrieval.
+/// Metrics of one direction of retrieval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recall {
-    /// Percentage of queries whose right answer comes first.
+    /// R@1: percentage of queries whose best match ranks first.
     pub r1: f64,
-    /// Percentage of queries with a right answer among the first five.
+    /// R@5: percentage of queries with a match among the top 5.
     pub r5: f64,
-    /// Percentage of queries with a right answer among the first ten.
+    /// R@10: percentage of queries with a match among the top 10.
     pub r10: f64,
-    /// Median rank, counted from 1, halves rounded down.
+    /// Median rank, counted from 1, rounded down.
     pub median_rank: f64,
     /// Mean rank, counted from 1.
     pub mean_rank: f64,
 }
 
-/// Both directions of retrieval.
+/// Metrics of both directions of retrieval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Directions {
-    /// Captions for an image.
+    /// Image to text: captions for an image.
     pub i2t: Recall,
-    /// Images for a caption.
+    /// Text to image: images for a caption.
     pub t2i: Recall,
-    /// Sum of the six recalls.
+    /// rSum: the sum of the six recalls.
     pub rsum: f64,
 }
 
-/// Queries whose rank depends on the rule for ties.
+/// Number of queries whose rank depends on the tie rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ties {
-    /// Of the images.
+    /// Images.
     pub i2t: usize,
-    /// Of the captions.
+    /// Captions.
     pub t2i: usize,
 }
 
 impl Recall {
-    /// From the ranks of all queries, counted from 0; at least one.
+    /// From the ranks of all queries, counted from 0. There must be at least one.
     fn of(ranks: impl Iterator<Item = u32>) -> Self {
         let mut ranks: Vec<u32> = ranks.collect();
         ranks.sort_unstable();
@@ -70,13 +70,13 @@ impl Recall {
 }
 
 impl Directions {
-    /// Under one rule for ties.
+    /// Metrics under one tie rule.
     pub(super) fn of(ranks: &Ranks, rule: TieRule) -> Self {
         let recall = |ranks: &[super::Rank]| Recall::of(ranks.iter().map(|rank| rank.under(rule)));
         Self::new(recall(&ranks.i2t), recall(&ranks.t2i))
     }
 
-    /// Of several folds, of which there is at least one, the mean of each figure.
+    /// Means of the metrics of several folds. There must be at least one.
     pub(super) fn mean(folds: &[Self]) -> Self {
         let mean = |side: fn(&Self) -> Recall| Recall::mean(&folds.iter().map(side).collect::<Vec<_>>());
         Self::new(mean(|fold| fold.i2t), mean(|fold| fold.t2i))

@@ -1,8 +1,8 @@
-//! A view of a similarity matrix.
+//! Read access to a similarity matrix.
 
 use super::{RetrievalError, StoredScores};
 
-/// A similarity matrix, images x captions in row-major order, that lives somewhere else: in memory or in a file.
+/// A view of a similarity matrix, images x captions in row-major order, in memory or in a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Scores<'a> {
     values: Values<'a>,
@@ -18,37 +18,46 @@ enum Values<'a> {
 }
 
 impl<'a> Scores<'a> {
-    /// `values[image * captions + caption]`.
+    /// A matrix in memory: `values[image * captions + caption]`.
+    ///
+    /// # Errors
+    /// [`RetrievalError::Size`] if the matrix is empty or the sizes contradict each other.
     pub fn new(values: &'a [f32], images: usize, captions: usize) -> Result<Self, RetrievalError> {
         check(values.len(), 1, "values", images, captions)?;
         Ok(Self { values: Values::Floats(values), images, captions })
     }
 
-    /// The same from the bytes of little-endian f32, at any alignment: the data of a safetensors file.
+    /// A matrix of little-endian f32 at any alignment, for example the data of a safetensors file.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
     pub fn from_bytes(bytes: &'a [u8], images: usize, captions: usize) -> Result<Self, RetrievalError> {
         check(bytes.len(), 4, "bytes", images, captions)?;
         Ok(Self { values: Values::LittleEndian(bytes), images, captions })
     }
 
-    /// The same from a file, whose rows are read when they are asked for.
+    /// A matrix in a file, whose rows are read when they are needed.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
     pub fn from_file(file: &'a StoredScores) -> Result<Self, RetrievalError> {
         let [images, captions] = [file.images(), file.captions()];
         check(images.saturating_mul(captions), 1, "values", images, captions)?;
         Ok(Self { values: Values::File(file), images, captions })
     }
 
-    /// Rows.
+    /// Number of rows.
     pub fn images(&self) -> usize {
         self.images
     }
 
-    /// Columns.
+    /// Number of columns.
     pub fn captions(&self) -> usize {
         self.captions
     }
 
-    /// Similarity of one pair; both indices below the sizes.
-    pub(super) fn at(&self, image: usize, caption: usize) -> Result<f32, RetrievalError> {
+    /// Similarity of one pair. Panics if an index is out of range.
+    pub(super) fn get(&self, image: usize, caption: usize) -> Result<f32, RetrievalError> {
         let index = image * self.captions + caption;
         Ok(match self.values {
             Values::Floats(values) => values[index],
@@ -63,7 +72,7 @@ impl<'a> Scores<'a> {
         })
     }
 
-    /// Similarities of an image to all captions. `buffer` serves where they have to be decoded.
+    /// Similarities of an image to all captions. Values that need decoding are decoded into `buffer`.
     pub(super) fn row<'b>(&self, image: usize, buffer: &'b mut Vec<f32>) -> Result<&'b [f32], RetrievalError>
     where
         'a: 'b,
@@ -108,7 +117,7 @@ mod tests {
     use super::{Scores, StoredScores};
 
     #[test]
-    fn bytes_at_any_alignment_and_in_a_file_read_as_the_floats_do() {
+    fn bytes_and_files_read_as_floats_do() {
         let values: Vec<f32> = (0..12).map(|number| number as f32 * 0.37 - 1.0).collect();
         let mut bytes = vec![0_u8];
         bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
@@ -123,13 +132,13 @@ mod tests {
         for other in [mapped, stored] {
             for image in 0..3 {
                 assert_eq!(floats.row(image, &mut buffers.0).unwrap(), other.row(image, &mut buffers.1).unwrap());
-                assert_eq!(floats.at(image, 2).unwrap().to_bits(), other.at(image, 2).unwrap().to_bits());
+                assert_eq!(floats.get(image, 2).unwrap().to_bits(), other.get(image, 2).unwrap().to_bits());
             }
         }
     }
 
     #[test]
-    fn a_file_that_is_too_short_is_an_error() {
+    fn truncated_file_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("matrix");
         fs_err::write(&path, [0; 47]).unwrap();
@@ -142,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_contradict_each_other_are_refused() {
+    fn contradictory_sizes_are_rejected() {
         assert!(Scores::new(&[0.0; 12], 3, 5).is_err());
         assert!(Scores::from_bytes(&[0; 12], 3, 4).is_err());
         assert!(Scores::new(&[], 0, 5).is_err());

@@ -1,6 +1,6 @@
-//! A similarity matrix in a file, read a row at a time.
+//! A similarity matrix in a file, read one row at a time.
 //!
-//! Rows are read at their offsets rather than through a memory map: a file that shrinks under a map ends the process.
+//! Rows are read at their offsets and not through a memory map, because a file that shrinks under a map ends the process.
 
 use std::{
     io::{self, Read, Seek, SeekFrom},
@@ -12,11 +12,10 @@ use fs_err::File;
 
 use super::RetrievalError;
 
-/// The values of a matrix, images x captions of little-endian f32 in row-major order, somewhere in a file. Nothing of
-/// them is held in memory.
+/// A matrix, images x captions of little-endian f32 in row-major order, somewhere in a file. It holds no values in memory.
 #[derive(Debug)]
 pub struct StoredScores {
-    /// One handle for all threads: what it reads comes from the system's cache, and ranking is longer than that.
+    /// One handle for all threads. Reads come from the system's cache and take less time than ranking.
     file: Mutex<File>,
     path: PathBuf,
     start: u64,
@@ -25,7 +24,7 @@ pub struct StoredScores {
 }
 
 impl StoredScores {
-    /// The matrix whose values begin at byte `start` of the file `path`.
+    /// Opens the matrix whose values begin at byte `start` of the file `path`.
     ///
     /// # Errors
     /// If the file cannot be opened.
@@ -34,17 +33,17 @@ impl StoredScores {
         Ok(Self { file: Mutex::new(file), path: path.to_owned(), start, images, captions })
     }
 
-    /// Rows.
+    /// Number of rows.
     pub fn images(&self) -> usize {
         self.images
     }
 
-    /// Columns.
+    /// Number of columns.
     pub fn captions(&self) -> usize {
         self.captions
     }
 
-    /// Copies the similarities of one image with all captions into `values`.
+    /// Copies the similarities of an image to all captions into `values`.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -52,7 +51,7 @@ impl StoredScores {
         self.read(image * self.captions, values)
     }
 
-    /// Puts the values from `index` on into `values`.
+    /// Copies the values from `index` on into `values`.
     pub(super) fn read(&self, index: usize, values: &mut [f32]) -> Result<(), RetrievalError> {
         let bytes = self.bytes(index, 4 * values.len());
         let bytes = bytes.map_err(|source| RetrievalError::Read { path: self.path.clone(), source })?;

@@ -1,4 +1,4 @@
-//! Ranks and recalls against the reference and against plain sorting.
+//! Ranks and recalls against golden values and against sorting.
 
 use proptest::prelude::*;
 use safetensors::SafeTensors;
@@ -13,7 +13,7 @@ fn f64s(file: &SafeTensors, name: &str) -> Vec<f64> {
     data.as_chunks::<8>().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect()
 }
 
-fn figures(recall: Recall) -> Vec<f64> {
+fn metrics(recall: Recall) -> Vec<f64> {
     vec![recall.r1, recall.r5, recall.r10, recall.median_rank, recall.mean_rank]
 }
 
@@ -25,13 +25,13 @@ fn evaluate_bytes(file: &SafeTensors, name: &str, protocol: Protocol) -> Evaluat
 }
 
 #[test]
-fn figures_and_ranks_equal_the_reference_exactly() {
+fn golden_metrics_and_ranks_are_reproduced_exactly() {
     let bytes = fs_err::read(format!("{GOLDEN}metrics.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     for matrix in ["a", "b"] {
         let evaluation = evaluate_bytes(&file, &format!("{matrix}.sims"), Protocol::F30k);
-        assert_eq!(figures(evaluation.headline.i2t), f64s(&file, &format!("{matrix}.i2t")));
-        assert_eq!(figures(evaluation.headline.t2i), f64s(&file, &format!("{matrix}.t2i")));
+        assert_eq!(metrics(evaluation.headline.i2t), f64s(&file, &format!("{matrix}.i2t")));
+        assert_eq!(metrics(evaluation.headline.t2i), f64s(&file, &format!("{matrix}.t2i")));
         let ranks = &evaluation.folds[0].ranks;
         for (ranks, name) in [(&ranks.i2t, "i2t_ranks"), (&ranks.t2i, "t2i_ranks")] {
             let ranks: Vec<f64> = ranks.iter().map(|rank| f64::from(rank.later_first)).collect();
@@ -41,10 +41,10 @@ fn figures_and_ranks_equal_the_reference_exactly() {
     }
 }
 
-/// Images 2 and 3 are equal, so each of their ten captions meets a tie: the captions of image 2 lose it under the
-/// headline rule, those of image 3 win it.
+/// Images 2 and 3 are equal, so each of their ten captions has a tie. The headline rule decides the ties of the captions of
+/// image 2 against them, and those of image 3 for them.
 #[test]
-fn equal_images_tie_for_each_of_their_captions() {
+fn equal_images_tie_for_their_captions() {
     for model in ["vit", "swin"] {
         let bytes = fs_err::read(format!("{GOLDEN}{model}_align.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -62,10 +62,9 @@ fn equal_images_tie_for_each_of_their_captions() {
     }
 }
 
-/// The matrix of the dev split holds one tie, which the reference table decides as the headline rule does: 53.612, not
-/// 53.607.
+/// The dev matrix has one tie, which the reference table decides as the headline rule does: 53.612, not 53.607.
 #[test]
-fn real_matrices_give_the_reference_tables() {
+fn real_matrices_have_the_reference_metrics() {
     let tables = [
         ("test", [12.757, 29.630, 39.918, 16.0, 50.136], [13.333, 31.687, 44.198, 13.0, 29.353], 171.52),
         ("dev", [10.331, 30.992, 41.736, 16.0, 53.612], [10.083, 32.397, 44.298, 14.0, 32.038], 169.83),
@@ -78,7 +77,7 @@ fn real_matrices_give_the_reference_tables() {
         };
         let evaluation = evaluate_bytes(&SafeTensors::deserialize(&bytes).unwrap(), "sims", Protocol::F30k);
         let rounded =
-            |recall| figures(recall).into_iter().map(|figure| (figure * 1e3).round() / 1e3).collect::<Vec<_>>();
+            |recall| metrics(recall).into_iter().map(|metric| (metric * 1e3).round() / 1e3).collect::<Vec<_>>();
         assert_eq!(rounded(evaluation.headline.i2t), i2t);
         assert_eq!(rounded(evaluation.headline.t2i), t2i);
         assert_eq!((evaluation.headline.rsum * 1e2).round() / 1e2, rsum);
@@ -87,23 +86,22 @@ fn real_matrices_give_the_reference_tables() {
     }
 }
 
-/// Position of the best right candidate after sorting; `before` says whether `a` comes before `b`, which has an equal
-/// score.
-fn sorted_rank(scores: &[f32], right: &[bool], before: impl Fn(usize, usize) -> bool) -> u32 {
+/// Position of the best match after sorting. `before` orders candidates with equal scores.
+fn sorted_rank(scores: &[f32], is_match: &[bool], before: impl Fn(usize, usize) -> bool) -> u32 {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then_with(|| before(b, a).cmp(&before(a, b))));
-    order.iter().position(|&candidate| right[candidate]).unwrap() as u32
+    order.iter().position(|&candidate| is_match[candidate]).unwrap() as u32
 }
 
-fn sorted_ranks(scores: &[f32], right: &[bool]) -> Rank {
+fn sorted_ranks(scores: &[f32], is_match: &[bool]) -> Rank {
     Rank {
-        optimistic: sorted_rank(scores, right, |a, b| right[a] && !right[b]),
-        later_first: sorted_rank(scores, right, |a, b| a > b),
-        pessimistic: sorted_rank(scores, right, |a, b| !right[a] && right[b]),
+        optimistic: sorted_rank(scores, is_match, |a, b| is_match[a] && !is_match[b]),
+        later_first: sorted_rank(scores, is_match, |a, b| a > b),
+        pessimistic: sorted_rank(scores, is_match, |a, b| !is_match[a] && is_match[b]),
     }
 }
 
-/// Image of each caption, in any order, and a matrix with few distinct values, so with many ties.
+/// Number of images, the image of each caption in any order, and a matrix with few distinct values, so with many ties.
 fn matrices() -> impl Strategy<Value = (usize, Vec<usize>, Vec<f32>)> {
     (1_usize..9, 0_usize..20).prop_flat_map(|(images, more)| {
         let image_of =
@@ -116,19 +114,19 @@ fn matrices() -> impl Strategy<Value = (usize, Vec<usize>, Vec<f32>)> {
 
 proptest! {
     #[test]
-    fn counting_equals_sorting((images, image_of, values) in matrices()) {
+    fn counted_ranks_equal_sorted_ranks((images, image_of, values) in matrices()) {
         let columns = image_of.len();
         let captions = CaptionImages::new(images, &image_of).unwrap();
         let evaluation = evaluate(&Scores::new(&values, images, columns).unwrap(), &captions, Protocol::F30k).unwrap();
         let ranks = &evaluation.folds[0].ranks;
         for image in 0..images {
-            let right: Vec<bool> = image_of.iter().map(|&of| of == image).collect();
-            prop_assert_eq!(ranks.i2t[image], sorted_ranks(&values[image * columns..][..columns], &right));
+            let is_match: Vec<bool> = image_of.iter().map(|&of| of == image).collect();
+            prop_assert_eq!(ranks.i2t[image], sorted_ranks(&values[image * columns..][..columns], &is_match));
         }
         for caption in 0..columns {
             let scores: Vec<f32> = (0..images).map(|image| values[image * columns + caption]).collect();
-            let right: Vec<bool> = (0..images).map(|image| image == image_of[caption]).collect();
-            prop_assert_eq!(ranks.t2i[caption], sorted_ranks(&scores, &right));
+            let is_match: Vec<bool> = (0..images).map(|image| image == image_of[caption]).collect();
+            prop_assert_eq!(ranks.t2i[caption], sorted_ranks(&scores, &is_match));
         }
         let tied = |ranks: &[Rank]| ranks.iter().filter(|rank| rank.is_tied()).count();
         prop_assert_eq!(evaluation.ties, Ties { i2t: tied(&ranks.i2t), t2i: tied(&ranks.t2i) });
@@ -137,17 +135,17 @@ proptest! {
     }
 }
 
-/// Scores without a pattern, from integers only.
-fn noise(count: usize) -> Vec<f32> {
+/// Pseudorandom scores, computed from integers so that every platform has the same.
+fn pseudorandom(count: usize) -> Vec<f32> {
     let numbers = (0..count as u32).map(|index| index.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(40_503));
     numbers.map(|number| (number >> 12) as f32).collect()
 }
 
 #[test]
-fn folds_are_consecutive_and_their_figures_are_averaged() {
+fn folds_are_consecutive_and_their_metrics_are_averaged() {
     let (images, columns) = (2000, 4000);
-    let values = noise(images * columns);
-    // Images alternate: the captions of a fold are not in one piece.
+    let values = pseudorandom(images * columns);
+    // The images of consecutive captions alternate, so the captions of a fold are not contiguous.
     let image_of: Vec<usize> = (0..columns).map(|caption| caption / 4 + caption % 2 * 1000).collect();
     let captions = CaptionImages::new(images, &image_of).unwrap();
     let whole = evaluate(&Scores::new(&values, images, columns).unwrap(), &captions, Protocol::Coco1k).unwrap();
@@ -155,13 +153,13 @@ fn folds_are_consecutive_and_their_figures_are_averaged() {
     for fold in &whole.folds {
         let first = fold.first_image;
         let own: Vec<usize> = (0..columns).filter(|&c| (first..first + 1000).contains(&image_of[c])).collect();
-        let part: Vec<f32> = (first..first + 1000)
+        let fold_values: Vec<f32> = (first..first + 1000)
             .flat_map(|image| own.iter().map(move |c| image * columns + c))
             .map(|i| values[i])
             .collect();
         let of: Vec<usize> = own.iter().map(|&caption| image_of[caption] - first).collect();
         let captions = CaptionImages::new(1000, &of).unwrap();
-        let alone = evaluate(&Scores::new(&part, 1000, own.len()).unwrap(), &captions, Protocol::F30k).unwrap();
+        let alone = evaluate(&Scores::new(&fold_values, 1000, own.len()).unwrap(), &captions, Protocol::F30k).unwrap();
         assert_eq!(fold.ranks, alone.folds[0].ranks);
         assert_eq!(fold.headline, alone.headline);
     }
@@ -172,8 +170,8 @@ fn folds_are_consecutive_and_their_figures_are_averaged() {
 }
 
 #[test]
-fn a_score_that_is_no_number_is_named() {
-    let mut values = noise(40);
+fn nan_is_rejected_with_its_position() {
+    let mut values = pseudorandom(40);
     values[33] = f32::NAN;
     values[17] = f32::NAN;
     let error = evaluate(
@@ -200,8 +198,8 @@ fn a_score_that_is_no_number_is_named() {
 }
 
 #[test]
-fn sizes_that_do_not_fit_the_protocol_are_refused() {
-    let values = noise(1500 * 1500);
+fn sizes_that_do_not_fit_the_protocol_are_rejected() {
+    let values = pseudorandom(1500 * 1500);
     let scores = Scores::new(&values, 1500, 1500).unwrap();
     let captions = CaptionImages::uniform(1500, 1).unwrap();
     let error = evaluate(&scores, &captions, Protocol::Coco1k).unwrap_err();
@@ -210,7 +208,7 @@ fn sizes_that_do_not_fit_the_protocol_are_refused() {
       expected: a multiple of 1000 images
       found: 1500 images
     ");
-    assert!(error.hint().unwrap().contains("--limit"));
+    assert!(error.hint().unwrap().contains("multiple of 1000 images, or use protocol `coco_5k`"));
     assert!(Protocol::Coco1k.fold_size(8).is_err());
     assert!(Protocol::Coco5k.fold_size(0).is_err());
     assert_eq!(Protocol::Coco5k.fold_size(8).unwrap(), 8);
@@ -218,7 +216,7 @@ fn sizes_that_do_not_fit_the_protocol_are_refused() {
 }
 
 #[test]
-fn results_are_written_as_flat_names() {
+fn evaluation_is_serialised_with_flat_names() {
     let scores = Scores::new(&[1.0, 0.0, 0.5, 0.5], 2, 2).unwrap();
     let evaluation = evaluate(&scores, &CaptionImages::uniform(2, 1).unwrap(), Protocol::F30k).unwrap();
     let json = serde_json::to_value(&evaluation).unwrap();

@@ -1,7 +1,7 @@
-//! Memory of the similarity engine at the size of Flickr30K's test split, counted at the allocator.
+//! Memory of the similarity engine at the size of Flickr30K's test split, measured by a counting allocator.
 
-#![allow(unsafe_code, reason = "a global allocator that counts")]
-#![allow(clippy::unwrap_used, reason = "a test stops at what is not as it should be")]
+#![allow(unsafe_code, reason = "a counting global allocator")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -18,14 +18,15 @@ use laps_align::similarity::{
 };
 use laps_model::array::Array;
 
-struct Counting;
+/// Counts allocations and bytes.
+struct CountingAllocator;
 
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call is the system allocator's.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: every call is passed on to the system allocator.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.fetch_add(1, Relaxed);
         PEAK.fetch_max(BYTES.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
@@ -39,21 +40,22 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Both tests count, so they take turns.
-static TURN: Mutex<()> = Mutex::new(());
+/// Held by each test, because the counters are global.
+static COUNTERS: Mutex<()> = Mutex::new(());
 
 const VIT: AlignmentConfig = AlignmentConfig { patches: 196, has_class_token: true, kept: 98, groups: 39, width: 512 };
 const SWIN: AlignmentConfig = AlignmentConfig { patches: 49, has_class_token: false, kept: 40, groups: 23, width: 512 };
 
-/// The multiples of the golden ratio, without their whole part: spread evenly over -0.5 to 0.5.
-fn spread(number: usize) -> f32 {
+/// A low-discrepancy sequence: fractional parts of the multiples of the golden ratio, from -0.5 to 0.5.
+fn golden_ratio_sequence(number: usize) -> f32 {
     ((number as f64 * 0.618_033_988_749_895).fract() - 0.5) as f32
 }
 
 fn array(shape: &[usize]) -> Array {
-    Array::new(shape, (0..shape.iter().product()).map(|number| 0.1 * spread(number)).collect()).unwrap()
+    let values = (0..shape.iter().product()).map(|number| 0.1 * golden_ratio_sequence(number)).collect();
+    Array::new(shape, values).unwrap()
 }
 
 fn engine(config: AlignmentConfig, threads: usize) -> Engine {
@@ -72,7 +74,7 @@ fn engine(config: AlignmentConfig, threads: usize) -> Engine {
 
 fn captions(count: usize) -> CaptionMatrix {
     let mut captions = CaptionMatrix::new(512);
-    let values: Vec<f32> = (0..32 * 512).map(spread).collect();
+    let values: Vec<f32> = (0..32 * 512).map(golden_ratio_sequence).collect();
     for caption in 0..count {
         let words = 5 + caption * 7 % 20;
         let first = caption % 7;
@@ -81,10 +83,10 @@ fn captions(count: usize) -> CaptionMatrix {
     captions
 }
 
-/// Images that take no memory.
-struct Images(AlignmentConfig, usize);
+/// A number of images that are computed when they are read, and need no memory.
+struct ComputedImages(AlignmentConfig, usize);
 
-impl ImageSource for Images {
+impl ImageSource for ComputedImages {
     fn len(&self) -> usize {
         self.1
     }
@@ -94,20 +96,20 @@ impl ImageSource for Images {
     }
 
     fn read(&self, image: usize, tokens: &mut [f32]) -> Result<()> {
-        tokens.iter_mut().enumerate().for_each(|(place, value)| *value = spread(place + 31 * image));
+        tokens.iter_mut().enumerate().for_each(|(index, value)| *value = golden_ratio_sequence(index + 31 * image));
         Ok(())
     }
 }
 
 #[test]
-fn a_run_stays_within_what_its_plan_says() {
-    let _turn = TURN.lock().unwrap();
+fn run_stays_within_the_memory_of_its_plan() {
+    let _lock = COUNTERS.lock().unwrap();
     let captions = captions(5000);
     for config in [VIT, SWIN] {
         let engine = engine(config, 2);
         let whole = engine.plan(1000, &captions).unwrap();
         assert!(whole.bytes < 1 << 30, "{whole:?}");
-        // As many images and words at once as in the whole run, but fewer captions: a matter of seconds.
+        // As many images and words per block as in the whole run, but fewer captions, so that it takes seconds.
         let plan = Plan { tile_captions: 24, ..whole };
         let mut left = 4;
         let mut sink = |_: &Tile, _: &[f32]| {
@@ -116,21 +118,21 @@ fn a_run_stays_within_what_its_plan_says() {
         };
         let before = BYTES.load(Relaxed);
         PEAK.store(before, Relaxed);
-        engine.run(&Images(config, 1000), &captions, &plan, &mut sink).unwrap();
+        engine.run(&ComputedImages(config, 1000), &captions, &plan, &mut sink).unwrap();
         let peak = PEAK.load(Relaxed) - before;
-        println!("{config:?}: {peak} bytes above the inputs, planned for the whole run: {}", whole.bytes);
+        println!("{config:?}: {peak} bytes besides the inputs, {} planned for the whole run", whole.bytes);
         assert!(peak <= whole.bytes, "{peak} bytes, planned {}", whole.bytes);
-        // The estimate is no wild one: the blocks of images and of products are really there.
+        // A lower bound: the memory of the blocks of images and of products is really used.
         assert!(2 * peak > whole.bytes - 8 * (whole.tile_images * whole.tile_captions), "{peak} of {}", whole.bytes);
     }
 }
 
 #[test]
-fn nothing_is_allocated_for_a_pair() {
-    let _turn = TURN.lock().unwrap();
+fn pairs_are_computed_without_allocations() {
+    let _lock = COUNTERS.lock().unwrap();
     for config in [VIT, SWIN] {
         let engine = engine(config, 1);
-        let images = engine.prepare(&Images(config, 2), 0..2).unwrap();
+        let images = engine.prepare(&ComputedImages(config, 2), 0..2).unwrap();
         let calls = [3, 60].map(|count| {
             let captions = captions(count);
             let before = CALLS.load(Relaxed);

@@ -7,7 +7,8 @@
 //! * **Names from outside.** [`safe_relative_path`] is the only check of paths that come from an archive, a manifest, a
 //!   caption file or a server.
 //! * **safetensors.** [`safetensors_header`] reads and checks the header of a safetensors file.
-//! * **Locks.** [`FileLock`] is an exclusive lock between processes.
+//! * **Locks.** [`FileLock`] is an exclusive lock between processes; [`open_locked`] opens and locks a file that is written
+//!   in several sessions.
 //! * **Cache.** [`cache`] finds the cache folder.
 //! * **Progress.** [`Progress`] reports long-running work.
 //!
@@ -45,7 +46,7 @@ pub use digest::{
     BLOCK, DigestWriter, ExpectedDigest, FileDigest, Mismatch, Verified, digest_file, hex, is_hex, sha256, sha256_hex,
 };
 pub use error::{Error, Result};
-pub use lock::FileLock;
+pub use lock::{FileLock, open_locked};
 pub use names::{is_file_name, safe_relative_path};
 pub use output::{OutputFile, persist, replace, with_suffix, write_output};
 pub use progress::{Progress, ProgressUnit};

@@ -55,6 +55,32 @@ impl FileLock {
     }
 }
 
+/// Opens the file `path` for reading and writing, creates it if it does not exist, and locks it. For files that are written
+/// in several sessions: the lock is released when the file is closed, even after a crash.
+///
+/// # Errors
+/// A file that cannot be opened, and one that is locked already.
+///
+/// ```
+/// use laps_files::open_locked;
+///
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("matrix.partial");
+/// let file = open_locked(&path)?;
+/// assert_eq!(open_locked(&path).unwrap_err().to_string(), "another process is writing it");
+/// drop(file);
+/// assert!(open_locked(&path).is_ok());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn open_locked(path: &Path) -> io::Result<File> {
+    let file = fs_err::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    match file.file().try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(io::ErrorKind::WouldBlock, "another process is writing it")),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 #[cfg(unix)]
 fn is_same(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use criterion::{Criterion, SamplingMode, Throughput};
-use laps_align::similarity::{Level, PackedRows};
+use laps_align::similarity::{PackedRows, SimdLevel};
 use laps_bench::alignment::peak_gflops;
 
 /// The product of `(words, dim)` and the transpose of `(tokens, dim)`.
@@ -82,7 +82,7 @@ fn compare(criterion: &mut Criterion, sizes: ProductSizes) -> String {
         report += &format!("  {product:24} {gflops:6.1} GFLOP/s, {:3.0} % of the peak\n", 100.0 * gflops / peak);
     };
 
-    for level in Level::available() {
+    for level in SimdLevel::available() {
         let packed = PackedRows::new(&right, width, level).expect("rows");
         let mut scratch = vec![0.0; left.len()];
         let mut output = vec![0.0; words * packed.columns()];

@@ -4,7 +4,7 @@ use std::{path::PathBuf, rc::Rc, sync::atomic::AtomicBool};
 
 use laps::{Backend, EngineUsed, Libtorch, LibtorchInfo, Observer, StepBenchmark, TrainRequest, Trained, TrainingStep};
 use laps_align::similarity::{
-    AggregationWeights, AlignmentConfig, CaptionMatrix, ImageSource, Outcome, Plan, SimilarityEngine, Sink, StageTimes,
+    AggregationWeights, AlignmentConfig, CaptionMatrix, ImageSource, RunOutcome, Plan, SimilarityEngine, TileSink, StageTimes,
 };
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
 use laps_model::{
@@ -129,8 +129,8 @@ impl SimilarityEngine for TorchEngine {
         images: &dyn ImageSource,
         captions: &CaptionMatrix,
         plan: &Plan,
-        sink: &mut dyn Sink,
-    ) -> laps_align::Result<Outcome> {
+        sink: &mut dyn TileSink,
+    ) -> laps_align::Result<RunOutcome> {
         Ok(Self::run(self, images, captions, plan, sink)?)
     }
 

@@ -7,7 +7,7 @@ mod support;
 use std::{ops::ControlFlow, rc::Rc};
 
 use laps_align::similarity::{
-    AggregationWeights, AlignmentConfig, CaptionMatrix, Counts, Engine, EngineOptions, Outcome, Sink, Tile,
+    AggregationWeights, AlignmentConfig, CaptionMatrix, PairCounts, Engine, EngineOptions, RunOutcome, TileSink, Tile,
 };
 use laps_model::{
     array::Array,
@@ -79,7 +79,7 @@ fn run_engine(
     images: &Array,
     captions: &[Array],
     limit: usize,
-) -> (Array, Outcome) {
+) -> (Array, RunOutcome) {
     let engine = TorchEngine::new(config, weights, torch_device(), limit).unwrap();
     let captions = CaptionMatrix::from_arrays(captions, config.width).unwrap();
     let [rows, columns] = [images.dims()[0], captions.len()];
@@ -87,9 +87,7 @@ fn run_engine(
     assert!(plan.bytes <= limit, "{plan:?}");
     let mut matrix = vec![f32::NAN; rows * columns];
     let mut sink = |tile: &Tile, values: &[f32]| {
-        for (image, row) in tile.images.clone().zip(values.chunks_exact(tile.captions.len())) {
-            matrix[image * columns..][tile.captions.clone()].copy_from_slice(row);
-        }
+        tile.copy_to(values, columns, &mut matrix);
         Ok(ControlFlow::Continue(()))
     };
     let outcome = engine.run(images, &captions, &plan, &mut sink).unwrap();
@@ -134,19 +132,11 @@ fn engine_definition_and_baseline_agree() {
         let weights = weights(&config, 1.0);
         let (images, captions) = random(&config, 7);
         let (found, outcome) = run_engine(config, &weights, &images, &captions, MEMORY_LIMIT);
-        assert_eq!(outcome.counts, Counts { pairs: 70, from_all_kept: 0, as_vectors: 0 });
+        assert_eq!(outcome.counts, PairCounts { pairs: 70, from_all_kept: 0, as_vectors: 0 });
 
         let parameters = weights.clone();
         let path = ParamPath::root(Rc::new(move |parameter: Parameter| {
-            Ok(match parameter.name.trim_start_matches("cross_net.aggr_net.") {
-                "weight.0.weight" => parameters.norm_weight.clone(),
-                "weight.0.bias" => parameters.norm_bias.clone(),
-                "weight.1.weight" => parameters.hidden_weight.clone(),
-                "weight.1.bias" => parameters.hidden_bias.clone(),
-                "weight.3.weight" => parameters.group_weight.clone(),
-                "weight.3.bias" => parameters.group_bias.clone(),
-                _ => parameters.scale.clone(),
-            })
+            Ok(parameters.parameter(&parameter.name).cloned().unwrap())
         }));
         let alignment = Alignment::<Array>::new(&model, &path.sub("cross_net")).unwrap();
         let (words, mask) = pad_words(&captions).unwrap();
@@ -164,7 +154,7 @@ fn engine_definition_and_baseline_agree() {
 }
 
 /// Compares with the CPU engine, which is tested against the definition in f64.
-fn assert_matches_cpu_engine(config: AlignmentConfig, weights: &AggregationWeights, images: &Array) -> Counts {
+fn assert_matches_cpu_engine(config: AlignmentConfig, weights: &AggregationWeights, images: &Array) -> PairCounts {
     let (_, captions) = random(&config, 1);
     let (found, outcome) = run_engine(config, weights, images, &captions, MEMORY_LIMIT);
     let engine = Engine::new(config, weights, EngineOptions::default()).unwrap();
@@ -271,7 +261,7 @@ struct RecordingSink {
     stop_after: usize,
 }
 
-impl Sink for RecordingSink {
+impl TileSink for RecordingSink {
     fn wants(&mut self, tile: &Tile) -> bool {
         !self.tiles.contains(&tile.index)
     }

@@ -1,10 +1,13 @@
 //! Gradient of similarities with respect to the embeddings, on the CPU.
 //!
-//! The algebra is that of the similarity engine, differentiated by hand. With `X` the patches of an image, `T` the words of
-//! a caption, `P = X T^T`, `G = X X^T` and `E` the exponentials of the logits of the patches that the caption keeps, a group
-//! has the products `E P` with the words and the squared norm `E G E^T`, so that a pair gives gradients of `P`, `G` and `E`
-//! only; what they mean for `X` and `T` is one product for each image. Nothing of the embeddings' width is made for a pair,
-//! but where products of patches cancel too many digits, and nothing is recorded. Selection has no gradient, nor have the weights of the fused patch.
+//! This is the algebra of [`similarity`](crate::similarity), differentiated by hand. With the patches `X` of an image, the
+//! words `T` of a caption, `P = X T^T`, `G = X X^T`, and the exponentials `E` of the logits of the kept patches, a group has
+//! the products `E P` with the words and the squared norm `E G E^T`. A pair therefore has gradients with respect to `P`, `G`
+//! and `E` only. One matrix product for each image turns the sums of these into gradients with respect to `X` and `T`.
+//!
+//! Nothing of the width of the embeddings is computed for a pair, and nothing is recorded. The exception are tokens whose
+//! products cancel too many digits, which are computed as vectors. The selection of patches and the weights of the fused
+//! patch have no gradient.
 
 mod image;
 mod pair;
@@ -15,42 +18,42 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use self::{image::Image, scratch::Scratch};
+use self::{image::ImagePairs, scratch::GradientScratch};
 use crate::{
     Error, Result,
-    similarity::{AlignmentConfig, CaptionMatrix},
+    similarity::{AlignmentConfig, CaptionMatrix, ImageTokens},
 };
 use laps_model::array::Array;
 
-/// Chunks of a batch. Each one sums its gradients of words, and the sums are added in order, so that the result does not
-/// depend on the number of threads.
-const CHUNKS: usize = 16;
+/// Maximum number of chunks of a batch. Each chunk sums its own gradient of the words. The sums are added in order, so the
+/// result does not depend on the number of threads.
+const MAX_CHUNKS: usize = 16;
 
-/// What the pairs of a batch are computed from.
+/// Embeddings of a batch.
 pub struct AlignmentBatch<'a> {
     /// Sizes of the alignment.
     pub config: AlignmentConfig,
-    /// `(images, tokens, width)`, the class token first where there is one.
+    /// Images `(images, tokens, width)`, the class token first if there is one.
     pub images: &'a Array,
-    /// Logits of the aggregation, `(images, patches, groups)`.
+    /// Logits of the aggregation network, `(images, patches, groups)`.
     pub logits: &'a Array,
-    /// The captions.
+    /// Captions.
     pub captions: &'a CaptionMatrix,
 }
 
-/// Gradient with respect to a [`AlignmentBatch`].
-pub struct Gradient {
+/// Gradient with respect to an [`AlignmentBatch`].
+pub struct AlignmentGradient {
     /// `(images, tokens, width)`
     pub images: Array,
     /// `(images, patches, groups)`
     pub logits: Array,
-    /// With respect to the normalised words of all captions, one caption after another, `(words, width)`.
+    /// With respect to the normalised words of all captions, concatenated, `(words, width)`.
     pub words: Array,
-    /// Pairs that had a part in it.
+    /// Number of pairs with a non-zero factor.
     pub pairs: usize,
 }
 
-/// The gradient from a chunk of images.
+/// Gradient of the images of a chunk, and their gradient of all words.
 struct ChunkGradient {
     images: Vec<f32>,
     logits: Vec<f32>,
@@ -59,26 +62,30 @@ struct ChunkGradient {
 }
 
 impl AlignmentBatch<'_> {
-    /// Gradient of the sum of all similarities times `factors`, `(images, captions)`, of which those that are 0 cost
-    /// nothing. Pairs count where the number of their image or of their caption is in `local`.
-    pub fn gradient(&self, factors: &[f32], local: &Range<usize>) -> Result<Gradient> {
+    /// Gradient of the sum of all similarities times `factors`, `(images, captions)`. Pairs with factor 0 cost nothing. Only
+    /// pairs whose image or caption index is in `local` count.
+    ///
+    /// # Errors
+    /// Sizes that do not fit, and images that are not finite.
+    pub fn gradient(&self, factors: &[f32], local: &Range<usize>) -> Result<AlignmentGradient> {
         self.check(factors)?;
         let images = self.images.dims()[0];
-        let each = images.div_ceil(CHUNKS).max(1);
-        let starts: Vec<usize> = (0..images).step_by(each).collect();
-        let parts =
-            starts.into_par_iter().map(|start| self.chunk_gradient(start..(start + each).min(images), factors, local));
-        let parts: Vec<ChunkGradient> = parts.collect::<Result<_>>()?;
+        let chunk_size = images.div_ceil(MAX_CHUNKS).max(1);
+        let starts: Vec<usize> = (0..images).step_by(chunk_size).collect();
+        let chunks = starts
+            .into_par_iter()
+            .map(|start| self.chunk_gradient(start..(start + chunk_size).min(images), factors, local));
+        let chunks: Vec<ChunkGradient> = chunks.collect::<Result<_>>()?;
 
         let mut words = vec![0.0; self.captions.words() * self.config.width];
         let mut all = ChunkGradient { images: Vec::new(), logits: Vec::new(), words: Vec::new(), pairs: 0 };
-        for part in parts {
-            all.images.extend(part.images);
-            all.logits.extend(part.logits);
-            all.pairs += part.pairs;
-            words.iter_mut().zip(&part.words).for_each(|(sum, value)| *sum += value);
+        for chunk in chunks {
+            all.images.extend(chunk.images);
+            all.logits.extend(chunk.logits);
+            all.pairs += chunk.pairs;
+            words.iter_mut().zip(&chunk.words).for_each(|(sum, value)| *sum += value);
         }
-        Ok(Gradient {
+        Ok(AlignmentGradient {
             images: Array::new(self.images.dims(), all.images)?,
             logits: Array::new(self.logits.dims(), all.logits)?,
             words: Array::new(&[self.captions.words(), self.config.width], words)?,
@@ -87,36 +94,37 @@ impl AlignmentBatch<'_> {
     }
 
     fn chunk_gradient(&self, range: Range<usize>, factors: &[f32], local: &Range<usize>) -> Result<ChunkGradient> {
-        let AlignmentConfig { patches, groups, width, .. } = self.config;
-        let [tokens, logits] = [self.config.tokens() * width, patches * groups];
-        let mut part = ChunkGradient {
-            images: vec![0.0; range.len() * tokens],
-            logits: vec![0.0; range.len() * logits],
-            words: vec![0.0; self.captions.words() * width],
+        let config = &self.config;
+        let [token_values, logit_values] = [config.tokens() * config.width, config.patches * config.groups];
+        let mut chunk = ChunkGradient {
+            images: vec![0.0; range.len() * token_values],
+            logits: vec![0.0; range.len() * logit_values],
+            words: vec![0.0; self.captions.words() * config.width],
             pairs: 0,
         };
-        let mut scratch = Scratch::new(&self.config, self.captions.longest());
+        let mut scratch = GradientScratch::new(config, self.captions.longest());
+        let mut tokens = ImageTokens::new(config);
         let captions = self.captions.len();
-        for (place, image) in range.enumerate() {
+        let outputs = chunk.images.chunks_exact_mut(token_values).zip(chunk.logits.chunks_exact_mut(logit_values));
+        for (image, (to_tokens, to_logits)) in range.zip(outputs) {
             let factors = &factors[image * captions..][..captions];
             let counts =
                 |caption: &usize| factors[*caption] != 0.0 && (local.contains(&image) || local.contains(caption));
-            let needed: Vec<usize> = (0..captions).filter(counts).collect();
-            if needed.is_empty() {
+            let paired: Vec<usize> = (0..captions).filter(counts).collect();
+            if paired.is_empty() {
                 continue;
             }
-            part.pairs += needed.len();
-            let own = Image::new(
-                &self.config,
-                &self.images.values()[image * tokens..][..tokens],
-                &self.logits.values()[image * logits..][..logits],
-                (self.captions, &needed),
-            )?;
-            let to_logits = &mut part.logits[place * logits..][..logits];
-            let to_tokens = &mut part.images[place * tokens..][..tokens];
-            own.differentiate(factors, &mut scratch, (to_tokens, to_logits, &mut part.words))?;
+            chunk.pairs += paired.len();
+            tokens.read(self.images, image, config)?;
+            let logits = &self.logits.values()[image * logit_values..][..logit_values];
+            let pairs = ImagePairs::new(config, &tokens, logits, self.captions, &paired)?;
+            let gradients = pairs.differentiate(factors, &mut scratch, &mut chunk.words)?;
+            to_tokens.copy_from_slice(&gradients.tokens);
+            // Images have the class token first.
+            to_tokens.rotate_right((config.tokens() - config.patches) * config.width);
+            to_logits.copy_from_slice(&gradients.logits);
         }
-        Ok(part)
+        Ok(chunk)
     }
 
     fn check(&self, factors: &[f32]) -> Result<()> {

@@ -1,32 +1,32 @@
-//! Memory that vectors are loaded from.
+//! Memory for vector loads.
 
 use std::ops::{Deref, DerefMut};
 
-/// Values of f32 that begin at a cache line: a load of a whole vector then never touches two.
+/// f32 values that start at a cache line, so that the load of a vector never touches two lines.
 #[derive(Debug)]
-pub(super) struct Aligned {
+pub(super) struct AlignedVec {
     values: Vec<f32>,
     start: usize,
     length: usize,
 }
 
 /// Bytes of a cache line.
-const LINE: usize = 64;
+const CACHE_LINE: usize = 64;
 
-impl Aligned {
+impl AlignedVec {
     pub(super) fn zeros(length: usize) -> Self {
-        let values = vec![0.0f32; length + LINE / 4];
-        // An offset that cannot be found is reported as a number out of range; without one the values are only slower.
-        let start = Some(values.as_ptr().align_offset(LINE)).filter(|&start| start < LINE / 4).unwrap_or(0);
+        let values = vec![0.0f32; length + CACHE_LINE / 4];
+        // `align_offset` may fail and then returns a number out of range. Unaligned values are slower but correct.
+        let start = Some(values.as_ptr().align_offset(CACHE_LINE)).filter(|&start| start < CACHE_LINE / 4).unwrap_or(0);
         Self { values, start, length }
     }
 
     pub(super) fn bytes(length: usize) -> usize {
-        4 * length + LINE
+        4 * length + CACHE_LINE
     }
 }
 
-impl Deref for Aligned {
+impl Deref for AlignedVec {
     type Target = [f32];
 
     #[inline(always)]
@@ -35,7 +35,7 @@ impl Deref for Aligned {
     }
 }
 
-impl DerefMut for Aligned {
+impl DerefMut for AlignedVec {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [f32] {
         &mut self.values[self.start..self.start + self.length]

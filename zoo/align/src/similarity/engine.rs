@@ -1,4 +1,4 @@
-//! The engine: configuration, weights, threads.
+//! The similarity engine for CPUs: planning, threads and tiles.
 
 use std::{
     ops::{ControlFlow, Range},
@@ -15,67 +15,73 @@ use super::{
     config::AlignmentConfig,
     images::PreparedImages,
     plan::{Plan, Planner, Tile},
-    scratch::Counts,
-    simd::Level,
-    sink::Sink,
+    scratch::PairCounts,
+    simd::SimdLevel,
+    sink::TileSink,
     source::ImageSource,
     stages::{StageTimes, Stopwatch},
-    weights::{Aggregation, AggregationWeights},
+    weights::{AggregationWeights, PackedAggregation},
     worker::Worker,
 };
 use crate::{Error, Result};
 use laps_model::array::Array;
 
-/// How the engine may use the machine.
+/// CPU and memory of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
-    /// Threads; 0 stands for one for each processor.
+    /// Number of threads; 0 for one per processor.
     pub threads: usize,
-    /// Bytes that all threads may take together, the inputs and the finished matrix not counted.
+    /// Maximum bytes of all threads together, without the inputs and the finished matrix.
     pub memory_limit: usize,
 }
 
 impl Default for EngineOptions {
-    /// All processors, 1 GiB.
+    /// One thread per processor, 1 GiB.
     fn default() -> Self {
         Self { threads: 0, memory_limit: 1 << 30 }
     }
 }
 
-/// How a run ended.
+/// Result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Whether every tile was computed that the sink wanted; not so if it asked to stop.
+pub struct RunOutcome {
+    /// Whether every tile that the sink wanted was computed; false if the sink stopped the run.
     pub finished: bool,
-    /// What was done.
-    pub counts: Counts,
+    /// What was computed.
+    pub counts: PairCounts,
 }
 
-/// Computes similarities of images and captions, exactly and from embeddings.
+/// Computes the exact similarities of image and caption embeddings on a CPU.
 #[derive(Debug)]
 pub struct Engine {
     config: AlignmentConfig,
-    pub(super) aggregation: Aggregation,
-    pub(super) level: Level,
+    pub(super) aggregation: PackedAggregation,
+    pub(super) level: SimdLevel,
     threads: usize,
     memory_limit: usize,
 }
 
 impl Engine {
-    /// An engine for one model.
+    /// Creates an engine for one model.
+    ///
+    /// # Errors
+    /// Invalid sizes, and weights that do not fit them or are not finite.
     pub fn new(config: AlignmentConfig, weights: &AggregationWeights, options: EngineOptions) -> Result<Self> {
-        Self::with_level(config, weights, options, Level::detect())
+        Self::with_level(config, weights, options, SimdLevel::detect())
     }
 
-    /// The same with an instruction set that is not the widest one.
+    /// As [`new`](Self::new), with a given instruction set instead of the widest.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
     pub fn with_level(
         config: AlignmentConfig,
         weights: &AggregationWeights,
         options: EngineOptions,
-        level: Level,
+        level: SimdLevel,
     ) -> Result<Self> {
         config.check()?;
-        let aggregation = Aggregation::new(weights, config.width, config.groups, level)?;
+        let aggregation = PackedAggregation::new(weights, config.width, config.groups, level)?;
         let threads = match options.threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
@@ -83,26 +89,41 @@ impl Engine {
         Ok(Self { config, aggregation, level, threads, memory_limit: options.memory_limit })
     }
 
-    /// The sizes it works with.
+    /// Replaces the weights of the aggregation network, as after a training step.
+    ///
+    /// # Errors
+    /// Weights that do not fit the sizes or are not finite.
+    pub fn set_weights(&mut self, weights: &AggregationWeights) -> Result<()> {
+        self.aggregation = PackedAggregation::new(weights, self.config.width, self.config.groups, self.level)?;
+        Ok(())
+    }
+
+    /// Sizes of the alignment.
     pub fn config(&self) -> &AlignmentConfig {
         &self.config
     }
 
-    /// The instruction set that it uses: `avx512`, `avx2` or `portable`.
+    /// Name of the instruction set: `avx512`, `avx2` or `portable`.
     pub fn instruction_set(&self) -> &'static str {
         self.level.name()
     }
 
-    /// Prepares some images of `source` for [`compare`](Self::compare).
+    /// Prepares images of `source` for [`compare`](Self::compare).
+    ///
+    /// # Errors
+    /// Images that do not fit the model or are not finite, and errors of `source`.
     pub fn prepare(&self, source: &dyn ImageSource, images: Range<usize>) -> Result<PreparedImages> {
         self.check_images(source)?;
         if images.start > images.end || images.end > source.len() {
-            return Err(bad(format!("a range within {} images", source.len()), format!("{images:?}")));
+            return Err(invalid(format!("a range within {} images", source.len()), format!("{images:?}")));
         }
         PreparedImages::new(source, images, &self.config, &self.aggregation, self.level)
     }
 
-    /// Similarities `(images, captions)` of prepared images, on the calling thread.
+    /// Similarities `(images, captions)` of prepared images, computed on the calling thread.
+    ///
+    /// # Errors
+    /// Captions that do not fit the model.
     pub fn compare(&self, images: &PreparedImages, captions: &CaptionMatrix) -> Result<Array> {
         self.check_captions(captions)?;
         let mut output = vec![0.0; images.len() * captions.len()];
@@ -114,15 +135,18 @@ impl Engine {
         Ok(Array::new(&[images.len(), captions.len()], output)?)
     }
 
-    /// What the stages of comparing prepared images with the captions `range` take, on the calling thread.
-    pub fn stages(&self, images: &PreparedImages, captions: &CaptionMatrix, range: Range<usize>) -> Result<StageTimes> {
+    /// Times of the stages of comparing prepared images with the captions `range`, on the calling thread.
+    ///
+    /// # Errors
+    /// Captions that do not fit the model.
+    pub(super) fn stages(&self, images: &PreparedImages, captions: &CaptionMatrix, range: Range<usize>) -> Result<StageTimes> {
         self.check_captions(captions)?;
         if range.start > range.end || range.end > captions.len() {
-            return Err(bad(format!("a range within {} captions", captions.len()), format!("{range:?}")));
+            return Err(invalid(format!("a range within {} captions", captions.len()), format!("{range:?}")));
         }
         let mut output = vec![0.0; images.len() * range.len()];
         let mut worker = Worker::new(&self.config, self.level, captions.longest().max(super::plan::BLOCK_WORDS));
-        // The first time only fetches what is worked on.
+        // The first run warms the caches up.
         worker.compute(images, captions, range.clone(), &mut output, &mut ());
         let began = Instant::now();
         worker.compute(images, captions, range.clone(), &mut output, &mut ());
@@ -132,24 +156,15 @@ impl Engine {
         Ok(StageTimes { pairs: output.len(), stages: stopwatch.times(), whole })
     }
 
-    /// Similarity of one image `(tokens, width)`, the class token first where there is one, and one caption
-    /// `(words, width)`.
-    pub fn score(&self, image: &Array, caption: &Array) -> Result<f32> {
-        let [tokens, width] = [self.config.tokens(), self.config.width];
-        if image.dims() != [tokens, width] {
-            return Err(bad(format!("an image of shape [{tokens}, {width}]"), format!("{:?}", image.dims())));
-        }
-        let images = self.prepare(&Array::new(&[1, tokens, width], image.values().to_vec())?, 0..1)?;
-        let captions = CaptionMatrix::from_arrays(std::slice::from_ref(caption), width)?;
-        Ok(self.compare(&images, &captions)?.values()[0])
-    }
-
     /// All similarities, `(images, captions)`.
+    ///
+    /// # Errors
+    /// Embeddings that do not fit the model or are not finite, and errors of `images`.
     pub fn similarities(&self, images: &dyn ImageSource, captions: &CaptionMatrix) -> Result<Array> {
         let [rows, columns] = [images.len(), captions.len()];
         let mut matrix = vec![0.0; rows * columns];
         let mut sink = |tile: &Tile, similarities: &[f32]| {
-            tile.place(similarities, columns, &mut matrix);
+            tile.copy_to(similarities, columns, &mut matrix);
             Ok(ControlFlow::Continue(()))
         };
         self.run(images, captions, &self.plan(rows, captions)?, &mut sink)?;
@@ -157,6 +172,9 @@ impl Engine {
     }
 
     /// The largest tiles that fit into the memory limit.
+    ///
+    /// # Errors
+    /// A memory limit that is too small for one tile.
     pub fn plan(&self, images: usize, captions: &CaptionMatrix) -> Result<Plan> {
         self.planner().plan(images, captions)
     }
@@ -166,27 +184,30 @@ impl Engine {
         Planner { config, aggregation, level: *level, threads: *threads, memory_limit: *memory_limit }
     }
 
-    /// Computes the tiles of `plan` that `sink` wants, and hands each to it when it is finished.
+    /// Computes the tiles of `plan` that `sink` wants and passes each finished tile to it.
     ///
-    /// The values do not depend on the plan, on the number of threads or on what other images and captions there are.
+    /// A similarity does not depend on the plan, the number of threads, or the other images and captions.
+    ///
+    /// # Errors
+    /// Embeddings that do not fit the model or the plan, and errors of `images` and `sink`.
     pub fn run(
         &self,
         images: &dyn ImageSource,
         captions: &CaptionMatrix,
         plan: &Plan,
-        sink: &mut dyn Sink,
-    ) -> Result<Outcome> {
+        sink: &mut dyn TileSink,
+    ) -> Result<RunOutcome> {
         self.check_images(images)?;
         self.check_captions(captions)?;
         if [plan.images, plan.captions] != [images.len(), captions.len()] || plan.block_words < captions.longest() {
             let found = format!("{} images and {} captions", images.len(), captions.len());
-            return Err(bad(format!("the inputs that the plan was made for: {plan:?}"), found));
+            return Err(invalid(format!("the inputs of the plan {plan:?}"), found));
         }
-        let shared = Shared {
+        let shared = RunState {
             next: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
             sink: Mutex::new(sink),
-            end: Mutex::new((Counts::default(), None)),
+            end: Mutex::new((PairCounts::default(), None)),
         };
         thread::scope(|scope| {
             for _ in 1..plan.threads.min(plan.len()) {
@@ -197,12 +218,12 @@ impl Engine {
         let finished = !shared.stopped.load(Ordering::Relaxed);
         match shared.end.into_inner().unwrap_or_else(PoisonError::into_inner) {
             (_, Some(error)) => Err(error),
-            (counts, None) => Ok(Outcome { finished, counts }),
+            (counts, None) => Ok(RunOutcome { finished, counts }),
         }
     }
 
-    /// One thread: takes the next tile until there is none or someone stops.
-    fn work(&self, images: &dyn ImageSource, captions: &CaptionMatrix, plan: &Plan, shared: &Shared<'_>) {
+    /// Work of one thread: computes tiles until none is left or the run is stopped.
+    fn work(&self, images: &dyn ImageSource, captions: &CaptionMatrix, plan: &Plan, shared: &RunState<'_>) {
         let mut worker = Worker::new(&self.config, self.level, plan.block_words);
         let result = self.take_tiles(images, captions, plan, shared, &mut worker);
         let mut end = shared.end.lock().unwrap_or_else(PoisonError::into_inner);
@@ -218,7 +239,7 @@ impl Engine {
         images: &dyn ImageSource,
         captions: &CaptionMatrix,
         plan: &Plan,
-        shared: &Shared<'_>,
+        shared: &RunState<'_>,
         worker: &mut Worker,
     ) -> Result<()> {
         let mut output = vec![0.0; plan.tile_images * plan.tile_captions];
@@ -250,27 +271,29 @@ impl Engine {
     fn check_images(&self, images: &dyn ImageSource) -> Result<()> {
         let expected = [self.config.tokens(), self.config.width];
         if !images.is_empty() && images.shape() != expected {
-            return Err(bad(format!("images of shape {expected:?}"), format!("{:?}", images.shape())));
+            return Err(invalid(format!("images of shape {expected:?}"), format!("{:?}", images.shape())));
         }
         Ok(())
     }
 
     fn check_captions(&self, captions: &CaptionMatrix) -> Result<()> {
         if captions.width() != self.config.width {
-            return Err(bad(format!("captions of width {}", self.config.width), captions.width().to_string()));
+            return Err(invalid(format!("captions of width {}", self.config.width), captions.width().to_string()));
         }
         Ok(())
     }
 }
 
-/// What the threads of a run share.
-struct Shared<'a> {
+/// State that the threads of a run share.
+struct RunState<'a> {
+    /// Index of the next tile.
     next: AtomicUsize,
     stopped: AtomicBool,
-    sink: Mutex<&'a mut dyn Sink>,
-    end: Mutex<(Counts, Option<Error>)>,
+    sink: Mutex<&'a mut dyn TileSink>,
+    /// Sum of the counts, and the first error.
+    end: Mutex<(PairCounts, Option<Error>)>,
 }
 
-fn bad(expected: String, found: String) -> Error {
+fn invalid(expected: String, found: String) -> Error {
     Error::Operation { operation: "similarity", expected, found }
 }

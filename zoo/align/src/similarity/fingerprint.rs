@@ -1,8 +1,8 @@
-//! A hash of what a similarity matrix is computed from.
+//! A hash of the inputs of a similarity matrix.
 
 use sha2::{Digest, Sha256};
 
-/// SHA-256 of everything that the bits of a matrix depend on.
+/// SHA-256 of everything that determines the bits of a matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 

@@ -1,4 +1,4 @@
-//! The patches that a caption does not keep, merged into one.
+//! The fused patch: the weighted sum of the patches that a caption drops.
 
 use std::ops::Range;
 
@@ -6,21 +6,21 @@ use super::{
     config::CANCELLATION,
     images::stride,
     pair::PairKernel,
-    scratch::Scratch,
-    simd::{MOST_LANES, Simd},
+    scratch::PairScratch,
+    simd::{MAX_LANES, Simd},
     stages::Clock,
 };
 
 impl<C: Clock> PairKernel<'_, C> {
-    /// The fused patch: its products with the words, and its squared norm. Where every patch is kept it is the zero
-    /// vector, as a sum over no patches is, and its products are zero.
+    /// Computes the products of the fused patch with the words, and its squared norm. If no patch is dropped, the fused patch
+    /// is the zero vector.
     #[inline(always)]
-    pub(super) fn fuse<S: Simd>(&mut self, simd: S, table: &[f32], words: &Range<usize>) {
+    pub(super) fn fuse_dropped<S: Simd>(&mut self, simd: S, table: &[f32], words: &Range<usize>) {
         let column = self.config.aligned_tokens() - 1;
         let stride = stride(self.config);
         let used = self.config.patches.next_multiple_of(S::LANES);
-        let count = self.weigh(simd, used);
-        let Scratch { fused, list, similarities, .. } = &mut *self.scratch;
+        let count = self.weigh_dropped(simd, used);
+        let PairScratch { fused, list, similarities, .. } = &mut *self.scratch;
         for (word, to) in similarities.chunks_exact_mut(stride).take(words.len()).enumerate() {
             let row = table[word * self.table_stride..][..used].chunks_exact(S::LANES);
             let mut sum = simd.splat(0.0);
@@ -32,9 +32,9 @@ impl<C: Clock> PairKernel<'_, C> {
         let mut total = simd.splat(0.0);
         let mut terms = 0.0;
         for pair in list[..count].chunks(2) {
-            let [one, other] = [pair[0] as usize, pair[pair.len() - 1] as usize];
-            let weights = [fused[one], if pair.len() == 2 { fused[other] } else { 0.0 }];
-            let sums = row_products(simd, [self.image.gram.row(one), self.image.gram.row(other)], fused);
+            let [first, second] = [pair[0] as usize, pair[pair.len() - 1] as usize];
+            let weights = [fused[first], if pair.len() == 2 { fused[second] } else { 0.0 }];
+            let sums = row_products(simd, [self.image.gram.row(first), self.image.gram.row(second)], fused);
             total = simd.mul_add(simd.splat(weights[0]), sums[0], total);
             total = simd.mul_add(simd.splat(weights[1]), sums[1], total);
             terms += weights[0] * weights[0] + weights[1] * weights[1];
@@ -46,15 +46,15 @@ impl<C: Clock> PairKernel<'_, C> {
         }
     }
 
-    /// Lists the dropped patches and sets the weight of each: `exp(score - largest of them)` times its norm.
+    /// Lists the dropped patches and computes their weights: `exp(score - largest score)` times the norm.
     #[inline(always)]
-    fn weigh<S: Simd>(&mut self, simd: S, used: usize) -> usize {
-        let Scratch { scores, fused, mask, list, .. } = &mut *self.scratch;
+    fn weigh_dropped<S: Simd>(&mut self, simd: S, used: usize) -> usize {
+        let PairScratch { scores, fused, mask, list, .. } = &mut *self.scratch;
         let mask: &[u64] = mask;
         let patches = self.config.patches;
         let dropped = |first: usize| {
-            let real = u64::MAX >> (64 - (patches - first).min(S::LANES));
-            (!mask[first / 64] >> (first % 64) & real) as u32
+            let valid = u64::MAX >> (64 - (patches - first).min(S::LANES));
+            (!mask[first / 64] >> (first % 64) & valid) as u32
         };
         let lowest = simd.splat(f32::NEG_INFINITY);
         let mut peak = lowest;
@@ -78,22 +78,22 @@ impl<C: Clock> PairKernel<'_, C> {
     }
 }
 
-/// Products of two rows of the triangle, the shorter first, with weights; still to be summed over the lanes.
+/// Lane sums of the products of two rows of the triangle with weights. `one` must be the shorter row.
 #[inline(always)]
 fn row_products<S: Simd>(simd: S, [one, other]: [&[f32]; 2], weights: &[f32]) -> [S::Vector; 2] {
     let zero = simd.splat(0.0);
     let mut sums = [[zero; 2]; 2];
-    let parts = one.chunks_exact(MOST_LANES).zip(other.chunks_exact(MOST_LANES));
-    for ((one, other), weights) in parts.zip(weights.chunks_exact(MOST_LANES)) {
-        for (vector, first) in (0..MOST_LANES / S::LANES).map(|vector| (vector, vector * S::LANES)) {
+    let parts = one.chunks_exact(MAX_LANES).zip(other.chunks_exact(MAX_LANES));
+    for ((one, other), weights) in parts.zip(weights.chunks_exact(MAX_LANES)) {
+        for (vector, first) in (0..MAX_LANES / S::LANES).map(|vector| (vector, vector * S::LANES)) {
             let weights = simd.load(&weights[first..]);
             sums[0][vector] = simd.mul_add(simd.load(&one[first..]), weights, sums[0][vector]);
             sums[1][vector] = simd.mul_add(simd.load(&other[first..]), weights, sums[1][vector]);
         }
     }
-    let rest = other[one.len()..].chunks_exact(MOST_LANES);
-    for (other, weights) in rest.zip(weights[one.len()..].chunks_exact(MOST_LANES)) {
-        for (vector, first) in (0..MOST_LANES / S::LANES).map(|vector| (vector, vector * S::LANES)) {
+    let rest = other[one.len()..].chunks_exact(MAX_LANES);
+    for (other, weights) in rest.zip(weights[one.len()..].chunks_exact(MAX_LANES)) {
+        for (vector, first) in (0..MAX_LANES / S::LANES).map(|vector| (vector, vector * S::LANES)) {
             sums[1][vector] = simd.mul_add(simd.load(&other[first..]), simd.load(&weights[first..]), sums[1][vector]);
         }
     }

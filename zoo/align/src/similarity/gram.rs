@@ -1,30 +1,30 @@
-//! Products of an image's patches with each other.
+//! The Gram matrix of an image: products of its patches.
 
 use super::{
-    aligned::Aligned,
+    aligned::AlignedVec,
     groups::GroupSums,
     selection::{Mask, patches},
-    simd::{Kernel, MOST_LANES, Simd},
+    simd::{Kernel, MAX_LANES, Simd},
 };
 
-/// The lower triangle of the products of normalised patches: twice the product left of the diagonal, the product on
-/// it, zeros up to a whole vector right of it. So a sum over pairs of patches meets each pair once.
+/// Lower triangle of the products of normalised patches: twice the product left of the diagonal, the product on the
+/// diagonal, and zeros up to a whole vector right of it. A quadratic form over it visits each pair of patches once.
 #[derive(Debug)]
 pub(super) struct Gram {
-    values: Aligned,
+    values: AlignedVec,
 }
 
-/// Where a row begins: row `16 a + b` comes after rows of 16, ..., 32, ... entries, 16 rows of each length.
+/// Offset of a row. Row `16 a + b` follows 16 rows of each of the lengths 16, 32, ..., `16 a`.
 #[inline(always)]
 fn offset(row: usize) -> usize {
-    let [full, rest] = [row / MOST_LANES, row % MOST_LANES];
-    MOST_LANES * (full + 1) * (MOST_LANES / 2 * full + rest)
+    let [full, rest] = [row / MAX_LANES, row % MAX_LANES];
+    MAX_LANES * (full + 1) * (MAX_LANES / 2 * full + rest)
 }
 
 impl Gram {
     /// From all products, `(patches, stride)`.
     pub(super) fn new(products: &[f32], stride: usize, patches: usize) -> Self {
-        let mut values = Aligned::zeros(offset(patches));
+        let mut values = AlignedVec::zeros(offset(patches));
         for (row, products) in products.chunks_exact(stride).enumerate() {
             let to = &mut values[offset(row)..][..=row];
             to.iter_mut().zip(products).for_each(|(slot, product)| *slot = 2.0 * product);
@@ -34,20 +34,20 @@ impl Gram {
     }
 
     pub(super) fn bytes(patches: usize) -> usize {
-        Aligned::bytes(offset(patches))
+        AlignedVec::bytes(offset(patches))
     }
 
-    /// The row of a patch, up to a whole vector after the diagonal.
+    /// The row of a patch, up to the end of the vector that contains the diagonal.
     #[inline(always)]
     pub(super) fn row(&self, patch: usize) -> &[f32] {
         &self.values[offset(patch)..offset(patch + 1)]
     }
 }
 
-/// Of the groups made of some patches with `factors`: their squared norms, `(stride)`, and twice the product of every
-/// patch with them, `(patches, stride)`.
+/// Computes, for groups of the patches `members`, their squared norms `(stride)` and twice the product of every patch with
+/// every group `(patches, stride)`.
 pub(super) struct GroupProducts<'a> {
-    /// `(patches, stride)`, of which the first `groups` of a row are used.
+    /// Weights of the patches in the groups, `(patches, stride)`; the first `groups` values of a row are used.
     pub(super) factors: &'a [f32],
     /// Distance between rows of factors.
     pub(super) stride: usize,
@@ -59,18 +59,18 @@ pub(super) struct GroupProducts<'a> {
     pub(super) products: &'a [f32],
     /// Distance between rows of products.
     pub(super) products_stride: usize,
-    /// The patches of the groups.
+    /// The patches that form the groups.
     pub(super) members: &'a Mask,
 }
 
 impl Kernel for GroupProducts<'_> {
-    type Output = (Vec<f32>, Aligned);
+    type Output = (Vec<f32>, AlignedVec);
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Self::Output {
         let Self { factors, stride, patches: count, .. } = self;
         let kept: Vec<u32> = patches(self.members).map(|patch| patch as u32).collect();
-        let mut products = Aligned::zeros(factors.len());
+        let mut products = AlignedVec::zeros(factors.len());
         let sums = GroupSums {
             factors,
             kept: &kept,

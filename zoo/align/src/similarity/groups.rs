@@ -1,28 +1,33 @@
-//! Per-pair sums over the patches that a caption keeps: products of the groups with the words, norms of the groups.
+//! Sums over the patches that a caption keeps: products of the groups with the words, and norms of the groups.
 
-use super::{config::CANCELLATION, gram::Gram, images::PreparedImage, simd::Simd};
+use super::{
+    config::{CANCELLATION, MIN_SQUARED_NORM},
+    gram::Gram,
+    images::PreparedImage,
+    simd::Simd,
+};
 
-/// A squared norm below this share of the squared norm that it was derived from has lost too many digits.
-const DERIVATION: f32 = 0.125;
+/// A squared norm below this fraction of the terms that it was derived from has lost too many digits.
+const MIN_DERIVED_FRACTION: f32 = 0.125;
 
-/// Products of all groups with words: `(words, stride)` from the words' products with the patches, `(words, stride)`.
+/// Products of groups and words, `(words, stride)`.
 pub(super) struct GroupSums<'a> {
-    /// `(patches, stride)`.
+    /// Weights of the patches in the groups, `(patches, stride)`.
     pub(super) factors: &'a [f32],
-    /// Patches that are kept.
+    /// The kept patches.
     pub(super) kept: &'a [u32],
-    /// Number of patches in a row of `table`.
+    /// Number of patches of the image.
     pub(super) patches: usize,
-    /// Products of words with patches; the first patch of the image begins each row.
+    /// Products of words and patches; each row starts with the first patch of the image.
     pub(super) table: &'a [f32],
     /// Distance between rows of `table`.
     pub(super) table_stride: usize,
-    /// Distance between rows of factors and of the result.
+    /// Distance between rows of the weights and of the output.
     pub(super) stride: usize,
 }
 
 impl GroupSums<'_> {
-    /// Writes the entries of all `groups` of each of `words` rows.
+    /// Writes `words` rows.
     #[inline(always)]
     pub(super) fn write_all<S: Simd>(&self, simd: S, groups: usize, words: usize, output: &mut [f32]) {
         let vectors = groups.div_ceil(S::LANES);
@@ -35,17 +40,17 @@ impl GroupSums<'_> {
         }
     }
 
-    /// Writes the vectors from `first` on, `V` of them, of each of `words` rows.
+    /// Writes `V` vectors from `first` on of each of `words` rows.
     #[inline(always)]
     fn write<S: Simd, const V: usize>(&self, simd: S, first: usize, words: usize, output: &mut [f32]) {
-        // As many sums as stay in registers beside the factors.
-        let most = match V {
+        // The number of sums that fit into registers together with the factors.
+        let max_words = match V {
             1 => 8,
             2 if S::REGISTERS < 32 => 6,
             _ if S::REGISTERS < 32 => 3,
             _ => 8,
         };
-        let tiles = words.div_ceil(most);
+        let tiles = words.div_ceil(max_words);
         for tile in 0..tiles {
             let start = tile * words / tiles;
             let output = &mut output[start * self.stride + first * S::LANES..];
@@ -92,32 +97,32 @@ impl GroupSums<'_> {
     }
 }
 
-/// Squared norms of all groups.
+/// Computes the squared norms of all groups.
 pub(super) struct GroupSquares<'a> {
     /// The image.
     pub(super) image: &'a PreparedImage,
-    /// Patches in ascending order.
+    /// Patches, ascending.
     pub(super) list: &'a [u32],
-    /// Their factors `(patches of the list, stride)`; negative for a patch that is taken away from the reference.
+    /// Weights of the listed patches, `(listed patches, stride)`; negative for a patch that is removed from the base.
     pub(super) factors: &'a [f32],
-    /// Distance between rows of factors.
+    /// Distance between rows of the weights.
     pub(super) stride: usize,
-    /// What the list is to be added to.
-    pub(super) base: Base,
+    /// The groups that the list is added to.
+    pub(super) base: SquareBase,
 }
 
-/// What a list of patches is added to.
+/// Groups that a list of patches is added to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Base {
-    /// Nothing.
+pub(super) enum SquareBase {
+    /// Empty groups.
     Empty,
-    /// The patches that the image alone would keep.
+    /// The groups of the image's reference selection.
     Reference,
 }
 
 impl GroupSquares<'_> {
-    /// Writes the vectors from `first` on, `V` of them; bit `i` of the result says that entry `i` of these cannot be
-    /// trusted.
+    /// Writes `V` vectors of squared norms from `first` on. Bit `i` of the result is set if value `i` of them has lost too many
+    /// digits.
     #[inline(always)]
     pub(super) fn write<S: Simd, const V: usize>(&self, simd: S, first: usize, output: &mut [f32]) -> u128 {
         let zero = [simd.splat(0.0); V];
@@ -151,7 +156,7 @@ impl GroupSquares<'_> {
                 terms[vector] = simd.mul_add(own[vector], own[vector], terms[vector]);
                 terms[vector] = simd.mul_add(next[vector], next[vector], terms[vector]);
             }
-            if self.base == Base::Reference {
+            if self.base == SquareBase::Reference {
                 for (patch, factors) in patches.into_iter().zip([own, next]) {
                     let row = &self.image.reference_products[patch * self.stride + first * S::LANES..];
                     for vector in 0..V {
@@ -162,23 +167,24 @@ impl GroupSquares<'_> {
             }
             place += 2;
         }
-        let mut doubtful = 0;
+        let mut inexact = 0;
         for vector in 0..V {
             let start = (first + vector) * S::LANES;
             let [square, floor] = match self.base {
-                Base::Empty => [total[vector], simd.mul(terms[vector], simd.splat(1.0 / CANCELLATION))],
-                Base::Reference => {
+                SquareBase::Empty => [total[vector], simd.mul(terms[vector], simd.splat(1.0 / CANCELLATION))],
+                SquareBase::Reference => {
                     let reference = simd.load(&self.image.reference_squares[start..]);
                     let sum = simd.add(reference, total[vector]);
                     let floor = simd.load(&self.image.square_floor[start..]);
-                    [simd.add(sum, cross[vector]), simd.max(simd.mul(sum, simd.splat(DERIVATION)), floor)]
+                    let derived_floor = simd.mul(sum, simd.splat(MIN_DERIVED_FRACTION));
+                    [simd.add(sum, cross[vector]), simd.max(derived_floor, floor)]
                 }
             };
-            let floor = simd.max(floor, simd.splat(f32::MIN_POSITIVE * 1e8));
-            doubtful |= u128::from(simd.greater(floor, square)) << (vector * S::LANES);
+            let floor = simd.max(floor, simd.splat(MIN_SQUARED_NORM));
+            inexact |= u128::from(simd.greater(floor, square)) << (vector * S::LANES);
             simd.store(square, &mut output[start..]);
         }
-        doubtful
+        inexact
     }
 
     #[inline(always)]
@@ -187,7 +193,7 @@ impl GroupSquares<'_> {
     }
 }
 
-/// `V` vectors. A loop and not a closure: code in a closure is not sure to be compiled for the caller's instruction set.
+/// Loads `V` vectors. A loop and not a closure: closures may not be compiled for the instruction set of the caller.
 #[inline(always)]
 pub(super) fn load<S: Simd, const V: usize>(simd: S, from: &[f32]) -> [S::Vector; V] {
     let mut vectors = [simd.splat(0.0); V];

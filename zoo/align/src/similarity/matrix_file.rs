@@ -1,4 +1,4 @@
-//! The similarity matrix as a file that is written tile by tile.
+//! A similarity matrix in a file that is written tile by tile.
 
 use std::{
     io::{self, Read, Seek, SeekFrom, Write},
@@ -6,96 +6,95 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fs_err::{File, OpenOptions};
+use fs_err::File;
 
 use super::{
     fingerprint::Fingerprint,
     plan::{Plan, Tile},
-    sink::Sink,
+    sink::TileSink,
 };
 use crate::{Error, Result, RetrievalError, StoredScores};
 
-/// Last bytes of an unfinished file.
-const MARK: [u8; 8] = *b"sims\0\0\x01\n";
+/// Last bytes of a partial file.
+const MAGIC: [u8; 8] = *b"sims\0\0\x01\n";
 
-/// Fingerprint, images of a tile, captions of a tile, mark.
+/// Bytes of the footer: fingerprint, images of a tile, captions of a tile, magic.
 const FOOTER: usize = 32 + 8 + 8 + 8;
 
-/// A sink that writes a matrix `(images, captions)` as safetensors, key `sims`.
+/// A sink that writes a matrix `(images, captions)` as a safetensors file with the tensor `sims`.
 ///
-/// The matrix grows in `PATH.partial`, which also says of each tile whether it is there; it takes the place of `PATH`
-/// when it is complete, and is then what safetensors would have written at once. Opened again after an interruption, it
-/// asks only for the tiles that are missing. What it holds in memory is a row of a tile, and a byte for each tile.
+/// Tiles are written to `PATH.partial`, which also stores which tiles are complete. The complete file is renamed to `PATH`
+/// and has the same bytes as a file written by safetensors. After an interruption, opening the file again requests only the
+/// missing tiles. It needs memory for one row of a tile and one byte per tile.
 #[derive(Debug)]
 pub struct MatrixFile {
     path: PathBuf,
     partial: PathBuf,
     file: File,
     plan: Plan,
-    /// Where the values begin and end; a byte for each tile follows, and the footer.
+    /// Start and end of the values. One byte per tile and the footer follow.
     values: [u64; 2],
     done: Vec<u8>,
     row: Vec<u8>,
 }
 
 impl MatrixFile {
-    /// Begins a file, or continues `PATH.partial` if that is there. `plan` says how tiles are cut; a file that is
-    /// continued keeps the cut that it has, see [`plan`](Self::plan).
+    /// Creates the partial file of `path`, or resumes it if it exists. `plan` defines the tiles of a new file; a resumed file
+    /// keeps its tiles, see [`plan`](Self::plan).
     ///
     /// # Errors
-    /// If the file that is there was computed from other inputs or if another process is writing it.
+    /// A partial file of other inputs, and one that another process is writing.
     pub fn open(path: &Path, plan: &Plan, inputs: &Fingerprint) -> Result<Self> {
-        let partial = partial_path(path);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let wrong = |source| Error::Io { action: "open", path: partial.clone(), source };
-        let file = options.open(&partial).map_err(wrong)?;
-        file.file().try_lock().map_err(|error| wrong(error.into()))?;
+        let partial = laps_files::with_suffix(path, ".partial");
+        let failed = |source| Error::Io { action: "open", path: partial.clone(), source };
+        let file = laps_files::open_locked(&partial).map_err(failed)?;
         let header = header(plan.images, plan.captions);
         let start = header.len() as u64;
         let values = [start, start + 4 * plan.images as u64 * plan.captions as u64];
         let row = Vec::with_capacity(4 * plan.tile_captions);
         let mut matrix = Self { path: path.to_owned(), partial, file, plan: *plan, values, done: Vec::new(), row };
-        match matrix.look(inputs) {
+        match matrix.resume(inputs) {
             Ok(true) => {}
-            Ok(false) => matrix.begin(&header, inputs).map_err(|source| matrix.failed("write", source))?,
+            Ok(false) => matrix.create(&header, inputs).map_err(|source| matrix.failed("write", source))?,
             Err(Some(source)) => return Err(matrix.failed("read", source)),
             Err(None) => return Err(RetrievalError::OtherInputs { path: matrix.partial }.into()),
         }
         Ok(matrix)
     }
 
-    /// How the matrix is cut: what [`Engine::run`](super::Engine::run) has to be given with this sink.
+    /// The tiles of the file. [`Engine::run`](super::Engine::run) needs this plan with this sink.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Number of tiles that are in the file.
+    /// Number of complete tiles.
     pub fn finished_tiles(&self) -> usize {
         self.done.iter().filter(|&&done| done == 1).count()
     }
 
-    /// The tiles that are not in the file yet.
+    /// The missing tiles.
     pub fn missing(&self) -> Vec<Tile> {
         let unfinished = |&index: &usize| self.done.get(index) != Some(&1);
         (0..self.plan.len()).filter(unfinished).map(|index| self.plan.tile(index)).collect()
     }
 
-    /// The file in which the matrix grows.
+    /// Path of the partial file.
     pub fn partial(&self) -> &Path {
         &self.partial
     }
 
-    /// The matrix as it is in the file, to be read before [`finish`](Self::finish) puts it in its place. What tiles that
-    /// are missing cover is zero.
+    /// The matrix in the partial file, for reading before [`finish`](Self::finish). Missing tiles are zero.
+    ///
+    /// # Errors
+    /// A file that cannot be opened.
     pub fn stored(&self) -> Result<StoredScores> {
         Ok(StoredScores::open(&self.partial, self.values[0], [self.plan.images, self.plan.captions])?)
     }
 
-    /// Puts the complete matrix in its place.
+    /// Renames the complete file to its final path.
     ///
     /// # Errors
-    /// If tiles are missing.
+    /// Missing tiles, and a file that cannot be renamed.
     pub fn finish(self) -> Result<()> {
         let [found, tiles] = [self.finished_tiles(), self.plan.len()];
         if found != tiles {
@@ -105,17 +104,15 @@ impl MatrixFile {
                 found: format!("{found} tiles"),
             });
         }
-        let close = || {
-            self.file.sync_all()?;
+        let complete = || {
             self.file.set_len(self.values[1])?;
-            self.file.sync_all()?;
-            fs_err::rename(&self.partial, &self.path)
+            laps_files::persist(&self.partial, &self.path)
         };
-        close().map_err(|source| self.failed("write", source))
+        complete().map_err(|source| self.failed("write", source))
     }
 
-    /// Whether the file holds tiles of the same inputs, which are taken over. An error without a source means others.
-    fn look(&mut self, inputs: &Fingerprint) -> Result<bool, Option<io::Error>> {
+    /// Reads which tiles are complete. False if the file has no footer; `Err(None)` if it has other inputs.
+    fn resume(&mut self, inputs: &Fingerprint) -> Result<bool, Option<io::Error>> {
         let length = self.file.metadata()?.len();
         let mut footer = [0; FOOTER];
         if length < FOOTER as u64 {
@@ -125,7 +122,7 @@ impl MatrixFile {
         self.file.read_exact(&mut footer)?;
         let (fingerprint, rest) = footer.split_at(32);
         let number = |at: usize| rest[at..at + 8].iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte));
-        if rest[16..] != MARK {
+        if rest[16..] != MAGIC {
             return Ok(false);
         }
         let tile = [number(0), number(8)].map(|size| usize::try_from(size).unwrap_or(0));
@@ -143,8 +140,8 @@ impl MatrixFile {
         Ok(true)
     }
 
-    /// Everything but the values; the mark comes last, so that a file without it is not believed.
-    fn begin(&mut self, header: &[u8], inputs: &Fingerprint) -> io::Result<()> {
+    /// Writes everything but the values. The magic is written last: a file without it is not resumed.
+    fn create(&mut self, header: &[u8], inputs: &Fingerprint) -> io::Result<()> {
         self.done = vec![0; self.plan.len()];
         self.file.set_len(0)?;
         self.file.rewind()?;
@@ -154,7 +151,7 @@ impl MatrixFile {
         let mut footer = inputs.bytes().to_vec();
         footer.extend((self.plan.tile_images as u64).to_le_bytes());
         footer.extend((self.plan.tile_captions as u64).to_le_bytes());
-        footer.extend(MARK);
+        footer.extend(MAGIC);
         self.file.write_all(&footer)
     }
 
@@ -162,11 +159,11 @@ impl MatrixFile {
         for (image, row) in tile.images.clone().zip(similarities.chunks_exact(tile.captions.len())) {
             self.row.clear();
             self.row.extend(row.iter().flat_map(|value| value.to_le_bytes()));
-            let place = (image * self.plan.captions + tile.captions.start) as u64;
-            self.file.seek(SeekFrom::Start(self.values[0] + 4 * place))?;
+            let index = (image * self.plan.captions + tile.captions.start) as u64;
+            self.file.seek(SeekFrom::Start(self.values[0] + 4 * index))?;
             self.file.write_all(&self.row)?;
         }
-        // A tile may be called finished only when its values are certain to be there.
+        // The values must be on the disk before the tile is marked as complete.
         self.file.sync_data()?;
         self.file.seek(SeekFrom::Start(self.values[1] + tile.index as u64))?;
         self.file.write_all(&[1])?;
@@ -179,7 +176,7 @@ impl MatrixFile {
     }
 }
 
-impl Sink for MatrixFile {
+impl TileSink for MatrixFile {
     fn wants(&mut self, tile: &Tile) -> bool {
         self.done.get(tile.index) != Some(&1)
     }
@@ -197,14 +194,8 @@ impl Sink for MatrixFile {
     }
 }
 
-fn partial_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    name.into()
-}
-
-/// What a safetensors file of one f32 matrix named `sims` begins with: the length of the description, and the
-/// description, filled up with spaces to a multiple of 8.
+/// Header of a safetensors file with one f32 matrix named `sims`: the length of the JSON text, and the text, padded with
+/// spaces to a multiple of 8.
 fn header(images: usize, captions: usize) -> Vec<u8> {
     let end = 4 * images as u128 * captions as u128;
     let mut text =

@@ -1,36 +1,36 @@
-//! The similarity of one image with each caption of a block, from the products of words and tokens.
+//! Similarities of one image and the captions of a block, computed from the products of words and tokens.
 
 use std::ops::Range;
 
 use super::{
     captions::CaptionMatrix,
     config::{AlignmentConfig, LEAKY_SLOPE},
-    groups::{Base, GroupSquares, GroupSums, load},
+    groups::{GroupSquares, GroupSums, SquareBase, load},
     images::{PreparedImage, stride},
     product::Panels,
-    scratch::Scratch,
+    scratch::PairScratch,
     selection::{patches, select},
     simd::{Kernel, Simd},
-    stages::{Clock, Stage},
+    stages::{Clock, PairStage},
 };
 
-/// The work on one image and a block of captions.
+/// Computes the similarities of one image and the captions of a block.
 pub(super) struct PairKernel<'a, C> {
     pub(super) config: &'a AlignmentConfig,
     pub(super) image: &'a PreparedImage,
-    /// Normalised tokens of the image's block, and where those of the image begin.
+    /// Normalised tokens of all prepared images; those of the image start at `first_token`.
     pub(super) tokens: &'a Panels,
     pub(super) first_token: usize,
-    /// Products of the block's words with tokens; each row begins with the first patch of the image, and is readable up
-    /// to a whole vector after its last.
+    /// Products of the block's words with tokens. Each row starts with the first patch of the image and can be read up to a
+    /// whole vector after its last.
     pub(super) table: &'a [f32],
     pub(super) table_stride: usize,
     pub(super) captions: &'a CaptionMatrix,
     pub(super) block: Range<usize>,
-    pub(super) scratch: &'a mut Scratch,
-    /// One entry for each caption of the block.
+    pub(super) scratch: &'a mut PairScratch,
+    /// Similarity of each caption of the block.
     pub(super) output: &'a mut [f32],
-    /// Is told of each stage.
+    /// Is notified after each stage.
     pub(super) clock: &'a mut C,
 }
 
@@ -55,22 +55,22 @@ impl<C: Clock> PairKernel<'_, C> {
     fn pair<S: Simd>(&mut self, simd: S, table: &[f32], words: Range<usize>) -> f32 {
         let count = words.len();
         self.score(simd, table, self.captions.mean_weights(words.clone()));
-        self.clock.lap(Stage::Scores);
+        self.clock.lap(PairStage::Scores);
         let scratch = &mut *self.scratch;
         select(simd, &scratch.scores, self.config.patches, self.config.kept, &mut scratch.mask);
-        self.clock.lap(Stage::Selection);
+        self.clock.lap(PairStage::Selection);
         self.sum_groups(simd, table, count);
-        self.clock.lap(Stage::Groups);
+        self.clock.lap(PairStage::Groups);
         self.norm_groups(simd, &words);
-        self.clock.lap(Stage::Norms);
-        self.fuse(simd, table, &words);
-        self.clock.lap(Stage::Fused);
-        let similarity = self.finish(simd, count);
-        self.clock.lap(Stage::Maxima);
+        self.clock.lap(PairStage::Norms);
+        self.fuse_dropped(simd, table, &words);
+        self.clock.lap(PairStage::Fused);
+        let similarity = self.max_mean(simd, count);
+        self.clock.lap(PairStage::Maxima);
         similarity
     }
 
-    /// Scores of the patches: the image's part plus the cosine with the caption's mean word.
+    /// Scores of the patches: the cosine with the mean patch plus the cosine with the mean word.
     #[inline(always)]
     fn score<S: Simd>(&mut self, simd: S, table: &[f32], weights: &[f32]) {
         let used = self.config.patches.next_multiple_of(S::LANES);
@@ -103,10 +103,10 @@ impl<C: Clock> PairKernel<'_, C> {
         }
     }
 
-    /// Products of the groups and of the class token with the words.
+    /// Products of the groups and the class token with the words.
     #[inline(always)]
     fn sum_groups<S: Simd>(&mut self, simd: S, table: &[f32], words: usize) {
-        let Scratch { mask, kept, similarities, .. } = &mut *self.scratch;
+        let PairScratch { mask, kept, similarities, .. } = &mut *self.scratch;
         let mut count = 0;
         for patch in patches(mask) {
             kept[count] = patch as u32;
@@ -131,7 +131,7 @@ impl<C: Clock> PairKernel<'_, C> {
     /// Squared norms of the groups.
     #[inline(always)]
     fn norm_groups<S: Simd>(&mut self, simd: S, words: &Range<usize>) {
-        let Scratch { mask, list, .. } = &mut *self.scratch;
+        let PairScratch { mask, list, .. } = &mut *self.scratch;
         let mut count = 0;
         for (index, (&bits, &reference)) in mask.iter().zip(&self.image.reference).enumerate() {
             let mut bits = bits ^ reference;
@@ -141,34 +141,35 @@ impl<C: Clock> PairKernel<'_, C> {
                 bits &= bits - 1;
             }
         }
-        // Group norms from the difference to the image's own selection, unless that is more work or too inexact.
-        if count <= self.config.kept && !self.group_squares(simd, Base::Reference, count, words) {
+        // Norms from the difference to the reference selection, unless that is more work or loses too many digits.
+        if count <= self.config.kept && !self.group_squares(simd, SquareBase::Reference, count, words) {
             return;
         }
-        let Scratch { kept, list, counts, .. } = &mut *self.scratch;
+        let PairScratch { kept, list, counts, .. } = &mut *self.scratch;
         list[..self.config.kept].copy_from_slice(&kept[..self.config.kept]);
         counts.from_all_kept += 1;
-        self.group_squares(simd, Base::Empty, self.config.kept, words);
+        self.group_squares(simd, SquareBase::Empty, self.config.kept, words);
     }
 
-    /// Whether the norms cannot be trusted. Those from all kept patches are made trustworthy here.
+    /// Whether norms derived from the reference selection have lost too many digits. Groups whose norms from all kept patches
+    /// have lost too many are computed as vectors.
     #[inline(always)]
-    fn group_squares<S: Simd>(&mut self, simd: S, base: Base, count: usize, words: &Range<usize>) -> bool {
+    fn group_squares<S: Simd>(&mut self, simd: S, base: SquareBase, count: usize, words: &Range<usize>) -> bool {
         let stride = stride(self.config);
         let vectors = self.config.groups.div_ceil(S::LANES);
-        let Scratch { mask, list, factors, .. } = &mut *self.scratch;
+        let PairScratch { mask, list, factors, .. } = &mut *self.scratch;
         for (&patch, to) in list[..count].iter().zip(factors.chunks_exact_mut(stride)) {
-            let taken = mask[patch as usize / 64] >> (patch % 64) & 1 == 1;
-            let sign = simd.splat(if taken { 1.0 } else { -1.0 });
+            let added = mask[patch as usize / 64] >> (patch % 64) & 1 == 1;
+            let sign = simd.splat(if added { 1.0 } else { -1.0 });
             let from = &self.image.factors[patch as usize * stride..][..stride];
             for first in (0..vectors * S::LANES).step_by(S::LANES) {
                 simd.store(simd.mul(sign, simd.load(&from[first..])), &mut to[first..]);
             }
         }
         for first in (0..vectors).step_by(5) {
-            let Scratch { list, factors, squares, .. } = &mut *self.scratch;
+            let PairScratch { list, factors, squares, .. } = &mut *self.scratch;
             let work = GroupSquares { image: self.image, list: &list[..count], factors, stride, base };
-            let mut doubtful = match vectors - first {
+            let mut inexact = match vectors - first {
                 1 => work.write::<S, 1>(simd, first, squares),
                 2 => work.write::<S, 2>(simd, first, squares),
                 3 => work.write::<S, 3>(simd, first, squares),
@@ -177,27 +178,27 @@ impl<C: Clock> PairKernel<'_, C> {
             };
             let groups = self.config.groups - first * S::LANES;
             if groups < 128 {
-                doubtful &= (1 << groups) - 1;
+                inexact &= (1 << groups) - 1;
             }
-            if base == Base::Reference && doubtful != 0 {
+            if base == SquareBase::Reference && inexact != 0 {
                 return true;
             }
-            while doubtful != 0 {
-                self.group_as_vector(first * S::LANES + doubtful.trailing_zeros() as usize, words);
-                doubtful &= doubtful - 1;
+            while inexact != 0 {
+                self.group_as_vector(first * S::LANES + inexact.trailing_zeros() as usize, words);
+                inexact &= inexact - 1;
             }
         }
         false
     }
 
-    /// Mean over words of the largest over tokens, plus mean over tokens of the largest over words. The leaky ReLU keeps
-    /// order, so it is applied to the largest only.
+    /// Mean over words of the maximum over tokens, plus mean over tokens of the maximum over words. The leaky ReLU is
+    /// monotonic, so it is applied to the maxima only.
     #[inline(always)]
-    fn finish<S: Simd>(&mut self, simd: S, words: usize) -> f32 {
+    fn max_mean<S: Simd>(&mut self, simd: S, words: usize) -> f32 {
         let tokens = self.config.aligned_tokens();
         let stride = stride(self.config);
         let vectors = tokens.div_ceil(S::LANES);
-        let Scratch { squares, similarities, inverse_norms, best, .. } = &mut *self.scratch;
+        let PairScratch { squares, similarities, inverse_norms, best, .. } = &mut *self.scratch;
         if self.config.has_class_token {
             squares[self.config.groups] = 1.0;
         }

@@ -1,27 +1,27 @@
-//! How a matrix is cut into tiles, within a limit on memory.
+//! Tiles of a matrix within a memory limit.
 
 use std::ops::Range;
 
 use super::{
-    captions::CaptionMatrix, config::AlignmentConfig, images::PreparedImages, simd::Level, weights::Aggregation,
-    worker::Worker,
+    captions::CaptionMatrix, config::AlignmentConfig, images::PreparedImages, simd::SimdLevel,
+    weights::PackedAggregation, worker::Worker,
 };
 use crate::{Error, Result};
 
-/// Tokens of images in a tile: enough that the last, partly filled panel does not count.
+/// Target number of tokens in the images of a tile: large enough that the padding of the last panel is negligible.
 const TILE_TOKENS: usize = 3200;
 
-/// Words in a block: these, their products with an image's tokens and that image's tables fit into a second-level cache
-/// of 512 KiB at the published sizes.
+/// Number of words in a block. At the published sizes, the words, their products with the tokens of an image, and the tables
+/// of the image fit into a second-level cache of 512 KiB.
 pub(super) const BLOCK_WORDS: usize = 120;
 
-/// Pairs in a tile at most: some seconds of work, so that an interrupted run loses little.
-const TILE_PAIRS: usize = 1 << 18;
+/// Maximum number of pairs in a tile: seconds of work, so that an interrupted run loses little.
+const MAX_TILE_PAIRS: usize = 1 << 18;
 
-/// Similarities of some images with some captions.
+/// A part of the matrix: consecutive images and consecutive captions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tile {
-    /// Its place in the plan.
+    /// Index in the plan.
     pub index: usize,
     /// Rows of the matrix.
     pub images: Range<usize>,
@@ -30,30 +30,30 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// Writes the similarities of the tile to their place in a matrix of `columns` columns, whose first row is image 0.
-    pub fn place(&self, similarities: &[f32], columns: usize, matrix: &mut [f32]) {
+    /// Copies the similarities of the tile into a matrix of `columns` columns.
+    pub fn copy_to(&self, similarities: &[f32], columns: usize, matrix: &mut [f32]) {
         for (image, row) in self.images.clone().zip(similarities.chunks_exact(self.captions.len())) {
             matrix[image * columns..][self.captions.clone()].copy_from_slice(row);
         }
     }
 }
 
-/// A cut of the matrix into tiles. Results do not depend on it.
+/// A division of the matrix into tiles. It does not change the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Rows of the matrix.
     pub images: usize,
     /// Columns of the matrix.
     pub captions: usize,
-    /// Images in a tile.
+    /// Number of images in a tile.
     pub tile_images: usize,
-    /// Captions in a tile.
+    /// Number of captions in a tile.
     pub tile_captions: usize,
-    /// Words that are multiplied with an image at once; at least those of the longest caption.
+    /// Number of words that are multiplied with an image at once; at least those of the longest caption.
     pub block_words: usize,
-    /// Threads that work.
+    /// Number of threads.
     pub threads: usize,
-    /// Memory that all threads take together, the inputs and the finished matrix not counted.
+    /// Bytes of all threads together, without the inputs and the finished matrix.
     pub bytes: usize,
 }
 
@@ -63,12 +63,12 @@ impl Plan {
         self.images.div_ceil(self.tile_images) * self.captions.div_ceil(self.tile_captions)
     }
 
-    /// Whether there is nothing to do.
+    /// Whether there is no tile.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The tile at `index`; those of the same images follow each other.
+    /// The tile at `index`. Tiles of the same images are consecutive.
     pub fn tile(&self, index: usize) -> Tile {
         let columns = self.captions.div_ceil(self.tile_captions).max(1);
         let images = index / columns * self.tile_images;
@@ -81,48 +81,44 @@ impl Plan {
     }
 }
 
-/// What a plan is made for.
+/// Inputs of a plan.
 pub(super) struct Planner<'a> {
     pub(super) config: &'a AlignmentConfig,
-    pub(super) aggregation: &'a Aggregation,
-    pub(super) level: Level,
+    pub(super) aggregation: &'a PackedAggregation,
+    pub(super) level: SimdLevel,
     pub(super) threads: usize,
     pub(super) memory_limit: usize,
 }
 
 impl Planner<'_> {
-    /// The largest tiles that fit.
+    /// The largest tiles that fit into the memory limit.
     pub(super) fn plan(&self, images: usize, captions: &CaptionMatrix) -> Result<Plan> {
         let longest = captions.longest().max(1);
-        let most = (TILE_TOKENS / self.config.tokens()).clamp(1, images.max(1));
-        let mut least = usize::MAX;
+        let max_images = (TILE_TOKENS / self.config.tokens()).clamp(1, images.max(1));
+        let mut min_bytes = usize::MAX;
         for block_words in [BLOCK_WORDS.max(longest), longest] {
-            for tile_images in (1..=most).rev() {
+            for tile_images in (1..=max_images).rev() {
                 let columns = captions.len().max(1);
-                // Every thread should get several tiles, and none should take long.
+                // Several tiles per thread, none of which takes long.
                 let rows = images.div_ceil(tile_images).max(1);
                 let share = columns.div_ceil((4 * self.threads).div_ceil(rows)).max(32);
-                let tile_captions = share.min(TILE_PAIRS / tile_images).min(columns);
+                let tile_captions = share.min(MAX_TILE_PAIRS / tile_images).min(columns);
                 let bytes = self.threads * self.bytes(tile_images, tile_captions, block_words);
-                least = least.min(bytes);
+                min_bytes = min_bytes.min(bytes);
                 if bytes <= self.memory_limit {
                     let [captions, threads] = [captions.len(), self.threads];
                     return Ok(Plan { images, captions, tile_images, tile_captions, block_words, threads, bytes });
                 }
             }
         }
-        Err(self.too_little(least))
-    }
-
-    fn too_little(&self, least: usize) -> Error {
-        Error::Operation {
+        Err(Error::Operation {
             operation: "similarity",
-            expected: format!("a memory limit of at least {least} bytes for {} threads", self.threads),
+            expected: format!("a memory limit of at least {min_bytes} bytes for {} threads", self.threads),
             found: format!("{} bytes", self.memory_limit),
-        }
+        })
     }
 
-    /// Memory of one thread.
+    /// Bytes of one thread.
     fn bytes(&self, images: usize, captions: usize, words: usize) -> usize {
         let config = self.config;
         PreparedImages::bytes(images, config, self.level)

@@ -1,65 +1,66 @@
-//! Matrix product against a matrix packed into panels.
+//! Matrix product with a right side that is packed into panels.
 //!
-//! Each element is one chain of fused multiply-adds over the width, from its first entry to its last, whatever the
-//! size of the product it is part of: tiles and threads do not change a bit of it. A general library promises no such
-//! thing, packs the tokens of an image again for each block of words, and is slower: on one core of an AMD EPYC with
-//! AVX-512, 120 words by the tokens of 16 images of ViT-224 reach 241 GFLOP/s here, 88 % of what the registers do, and 152
-//! with the crate matrixmultiply, 141 with gemm and its AVX-512 kernels, 100 with libtorch (benchmark `products`).
+//! Each element is one chain of fused multiply-adds over the width, from the first value to the last, whatever the size of
+//! the product: tiles and threads do not change its bits. General libraries do not guarantee that, pack the tokens of an
+//! image again for each block of words, and are slower. On one core of an AMD EPYC with AVX-512, the product of 120 words
+//! and the tokens of 16 images of ViT-224 reaches 241 GFLOP/s, 88 % of the peak of the registers; the crate matrixmultiply
+//! reaches 152, gemm with its AVX-512 kernels 141, and libtorch 100 (benchmark `products`).
 
 use std::ops::Range;
 
 use super::{
-    aligned::Aligned,
-    simd::{Kernel, MOST_LANES, Simd},
+    aligned::AlignedVec,
+    simd::{Kernel, MAX_LANES, Simd},
 };
 
-/// Values of a panel that are worked on at once: 16 KiB stay in the first cache beside the rows and the next share.
-const SHARE: usize = 4096;
+/// Number of values of a panel that are multiplied at once: 16 KiB stay in the first-level cache together with the rows and
+/// the next block.
+const BLOCK_VALUES: usize = 4096;
 
-/// Rows, all of one width, packed so that the entries of neighbouring rows lie side by side.
+/// Rows of the same width, packed so that the values of neighbouring rows are adjacent.
 ///
-/// The layout is (panel, entry of the width, row of the panel); the last panel is filled up with zeros.
+/// The layout is (panel, value of the row, row of the panel). The last panel is padded with zeros.
 #[derive(Debug)]
 pub(super) struct Panels {
-    values: Aligned,
+    values: AlignedVec,
     width: usize,
     panel: usize,
     rows: usize,
 }
 
 impl Panels {
-    /// Room for `rows` rows of `width`, for vectors of `lanes`.
+    /// Zeros for `rows` rows of `width`, for vectors of `lanes` lanes.
     pub(super) fn new(rows: usize, width: usize, lanes: usize) -> Self {
         let panel = 2 * lanes;
-        Self { values: Aligned::zeros(rows.div_ceil(panel) * panel * width), width, panel, rows }
+        Self { values: AlignedVec::zeros(rows.div_ceil(panel) * panel * width), width, panel, rows }
     }
 
-    /// Bytes that `new` takes for these sizes.
+    /// Bytes of the panels.
     pub(super) fn bytes(rows: usize, width: usize, lanes: usize) -> usize {
-        Aligned::bytes(rows.next_multiple_of(2 * lanes) * width)
+        AlignedVec::bytes(rows.next_multiple_of(2 * lanes) * width)
     }
 
-    /// Rows, up to the end of the last panel.
+    /// Number of rows, including the padding of the last panel.
     pub(super) fn padded(&self) -> usize {
         self.rows.next_multiple_of(self.panel)
     }
 
-    /// Entries of a row.
+    /// Number of values of a row.
     pub(super) fn width(&self) -> usize {
         self.width
     }
 
-    /// Rows in a panel.
+    /// Number of rows of a panel.
     pub(super) fn panel(&self) -> usize {
         self.panel
     }
 
-    /// Rows in all.
+    /// Number of rows, without padding.
     pub(super) fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Sets one row.
+    /// Sets a row.
     pub(super) fn set(&mut self, row: usize, values: &[f32]) {
         let start = row / self.panel * self.panel * self.width + row % self.panel;
         for (slot, &value) in self.values[start..].iter_mut().step_by(self.panel).zip(values) {
@@ -76,18 +77,18 @@ impl Panels {
     }
 }
 
-/// Packs rows of `width` for the left side of a [`Product`]: tiles of nearly equal height, in each of which the entries of
-/// the rows lie side by side. A tile that begins with row `i` begins at `i * width`.
-pub(super) struct Pack<'a> {
-    /// Rows, one after another.
+/// Packs rows of `width` for the left side of a [`Product`]: in tiles of nearly equal height, in each of which the values of
+/// the rows are interleaved. A tile that starts with row `i` starts at value `i * width`.
+pub(super) struct PackRows<'a> {
+    /// The rows.
     pub(super) rows: &'a [f32],
-    /// Entries of a row.
+    /// Number of values of a row.
     pub(super) width: usize,
-    /// As long as `rows`.
+    /// The packed rows; as long as `rows`.
     pub(super) output: &'a mut [f32],
 }
 
-impl Kernel for Pack<'_> {
+impl Kernel for PackRows<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -103,25 +104,25 @@ impl Kernel for Pack<'_> {
     }
 }
 
-/// Rows in tiles of at most `most`, and of nearly equal height: a last tile of a row or two would leave the multipliers
-/// idle.
+/// Divides rows into tiles of at most `max_height` and of nearly equal height. A last tile of one or two rows would not keep
+/// the multipliers busy.
 #[inline(always)]
-fn tiles(rows: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
-    let count = rows.div_ceil(most);
+fn tiles(rows: usize, max_height: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = rows.div_ceil(max_height);
     (0..count).map(move |tile| tile * rows / count..(tile + 1) * rows / count)
 }
 
-/// `(rows, width)` by packed `(columns, width)` to `(rows, columns)`, of which some panels are computed.
+/// Multiplies `(rows, width)` by packed `(columns, width)` to `(rows, columns)`, for a range of panels.
 pub(super) struct Product<'a> {
-    /// Rows of the left side, as [`Pack`] writes them.
+    /// Left side, packed by [`PackRows`].
     pub(super) left: &'a [f32],
-    /// The right side.
+    /// Right side.
     pub(super) right: &'a Panels,
-    /// Panels of the right side to compute.
+    /// Panels of the right side.
     pub(super) panels: Range<usize>,
-    /// Rows of the result; the first panel's columns go to the front of each.
+    /// Rows of the result. The columns of the first panel come first.
     pub(super) output: &'a mut [f32],
-    /// Distance between rows of the result, at least the width of all panels.
+    /// Distance between rows of the result, at least the columns of all panels.
     pub(super) stride: usize,
 }
 
@@ -132,35 +133,35 @@ impl Kernel for Product<'_> {
     fn run<S: Simd>(self, simd: S) {
         let width = self.right.width;
         let rows = self.left.len() / width;
-        // Entries of the width.
-        let most = SHARE / (2 * S::LANES);
+        let max_depth = BLOCK_VALUES / (2 * S::LANES);
         for (column, panel) in self.panels.enumerate() {
-            for start in (0..width).step_by(most) {
-                let depth = most.min(width - start);
+            for start in (0..width).step_by(max_depth) {
+                let depth = max_depth.min(width - start);
                 let (packed, next) =
                     self.right.values[(panel * width + start) * 2 * S::LANES..].split_at(depth * 2 * S::LANES);
-                let mut ahead = next.chunks(MOST_LANES).take(packed.len() / MOST_LANES);
-                let share = packed.len() / MOST_LANES / rows.div_ceil(S::ROWS) + 1;
+                // Each tile prefetches its share of the next block.
+                let mut lines = next.chunks(MAX_LANES).take(packed.len() / MAX_LANES);
+                let share = packed.len() / MAX_LANES / rows.div_ceil(S::ROWS) + 1;
                 for tile in tiles(rows, S::ROWS) {
-                    for line in (&mut ahead).take(share) {
+                    for line in (&mut lines).take(share) {
                         simd.prefetch(line);
                     }
                     let left = &self.left[tile.start * width + start * tile.len()..][..depth * tile.len()];
                     let output = &mut self.output[tile.start * self.stride + column * 2 * S::LANES..];
-                    let part = PanelProduct { left, packed, stride: self.stride, fresh: start == 0 };
+                    let block = PanelProduct { left, packed, stride: self.stride, overwrite: start == 0 };
                     match tile.len() {
-                        1 => part.tile::<S, 1>(simd, output),
-                        2 => part.tile::<S, 2>(simd, output),
-                        3 => part.tile::<S, 3>(simd, output),
-                        4 => part.tile::<S, 4>(simd, output),
-                        5 => part.tile::<S, 5>(simd, output),
-                        6 => part.tile::<S, 6>(simd, output),
-                        7 => part.tile::<S, 7>(simd, output),
-                        8 => part.tile::<S, 8>(simd, output),
-                        9 => part.tile::<S, 9>(simd, output),
-                        10 => part.tile::<S, 10>(simd, output),
-                        11 => part.tile::<S, 11>(simd, output),
-                        _ => part.tile::<S, 12>(simd, output),
+                        1 => block.tile::<S, 1>(simd, output),
+                        2 => block.tile::<S, 2>(simd, output),
+                        3 => block.tile::<S, 3>(simd, output),
+                        4 => block.tile::<S, 4>(simd, output),
+                        5 => block.tile::<S, 5>(simd, output),
+                        6 => block.tile::<S, 6>(simd, output),
+                        7 => block.tile::<S, 7>(simd, output),
+                        8 => block.tile::<S, 8>(simd, output),
+                        9 => block.tile::<S, 9>(simd, output),
+                        10 => block.tile::<S, 10>(simd, output),
+                        11 => block.tile::<S, 11>(simd, output),
+                        _ => block.tile::<S, 12>(simd, output),
                     }
                 }
             }
@@ -168,17 +169,18 @@ impl Kernel for Product<'_> {
     }
 }
 
-/// One panel's share of the width against the rows of a tile.
+/// Product of a block of a panel with the rows of a tile.
 #[derive(Clone, Copy)]
 struct PanelProduct<'a> {
     left: &'a [f32],
     packed: &'a [f32],
     stride: usize,
-    fresh: bool,
+    /// Whether the result replaces the output; otherwise it is added.
+    overwrite: bool,
 }
 
-/// Entries of the width that one turn of the innermost loop works on.
-const UNROLLED: usize = 4;
+/// Values of a row that one iteration of the innermost loop multiplies.
+const UNROLL: usize = 4;
 
 impl PanelProduct<'_> {
     #[inline(always)]
@@ -187,16 +189,16 @@ impl PanelProduct<'_> {
             return;
         }
         let mut sums = [[simd.splat(0.0); 2]; ROWS];
-        if !self.fresh {
+        if !self.overwrite {
             for (row, sum) in sums.iter_mut().enumerate() {
                 let from = &output[row * self.stride..][..2 * S::LANES];
                 *sum = [simd.load(from), simd.load(&from[S::LANES..])];
             }
         }
-        let mut left = self.left.chunks_exact(UNROLLED * ROWS);
-        let mut right = self.packed.chunks_exact(UNROLLED * 2 * S::LANES);
+        let mut left = self.left.chunks_exact(UNROLL * ROWS);
+        let mut right = self.packed.chunks_exact(UNROLL * 2 * S::LANES);
         for (left, right) in (&mut left).zip(&mut right) {
-            for entry in 0..UNROLLED {
+            for entry in 0..UNROLL {
                 add::<S, ROWS>(simd, &left[entry * ROWS..], &right[entry * 2 * S::LANES..], &mut sums);
             }
         }
@@ -212,7 +214,7 @@ impl PanelProduct<'_> {
     }
 }
 
-/// Adds the products of one entry of the rows with one entry of the columns.
+/// Adds the products of one value of each row with one value of each column.
 #[inline(always)]
 fn add<S: Simd, const ROWS: usize>(simd: S, left: &[f32], right: &[f32], sums: &mut [[S::Vector; 2]; ROWS]) {
     let right = [simd.load(right), simd.load(&right[S::LANES..])];

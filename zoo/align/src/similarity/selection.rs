@@ -1,15 +1,15 @@
-//! Which patches a caption keeps.
+//! Selection of the patches that a caption keeps.
 
-use super::simd::Simd;
+use super::simd::{Kernel, Simd, SimdLevel};
 
 /// A set of patches: bit `i % 64` of word `i / 64`.
 pub(super) type Mask = Vec<u64>;
 
-/// Sets the bits of the `kept` largest of `scores`; of equal ones the first. `scores` are padded to whole vectors with
-/// minus infinity, `patches` of them are real.
+/// Sets the bits of the `kept` largest of `scores`; of equal scores, the first. `scores` are padded with minus infinity to
+/// whole vectors; `patches` of them are valid.
 ///
-/// Looks for a threshold that exactly `kept` scores are above; scores on both sides of it need no order. Where equal
-/// scores leave none, the search ends at neighbouring floats.
+/// It searches for a threshold below which exactly the other scores lie, so the scores need not be sorted. If equal scores
+/// leave no such threshold, the search ends at neighbouring floats.
 #[inline(always)]
 pub(super) fn select<S: Simd>(simd: S, scores: &[f32], patches: usize, kept: usize, mask: &mut [u64]) {
     let vectors = patches.div_ceil(S::LANES);
@@ -33,7 +33,7 @@ pub(super) fn select<S: Simd>(simd: S, scores: &[f32], patches: usize, kept: usi
     let mut above_low = patches;
     let mut above_high = 0;
     let mut halve = false;
-    // Above `high` there are fewer than `kept`; at `low` and above, more.
+    // Invariant: fewer than `kept` scores are above `high`, and more than `kept` are above or equal to `low`.
     loop {
         let share = if halve { 0.5 } else { (above_low - kept) as f32 / (above_low - above_high) as f32 };
         halve = !halve;
@@ -72,34 +72,46 @@ fn write<S: Simd>(simd: S, scores: &[f32], threshold: f32, mask: &mut [u64]) {
     }
 }
 
-/// All above `high`, then those at `high`, then those at `low`, the first of equals first.
+/// Sets the bits of all scores above `high`, then of those equal to `high`, then of those equal to `low`, in ascending order.
 #[cold]
 fn write_with_ties(scores: &[f32], patches: usize, kept: usize, [low, high]: [f32; 2], mask: &mut [u64]) {
     mask.fill(0);
-    let mut left = kept;
+    let mut remaining = kept;
     let passes: [&dyn Fn(f32) -> bool; 3] = [&|score| score > high, &|score| score == high, &|score| score == low];
-    for takes in passes {
+    for is_selected in passes {
         for (patch, &score) in scores[..patches].iter().enumerate() {
-            if left > 0 && takes(score) {
+            if remaining > 0 && is_selected(score) {
                 mask[patch / 64] |= 1 << (patch % 64);
-                left -= 1;
+                remaining -= 1;
             }
         }
     }
 }
 
-/// The same by sorting, for what is done once an image.
-pub(super) fn select_slowly(scores: &[f32], kept: usize) -> Mask {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    // Adding zero makes both zeros equal, as they are to `select`.
-    order.sort_by(|&left, &right| (scores[right] + 0.0).total_cmp(&(scores[left] + 0.0)).then(left.cmp(&right)));
-    let mut mask = vec![0; scores.len().div_ceil(64)];
-    order.iter().take(kept).for_each(|patch| mask[patch / 64] |= 1 << (patch % 64));
-    mask
+/// [`select`] for callers outside of kernels. `scores` are padded with minus infinity to a multiple of
+/// [`MAX_LANES`](super::simd::MAX_LANES).
+pub(crate) fn select_patches(level: SimdLevel, scores: &[f32], patches: usize, kept: usize, mask: &mut [u64]) {
+    level.run(SelectPatches { scores, patches, kept, mask });
+}
+
+struct SelectPatches<'a> {
+    scores: &'a [f32],
+    patches: usize,
+    kept: usize,
+    mask: &'a mut [u64],
+}
+
+impl Kernel for SelectPatches<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        select(simd, self.scores, self.patches, self.kept, self.mask);
+    }
 }
 
 /// The patches of a mask in ascending order.
-pub(super) fn patches(mask: &[u64]) -> impl Iterator<Item = usize> {
+pub(crate) fn patches(mask: &[u64]) -> impl Iterator<Item = usize> {
     mask.iter().enumerate().flat_map(|(index, &bits)| {
         std::iter::successors(Some(bits), |bits| Some(bits & bits.wrapping_sub(1)))
             .take_while(|&bits| bits != 0)

@@ -1,12 +1,12 @@
 //! The interface of similarity engines.
 
-use super::{CaptionMatrix, Engine, ImageSource, Outcome, Plan, Sink, StageTimes};
+use super::{CaptionMatrix, Engine, ImageSource, Plan, RunOutcome, StageTimes, TileSink};
 use crate::Result;
 use laps_model::array::Array;
 
-/// An engine that computes exact similarities: [`Engine`] on a CPU, or one on another device.
+/// Computes exact similarities: [`Engine`] on a CPU, or an engine on another device.
 pub trait SimilarityEngine {
-    /// The instruction set on a CPU, otherwise the library and its device.
+    /// The instruction set of a CPU engine; otherwise the library and its device.
     fn description(&self) -> String;
 
     /// All similarities, `(images, captions)`.
@@ -30,8 +30,8 @@ pub trait SimilarityEngine {
         images: &dyn ImageSource,
         captions: &CaptionMatrix,
         plan: &Plan,
-        sink: &mut dyn Sink,
-    ) -> Result<Outcome>;
+        sink: &mut dyn TileSink,
+    ) -> Result<RunOutcome>;
 
     /// Prepares the first `count` images and drops the result, so that preparation can be measured.
     ///
@@ -71,8 +71,8 @@ impl SimilarityEngine for Engine {
         images: &dyn ImageSource,
         captions: &CaptionMatrix,
         plan: &Plan,
-        sink: &mut dyn Sink,
-    ) -> Result<Outcome> {
+        sink: &mut dyn TileSink,
+    ) -> Result<RunOutcome> {
         Self::run(self, images, captions, plan, sink)
     }
 

@@ -1,23 +1,26 @@
-//! Where finished tiles go.
+//! Receivers of finished tiles.
 
 use std::ops::ControlFlow;
 
 use super::plan::Tile;
 use crate::Result;
 
-/// Takes finished tiles, in whatever order they are finished.
-pub trait Sink: Send {
-    /// Whether a tile is still to be computed: a run that was interrupted answers for what it has already.
+/// Receives finished tiles, in any order.
+pub trait TileSink: Send {
+    /// Whether a tile has to be computed; false for the tiles that an interrupted run has finished.
     fn wants(&mut self, tile: &Tile) -> bool {
         let _ = tile;
         true
     }
 
-    /// Takes the similarities of a tile, `(images of the tile, captions of the tile)`, and says whether to go on.
+    /// Receives the similarities of a tile, `(images of the tile, captions of the tile)`. `Break` stops the run.
+    ///
+    /// # Errors
+    /// Any error ends the run.
     fn accept(&mut self, tile: &Tile, similarities: &[f32]) -> Result<ControlFlow<()>>;
 }
 
-impl<F: FnMut(&Tile, &[f32]) -> Result<ControlFlow<()>> + Send> Sink for F {
+impl<F: FnMut(&Tile, &[f32]) -> Result<ControlFlow<()>> + Send> TileSink for F {
     fn accept(&mut self, tile: &Tile, similarities: &[f32]) -> Result<ControlFlow<()>> {
         self(tile, similarities)
     }

@@ -1,30 +1,30 @@
-//! What the parts of the work cost, measured apart from normal runs, which know nothing of it.
+//! Times of the stages of a pair, measured apart from normal runs, in which they cost nothing.
 
 use std::time::{Duration, Instant};
 
-/// A part of the work on pairs, in the order in which it is done.
+/// A stage of the work on pairs, in the order of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Words are packed for the matrix product.
+pub enum PairStage {
+    /// Packing of the words for the matrix product.
     Packing,
     /// Products of words and tokens.
     Product,
     /// Scores of the patches.
     Scores,
-    /// Which patches a caption keeps.
+    /// Selection of the patches that a caption keeps.
     Selection,
     /// Products of the groups with the words.
     Groups,
     /// Norms of the groups.
     Norms,
-    /// The fused patch: its products with the words and its norm.
+    /// Products of the fused patch with the words, and its norm.
     Fused,
-    /// The largest cosine of each word and of each token, and their means.
+    /// Largest cosine of each word and each token, and their means.
     Maxima,
 }
 
-impl Stage {
-    /// All of them.
+impl PairStage {
+    /// All stages.
     pub const ALL: [Self; 8] = [
         Self::Packing,
         Self::Product,
@@ -36,7 +36,7 @@ impl Stage {
         Self::Maxima,
     ];
 
-    /// Its name.
+    /// Name of the stage.
     pub fn name(self) -> &'static str {
         match self {
             Self::Packing => "packing",
@@ -51,51 +51,51 @@ impl Stage {
     }
 }
 
-/// Hears that a stage is over.
+/// Is notified after each stage.
 pub(super) trait Clock {
-    /// All time since the stage before belongs to `stage`.
-    fn lap(&mut self, stage: Stage);
+    /// Assigns the time since the last stage to `stage`.
+    fn lap(&mut self, stage: PairStage);
 }
 
-/// Of normal runs: nothing is compiled for it.
+/// For normal runs; compiles to nothing.
 impl Clock for () {
     #[inline(always)]
-    fn lap(&mut self, _: Stage) {}
+    fn lap(&mut self, _: PairStage) {}
 }
 
-/// Time of each stage. It asks for the time once a stage and pair: some hundredths of a microsecond each.
+/// Measures the time of each stage. It reads the time once per stage and pair, which takes some hundredths of a microsecond.
 #[derive(Debug)]
 pub(super) struct Stopwatch {
     last: Instant,
-    times: [Duration; Stage::ALL.len()],
+    times: [Duration; PairStage::ALL.len()],
 }
 
 impl Stopwatch {
     pub(super) fn start() -> Self {
-        Self { last: Instant::now(), times: [Duration::ZERO; Stage::ALL.len()] }
+        Self { last: Instant::now(), times: [Duration::ZERO; PairStage::ALL.len()] }
     }
 
-    pub(super) fn times(&self) -> Vec<(Stage, Duration)> {
-        Stage::ALL.into_iter().zip(self.times).collect()
+    pub(super) fn times(&self) -> Vec<(PairStage, Duration)> {
+        PairStage::ALL.into_iter().zip(self.times).collect()
     }
 }
 
 impl Clock for Stopwatch {
     #[inline(always)]
-    fn lap(&mut self, stage: Stage) {
+    fn lap(&mut self, stage: PairStage) {
         let now = Instant::now();
         self.times[stage as usize] += now - self.last;
         self.last = now;
     }
 }
 
-/// What [`Engine::stages`](super::Engine::stages) measured, on one thread.
+/// Times of the stages on one thread.
 #[derive(Clone, Debug)]
 pub struct StageTimes {
-    /// Pairs that were computed.
+    /// Number of pairs.
     pub pairs: usize,
-    /// Time of each stage for all of them.
-    pub stages: Vec<(Stage, Duration)>,
-    /// Time of the same work without looking at the clock in between.
+    /// Time of each stage for all pairs.
+    pub stages: Vec<(PairStage, Duration)>,
+    /// Time of the same work without reading the clock between stages.
     pub whole: Duration,
 }

@@ -1,8 +1,8 @@
-//! Tokens computed as vectors, by the definition: the way out where products of patches cancel too many digits.
+//! Tokens computed as vectors, by the definition. This is the fallback if products of patches have lost too many digits.
 
 use std::ops::Range;
 
-use super::{images::stride, pair::PairKernel, scratch::Scratch};
+use super::{images::stride, pair::PairKernel, scratch::PairScratch};
 
 impl<C> PairKernel<'_, C> {
     #[cold]
@@ -22,7 +22,7 @@ impl<C> PairKernel<'_, C> {
 
     #[cold]
     pub(super) fn fused_as_vector(&mut self, count: usize, words: &Range<usize>) {
-        let Scratch { token, list, fused, .. } = &mut *self.scratch;
+        let PairScratch { token, list, fused, .. } = &mut *self.scratch;
         token.fill(0.0);
         for &patch in &list[..count] {
             self.tokens.add_row(self.first_token + patch as usize, fused[patch as usize], token);
@@ -30,10 +30,10 @@ impl<C> PairKernel<'_, C> {
         self.set_token(self.config.aligned_tokens() - 1, words);
     }
 
-    /// Sets the products of a token with the words, and its squared norm.
+    /// Stores the products of the computed token with the words, and its squared norm.
     fn set_token(&mut self, column: usize, words: &Range<usize>) {
         let stride = stride(self.config);
-        let Scratch { token, similarities, squares, counts, .. } = &mut *self.scratch;
+        let PairScratch { token, similarities, squares, counts, .. } = &mut *self.scratch;
         let product = |values: &[f32]| -> f32 {
             token.iter().zip(values).map(|(&left, &right)| f64::from(left) * f64::from(right)).sum::<f64>() as f32
         };

@@ -1,12 +1,11 @@
-//! The network that says how much a patch gives to each group.
+//! The aggregation network: the logit of a patch in each group.
 
-use super::{
-    captions::sum,
-    product::{Pack, Panels, Product},
-    simd::Level,
-};
+use super::{captions::sum_of, packed::PackedRows, simd::SimdLevel};
 use crate::{Error, Result};
-use laps_model::array::Array;
+use laps_model::{array::Array, models::alignment::AGGREGATION_NORM_EPS};
+
+/// Prefix of the parameter names in a checkpoint.
+const PREFIX: &str = "cross_net.aggr_net.";
 
 /// Parameters of the aggregation network: layer norm, linear, GELU, linear, scale.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,38 +27,55 @@ pub struct AggregationWeights {
 }
 
 impl AggregationWeights {
-    /// Takes the parameters from wherever `get` finds them by their full name in a checkpoint, `cross_net.aggr_net.*`.
+    /// Loads the parameters from `get`, which receives their full names in a checkpoint, `cross_net.aggr_net.*`.
+    ///
+    /// # Errors
+    /// Those of `get`.
     pub fn load(mut get: impl FnMut(&str) -> Result<Array>) -> Result<Self> {
-        let mut part = |name: &str| get(&format!("cross_net.aggr_net.{name}"));
+        let mut parameter = |name: &str| get(&format!("{PREFIX}{name}"));
         Ok(Self {
-            norm_weight: part("weight.0.weight")?,
-            norm_bias: part("weight.0.bias")?,
-            hidden_weight: part("weight.1.weight")?,
-            hidden_bias: part("weight.1.bias")?,
-            group_weight: part("weight.3.weight")?,
-            group_bias: part("weight.3.bias")?,
-            scale: part("scale")?,
+            norm_weight: parameter("weight.0.weight")?,
+            norm_bias: parameter("weight.0.bias")?,
+            hidden_weight: parameter("weight.1.weight")?,
+            hidden_bias: parameter("weight.1.bias")?,
+            group_weight: parameter("weight.3.weight")?,
+            group_bias: parameter("weight.3.bias")?,
+            scale: parameter("scale")?,
         })
+    }
+
+    /// The parameter with a full name, `cross_net.aggr_net.*`.
+    pub fn parameter(&self, name: &str) -> Option<&Array> {
+        match name.strip_prefix(PREFIX)? {
+            "weight.0.weight" => Some(&self.norm_weight),
+            "weight.0.bias" => Some(&self.norm_bias),
+            "weight.1.weight" => Some(&self.hidden_weight),
+            "weight.1.bias" => Some(&self.hidden_bias),
+            "weight.3.weight" => Some(&self.group_weight),
+            "weight.3.bias" => Some(&self.group_bias),
+            "scale" => Some(&self.scale),
+            _ => None,
+        }
     }
 }
 
-/// The network, packed for the matrix product.
+/// The network with packed weights.
 #[derive(Debug)]
-pub(super) struct Aggregation {
+pub(super) struct PackedAggregation {
     norm: Vec<(f32, f32)>,
-    hidden: Panels,
+    hidden: PackedRows,
     hidden_bias: Vec<f32>,
-    groups: Panels,
+    groups: PackedRows,
     group_bias: Vec<f32>,
     scale: f32,
 }
 
-impl Aggregation {
-    pub(super) fn new(weights: &AggregationWeights, width: usize, groups: usize, level: Level) -> Result<Self> {
+impl PackedAggregation {
+    pub(super) fn new(weights: &AggregationWeights, width: usize, groups: usize, level: SimdLevel) -> Result<Self> {
         let hidden = weights.hidden_bias.values().len();
         if hidden == 0 {
             return Err(Error::Parameter {
-                name: "cross_net.aggr_net.weight.1.bias".to_owned(),
+                name: format!("{PREFIX}weight.1.bias"),
                 expected: "at least one value".to_owned(),
                 found: "none".to_owned(),
             });
@@ -89,21 +105,21 @@ impl Aggregation {
                 .copied()
                 .zip(weights.norm_bias.values().iter().copied())
                 .collect(),
-            hidden: pack(&weights.hidden_weight, width, level),
+            hidden: PackedRows::new(weights.hidden_weight.values(), width, level)?,
             hidden_bias: weights.hidden_bias.values().to_vec(),
-            groups: pack(&weights.group_weight, hidden, level),
+            groups: PackedRows::new(weights.group_weight.values(), hidden, level)?,
             group_bias: weights.group_bias.values().to_vec(),
             scale,
         })
     }
 
-    /// Bytes that `logits` takes for so many patches while it runs.
+    /// Bytes of `logits` while it runs.
     pub(super) fn scratch_bytes(&self, patches: usize) -> usize {
-        4 * patches * (2 * self.norm.len() + self.hidden.padded() + self.hidden.rows() + self.groups.padded())
+        4 * patches * (2 * self.norm.len() + self.hidden.columns() + self.hidden.rows() + self.groups.columns())
     }
 
     /// Patches `(patches, width)` to logits `(patches, stride)`, of which the first `groups` of a row are set.
-    pub(super) fn logits(&self, patches: &[f32], stride: usize, level: Level) -> Vec<f32> {
+    pub(super) fn logits(&self, patches: &[f32], stride: usize) -> Vec<f32> {
         let width = self.norm.len();
         let count = patches.len() / width;
         let mut normed = Vec::with_capacity(patches.len());
@@ -112,13 +128,13 @@ impl Aggregation {
         }
         let hidden_width = self.hidden.rows();
         let mut hidden = Vec::with_capacity(count * hidden_width);
-        let product = multiply(&normed, &self.hidden, level);
-        for row in product.chunks_exact(self.hidden.padded()) {
+        let product = self.hidden.product(&normed);
+        for row in product.chunks_exact(self.hidden.columns()) {
             hidden.extend(row.iter().zip(&self.hidden_bias).map(|(value, bias)| gelu(value + bias)));
         }
-        let product = multiply(&hidden, &self.groups, level);
+        let product = self.groups.product(&hidden);
         let mut logits = vec![0.0; count * stride];
-        for (row, to) in product.chunks_exact(self.groups.padded()).zip(logits.chunks_exact_mut(stride)) {
+        for (row, to) in product.chunks_exact(self.groups.columns()).zip(logits.chunks_exact_mut(stride)) {
             for ((slot, value), bias) in to.iter_mut().zip(row).zip(&self.group_bias) {
                 *slot = (value + bias) * self.scale;
             }
@@ -127,30 +143,12 @@ impl Aggregation {
     }
 }
 
-fn pack(matrix: &Array, width: usize, level: Level) -> Panels {
-    let mut panels = Panels::new(matrix.values().len() / width, width, level.lanes());
-    for (row, values) in matrix.values().chunks_exact(width).enumerate() {
-        panels.set(row, values);
-    }
-    panels
-}
-
-/// `(rows, width)` by packed `(columns, width)` to `(rows, columns padded to whole panels)`.
-pub(super) fn multiply(left: &[f32], right: &Panels, level: Level) -> Vec<f32> {
-    let stride = right.padded();
-    let mut output = vec![0.0; left.len() / right.width() * stride];
-    let mut packed = vec![0.0; left.len()];
-    level.run(Pack { rows: left, width: right.width(), output: &mut packed });
-    level.run(Product { left: &packed, right, panels: 0..stride / right.panel(), output: &mut output, stride });
-    output
-}
-
-/// Layer normalisation with epsilon 1e-5, the variance over all entries; sums in f64.
+/// Layer normalisation, with the variance over all values and sums in f64.
 fn layer_norm(values: &[f32], weights: &[(f32, f32)], output: &mut Vec<f32>) {
     let count = values.len() as f64;
-    let mean = sum(values, f64::from) / count;
-    let variance = sum(values, |value| (f64::from(value) - mean) * (f64::from(value) - mean)) / count;
-    let factor = 1.0 / (variance + 1e-5).sqrt();
+    let mean = sum_of(values, f64::from) / count;
+    let variance = sum_of(values, |value| (f64::from(value) - mean) * (f64::from(value) - mean)) / count;
+    let factor = 1.0 / (variance + AGGREGATION_NORM_EPS).sqrt();
     output.extend(
         values
             .iter()
@@ -159,7 +157,7 @@ fn layer_norm(values: &[f32], weights: &[(f32, f32)], output: &mut Vec<f32>) {
     );
 }
 
-/// GELU by the error function.
+/// GELU with the error function.
 fn gelu(x: f32) -> f32 {
     0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))
 }
@@ -172,5 +170,5 @@ fn finite(name: &str, array: &Array) -> Result<()> {
 }
 
 fn parameter(name: &str, expected: String, found: String) -> Error {
-    Error::Parameter { name: format!("cross_net.aggr_net.{name}"), expected, found }
+    Error::Parameter { name: format!("{PREFIX}{name}"), expected, found }
 }

@@ -1,58 +1,58 @@
-//! One thread's work: prepared images by blocks of captions.
+//! The work of one thread: prepared images by blocks of captions.
 
 use std::ops::Range;
 
 use super::{
-    aligned::Aligned,
+    aligned::AlignedVec,
     captions::CaptionMatrix,
     config::AlignmentConfig,
     images::PreparedImages,
     pair::PairKernel,
-    product::{Pack, Product},
-    scratch::Scratch,
-    simd::{Level, MOST_LANES},
-    stages::{Clock, Stage},
+    product::{PackRows, Product},
+    scratch::PairScratch,
+    simd::{MAX_LANES, SimdLevel},
+    stages::{Clock, PairStage},
 };
 
-/// Room for the products of a block of words with the tokens of an image, and for what comes after.
+/// Buffers for the products of a block of words with the tokens of an image, and for the work on pairs.
 #[derive(Debug)]
 pub(super) struct Worker {
     config: AlignmentConfig,
-    level: Level,
+    level: SimdLevel,
     block_words: usize,
-    words: Aligned,
-    table: Aligned,
+    words: AlignedVec,
+    table: AlignedVec,
     table_stride: usize,
-    pub(super) scratch: Scratch,
+    pub(super) scratch: PairScratch,
 }
 
-fn table_stride(config: &AlignmentConfig, level: Level) -> usize {
+fn table_stride(config: &AlignmentConfig, level: SimdLevel) -> usize {
     let panel = 2 * level.lanes();
     (config.tokens().div_ceil(panel) + 1) * panel
 }
 
 impl Worker {
-    /// For blocks of `block_words` words, each caption being at most as long.
-    pub(super) fn new(config: &AlignmentConfig, level: Level, block_words: usize) -> Self {
+    /// Buffers for blocks of `block_words` words. No caption may have more words.
+    pub(super) fn new(config: &AlignmentConfig, level: SimdLevel, block_words: usize) -> Self {
         let table_stride = table_stride(config, level);
         Self {
             config: *config,
             level,
             block_words,
-            words: Aligned::zeros(block_words * config.width),
-            table: Aligned::zeros(block_words * table_stride + MOST_LANES),
+            words: AlignedVec::zeros(block_words * config.width),
+            table: AlignedVec::zeros(block_words * table_stride + MAX_LANES),
             table_stride,
-            scratch: Scratch::new(config, block_words),
+            scratch: PairScratch::new(config, block_words),
         }
     }
 
-    pub(super) fn bytes(config: &AlignmentConfig, level: Level, block_words: usize) -> usize {
-        Aligned::bytes(block_words * config.width)
-            + Aligned::bytes(block_words * table_stride(config, level) + MOST_LANES)
-            + Scratch::bytes(config, block_words)
+    pub(super) fn bytes(config: &AlignmentConfig, level: SimdLevel, block_words: usize) -> usize {
+        AlignedVec::bytes(block_words * config.width)
+            + AlignedVec::bytes(block_words * table_stride(config, level) + MAX_LANES)
+            + PairScratch::bytes(config, block_words)
     }
 
-    /// Similarities of all of `images` with `captions`, `(images, captions)`.
+    /// Similarities of all `images` with the captions `range`, `(images, captions)`.
     pub(super) fn compute<C: Clock>(
         &mut self,
         images: &PreparedImages,
@@ -66,12 +66,12 @@ impl Worker {
         while start < range.end {
             let end = captions.block_end(start, range.end, self.block_words);
             let words = captions.normalised(captions.span(start..end));
-            self.level.run(Pack { rows: words, width: config.width, output: &mut self.words[..words.len()] });
-            clock.lap(Stage::Packing);
-            let mut columns = Columns { origin: 0, computed: 0 };
+            self.level.run(PackRows { rows: words, width: config.width, output: &mut self.words[..words.len()] });
+            clock.lap(PairStage::Packing);
+            let mut columns = TableColumns { origin: 0, computed: 0 };
             for (place, to) in output.chunks_exact_mut(range.len()).enumerate() {
                 self.multiply(&config, images, words.len() / config.width, place, &mut columns);
-                clock.lap(Stage::Product);
+                clock.lap(PairStage::Product);
                 let first_token = place * config.tokens();
                 self.level.run(PairKernel {
                     config: &config,
@@ -91,15 +91,15 @@ impl Worker {
         }
     }
 
-    /// Fills the table for an image. Images follow each other in the panels without gaps: a panel that ends in the next
-    /// image is computed once and its columns are moved to the front of the table.
+    /// Computes the products of an image into the table. Images follow each other in the panels without gaps, so a panel at
+    /// the end of an image is computed once, and its columns are moved to the front of the table for the next image.
     fn multiply(
         &mut self,
         config: &AlignmentConfig,
         images: &PreparedImages,
         words: usize,
         place: usize,
-        columns: &mut Columns,
+        columns: &mut TableColumns,
     ) {
         let [panel, tokens] = [images.tokens.panel(), config.tokens()];
         let first = place * tokens / panel;
@@ -119,12 +119,12 @@ impl Worker {
             output: &mut self.table[(next - first) * panel..],
             stride: self.table_stride,
         });
-        *columns = Columns { origin: first, computed: last };
+        *columns = TableColumns { origin: first, computed: last };
     }
 }
 
-/// Which panels are in the table: those from `origin` to before `computed`.
-struct Columns {
+/// Panels in the table: from `origin` to before `computed`.
+struct TableColumns {
     origin: usize,
     computed: usize,
 }

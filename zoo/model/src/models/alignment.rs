@@ -12,14 +12,16 @@ use crate::{
 };
 
 /// Minimum norm of a vector, as in `torch.nn.functional.normalize`.
-pub(crate) const NORM_EPS: f64 = 1e-12;
+pub const NORM_EPS: f64 = 1e-12;
+/// Epsilon of the layer normalisation of the aggregation network.
+pub const AGGREGATION_NORM_EPS: f64 = 1e-5;
 /// Slope of the leaky ReLU for negative cosines.
 pub const LEAKY_SLOPE: f64 = 0.1;
 /// Subtracted from a cosine to mask it out of a maximum. Cosines are at most 1.
 const MASK_COSINE: f64 = 10.0;
 
 /// The aggregation network: a logit of each patch for each group.
-struct Aggregation<T> {
+pub struct Aggregation<T> {
     norm: LayerNorm<T>,
     hidden: Linear<T>,
     output: Linear<T>,
@@ -28,13 +30,13 @@ struct Aggregation<T> {
 }
 
 impl<T> Aggregation<T> {
-    fn new(config: &ModelConfig, path: &ParamPath<T>) -> Result<Self> {
-        let (width, hidden) = (config.embed_size, config.aggregation_width());
+    /// A network for embeddings of `width` with `hidden` hidden units. `path` has `weight.0`, `weight.1`, `weight.3` and `scale`.
+    pub fn new(width: usize, hidden: usize, groups: usize, path: &ParamPath<T>) -> Result<Self> {
         let weight = path.sub("weight");
         Ok(Self {
-            norm: LayerNorm::new(width, 1e-5, &weight.sub(0))?,
+            norm: LayerNorm::new(width, AGGREGATION_NORM_EPS, &weight.sub(0))?,
             hidden: Linear::with_default_init(width, hidden, &weight.sub(1))?,
-            output: Linear::with_default_init(hidden, config.groups(), &weight.sub(3))?,
+            output: Linear::with_default_init(hidden, groups, &weight.sub(3))?,
             scale: path.get("scale", &[1, 1, 1], Init::Ones)?,
             name: path.name().to_owned(),
         })
@@ -43,7 +45,7 @@ impl<T> Aggregation<T> {
 
 impl<T: Tensor> Aggregation<T> {
     /// `(images, patches, width)` to `(images, patches, groups)`.
-    fn forward(&self, x: &T) -> Result<T> {
+    pub fn forward(&self, x: &T) -> Result<T> {
         x.module(&self.name, || {
             let hidden = self.hidden.forward(&self.norm.forward(x)?)?.gelu()?;
             self.output.forward(&hidden)?.mul(&self.scale)
@@ -54,20 +56,21 @@ impl<T: Tensor> Aggregation<T> {
 /// The similarity of patches and words.
 pub struct Alignment<T> {
     aggregation: Aggregation<T>,
-    patches: usize,
-    kept: usize,
-    class_token: bool,
+    similarity: PairSimilarity,
     name: String,
 }
 
 impl<T> Alignment<T> {
     /// `path` has `aggr_net`.
     pub fn new(config: &ModelConfig, path: &ParamPath<T>) -> Result<Self> {
+        let (hidden, groups) = (config.aggregation_width(), config.groups());
         Ok(Self {
-            aggregation: Aggregation::new(config, &path.sub("aggr_net"))?,
-            patches: config.image.num_patches(),
-            kept: config.kept(),
-            class_token: config.image.has_class_token(),
+            aggregation: Aggregation::new(config.embed_size, hidden, groups, &path.sub("aggr_net"))?,
+            similarity: PairSimilarity {
+                patches: config.image.num_patches(),
+                kept: config.kept(),
+                has_class_token: config.image.has_class_token(),
+            },
             name: path.name().to_owned(),
         })
     }
@@ -81,33 +84,15 @@ impl<T: Tensor> Alignment<T> {
     }
 
     fn align(&self, tokens: &T, words: &T, mask: &T) -> Result<T> {
-        let [images, _, width] = tokens.sizes()?;
-        let [captions, length, _] = words.sizes()?;
-        let patches = tokens.narrow(1, usize::from(self.class_token), self.patches)?;
+        let [_, _, width] = tokens.sizes()?;
+        let [captions, _, _] = words.sizes()?;
+        let patches = self.similarity.patches(tokens)?;
         let count = mask.sum(1)?;
-
-        let mean = words.mul(&mask.reshape(&[captions, length, 1.into()])?)?.sum(1)?;
-        let mean = mean.reshape(&[captions, width])?.div(&count)?;
-        let (kept, scores) = self.select(&patches, &mean)?;
-
-        let groups = self.groups(&patches, &kept)?;
-        let fused = fuse(&patches, &kept, &scores)?.reshape(&[images, captions, 1.into(), width])?;
-        let mut parts = vec![&groups, &fused];
-        let class_token;
-        if self.class_token {
-            let first = tokens.narrow(1, 0, 1)?.reshape(&[images, 1.into(), 1.into(), width])?;
-            class_token = first.expand(&[images, captions, 1.into(), width])?;
-            parts.insert(0, &class_token);
-        }
-        let visual = T::concat(&parts, 2)?.normalize(NORM_EPS)?;
-
-        let words = words.normalize(NORM_EPS)?.permute(&[0, 2, 1])?;
-        let cosines = visual.matmul(&words)?.leaky_relu(LEAKY_SLOPE)?;
-        let of_words = cosines.max(2)?.reshape(&[images, captions, length])?.mul(mask)?.sum(2)?;
-        let of_words = of_words.reshape(&[images, captions])?.div(&count.reshape(&[captions])?)?;
-        let padding = mask.affine(MASK_COSINE, -MASK_COSINE)?.reshape(&[captions, 1.into(), length])?;
-        let of_tokens = cosines.add(&padding)?.max(3)?.mean(2)?.reshape(&[images, captions])?;
-        of_words.add(&of_tokens)
+        let mean = sum_words(words, mask)?.reshape(&[captions, width])?.div(&count)?;
+        let (kept, scores) = self.similarity.select(&patches, &mean)?;
+        let logits = self.aggregation.forward(&patches)?;
+        let visual = self.similarity.merge(tokens, &patches, &logits, &kept, &scores)?;
+        compare(&visual, words, mask, &count)
     }
 
     /// Logits of each patch for each group, independent of the caption: `(images, patches, width)` to
@@ -115,10 +100,44 @@ impl<T: Tensor> Alignment<T> {
     pub fn logits(&self, patches: &T) -> Result<T> {
         self.aggregation.forward(patches)
     }
+}
 
-    /// `(images, patches, width)` and caption means `(captions, width)` to the mask of the kept patches and their
-    /// scores, both `(images, captions, patches)`. Gradients do not flow through either.
-    fn select(&self, patches: &T, captions: &T) -> Result<(T, T)> {
+/// The part of the alignment after the aggregation network; it has no weights.
+#[derive(Clone, Copy, Debug)]
+pub struct PairSimilarity {
+    /// Number of patches of an image, without the class token.
+    pub patches: usize,
+    /// Number of patches that are kept for a caption.
+    pub kept: usize,
+    /// Whether the first token of an image is a class token.
+    pub has_class_token: bool,
+}
+
+impl PairSimilarity {
+    /// Similarities `(pairs)` of image `i` and caption `i`, from patch embeddings `(pairs, tokens, width)`, logits of the
+    /// aggregation network `(pairs, patches, groups)`, word embeddings `(pairs, words, width)` and their mask
+    /// `(pairs, words)`. Some of many images and captions can be compared in this way, for example those with a gradient.
+    pub fn pairs<T: Tensor>(&self, tokens: &T, logits: &T, words: &T, mask: &T) -> Result<T> {
+        let [pairs, _, width] = tokens.sizes()?;
+        let patches = self.patches(tokens)?;
+        let count = mask.sum(1)?;
+        let mean = sum_words(words, mask)?.div(&count.reshape(&[pairs, 1.into(), 1.into()])?)?;
+        let (kept, scores) = self.select(&patches, &mean)?;
+        // One caption for each image; then one image with all captions.
+        let visual = self.merge(tokens, &patches, logits, &kept, &scores)?;
+        let [_, _, merged, _] = visual.sizes()?;
+        let visual = visual.reshape(&[1.into(), pairs, merged, width])?;
+        compare(&visual, words, mask, &count)?.reshape(&[pairs])
+    }
+
+    /// `(images, tokens, width)` to `(images, patches, width)`.
+    fn patches<T: Tensor>(&self, tokens: &T) -> Result<T> {
+        tokens.narrow(1, usize::from(self.has_class_token), self.patches)
+    }
+
+    /// `(images, patches, width)` and caption means `(captions, width)` or `(images, captions, width)` to the mask of the kept
+    /// patches and their scores, both `(images, captions, patches)`. Gradients do not flow through either.
+    fn select<T: Tensor>(&self, patches: &T, captions: &T) -> Result<(T, T)> {
         let (patches, captions) = (patches.detach()?, captions.detach()?);
         let across = patches.normalize(NORM_EPS)?.permute(&[0, 2, 1])?;
         let image = patches.mean(1)?.normalize(NORM_EPS)?.matmul(&across)?;
@@ -126,16 +145,55 @@ impl<T: Tensor> Alignment<T> {
         Ok((scores.top_k_mask(self.kept)?, scores))
     }
 
-    /// `(images, patches, width)` and the mask `(images, captions, patches)` to `(images, captions, groups, width)`.
-    fn groups(&self, patches: &T, kept: &T) -> Result<T> {
-        let [images, captions, count] = kept.sizes()?;
+    /// Tokens `(images, tokens, width)`, their patches, logits `(images, patches, groups)`, and mask and scores
+    /// `(images, captions, patches)`, to the normalised merged tokens `(images, captions, merged, width)`: the class token if
+    /// there is one, the groups, and the fused patch.
+    fn merge<T: Tensor>(&self, tokens: &T, patches: &T, logits: &T, kept: &T, scores: &T) -> Result<T> {
+        let [images, captions, _] = kept.sizes()?;
         let [_, _, width] = patches.sizes()?;
-        let logits = self.aggregation.forward(patches)?.permute(&[0, 2, 1])?;
-        let [_, groups, _] = logits.sizes()?;
-        let logits = logits.reshape(&[images, 1.into(), groups, count])?;
-        let bias = kept.affine(MASK_LOGIT, -MASK_LOGIT)?.reshape(&[images, captions, 1.into(), count])?;
-        logits.add(&bias)?.softmax()?.matmul(&patches.reshape(&[images, 1.into(), count, width])?)
+        let groups = groups(patches, logits, kept)?;
+        let fused = fuse(patches, kept, scores)?.reshape(&[images, captions, 1.into(), width])?;
+        let mut parts = vec![&groups, &fused];
+        let class_token;
+        if self.has_class_token {
+            let first = tokens.narrow(1, 0, 1)?.reshape(&[images, 1.into(), 1.into(), width])?;
+            class_token = first.expand(&[images, captions, 1.into(), width])?;
+            parts.insert(0, &class_token);
+        }
+        T::concat(&parts, 2)?.normalize(NORM_EPS)
     }
+}
+
+/// `(captions, words, width)` and their mask `(captions, words)` to the sum of the words, `(captions, 1, width)`.
+fn sum_words<T: Tensor>(words: &T, mask: &T) -> Result<T> {
+    let [captions, length, _] = words.sizes()?;
+    words.mul(&mask.reshape(&[captions, length, 1.into()])?)?.sum(1)
+}
+
+/// Normalised merged tokens `(images, captions, merged, width)`, word embeddings `(captions, words, width)`, their mask
+/// `(captions, words)` and the number of words of each caption, to `(images, captions)`.
+fn compare<T: Tensor>(visual: &T, words: &T, mask: &T, count: &T) -> Result<T> {
+    let [images, captions, _, _] = visual.sizes()?;
+    let [_, length, _] = words.sizes()?;
+    let words = words.normalize(NORM_EPS)?.permute(&[0, 2, 1])?;
+    let cosines = visual.matmul(&words)?.leaky_relu(LEAKY_SLOPE)?;
+    let of_words = cosines.max(2)?.reshape(&[images, captions, length])?.mul(mask)?.sum(2)?;
+    let of_words = of_words.reshape(&[images, captions])?.div(&count.reshape(&[captions])?)?;
+    let padding = mask.affine(MASK_COSINE, -MASK_COSINE)?.reshape(&[captions, 1.into(), length])?;
+    let of_tokens = cosines.add(&padding)?.max(3)?.mean(2)?.reshape(&[images, captions])?;
+    of_words.add(&of_tokens)
+}
+
+/// `(images, patches, width)`, their logits `(images, patches, groups)` and the mask `(images, captions, patches)` to
+/// `(images, captions, groups, width)`.
+fn groups<T: Tensor>(patches: &T, logits: &T, kept: &T) -> Result<T> {
+    let [images, captions, count] = kept.sizes()?;
+    let [_, _, width] = patches.sizes()?;
+    let logits = logits.permute(&[0, 2, 1])?;
+    let [_, groups, _] = logits.sizes()?;
+    let logits = logits.reshape(&[images, 1.into(), groups, count])?;
+    let bias = kept.affine(MASK_LOGIT, -MASK_LOGIT)?.reshape(&[images, captions, 1.into(), count])?;
+    logits.add(&bias)?.softmax()?.matmul(&patches.reshape(&[images, 1.into(), count, width])?)
 }
 
 /// Fuses the patches that are not kept into one: `(images, patches, width)`, and mask and scores

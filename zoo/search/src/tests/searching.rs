@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::{captions, engine, images, write};
+use super::{captions, engine, images, samples::score, write};
 use crate::{Error, Hit, Index, IndexKind, IndexPrecision, SearchError, SearchScope, Searcher, evaluate};
 use laps_align::similarity::Engine;
 use laps_model::array::Array;
@@ -12,8 +12,8 @@ static RUN: AtomicBool = AtomicBool::new(false);
 /// Similarities of single pairs, in descending order.
 fn expected(engine: &Engine, kind: IndexKind, items: &[Array], query: &Array) -> Vec<(usize, f32)> {
     let score = |item: &Array| match kind {
-        IndexKind::Images => engine.score(item, query).unwrap(),
-        IndexKind::Captions => engine.score(query, item).unwrap(),
+        IndexKind::Images => score(engine, item, query).unwrap(),
+        IndexKind::Captions => score(engine, query, item).unwrap(),
     };
     let mut scores: Vec<(usize, f32)> = items.iter().map(score).enumerate().collect();
     scores.sort_by(|a, b| b.1.total_cmp(&a.1));

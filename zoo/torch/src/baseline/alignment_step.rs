@@ -32,7 +32,7 @@ pub enum AlignmentMethod {
 pub struct AlignmentStep {
     config: AlignmentConfig,
     alignment: Alignment<Torch>,
-    objective: Objective,
+    objective: RefCell<Objective>,
     parameters: Vec<(String, Torch)>,
     images: Tch,
     words: Tch,
@@ -65,7 +65,7 @@ impl AlignmentStep {
         let values = captions.iter().flat_map(Array::values).copied().collect();
         let words = Array::new(&[lengths.iter().sum(), config.width], values)?;
         Ok(Self {
-            objective: Objective::new(config, model.sparse_ratio, 0.0),
+            objective: RefCell::new(Objective::new(config, model.sparse_ratio, 0.0)),
             parameters: parameters.take(),
             images: leaf(images)?,
             words: leaf(&words)?,
@@ -92,7 +92,8 @@ impl AlignmentStep {
         };
         let embeddings = alignment_inputs(&self.alignment, &self.config, images, words, self.lengths.clone())?;
         let all = BatchEmbeddings::gather(std::slice::from_ref(&embeddings), weight)?;
-        let value = self.objective.differentiate(&all, &self.image_ids, 0..self.image_ids.len(), hinge)?;
+        let local = 0..self.image_ids.len();
+        let value = self.objective.borrow_mut().differentiate(&all, &self.image_ids, local, hinge)?;
         if let Some(gradient) = value.gradient {
             gradient.propagate(&embeddings, 1.0)?;
             // Reading a value waits for the GPU.

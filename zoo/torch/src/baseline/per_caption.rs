@@ -9,15 +9,15 @@ use std::ops::Range;
 use tch::{Kind, Tensor as Tch};
 
 use crate::{
-    Error, Result, TorchDevice,
-    similarity::{Aggregation, invalid, leaky_relu, normalise, to_device, to_host},
+    Error, Result, Torch, TorchDevice,
+    similarity::{aggregation, invalid, leaky_relu, normalise, to_device, to_host},
 };
 use laps_align::similarity::{AggregationWeights, AlignmentConfig, ImageSource};
-use laps_model::array::Array;
+use laps_model::{array::Array, models::alignment::Aggregation};
 
 /// Compares captions with the images of a shard. The authors' evaluation uses shards of 256 images.
 pub struct PerCaption {
-    aggregation: Aggregation,
+    aggregation: Aggregation<Torch>,
     device: TorchDevice,
     shard: ImageShard,
 }
@@ -37,7 +37,7 @@ impl PerCaption {
             let expected = format!("images of shape {:?}", [config.tokens(), config.width]);
             return Err(invalid(expected, format!("{:?}", source.shape())));
         }
-        let aggregation = Aggregation::new(weights, &config, device)?;
+        let aggregation = aggregation(weights, &config, device)?;
         let mut values = vec![0.0; images.len() * config.tokens() * config.width];
         for (image, to) in images.clone().zip(values.chunks_exact_mut(config.tokens() * config.width)) {
             source.read(image, to)?;
@@ -51,13 +51,16 @@ impl PerCaption {
     pub fn similarities(&self, captions: &[Array]) -> Result<Array> {
         let _guard = tch::no_grad_guard();
         let images = self.shard.images();
+        let logits = |kept: &Tch| -> Result<Tch> {
+            Ok(self.aggregation.forward(&Torch::new(kept.shallow_clone()))?.0.shallow_clone())
+        };
         let mut rows = Vec::with_capacity(captions.len() * images);
         for caption in captions {
             let [words, width] = *caption.dims() else {
                 return Err(invalid("words (words, width)".to_owned(), format!("shape {:?}", caption.dims())));
             };
             let words = to_device(caption.values(), &[1, words as i64, width as i64], self.device)?;
-            rows.extend(to_host(&self.shard.similarities(&words, |patches| self.aggregation.logits(patches))?)?);
+            rows.extend(to_host(&self.shard.similarities(&words, logits)?)?);
         }
         Ok(Array::new(&[captions.len(), images], rows)?)
     }

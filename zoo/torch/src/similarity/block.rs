@@ -2,15 +2,16 @@
 
 use tch::Tensor as Tch;
 
-use super::{captions::CaptionBlock, images::DeviceImages, leaky_relu};
+use super::{
+    captions::CaptionBlock,
+    images::{DeviceImages, patches},
+    leaky_relu,
+};
 use crate::Result;
-use laps_align::similarity::{AlignmentConfig, CANCELLATION, Counts};
-
-/// Below this squared norm, the squared factors of a group underflow in f32.
-const MIN_SQUARED_NORM: f64 = f32::MIN_POSITIVE as f64 * 1e8;
+use laps_align::similarity::{AlignmentConfig, CANCELLATION, MIN_SQUARED_NORM, PairCounts};
 
 /// Larger than the difference of any two scores: a score is the sum of two cosines.
-pub(crate) const SCORE_GAP: f64 = 10.0;
+const SCORE_GAP: f64 = 10.0;
 
 /// The inputs of one block.
 pub(super) struct BlockComparison<'a> {
@@ -40,12 +41,8 @@ impl BlockComparison<'_> {
         [self.images.tokens.size()[0], self.captions.words.size()[0], self.captions.words.size()[1]]
     }
 
-    fn patches(&self, tensor: &Tch) -> Result<Tch> {
-        Ok(tensor.f_narrow(1, i64::from(self.config.has_class_token), self.config.patches as i64)?)
-    }
-
     /// Similarities `(images, captions)`.
-    pub(super) fn similarities(&self, counts: &mut Counts) -> Result<Tch> {
+    pub(super) fn similarities(&self, counts: &mut PairCounts) -> Result<Tch> {
         let weights = self.select()?;
         let products = self.products(&weights)?;
         let (squares, inexact) = self.squares(&weights)?;
@@ -66,7 +63,7 @@ impl BlockComparison<'_> {
     fn select(&self) -> Result<PatchWeights> {
         let [images, captions, _] = self.sizes();
         let with_mean = self.images.tokens.f_matmul(&self.captions.means.f_transpose(0, 1)?)?;
-        let scores = self.patches(&with_mean.f_reshape([images, -1, captions])?)?.f_add(&self.images.scores)?;
+        let scores = patches(self.config, &with_mean.f_reshape([images, -1, captions])?)?.f_add(&self.images.scores)?;
         let scores = scores.f_transpose(1, 2)?.f_contiguous()?;
         let (_, indices) = scores.f_topk(self.config.kept as i64, -1, true, false)?;
         let kept = scores.f_zeros_like()?.f_scatter_value(-1, &indices, 1.0)?;
@@ -85,8 +82,8 @@ impl BlockComparison<'_> {
         let words = self.captions.words.f_reshape([captions * length, -1])?;
         let table = self.images.tokens.f_matmul(&words.f_transpose(0, 1)?)?;
         let table = table.f_reshape([images, -1, captions, length])?;
-        let patches = self.patches(&table)?;
-        let weighted = |weights: &Tch| patches.f_mul(&weights.f_transpose(1, 2)?.f_unsqueeze(3)?);
+        let patch_products = patches(self.config, &table)?;
+        let weighted = |weights: &Tch| patch_products.f_mul(&weights.f_transpose(1, 2)?.f_unsqueeze(3)?);
         let fused = weighted(&weights.fused)?.f_sum_dim_intlist(&[1i64][..], true, None)?;
         let kept = weighted(&weights.kept)?.f_reshape([images, -1, captions * length])?;
         let groups = self.images.factors.f_transpose(1, 2)?.f_bmm(&kept)?;
@@ -101,14 +98,14 @@ impl BlockComparison<'_> {
     /// Squared norms of the merged tokens, and a mask of those that have lost too many digits.
     fn squares(&self, weights: &PatchWeights) -> Result<(Tch, Tch)> {
         let [images, captions, _] = self.sizes();
-        let [patches, groups] = [self.config.patches as i64, self.config.groups as i64];
+        let [patch_count, groups] = [self.config.patches as i64, self.config.groups as i64];
         let PatchWeights { kept, fused } = weights;
-        let half = kept.f_bmm(&self.images.quadratic)?.f_reshape([images * captions, groups, patches])?;
-        let group_squares = half.f_bmm(&kept.f_reshape([images * captions, patches, 1])?)?;
+        let half = kept.f_bmm(&self.images.quadratic)?.f_reshape([images * captions, groups, patch_count])?;
+        let group_squares = half.f_bmm(&kept.f_reshape([images * captions, patch_count, 1])?)?;
         drop(half);
         let group_squares = group_squares.f_reshape([images, captions, groups])?;
         let terms = kept.f_bmm(&self.images.factors.f_square()?)?;
-        let group_floor = terms.f_div_scalar(f64::from(CANCELLATION))?.f_clamp_min(MIN_SQUARED_NORM)?;
+        let group_floor = terms.f_div_scalar(f64::from(CANCELLATION))?.f_clamp_min(f64::from(MIN_SQUARED_NORM))?;
 
         let sum = |tensor: Tch| tensor.f_sum_dim_intlist(&[-1i64][..], true, None);
         let fused_square = sum(fused.f_bmm(&self.images.gram)?.f_mul_(fused)?)?;

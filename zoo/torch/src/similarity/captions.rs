@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tch::{Kind, Tensor as Tch};
 
-use super::{TorchDevice, plan::MemoryModel, to_device};
+use super::{TorchDevice, normalise, plan::MemoryModel, to_device};
 use crate::Result;
 use laps_align::similarity::{CaptionMatrix, Plan};
 
@@ -23,7 +23,7 @@ pub(super) struct DeviceCaptions {
 }
 
 /// Captions padded to the same length.
-pub(super) struct CaptionBlock {
+pub(crate) struct CaptionBlock {
     /// Normalised words, 0 in the padding, `(captions, length, width)`.
     pub(super) words: Tch,
     /// Normalised mean word, `(captions, width)`.
@@ -32,6 +32,26 @@ pub(super) struct CaptionBlock {
     pub(super) padding: Tch,
     /// Number of words, `(captions)`.
     pub(super) counts: Tch,
+}
+
+impl CaptionBlock {
+    /// Creates a block from words `(captions, length, width)` that are not normalised and 0 in the padding. `padding` is its
+    /// mask, `counts` are the numbers of words.
+    pub(crate) fn new(words: &Tch, padding: Tch, counts: Tch) -> Result<Self> {
+        let mean = words.f_sum_dim_intlist(&[1i64][..], false, None)?.f_div(&counts.f_unsqueeze(1)?)?;
+        Ok(Self { words: normalise(words)?.0, means: normalise(&mean)?.0, padding, counts })
+    }
+
+    /// A range of the captions.
+    pub(super) fn narrow(&self, start: i64, length: i64) -> Result<Self> {
+        let narrow = |tensor: &Tch| tensor.f_narrow(0, start, length);
+        Ok(Self {
+            words: narrow(&self.words)?,
+            means: narrow(&self.means)?,
+            padding: narrow(&self.padding)?,
+            counts: narrow(&self.counts)?,
+        })
+    }
 }
 
 impl DeviceCaptions {

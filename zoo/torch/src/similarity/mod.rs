@@ -31,23 +31,26 @@ use std::ops::{ControlFlow, Range};
 use tch::{Kind, Tensor as Tch};
 
 pub use self::images::DeviceImages;
+pub(crate) use self::{captions::CaptionBlock, images::aggregation};
 use self::{
     block::BlockComparison,
-    captions::{CaptionBlock, DeviceCaptions},
-    plan::MemoryModel,
+    captions::DeviceCaptions,
+    plan::{MemoryModel, TILE_IMAGES},
 };
-pub(crate) use self::{block::SCORE_GAP, images::Aggregation};
 use super::TorchDevice;
-use crate::{Error, Result};
+use crate::{Error, Result, Torch};
 use laps_align::similarity::{
-    AggregationWeights, AlignmentConfig, CaptionMatrix, Counts, ImageSource, Outcome, Plan, Sink, Tile,
+    AggregationWeights, AlignmentConfig, CaptionMatrix, PairCounts, ImageSource, RunOutcome, Plan, TileSink, Tile,
 };
-use laps_model::array::Array;
+use laps_model::{
+    array::Array,
+    models::alignment::{Aggregation, LEAKY_SLOPE, NORM_EPS},
+};
 
 /// Computes the exact similarities of image and caption embeddings on a device.
 pub struct TorchEngine {
     config: AlignmentConfig,
-    aggregation: Aggregation,
+    aggregation: Aggregation<Torch>,
     device: TorchDevice,
     memory_limit: usize,
 }
@@ -67,7 +70,7 @@ impl TorchEngine {
         let _guard = tch::no_grad_guard();
         config.check()?;
         check_precision(device)?;
-        let aggregation = Aggregation::new(weights, &config, device)?;
+        let aggregation = aggregation(weights, &config, device)?;
         Ok(Self { config, aggregation, device, memory_limit })
     }
 
@@ -88,7 +91,7 @@ impl TorchEngine {
         if images.start > images.end || images.end > source.len() {
             return Err(invalid(format!("a range within {} images", source.len()), format!("{images:?}")));
         }
-        DeviceImages::new(source, images, &self.config, &self.aggregation, self.device)
+        DeviceImages::read(source, images, &self.config, &self.aggregation, self.device)
     }
 
     /// All similarities `(images, captions)`.
@@ -96,9 +99,7 @@ impl TorchEngine {
         let [rows, columns] = [images.len(), captions.len()];
         let mut matrix = vec![0.0; rows * columns];
         let mut sink = |tile: &Tile, similarities: &[f32]| {
-            for (image, row) in tile.images.clone().zip(similarities.chunks_exact(tile.captions.len())) {
-                matrix[image * columns..][tile.captions.clone()].copy_from_slice(row);
-            }
+            tile.copy_to(similarities, columns, &mut matrix);
             Ok(ControlFlow::Continue(()))
         };
         self.run(images, captions, &self.plan(rows, captions)?, &mut sink)?;
@@ -118,8 +119,8 @@ impl TorchEngine {
         images: &dyn ImageSource,
         captions: &CaptionMatrix,
         plan: &Plan,
-        sink: &mut dyn Sink,
-    ) -> Result<Outcome> {
+        sink: &mut dyn TileSink,
+    ) -> Result<RunOutcome> {
         let _guard = tch::no_grad_guard();
         self.check_images(images)?;
         if captions.width() != self.config.width {
@@ -131,7 +132,7 @@ impl TorchEngine {
         }
         let memory = MemoryModel(&self.config);
         let block_bytes = memory.block_bytes(plan, captions);
-        let mut counts = Counts::default();
+        let mut counts = PairCounts::default();
         let mut output = vec![0.0; plan.tile_images * plan.tile_captions];
         let mut prepared: Option<DeviceImages> = None;
         let mut uploaded: Option<DeviceCaptions> = None;
@@ -158,14 +159,14 @@ impl TorchEngine {
                 }
             }
             if sink.accept(&tile, output)?.is_break() {
-                return Ok(Outcome { finished: false, counts });
+                return Ok(RunOutcome { finished: false, counts });
             }
         }
-        Ok(Outcome { finished: true, counts })
+        Ok(RunOutcome { finished: true, counts })
     }
 
     /// Similarities `(images, captions)` of a block.
-    fn compare(&self, images: &DeviceImages, captions: &CaptionBlock, counts: &mut Counts) -> Result<Vec<f32>> {
+    fn compare(&self, images: &DeviceImages, captions: &CaptionBlock, counts: &mut PairCounts) -> Result<Vec<f32>> {
         let values = to_host(&BlockComparison { config: &self.config, images, captions }.similarities(counts)?)?;
         counts.pairs += values.len() as u64;
         Ok(values)
@@ -178,6 +179,39 @@ impl TorchEngine {
         }
         Ok(())
     }
+}
+
+/// Similarities `(images, captions)` of the tensors of a training batch: images `(images, tokens, width)`, the logits of their
+/// aggregation `(images, patches, groups)`, and captions. They are computed in blocks of about `memory_limit` bytes. Nothing is
+/// recorded.
+pub(crate) fn batch_similarities(
+    config: &AlignmentConfig,
+    images: &Tch,
+    logits: &Tch,
+    captions: &CaptionBlock,
+    memory_limit: usize,
+) -> Result<Tch> {
+    let _guard = tch::no_grad_guard();
+    let image_count = images.size()[0];
+    let [caption_count, length] = [captions.words.size()[0], captions.words.size()[1]];
+    let tile_images = (memory_limit / 4 / DeviceImages::bytes(config)).clamp(1, TILE_IMAGES);
+    let caption_bytes = MemoryModel(config).caption_bytes(tile_images, length as usize);
+    let block_captions = (memory_limit / 2 / caption_bytes).max(1) as i64;
+    let mut counts = PairCounts::default();
+    let mut rows = Vec::new();
+    for first in (0..image_count).step_by(tile_images) {
+        let count = (image_count - first).min(tile_images as i64);
+        let [tokens, logits] = [images, logits].map(|tensor| tensor.f_narrow(0, first, count));
+        let prepared = DeviceImages::new(0..count as usize, &tokens?, logits?, config)?;
+        let mut blocks = Vec::new();
+        for start in (0..caption_count).step_by(block_captions as usize) {
+            let captions = captions.narrow(start, (caption_count - start).min(block_captions))?;
+            let comparison = BlockComparison { config, images: &prepared, captions: &captions };
+            blocks.push(comparison.similarities(&mut counts)?);
+        }
+        rows.push(Tch::f_cat(&blocks, 1)?);
+    }
+    Ok(Tch::f_cat(&rows, 0)?)
 }
 
 /// Rejects a device that rounds the factors of a product: 1 + 2^-13 needs more bits than TF32 and bf16 have.
@@ -212,13 +246,13 @@ pub(crate) fn to_device(values: &[f32], shape: &[i64], device: TorchDevice) -> R
 
 /// Divides rows by their Euclidean norms, at least 1e-12. Returns the normalised rows and the norms.
 pub(crate) fn normalise(rows: &Tch) -> Result<(Tch, Tch)> {
-    let norms = rows.f_norm_scalaropt_dim(2.0, [-1i64], true)?.f_clamp_min(1e-12)?;
+    let norms = rows.f_norm_scalaropt_dim(2.0, [-1i64], true)?.f_clamp_min(NORM_EPS)?;
     Ok((rows.f_div(&norms)?, norms))
 }
 
-/// Leaky ReLU with slope 0.1.
+/// Leaky ReLU of the cosines.
 pub(crate) fn leaky_relu(tensor: &Tch) -> Result<Tch> {
-    Ok(tensor.f_maximum(&tensor.f_mul_scalar(laps_model::models::alignment::LEAKY_SLOPE)?)?)
+    Ok(tensor.f_maximum(&tensor.f_mul_scalar(LEAKY_SLOPE)?)?)
 }
 
 pub(crate) fn invalid(expected: String, found: String) -> Error {

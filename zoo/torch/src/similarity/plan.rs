@@ -5,7 +5,7 @@ use crate::Result;
 use laps_align::similarity::{AlignmentConfig, CaptionMatrix, Plan};
 
 /// Maximum images of a tile: more do not make the products faster.
-const TILE_IMAGES: usize = 64;
+pub(super) const TILE_IMAGES: usize = 64;
 
 /// Maximum padded words of a block: more do not make the products faster.
 const BLOCK_WORDS: usize = 1 << 15;

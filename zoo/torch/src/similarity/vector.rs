@@ -3,7 +3,10 @@
 
 use tch::{Kind, Tensor as Tch};
 
-use super::block::{BlockComparison, MergedTokens, PatchWeights};
+use super::{
+    block::{BlockComparison, MergedTokens, PatchWeights},
+    images::patches,
+};
 use crate::Result;
 
 /// Tokens that are computed at once.
@@ -50,9 +53,8 @@ impl BlockComparison<'_> {
         let is_fused = tokens.f_eq(groups)?.f_reshape([-1, 1])?;
         let weights = fused_weights.f_where_self(&is_fused, &group_weights)?;
 
-        let first = i64::from(self.config.has_class_token);
-        let patches = self.images.tokens.f_select(0, image)?.f_narrow(0, first, self.config.patches as i64)?;
-        let vectors = weights.f_matmul(&patches.f_to_kind(Kind::Double)?)?;
+        let unit_patches = patches(self.config, &self.images.tokens.f_narrow(0, image, 1)?)?.f_squeeze_dim(0)?;
+        let vectors = weights.f_matmul(&unit_patches.f_to_kind(Kind::Double)?)?;
         let norms = vectors.f_norm_scalaropt_dim(2.0, [-1i64], true)?.f_clamp_min(f64::MIN_POSITIVE)?;
         let words = self.captions.words.f_index_select(0, &captions)?.f_to_kind(Kind::Double)?;
         let cosines = words.f_bmm(&vectors.f_div(&norms)?.f_unsqueeze(2)?)?.f_squeeze_dim(2)?.f_to_kind(Kind::Float)?;

@@ -15,7 +15,6 @@ mod initial_weights;
 mod learner;
 mod log;
 mod objective;
-mod pair_chunks;
 mod precision;
 mod run;
 mod run_folder;

@@ -2,17 +2,25 @@
 //!
 //! The similarities are computed first, without recording. They give the gradient of the loss with respect to each pair.
 //! Then only the pairs with a non-zero gradient are differentiated, in chunks: with the hardest negatives these are a few.
-//! The memory therefore hardly grows with the batch. On the CPU the exact engine computes the similarities and
-//! [`laps_align::gradient`] the gradient. On a GPU libtorch computes both and records the pairs that need it.
+//! The memory therefore hardly grows with the batch.
+//!
+//! | Device | Similarities | Gradient |
+//! |---|---|---|
+//! | CPU | the exact engine, [`laps_align::similarity`] | [`laps_align::gradient`] |
+//! | GPU | [`crate::similarity`], as for evaluation | the definition of [`laps_model`], recorded on libtorch tensors |
 
 use std::ops::Range;
 
 use tch::{Kind, Tensor as Tch};
 
-use super::{HingeLoss, pair_chunks::DetachedBatch};
-use crate::{Error, Result, Torch, TorchDevice, error::model_error, similarity::normalise};
+use super::HingeLoss;
+use crate::{
+    Error, Result, Torch, TorchDevice,
+    error::model_error,
+    similarity::{CaptionBlock, batch_similarities, normalise},
+};
 use laps_align::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions};
-use laps_model::{array::Array, tensor::DeviceTensor};
+use laps_model::{array::Array, models::alignment::PairSimilarity, tensor::DeviceTensor};
 
 /// Embeddings of a batch. Pair `i` is image `i` and caption `i`. If the tensors were recorded,
 /// [`EmbeddingGradient::propagate`] passes gradients on to what they were computed from.
@@ -78,13 +86,15 @@ pub(crate) struct Objective {
     ratio_term: f64,
     /// Approximate bytes of the pairs that libtorch computes at once.
     pub(super) memory: usize,
+    /// The engine of the CPU, created by the first step.
+    engine: Option<Engine>,
 }
 
 impl Objective {
     /// `ratio_weight` is the weight of the squared difference between the ratio of kept patches and `sparse_ratio`.
     pub(crate) fn new(config: AlignmentConfig, sparse_ratio: f64, ratio_weight: f64) -> Self {
         let ratio_term = ratio_weight * (config.kept as f64 / config.patches as f64 - sparse_ratio).powi(2);
-        Self { config, ratio_term, memory: 1 << 30 }
+        Self { config, ratio_term, memory: 1 << 30, engine: None }
     }
 
     /// The loss of all pairs, and its gradient with respect to the rows `local` of images and captions. `image_ids` holds
@@ -93,7 +103,7 @@ impl Objective {
     /// A process with a part of a distributed batch passes the embeddings of all processes and its own rows. The sum of the
     /// gradients of all processes is the gradient of the whole batch.
     pub(crate) fn differentiate(
-        &self,
+        &mut self,
         all: &BatchEmbeddings,
         image_ids: &[u64],
         local: Range<usize>,
@@ -123,70 +133,94 @@ impl Objective {
         local: Range<usize>,
     ) -> Result<ObjectiveValue> {
         let [images, words, logits] = [&all.images, &all.words, &all.logits].map(Tch::f_detach);
-        let padding = CaptionPadding::new(&all.lengths, &all.words)?;
-        let words = padding.pad(&words?)?;
+        let (images, words, logits) = (images?, words?, logits?);
+        let padding = CaptionPadding::new(&all.lengths, &words)?;
+        let captions = padding.pad(&words)?;
         let counts: Vec<f32> = all.lengths.iter().map(|&length| length as f32).collect();
         let counts = Tch::f_from_slice(&counts)?.f_to_device(words.device())?;
-        let mask = padding.mask.shallow_clone();
-        let batch = DetachedBatch::new(&self.config, self.memory, images?, logits?, &words, mask, counts)?;
-        let similarities = batch.similarities()?;
+        let block = CaptionBlock::new(&captions, padding.mask.shallow_clone(), counts)?;
+        let similarities = batch_similarities(&self.config, &images, &logits, &block, self.memory)?;
+        drop(block);
         let (alignment_loss, gradient) = tch::with_grad(|| hinge.differentiate(&similarities, image_ids))?;
         let loss = alignment_loss + self.ratio_term;
         if !loss.is_finite() {
             return Ok(ObjectiveValue::without_gradient(loss));
         }
         let factors = Torch::new(gradient).download()?;
-        let captions = all.lengths.len();
+        let width = all.lengths.len();
         let pairs: Vec<(usize, usize)> = (0..factors.values().len())
             .filter(|&pair| factors.values()[pair] != 0.0)
-            .map(|pair| (pair / captions, pair % captions))
+            .map(|pair| (pair / width, pair % width))
             .filter(|(image, caption)| local.contains(image) || local.contains(caption))
             .collect();
-        let mut gradient = self.pair_gradients(&batch, &pairs, &factors)?;
-        gradient.words = padding.unpad(&gradient.words)?;
+        let mask = padding.mask.f_logical_not()?.f_to_kind(Kind::Float)?;
+        let mut gradient = self.pair_gradients([&images, &captions, &logits], &mask, &pairs, &factors)?;
+        // The pairs are differentiated with respect to the words, which is orthogonal to them: times the norms, this is a
+        // gradient with respect to the normalised words.
+        gradient.words = padding.unpad(&gradient.words)?.f_mul(&normalise(&words)?.1)?;
         gradient.clear_outside(&local, &all.lengths)?;
         Ok(ObjectiveValue { loss, pairs: pairs.len(), gradient: Some(gradient) })
     }
 
-    /// Sum of the gradients of some pairs; that of the words is padded.
+    /// Sum of the gradients of some pairs with respect to images, captions and logits. Captions are padded and not normalised,
+    /// `mask` is 1 for their words.
     fn pair_gradients(
         &self,
-        batch: &DetachedBatch<'_>,
+        [images, captions, logits]: [&Tch; 3],
+        mask: &Tch,
         pairs: &[(usize, usize)],
         factors: &Array,
     ) -> Result<EmbeddingGradient> {
-        let device = batch.images.device();
+        let device = images.device();
+        let AlignmentConfig { patches, kept, has_class_token, .. } = self.config;
+        let similarity = PairSimilarity { patches, kept, has_class_token };
         let mut gradient = EmbeddingGradient {
-            images: batch.images.f_zeros_like()?,
-            words: batch.captions.f_zeros_like()?,
-            logits: batch.logits.f_zeros_like()?,
+            images: images.f_zeros_like()?,
+            words: captions.f_zeros_like()?,
+            logits: logits.f_zeros_like()?,
         };
-        for chunk in pairs.chunks(batch.chunk_size()) {
+        for chunk in pairs.chunks(self.chunk_size(captions.size()[1] as usize)) {
             let index = |field: fn(&(usize, usize)) -> usize| {
                 let rows: Vec<i64> = chunk.iter().map(|pair| field(pair) as i64).collect();
                 Tch::f_from_slice(&rows)?.f_to_device(device)
             };
-            let (images, captions) = (index(|pair| pair.0)?, index(|pair| pair.1)?);
+            let (image_rows, caption_rows) = (index(|pair| pair.0)?, index(|pair| pair.1)?);
             let width = factors.dims()[1];
             let factors: Vec<f32> =
                 chunk.iter().map(|(image, caption)| factors.values()[image * width + caption]).collect();
             let factors = Tch::f_from_slice(&factors)?.f_to_device(device)?;
-            let chunk = batch.chunk(&images, &captions)?.with_gradients()?;
-            let leaves = [&chunk.images, &chunk.captions, &chunk.logits];
+            let leaf = |tensor: &Tch, rows: &Tch| -> Result<Torch> {
+                Ok(Torch::new(tensor.f_index_select(0, rows)?.f_set_requires_grad(true)?))
+            };
+            let leaves = [leaf(images, &image_rows)?, leaf(captions, &caption_rows)?, leaf(logits, &image_rows)?];
+            let mask = Torch::new(mask.f_index_select(0, &caption_rows)?);
             let gradients = tch::with_grad(|| {
-                let weighted = chunk.similarities(&self.config)?.f_dot(&factors)?;
+                let [images, captions, logits] = &leaves;
+                let weighted = similarity.pairs(images, logits, captions, &mask)?.0.f_dot(&factors)?;
+                let leaves = [images, captions, logits].map(|leaf| &*leaf.0);
                 Ok::<_, Error>(Tch::f_run_backward(&[weighted], &leaves, false, false)?)
             })?;
             let sums = [&mut gradient.images, &mut gradient.words, &mut gradient.logits];
-            for ((sum, part), rows) in sums.into_iter().zip(&gradients).zip([&images, &captions, &images]) {
-                add_rows(sum, part, rows)?;
+            let rows = [&image_rows, &caption_rows, &image_rows];
+            for ((sum, gradient), rows) in sums.into_iter().zip(&gradients).zip(rows) {
+                add_rows(sum, gradient, rows)?;
             }
         }
         Ok(gradient)
     }
 
+    /// Pairs of a chunk, by the memory of a pair with its backward pass. Captions have `length` words, including padding.
+    fn chunk_size(&self, length: usize) -> usize {
+        let AlignmentConfig { patches, groups, width, .. } = self.config;
+        let values = 3 * self.config.tokens() * width
+            + 5 * groups * patches
+            + 6 * self.config.aligned_tokens() * (width + length)
+            + 4 * length * width;
+        (self.memory / (4 * values)).max(1)
+    }
+
     fn with_engine(
-        &self,
+        &mut self,
         all: &BatchEmbeddings,
         aggregation: &AggregationWeights,
         image_ids: &[u64],
@@ -208,8 +242,16 @@ impl Objective {
             captions.push(caption.dims(), caption.values())?;
             start += length;
         }
-        let threads = rayon::current_num_threads();
-        let engine = Engine::new(self.config, aggregation, EngineOptions { threads, ..EngineOptions::default() })?;
+        let engine = match &mut self.engine {
+            Some(engine) => {
+                engine.set_weights(aggregation)?;
+                engine
+            }
+            none => {
+                let options = EngineOptions { threads: rayon::current_num_threads(), ..EngineOptions::default() };
+                none.insert(Engine::new(self.config, aggregation, options)?)
+            }
+        };
         let similarities = engine.similarities(&images, &captions)?;
         let device = TorchDevice::of(&all.images);
         let similarities = Torch::upload(&similarities, &device)?;

@@ -146,7 +146,7 @@ fn gradients_match_the_plain_definition() {
             (&plain * factors).sum(Kind::Float).backward();
             let expected = case.take_gradients();
 
-            let objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
+            let mut objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
             for (name_of_path, embeddings) in [("libtorch", case.for_libtorch()), ("engine", case.for_engine())] {
                 let found = objective.differentiate(&embeddings, &IDS, 0..PAIRS, &hinge(negatives)).unwrap();
                 assert!((found.loss / loss - 1.0).abs() < 1e-5, "{name_of_path}: {} and {loss}", found.loss);
@@ -162,9 +162,9 @@ fn gradients_match_the_plain_definition() {
 #[test]
 fn gradients_of_local_rows_sum_to_the_whole_gradient() {
     let case = Case::new("f30k_vit", 1.0);
-    let objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
+    let mut objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
     for prepare in [Case::for_libtorch, Case::for_engine] {
-        let gradients = |local| {
+        let mut gradients = |local| {
             let embeddings = prepare(&case);
             let found = objective.differentiate(&embeddings, &IDS, local, &hinge(Negatives::All)).unwrap();
             found.gradient.unwrap().propagate(&embeddings, 1.0).unwrap();
@@ -199,7 +199,7 @@ fn gradients_do_not_depend_on_the_chunk_memory() {
 #[test]
 fn non_finite_loss_has_no_gradient() {
     let case = Case::new("f30k_swin", 1.0);
-    let objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
+    let mut objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
     for embeddings in [case.for_libtorch(), case.for_engine()] {
         let broken = BatchEmbeddings { words: embeddings.words.shallow_clone() * f64::NAN, ..embeddings };
         let found = objective.differentiate(&broken, &IDS, 0..PAIRS, &hinge(Negatives::All)).unwrap();
@@ -210,7 +210,7 @@ fn non_finite_loss_has_no_gradient() {
 #[test]
 fn mismatched_sizes_are_rejected() {
     let case = Case::new("f30k_swin", 1.0);
-    let objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
+    let mut objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
     let found = objective.differentiate(&case.for_libtorch(), &IDS[1..], 0..PAIRS, &hinge(Negatives::All));
     assert!(found.err().unwrap().to_string().contains("4 image ids"));
 }

@@ -9,13 +9,13 @@ use super::{Kernel, Simd};
 pub(super) struct Avx2(());
 
 /// # Safety
-/// The processor has to have the features named here.
+/// The processor must have these features.
 #[target_feature(enable = "avx2,fma,bmi1,popcnt")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx2(()))
 }
 
-// SAFETY of every block below: `Avx2` exists only inside `run`, and slices are cut to 8 values first.
+// SAFETY of the blocks below: `Avx2` exists only inside `run`, and slices are cut to 8 values first.
 impl Simd for Avx2 {
     const LANES: usize = 8;
     const REGISTERS: usize = 16;

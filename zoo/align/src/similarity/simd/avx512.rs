@@ -4,18 +4,18 @@ use std::arch::x86_64::*;
 
 use super::{Kernel, Simd};
 
-/// Proof that the processor has AVX-512F, and all that AVX2 code here asks for.
+/// Proof that the processor has AVX-512F, AVX2, FMA, BMI1 and POPCNT.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(());
 
 /// # Safety
-/// The processor has to have the features named here.
+/// The processor must have these features.
 #[target_feature(enable = "avx512f,avx2,fma,bmi1,popcnt")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx512(()))
 }
 
-// SAFETY of every block below: `Avx512` exists only inside `run`, and slices are cut to 16 values first.
+// SAFETY of the blocks below: `Avx512` exists only inside `run`, and slices are cut to 16 values first.
 impl Simd for Avx512 {
     const LANES: usize = 16;
     const REGISTERS: usize = 32;

@@ -1,7 +1,7 @@
-//! The few vector operations that the kernels are written in, with one implementation per instruction set.
+//! The vector operations of the kernels, with one implementation per instruction set.
 //!
-//! Everything outside this folder is safe code: loads and stores take slices, and a vector type can only be had from
-//! [`Level::detect`], which asks the processor first.
+//! Everything outside this folder is safe code: loads and stores take slices, and a vector type is only available through
+//! [`SimdLevel`], which detects the features of the processor.
 
 #![allow(unsafe_code, reason = "processor intrinsics, called only behind run-time detection")]
 
@@ -11,52 +11,52 @@ mod avx2;
 mod avx512;
 mod portable;
 
-/// Vectors of `LANES` values of f32.
+/// Vectors of `LANES` f32 values.
 pub(super) trait Simd: Copy {
-    /// Values in a vector, at most [`MOST_LANES`].
+    /// Number of values of a vector, at most [`MAX_LANES`].
     const LANES: usize;
-    /// Vectors that the processor can hold in registers.
+    /// Number of vector registers.
     const REGISTERS: usize;
-    /// Rows of the largest register tile of a matrix product; its width is two vectors.
+    /// Number of rows of the largest register tile of a matrix product. The tile is two vectors wide.
     const ROWS: usize;
     /// A vector.
     type Vector: Copy;
 
     /// `value` in every lane.
     fn splat(self, value: f32) -> Self::Vector;
-    /// The first lanes of `from`.
+    /// Loads the first values of `from`.
     fn load(self, from: &[f32]) -> Self::Vector;
-    /// Writes to the first lanes of `to`.
+    /// Stores to the first values of `to`.
     fn store(self, vector: Self::Vector, to: &mut [f32]);
-    /// Sum of both.
+    /// Sum.
     fn add(self, left: Self::Vector, right: Self::Vector) -> Self::Vector;
-    /// Product of both.
+    /// Product.
     fn mul(self, left: Self::Vector, right: Self::Vector) -> Self::Vector;
-    /// `left * right + addend`, rounded once where the processor can.
+    /// `left * right + addend`, rounded once if the processor has the instruction.
     fn mul_add(self, left: Self::Vector, right: Self::Vector, addend: Self::Vector) -> Self::Vector;
-    /// The larger of both; `right` where one is not a number.
+    /// Maximum; `right` if one of them is NaN.
     fn max(self, left: Self::Vector, right: Self::Vector) -> Self::Vector;
-    /// The smaller of both; `right` where one is not a number.
+    /// Minimum; `right` if one of them is NaN.
     fn min(self, left: Self::Vector, right: Self::Vector) -> Self::Vector;
-    /// One over the square root.
+    /// Inverse square root.
     fn inverse_root(self, vector: Self::Vector) -> Self::Vector;
-    /// Bit `i` says whether lane `i` of `left` is greater.
+    /// Bit `i` is set if lane `i` of `left` is greater than that of `right`.
     fn greater(self, left: Self::Vector, right: Self::Vector) -> u32;
-    /// Lane `i` of `chosen` where bit `i` is set, of `other` elsewhere.
+    /// Lane `i` of `chosen` if bit `i` is set, otherwise of `other`.
     fn select(self, bits: u32, chosen: Self::Vector, other: Self::Vector) -> Self::Vector;
-    /// 2 to the power of each lane, which holds a whole number from -126 to 127.
+    /// 2 to the power of each lane. Lanes must be integers from -126 to 127.
     fn power_of_two(self, exponent: Self::Vector) -> Self::Vector;
 
-    /// Asks for the memory where `from` begins, without waiting for it.
+    /// Prefetches the cache line at the start of `from`.
     #[inline(always)]
     fn prefetch(self, from: &[f32]) {
         let _ = from;
     }
 
-    /// Sum of the lanes, by halves.
+    /// Sum of the lanes, by repeated halving.
     #[inline(always)]
     fn sum(self, vector: Self::Vector) -> f32 {
-        let mut lanes = [0.0; MOST_LANES];
+        let mut lanes = [0.0; MAX_LANES];
         self.store(vector, &mut lanes);
         let mut half = Self::LANES / 2;
         while half > 0 {
@@ -71,17 +71,17 @@ pub(super) trait Simd: Copy {
     /// The largest lane.
     #[inline(always)]
     fn largest(self, vector: Self::Vector) -> f32 {
-        let mut lanes = [f32::NEG_INFINITY; MOST_LANES];
+        let mut lanes = [f32::NEG_INFINITY; MAX_LANES];
         self.store(vector, &mut lanes);
         lanes[..Self::LANES].iter().copied().fold(f32::NEG_INFINITY, f32::max)
     }
 
-    /// `e` to the power of each lane, the lanes cut to the range from -87 to 0.
+    /// Exponential of each lane, after clamping to the range from -87 to 0.
     ///
     /// Cody-Waite reduction and the polynomial of Cephes `expf`, relative error below 2e-7.
     #[inline(always)]
     fn exp_negative(self, vector: Self::Vector) -> Self::Vector {
-        const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding and taking it away rounds to a whole number
+        const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding and subtracting it rounds to an integer
         let x = self.max(self.min(vector, self.splat(0.0)), self.splat(-87.0));
         let shifted = self.mul_add(x, self.splat(std::f32::consts::LOG2_E), self.splat(ROUND));
         let whole = self.add(shifted, self.splat(-ROUND));
@@ -97,20 +97,21 @@ pub(super) trait Simd: Copy {
     }
 }
 
-/// Lanes of the widest vector; rows of the kernels' tables are padded to it.
-pub(super) const MOST_LANES: usize = 16;
+/// Number of lanes of the widest vector. Rows of tables are padded to a multiple of it.
+pub(crate) const MAX_LANES: usize = 16;
 
-/// Work that is compiled once for each instruction set.
+/// Work that is compiled for each instruction set.
 pub(super) trait Kernel {
-    /// What it gives.
+    /// The result.
     type Output;
-    /// Does it. Implementations are `#[inline(always)]`, so that the instruction set of the caller holds inside.
+    /// Does the work. Implementations must be `#[inline(always)]`, so that they are compiled for the instruction set of the
+    /// caller.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
-/// An instruction set that this processor has.
+/// An instruction set that the processor supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Level(Set);
+pub struct SimdLevel(Set);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Set {
@@ -121,13 +122,13 @@ enum Set {
     Portable,
 }
 
-impl Level {
-    /// The widest one.
+impl SimdLevel {
+    /// The widest supported instruction set.
     pub fn detect() -> Self {
         Self::available()[0]
     }
 
-    /// All of them, the widest first.
+    /// All supported instruction sets, the widest first.
     pub fn available() -> Vec<Self> {
         let mut levels = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -158,7 +159,7 @@ impl Level {
         }
     }
 
-    /// Values in a vector.
+    /// Number of values of a vector.
     pub(super) fn lanes(self) -> usize {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -172,7 +173,7 @@ impl Level {
     /// Runs `kernel` with this instruction set.
     pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
-            // SAFETY: `available` found every feature that these enable.
+            // SAFETY: `available` detected the features of these instruction sets.
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => unsafe { avx512::run(kernel) },
             #[cfg(target_arch = "x86_64")]

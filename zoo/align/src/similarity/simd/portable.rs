@@ -1,8 +1,8 @@
-//! Plain Rust over arrays of 8 values, which the compiler turns into whatever vectors the target has.
+//! Plain Rust over arrays of 8 values, which the compiler turns into the vectors of the target.
 
 use super::Simd;
 
-/// Needs nothing.
+/// Needs no features.
 #[derive(Clone, Copy)]
 pub(super) struct Portable;
 
@@ -40,7 +40,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn mul_add(self, left: [f32; 8], right: [f32; 8], addend: [f32; 8]) -> [f32; 8] {
-        // Without the instruction, `f32::mul_add` is a slow library call.
+        // Without the instruction, `f32::mul_add` is a slow function call.
         if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
             lanes(|i| left[i].mul_add(right[i], addend[i]))
         } else {

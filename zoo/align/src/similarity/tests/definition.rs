@@ -1,4 +1,4 @@
-//! The alignment of one image and one caption in f64, step by step as it is defined, from f32 inputs.
+//! The alignment of one image and one caption by its definition, in f64, from f32 inputs.
 
 use crate::similarity::{AggregationWeights, AlignmentConfig};
 
@@ -33,7 +33,7 @@ fn rows(values: &[f32], width: usize) -> Vec<Vec<f64>> {
     values.chunks_exact(width).map(wide).collect()
 }
 
-/// Logits of the groups for one patch.
+/// Logits of one patch, one for each group.
 fn logits(weights: &AggregationWeights, patch: &[f64]) -> Vec<f64> {
     let average = patch.iter().sum::<f64>() / patch.len() as f64;
     let variance = patch.iter().map(|value| (value - average).powi(2)).sum::<f64>() / patch.len() as f64;
@@ -57,14 +57,14 @@ fn logits(weights: &AggregationWeights, patch: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// An image, with what does not depend on the caption.
-pub(super) struct Image {
+/// An image and everything of it that does not depend on the caption.
+pub(super) struct ReferenceImage {
     class: Vec<Vec<f64>>,
     patches: Vec<Vec<f64>>,
     logits: Vec<Vec<f64>>,
 }
 
-impl Image {
+impl ReferenceImage {
     pub(super) fn new(config: &AlignmentConfig, weights: &AggregationWeights, tokens: &[f32]) -> Self {
         let mut class = rows(tokens, config.width);
         let patches = class.split_off(usize::from(config.has_class_token));
@@ -72,7 +72,7 @@ impl Image {
         Self { class, patches, logits }
     }
 
-    /// The similarity, and the gap between the last score that is kept and the first that is not.
+    /// The similarity, and the difference between the scores of the last kept and the first dropped patch.
     pub(super) fn similarity(&self, config: &AlignmentConfig, words: &[f32]) -> (f64, f64) {
         let width = config.width;
         let words = rows(words, width);

@@ -1,4 +1,4 @@
-//! A matrix in a file: interrupted after every tile and continued, the same bytes as written at once.
+//! Matrix files: an interrupted and resumed file has the same bytes as one written without interruption.
 
 use std::{fs, ops::ControlFlow, path::Path};
 
@@ -8,8 +8,8 @@ use super::samples::{Random, SWIN};
 use crate::{
     Scores,
     similarity::{
-        AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, Fingerprint, MatrixFile, Outcome,
-        Plan, Sink, Tile,
+        AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, Fingerprint, MatrixFile, Plan,
+        RunOutcome, Tile, TileSink,
     },
 };
 use laps_model::array::Array;
@@ -18,13 +18,13 @@ const CONFIG: AlignmentConfig = AlignmentConfig { width: 32, ..SWIN };
 const LENGTHS: [usize; 12] = [3, 14, 9, 22, 1, 12, 36, 17, 8, 9, 10, 11];
 const IMAGES: usize = 7;
 
-struct Sample {
+struct MatrixSample {
     weights: AggregationWeights,
     images: Array,
     captions: CaptionMatrix,
 }
 
-impl Sample {
+impl MatrixSample {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
         let weights = random.weights(&CONFIG, 3.0);
@@ -38,7 +38,7 @@ impl Sample {
         Engine::new(CONFIG, &self.weights, options).unwrap()
     }
 
-    /// The file as safetensors writes it.
+    /// The file as the safetensors crate writes it.
     fn expected(&self) -> Vec<u8> {
         let matrix = self.engine(1).similarities(&self.images, &self.captions).unwrap();
         let bytes: Vec<u8> = matrix.values().iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -52,25 +52,25 @@ impl Sample {
         Fingerprint::of(&[&bytes(self.images.values()), &bytes(self.weights.scale.values()), &words])
     }
 
-    /// Computes the missing tiles into the file; `progress` receives the number of finished tiles and may stop the run.
+    /// Computes the missing tiles. `progress` receives the number of complete tiles and may stop the run.
     fn write(
         &self,
         threads: usize,
         path: &Path,
         progress: &mut (dyn FnMut(usize) -> ControlFlow<()> + Send),
-    ) -> Outcome {
+    ) -> RunOutcome {
         let mut file = self.open(path).unwrap();
         let plan = Plan { threads, ..*file.plan() };
-        let mut sink = Reporting { finished: file.finished_tiles(), file: &mut file, progress };
+        let mut sink = ReportingSink { finished: file.finished_tiles(), file: &mut file, progress };
         let outcome = self.engine(threads).run(&self.images, &self.captions, &plan, &mut sink).unwrap();
         if file.finished_tiles() < plan.len() {
             return outcome;
         }
         file.finish().unwrap();
-        Outcome { finished: true, ..outcome }
+        RunOutcome { finished: true, ..outcome }
     }
 
-    /// Three images by five captions: nine tiles.
+    /// Tiles of three images and five captions: nine tiles.
     fn plan(&self) -> Plan {
         let plan = self.engine(1).plan(IMAGES, &self.captions).unwrap();
         Plan { tile_images: 3, tile_captions: 5, ..plan }
@@ -81,14 +81,14 @@ impl Sample {
     }
 }
 
-/// Reports every tile that the file accepts.
-struct Reporting<'a> {
+/// Reports each tile that the file accepts.
+struct ReportingSink<'a> {
     file: &'a mut MatrixFile,
     finished: usize,
     progress: &'a mut (dyn FnMut(usize) -> ControlFlow<()> + Send),
 }
 
-impl Sink for Reporting<'_> {
+impl TileSink for ReportingSink<'_> {
     fn wants(&mut self, tile: &Tile) -> bool {
         self.file.wants(tile)
     }
@@ -100,9 +100,9 @@ impl Sink for Reporting<'_> {
     }
 }
 
-/// Computes `most` more tiles.
-fn advance(sample: &Sample, file: &mut MatrixFile, most: usize) {
-    for _ in 0..most {
+/// Computes `count` missing tiles.
+fn compute_tiles(sample: &MatrixSample, file: &mut MatrixFile, count: usize) {
+    for _ in 0..count {
         let index = (0..file.plan().len()).find(|&index| file.wants(&file.plan().tile(index))).unwrap();
         let tile = file.plan().tile(index);
         let engine = sample.engine(1);
@@ -115,17 +115,17 @@ fn advance(sample: &Sample, file: &mut MatrixFile, most: usize) {
 }
 
 #[test]
-fn interrupted_after_every_tile() {
-    let sample = Sample::new(5);
+fn resume_after_any_tile_gives_the_same_bytes() {
+    let sample = MatrixSample::new(5);
     let expected = sample.expected();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("matrix.safetensors");
     for stop in 0..=9 {
         let mut file = sample.open(&path).unwrap();
-        advance(&sample, &mut file, stop);
+        compute_tiles(&sample, &mut file, stop);
         drop(file);
         assert!(!path.exists() || stop > 0);
-        // The file keeps its tiles with any number of threads.
+        // A resumed file keeps its tiles with any number of threads.
         let mut reported = Vec::new();
         let mut progress = |finished: usize| {
             reported.push(finished);
@@ -139,8 +139,8 @@ fn interrupted_after_every_tile() {
 }
 
 #[test]
-fn stopped_by_the_caller_at_every_tile() {
-    let sample = Sample::new(6);
+fn run_stopped_by_its_caller_can_be_resumed() {
+    let sample = MatrixSample::new(6);
     let expected = sample.expected();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("matrix.safetensors");
@@ -159,18 +159,18 @@ fn stopped_by_the_caller_at_every_tile() {
     Scores::from_bytes(tensors.tensor("sims").unwrap().data(), IMAGES, LENGTHS.len()).unwrap();
 }
 
-/// Values that were written without their tile being marked do no harm, nor does what is cut off.
+/// Values of tiles that are not marked as complete are computed again, and a truncated file is started again.
 #[test]
-fn torn_files() {
-    let sample = Sample::new(7);
+fn torn_and_truncated_files_are_repaired() {
+    let sample = MatrixSample::new(7);
     let expected = sample.expected();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("matrix.safetensors");
     let partial = folder.path().join("matrix.safetensors.partial");
     let mut file = sample.open(&path).unwrap();
-    advance(&sample, &mut file, 4);
+    compute_tiles(&sample, &mut file, 4);
     drop(file);
-    // What is there can be read, and what is missing is known.
+    // Complete tiles can be read, and missing ones are known.
     let file = sample.open(&path).unwrap();
     assert_eq!(file.missing().iter().map(|tile| tile.index).collect::<Vec<_>>(), [4, 5, 6, 7, 8]);
     assert_eq!(file.partial(), partial);
@@ -193,13 +193,21 @@ fn torn_files() {
 }
 
 #[test]
-fn other_inputs_are_refused() {
-    let sample = Sample::new(8);
+fn second_writer_is_rejected() {
+    let sample = MatrixSample::new(8);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("matrix.safetensors");
+    let _file = sample.open(&path).unwrap();
+    assert!(sample.open(&path).unwrap_err().to_string().contains("cannot open"));
+}
+
+#[test]
+fn partial_file_of_other_inputs_is_rejected() {
+    let sample = MatrixSample::new(8);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("matrix.safetensors");
     let mut file = sample.open(&path).unwrap();
-    advance(&sample, &mut file, 1);
-    assert!(sample.open(&path).unwrap_err().to_string().contains("cannot open"), "two writers");
+    compute_tiles(&sample, &mut file, 1);
     assert!(file.finish().unwrap_err().to_string().contains("found: 1 tiles"));
 
     let mut images = sample.images.values().to_vec();
@@ -208,22 +216,24 @@ fn other_inputs_are_refused() {
     weights.scale = Array::new(&[1, 1, 1], vec![2.0]).unwrap();
     let longer = Array::new(&[IMAGES, 49, 32], sample.images.values().iter().map(|value| value * 2.0).collect());
     let others = [
-        Sample { images: Array::new(&[IMAGES, 49, 32], images).unwrap(), ..Sample::new(8) },
-        Sample { images: longer.unwrap(), ..Sample::new(8) },
-        Sample { weights, ..Sample::new(8) },
-        Sample { captions: Sample::new(9).captions, ..Sample::new(8) },
+        MatrixSample { images: Array::new(&[IMAGES, 49, 32], images).unwrap(), ..MatrixSample::new(8) },
+        MatrixSample { images: longer.unwrap(), ..MatrixSample::new(8) },
+        MatrixSample { weights, ..MatrixSample::new(8) },
+        MatrixSample { captions: MatrixSample::new(9).captions, ..MatrixSample::new(8) },
     ];
     for other in &others {
         let error = other.open(&path).unwrap_err();
-        assert!(error.to_string().contains("cannot be continued\n  expected: the same embeddings"), "{error}");
-        assert_eq!(
-            error.hint().as_deref(),
-            Some("call it as it was begun, with as many threads, or remove the file to begin anew")
-        );
+        let message = error.to_string();
+        assert!(message.contains("cannot be resumed\n  expected: a matrix of the same embeddings"), "{message}");
+        assert!(error.hint().unwrap().starts_with("repeat the original arguments"));
     }
-    let parts = |parts: &[&[u8]]| Fingerprint::of(parts);
-    assert_ne!(parts(&[b"ab", b"c"]), parts(&[b"a", b"bc"]));
-    assert_ne!(parts(&[b"ab"]), parts(&[b"ab", b""]));
-    assert_eq!(parts(&[b"ab", b"c"]), parts(&[b"ab", b"c"]));
     assert_eq!(sample.open(&path).unwrap().finished_tiles(), 1);
+}
+
+#[test]
+fn fingerprint_depends_on_the_boundaries_of_its_parts() {
+    let fingerprint = |parts: &[&[u8]]| Fingerprint::of(parts);
+    assert_ne!(fingerprint(&[b"ab", b"c"]), fingerprint(&[b"a", b"bc"]));
+    assert_ne!(fingerprint(&[b"ab"]), fingerprint(&[b"ab", b""]));
+    assert_eq!(fingerprint(&[b"ab", b"c"]), fingerprint(&[b"ab", b"c"]));
 }

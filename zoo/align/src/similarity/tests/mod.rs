@@ -1,4 +1,4 @@
-//! The engine against the reference tensors, against its definition in f64, and against itself.
+//! Tests of the engine: golden tensors, the definition in f64, and invariances.
 
 mod definition;
 mod golden;

@@ -1,17 +1,16 @@
-//! Results do not depend on threads, tiles and company; memory stays within its limit; bad input is an error.
+//! Invariance to threads and tiles, memory limits, and invalid input.
 
 use std::ops::ControlFlow;
 
-use super::samples::{Random, SWIN, VIT};
+use super::samples::{Random, SWIN, VIT, score};
 use crate::similarity::{
-    AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, HalfImages, Plan, Sink, Tile,
-    simd::Level,
+    AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, Plan, Tile, TileSink, simd::SimdLevel,
 };
 use laps_model::array::Array;
 
 const LENGTHS: [usize; 24] = [3, 14, 9, 22, 1, 12, 36, 17, 90, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 5, 6, 7, 130];
 
-struct Sample {
+struct PlanSample {
     config: AlignmentConfig,
     weights: AggregationWeights,
     images: Array,
@@ -19,21 +18,21 @@ struct Sample {
     matrix: CaptionMatrix,
 }
 
-fn sample(config: AlignmentConfig) -> Sample {
+fn sample(config: AlignmentConfig) -> PlanSample {
     let mut random = Random(5);
     let weights = random.weights(&config, 12.0);
     let images = random.embeddings([9, config.tokens(), config.width], 0.4);
     let captions = random.captions(&LENGTHS, config.width, 0.4);
     let matrix = CaptionMatrix::from_arrays(&captions, config.width).unwrap();
-    Sample { config, weights, images, captions, matrix }
+    PlanSample { config, weights, images, captions, matrix }
 }
 
 fn small(config: AlignmentConfig) -> AlignmentConfig {
     AlignmentConfig { width: 64, ..config }
 }
 
-impl Sample {
-    fn engine(&self, threads: usize, level: Level) -> Engine {
+impl PlanSample {
+    fn engine(&self, threads: usize, level: SimdLevel) -> Engine {
         let options = EngineOptions { threads, ..EngineOptions::default() };
         Engine::with_level(self.config, &self.weights, options, level).unwrap()
     }
@@ -41,7 +40,7 @@ impl Sample {
     fn run(&self, engine: &Engine, plan: &Plan) -> Vec<f32> {
         let mut found = vec![f32::NAN; self.images.dims()[0] * self.matrix.len()];
         let mut sink = |tile: &Tile, values: &[f32]| {
-            tile.place(values, self.matrix.len(), &mut found);
+            tile.copy_to(values, self.matrix.len(), &mut found);
             Ok(ControlFlow::Continue(()))
         };
         assert!(engine.run(&self.images, &self.matrix, plan, &mut sink).unwrap().finished);
@@ -50,10 +49,10 @@ impl Sample {
 }
 
 #[test]
-fn same_bits_whatever_the_threads_and_tiles() {
+fn threads_and_tiles_do_not_change_the_bits() {
     for config in [VIT, SWIN] {
         let sample = sample(small(config));
-        for level in Level::available() {
+        for level in SimdLevel::available() {
             let expected = sample.engine(1, level).similarities(&sample.images, &sample.matrix).unwrap();
             for threads in [1, 2, 4] {
                 let engine = sample.engine(threads, level);
@@ -70,74 +69,63 @@ fn same_bits_whatever_the_threads_and_tiles() {
 }
 
 #[test]
-fn a_pair_alone_has_the_same_bits_as_in_the_matrix() {
+fn single_pair_has_the_same_bits_as_in_a_matrix() {
     for config in [VIT, SWIN] {
         let sample = sample(small(config));
-        let engine = sample.engine(2, Level::detect());
+        let engine = sample.engine(2, SimdLevel::detect());
         let matrix = engine.similarities(&sample.images, &sample.matrix).unwrap();
         let size = sample.config.tokens() * 64;
         for image in [0, 3, 8] {
             let values = sample.images.values()[image * size..][..size].to_vec();
             let tokens = Array::new(&[sample.config.tokens(), 64], values).unwrap();
             for (number, caption) in sample.captions.iter().enumerate() {
-                let alone = engine.score(&tokens, caption).unwrap();
+                let alone = score(&engine, &tokens, caption).unwrap();
                 assert_eq!(alone, matrix.values()[image * LENGTHS.len() + number]);
             }
         }
     }
 }
 
-#[test]
-fn half_precision_embeddings_equal_their_values_in_full() {
-    let sample = sample(small(SWIN));
-    let half: Vec<half::f16> = sample.images.values().iter().map(|&value| half::f16::from_f32(value)).collect();
-    let full = Array::new(sample.images.dims(), half.iter().map(|value| value.to_f32()).collect()).unwrap();
-    let engine = sample.engine(2, Level::detect());
-    let half = HalfImages::new([9, 49, 64], &half).unwrap();
-    let expected = engine.similarities(&full, &sample.matrix).unwrap();
-    assert_eq!(engine.similarities(&half, &sample.matrix).unwrap(), expected);
-}
-
-/// Stops after three tiles, and later asks only for those that are missing.
-struct Interrupted<'a> {
+/// Stops the run after a number of tiles, and wants only missing tiles.
+struct InterruptedSink<'a> {
     matrix: &'a mut [f32],
     columns: usize,
     done: Vec<usize>,
-    most: usize,
+    stop_after: usize,
 }
 
-impl Sink for Interrupted<'_> {
+impl TileSink for InterruptedSink<'_> {
     fn wants(&mut self, tile: &Tile) -> bool {
         !self.done.contains(&tile.index)
     }
 
     fn accept(&mut self, tile: &Tile, similarities: &[f32]) -> crate::Result<ControlFlow<()>> {
         assert!(self.wants(tile), "tile {} twice", tile.index);
-        tile.place(similarities, self.columns, self.matrix);
+        tile.copy_to(similarities, self.columns, self.matrix);
         self.done.push(tile.index);
-        Ok(if self.done.len() == self.most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        Ok(if self.done.len() == self.stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 }
 
 #[test]
-fn an_interrupted_run_goes_on_where_it_stopped() {
+fn stopped_run_resumes_with_the_missing_tiles() {
     let sample = sample(small(SWIN));
-    let engine = sample.engine(1, Level::detect());
+    let engine = sample.engine(1, SimdLevel::detect());
     let expected = engine.similarities(&sample.images, &sample.matrix).unwrap();
     let plan = Plan { tile_images: 2, tile_captions: 10, ..engine.plan(9, &sample.matrix).unwrap() };
     assert_eq!(plan.len(), 15);
     let mut matrix = vec![f32::NAN; expected.values().len()];
-    let mut sink = Interrupted { matrix: &mut matrix, columns: LENGTHS.len(), done: Vec::new(), most: 3 };
+    let mut sink = InterruptedSink { matrix: &mut matrix, columns: LENGTHS.len(), done: Vec::new(), stop_after: 3 };
     assert!(!engine.run(&sample.images, &sample.matrix, &plan, &mut sink).unwrap().finished);
     assert_eq!(sink.done, [0, 1, 2]);
-    sink.most = usize::MAX;
+    sink.stop_after = usize::MAX;
     assert!(engine.run(&sample.images, &sample.matrix, &plan, &mut sink).unwrap().finished);
     assert_eq!(sink.done.len(), 15);
     assert_eq!(matrix, expected.values());
 }
 
 #[test]
-fn plans_keep_within_the_memory_limit() {
+fn plans_stay_within_the_memory_limit() {
     let mut random = Random(1);
     for config in [VIT, SWIN] {
         let weights = random.weights(&config, 1.0);
@@ -174,23 +162,23 @@ fn tiles_cover_the_matrix_once() {
 }
 
 #[test]
-fn bad_input_is_an_error() {
+fn invalid_input_is_rejected() {
     let sample = sample(small(SWIN));
-    let engine = sample.engine(1, Level::detect());
+    let engine = sample.engine(1, SimdLevel::detect());
     let mut captions = CaptionMatrix::new(64);
-    let mut refused = |shape: &[usize], values: &[f32]| captions.push(shape, values).unwrap_err().to_string();
-    assert!(refused(&[0, 64], &[]).contains("words of caption 0 as (at least 1, 64)"));
-    assert!(refused(&[1, 63], &[0.0; 63]).contains("found: shape [1, 63]"));
-    assert!(refused(&[2, 64], &[0.0; 64]).contains("found: shape [2, 64]"));
-    assert!(refused(&[1, 64], &[f32::NAN; 64]).contains("finite embeddings"));
-    assert!(refused(&[1, 64], &[f32::INFINITY; 64]).contains("finite embeddings"));
+    let mut rejected = |shape: &[usize], values: &[f32]| captions.push(shape, values).unwrap_err().to_string();
+    assert!(rejected(&[0, 64], &[]).contains("words of caption 0 as (at least 1, 64)"));
+    assert!(rejected(&[1, 63], &[0.0; 63]).contains("found: shape [1, 63]"));
+    assert!(rejected(&[2, 64], &[0.0; 64]).contains("found: shape [2, 64]"));
+    assert!(rejected(&[1, 64], &[f32::NAN; 64]).contains("finite embeddings"));
+    assert!(rejected(&[1, 64], &[f32::INFINITY; 64]).contains("finite embeddings"));
     assert!(captions.is_empty());
 
     let image = Array::new(&[49, 64], vec![f32::NAN; 49 * 64]).unwrap();
     let caption = &sample.captions[0];
-    assert!(engine.score(&image, caption).unwrap_err().to_string().contains("a token of image 0"));
+    assert!(score(&engine, &image, caption).unwrap_err().to_string().contains("a token of image 0"));
     let image = Array::new(&[48, 64], vec![0.0; 48 * 64]).unwrap();
-    assert!(engine.score(&image, caption).unwrap_err().to_string().contains("an image of shape [49, 64]"));
+    assert!(score(&engine, &image, caption).unwrap_err().to_string().contains("images of shape [49, 64]"));
     let images = Array::new(&[2, 49, 63], vec![0.0; 2 * 49 * 63]).unwrap();
     assert!(engine.similarities(&images, &sample.matrix).is_err());
     assert!(engine.similarities(&sample.images, &CaptionMatrix::new(63)).is_err());
@@ -216,17 +204,17 @@ fn bad_input_is_an_error() {
     assert!(message.contains("`cross_net.aggr_net.weight.0.weight`"), "{message}");
 }
 
-/// Images of zeros, and words of zeros: no similarity, and no division by zero.
+/// Zero vectors must not divide by zero.
 #[test]
-fn zeros_have_similarity_zero() {
+fn zero_embeddings_have_similarity_zero() {
     for config in [small(VIT), small(SWIN)] {
         let sample = sample(config);
-        let engine = sample.engine(1, Level::detect());
+        let engine = sample.engine(1, SimdLevel::detect());
         let image = Array::new(&[config.tokens(), 64], vec![0.0; config.tokens() * 64]).unwrap();
-        assert_eq!(engine.score(&image, &sample.captions[1]).unwrap(), 0.0);
+        assert_eq!(score(&engine, &image, &sample.captions[1]).unwrap(), 0.0);
         let words = Array::new(&[4, 64], vec![0.0; 256]).unwrap();
         let tokens = sample.images.values()[..config.tokens() * 64].to_vec();
         let image = Array::new(&[config.tokens(), 64], tokens).unwrap();
-        assert_eq!(engine.score(&image, &words).unwrap(), 0.0);
+        assert_eq!(score(&engine, &image, &words).unwrap(), 0.0);
     }
 }

@@ -1,39 +1,40 @@
-//! Against the definition in f64 on random embeddings.
+//! The engine against the definition in f64, on random embeddings.
 
 use super::{
-    definition::Image,
-    samples::{Random, SWIN, VIT},
+    definition::ReferenceImage,
+    samples::{Random, SWIN, VIT, score},
 };
 use crate::similarity::{
-    AggregationWeights, AlignmentConfig, CaptionMatrix, Counts, Engine, EngineOptions, Tile, simd::Level,
+    AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, PairCounts, Tile, simd::SimdLevel,
 };
 use laps_model::array::Array;
 
 const LENGTHS: [usize; 8] = [3, 14, 9, 22, 1, 12, 36, 17];
 
-/// Scores nearer to each other than this may be ordered differently in f32.
+/// Two scores that differ by less may be ordered differently in f32.
 const BOUNDARY: f64 = 3e-7;
 
-/// Runs the engine on every instruction set. Away from the boundary of the selection every pair has to be within 2e-6:
-/// cosines of width 512 in f32, whose rounding is of the order of 1e-7, and norms from products of patches.
-fn compare(config: AlignmentConfig, weights: &AggregationWeights, images: &Array, captions: &[Array]) -> Counts {
+/// Compares the engine with the definition on every instruction set. Pairs away from the boundary of the selection must
+/// agree within 2e-6: cosines of width 512 in f32 have rounding errors of the order of 1e-7, and norms are computed from
+/// products of patches.
+fn compare(config: AlignmentConfig, weights: &AggregationWeights, images: &Array, captions: &[Array]) -> PairCounts {
     let matrix = CaptionMatrix::from_arrays(captions, config.width).unwrap();
-    let references: Vec<Image> = images
+    let references: Vec<ReferenceImage> = images
         .values()
         .chunks_exact(config.tokens() * config.width)
-        .map(|tokens| Image::new(&config, weights, tokens))
+        .map(|tokens| ReferenceImage::new(&config, weights, tokens))
         .collect();
     let expected: Vec<(f64, f64)> = references
         .iter()
         .flat_map(|image| captions.iter().map(|caption| image.similarity(&config, caption.values())))
         .collect();
-    let mut counts = Counts::default();
-    for level in Level::available() {
+    let mut counts = PairCounts::default();
+    for level in SimdLevel::available() {
         let engine = Engine::with_level(config, weights, EngineOptions::default(), level).unwrap();
         let plan = engine.plan(images.dims()[0], &matrix).unwrap();
         let mut found = vec![0.0; expected.len()];
         let mut sink = |tile: &Tile, values: &[f32]| {
-            tile.place(values, captions.len(), &mut found);
+            tile.copy_to(values, captions.len(), &mut found);
             Ok(std::ops::ControlFlow::Continue(()))
         };
         counts = engine.run(images, &matrix, &plan, &mut sink).unwrap().counts;
@@ -54,7 +55,7 @@ fn compare(config: AlignmentConfig, weights: &AggregationWeights, images: &Array
     counts
 }
 
-fn both(shared: f32, scale: f32) -> [Counts; 2] {
+fn compare_published_geometries(shared: f32, scale: f32) -> [PairCounts; 2] {
     [VIT, SWIN].map(|config| {
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         let weights = random.weights(&config, scale);
@@ -65,39 +66,38 @@ fn both(shared: f32, scale: f32) -> [Counts; 2] {
 }
 
 #[test]
-fn independent_patches() {
-    for counts in both(0.0, 1.0) {
-        assert_eq!(counts, Counts { pairs: 32, from_all_kept: 0, as_vectors: 0 });
+fn independent_patches_match_the_definition() {
+    for counts in compare_published_geometries(0.0, 1.0) {
+        assert_eq!(counts, PairCounts { pairs: 32, from_all_kept: 0, as_vectors: 0 });
     }
 }
 
 #[test]
-fn patches_around_a_common_direction() {
-    for counts in both(1.5, 1.0) {
-        assert_eq!(counts, Counts { pairs: 32, from_all_kept: 0, as_vectors: 0 });
+fn patches_with_a_common_direction_match_the_definition() {
+    for counts in compare_published_geometries(1.5, 1.0) {
+        assert_eq!(counts, PairCounts { pairs: 32, from_all_kept: 0, as_vectors: 0 });
     }
 }
 
-/// A group that leans on one patch changes altogether when a caption drops it: the difference to the image's own
-/// selection cancels.
+/// If a caption drops the patch that dominates a group, the difference to the reference selection cancels.
 #[test]
-fn peaked_groups() {
-    for counts in both(0.0, 12.0) {
+fn dominated_groups_are_computed_from_all_kept_patches() {
+    for counts in compare_published_geometries(0.0, 12.0) {
         assert!(counts.from_all_kept > 0, "{counts:?}");
     }
 }
 
-/// Logits 60 apart: where the best patch is dropped, all factors of a group are below what f32 holds squared.
+/// Logits that differ by 60: if the best patch is dropped, the squared factors of a group underflow in f32.
 #[test]
-fn groups_of_one_patch() {
-    for counts in both(0.0, 60.0) {
+fn underflowing_groups_are_computed_as_vectors() {
+    for counts in compare_published_geometries(0.0, 60.0) {
         assert!(counts.as_vectors > 0, "{counts:?}");
     }
 }
 
 /// Patches in nearly opposite pairs, all kept: every group is a small difference of large sums.
 #[test]
-fn opposite_patches() {
+fn cancelling_groups_are_computed_as_vectors() {
     for config in [VIT, SWIN].map(|config| AlignmentConfig { kept: config.patches, ..config }) {
         let mut random = Random(7);
         let weights = random.weights(&config, 0.01);
@@ -117,9 +117,9 @@ fn opposite_patches() {
     }
 }
 
-/// Every patch kept, one patch kept, more groups than a vector holds, fewer patches than a vector has lanes.
+/// All patches kept, one patch kept, more groups than lanes, and fewer patches than lanes.
 #[test]
-fn other_sizes() {
+fn unusual_sizes_match_the_definition() {
     for config in [
         AlignmentConfig { patches: 49, has_class_token: true, kept: 49, groups: 23, width: 96 },
         AlignmentConfig { patches: 49, has_class_token: false, kept: 1, groups: 3, width: 20 },
@@ -137,16 +137,16 @@ fn other_sizes() {
     }
 }
 
-/// Equal patches score the same, so the first are kept; all of a group's patches being equal, so are all tokens.
+/// Equal patches have equal scores, so the first ones are kept. All merged tokens are equal too.
 #[test]
-fn equal_patches() {
+fn equal_patches_match_the_definition() {
     let config = AlignmentConfig { patches: 49, has_class_token: false, kept: 40, groups: 23, width: 32 };
     let mut random = Random(3);
     let weights = random.weights(&config, 1.0);
     let patch = random.normal(&[32], 1.0);
     let image = Array::new(&[49, 32], patch.values().repeat(49)).unwrap();
     let caption = random.normal(&[6, 32], 1.0);
-    let expected = Image::new(&config, &weights, image.values()).similarity(&config, caption.values()).0;
+    let expected = ReferenceImage::new(&config, &weights, image.values()).similarity(&config, caption.values()).0;
     let engine = Engine::new(config, &weights, EngineOptions::default()).unwrap();
-    assert!((f64::from(engine.score(&image, &caption).unwrap()) - expected).abs() < 2e-6);
+    assert!((f64::from(score(&engine, &image, &caption).unwrap()) - expected).abs() < 2e-6);
 }

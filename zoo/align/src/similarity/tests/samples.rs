@@ -1,17 +1,20 @@
-//! Random embeddings and weights, the same on every machine.
+//! Random embeddings and weights. A seed gives the same values on every machine.
 
-use laps_align::similarity::{AggregationWeights, AlignmentConfig};
+use laps_align::{
+    Result,
+    similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine},
+};
 use laps_model::array::Array;
 
-/// ViT-224 as published.
+/// The published ViT-224.
 pub(crate) const VIT: AlignmentConfig =
     AlignmentConfig { patches: 196, has_class_token: true, kept: 98, groups: 39, width: 512 };
 
-/// Swin-224 as published.
+/// The published Swin-224.
 pub(crate) const SWIN: AlignmentConfig =
     AlignmentConfig { patches: 49, has_class_token: false, kept: 40, groups: 23, width: 512 };
 
-/// Xorshift.
+/// Xorshift generator.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -22,14 +25,14 @@ impl Random {
         (self.0 >> 40) as f32 / (1 << 24) as f32
     }
 
-    /// Nearly normal, of variance 1 for a `spread` of 1.
+    /// Approximately normal values with standard deviation `spread`.
     pub(crate) fn normal(&mut self, shape: &[usize], spread: f32) -> Array {
         let count = shape.iter().product();
         let values = (0..count).map(|_| ((0..12).map(|_| self.next()).sum::<f32>() - 6.0) * spread).collect();
         Array::new(shape, values).unwrap()
     }
 
-    /// Weights whose logits spread by about `scale`.
+    /// Weights whose logits have a standard deviation of about `scale`.
     pub(crate) fn weights(&mut self, config: &AlignmentConfig, scale: f32) -> AggregationWeights {
         let [width, hidden, groups] = [config.width, (config.width / 5).max(1), config.groups];
         AggregationWeights {
@@ -43,7 +46,7 @@ impl Random {
         }
     }
 
-    /// Embeddings `(count, rows, width)` around one common direction of length `shared`, as trained ones lie.
+    /// Embeddings `(count, rows, width)` around a common direction of length `shared`, like those of trained models.
     pub(crate) fn embeddings(&mut self, shape: [usize; 3], shared: f32) -> Array {
         let direction = self.normal(&[shape[2]], shared);
         let mut values = self.normal(&shape, 1.0).into_values();
@@ -53,7 +56,7 @@ impl Random {
         Array::new(&shape, values).unwrap()
     }
 
-    /// Captions of the given lengths, likewise.
+    /// Captions of the given lengths, around a common direction.
     pub(crate) fn captions(&mut self, lengths: &[usize], width: usize, shared: f32) -> Vec<Array> {
         let words = self.embeddings([1, lengths.iter().sum(), width], shared);
         let mut start = 0;
@@ -63,4 +66,11 @@ impl Random {
         };
         lengths.iter().map(cut).collect()
     }
+}
+
+/// Similarity of one image `(tokens, width)` and one caption `(words, width)`.
+pub(crate) fn score(engine: &Engine, image: &Array, caption: &Array) -> Result<f32> {
+    let image = Array::new(&[&[1], image.dims()].concat(), image.values().to_vec())?;
+    let captions = CaptionMatrix::from_arrays(std::slice::from_ref(caption), engine.config().width)?;
+    Ok(engine.similarities(&image, &captions)?.values()[0])
 }
