@@ -107,7 +107,8 @@ impl Header {
             let mut next = || fields.u32_le().ok_or_else(header_ends);
             let (signed_width, signed_height, planes_and_bits) = (next()?, next()?, next()?);
             compression = next()?;
-            let [_size, _x_resolution, _y_resolution, colour_count, _important] = [next()?, next()?, next()?, next()?, next()?];
+            let [_size, _x_resolution, _y_resolution, colour_count, _important] =
+                [next()?, next()?, next()?, next()?, next()?];
             // The height of a file from top to bottom is negative; of others, a large number is too large.
             is_top_down = signed_height >> 24 == 0xff;
             width = signed_width as usize;

@@ -47,9 +47,7 @@ pub fn read(path: &Path) -> Result<Decoded, ImageError> {
 /// Rejects images without pixels, and sizes above [`MAX_PIXELS`] before memory is allocated.
 pub(super) fn check_size(format: ImageFormat, width: usize, height: usize) -> Result<(), ImageError> {
     match width.checked_mul(height) {
-        Some(0) => {
-            Err(ImageError::Undecodable { format, reason: format!("an image of {width} x {height} pixels") })
-        }
+        Some(0) => Err(ImageError::Undecodable { format, reason: format!("an image of {width} x {height} pixels") }),
         Some(..=MAX_PIXELS) => Ok(()),
         _ => Err(ImageError::Size { width, height, limit: MAX_PIXELS }),
     }

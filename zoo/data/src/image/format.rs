@@ -61,8 +61,8 @@ pub const READABLE_EXTENSIONS: [&str; 10] =
 
 /// Extensions of image formats that cannot be decoded.
 const UNREADABLE_EXTENSIONS: [&str; 28] = [
-    "arw", "avif", "cr2", "cr3", "dds", "dng", "eps", "exr", "hdr", "heic", "heif", "ico", "j2k", "jp2", "jxl", "nef", "orf",
-    "pbm", "pgm", "pnm", "ppm", "psd", "raf", "rw2", "svg", "tga", "tif", "tiff",
+    "arw", "avif", "cr2", "cr3", "dds", "dng", "eps", "exr", "hdr", "heic", "heif", "ico", "j2k", "jp2", "jxl", "nef",
+    "orf", "pbm", "pgm", "pnm", "ppm", "psd", "raf", "rw2", "svg", "tga", "tif", "tiff",
 ];
 
 /// What the extension of a file says.

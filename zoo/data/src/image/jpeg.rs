@@ -1,4 +1,7 @@
 //! JPEG by libjpeg-turbo, whose output equals Pillow's bit for bit: accurate DCT, interpolated chroma.
+//!
+//! Coefficients that overflow 16 bits, which only corrupt files have, decode differently with and without the SIMD of
+//! libjpeg-turbo. Pillow's wheels have it; this library has it if `nasm` was there when it was built.
 #![allow(unsafe_code, reason = "the C interface tells a warning from an error, which decoding of cut files needs")]
 
 use std::ffi::{CStr, c_int};

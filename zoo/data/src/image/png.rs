@@ -116,6 +116,9 @@ impl Header {
                 b"IEND" | b"fdAT" => return Err(ImageError::NoImageData { format: ImageFormat::Png }),
                 _ => {}
             }
+            if !kind.is_ascii() {
+                return Err(invalid(&format!("a chunk named {}", kind.escape_ascii())));
+            }
             let data = file.take(length as usize).ok_or_else(header_ends)?;
             check_chunk(&kind, data, header.as_ref().map(|header| header.color))?;
             match &kind {

@@ -131,7 +131,9 @@ impl<'a> Frame<'a> {
                     let size = if is_lossless { lossless_size(data) } else { lossy_size(data) }?;
                     found = Some(Self { position: [0; 2], size, alpha, is_lossless, data });
                 }
-                b"ALPH" | b"VP8 " | b"VP8L" | b"VP8X" => return Err(invalid("more than one image, or chunks out of order")),
+                b"ALPH" | b"VP8 " | b"VP8L" | b"VP8X" => {
+                    return Err(invalid("more than one image, or chunks out of order"));
+                }
                 _ => {}
             }
         }

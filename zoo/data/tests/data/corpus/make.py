@@ -273,6 +273,8 @@ for kind, body in (
     add(f"with_{name}_empty.png", png(small, 8, 2, before=chunk(kind, b"")))
 add("with_iCCP_method.png", png(small, 8, 2, before=chunk(b"iCCP", b"icc\0\1" + zlib.compress(bytes(500)))))
 add("critical_unknown.png", png(small, 8, 2, before=chunk(b"ABCD", b"abc")))
+add("name_not_ascii.png", png(small, 8, 2, before=chunk(b"\xe1BCD", b"abc")))
+add("name_not_ascii_after.png", png(small, 8, 2, after=chunk(b"\xe1BCD", b"abc")))
 add("critical_unknown_wrong_crc.png", png(small, 8, 2, before=chunk(b"ABCD", b"abc", crc=3)))
 whole = png(small, 8, 2)
 end = whole.index(b"IEND") - 4
@@ -283,7 +285,7 @@ add("half_of_iend.png", whole[: end + 6], odd=True)
 add("iend_wrong_crc.png", whole[:-1] + b"\0")
 add("tail.png", whole + b"tail" * 100)
 add("idat_wrong_crc.png", whole[: end - 4] + bytes(4) + whole[end:], odd=True)
-add("ihdr_wrong_crc.png", whole[:29] + bytes(4) + whole[33:], odd=True)
+add("ihdr_wrong_crc.png", whole[:29] + bytes(4) + whole[33:])
 add("plte_wrong_crc.png", png(grey // 16, 4, 3, before=chunk(b"PLTE", palette_bytes(16), crc=5)))
 compressed = bytearray(zlib.compress(png_data(small, 8)))
 header = whole[:idat]
@@ -454,7 +456,7 @@ for background in (0, 7):
 add("smaller_local_only.gif", gif(frame(indices[:9, :9], (4, 4), palette=table), screen=screen), odd=True)
 add("larger_than_screen.gif", gif(frame(indices), screen=(20, 10), palette=table), odd=True)
 add("beyond_screen.gif", gif(frame(indices, (10, 12)), screen=screen, palette=table))
-add("zero_screen.gif", gif(frame(indices), screen=(0, 0), palette=table), odd=True)
+add("zero_screen.gif", gif(frame(indices), screen=(0, 0), palette=table))
 add("zero_frame.gif", gif(frame(indices, size=(0, 0)), screen=screen, palette=table), odd=True)
 add("zero_width_frame.gif", gif(frame(indices, size=(0, 5)), screen=screen, palette=table))
 add("zero_width_frame_at3.gif", gif(frame(indices, (3, 0), size=(0, 5)), screen=screen, palette=table))
@@ -488,7 +490,7 @@ comment = b"!\xfe\7a frame\0"
 application = b"!\xff\x0bNETSCAPE2.0\3\1\0\0\0"
 add("extensions.gif", gif(comment, application, b"!\1\x0c" + bytes(12) + b"\2ab\0", frame(indices, transparent=2), screen=screen, palette=table))
 add("comment_after.gif", gif(frame(indices), comment, screen=screen, palette=table))
-add("without_trailer.gif", gif(frame(indices), screen=screen, palette=table, trailer=b""), odd=True)
+add("without_trailer.gif", gif(frame(indices), screen=screen, palette=table, trailer=b""))
 add("without_end_code.gif", gif(frame(indices, end=False), screen=screen, palette=table), odd=True)
 add("without_terminator.gif", gif(frame(indices), screen=screen, palette=table)[:-2])
 add("tail.gif", gif(frame(indices), screen=screen, palette=table) + b"tail" * 50)
@@ -576,7 +578,7 @@ for bits, samples in low_indices.items():
     for top_down in (False, True):
         data = bmp(bmp_rows(samples, bits, top_down), w, h, bits, palette=quads(1 << bits), top_down=top_down)
         add(f"bits{bits}{'_top_down' if top_down else ''}.bmp", data, odd=top_down)
-        cuts(f"bits{bits}{'_top_down' if top_down else ''}.bmp", data, (30, 60, 99), odd=bits == 8)
+        cuts(f"bits{bits}{'_top_down' if top_down else ''}.bmp", data, (30, 60, 99), odd=bits == 8 and not top_down)
     core = quads(1 << bits)
     core = b"".join(core[4 * i : 4 * i + 3] for i in range(1 << bits))
     add(f"bits{bits}_os2.bmp", bmp(bmp_rows(samples, bits), w, h, bits, header=12, palette=core), odd=True)
@@ -617,7 +619,7 @@ cuts("bits16.bmp", files["bits16.bmp"], (50, 90))
 for name, masks in (("555", (0x7C00, 0x3E0, 0x1F)), ("565", (0xF800, 0x7E0, 0x1F)), ("444", (0xF00, 0xF0, 0xF)), ("555_bgr", (0x1F, 0x3E0, 0x7C00))):
     for header in (40, 52, 56, 108, 124):
         data = bmp(bmp_rows(values16, 16), w, h, 16, 3, header=header, masks=struct.pack("<III", *masks))
-        add(f"bits16_{name}_header{header}.bmp", data, odd=header == 40 and name in ("555", "565"))
+        add(f"bits16_{name}_header{header}.bmp", data, odd=header == 40 and name == "565")
     masks = struct.pack("<IIII", *masks, 0x8000)
     add(f"bits16_{name}_alpha.bmp", bmp(bmp_rows(values16, 16), w, h, 16, 3, header=124, masks=masks))
 values32 = random.integers(0, 1 << 32, (h, w))
@@ -851,7 +853,7 @@ def expected(path):
 
 
 def main():
-    folder = pathlib.Path(sys.argv[1])
+    folder = pathlib.Path(sys.argv[1]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     results = {}
     for name, data in files.items():
