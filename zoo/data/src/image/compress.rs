@@ -42,7 +42,7 @@ impl Compressor {
         // SAFETY: takes a number and returns a handle or null.
         let handle = unsafe { turbo::tj3Init(turbo::TJINIT_TJINIT_COMPRESS as c_int) };
         if handle.is_null() {
-            return Err(ImageError::Jpeg { reason: "libjpeg-turbo cannot be started".to_owned() });
+            return Err(ImageError::Encode { reason: "libjpeg-turbo cannot be started".to_owned() });
         }
         Ok(Self(handle))
     }
@@ -54,7 +54,7 @@ impl Compressor {
     }
 
     fn compress(&mut self, image: &RgbImage) -> Result<Vec<u8>, ImageError> {
-        let too_large = || ImageError::Jpeg { reason: "too large for a JPEG file".to_owned() };
+        let too_large = || ImageError::Encode { reason: "too large for a JPEG file".to_owned() };
         let side = |side: usize| u16::try_from(side).map(c_int::from).map_err(|_| too_large());
         let [width, height] = [side(image.width())?, side(image.height())?];
         // SAFETY: takes numbers and returns one.
@@ -85,7 +85,7 @@ impl Compressor {
     fn error(&mut self) -> ImageError {
         // SAFETY: the library returns a string that ends in zero and lives until its next call.
         let reason = unsafe { CStr::from_ptr(turbo::tj3GetErrorStr(self.0)) }.to_string_lossy().into_owned();
-        ImageError::Jpeg { reason }
+        ImageError::Encode { reason }
     }
 }
 

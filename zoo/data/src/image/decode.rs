@@ -1,14 +1,16 @@
 //! Decodes the bytes of a file.
 //!
-//! Every file becomes 8-bit RGB as with Pillow's `convert("RGB")`: grey is repeated, palettes are looked up, an alpha channel
-//! is dropped without blending, and EXIF rotation and colour profiles are ignored. The format is detected from the content.
+//! Every file becomes 8-bit RGB as with Pillow's `convert("RGB")` and `LOAD_TRUNCATED_IMAGES`: grey is repeated, palettes
+//! are looked up, an alpha channel is dropped without blending, and EXIF rotation and colour profiles are ignored. A file
+//! that is cut is decoded as far as Pillow decodes it, with a warning. The format is detected from the content. What
+//! Pillow rejects, and a file without a single pixel, is rejected.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
 
-use super::{ImageError, RgbImage, jpeg, raster};
+use super::{ImageError, ImageFormat, RgbImage, bmp, gif, jpeg, png, webp};
 
 /// Maximum number of pixels of an image, as in Pillow. A file of a few bytes can claim any size.
 pub const MAX_PIXELS: usize = 178_956_970;
@@ -18,17 +20,21 @@ pub const MAX_PIXELS: usize = 178_956_970;
 pub struct Decoded {
     /// The image.
     pub image: RgbImage,
-    /// The decoder's warning. A truncated JPEG file, for example, is decoded in part.
+    /// The decoder's warning, for example if the file is truncated and was decoded in part.
     pub damage: Option<String>,
 }
 
-/// Decodes the content of a JPEG, PNG, GIF (its first frame), BMP or WebP file.
+/// Decodes the content of a JPEG, PNG, GIF, BMP or WebP file; of an animation, the first frame.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
     // The bytes are untrusted. A decoder that panics must not end hours of work.
-    catch_unwind(AssertUnwindSafe(|| match bytes {
-        [] => Err(ImageError::Empty),
-        [0xff, 0xd8, 0xff, ..] => jpeg::decode(bytes),
-        _ => Ok(Decoded { image: raster::decode(bytes)?, damage: None }),
+    catch_unwind(AssertUnwindSafe(|| match ImageFormat::detect(bytes) {
+        Some(ImageFormat::Jpeg) => jpeg::decode(bytes),
+        Some(ImageFormat::Png) => png::decode(bytes),
+        Some(ImageFormat::Gif) => gif::decode(bytes),
+        Some(ImageFormat::Bmp) => bmp::decode(bytes),
+        Some(ImageFormat::WebP) => webp::decode(bytes),
+        None if bytes.is_empty() => Err(ImageError::Empty),
+        None => Err(ImageError::Format),
     }))
     .unwrap_or(Err(ImageError::Panic))
 }
@@ -38,10 +44,11 @@ pub fn read(path: &Path) -> Result<Decoded, ImageError> {
     decode(&std::fs::read(path)?)
 }
 
-/// Rejects sizes above [`MAX_PIXELS`] before memory is allocated.
-pub(super) fn check_size(width: usize, height: usize) -> Result<(), ImageError> {
+/// Rejects images without pixels, and sizes above [`MAX_PIXELS`] before memory is allocated.
+pub(super) fn check_size(format: ImageFormat, width: usize, height: usize) -> Result<(), ImageError> {
     match width.checked_mul(height) {
-        Some(1..=MAX_PIXELS) => Ok(()),
+        Some(0) => Err(ImageError::Undecodable { format, reason: format!("an image of {width} x {height} pixels") }),
+        Some(..=MAX_PIXELS) => Ok(()),
         _ => Err(ImageError::Size { width, height, limit: MAX_PIXELS }),
     }
 }

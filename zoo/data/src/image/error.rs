@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::ImageFormat;
+
 /// An image cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -24,18 +26,26 @@ pub enum ImageError {
         /// Maximum number of pixels.
         limit: usize,
     },
-    /// A JPEG file ends before its first pixel.
-    #[error("a JPEG file without image data")]
-    NoImageData,
-    /// libjpeg-turbo cannot decode the file.
-    #[error("not decodable as JPEG: {reason}")]
-    Jpeg {
-        /// Message of the library.
-        reason: String,
+    /// No pixel can be decoded, for example because the file ends before.
+    #[error("a {format} file without image data")]
+    NoImageData {
+        /// Format of the file.
+        format: ImageFormat,
     },
     /// The file cannot be decoded.
-    #[error("not decodable: {0}")]
-    Codec(#[from] ::image::ImageError),
+    #[error("not decodable as {format}: {reason}")]
+    Undecodable {
+        /// Format of the file.
+        format: ImageFormat,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The image cannot be encoded as JPEG.
+    #[error("not encodable as JPEG: {reason}")]
+    Encode {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A decoder panicked.
     #[error("not decodable: the decoder panicked")]
     Panic,

@@ -1,24 +1,32 @@
 //! JPEG by libjpeg-turbo, whose output equals Pillow's bit for bit: accurate DCT, interpolated chroma.
+//!
+//! Coefficients that overflow 16 bits, which only corrupt files have, decode differently with and without the SIMD of
+//! libjpeg-turbo. Pillow's wheels have it; this library has it if `nasm` was there when it was built.
 #![allow(unsafe_code, reason = "the C interface tells a warning from an error, which decoding of cut files needs")]
 
 use std::ffi::{CStr, c_int};
 
 use turbojpeg_sys as turbo;
 
-use super::{Decoded, ImageError, RgbImage, decode::check_size};
+use super::{Decoded, ImageError, ImageFormat, RgbImage, decode::check_size};
 
 /// Maximum number of scans of a progressive file. A small file with many scans would take hours; encoders write about ten.
 const MAX_SCANS: c_int = 500;
 
+const NO_IMAGE_DATA: ImageError = ImageError::NoImageData { format: ImageFormat::Jpeg };
+
+fn undecodable(reason: String) -> ImageError {
+    ImageError::Undecodable { format: ImageFormat::Jpeg, reason }
+}
+
 /// Decodes a file. The missing part of a truncated file is grey, as in libjpeg. A file without image data, or with an error
-/// that stops the decoder, is rejected.
+/// that stops the decoder, is rejected, and so is one of several scans that ends within a table, of which Pillow decodes
+/// nothing.
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
-    if !has_image_data(bytes) {
-        return Err(ImageError::NoImageData);
-    }
+    check_segments(bytes)?;
     let mut decompressor = Decompressor::new()?;
     let header = decompressor.header(bytes)?;
-    check_size(header.width, header.height)?;
+    check_size(ImageFormat::Jpeg, header.width, header.height)?;
     let format = if header.is_cmyk { turbo::TJPF_TJPF_CMYK } else { turbo::TJPF_TJPF_RGB };
     let row = header.width * if header.is_cmyk { 4 } else { 3 };
     let mut pixels = vec![0; row * header.height];
@@ -26,7 +34,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
     if header.is_cmyk {
         pixels = rgb_from_cmyk(&pixels);
     }
-    let image = RgbImage::new(header.width, header.height, pixels).ok_or(ImageError::NoImageData)?;
+    let image = RgbImage::new(header.width, header.height, pixels).ok_or(NO_IMAGE_DATA)?;
     Ok(Decoded { image, damage })
 }
 
@@ -43,7 +51,7 @@ impl Decompressor {
         // SAFETY: takes a number and returns a handle or null.
         let handle = unsafe { turbo::tj3Init(turbo::TJINIT_TJINIT_DECOMPRESS as c_int) };
         if handle.is_null() {
-            return Err(ImageError::Jpeg { reason: "libjpeg-turbo cannot be started".to_owned() });
+            return Err(undecodable("libjpeg-turbo cannot be started".to_owned()));
         }
         let mut this = Self(handle);
         this.set(turbo::TJPARAM_TJPARAM_SCANLIMIT, MAX_SCANS)?;
@@ -71,7 +79,7 @@ impl Decompressor {
         }
         let colorspace = self.get(turbo::TJPARAM_TJPARAM_COLORSPACE);
         let size = [turbo::TJPARAM_TJPARAM_JPEGWIDTH, turbo::TJPARAM_TJPARAM_JPEGHEIGHT].map(|side| self.get(side));
-        let [Ok(width), Ok(height)] = size.map(usize::try_from) else { return Err(ImageError::NoImageData) };
+        let [Ok(width), Ok(height)] = size.map(usize::try_from) else { return Err(NO_IMAGE_DATA) };
         let is_cmyk = [turbo::TJCS_TJCS_CMYK, turbo::TJCS_TJCS_YCCK].iter().any(|&kind| kind as c_int == colorspace);
         Ok(Header { width, height, is_cmyk })
     }
@@ -108,7 +116,7 @@ impl Decompressor {
         row: usize,
         pixels: &mut [u8],
     ) -> Result<bool, ImageError> {
-        let pitch = c_int::try_from(row).map_err(|_| ImageError::NoImageData)?;
+        let pitch = c_int::try_from(row).map_err(|_| NO_IMAGE_DATA)?;
         // SAFETY: `bytes` is only read; `pixels` has `height` rows of `pitch` bytes, as the header of these bytes says,
         // and the header is the same at each reading.
         let status = unsafe {
@@ -138,7 +146,7 @@ impl Decompressor {
     }
 
     fn error(&mut self) -> ImageError {
-        ImageError::Jpeg { reason: self.message() }
+        undecodable(self.message())
     }
 }
 
@@ -149,28 +157,51 @@ impl Drop for Decompressor {
     }
 }
 
-/// Whether a byte follows the header of the first scan; a file without one decodes to an even grey.
-fn has_image_data(bytes: &[u8]) -> bool {
+/// Checks that a byte follows the header of the first scan, without which a file decodes to an even grey, and that a file
+/// of several scans does not end within a table, of which Pillow decodes nothing.
+fn check_segments(bytes: &[u8]) -> Result<(), ImageError> {
+    const END: u8 = 0xd9;
     const START_OF_SCAN: u8 = 0xda;
     let mut rest = &bytes[2..];
+    // Components of the frame, and whether there are several scans.
+    let (mut components, mut has_scan, mut has_several_scans) = (0, false, false);
     loop {
         match rest {
             // Padding before a marker.
             [0xff, 0xff, ..] => rest = &rest[1..],
-            // A marker without a segment.
-            [0xff, 0x01 | 0xd0..=0xd8, after @ ..] => rest = after,
+            // A byte of a scan, or a marker without a segment.
+            [0xff, 0x00 | 0x01 | 0xd0..=0xd8, after @ ..] => rest = after,
+            [0xff, END, ..] | [0xff] | [] => return if has_scan { Ok(()) } else { Err(NO_IMAGE_DATA) },
             [0xff, marker, high, low, ..] => {
                 let length = usize::from(u16::from_be_bytes([*high, *low]));
-                let Some(after) = rest.get(2 + length..) else { return false };
-                if *marker == START_OF_SCAN {
-                    return !matches!(after, [] | [0xff] | [0xff, 0xd9, ..]);
-                }
+                let (Some(segment), Some(after)) = (rest.get(4..2 + length), rest.get(2 + length..)) else {
+                    break;
+                };
                 rest = after;
+                match marker {
+                    // Frames; 0xc4, 0xc8 and 0xcc are tables.
+                    0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => {
+                        components = segment.get(5).copied().unwrap_or(0);
+                        has_several_scans = marker & 3 == 2;
+                    }
+                    &START_OF_SCAN if !has_scan => {
+                        if matches!(after, [] | [0xff] | [0xff, END, ..]) {
+                            return Err(NO_IMAGE_DATA);
+                        }
+                        has_scan = true;
+                        has_several_scans |= segment.first().is_some_and(|&count| count < components);
+                        if !has_several_scans {
+                            return Ok(());
+                        }
+                    }
+                    _ => {}
+                }
             }
+            [0xff, ..] => break,
             [_, after @ ..] => rest = after,
-            [] => return false,
         }
     }
+    Err(if has_scan { undecodable("a file of several scans ends within a table".to_owned()) } else { NO_IMAGE_DATA })
 }
 
 /// Files hold inverted values (as Adobe writes them), so that 255 means no ink; the arithmetic is Pillow's.

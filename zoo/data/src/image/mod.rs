@@ -1,16 +1,22 @@
 //! Images: bytes of a file to normalised pixels, bit for bit as in Pillow 10.4.
 
+mod bmp;
 mod compress;
+mod cursor;
 mod decode;
 mod error;
+mod format;
+mod gif;
 mod jpeg;
+mod png;
 mod preprocess;
-mod raster;
 mod resize;
+mod webp;
 
 pub use compress::{jpeg, png};
 pub use decode::{Decoded, MAX_PIXELS, decode, read};
 pub use error::ImageError;
+pub use format::{ExtensionKind, ImageFormat, READABLE_EXTENSIONS};
 pub use preprocess::Preprocessing;
 pub use resize::resize;
 

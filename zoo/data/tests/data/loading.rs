@@ -1,6 +1,7 @@
 //! The loader and the checks of images.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
@@ -247,6 +248,23 @@ fn long_list_of_bad_images_is_truncated() {
     assert!(text.starts_with("20 of 20 images"), "{text}");
     assert!(text.ends_with("\n  and 12 more"), "{text}");
     assert_eq!(text.lines().count(), 1 + 8 + 1);
+}
+
+/// Truncated files of every format are used and reported, as truncated JPEG files are.
+#[test]
+fn truncated_png_gif_and_bmp_are_reported_as_damaged() {
+    let odd = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/corpus/odd");
+    let names = ["interlaced.gif", "interlaced_cut70.gif", "without_iend.png", "bits8_cut60.bmp"];
+    let folder = tempfile::tempdir().unwrap();
+    let ids: String = (0..names.len()).map(|id| format!("{id}\n")).collect();
+    fs::write(folder.path().join("odd_ids.txt"), &ids).unwrap();
+    fs::write(folder.path().join("odd_caps.txt"), &ids).unwrap();
+    let mapping: BTreeMap<String, &str> = names.iter().enumerate().map(|(id, &name)| (id.to_string(), name)).collect();
+    fs::write(folder.path().join("id_mapping.json"), serde_json::to_string(&mapping).unwrap()).unwrap();
+    let split = Split::open(folder.path(), "odd").unwrap();
+    let found = preflight(&split, &odd, 2, |_| {}).unwrap();
+    let damaged: Vec<_> = found.damaged.iter().map(|damage| &*damage.file.image.name).collect();
+    assert_eq!(damaged, names[1..]);
 }
 
 #[test]

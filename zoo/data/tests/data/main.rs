@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may panic")]
 
 mod captions;
+mod corpus;
 mod images;
 mod loading;
 mod tokens;
