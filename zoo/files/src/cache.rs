@@ -30,17 +30,16 @@ pub fn folder() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Folders for files that can be computed again within seconds, in the order in which they are to be tried: the cache
-/// folder, then folders of this user where temporary files go, for machines without a home or with a read-only one.
-pub fn places() -> impl Iterator<Item = Result<PathBuf>> {
-    let private = temporary::places().into_iter().map(|place| {
+/// Folders of this user where temporary files go, in the order in which they are to be tried. They take the place of the
+/// cache folder, for files that are computed again within seconds, on machines without a home or with a read-only one.
+pub fn private_places() -> impl Iterator<Item = Result<PathBuf>> {
+    temporary::places().into_iter().map(|place| {
         let path = place.join(private_name());
         match private_folder(&path) {
             Ok(()) => Ok(path),
             Err(source) => Err(Error::Io { action: "create", path, source }),
         }
-    });
-    std::iter::once_with(folder).chain(private)
+    })
 }
 
 #[cfg(unix)]

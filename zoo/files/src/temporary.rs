@@ -63,7 +63,7 @@ impl Drop for TemporaryPath {
     }
 }
 
-/// A new folder that only this user can read, removed with its contents when this is dropped.
+/// A folder that is removed with its contents when this is dropped.
 ///
 /// ```
 /// let folder = laps_files::TemporaryFolder::create()?;
@@ -71,37 +71,55 @@ impl Drop for TemporaryPath {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct TemporaryFolder(tempfile::TempDir);
+pub struct TemporaryFolder(PathBuf);
 
 impl TemporaryFolder {
-    /// Creates a folder in the first of these places that can be written: the folder that the environment names for
-    /// temporary files, `/tmp`, `/var/tmp`, and the shared memory `/dev/shm`, which read-only containers have too.
+    /// Creates a folder that only this user can read, in the first of these places that can be written: the folder that the
+    /// environment names for temporary files, `/tmp`, `/var/tmp`, and the shared memory `/dev/shm`, which read-only
+    /// containers have too.
     ///
     /// # Errors
     /// The error of the first place.
     pub fn create() -> io::Result<Self> {
-        Self::create_in(&places())
+        first_success(&places(), |place| Self::create_in(place))
     }
 
-    fn create_in(places: &[PathBuf]) -> io::Result<Self> {
+    /// Creates a hidden folder in `parent` that only this user can read.
+    ///
+    /// # Errors
+    /// That of the operating system.
+    pub fn create_in(parent: &Path) -> io::Result<Self> {
         let mut live = live();
-        let folder = first_success(places, |place| tempfile::Builder::new().prefix("laps-zoo-").tempdir_in(place))?;
-        live.insert(folder.path().to_owned());
-        Ok(Self(folder))
+        let path = tempfile::Builder::new().prefix(".laps-zoo-").tempdir_in(parent)?.keep();
+        live.insert(path.clone());
+        Ok(Self(path))
+    }
+
+    /// The folder `path`, which need not exist yet.
+    pub fn claim(path: PathBuf) -> Self {
+        live().insert(path.clone());
+        Self(path)
     }
 
     /// Its path.
     pub fn path(&self) -> &Path {
-        self.0.path()
+        &self.0
+    }
+
+    /// Leaves what is at the path, for example after the folder was renamed.
+    pub fn keep(self) {
+        live().remove(&self.0);
     }
 }
 
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
-        let path = self.0.path();
         let mut live = live();
-        let _ = std::fs::remove_dir_all(path);
-        live.remove(path);
+        if live.contains(&self.0) {
+            // The user needs to see the error that ended the work, not this one.
+            let _ = std::fs::remove_dir_all(&self.0);
+            live.remove(&self.0);
+        }
     }
 }
 
@@ -157,20 +175,31 @@ fn first_success<'a, T>(places: &'a [PathBuf], attempt: impl Fn(&'a PathBuf) -> 
 mod tests {
     use std::io::Read;
 
-    use super::{TemporaryFolder, memory_file};
+    use super::{TemporaryFolder, first_success, memory_file};
 
     #[test]
     fn first_place_that_works_is_used() {
         let root = tempfile::tempdir().unwrap();
         let [absent, present] = ["absent", "present"].map(|name| root.path().join(name));
         fs_err::create_dir(&present).unwrap();
-        let folder = TemporaryFolder::create_in(&[absent.clone(), present.clone()]).unwrap();
+        let create = |places: &[_]| first_success(places, |place| TemporaryFolder::create_in(place));
+        let folder = create(&[absent.clone(), present.clone()]).unwrap();
         assert_eq!(folder.path().parent(), Some(&*present));
         fs_err::write(folder.path().join("file"), "x").unwrap();
         drop(folder);
         assert_eq!(fs_err::read_dir(&present).unwrap().count(), 0);
-        let error = TemporaryFolder::create_in(std::slice::from_ref(&absent)).unwrap_err();
+        let error = create(std::slice::from_ref(&absent)).unwrap_err();
         assert!(error.to_string().contains("absent"), "{error}");
+    }
+
+    #[test]
+    fn kept_folder_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("data");
+        let folder = TemporaryFolder::claim(path.clone());
+        fs_err::create_dir(&path).unwrap();
+        folder.keep();
+        assert!(path.exists());
     }
 
     #[test]
