@@ -8,7 +8,7 @@ use laps_files::path_to_text;
 
 use super::{
     CaptionLine, EmbeddingPipeline, ImageFolder, Index, IndexDescription, IndexItem, SearchError, SkippedItem,
-    index_writer::IndexWriter,
+    index_writer::IndexWriter, pipeline::UsableCaptions,
 };
 use crate::{Error, Result};
 
@@ -116,13 +116,12 @@ pub fn index_captions(
     }
     description.source = absolute(source);
     open_previous(path, &description)?;
-    let (usable, skipped) = pipeline.tokenize_usable(captions)?;
-    if let (true, Some(SkippedItem { line, reason, .. })) = (usable.is_empty(), skipped.first()) {
+    let UsableCaptions { lines, tokens, skipped } = pipeline.tokenize_usable(captions)?;
+    if let (true, Some(SkippedItem { line, reason, .. })) = (lines.is_empty(), skipped.first()) {
         let (path, count) = (source.to_owned(), captions.len());
         let name = format!("line {}", line.unwrap_or_default());
         return Err(SearchError::Unusable { path, kind: description.kind, count, name, reason: reason.clone() }.into());
     }
-    let (lines, tokens): (Vec<&CaptionLine>, Vec<Vec<u32>>) = usable.into_iter().unzip();
     let mut writer = IndexWriter::create(path, description)?;
     begin(lines.len());
     pipeline.for_each_caption(&tokens, |index, words| {

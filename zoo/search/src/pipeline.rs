@@ -49,6 +49,16 @@ pub struct EmbeddingPipeline<'a> {
     pub progress: &'a dyn Fn(usize),
 }
 
+/// Captions, without those that are too long.
+#[derive(Default)]
+pub(crate) struct UsableCaptions<'a> {
+    pub(crate) lines: Vec<&'a CaptionLine>,
+    /// Their `input_ids`.
+    pub(crate) tokens: Vec<Vec<u32>>,
+    /// The captions that are too long.
+    pub(crate) skipped: Vec<SkippedItem>,
+}
+
 impl EmbeddingPipeline<'_> {
     /// Encodes images. Calls `consume` for each in order, with its index and its embeddings `(tokens, dim)` or the error of
     /// decoding it.
@@ -144,8 +154,7 @@ impl EmbeddingPipeline<'_> {
     /// # Errors
     /// [`SearchError::Interrupted`], and the errors of the encoder.
     pub fn encode_usable_captions(&self, captions: &[CaptionLine]) -> Result<(Vec<Array>, Vec<SkippedItem>)> {
-        let (usable, skipped) = self.tokenize_usable(captions)?;
-        let tokens: Vec<Vec<u32>> = usable.into_iter().map(|(_, tokens)| tokens).collect();
+        let UsableCaptions { tokens, skipped, .. } = self.tokenize_usable(captions)?;
         let mut encoded = Vec::with_capacity(tokens.len());
         self.for_each_caption(&tokens, |_, words| {
             encoded.push(words.clone());
@@ -158,22 +167,20 @@ impl EmbeddingPipeline<'_> {
     ///
     /// # Errors
     /// [`DataError`](laps_data::DataError) of the tokenizer.
-    pub(crate) fn tokenize_usable<'b>(
-        &self,
-        captions: &'b [CaptionLine],
-    ) -> Result<(Vec<(&'b CaptionLine, Vec<u32>)>, Vec<SkippedItem>)> {
+    pub(crate) fn tokenize_usable<'b>(&self, captions: &'b [CaptionLine]) -> Result<UsableCaptions<'b>> {
         let encoded: Result<Vec<_>, _> =
             captions.par_iter().map(|caption| self.tokenizer.encode(&caption.text)).collect();
-        let (mut usable, mut skipped) = (Vec::with_capacity(captions.len()), Vec::new());
+        let mut usable = UsableCaptions::default();
         for (caption, tokens) in captions.iter().zip(encoded?) {
             if tokens.len() <= self.max_tokens {
-                usable.push((caption, tokens));
+                usable.lines.push(caption);
+                usable.tokens.push(tokens);
             } else {
                 let reason = format!("too long: {} tokens, where {} are allowed", tokens.len(), self.max_tokens);
-                skipped.push(SkippedItem { name: caption.file.clone(), line: Some(caption.line), reason });
+                usable.skipped.push(SkippedItem { name: caption.file.clone(), line: Some(caption.line), reason });
             }
         }
-        Ok((usable, skipped))
+        Ok(usable)
     }
 
     /// The `input_ids` of captions.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use fs_err::{File, OpenOptions};
+use laps_files::FileLock;
 
 use super::{
     fingerprint::Fingerprint,
@@ -36,6 +37,7 @@ pub struct MatrixFile {
     values: [u64; 2],
     done: Vec<u8>,
     row: Vec<u8>,
+    _lock: FileLock,
 }
 
 impl MatrixFile {
@@ -43,19 +45,21 @@ impl MatrixFile {
     /// continued keeps the cut that it has, see [`plan`](Self::plan).
     ///
     /// # Errors
-    /// If the file that is there was computed from other inputs or if another process is writing it.
+    /// If the file that is there was computed from other inputs, and [`laps_files::Error::Held`] if another process is
+    /// writing it.
     pub fn open(path: &Path, plan: &Plan, inputs: &Fingerprint) -> Result<Self> {
+        let lock = FileLock::try_acquire(path)?;
         let partial = partial_path(path);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let wrong = |source| Error::Io { action: "open", path: partial.clone(), source };
         let file = options.open(&partial).map_err(wrong)?;
-        file.file().try_lock().map_err(|error| wrong(error.into()))?;
         let header = header(plan.images, plan.captions);
         let start = header.len() as u64;
         let values = [start, start + 4 * plan.images as u64 * plan.captions as u64];
         let row = Vec::with_capacity(4 * plan.tile_captions);
-        let mut matrix = Self { path: path.to_owned(), partial, file, plan: *plan, values, done: Vec::new(), row };
+        let mut matrix =
+            Self { path: path.to_owned(), partial, file, plan: *plan, values, done: Vec::new(), row, _lock: lock };
         match matrix.look(inputs) {
             Ok(true) => {}
             Ok(false) => matrix.begin(&header, inputs).map_err(|source| matrix.failed("write", source))?,
