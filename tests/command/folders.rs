@@ -91,7 +91,9 @@ fn fifo_device_and_other_formats_are_skipped_and_named() {
     std::os::unix::fs::symlink("/dev/zero", images.join("device.png")).unwrap();
     fs_err::write(images.join("IMG.HEIC"), b"\0\0\0\x18ftypheic").unwrap();
     let photo = jpeg(&RgbImage::new(8, 8, vec![90; 192]).unwrap(), 90).unwrap();
-    ["x.jfif", "y.jpe"].map(|name| fs_err::write(images.join(name), &photo).unwrap());
+    for name in ["x.jfif", "y.jpe"] {
+        fs_err::write(images.join(name), &photo).unwrap();
+    }
     let made = json(&["index", text(&images), "--out", text(&out)]);
     let expected = [
         ("IMG.HEIC", "not a JPEG, PNG, GIF, BMP or WebP file"),
@@ -283,10 +285,8 @@ fn first_interrupt_ends_a_run_whose_output_blocks() {
 #[test]
 fn data_check_names_every_fault_of_every_split() {
     let data = tempfile::tempdir().unwrap();
-    let [captions, images] = ["f30k_precomp", "flickr30k-images"].map(|name| data.path().join(name));
     let entry = laps_hub::registry::find("f30k_vit").unwrap();
     let paths = entry.data_paths(Some(data.path())).unwrap();
-    drop((captions, images));
     fs_err::create_dir_all(&paths.captions).unwrap();
     fs_err::create_dir_all(&paths.images).unwrap();
     let write = |name: &str, content: &str| fs_err::write(paths.captions.join(name), content).unwrap();
