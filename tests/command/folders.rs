@@ -300,5 +300,18 @@ fn data_check_names_every_fault_of_every_split() {
     fs_err::write(paths.images.join(OsStr::from_bytes(b"\xffextra.jpg")), "").unwrap();
     let run = laps_zoo(["data", "check", "f30k", "--data", text(data.path()), "--quiet"]);
     assert_eq!(run.status, 1, "{}", run.stderr);
-    assert_snapshot!(run.stdout.replace(text(data.path()), "DIR"), @"");
+    assert_snapshot!(run.stdout.replace(text(data.path()), "DIR"), @r"
+    dev: `DIR/f30k/captions/dev_ids.txt` and `DIR/f30k/captions/dev_caps.txt` do not belong together
+      expected: as many ids as captions
+      found: 2 ids and 1 captions
+    test: 3 images, 3 captions, expected 1000 and 5000
+      missing: 1
+        absent.jpg
+      unreadable: 2
+        pipe.jpg: cannot be read: it is a FIFO, not a regular file
+        text.jpg: not a JPEG, PNG, GIF, BMP or WebP file
+    train: not found
+      unexpected: 1
+        \xffextra.jpg
+    ");
 }
