@@ -82,6 +82,9 @@ pub fn run(backends: Backends) -> ExitCode {
             Err(error) => report::exit_code(Err(error)),
         };
     }
+    if let Err(error) = interrupt::watch() {
+        return report::exit_code(Err(error.into()));
+    }
     let result = match command {
         Command::List(list) => list.run(),
         Command::Info(info) => info.run(),

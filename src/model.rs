@@ -93,7 +93,7 @@ impl ModelOptions {
             .batch_size(self.batch_size)
             .workload(workload)
             .backends(backends)
-            .stop(interrupt::flag()?);
+            .stop(interrupt::flag(interrupt::Deadline::Seconds));
         if let Some(vocabulary) = &self.vocab {
             builder = builder.vocabulary(vocabulary);
         }

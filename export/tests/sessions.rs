@@ -113,7 +113,7 @@ fn placement_counts_executed_nodes() {
     let encoder = OrtEncoder::open(folder.path(), size, length, &SessionOptions::cpu(1)).unwrap();
     assert_eq!(encoder.provider(), Provider::Cpu);
     for kind in ["image", "text"] {
-        let placement = &encoder.placement()[kind];
+        let placement = &encoder.placement().unwrap()[kind];
         assert_eq!(placement.keys().collect::<Vec<_>>(), ["CPUExecutionProvider"]);
         // Two blocks of six products each, two of them in the fused attention.
         assert!((20..100).contains(&placement["CPUExecutionProvider"]), "{placement:?}");

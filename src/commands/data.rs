@@ -90,6 +90,7 @@ impl DataCheckArgs {
         survey.splits.iter().for_each(|split| describe(split, &mut text));
         survey.absent.iter().for_each(|name| text += &format!("{name}: not found\n"));
         list(&mut text, "unexpected", &survey.unexpected);
+        list(&mut text, "folders that cannot be read", &reasoned(&survey.unreadable_folders));
         print(&text)?;
         Ok(if survey.is_good() { CommandStatus::Success } else { CommandStatus::CheckFailed })
     }
@@ -104,16 +105,21 @@ fn describe(split: &SplitSurvey, text: &mut String) {
         None => String::new(),
     };
     // Writing to a string cannot fail.
+    if let Some(fault) = &split.fault {
+        let _ = writeln!(text, "{}: {fault}", split.name);
+        return;
+    }
     let _ = writeln!(text, "{}: {} images, {} captions{known}", split.name, split.images, split.captions);
     if let Some(sha256) = &split.sha256 {
         let _ = writeln!(text, "  data sha256 {sha256}");
     }
-    let reasoned = |files: &[(String, String)]| -> Vec<String> {
-        files.iter().map(|(name, reason)| format!("{name}: {reason}")).collect()
-    };
     list(text, "missing", &split.missing);
     list(text, "unreadable", &reasoned(&split.unreadable));
     list(text, "damaged, decoded in part", &reasoned(&split.damaged));
+}
+
+fn reasoned(files: &[(String, String)]) -> Vec<String> {
+    files.iter().map(|(name, reason)| format!("{name}: {reason}")).collect()
 }
 
 fn list(text: &mut String, title: &str, lines: &[String]) {

@@ -6,12 +6,16 @@ use anyhow::Result;
 use clap::{ArgGroup, Args};
 use laps::{Backends, EngineUsed, Workload};
 use laps_bench::{files::check_writable, progress::StageProgress};
+use laps_data::OnFault;
+use laps_files::{OutputFile, path_to_text};
 use laps_search::{
-    EmbeddingFile, EmbeddingFormat, EmbeddingGranularity, ModelUsed, embed_captions, embed_images, list_images,
+    EmbeddingFile, EmbeddingFormat, EmbeddingGranularity, Exclusions, ImageFolder, ImageInput, ModelUsed, SkippedItem,
+    embed_captions, embed_images,
 };
 use serde::Serialize;
 
 use crate::{
+    commands::index::list,
     model::{ModelOptions, summary_line},
     report::{CommandStatus, print},
 };
@@ -20,7 +24,7 @@ use crate::{
 #[derive(Args)]
 #[command(group = ArgGroup::new("input").required(true).args(["images", "captions", "texts"]))]
 pub(crate) struct EmbedArgs {
-    /// Images, or folders of images
+    /// Images, or folders of images, whose unusable files are skipped
     #[arg(value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// File of captions, one per line
@@ -62,12 +66,23 @@ impl EmbedArgs {
         let ending = self.out.extension().map(|ending| ending.to_string_lossy().into_owned()).unwrap_or_default();
         let format = ending.parse::<EmbeddingFormat>().map_err(laps::Error::from)?;
         check_writable(&self.out)?;
-        let mut images = Vec::new();
+        // Dropped without `persist`, it leaves nothing.
+        OutputFile::create_seekable(&self.out)?;
+        let (mut images, mut skipped) = (Vec::new(), Vec::new());
         for path in &self.images {
-            match path.is_dir() {
-                true => images.extend(list_images(path)?.into_iter().map(|(_, path)| path)),
-                false => images.push(path.clone()),
+            if !path.is_dir() {
+                images.push(ImageInput { path: path.clone(), on_fault: OnFault::Stop });
+                continue;
             }
+            let folder = ImageFolder::list(path, &Exclusions::default())?;
+            images.extend(folder.images.into_iter().map(|(_, path)| ImageInput { path, on_fault: OnFault::Skip }));
+            // A command can name several folders.
+            skipped.extend(
+                folder
+                    .skipped
+                    .into_iter()
+                    .map(|item| SkippedItem { name: format!("{}/{}", path_to_text(path), item.name), ..item }),
+            );
         }
         let captions = match &self.captions {
             Some(path) => laps_data::rows(path).map_err(laps::Error::from)?,
@@ -79,17 +94,25 @@ impl EmbedArgs {
         let stage = StageProgress::begin(progress_bar.as_ref(), "encode", images.len().max(captions.len()));
         let progress = |count| stage.advance(count);
         let encoding = model.encoding(&progress);
-        let embedded = match images.is_empty() {
+        let mut embedded = match images.is_empty() {
             true => embed_captions(captions, &self.out, format, granularity, model.used(), &encoding)?,
-            false => embed_images(images, &self.out, format, granularity, model.used(), &encoding)?,
+            false => embed_images(&images, &self.out, format, granularity, model.used(), &encoding)?,
         };
         stage.end(&format!("{} items", embedded.items.len()));
+        embedded.skipped.extend(skipped);
+        embedded.skipped.sort();
         let output = EmbedOutput { schema: 1, model: model.used(), engine: model.engine(), embedded: &embedded };
         if self.json {
             print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
         } else {
-            let EmbeddingFile { tensor, shape, .. } = &embedded;
-            print(&format!("{}\n`{tensor}` {shape:?} in `{}`\n", summary_line(&model), self.out.display()))?;
+            let EmbeddingFile { tensor, shape, skipped, .. } = &embedded;
+            let count = if skipped.is_empty() { String::new() } else { format!(", {} skipped", skipped.len()) };
+            print(&format!(
+                "{}\n`{tensor}` {shape:?} in `{}`{count}\n{}",
+                summary_line(&model),
+                self.out.display(),
+                list(skipped)
+            ))?;
         }
         Ok(CommandStatus::Success)
     }

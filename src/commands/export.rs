@@ -121,7 +121,7 @@ impl ExportArgs {
     ) -> Result<bool> {
         let threads = options.threads;
         let graphs = OnnxBackend::new(Some(folder.to_owned()), exported.manifest.precision, options);
-        let stop = interrupt::flag()?;
+        let stop = interrupt::flag(interrupt::Deadline::Seconds);
         let run = |backend: Rc<dyn Backend>| {
             let request = reproduce::ReproduceRequest {
                 checkpoint: self.checkpoint.clone(),

@@ -6,11 +6,10 @@ use anyhow::Result;
 use clap::{ArgGroup, Args};
 use laps::{Backends, EngineUsed, Model, Workload};
 use laps_bench::{files::check_writable, progress::StageProgress};
-use laps_files::{Progress, ProgressUnit};
-use laps_model::array::Array;
+use laps_files::{OutputFile, Progress, ProgressUnit, path_to_text};
 use laps_search::{
-    IndexDescription, IndexKind, IndexPrecision, IndexSummary, ModelUsed, SearchError, SearchEvaluation, Searcher,
-    evaluate, index_captions, index_images, list_images, sidecar_captions,
+    CaptionLine, Exclusions, ImageFolder, IndexDescription, IndexKind, IndexPrecision, IndexSummary, ModelUsed,
+    SearchError, SearchEvaluation, Searcher, SkippedItem, caption_lines, evaluate, index_captions, index_images,
 };
 use serde::Serialize;
 
@@ -20,7 +19,7 @@ use crate::{
     report::{CommandStatus, print},
 };
 
-/// Maximum number of skipped images listed as text; the rest is counted. JSON lists all of them.
+/// Maximum number of skipped items listed as text; the rest is counted. JSON lists all of them.
 const LISTED: usize = 10;
 
 /// Create or update a search index of images or captions
@@ -33,6 +32,12 @@ pub(crate) struct IndexArgs {
     /// Index the captions of this file, one per line, instead of images
     #[arg(long, value_name = "FILE")]
     captions: Option<PathBuf>,
+    /// Leave out files and folders that match this glob (`*.png`, `thumbnails`, `2019/**/raw`); repeatable
+    #[arg(long, value_name = "GLOB", conflicts_with = "captions")]
+    exclude: Vec<String>,
+    /// Rotate images by their EXIF orientation, unlike the authors' code; an index keeps this setting when it is updated
+    #[arg(long, conflicts_with = "captions")]
+    exif_orientation: bool,
     /// Index file; if it exists, unchanged images are not encoded again [default: NAME.index]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -65,7 +70,32 @@ struct IndexOutput<'a> {
     #[serde(flatten)]
     summary: &'a IndexSummary,
     #[serde(skip_serializing_if = "Option::is_none")]
-    evaluation: &'a Option<SearchEvaluation>,
+    evaluation: Option<&'a SearchEvaluation>,
+    /// Queries of the evaluation that cannot be used.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    skipped_queries: &'a [SkippedItem],
+}
+
+/// What is indexed.
+enum IndexInput {
+    Images(ImageFolder),
+    Captions { captions: Vec<CaptionLine>, file: PathBuf },
+}
+
+impl IndexInput {
+    fn kind(&self) -> IndexKind {
+        match self {
+            Self::Images(_) => IndexKind::Images,
+            Self::Captions { .. } => IndexKind::Captions,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Images(folder) => folder.images.len(),
+            Self::Captions { captions, .. } => captions.len(),
+        }
+    }
 }
 
 impl IndexArgs {
@@ -76,58 +106,67 @@ impl IndexArgs {
 
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let precision = self.precision.parse::<IndexPrecision>().map_err(laps::Error::from)?;
-        let (kind, source) = match (&self.folder, &self.captions) {
-            (Some(folder), _) => (IndexKind::Images, folder),
-            (None, Some(file)) => (IndexKind::Captions, file),
+        let exclusions = Exclusions::new(&self.exclude).map_err(laps::Error::from)?;
+        let source = match (&self.folder, &self.captions) {
+            (Some(source), _) | (None, Some(source)) => source,
             // clap requires one of them.
             (None, None) => return Ok(CommandStatus::Success),
         };
         let out = self.out.clone().unwrap_or_else(|| default_name(source));
         check_writable(&out)?;
-        let workload = match kind {
-            IndexKind::Images => Workload::of(list_images(source)?.len()),
-            IndexKind::Captions => Workload::of(lines(source)?.len()),
+        // Dropped without `persist`, it leaves nothing.
+        OutputFile::create_seekable(&out)?;
+        let input = match &self.captions {
+            None => IndexInput::Images(ImageFolder::list(source, &exclusions)?),
+            Some(file) => IndexInput::Captions { captions: captions_of(file)?, file: file.clone() },
         };
-        let texts = match kind {
-            IndexKind::Images => Vec::new(),
-            IndexKind::Captions => lines(source)?,
-        };
-        let queries = self.evaluate.then(|| queries(kind, source, self.queries.as_deref())).transpose()?;
+        let kind = input.kind();
+        let queries = self.evaluate.then(|| queries(&input, self.queries.as_deref(), &exclusions)).transpose()?;
 
-        let (model, progress_bar) = self.model.open(backends, workload)?;
+        let (model, progress_bar) = self.model.open(backends, Workload::of(input.len()))?;
         let task = format!("encode {kind}");
         let progress = |count: usize| progress_bar.advance(&task, count as u64);
         let encoding = model.encoding(&progress);
-        let description =
+        let mut description =
             IndexDescription::new(kind, model.used().clone(), *model.preprocessing(), &encoding.sizes, precision);
+        description.exif_orientation = self.exif_orientation;
         let begin = |count: usize| progress_bar.begin(&task, 0, Some(count as u64), ProgressUnit::Items);
-        let summary = match kind {
-            IndexKind::Images => index_images(source, &out, description, &encoding, &begin)?,
-            IndexKind::Captions => index_captions(&texts, source, &out, description, &encoding, &begin)?,
+        let summary = match &input {
+            IndexInput::Images(folder) => index_images(folder, &out, description, &encoding, &begin)?,
+            IndexInput::Captions { captions, file } => {
+                index_captions(captions, file, &out, description, &encoding, &begin)?
+            }
         };
         if summary.encoded + summary.skipped.len() > 0 {
             progress_bar.end(&task, &format!("{} {kind}", summary.encoded));
         }
-        let evaluation = queries.map(|queries| measure(&model, progress_bar.as_ref(), &out, queries)).transpose()?;
+        let measured = queries.map(|queries| measure(&model, progress_bar.as_ref(), &out, queries)).transpose()?;
+        let (evaluation, skipped_queries) = match &measured {
+            Some((evaluation, skipped)) => (Some(evaluation), skipped.as_slice()),
+            None => (None, &[][..]),
+        };
         if self.json {
             let output = IndexOutput {
                 schema: 1,
-                index: out.display().to_string(),
+                index: path_to_text(&out),
                 kind,
                 model: model.used(),
                 engine: model.engine(),
                 precision,
                 summary: &summary,
-                evaluation: &evaluation,
+                evaluation,
+                skipped_queries,
             };
             print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
         } else {
-            let text = render(&summary, kind, &out);
-            print(&format!(
-                "{}\n{text}{}",
-                summary_line(&model),
-                evaluation.as_ref().map_or_else(String::new, recalls)
-            ))?;
+            let mut text = format!("{}\n{}", summary_line(&model), render(&summary, kind, &out));
+            if let Some(evaluation) = evaluation {
+                text += &recalls(evaluation);
+                if !skipped_queries.is_empty() {
+                    text += &format!("{} queries skipped\n{}", skipped_queries.len(), list(skipped_queries));
+                }
+            }
+            print(&text)?;
         }
         Ok(CommandStatus::Success)
     }
@@ -142,60 +181,69 @@ fn default_name(source: &Path) -> PathBuf {
     name.into()
 }
 
-/// The captions of a file, without empty lines.
-fn lines(path: &Path) -> Result<Vec<String>> {
-    let rows = laps_data::rows(path).map_err(laps::Error::from)?;
-    Ok(rows.into_iter().filter(|caption| !caption.is_empty()).collect())
+fn captions_of(path: &Path) -> Result<Vec<CaptionLine>> {
+    Ok(caption_lines(path).map_err(laps::Error::from)?)
 }
 
 /// Queries that an index is evaluated with.
 enum IndexQueries {
-    Captions(Vec<String>),
-    Images(Vec<PathBuf>),
+    /// With the caption files that cannot be used.
+    Captions(Vec<CaptionLine>, Vec<SkippedItem>),
+    /// With the files and folders that cannot be used.
+    Images(Vec<PathBuf>, Vec<SkippedItem>),
 }
 
-fn queries(kind: IndexKind, source: &Path, given: Option<&Path>) -> Result<IndexQueries> {
-    let none = |path: &Path, expected: &str| SearchError::Empty {
-        path: path.to_owned(),
-        expected: expected.to_owned(),
-        found: "none".to_owned(),
+fn queries(input: &IndexInput, given: Option<&Path>, exclusions: &Exclusions) -> Result<IndexQueries> {
+    let none = |path: &Path, expected: &str, found: String| {
+        let (path, expected) = (path.to_owned(), expected.to_owned());
+        laps::Error::from(SearchError::Empty { path, expected, found })
     };
-    let queries = match (kind, given) {
-        (IndexKind::Images, Some(path)) => IndexQueries::Captions(lines(path)?),
-        (IndexKind::Images, None) => IndexQueries::Captions(sidecar_captions(&list_images(source)?)?),
-        (IndexKind::Captions, Some(path)) => {
-            IndexQueries::Images(list_images(path)?.into_iter().map(|(_, path)| path).collect())
+    let expected = "text files next to the images, or captions given as --queries";
+    match (input, given) {
+        (IndexInput::Images(_), Some(path)) => Ok(IndexQueries::Captions(captions_of(path)?, Vec::new())),
+        (IndexInput::Images(folder), None) => match folder.sidecar_captions() {
+            (captions, skipped) if captions.is_empty() => {
+                let found = if skipped.is_empty() { "none".to_owned() } else { format!("none\n{}", list(&skipped)) };
+                Err(none(&folder.path, expected, found.trim_end().to_owned()).into())
+            }
+            (captions, skipped) => Ok(IndexQueries::Captions(captions, skipped)),
+        },
+        (IndexInput::Captions { .. }, Some(path)) => {
+            let ImageFolder { images, skipped, .. } = ImageFolder::list(path, exclusions)?;
+            Ok(IndexQueries::Images(images.into_iter().map(|(_, path)| path).collect(), skipped))
         }
-        (IndexKind::Captions, None) => {
-            return Err(laps::Error::from(none(source, "a folder of images given as --queries")).into());
+        (IndexInput::Captions { file, .. }, None) => {
+            Err(none(file, "a folder of images given as --queries", "none".to_owned()).into())
         }
-    };
-    if matches!(&queries, IndexQueries::Captions(captions) if captions.is_empty()) {
-        let expected = "text files next to the images, or captions given as --queries";
-        return Err(laps::Error::from(none(source, expected)).into());
     }
-    Ok(queries)
 }
 
-fn measure(model: &Model, progress_bar: &dyn Progress, path: &Path, queries: IndexQueries) -> Result<SearchEvaluation> {
+/// Encodes the queries and evaluates the index. Also returns the queries that cannot be used.
+fn measure(
+    model: &Model,
+    progress_bar: &dyn Progress,
+    path: &Path,
+    queries: IndexQueries,
+) -> Result<(SearchEvaluation, Vec<SkippedItem>)> {
     let count = match &queries {
-        IndexQueries::Captions(captions) => captions.len(),
-        IndexQueries::Images(images) => images.len(),
+        IndexQueries::Captions(captions, _) => captions.len(),
+        IndexQueries::Images(images, _) => images.len(),
     };
     let stage = StageProgress::begin(progress_bar, "encode queries", count);
     let progress = |count| stage.advance(count);
     let encoding = model.encoding(&progress);
-    let embedded: Vec<Array> = match queries {
-        IndexQueries::Captions(captions) => encoding.encode_captions(&captions)?,
-        IndexQueries::Images(images) => encoding.encode_images(&images)?,
+    let (mut skipped, (embedded, unusable)) = match queries {
+        IndexQueries::Captions(captions, skipped) => (skipped, encoding.encode_usable_captions(&captions)?),
+        IndexQueries::Images(images, skipped) => (skipped, encoding.encode_usable_images(&images)?),
     };
-    stage.end(&format!("{count} queries"));
+    skipped.extend(unusable);
+    stage.end(&format!("{} queries", embedded.len()));
     let index = laps_search::Index::open(path)?;
     let searcher = Searcher { index: &index, engine: model.similarity(), stop: model.stop() };
-    let stage = StageProgress::begin(progress_bar, "compare all items", count);
+    let stage = StageProgress::begin(progress_bar, "compare all items", embedded.len());
     let evaluation = evaluate(&searcher, &embedded, &|count| stage.advance(count))?;
-    stage.end(&format!("{count} queries"));
-    Ok(evaluation)
+    stage.end(&format!("{} queries", embedded.len()));
+    Ok((evaluation, skipped))
 }
 
 fn render(summary: &IndexSummary, kind: IndexKind, out: &Path) -> String {
@@ -205,8 +253,15 @@ fn render(summary: &IndexSummary, kind: IndexKind, out: &Path) -> String {
         0 => "\n".to_owned(),
         count => format!(", {count} skipped\n"),
     };
-    for skipped in skipped.iter().take(LISTED) {
-        text += &format!("  skipped `{}`: {}\n", plain(&skipped.name), skipped.reason);
+    text + &list(skipped)
+}
+
+/// One line for each skipped item.
+pub(crate) fn list(skipped: &[SkippedItem]) -> String {
+    let mut text = String::new();
+    for SkippedItem { name, line, reason } in skipped.iter().take(LISTED) {
+        let line = line.map_or_else(String::new, |line| format!(", line {line}"));
+        text += &format!("  skipped `{}`{line}: {}\n", plain(name), plain(reason));
     }
     if skipped.len() > LISTED {
         text += &format!("  and {} more\n", skipped.len() - LISTED);

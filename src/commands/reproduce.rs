@@ -113,7 +113,7 @@ impl ReproduceArgs {
         fetch(&mut request, self.access, self.quiet)?;
         request.check(self.json.as_deref().into_iter())?;
         backends.set_threads(threads)?;
-        let stop = interrupt::flag()?;
+        let stop = interrupt::flag(interrupt::Deadline::Seconds);
         let progress = progress::choose(self.quiet);
         let mut result = reproduce(&request, &stop, progress.as_ref())?;
         let mut tables = String::new();

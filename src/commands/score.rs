@@ -8,7 +8,8 @@ use laps::EngineUsed;
 use laps::{Backends, Model, Workload};
 use laps_align::similarity::{AlignmentConfig, CaptionMatrix};
 use laps_bench::progress::StageProgress;
-use laps_files::Progress;
+use laps_data::ExifOrientation;
+use laps_files::{Progress, path_to_text};
 use laps_model::array::Array;
 use laps_search::ModelUsed;
 use serde::Serialize;
@@ -58,7 +59,7 @@ impl ScoreArgs {
         let captions: Vec<String> = captions.iter().map(|caption| caption.trim().to_owned()).collect();
         let (model, progress_bar) = model.open(backends, Workload::of(images.len().max(captions.len())))?;
         let matrix = similarities(&model, progress_bar.as_ref(), &images, &captions)?;
-        let names: Vec<String> = images.iter().map(|path| path.display().to_string()).collect();
+        let names: Vec<String> = images.iter().map(|path| path_to_text(path)).collect();
         let rows: Vec<&[f32]> = matrix.values().chunks_exact(captions.len()).collect();
         if json {
             let output = ScoreOutput {
@@ -84,7 +85,7 @@ fn similarities(model: &Model, progress_bar: &dyn Progress, images: &[PathBuf], 
     let encoding = model.encoding(&progress);
     let AlignmentConfig { width, .. } = encoding.sizes;
     let words = CaptionMatrix::from_arrays(&encoding.encode_captions(captions)?, width)?;
-    let patches = encoding.encode_images(images)?;
+    let patches = encoding.encode_images(images, ExifOrientation::Ignore)?;
     let patches = patches.iter().flat_map(|image| image.values()).copied().collect();
     stage.end(&format!("{} images and {} captions", images.len(), captions.len()));
     Ok(model

@@ -1,13 +1,19 @@
 //! `laps-zoo search`
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{
+    io::Write,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use clap::{ArgGroup, Args};
 use laps::EngineUsed;
 use laps::{Backends, Workload};
+use laps_files::{path_to_text, text_to_path};
 use laps_hub::registry;
-use laps_search::{DEFAULT_CANDIDATES, Hit, Index, IndexKind, ModelUsed, SearchScope, Searcher};
+use laps_model::array::Array;
+use laps_search::{DEFAULT_CANDIDATES, Hit, Index, IndexKind, ModelUsed, Neighbor, SearchScope, Searcher};
 use serde::Serialize;
 
 use crate::{
@@ -16,7 +22,7 @@ use crate::{
     report::{CommandStatus, print},
 };
 
-/// Search an index of images by text, or an index of captions by image
+/// Search an index of images by text or image, or an index of captions by image
 #[derive(Args)]
 #[command(group = ArgGroup::new("query").required(true).args(["text", "image"]))]
 pub(crate) struct SearchArgs {
@@ -26,7 +32,7 @@ pub(crate) struct SearchArgs {
     /// Query text, for an index of images
     #[arg(value_name = "TEXT")]
     text: Option<String>,
-    /// Query image, for an index of captions
+    /// Query image; in an index of images, it finds those with the nearest pooled vectors
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
     /// Number of results
@@ -38,6 +44,12 @@ pub(crate) struct SearchArgs {
     /// Compare every item exactly
     #[arg(long, conflicts_with = "candidates")]
     exact: bool,
+    /// Print only the paths of the images, one a line
+    #[arg(long, conflicts_with = "json")]
+    paths: bool,
+    /// End each path of --paths with a NUL byte instead of a line feed, for `xargs -0`
+    #[arg(short = '0', long = "null", requires = "paths")]
+    null: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -59,6 +71,7 @@ struct SearchOutput<'a> {
     source: &'a str,
     items: usize,
     query: String,
+    ranked_by: RankedBy,
     /// Items that were compared exactly.
     compared: usize,
     model: &'a ModelUsed,
@@ -66,10 +79,21 @@ struct SearchOutput<'a> {
     results: Vec<ResultRow<'a>>,
 }
 
+/// What the results are sorted by.
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum RankedBy {
+    /// The exact similarity of an image and a caption.
+    Similarity,
+    /// The cosine of the pooled vectors of two images.
+    Pooled,
+}
+
 #[derive(Serialize)]
 struct ResultRow<'a> {
     rank: usize,
-    similarity: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    similarity: Option<f32>,
     /// Cosine of the pooled vectors.
     pooled: f32,
     name: &'a str,
@@ -82,11 +106,25 @@ impl SearchArgs {
     }
 
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
-        let Self { index, text, image, top, candidates, exact, json, mut model } = self;
+        let Self { index, text, image, top, candidates, exact, paths, null, json, mut model } = self;
         let index = Index::open(&index)?;
         let description = index.description();
-        let kind = if text.is_some() { IndexKind::Images } else { IndexKind::Captions };
-        description.check_kind(index.path(), kind).map_err(laps::Error::from)?;
+        let kind = description.kind;
+        if text.is_some() || paths {
+            description.check_kind(index.path(), IndexKind::Images).map_err(laps::Error::from)?;
+        }
+        let ranked_by = match (kind, &image) {
+            (IndexKind::Images, Some(_)) => RankedBy::Pooled,
+            _ => RankedBy::Similarity,
+        };
+        if ranked_by == RankedBy::Pooled && exact {
+            return Err(laps_bench::Error::Argument {
+                argument: "--exact",
+                expected: "a query text, because two images are compared by their pooled vectors alone".to_owned(),
+                found: "a query image for an index of images".to_owned(),
+            }
+            .into());
+        }
         if model.entry.is_none() && model.graphs.is_none() && registry::names().contains(&&*description.model.entry) {
             model.entry = Some(description.model.entry.clone());
         }
@@ -99,46 +137,89 @@ impl SearchArgs {
                 let text = text.trim().to_owned();
                 (text.clone(), encoding.encode_captions(&[text])?)
             }
-            (None, Some(path)) => (path.display().to_string(), encoding.encode_images(&[path])?),
+            (None, Some(path)) => (path_to_text(&path), encoding.encode_images(&[path], description.orientation())?),
             // clap requires one of them.
             (None, None) => return Ok(CommandStatus::Success),
         };
-        let scope = if exact { SearchScope::All } else { SearchScope::Candidates(candidates.get()) };
         let searcher = Searcher { index: &index, engine: model.similarity(), stop: model.stop() };
-        let hits = match embedded.first() {
-            Some(query) => searcher.search(query, scope, top.get())?,
-            None => Vec::new(),
-        };
         let items = index.items().len();
-        let compared = if exact { items } else { candidates.max(top).get().min(items) };
-        if json {
-            let row = |(place, hit): (usize, &Hit)| ResultRow {
-                rank: place + 1,
-                similarity: hit.similarity,
-                pooled: hit.pooled,
-                name: &index.items()[hit.item].name,
-            };
+        let (compared, results) = match ranked_by {
+            RankedBy::Similarity => {
+                let scope = if exact { SearchScope::All } else { SearchScope::Candidates(candidates.get()) };
+                let compared = if exact { items } else { candidates.max(top).get().min(items) };
+                (compared, exact_results(&searcher, embedded.first(), scope, top.get())?)
+            }
+            RankedBy::Pooled => (0, pooled_results(&searcher, embedded.first(), top.get())?),
+        };
+        if paths {
+            print_paths(&text_to_path(&description.source), &results, if null { b'\0' } else { b'\n' })?;
+        } else if json {
             let output = SearchOutput {
                 schema: 1,
-                index: index.path().display().to_string(),
+                index: path_to_text(index.path()),
                 kind,
                 source: &description.source,
                 items,
                 query,
+                ranked_by,
                 compared,
                 model: model.used(),
                 engine: model.engine(),
-                results: hits.iter().enumerate().map(row).collect(),
+                results,
             };
             print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
         } else {
-            let row = |(place, hit): (usize, &Hit)| {
-                [(place + 1).to_string(), format!("{:.4}", hit.similarity), plain(&index.items()[hit.item].name)]
+            let row = |row: &ResultRow<'_>| {
+                [row.rank.to_string(), format!("{:.4}", row.similarity.unwrap_or(row.pooled)), plain(row.name)]
             };
             let what = if kind == IndexKind::Images { "image" } else { "caption" };
-            let rows = table(["", "similarity", what], hits.iter().enumerate().map(row));
-            print(&format!("{}\n{compared} of {items} {kind} compared exactly\n\n{rows}", summary_line(&model)))?;
+            let (note, column) = match ranked_by {
+                RankedBy::Similarity => (format!("{compared} of {items} {kind} compared exactly"), "similarity"),
+                RankedBy::Pooled => (format!("{items} {kind} compared by pooled vectors"), "cosine"),
+            };
+            let rows = table(["", column, what], results.iter().map(row));
+            print(&format!("{}\n{note}\n\n{rows}", summary_line(&model)))?;
         }
         Ok(CommandStatus::Success)
     }
+}
+
+fn exact_results<'a>(
+    searcher: &Searcher<'a>,
+    query: Option<&Array>,
+    scope: SearchScope,
+    top: usize,
+) -> Result<Vec<ResultRow<'a>>> {
+    let Some(query) = query else { return Ok(Vec::new()) };
+    let hits = searcher.search(query, scope, top)?;
+    let row = |(rank, hit): (usize, Hit)| ResultRow {
+        rank,
+        similarity: Some(hit.similarity),
+        pooled: hit.pooled,
+        name: &searcher.index.items()[hit.item].name,
+    };
+    Ok((1..).zip(hits).map(row).collect())
+}
+
+fn pooled_results<'a>(searcher: &Searcher<'a>, query: Option<&Array>, top: usize) -> Result<Vec<ResultRow<'a>>> {
+    let Some(query) = query else { return Ok(Vec::new()) };
+    let row = |(rank, Neighbor { item, pooled }): (usize, Neighbor)| ResultRow {
+        rank,
+        similarity: None,
+        pooled,
+        name: &searcher.index.items()[item].name,
+    };
+    Ok((1..).zip(searcher.neighbors(query, top)?).map(row).collect())
+}
+
+/// Prints the paths of images below `folder` as the bytes that they are.
+fn print_paths(folder: &Path, results: &[ResultRow<'_>], end: u8) -> Result<()> {
+    let mut bytes = Vec::new();
+    for row in results {
+        bytes.extend_from_slice(folder.join(text_to_path(row.name)).as_os_str().as_encoded_bytes());
+        bytes.push(end);
+    }
+    let mut output = std::io::stdout().lock();
+    output.write_all(&bytes)?;
+    Ok(output.flush()?)
 }

@@ -120,7 +120,7 @@ impl TrainArgs {
         let splits = [request.entry.data.train.as_str(), request.select_on()];
         fetching::images(&request.entry, self.data.as_deref(), &splits, self.access, self.quiet)?;
         request.paths = embedded::split_paths(&request.entry, self.data.as_deref(), &splits)?;
-        let stop = interrupt::flag()?;
+        let stop = interrupt::flag(interrupt::Deadline::StateSaved);
         let trained = torch.train(&request, &stop, observer.as_mut())?;
         let best = trained.best.map_or_else(String::new, |(rsum, epoch)| {
             format!(", best on `{}`: rSum {rsum:.1} after epoch {epoch}", request.select_on())

@@ -23,7 +23,7 @@ pub(crate) fn drift(entries: &[Entry], threads: usize) -> Result<GroupMeasures> 
                 let checkpoint = Rc::clone(&checkpoint);
                 let request =
                     ExportRequest { entry: entry.clone(), checkpoint, target, precision, threads, vocabulary: None };
-                let folder = tempfile::tempdir()?;
+                let folder = laps_files::TemporaryFolder::create()?;
                 let exported = export(&request, &folder.path().join("graphs"))?;
                 if let Some(reason) = exported.unchecked {
                     return Ok(GroupMeasures::skipped(GateGroup::Drift, reason.replace('\n', ";")));

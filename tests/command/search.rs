@@ -237,7 +237,7 @@ fn bad_input_of_index_and_search_is_rejected() {
     let of = |arguments: &[&str]| message(&[arguments, &MODEL[..]].concat());
     assert_snapshot!(of(&["index", text(&empty), "--out", text(&none)]), @r"
     error: `DIR/empty` holds nothing to index
-      expected: files that end in `.bmp`, `.gif`, `.jpeg`, `.jpg`, `.png`, `.webp`
+      expected: files that end in `.apng`, `.avif`, `.bmp`, `.dib`, `.gif`, `.heic`, `.heif`, `.jfif`, `.jpe`, `.jpeg`, `.jpg`, `.jxl`, `.png`, `.tif`, `.tiff`, `.webp`
       found: 0 other files
     ");
     assert!(!none.exists());
@@ -276,11 +276,10 @@ fn bad_input_of_index_and_search_is_rejected() {
     assert_eq!(fs_err::read(&foreign).unwrap(), b"photos");
     assert!(message(&["search", text(&none), "a circle"]).starts_with("error: cannot read `DIR/none.index`\n"));
     let image = images.join("test_00000.png");
-    assert_snapshot!(message(&["search", text(&path), "--image", text(&image)]), @r"
-    error: `DIR/photos.index` is an index of images
-      expected: an index of captions
-      found: an index of images
-    hint: search it by text, or create an index of captions with `laps-zoo index`
+    assert_snapshot!(message(&["search", text(&path), "--image", text(&image), "--exact"]), @r"
+    error: `--exact` cannot be used
+      expected: a query text, because two images are compared by their pooled vectors alone
+      found: a query image for an index of images
     ");
     let other = message(&["search", text(&path), "a circle", "--entry", "shapes_swin", "--engine", "rust"]);
     assert!(other.starts_with(

@@ -13,11 +13,10 @@ use crate::{Error, Result, embedded};
 /// # Errors
 /// [`Error::NoCheckpoint`] without either, and a checkpoint that does not fit.
 pub fn open_checkpoint(entry: &Entry, given: Option<&Path>) -> Result<(Checkpoint, Option<String>)> {
-    let (path, note) = match given {
-        Some(path) => (path.to_owned(), None),
+    let (checkpoint, note) = match given {
+        Some(path) => (Checkpoint::open(path)?, None),
         None => embedded::checkpoint(entry)?,
     };
-    let checkpoint = Checkpoint::open(path)?;
     if let Some(options) = checkpoint.options() {
         options.check(&entry.model)?;
     }

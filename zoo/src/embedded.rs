@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use laps_data::scenes;
-use laps_files::cache;
-use laps_hub::registry::{self, DataPaths, Entry};
+use laps_files::{cache, memory_file};
+use laps_hub::{
+    checkpoint::Checkpoint,
+    registry::{self, DataPaths, Entry},
+};
 
 use crate::{Error, Result};
 
-/// Where the data of an entry is. Scenes of an entry that draws them are drawn into the cache if `root` is not given.
+/// Where the data of an entry is. Scenes of an entry that draws them are drawn into the cache if `root` is not given, or into
+/// the first of the [`cache::private_places`] that works if the cache folder cannot be written.
 ///
 /// Drawing takes a while, so only the split that is asked for is drawn; without one, the test split.
 pub fn data_paths(entry: &Entry, root: Option<&Path>, split: Option<&str>) -> Result<DataPaths> {
@@ -20,7 +24,6 @@ pub fn split_paths(entry: &Entry, root: Option<&Path>, splits: &[&str]) -> Resul
     match (root, &entry.data.drawn) {
         (None, Some(drawn)) => {
             let name = format!("scenes-{}-{}-{}-{}", drawn.seed, drawn.train, drawn.dev, drawn.test);
-            let folder = cache::folder()?.join(name);
             let wanted = |split: &str| {
                 let found = scenes::Split::ALL.into_iter().find(|known| known.to_string() == split);
                 found.ok_or_else(|| Error::NoSuchSplit {
@@ -29,23 +32,34 @@ pub fn split_paths(entry: &Entry, root: Option<&Path>, splits: &[&str]) -> Resul
                 })
             };
             let wanted = splits.iter().map(|split| wanted(split)).collect::<Result<Vec<_>>>()?;
-            scenes::write(&folder, drawn, &wanted)?;
+            let draw = |place: laps_files::Result<PathBuf>| -> Result<PathBuf> {
+                let folder = place?.join(&name);
+                scenes::write(&folder, drawn, &wanted)?;
+                Ok(folder)
+            };
+            let folder = match draw(cache::folder()) {
+                Err(error @ (Error::Files(_) | Error::Data(laps_data::Error::Io { .. }))) => {
+                    cache::private_places().find_map(|place| draw(place).ok()).ok_or(error)?
+                }
+                drawn => drawn?,
+            };
             Ok(entry.data_paths(Some(&folder))?)
         }
         _ => Ok(entry.data_paths(root)?),
     }
 }
 
-/// The checkpoint that is part of the program, as a file in the cache, and what it is.
-pub fn checkpoint(entry: &Entry) -> Result<(PathBuf, Option<String>)> {
+/// The checkpoint that is part of the program, and what it is. It is read from memory.
+///
+/// # Errors
+/// [`Error::NoCheckpoint`] for an entry without one.
+pub fn checkpoint(entry: &Entry) -> Result<(Checkpoint, Option<String>)> {
     let Some(embedded) = registry::embedded_checkpoint(&entry.name) else { return Err(Error::no_checkpoint(entry)) };
-    let path = cache::folder()?.join(format!("{}-{}.safetensors", entry.name, &embedded.sha256()[..16]));
-    if fs_err::read(&path).ok().as_deref() != Some(embedded.bytes) {
-        laps_files::replace(&path, embedded.bytes).map_err(|source| laps_files::Error::Io {
-            action: "write",
-            path: path.clone(),
-            source,
-        })?;
-    }
-    Ok((path, Some(embedded.note.to_owned())))
+    let name = format!("{}-{}.safetensors", entry.name, &embedded.sha256()[..16]);
+    let file = memory_file(&name, embedded.bytes).map_err(|source| laps_files::Error::Io {
+        action: "unpack",
+        path: name.clone().into(),
+        source,
+    })?;
+    Ok((Checkpoint::read_file(name, file)?, Some(embedded.note.to_owned())))
 }

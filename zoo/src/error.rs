@@ -103,13 +103,10 @@ impl Error {
             Self::Hub(error) => error.hint(),
             Self::Search(error) => error.hint(),
             Self::Onnx(error) => error.hint(),
+            Self::Files(error) => error.hint(),
             Self::Engine { hint, .. } | Self::NoCheckpoint { hint, .. } => Some(hint.clone()),
             Self::Other { hint, .. } => hint.clone(),
-            Self::Files(_)
-            | Self::Threads { .. }
-            | Self::NoVocabulary { .. }
-            | Self::NoSuchSplit { .. }
-            | Self::Image { .. } => None,
+            Self::Threads { .. } | Self::NoVocabulary { .. } | Self::NoSuchSplit { .. } | Self::Image { .. } => None,
         }
     }
 }
@@ -123,6 +120,7 @@ pub fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     first_hint!(
         Error,
+        laps_files::Error,
         laps_model::Error,
         laps_data::Error,
         laps_data::DataError,

@@ -20,8 +20,8 @@ use laps_model::{
 };
 use laps_onnx::{package::Package, runtime::SessionOptions};
 use laps_search::{
-    DEFAULT_CANDIDATES, EmbeddingPipeline, Index, IndexDescription, IndexKind, IndexPrecision, IndexSummary, ModelUsed,
-    SearchScope, Searcher, index_images,
+    DEFAULT_CANDIDATES, EmbeddingPipeline, Exclusions, ImageFolder, Index, IndexDescription, IndexKind, IndexPrecision,
+    IndexSummary, ModelUsed, SearchScope, Searcher, index_images,
 };
 
 use crate::{BackendRequest, Backends, EngineChoice, EngineUsed, Error, Result, Vocabulary, Workload, open_checkpoint};
@@ -399,7 +399,7 @@ impl Model {
     }
 
     /// Writes the index file `index` of the images in `folder`, or updates the one that is there: only new and changed
-    /// images are encoded. Images that cannot be decoded are skipped and named in the summary.
+    /// images are encoded. Images and folders that cannot be read are skipped and named in the summary.
     ///
     /// # Errors
     /// A folder that cannot be read, and a file that is not an index.
@@ -408,7 +408,8 @@ impl Model {
         let (kind, precision) = (IndexKind::Images, IndexPrecision::Half);
         let description =
             IndexDescription::new(kind, self.used.clone(), self.preprocessing, &encoding.sizes, precision);
-        Ok(index_images(folder.as_ref(), index.as_ref(), description, &encoding, &|_| ())?)
+        let folder = ImageFolder::list(folder.as_ref(), &Exclusions::default())?;
+        Ok(index_images(&folder, index.as_ref(), description, &encoding, &|_| ())?)
     }
 
     /// The `top` images of an index that match a caption best, exactly re-ranked; name and similarity of each.

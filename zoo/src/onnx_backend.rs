@@ -9,9 +9,9 @@ use std::{
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
 use laps_model::encoder::Encoder;
 use laps_onnx::{
-    graph::{GraphPrecision, Target},
-    package::{self, ExportRequest, Manifest, Package, write_encoders},
-    runtime::{ExecutionDevice, OrtEncoder, Provider, SessionOptions, environment},
+    graph::{GraphKind, GraphPrecision, Target},
+    package::{self, ExportRequest, Manifest, Package, describe_encoders, encode_graph},
+    runtime::{ExecutionDevice, OrtEncoder, Provider, Session, SessionOptions, environment},
 };
 
 use crate::{Backend, EngineUsed, Result};
@@ -63,11 +63,6 @@ impl OnnxBackend {
                 self.open_package(&package)
             }
             None => {
-                let temporary = tempfile::tempdir().map_err(|source| laps_onnx::Error::Io {
-                    action: "write",
-                    path: std::env::temp_dir(),
-                    source: source.into(),
-                })?;
                 let request = ExportRequest {
                     entry: entry.clone(),
                     checkpoint: Rc::clone(checkpoint),
@@ -79,10 +74,16 @@ impl OnnxBackend {
                     threads: self.options.threads,
                     vocabulary: None,
                 };
-                let manifest = write_encoders(&request, temporary.path())?;
-                self.exported.replace(Some((request, manifest.clone())));
-                // A session does not need its file after loading, so the folder can be deleted.
-                Self::open_files(temporary.path(), &manifest, &self.options)
+                let manifest = describe_encoders(&request)?;
+                // In memory, so that it works without a place for temporary files. A session does not need the bytes after
+                // loading, so there is one graph at a time.
+                let load = |kind: GraphKind, options: &SessionOptions| {
+                    let bytes = encode_graph(&request, &manifest, kind)?;
+                    Ok(Session::from_memory(&kind.file(), &bytes, options)?)
+                };
+                let opened = Self::open_with(&load, &manifest, &self.options)?;
+                self.exported.replace(Some((request, manifest)));
+                Ok(opened)
             }
         }
     }
@@ -104,6 +105,15 @@ impl OnnxBackend {
         manifest: &Manifest,
         options: &SessionOptions,
     ) -> Result<(OrtEncoder, EngineUsed)> {
+        let load = |kind: GraphKind, options: &SessionOptions| Ok(Session::open(&folder.join(kind.file()), options)?);
+        Self::open_with(&load, manifest, options)
+    }
+
+    fn open_with(
+        load: &dyn Fn(GraphKind, &SessionOptions) -> laps_onnx::Result<Session>,
+        manifest: &Manifest,
+        options: &SessionOptions,
+    ) -> Result<(OrtEncoder, EngineUsed)> {
         let (flavour, precision) = (manifest.flavour.parse()?, manifest.precision);
         provider(options).check(flavour, precision, manifest.windowed)?;
         let (size, length) = (manifest.image.size, manifest.text.longest);
@@ -113,7 +123,7 @@ impl OnnxBackend {
             }
             device => device,
         };
-        let encoder = OrtEncoder::open(folder, size, length, &SessionOptions { device, ..options.clone() })?;
+        let encoder = OrtEncoder::load(load, size, length, &SessionOptions { device, ..options.clone() })?;
         let (_, library, _) = environment()?;
         let used = EngineUsed {
             name: "ort".into(),
@@ -121,7 +131,7 @@ impl OnnxBackend {
             device: encoder.device().to_string(),
             threads: options.threads,
             graphs: Some(manifest.description()),
-            placement: Some(encoder.placement().clone()),
+            placement: encoder.placement().cloned(),
         };
         Ok((encoder, used))
     }

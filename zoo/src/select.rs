@@ -99,8 +99,8 @@ impl BackendRequest {
 }
 
 impl Workload {
-    /// Items from which an export pays off. Exporting both encoders of a ViT-B entry takes about 6 s, and ONNX Runtime then
-    /// saves about 0.1 s an image on two cores.
+    /// Items from which `auto` exports graphs. Below it, opening the model without an export matters more than the speed of
+    /// each item. The number is a choice; where the two are even depends on the model and the machine.
     pub const MANY: usize = 64;
 
     /// The workload of a number of images or captions.

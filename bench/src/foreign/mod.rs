@@ -183,7 +183,7 @@ fn evaluate_all(request: &ForeignRequest, matrix: &Matrix, pairing: &CaptionImag
 fn source_file(path: &Path) -> Result<SourceFile> {
     let digest = laps_files::digest_file(path, &laps_files::ExpectedDigest::default());
     let sha256 = digest.map_err(|source| Error::Read { path: path.to_owned(), source })?.sha256;
-    Ok(SourceFile { file: path.display().to_string(), sha256 })
+    Ok(SourceFile { file: laps_files::path_to_text(path), sha256 })
 }
 
 /// Groups of equal rows, as a note.

@@ -5,6 +5,7 @@ use std::{path::Path, sync::atomic::AtomicBool};
 use laps::embedded;
 use laps_align::{CaptionImages, Hits, RetrievalError, Scores, TOP_K, hits};
 use laps_data::Split;
+use laps_files::TemporaryFolder;
 use laps_hub::registry::Entry;
 use safetensors::SafeTensors;
 
@@ -28,11 +29,10 @@ const THREADS: usize = 2;
 /// # Errors
 /// Those of [`reproduce`].
 pub fn evaluation(entry: &Entry) -> Result<[GroupMeasures; 2]> {
-    // Draw the data and unpack the checkpoint first: neither is part of the evaluation.
+    // Draw the data first: that is not part of the evaluation.
     let paths = embedded::data_paths(entry, None, None)?;
-    embedded::checkpoint(entry)?;
-    let folder =
-        tempfile::tempdir().map_err(|source| Error::Write { path: std::env::temp_dir(), source: source.into() })?;
+    let folder = TemporaryFolder::create()
+        .map_err(|source| Error::Write { path: std::env::temp_dir(), source: source.into() })?;
     let sims = folder.path().join("sims.safetensors");
     let request =
         ReproduceRequest { threads: THREADS, sims: Some(sims.clone()), ..ReproduceRequest::new(entry.clone()) };

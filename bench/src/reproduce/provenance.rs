@@ -52,7 +52,7 @@ impl CheckpointUsed {
     pub(super) fn new(checkpoint: &Checkpoint, note: Option<String>) -> Result<Self> {
         let training = checkpoint.training();
         Ok(Self {
-            file: checkpoint.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            file: checkpoint.path().file_name().map(|name| laps_files::path_to_text(name.as_ref())).unwrap_or_default(),
             sha256: checkpoint.sha256()?,
             format: checkpoint.format().to_string(),
             epoch: training.epoch,

@@ -3,6 +3,7 @@
 use std::{fmt, rc::Rc};
 
 use laps::{Backend, Backends, EngineChoice, EngineUsed, OnnxBackend};
+use laps_files::TemporaryFolder;
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
 use laps_model::{
     array::Array,
@@ -15,7 +16,6 @@ use laps_onnx::{
     runtime::{ExecutionDevice, SessionOptions, environment},
     size::multiply_adds,
 };
-use tempfile::TempDir;
 
 use super::TimingRequest;
 use crate::{Error, Result};
@@ -81,8 +81,8 @@ impl CaseOptions<'_> {
     }
 
     fn export(&self, precision: GraphPrecision, flavour: Flavour) -> Result<EncoderCase> {
-        let folder =
-            tempfile::tempdir().map_err(|source| Error::Write { path: std::env::temp_dir(), source: source.into() })?;
+        let folder = TemporaryFolder::create()
+            .map_err(|source| Error::Write { path: std::env::temp_dir(), source: source.into() })?;
         let request = ExportRequest {
             entry: self.entry.clone(),
             checkpoint: Rc::clone(self.checkpoint),
@@ -107,7 +107,7 @@ impl CaseOptions<'_> {
 
 /// Graphs exported for this measurement.
 struct ExportedGraphs {
-    folder: TempDir,
+    folder: TemporaryFolder,
     manifest: Manifest,
     options: SessionOptions,
 }

@@ -26,4 +26,6 @@ pub use manifest::{AlignmentFile, FileEntry, GraphFile, Manifest, TextPreprocess
 pub use open::Package;
 pub use render::render;
 pub use worst_nodes::worst_nodes;
-pub use write::{ExportRequest, Exported, build_graph, check_free, export, write_encoders};
+pub use write::{
+    ExportRequest, Exported, build_graph, check_free, describe_encoders, encode_graph, export, write_encoders,
+};

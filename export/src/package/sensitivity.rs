@@ -1,15 +1,12 @@
 //! Sensitivity of products to reduced precision, and the choice of those that stay in single precision.
 
-use std::{
-    collections::BTreeSet,
-    io::{BufWriter, Write},
-};
+use std::collections::BTreeSet;
 
 use laps_model::{array::Array, models::config::ModelConfig};
 
 use super::{NodeDrift, calibration, golden::Sample};
 use crate::{
-    Error, Result, file,
+    Result, file,
     graph::{Graph, GraphKind},
     passes::{self, Rounding},
     runtime::{InputTensor, RuntimeError, Session, SessionOptions},
@@ -119,15 +116,11 @@ impl Probe {
 
 fn open(kind: GraphKind, mut graph: Graph, threads: usize) -> Result<Session> {
     passes::lower(&mut graph);
-    let folder = tempfile::tempdir().map_err(|error| Error::io("write", std::env::temp_dir(), error))?;
-    let path = folder.path().join(kind.file());
-    let failed = |error: std::io::Error| Error::io("write", &path, error);
-    let mut writer = BufWriter::new(fs_err::File::create(&path).map_err(failed)?);
-    file::write(&graph, &[], &mut writer)?;
-    writer.flush().map_err(failed)?;
-    drop((writer, graph));
+    let mut bytes = Vec::new();
+    file::write(&graph, &[], &mut bytes)?;
+    drop(graph);
     // The number of threads changes only the last digits of results; the choice depends on far larger differences.
-    Ok(Session::open(&path, &SessionOptions::cpu(threads))?)
+    Ok(Session::from_memory(&kind.file(), &bytes, &SessionOptions::cpu(threads))?)
 }
 
 fn run(session: &Session, inputs: &[Sample], switches: Option<&[i64]>) -> Result<Array, RuntimeError> {

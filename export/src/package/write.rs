@@ -8,11 +8,12 @@ use std::{
 
 use fs_err as fs;
 use laps_data::image::Preprocessing;
+use laps_files::TemporaryFolder;
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
 use laps_model::{array::Array, models::config::ModelConfig, params::Parameter};
 
 use super::{
-    Drift, FileEntry, GraphFile, Manifest, TextPreprocessing,
+    Drift, FileEntry, GraphFile, Manifest, NodeDrift, TextPreprocessing,
     alignment::{write_alignment, write_vocabulary},
     files::{write_file, write_graph_file},
     golden::Golden,
@@ -20,7 +21,7 @@ use super::{
     sensitivity::{select, smooth},
 };
 use crate::{
-    Error, Result,
+    Error, Result, file,
     graph::{Graph, GraphKind, GraphPrecision, Target},
     passes,
     record::record,
@@ -63,17 +64,12 @@ pub struct Exported {
 pub fn export(request: &ExportRequest, folder: &Path) -> Result<Exported> {
     check_free(folder)?;
     let parent = parent(folder);
-    let temporary = tempfile::Builder::new()
-        .prefix(".laps-zoo-export-")
-        .tempdir_in(parent)
-        .map_err(|error| Error::io("write", parent, error))?;
+    let temporary = TemporaryFolder::create_in(parent).map_err(|error| Error::io("write", parent, error))?;
     let exported = write(request, temporary.path())?;
     // The rename replaces an empty folder; `mkdtemp` creates folders that other users cannot read.
-    let path = temporary.path().to_owned();
-    make_readable(&path)?;
-    fs::rename(&path, folder).map_err(|error| Error::io("write", folder, error))?;
-    // The folder has moved, so there is nothing to delete.
-    let _ = temporary.keep();
+    make_readable(temporary.path())?;
+    fs::rename(temporary.path(), folder).map_err(|error| Error::io("write", folder, error))?;
+    temporary.keep();
     Ok(exported)
 }
 
@@ -144,6 +140,25 @@ pub fn write_encoders(request: &ExportRequest, folder: &Path) -> Result<Manifest
     Ok(manifest)
 }
 
+/// Describes the graphs of both encoders for sessions that open at once, without a file: [`encode_graph`] makes them.
+///
+/// # Errors
+/// As [`export`].
+pub fn describe_encoders(request: &ExportRequest) -> Result<Manifest> {
+    describe(request)
+}
+
+/// The contents of the file of a graph.
+///
+/// # Errors
+/// As [`export`].
+pub fn encode_graph(request: &ExportRequest, manifest: &Manifest, kind: GraphKind) -> Result<Vec<u8>> {
+    let (graph, _) = make_graph(request, kind)?;
+    let mut bytes = Vec::new();
+    file::write(&graph, &metadata(manifest, kind)?, &mut bytes)?;
+    Ok(bytes)
+}
+
 pub(super) fn reader(request: &ExportRequest) -> impl Fn(&Parameter) -> laps_model::Result<Array> + 'static {
     let checkpoint = Rc::clone(&request.checkpoint);
     move |parameter| Ok(checkpoint.read(&parameter.name)?)
@@ -185,6 +200,15 @@ fn convert(graph: &mut Graph, kind: GraphKind, precision: GraphPrecision, left_o
 }
 
 fn write_graph(request: &ExportRequest, manifest: &Manifest, folder: &Path, kind: GraphKind) -> Result<GraphFile> {
+    let (graph, products) = make_graph(request, kind)?;
+    let (inputs, outputs) = (graph.inputs(), graph.outputs());
+    let file = write_graph_file(folder, &kind.file(), &graph, &metadata(manifest, kind)?)?;
+    let (inputs, outputs) = (inputs.iter().map(Into::into).collect(), outputs.iter().map(Into::into).collect());
+    Ok(GraphFile { file, inputs, outputs, drift: None, products })
+}
+
+/// A graph in the precision of the request, and the products that were measured for it.
+fn make_graph(request: &ExportRequest, kind: GraphKind) -> Result<(Graph, Vec<NodeDrift>)> {
     let ExportRequest { entry, target, precision, threads, .. } = request;
     let mut graph = record(kind, &entry.model, *target, reader(request))?;
     let products = match precision {
@@ -196,10 +220,7 @@ fn write_graph(request: &ExportRequest, manifest: &Manifest, folder: &Path, kind
     };
     let left_out = products.iter().filter(|product| product.left_out).map(|product| product.node.clone());
     convert(&mut graph, kind, *precision, &left_out.collect())?;
-    let (inputs, outputs) = (graph.inputs(), graph.outputs());
-    let file = write_graph_file(folder, &kind.file(), &graph, &metadata(manifest, kind)?)?;
-    let (inputs, outputs) = (inputs.iter().map(Into::into).collect(), outputs.iter().map(Into::into).collect());
-    Ok(GraphFile { file, inputs, outputs, drift: None, products })
+    Ok((graph, products))
 }
 
 /// The manifest without files.

@@ -7,8 +7,13 @@ use laps_model::{
     encoder::{Device, Encoder},
 };
 
-use super::{InputTensor, Placement, Provider, ProviderOptions, RuntimeError, Session, SessionOptions, ShapeProfile};
-use crate::graph::GraphKind;
+use laps_files::TemporaryFolder;
+
+use super::{
+    ExecutionDevice, InputTensor, Placement, Provider, ProviderOptions, RuntimeError, Session, SessionOptions,
+    ShapeProfile,
+};
+use crate::{Result, graph::GraphKind};
 
 /// Captions are padded to a multiple of this number of tokens, because ONNX Runtime keeps buffers for every distinct length.
 const LENGTH_MULTIPLE: usize = 4;
@@ -20,7 +25,7 @@ pub struct OrtEncoder {
     image: Session,
     text: Session,
     max_length: usize,
-    placement: BTreeMap<String, Placement>,
+    placement: Option<BTreeMap<String, Placement>>,
     /// `input_ids` and `attention_mask` buffers, reused between batches.
     buffers: RefCell<[Vec<i64>; 2]>,
 }
@@ -31,19 +36,36 @@ impl OrtEncoder {
     ///
     /// # Errors
     /// As [`Session::open`] and [`Session::placement`].
-    pub fn open(
-        folder: &Path,
+    pub fn open(folder: &Path, image_size: usize, max_length: usize, options: &SessionOptions) -> Result<Self> {
+        let load = |kind: GraphKind, options: &SessionOptions| Ok(Session::open(&folder.join(kind.file()), options)?);
+        Self::load(&load, image_size, max_length, options)
+    }
+
+    /// As [`open`](Self::open), with a function that loads a graph.
+    ///
+    /// # Errors
+    /// Those of `load`, and as [`Session::placement`].
+    pub fn load(
+        load: &dyn Fn(GraphKind, &SessionOptions) -> Result<Session>,
         image_size: usize,
         max_length: usize,
         options: &SessionOptions,
-    ) -> Result<Self, RuntimeError> {
-        let profiles = tempfile::tempdir().map_err(|error| RuntimeError::Profile { source: error.into() })?;
+    ) -> Result<Self> {
+        // ONNX Runtime reports the placement in a file. Without a place for it, only a GPU that the user asked for is an
+        // error: the CPU is always there.
+        let profiles = match (TemporaryFolder::create(), options.device) {
+            (Ok(folder), _) => Some(folder),
+            (Err(_), ExecutionDevice::Auto | ExecutionDevice::Cpu) => None,
+            (Err(error), ExecutionDevice::Gpu(..)) => return Err(RuntimeError::Profile { source: error.into() }.into()),
+        };
         let mut placement = BTreeMap::new();
-        let mut open = |kind: GraphKind, shapes: Vec<ShapeProfile>| -> Result<Session, RuntimeError> {
+        let mut open = |kind: GraphKind, shapes: Vec<ShapeProfile>| -> Result<Session> {
             let provider = ProviderOptions { profiles: shapes, ..options.provider.clone() };
-            let profile = Some(profiles.path().join(kind.name()));
-            let session =
-                Session::open(&folder.join(kind.file()), &SessionOptions { provider, profile, ..options.clone() })?;
+            let profile = profiles.as_ref().map(|folder| folder.path().join(kind.name()));
+            let session = load(kind, &SessionOptions { provider, profile, ..options.clone() })?;
+            if profiles.is_none() {
+                return Ok(session);
+            }
             let nodes = match kind {
                 GraphKind::Image => {
                     let shape = [1, 3, image_size, image_size];
@@ -66,6 +88,7 @@ impl OrtEncoder {
         let image = open(GraphKind::Image, vec![profile("pixel_values", images)])?;
         let captions = ["input_ids", "attention_mask"].map(|input| profile(input, captions.clone()));
         let text = open(GraphKind::Text, captions.into())?;
+        let placement = profiles.is_some().then_some(placement);
         Ok(Self { image, text, max_length, placement, buffers: RefCell::default() })
     }
 
@@ -79,9 +102,10 @@ impl OrtEncoder {
         self.image.provider()
     }
 
-    /// Number of nodes that each execution provider ran, by the name of the graph.
-    pub fn placement(&self) -> &BTreeMap<String, Placement> {
-        &self.placement
+    /// Number of nodes that each execution provider ran, by the name of the graph. None if the system has no place for a
+    /// temporary file.
+    pub fn placement(&self) -> Option<&BTreeMap<String, Placement>> {
+        self.placement.as_ref()
     }
 
     /// The length that a batch of captions of at most `length` tokens is padded to.

@@ -64,18 +64,33 @@ impl Session {
     /// [`RuntimeError::Provider`] and [`RuntimeError::ProviderFile`] if the requested device cannot be used,
     /// [`RuntimeError::Graph`] if the file is not a graph that can be run.
     pub fn open(path: &Path, options: &SessionOptions) -> Result<Self, RuntimeError> {
+        Self::load(path, options, |builder| builder.commit_from_file(path))
+    }
+
+    /// Loads the graph whose file has the contents `bytes`. `name` names it in messages.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn from_memory(name: &str, bytes: &[u8], options: &SessionOptions) -> Result<Self, RuntimeError> {
+        Self::load(Path::new(name), options, |builder| builder.commit_from_memory(bytes))
+    }
+
+    fn load(
+        path: &Path,
+        options: &SessionOptions,
+        read: impl Fn(&mut SessionBuilder) -> ort::Result<ort::session::Session>,
+    ) -> Result<Self, RuntimeError> {
+        let commit = |gpu| commit(path, options, gpu, &read);
         let (inner, provider, device) = match options.device {
             ExecutionDevice::Auto if options.device.provider() == Provider::Cuda => {
-                match commit(path, options, Some((Provider::Cuda, 0))) {
+                match commit(Some((Provider::Cuda, 0))) {
                     Ok(session) => (session, Provider::Cuda, Device::Cuda(0)),
-                    Err(RuntimeError::Provider { .. }) => (commit(path, options, None)?, Provider::Cpu, Device::Cpu),
+                    Err(RuntimeError::Provider { .. }) => (commit(None)?, Provider::Cpu, Device::Cpu),
                     Err(error) => return Err(error),
                 }
             }
-            ExecutionDevice::Auto | ExecutionDevice::Cpu => (commit(path, options, None)?, Provider::Cpu, Device::Cpu),
-            ExecutionDevice::Gpu(provider, index) => {
-                (commit(path, options, Some((provider, index)))?, provider, Device::Cuda(index))
-            }
+            ExecutionDevice::Auto | ExecutionDevice::Cpu => (commit(None)?, Provider::Cpu, Device::Cpu),
+            ExecutionDevice::Gpu(provider, index) => (commit(Some((provider, index)))?, provider, Device::Cuda(index)),
         };
         Ok(Self { path: path.to_owned(), inner: RefCell::new(inner), binding: RefCell::default(), provider, device })
     }
@@ -147,6 +162,7 @@ fn commit(
     path: &Path,
     options: &SessionOptions,
     gpu: Option<(Provider, usize)>,
+    read: impl Fn(&mut SessionBuilder) -> ort::Result<ort::session::Session>,
 ) -> Result<ort::session::Session, RuntimeError> {
     let (environment, library, _) = environment()?;
     let failed = |text: String| RuntimeError::Graph { path: path.to_owned(), source: text.into() };
@@ -174,5 +190,5 @@ fn commit(
             source: error.to_string().into(),
         })?;
     }
-    builder.commit_from_file(path).map_err(|error| failed(error.to_string()))
+    read(&mut builder).map_err(|error| failed(error.to_string()))
 }

@@ -113,7 +113,7 @@ impl TimingArgs {
         let old = self.against.as_deref().map(read).transpose()?;
         backends.set_threads(threads)?;
 
-        let folder = tempfile::tempdir()?;
+        let folder = laps_files::TemporaryFolder::create()?;
         let (checkpoint, weights) = self.weights(&entry, folder.path())?;
         let checkpoint = Rc::new(checkpoint);
         let cases = CaseOptions { entry: &entry, checkpoint: &checkpoint, device, threads, backends };

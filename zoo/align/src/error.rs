@@ -105,6 +105,9 @@ pub enum Error {
     /// See [`laps_model::Error`].
     #[error(transparent)]
     Model(#[from] laps_model::Error),
+    /// See [`laps_files::Error`].
+    #[error(transparent)]
+    Files(#[from] laps_files::Error),
     /// An error of the caller's image source or sink.
     #[error("{0}")]
     Caller(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -162,6 +165,7 @@ impl Error {
         match self {
             Self::Retrieval(error) => error.hint(),
             Self::Model(error) => error.hint(),
+            Self::Files(error) => error.hint(),
             Self::Caller(_)
             | Self::Operation { .. }
             | Self::Parameter { .. }

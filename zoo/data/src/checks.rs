@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use laps_files::{DigestWriter, sha256};
+use laps_files::{DigestWriter, read_regular, sha256};
 use rayon::prelude::*;
 
 use super::{
@@ -46,7 +46,7 @@ pub fn hash_data(
 ) -> Result<DataHash, DataError> {
     let files = split.image_files(root);
     let seen = for_each_image(&files, threads, |file| {
-        let bytes = std::fs::read(&file.path)?;
+        let bytes = read_regular(&file.path)?;
         progress();
         Ok((bytes.len() as u64, sha256(&bytes)))
     })?;

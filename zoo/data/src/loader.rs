@@ -10,10 +10,12 @@ use std::{
 };
 
 use super::{
-    Augment, DataError, ImageFault, ImageFile,
+    Augment, DataError, ExifOrientation, ImageFault, ImageFile,
     image::{self, Decoded, ImageError, Preprocessing},
+    orientation::orient,
 };
 use crate::Result;
+use laps_files::read_regular;
 use laps_model::array::Array;
 
 /// Options of a [`Loader`].
@@ -94,6 +96,7 @@ struct Shared {
     /// Random crops, and the sample index of the first image.
     augment: Option<(Augment, usize)>,
     on_fault: OnFault,
+    orientation: ExifOrientation,
     state: Mutex<State>,
     /// Notified when a batch was returned, and when the loader stops.
     room: Condvar,
@@ -133,17 +136,18 @@ impl Loader {
         preprocessing: Preprocessing,
         options: LoaderOptions,
     ) -> Result<Self, DataError> {
-        Self::begin(files, preprocessing, options, None, OnFault::Stop)
+        Self::begin(files, preprocessing, options, None, OnFault::Stop, ExifOrientation::Ignore)
     }
 
-    /// Starts to decode `files`, with a choice for images that cannot be used.
+    /// Starts to decode `files`, with a choice for images that cannot be used and for EXIF orientation.
     pub fn start_on_fault(
         files: Vec<ImageFile>,
         preprocessing: Preprocessing,
         options: LoaderOptions,
         on_fault: OnFault,
+        orientation: ExifOrientation,
     ) -> Result<Self, DataError> {
-        Self::begin(files, preprocessing, options, None, on_fault)
+        Self::begin(files, preprocessing, options, None, on_fault, orientation)
     }
 
     /// Starts to decode `files` with random crops. The number is the index of the first image among the samples of the epoch.
@@ -153,7 +157,7 @@ impl Loader {
         options: LoaderOptions,
         augment: Option<(Augment, usize)>,
     ) -> Result<Self, DataError> {
-        Self::begin(files, preprocessing, options, augment, OnFault::Stop)
+        Self::begin(files, preprocessing, options, augment, OnFault::Stop, ExifOrientation::Ignore)
     }
 
     fn begin(
@@ -162,6 +166,7 @@ impl Loader {
         options: LoaderOptions,
         augment: Option<(Augment, usize)>,
         on_fault: OnFault,
+        orientation: ExifOrientation,
     ) -> Result<Self, DataError> {
         let shared = Arc::new(Shared {
             files,
@@ -170,6 +175,7 @@ impl Loader {
             prefetch: options.prefetch.max(1),
             augment,
             on_fault,
+            orientation,
             state: Mutex::default(),
             room: Condvar::new(),
             finished: Condvar::new(),
@@ -279,7 +285,9 @@ impl Shared {
 
     /// Writes the pixels of an image to `values`, and returns the decoder's warning.
     fn load(&self, index: usize, values: &mut [f32]) -> Result<Option<String>, ImageError> {
-        let Decoded { mut image, damage } = image::read(&self.files[index].path)?;
+        let bytes = read_regular(&self.files[index].path)?;
+        let Decoded { image, damage } = image::decode(&bytes)?;
+        let mut image = orient(&bytes, image, self.orientation);
         if let Some((augment, first)) = self.augment
             && let Some(part) = augment.crop(first + index, image.width(), image.height()).of(&image)
         {

@@ -8,6 +8,7 @@ use std::{
 
 use super::{DataError, Split, captions::image_names, check_images, hash_data, image::ImageError, splits};
 use crate::SplitSize;
+use laps_files::path_to_text;
 
 /// State of a data set.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,8 @@ pub struct Survey {
     pub absent: Vec<String>,
     /// Files of the image folder that the mapping does not name, sorted.
     pub unexpected: Vec<String>,
+    /// Folders below the image folder that cannot be read, with the reason. Images in them are faults of their split.
+    pub unreadable_folders: Vec<(String, String)>,
 }
 
 /// State of one split.
@@ -37,7 +40,9 @@ pub struct SplitSurvey {
     pub unreadable: Vec<(String, String)>,
     /// Images that are decoded in part, with the decoder's warning.
     pub damaged: Vec<(String, String)>,
-    /// Hash of the data as in results, see [`hash_data`]. `None` if an image cannot be used.
+    /// Why its caption files cannot be used.
+    pub fault: Option<String>,
+    /// Hash of the data as in results, see [`hash_data`]. `None` if an image or the captions cannot be used.
     pub sha256: Option<String>,
 }
 
@@ -60,7 +65,7 @@ impl Survey {
 /// `progress` is called for each image, from any thread.
 ///
 /// # Errors
-/// [`DataError`] if a caption file or the image folder cannot be read.
+/// [`DataError::Threads`], and [`DataError`] if the mapping cannot be read but no split uses it.
 pub fn survey(
     captions: &Path,
     images: &Path,
@@ -73,7 +78,13 @@ pub fn survey(
     let mut survey =
         Survey { absent: known.keys().filter(|name| !names.contains(name)).cloned().collect(), ..Survey::default() };
     for name in names {
-        let split = Split::open(captions, &name)?;
+        let split = match Split::open(captions, &name) {
+            Ok(split) => split,
+            Err(error) => {
+                survey.splits.push(SplitSurvey { name, fault: Some(error.to_string()), ..SplitSurvey::default() });
+                continue;
+            }
+        };
         let mut found = SplitSurvey {
             images: split.images().len(),
             captions: split.captions().len(),
@@ -99,32 +110,42 @@ pub fn survey(
         }
         survey.splits.push(found);
     }
-    let wanted = image_names(captions)?;
-    walk(images, Path::new(""), &wanted, &mut survey.unexpected)?;
+    match image_names(captions) {
+        Ok(wanted) => walk(images, Path::new(""), &wanted, &mut survey),
+        // The splits have this fault already.
+        Err(_) if survey.splits.iter().any(|split| split.fault.is_some()) => {}
+        Err(error) => return Err(error),
+    }
     survey.unexpected.sort();
+    survey.unreadable_folders.sort();
     Ok(survey)
 }
 
 /// Suffixes of files that downloads leave in the image folder.
 const DOWNLOAD_SUFFIXES: [&str; 5] = [".zip", ".unpacked", ".part", ".part.json", ".lock"];
 
-fn walk(root: &Path, below: &Path, wanted: &BTreeSet<String>, unexpected: &mut Vec<String>) -> Result<(), DataError> {
+fn walk(root: &Path, below: &Path, wanted: &BTreeSet<String>, survey: &mut Survey) {
     let folder = root.join(below);
     if !folder.is_dir() {
-        return Ok(());
+        return;
     }
-    for entry in fs_err::read_dir(&folder)? {
-        let entry = entry?;
+    // Without `fs_err`, because the list names the folder already.
+    let entries = std::fs::read_dir(&folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+    let entries = match entries {
+        Ok(entries) => entries,
+        Err(error) => return survey.unreadable_folders.push((path_to_text(below), error.to_string())),
+    };
+    for entry in entries {
         let path = below.join(entry.file_name());
         // Links to folders are not followed, because they may form a cycle.
-        if entry.file_type()?.is_dir() {
-            walk(root, &path, wanted, unexpected)?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            walk(root, &path, wanted, survey);
             continue;
         }
-        let name = path.to_string_lossy().into_owned();
-        if !wanted.contains(&name) && !DOWNLOAD_SUFFIXES.iter().any(|ending| name.ends_with(ending)) {
-            unexpected.push(name);
+        let is_wanted = path.to_str().is_some_and(|name| wanted.contains(name));
+        let name = path_to_text(&path);
+        if !is_wanted && !DOWNLOAD_SUFFIXES.iter().any(|ending| name.ends_with(ending)) {
+            survey.unexpected.push(name);
         }
     }
-    Ok(())
 }

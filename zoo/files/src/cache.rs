@@ -1,8 +1,11 @@
 //! The cache folder, for files that can be downloaded or computed again.
 
-use std::{env, path::PathBuf};
+use std::{
+    env, io,
+    path::{Path, PathBuf},
+};
 
-use crate::{Error, Result};
+use crate::{Error, Result, temporary};
 
 /// The path of the cache folder, which need not exist: `LAPS_ZOO_CACHE`, else `XDG_CACHE_HOME/laps-zoo`, else
 /// `HOME/.cache/laps-zoo`. `None` if none of these variables is set.
@@ -21,8 +24,73 @@ pub fn folder() -> Result<PathBuf> {
     let path = path().ok_or_else(|| Error::Io {
         action: "find a folder for",
         path: "the cache".into(),
-        source: std::io::Error::other("neither `LAPS_ZOO_CACHE` nor `XDG_CACHE_HOME` nor `HOME` is set"),
+        source: io::Error::other("neither `LAPS_ZOO_CACHE` nor `XDG_CACHE_HOME` nor `HOME` is set"),
     })?;
     fs_err::create_dir_all(&path).map_err(|source| Error::Io { action: "create", path: path.clone(), source })?;
     Ok(path)
+}
+
+/// Folders of this user where temporary files go, in the order in which they are to be tried. They take the place of the
+/// cache folder, for files that are computed again within seconds, on machines without a home or with a read-only one.
+pub fn private_places() -> impl Iterator<Item = Result<PathBuf>> {
+    temporary::places().into_iter().map(|place| {
+        let path = place.join(private_name());
+        match private_folder(&path) {
+            Ok(()) => Ok(path),
+            Err(source) => Err(Error::Io { action: "create", path, source }),
+        }
+    })
+}
+
+#[cfg(unix)]
+fn private_name() -> String {
+    format!("laps-zoo-{}", rustix::process::geteuid().as_raw())
+}
+
+/// Creates a folder that only this user can use, or checks that the folder is one: anybody can create any name in a folder
+/// for temporary files.
+#[cfg(unix)]
+fn private_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let metadata = fs_err::symlink_metadata(path)?;
+    let is_private = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o077 == 0;
+    if metadata.is_dir() && is_private {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is not a folder of this user alone"))
+}
+
+#[cfg(not(unix))]
+fn private_name() -> String {
+    "laps-zoo".to_owned()
+}
+
+#[cfg(not(unix))]
+fn private_folder(path: &Path) -> io::Result<()> {
+    fs_err::create_dir_all(path)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::private_folder;
+
+    #[test]
+    fn folder_that_others_can_write_is_not_used() {
+        let root = tempfile::tempdir().unwrap();
+        let [own, open, link] = ["own", "open", "link"].map(|name| root.path().join(name));
+        private_folder(&own).unwrap();
+        private_folder(&own).unwrap();
+        fs_err::create_dir(&open).unwrap();
+        fs_err::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+        symlink(&own, &link).unwrap();
+        assert!(private_folder(&open).is_err());
+        assert!(private_folder(&link).is_err());
+    }
 }

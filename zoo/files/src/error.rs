@@ -29,6 +29,28 @@ pub enum Error {
         /// The path as the caller gave it.
         path: PathBuf,
     },
+    /// Another process is writing the same output.
+    #[error("another process is writing `{}`\n  expected: no other writer\n  found: {}", path.display(), holder(*pid))]
+    Held {
+        /// The output.
+        path: PathBuf,
+        /// Id of the process that holds its lock, if that is known.
+        pid: Option<u32>,
+    },
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "a process that holds its lock".to_owned(), |pid| format!("process {pid}"))
+}
+
+impl Error {
+    /// What the user can do about it, if known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Held { .. } => Some("wait for that process, or write to another path".to_owned()),
+            Self::Io { .. } | Self::NotSeekable { .. } => None,
+        }
+    }
 }
 
 /// For callers that report the path themselves.
@@ -37,6 +59,7 @@ impl From<Error> for io::Error {
         match error {
             Error::Io { source, .. } => source,
             Error::NotSeekable { .. } => Self::new(io::ErrorKind::NotSeekable, error),
+            Error::Held { .. } => Self::new(io::ErrorKind::ResourceBusy, error),
         }
     }
 }

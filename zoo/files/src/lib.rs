@@ -2,13 +2,15 @@
 //!
 //! * **Output.** [`OutputFile`] and [`write_output`] write a file that is complete or absent, and write into pipes and
 //!   devices. [`persist`] is the last step alone, for files that are written in several sessions, such as downloads.
+//! * **Temporary files.** [`TemporaryFolder`] is a folder in the first place that works, [`memory_file`] a file without a
+//!   name. [`remove_temporary_files`] removes them, and unfinished output files, before a signal ends the process.
+//! * **Input.** [`read_regular`] reads a file and does not wait for a FIFO.
 //! * **Hashes.** [`sha256`], [`sha256_hex`] and [`digest_file`] hash bytes and files. [`DigestWriter`] hashes a stream while
 //!   it passes. [`ExpectedDigest`] is what a manifest states about a file, and [`FileDigest`] what was computed.
 //! * **Names from outside.** [`safe_relative_path`] is the only check of paths that come from an archive, a manifest, a
-//!   caption file or a server.
+//!   caption file or a server. [`path_to_text`] writes a path of any bytes as text that leads back to it.
 //! * **safetensors.** [`safetensors_header`] reads and checks the header of a safetensors file.
-//! * **Locks.** [`FileLock`] is an exclusive lock between processes; [`open_locked`] opens and locks a file that is written
-//!   in several sessions.
+//! * **Locks.** [`FileLock`] is an exclusive lock between processes.
 //! * **Cache.** [`cache`] finds the cache folder.
 //! * **Progress.** [`Progress`] reports long-running work.
 //!
@@ -40,14 +42,18 @@ mod lock;
 mod names;
 mod output;
 mod progress;
+mod read;
 mod safetensors;
+mod temporary;
 
 pub use digest::{
     BLOCK, DigestWriter, ExpectedDigest, FileDigest, Mismatch, Verified, digest_file, hex, is_hex, sha256, sha256_hex,
 };
 pub use error::{Error, Result};
-pub use lock::{FileLock, open_locked};
-pub use names::{is_file_name, safe_relative_path};
+pub use lock::FileLock;
+pub use names::{is_file_name, path_to_text, safe_relative_path, text_to_path};
 pub use output::{OutputFile, persist, replace, with_suffix, write_output};
 pub use progress::{Progress, ProgressUnit};
+pub use read::{irregular, read_regular};
 pub use safetensors::safetensors_header;
+pub use temporary::{TemporaryFolder, memory_file, remove_temporary_files};

@@ -2,19 +2,22 @@
 
 use std::{
     fs::TryLockError,
-    io,
-    path::{Path, PathBuf},
+    io::{self, Write},
+    path::Path,
+    process,
 };
 
 use fs_err::File;
 
-use crate::with_suffix;
+use crate::{Error, Result, temporary::TemporaryPath, with_suffix};
 
-/// An exclusive lock between processes. The operating system releases it when the process ends, even after a crash.
+/// An exclusive lock between processes. The operating system releases it when the process ends, even after a crash. The lock
+/// file holds the id of the process.
 #[derive(Debug)]
 pub struct FileLock {
-    file: File,
-    path: PathBuf,
+    // Removed before it is unlocked, so that no other process can hold a lock on the removed file.
+    _path: TemporaryPath,
+    _file: File,
 }
 
 impl FileLock {
@@ -33,51 +36,47 @@ impl FileLock {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn acquire(path: &Path, waiting: impl FnOnce()) -> io::Result<Self> {
-        let path = with_suffix(path, ".lock");
         let mut waiting = Some(waiting);
+        Self::lock(path, |file, _| {
+            if let Some(waiting) = waiting.take() {
+                waiting();
+            }
+            file.file().lock().map_err(|source| Error::Io { action: "lock", path: path.to_owned(), source })
+        })
+        .map_err(io::Error::from)
+    }
+
+    /// Acquires the lock of the output `path`, or fails if another process holds it.
+    ///
+    /// # Errors
+    /// [`Error::Held`], which names the process; [`Error::Io`] if the lock file cannot be written.
+    pub fn try_acquire(path: &Path) -> Result<Self> {
+        Self::lock(path, |_, lock_path| {
+            let pid = fs_err::read_to_string(lock_path).ok().and_then(|text| text.trim().parse().ok());
+            Err(Error::Held { path: path.to_owned(), pid })
+        })
+    }
+
+    /// `held` is called if another process holds the lock; when it returns, this process has it.
+    fn lock(path: &Path, mut held: impl FnMut(&File, &Path) -> Result<()>) -> Result<Self> {
+        let lock_path = with_suffix(path, ".lock");
+        let failed = |source| Error::Io { action: "lock", path: path.to_owned(), source };
         loop {
-            let file = fs_err::OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+            let mut options = fs_err::OpenOptions::new();
+            let mut file = options.create(true).truncate(false).write(true).open(&lock_path).map_err(failed)?;
             match file.file().try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    if let Some(waiting) = waiting.take() {
-                        waiting();
-                    }
-                    file.file().lock()?;
-                }
-                Err(TryLockError::Error(error)) => return Err(error),
+                Err(TryLockError::WouldBlock) => held(&file, &lock_path)?,
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
             // The previous holder may have removed the file after it was opened here. Other processes then lock a new file.
-            if is_same(&file, &path)? {
-                return Ok(Self { file, path });
+            if is_same(&file, &lock_path).map_err(failed)? {
+                let lock_path = TemporaryPath::adopt(lock_path);
+                // The id is for messages only: the lock holds without it.
+                let _ = file.file().set_len(0).and_then(|()| writeln!(file, "{}", process::id()));
+                return Ok(Self { _path: lock_path, _file: file });
             }
         }
-    }
-}
-
-/// Opens the file `path` for reading and writing, creates it if it does not exist, and locks it. For files that are written
-/// in several sessions: the lock is released when the file is closed, even after a crash.
-///
-/// # Errors
-/// A file that cannot be opened, and one that is locked already.
-///
-/// ```
-/// use laps_files::open_locked;
-///
-/// # let folder = tempfile::tempdir()?;
-/// let path = folder.path().join("matrix.partial");
-/// let file = open_locked(&path)?;
-/// assert_eq!(open_locked(&path).unwrap_err().to_string(), "another process is writing it");
-/// drop(file);
-/// assert!(open_locked(&path).is_ok());
-/// # Ok::<(), std::io::Error>(())
-/// ```
-pub fn open_locked(path: &Path) -> io::Result<File> {
-    let file = fs_err::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    match file.file().try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(io::Error::new(io::ErrorKind::WouldBlock, "another process is writing it")),
-        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -97,10 +96,21 @@ fn is_same(_: &File, _: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-impl Drop for FileLock {
-    fn drop(&mut self) {
-        // Removed while it is locked, so that no other process can hold a lock on the removed file.
-        let _ = fs_err::remove_file(&self.path);
-        let _ = self.file.file().unlock();
+#[cfg(test)]
+mod tests {
+    use super::FileLock;
+    use crate::Error;
+
+    #[test]
+    fn second_holder_is_told_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("photos.index");
+        let lock = FileLock::try_acquire(&path).unwrap();
+        // A lock belongs to the open file, so this process is refused like another one.
+        let error = FileLock::try_acquire(&path).unwrap_err();
+        assert!(matches!(&error, Error::Held { pid: Some(pid), .. } if *pid == std::process::id()), "{error}");
+        drop(lock);
+        drop(FileLock::try_acquire(&path).unwrap());
+        assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -23,7 +23,7 @@ use std::{
 
 use fs_err::{File, OpenOptions};
 
-use crate::{Error, Result};
+use crate::{Error, Result, temporary::TemporaryPath};
 
 /// Maximum number of symbolic links that are followed, as in Linux.
 const MAX_LINKS: usize = 40;
@@ -71,15 +71,15 @@ enum Sink {
     Stdout(io::Stdout),
 }
 
-/// Removes the file when it is dropped.
-#[derive(Debug)]
-struct TemporaryPath(PathBuf);
-
-impl Drop for TemporaryPath {
-    fn drop(&mut self) {
-        // The user needs to see the error that ended the work, not this one. After a rename there is nothing to remove.
-        let _ = fs_err::remove_file(&self.0);
-    }
+/// What a path leads to.
+enum Target {
+    /// A regular file, or nothing.
+    File(PathBuf),
+    /// A device or FIFO, which is written from its start.
+    Stream(PathBuf),
+    /// An open descriptor, which is appended to.
+    Descriptor(PathBuf),
+    Stdout,
 }
 
 impl OutputFile {
@@ -88,19 +88,20 @@ impl OutputFile {
     /// # Errors
     /// [`Error::Io`] if the path cannot be written, for example because it is a folder.
     pub fn create(path: &Path) -> Result<Self> {
-        let sink = Sink::open(path).map_err(|source| write_error(path, source))?;
+        let open = || Target::find(path)?.open();
+        let sink = open().map_err(|source| write_error(path, source))?;
         Ok(Self { path: path.to_owned(), sink })
     }
 
-    /// Opens `path` for a writer that goes back in the file.
+    /// Opens `path` for a writer that goes back in the file. Nothing but a regular file is opened, so a FIFO without a reader
+    /// is not waited for.
     ///
     /// # Errors
     /// [`Error::NotSeekable`] if `path` is not a regular file (or absent); otherwise as [`create`](Self::create).
     pub fn create_seekable(path: &Path) -> Result<Self> {
-        let output = Self::create(path)?;
-        match output.sink {
-            Sink::Staged { .. } => Ok(output),
-            Sink::Stream(_) | Sink::Stdout(_) => Err(Error::NotSeekable { path: path.to_owned() }),
+        match Target::find(path).map_err(|source| write_error(path, source))? {
+            Target::File(_) => Self::create(path),
+            _ => Err(Error::NotSeekable { path: path.to_owned() }),
         }
     }
 
@@ -140,24 +141,24 @@ impl Seek for OutputFile {
     }
 }
 
-impl Sink {
-    fn open(path: &Path) -> io::Result<Self> {
+impl Target {
+    fn find(path: &Path) -> io::Result<Self> {
         if path == Path::new("-") {
-            return Ok(Self::Stdout(io::stdout()));
+            return Ok(Self::Stdout);
         }
         let mut target = path.to_owned();
         for _ in 0..MAX_LINKS {
             // Descriptors before links: on Linux they are links to the file that the shell opened, which is not ours to
             // replace.
             if is_stdout(&target) {
-                return Ok(Self::Stdout(io::stdout()));
+                return Ok(Self::Stdout);
             }
             if is_descriptor(&target) {
-                return OpenOptions::new().append(true).open(&target).map(Self::Stream);
+                return Ok(Self::Descriptor(target));
             }
             let kind = match fs_err::symlink_metadata(&target) {
                 Ok(metadata) => metadata.file_type(),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::stage(target),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::File(target)),
                 Err(error) => return Err(error),
             };
             if kind.is_symlink() {
@@ -165,16 +166,27 @@ impl Sink {
                 // `join` keeps `link` alone if it is absolute.
                 target = target.parent().map_or_else(|| link.clone(), |folder| folder.join(&link));
             } else if kind.is_file() {
-                return Self::stage(target);
+                return Ok(Self::File(target));
             } else if kind.is_dir() {
                 return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
             } else {
-                return OpenOptions::new().write(true).open(&target).map(Self::Stream);
+                return Ok(Self::Stream(target));
             }
         }
         Err(io::Error::other(format!("more than {MAX_LINKS} symbolic links")))
     }
 
+    fn open(self) -> io::Result<Sink> {
+        match self {
+            Self::File(target) => Sink::stage(target),
+            Self::Stream(path) => OpenOptions::new().write(true).open(&path).map(Sink::Stream),
+            Self::Descriptor(path) => OpenOptions::new().append(true).open(&path).map(Sink::Stream),
+            Self::Stdout => Ok(Sink::Stdout(io::stdout())),
+        }
+    }
+}
+
+impl Sink {
     fn stage(target: PathBuf) -> io::Result<Self> {
         let Some(name) = target.file_name() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"));
@@ -186,8 +198,8 @@ impl Sink {
             }
             temporary.push(format!(".{}-{}.part", process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
             let temporary = target.with_file_name(temporary);
-            match OpenOptions::new().write(true).create_new(true).open(&temporary) {
-                Ok(file) => return Ok(Self::Staged { file, temporary: TemporaryPath(temporary), target }),
+            match TemporaryPath::create(temporary) {
+                Ok((file, temporary)) => return Ok(Self::Staged { file, temporary, target }),
                 // Left by a killed process that had the same number.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -199,7 +211,7 @@ impl Sink {
         match self {
             Self::Staged { file, temporary, target } => {
                 drop(file);
-                persist(&temporary.0, &target)
+                persist(temporary.path(), &target)
             }
             Self::Stream(mut file) => file.flush(),
             Self::Stdout(mut stdout) => stdout.flush(),
@@ -211,7 +223,8 @@ fn is_stdout(path: &Path) -> bool {
     ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].into_iter().any(|stdout| path == Path::new(stdout))
 }
 
-fn is_descriptor(path: &Path) -> bool {
+/// Whether `path` names an open descriptor of a process.
+pub(crate) fn is_descriptor(path: &Path) -> bool {
     path == Path::new("/dev/stderr")
         || path.parent().is_some_and(|folder| {
             folder == Path::new("/dev/fd") || (folder.starts_with("/proc") && folder.ends_with("fd"))
@@ -468,6 +481,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("fifo");
             assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+            // Without waiting for a reader.
+            assert!(matches!(OutputFile::create_seekable(&path), Err(Error::NotSeekable { .. })));
             let reader = thread::spawn({
                 let path = path.clone();
                 move || fs_err::read(path).unwrap()

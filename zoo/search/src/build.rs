@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use laps_files::path_to_text;
+
 use super::{
-    EmbeddingPipeline, Index, IndexDescription, IndexItem, SearchError, index_writer::IndexWriter, list_images,
+    CaptionLine, EmbeddingPipeline, ImageFolder, Index, IndexDescription, IndexItem, SearchError, SkippedItem,
+    index_writer::IndexWriter, pipeline::UsableCaptions,
 };
 use crate::{Error, Result};
 
@@ -18,40 +21,32 @@ pub struct IndexSummary {
     pub encoded: usize,
     /// Items that were copied from the previous index.
     pub kept: usize,
-    /// Images that cannot be used and are not in the index.
-    pub skipped: Vec<SkippedImage>,
+    /// Images, folders and captions that cannot be used and are not in the index, sorted by name.
+    pub skipped: Vec<SkippedItem>,
 }
 
-/// An image that is not in the index.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SkippedImage {
-    /// Path relative to the folder.
-    pub name: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-/// Creates or updates the index `path` of the images below `folder`.
+/// Creates or updates the index `path` of the images of `folder`.
 ///
-/// If the existing index has the same folder, model, engine and precision, images with an unchanged size and modification
+/// If the existing index applies the EXIF orientation, its update does so too. If the existing index has the same folder, model, engine and precision, images with an unchanged size and modification
 /// time are copied from it instead of being encoded. With another engine or precision all images are encoded. Images that
 /// cannot be used are skipped and reported. `begin` receives the number of images to encode.
 ///
 /// # Errors
-/// [`SearchError::Empty`] for a folder without images, [`SearchError::Unusable`] if none can be used,
-/// [`SearchError::OtherModel`] and [`SearchError::Kind`] if the existing index differs, [`SearchError::Interrupted`]. After
+/// [`SearchError::Unusable`] if no image can be used, [`SearchError::OtherModel`] and [`SearchError::Kind`] if the existing index differs, [`SearchError::Interrupted`]. After
 /// an error the existing index is unchanged.
 pub fn index_images(
-    folder: &Path,
+    folder: &ImageFolder,
     path: &Path,
     mut description: IndexDescription,
     pipeline: &EmbeddingPipeline<'_>,
     begin: &dyn Fn(usize),
 ) -> Result<IndexSummary> {
-    let images = list_images(folder)?;
-    description.source = absolute(folder);
-    let previous =
-        open_previous(path, &description)?.filter(|index| index.description().has_same_embeddings(&description));
+    let images = &folder.images;
+    description.source = absolute(&folder.path);
+    let previous = open_previous(path, &description)?;
+    description.exif_orientation |= previous.as_ref().is_some_and(|index| index.description().exif_orientation);
+    let orientation = description.orientation();
+    let previous = previous.filter(|index| index.description().has_same_embeddings(&description));
     // Both lists are sorted by name.
     let find_unchanged = |item: &IndexItem| {
         let previous = previous.as_ref()?;
@@ -61,11 +56,11 @@ pub fn index_images(
     let unchanged: Vec<Option<usize>> = images.iter().map(|(item, _)| find_unchanged(item)).collect();
     let kept = unchanged.iter().flatten().count();
     if kept == images.len() && previous.as_ref().is_some_and(|previous| previous.items().len() == kept) {
-        return Ok(IndexSummary { items: kept, kept, ..IndexSummary::default() });
+        return Ok(IndexSummary { items: kept, kept, encoded: 0, skipped: folder.skipped.clone() });
     }
 
-    let mut writer = IndexWriter::create(path, description)?;
-    let mut skipped = Vec::new();
+    let mut writer = IndexWriter::create(path, description.clone())?;
+    let mut skipped = folder.skipped.clone();
     let mut next = 0;
     // Copies the unchanged images before image `end`.
     let mut copy_until = |writer: &mut IndexWriter, end: usize| -> Result<()> {
@@ -80,33 +75,35 @@ pub fn index_images(
     let changed: Vec<usize> = (0..images.len()).filter(|&image| unchanged[image].is_none()).collect();
     let paths: Vec<PathBuf> = changed.iter().map(|&image| images[image].1.clone()).collect();
     begin(paths.len());
-    pipeline.for_each_image(paths, |index, embeddings| {
+    pipeline.for_each_image(paths, orientation, |index, embeddings| {
         let item = &images[changed[index]].0;
         copy_until(&mut writer, changed[index])?;
         match embeddings {
             Ok(embeddings) => writer.push(item.clone(), embeddings),
             Err(cause) => {
-                skipped.push(SkippedImage { name: item.name.clone(), reason: cause.to_string() });
+                skipped.push(SkippedItem { name: item.name.clone(), line: None, reason: cause.to_string() });
                 Ok(())
             }
         }
     })?;
     copy_until(&mut writer, images.len())?;
-    if let (0, Some(SkippedImage { name, reason })) = (writer.len(), skipped.first().cloned()) {
-        return Err(SearchError::Unusable { path: folder.to_owned(), count: images.len(), name, reason }.into());
+    skipped.sort();
+    if let (0, Some(SkippedItem { name, reason, .. })) = (writer.len(), skipped.first()) {
+        let (path, count, name) = (folder.path.clone(), images.len(), format!("`{name}`"));
+        return Err(SearchError::Unusable { path, kind: description.kind, count, name, reason: reason.clone() }.into());
     }
     let items = writer.len();
     writer.finish()?;
     Ok(IndexSummary { items, encoded: items - kept, kept, skipped })
 }
 
-/// Creates the index `path` of `captions`, which were read from `source`. It replaces an existing index of captions.
+/// Creates the index `path` of `captions`, which were read from `source`. It replaces an existing index of captions. Captions
+/// that are too long are skipped and reported.
 ///
 /// # Errors
-/// [`SearchError::Empty`] without captions, [`DataError`](laps_data::DataError) for a caption that is too long, and those
-/// of [`index_images`].
+/// [`SearchError::Empty`] without captions, and those of [`index_images`].
 pub fn index_captions(
-    captions: &[String],
+    captions: &[CaptionLine],
     source: &Path,
     path: &Path,
     mut description: IndexDescription,
@@ -119,15 +116,20 @@ pub fn index_captions(
     }
     description.source = absolute(source);
     open_previous(path, &description)?;
-    let tokens = pipeline.tokenize(captions)?;
+    let UsableCaptions { lines, tokens, skipped } = pipeline.tokenize_usable(captions)?;
+    if let (true, Some(SkippedItem { line, reason, .. })) = (lines.is_empty(), skipped.first()) {
+        let (path, count) = (source.to_owned(), captions.len());
+        let name = format!("line {}", line.unwrap_or_default());
+        return Err(SearchError::Unusable { path, kind: description.kind, count, name, reason: reason.clone() }.into());
+    }
     let mut writer = IndexWriter::create(path, description)?;
-    begin(captions.len());
+    begin(lines.len());
     pipeline.for_each_caption(&tokens, |index, words| {
-        writer.push(IndexItem { name: captions[index].clone(), stamp: None }, words.values())
+        writer.push(IndexItem { name: lines[index].text.clone(), stamp: None }, words.values())
     })?;
     let items = writer.len();
     writer.finish()?;
-    Ok(IndexSummary { items, encoded: items, ..IndexSummary::default() })
+    Ok(IndexSummary { items, encoded: items, kept: 0, skipped })
 }
 
 /// The index at `path`, if there is one. It must have the kind and model of `description`.
@@ -144,5 +146,5 @@ fn open_previous(path: &Path, description: &IndexDescription) -> Result<Option<I
 }
 
 fn absolute(path: &Path) -> String {
-    fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+    path_to_text(&fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned()))
 }

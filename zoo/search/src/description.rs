@@ -1,15 +1,24 @@
 //! The description that an index file carries in its metadata.
 
-use std::{fmt, path::Path};
+use std::{
+    fmt,
+    fs::Metadata,
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{IndexPrecision, SearchError, pool::Pooling};
 use laps_align::similarity::AlignmentConfig;
-use laps_data::image::Preprocessing;
+use laps_data::{ExifOrientation, image::Preprocessing};
 
-/// Version of the file format. It changes when the meaning of a field or tensor changes.
-pub(super) const SCHEMA: u32 = 1;
+/// Version of the file format. It changes when the meaning of a field or tensor changes. In version 1, names that are not
+/// UTF-8 were stored with replacement characters, and modification times in nanoseconds as one number.
+pub(super) const SCHEMA: u32 = 2;
+
+/// Versions that can be read.
+pub(super) const READABLE_SCHEMAS: std::ops::RangeInclusive<u32> = 1..=SCHEMA;
 
 /// What an index holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,8 +74,11 @@ pub struct IndexDescription {
     pub width: usize,
     /// Precision of the stored embeddings.
     pub precision: IndexPrecision,
-    /// Folder of the images, or file of the captions.
+    /// Folder of the images, or file of the captions, as [`path_to_text`](laps_files::path_to_text) writes it.
     pub source: String,
+    /// Whether images are rotated by their EXIF orientation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exif_orientation: bool,
 }
 
 impl IndexDescription {
@@ -89,7 +101,13 @@ impl IndexDescription {
             width: sizes.width,
             precision,
             source: String::new(),
+            exif_orientation: false,
         }
+    }
+
+    /// What is done with the EXIF orientation of images.
+    pub fn orientation(&self) -> ExifOrientation {
+        if self.exif_orientation { ExifOrientation::Apply } else { ExifOrientation::Ignore }
     }
 
     /// How embeddings of `kind` are pooled.
@@ -133,19 +151,118 @@ impl IndexDescription {
         Ok(())
     }
 
-    /// Whether embeddings can be copied from one index to the other: everything but the producer is equal.
+    /// Whether embeddings can be copied from one index to the other: everything but the producer and the version of the
+    /// format is equal.
     pub(super) fn has_same_embeddings(&self, other: &Self) -> bool {
-        Self { producer: other.producer.clone(), ..self.clone() } == *other
+        Self { producer: other.producer.clone(), schema: other.schema, ..self.clone() } == *other
     }
 }
 
 /// One image or caption of an index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexItem {
-    /// The image's path relative to the folder, or the caption.
+    /// The image's path relative to the folder as [`path_to_text`](laps_files::path_to_text) writes it, or the caption.
     pub name: String,
-    /// Size of the image file and its modification time in nanoseconds since 1970. An update of the index does not encode
-    /// an image again if its stamp is unchanged.
+    /// Size and modification time of the image file. An update of the index does not encode an image again if its stamp is
+    /// unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stamp: Option<(u64, u64)>,
+    pub stamp: Option<FileStamp>,
+}
+
+/// Size and modification time of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StampFields", into = "StampFields")]
+pub struct FileStamp {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Whole seconds from 1970 to the modification, negative before.
+    pub seconds: i64,
+    /// Nanoseconds after that second.
+    pub nanoseconds: u32,
+}
+
+impl FileStamp {
+    /// The stamp of a file; None if the system does not report its modification time.
+    pub(super) fn of(metadata: &Metadata) -> Option<Self> {
+        let (seconds, nanoseconds) = since_1970(metadata.modified().ok()?)?;
+        Some(Self { bytes: metadata.len(), seconds, nanoseconds })
+    }
+}
+
+fn since_1970(time: SystemTime) -> Option<(i64, u32)> {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => Some((i64::try_from(after.as_secs()).ok()?, after.subsec_nanos())),
+        Err(before) => {
+            let before = before.duration();
+            let seconds = -i64::try_from(before.as_secs()).ok()?;
+            Some(match before.subsec_nanos() {
+                0 => (seconds, 0),
+                nanoseconds => (seconds - 1, 1_000_000_000 - nanoseconds),
+            })
+        }
+    }
+}
+
+/// A stamp in a file, as an array.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StampFields {
+    /// Format version 1: bytes, and nanoseconds since 1970.
+    Nanoseconds(u64, u64),
+    /// Bytes, seconds and nanoseconds.
+    Seconds(u64, i64, u32),
+}
+
+impl From<StampFields> for FileStamp {
+    fn from(fields: StampFields) -> Self {
+        const NANOSECONDS: u64 = 1_000_000_000;
+        match fields {
+            StampFields::Nanoseconds(bytes, nanoseconds) => Self {
+                bytes,
+                // Both quotients are below 2^35.
+                seconds: (nanoseconds / NANOSECONDS) as i64,
+                nanoseconds: (nanoseconds % NANOSECONDS) as u32,
+            },
+            StampFields::Seconds(bytes, seconds, nanoseconds) => Self { bytes, seconds, nanoseconds },
+        }
+    }
+}
+
+impl From<FileStamp> for StampFields {
+    fn from(FileStamp { bytes, seconds, nanoseconds }: FileStamp) -> Self {
+        Self::Seconds(bytes, seconds, nanoseconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::{FileStamp, IndexItem, since_1970};
+
+    #[test]
+    fn times_before_1970_and_after_2554_are_distinct_and_survive() {
+        // 2^64 ns after 1970 is in 2554.
+        let late = UNIX_EPOCH + Duration::new(20_000_000_000, 7);
+        let times: [(SystemTime, (i64, u32)); 5] = [
+            (UNIX_EPOCH, (0, 0)),
+            (UNIX_EPOCH - Duration::new(0, 1), (-1, 999_999_999)),
+            (UNIX_EPOCH - Duration::new(5, 0), (-5, 0)),
+            (UNIX_EPOCH - Duration::new(5, 300_000_000), (-6, 700_000_000)),
+            (late, (20_000_000_000, 7)),
+        ];
+        for (time, expected) in times {
+            let (seconds, nanoseconds) = since_1970(time).unwrap();
+            assert_eq!((seconds, nanoseconds), expected);
+            let item = IndexItem { name: "a".to_owned(), stamp: Some(FileStamp { bytes: 3, seconds, nanoseconds }) };
+            let text = serde_json::to_string(&item).unwrap();
+            assert_eq!(serde_json::from_str::<IndexItem>(&text).unwrap(), item, "{text}");
+        }
+    }
+
+    #[test]
+    fn stamp_of_format_version_1_is_read() {
+        let item: IndexItem = serde_json::from_str(r#"{"name":"a","stamp":[3,1700000000123456789]}"#).unwrap();
+        assert_eq!(item.stamp, Some(FileStamp { bytes: 3, seconds: 1_700_000_000, nanoseconds: 123_456_789 }));
+    }
 }

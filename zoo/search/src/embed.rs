@@ -9,12 +9,14 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    EmbeddingPipeline, IndexPrecision, ModelUsed, SearchError,
+    EmbeddingPipeline, IndexPrecision, ModelUsed, SearchError, SkippedItem,
     pool::{Pooling, pool},
     staged_file::{StagedFile, TensorHeader, numpy_header, safetensors_header},
 };
 use crate::{Error, Result};
 use laps_align::similarity::AlignmentConfig;
+use laps_data::{ExifOrientation, OnFault};
+use laps_files::path_to_text;
 
 /// Bytes reserved for the header of a safetensors file.
 const SAFETENSORS_HEADER_BYTES: usize = 4096;
@@ -73,20 +75,32 @@ pub struct EmbeddingFile {
     pub tensor: &'static str,
     /// Shape of the tensor.
     pub shape: Vec<usize>,
-    /// Images or captions, in the order of the first axis.
+    /// Images as [`path_to_text`] writes their paths, or captions, in the order of the first axis.
     pub items: Vec<String>,
     /// Words of each caption; rows from that length on are padding. Empty for images.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lengths: Vec<usize>,
+    /// Images that cannot be used and have no embedding.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedItem>,
+}
+
+/// An image to embed.
+#[derive(Clone, Debug)]
+pub struct ImageInput {
+    /// The file.
+    pub path: PathBuf,
+    /// What to do if it cannot be used.
+    pub on_fault: OnFault,
 }
 
 /// Writes `patch_embeddings` `(images, tokens, dim)`, or `pooled` `(images, dim)`, to `path`.
 ///
 /// # Errors
-/// [`SearchError::Image`] for the first image that cannot be used, [`SearchError::Interrupted`], [`Error::Io`]. After an
-/// error an existing file at `path` is unchanged.
+/// [`SearchError::Image`] for the first image that cannot be used and is not to be skipped, [`SearchError::Interrupted`],
+/// [`Error::Io`]. After an error an existing file at `path` is unchanged.
 pub fn embed_images(
-    images: Vec<PathBuf>,
+    images: &[ImageInput],
     path: &Path,
     format: EmbeddingFormat,
     granularity: EmbeddingGranularity,
@@ -95,11 +109,20 @@ pub fn embed_images(
 ) -> Result<EmbeddingFile> {
     let AlignmentConfig { width, has_class_token, .. } = pipeline.sizes;
     let pooling = if has_class_token { Pooling::ClassTokenAndMean } else { Pooling::Mean };
-    let items: Vec<String> = images.iter().map(|image| image.display().to_string()).collect();
+    let (mut items, mut skipped) = (Vec::with_capacity(images.len()), Vec::new());
     let mut file = StagedFile::create(path, format.header_bytes())?;
-    let paths = images.clone();
-    pipeline.for_each_image(images, |index, embeddings| {
-        let embeddings = embeddings.map_err(|cause| SearchError::Image { path: paths[index].clone(), cause })?;
+    let paths = images.iter().map(|image| image.path.clone()).collect();
+    pipeline.for_each_image(paths, ExifOrientation::Ignore, |index, embeddings| {
+        let ImageInput { path, on_fault } = &images[index];
+        let embeddings = match (embeddings, on_fault) {
+            (Ok(embeddings), _) => embeddings,
+            (Err(cause), OnFault::Stop) => return Err(SearchError::Image { path: path.clone(), cause }.into()),
+            (Err(cause), OnFault::Skip) => {
+                skipped.push(SkippedItem { name: path_to_text(path), line: None, reason: cause.to_string() });
+                return Ok(());
+            }
+        };
+        items.push(path_to_text(path));
         match granularity {
             EmbeddingGranularity::Tokens => write(&mut file, embeddings),
             EmbeddingGranularity::Pooled => write(&mut file, &pool(embeddings, width, pooling)),
@@ -109,7 +132,7 @@ pub fn embed_images(
         EmbeddingGranularity::Tokens => ("patch_embeddings", vec![items.len(), pipeline.sizes.tokens(), width]),
         EmbeddingGranularity::Pooled => ("pooled", vec![items.len(), width]),
     };
-    finish(file, format, EmbeddingFile { tensor, shape, items, lengths: Vec::new() }, model)
+    finish(file, format, EmbeddingFile { tensor, shape, items, lengths: Vec::new(), skipped }, model)
 }
 
 /// Writes `word_embeddings` `(captions, words, dim)`, padded with zeros to the longest caption, or `pooled`
@@ -143,7 +166,7 @@ pub fn embed_captions(
         EmbeddingGranularity::Tokens => ("word_embeddings", vec![captions.len(), longest, width]),
         EmbeddingGranularity::Pooled => ("pooled", vec![captions.len(), width]),
     };
-    finish(file, format, EmbeddingFile { tensor, shape, items: captions, lengths }, model)
+    finish(file, format, EmbeddingFile { tensor, shape, items: captions, lengths, skipped: Vec::new() }, model)
 }
 
 fn write(file: &mut StagedFile, values: &[f32]) -> Result<()> {
@@ -156,7 +179,7 @@ fn finish(
     contents: EmbeddingFile,
     model: &ModelUsed,
 ) -> Result<EmbeddingFile> {
-    let EmbeddingFile { tensor: name, shape, items, lengths } = &contents;
+    let EmbeddingFile { tensor: name, shape, items, lengths, .. } = &contents;
     match format {
         EmbeddingFormat::Numpy => file.finish(&numpy_header(shape, NUMPY_HEADER_BYTES))?,
         EmbeddingFormat::Safetensors => {

@@ -70,16 +70,18 @@ pub enum SearchError {
         /// What is wrong with it.
         cause: ImageError,
     },
-    /// None of the images can be used.
-    #[error("none of the {count} images in `{}` can be used\n  first: `{name}`: {reason}", path.display())]
+    /// None of the images or captions can be used.
+    #[error("none of the {count} {kind} in `{}` can be used\n  first: {name}: {reason}", path.display())]
     Unusable {
-        /// The folder.
+        /// The folder or file.
         path: PathBuf,
-        /// Number of images in the folder.
+        /// What it holds.
+        kind: IndexKind,
+        /// How many of them.
         count: usize,
-        /// Name of the first image.
+        /// The first one: the image's name or the caption's line.
         name: String,
-        /// What is wrong with the first image.
+        /// What is wrong with it.
         reason: String,
     },
     /// An embedding value is outside the range of fp16.
@@ -144,6 +146,9 @@ pub enum Error {
     /// See [`SearchError`].
     #[error(transparent)]
     Search(#[from] SearchError),
+    /// See [`laps_files::Error`].
+    #[error(transparent)]
+    Files(#[from] laps_files::Error),
     /// See [`laps_data::Error`].
     #[error(transparent)]
     Data(#[from] laps_data::Error),
@@ -171,6 +176,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Search(error) => error.hint(),
+            Self::Files(error) => error.hint(),
             Self::Data(error) => error.hint(),
             Self::Align(error) => error.hint(),
             Self::Model(error) => error.hint(),

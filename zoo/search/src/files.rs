@@ -1,80 +1,218 @@
 //! Image files of a folder, and the caption files next to them.
 
 use std::{
+    fs::{self, FileType},
+    io,
     path::{Path, PathBuf},
-    time::UNIX_EPOCH,
 };
 
-use super::{IndexItem, SearchError};
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use laps_data::DataError;
+use laps_files::{irregular, path_to_text};
+use serde::Serialize;
+
+use super::{FileStamp, IndexItem, SearchError};
 use crate::{Error, Result};
 
-/// File extensions of the formats that can be decoded.
-const EXTENSIONS: [&str; 6] = ["bmp", "gif", "jpeg", "jpg", "png", "webp"];
+/// File extensions of images. A file with one of them is an image if its content is in a format that can be decoded; photos
+/// in other formats are skipped by name.
+const EXTENSIONS: [&str; 16] = [
+    "apng", "avif", "bmp", "dib", "gif", "heic", "heif", "jfif", "jpe", "jpeg", "jpg", "jxl", "png", "tif", "tiff",
+    "webp",
+];
 
-/// Lists the images below `folder` by file extension, sorted by name, with the path of each. Hidden files, hidden folders
-/// and links to folders are skipped.
-///
-/// # Errors
-/// [`SearchError::Empty`] if there is no image, [`Error::Io`] if a folder cannot be read.
-pub fn list_images(folder: &Path) -> Result<Vec<(IndexItem, PathBuf)>> {
-    let mut images = Vec::new();
-    let mut other_files = 0;
-    walk(folder, folder, &mut images, &mut other_files)?;
-    if images.is_empty() {
-        let extensions = EXTENSIONS.map(|extension| format!("`.{extension}`")).join(", ");
-        return Err(SearchError::Empty {
-            path: folder.to_owned(),
-            expected: format!("files that end in {extensions}"),
-            found: format!("{other_files} other files"),
-        }
-        .into());
-    }
-    images.sort_by(|a, b| a.0.name.cmp(&b.0.name));
-    Ok(images)
+/// Maximum number of skipped files that an error lists.
+const LISTED: usize = 8;
+
+/// A file, a folder or a caption that was not used.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct SkippedItem {
+    /// Its path as [`path_to_text`] writes it; relative to the folder if the folder was searched.
+    pub name: String,
+    /// Line of the caption in the file, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
-fn walk(root: &Path, folder: &Path, images: &mut Vec<(IndexItem, PathBuf)>, other_files: &mut usize) -> Result<()> {
-    let failed = |source| Error::Io { action: "read", path: folder.to_owned(), source };
-    for entry in fs_err::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let path = entry.path();
-        let file_type = entry.file_type().map_err(failed)?;
-        if entry.file_name().to_string_lossy().starts_with('.') {
-            continue;
+/// A caption and where it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptionLine {
+    /// The file as [`path_to_text`] writes it.
+    pub file: String,
+    /// Line of the file, counted from 1.
+    pub line: usize,
+    /// The caption.
+    pub text: String,
+}
+
+/// Files and folders that a folder is searched without.
+///
+/// A glob without a slash is compared with the name of each file and folder, one with a slash with the path relative to the
+/// folder. `*` and `?` do not match a slash, `**` matches any number of folders. A folder that matches is not searched.
+#[derive(Clone, Debug, Default)]
+pub struct Exclusions(GlobSet);
+
+impl Exclusions {
+    /// Parses globs.
+    ///
+    /// # Errors
+    /// [`SearchError::Option`] for an invalid one.
+    pub fn new(globs: &[String]) -> Result<Self, SearchError> {
+        let mut set = GlobSetBuilder::new();
+        for glob in globs {
+            set.add(parse(glob).map_err(|error| SearchError::Option {
+                option: "exclude",
+                expected: "a glob, such as `*.png`, `thumbnails` or `2019/**/raw`",
+                found: format!("`{glob}`: {}", error.kind()),
+            })?);
         }
-        if file_type.is_dir() {
-            walk(root, &path, images, other_files)?;
-        } else if !path.is_dir() {
-            let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-            if !extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str())) {
-                *other_files += 1;
+        let set = set.build().map_err(|error| SearchError::Option {
+            option: "exclude",
+            expected: "globs that fit into memory together",
+            found: error.kind().to_string(),
+        })?;
+        Ok(Self(set))
+    }
+}
+
+fn parse(glob: &str) -> Result<Glob, globset::Error> {
+    let glob = glob.strip_suffix('/').unwrap_or(glob);
+    let relative = match glob.strip_prefix('/') {
+        Some(anchored) => anchored.to_owned(),
+        None if glob.contains('/') => glob.to_owned(),
+        None => format!("**/{glob}"),
+    };
+    GlobBuilder::new(&relative).literal_separator(true).build()
+}
+
+/// The images below a folder.
+#[derive(Clone, Debug)]
+pub struct ImageFolder {
+    /// The folder.
+    pub path: PathBuf,
+    /// Images by file extension, sorted by name, with the path of each.
+    pub images: Vec<(IndexItem, PathBuf)>,
+    /// Files and folders that cannot be used, sorted by name.
+    pub skipped: Vec<SkippedItem>,
+}
+
+impl ImageFolder {
+    /// Lists the images below `path`. Hidden files and folders are ignored. Folders that cannot be read, links to folders,
+    /// and FIFOs, sockets and devices with the name of an image are skipped and listed.
+    ///
+    /// # Errors
+    /// [`SearchError::Empty`] if there is no image, [`Error::Io`] if `path` itself cannot be read.
+    pub fn list(path: &Path, exclusions: &Exclusions) -> Result<Self> {
+        let mut walk = Walk { root: path, exclusions, images: Vec::new(), skipped: Vec::new(), other_files: 0 };
+        walk.folder(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
+        let Walk { mut images, mut skipped, other_files, .. } = walk;
+        skipped.sort();
+        if images.is_empty() {
+            let extensions = EXTENSIONS.map(|extension| format!("`.{extension}`")).join(", ");
+            let mut found = format!("{other_files} other files");
+            for SkippedItem { name, reason, .. } in skipped.iter().take(LISTED) {
+                found += &format!("\n  skipped: `{name}`: {reason}");
+            }
+            if skipped.len() > LISTED {
+                found += &format!("\n  and {} more", skipped.len() - LISTED);
+            }
+            let expected = format!("files that end in {extensions}");
+            return Err(SearchError::Empty { path: path.to_owned(), expected, found }.into());
+        }
+        images.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+        Ok(Self { path: path.to_owned(), images, skipped })
+    }
+
+    /// Reads the captions of the text files next to images: `a.txt` for `a.jpg`, one caption a line. Also returns the files
+    /// without a caption and those that cannot be read as text. Empty lines are ignored.
+    pub fn sidecar_captions(&self) -> (Vec<CaptionLine>, Vec<SkippedItem>) {
+        let (mut captions, mut skipped) = (Vec::new(), Vec::new());
+        for (_, path) in &self.images {
+            let path = path.with_extension("txt");
+            if !path.is_file() {
                 continue;
             }
-            let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
-            images.push((IndexItem { name, stamp: stamp(&path) }, path));
+            match caption_lines(&path) {
+                Ok(lines) => {
+                    let file = self.name(&path);
+                    captions.extend(lines.into_iter().map(|line| CaptionLine { file: file.clone(), ..line }));
+                }
+                Err(error) => {
+                    let reason = match error {
+                        DataError::Empty { .. } => "it has no caption".to_owned(),
+                        error => error.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; "),
+                    };
+                    skipped.push(SkippedItem { name: self.name(&path), line: None, reason });
+                }
+            }
         }
+        // `a.jpg` and `a.png` have the same text file.
+        skipped.dedup();
+        (captions, skipped)
     }
-    Ok(())
+
+    fn name(&self, path: &Path) -> String {
+        path_to_text(path.strip_prefix(&self.path).unwrap_or(path))
+    }
 }
 
-/// Size and modification time of a file; None if the system does not report them.
-fn stamp(path: &Path) -> Option<(u64, u64)> {
-    let metadata = fs_err::metadata(path).ok()?;
-    let since_epoch = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some((metadata.len(), u64::try_from(since_epoch.as_nanos()).ok()?))
-}
-
-/// Reads the captions of the text files next to images: `a.txt` for `a.jpg`, one caption a line. Empty lines are skipped.
+/// The captions of a file, one a line, without empty lines.
 ///
 /// # Errors
-/// [`DataError`](laps_data::DataError) if a file cannot be read as text.
-pub fn sidecar_captions(images: &[(IndexItem, PathBuf)]) -> Result<Vec<String>> {
-    let mut captions = Vec::new();
-    for (_, path) in images {
-        let path = path.with_extension("txt");
-        if path.is_file() {
-            captions.extend(laps_data::rows(&path)?.into_iter().filter(|caption| !caption.is_empty()));
+/// [`DataError`] if the file cannot be read as text, or has no caption.
+pub fn caption_lines(path: &Path) -> Result<Vec<CaptionLine>, DataError> {
+    let file = path_to_text(path);
+    let lines = (1..).zip(laps_data::rows(path)?).filter(|(_, text)| !text.is_empty());
+    Ok(lines.map(|(line, text)| CaptionLine { file: file.clone(), line, text }).collect())
+}
+
+struct Walk<'a> {
+    root: &'a Path,
+    exclusions: &'a Exclusions,
+    images: Vec<(IndexItem, PathBuf)>,
+    skipped: Vec<SkippedItem>,
+    other_files: usize,
+}
+
+impl Walk<'_> {
+    fn folder(&mut self, folder: &Path) -> io::Result<()> {
+        // Without `fs_err`: whoever gets the error names the folder.
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            let below = path.strip_prefix(self.root).unwrap_or(&path);
+            if entry.file_name().as_encoded_bytes().starts_with(b".") || self.exclusions.0.is_match(below) {
+                continue;
+            }
+            if let Err(reason) = self.entry(&path, entry.file_type()?) {
+                self.skipped.push(SkippedItem { name: path_to_text(below), line: None, reason });
+            }
         }
+        Ok(())
     }
-    Ok(captions)
+
+    /// Adds a file, or the files of a folder. The error is the reason to skip it.
+    fn entry(&mut self, path: &Path, kind: FileType) -> Result<(), String> {
+        if kind.is_dir() {
+            return self.folder(path).map_err(|error| format!("the folder cannot be read: {error}"));
+        }
+        let target = fs::metadata(path);
+        if target.as_ref().is_ok_and(fs::Metadata::is_dir) {
+            return Err("links to folders are not followed".to_owned());
+        }
+        let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+        if !extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str())) {
+            self.other_files += 1;
+            return Ok(());
+        }
+        let target = target.map_err(|error| format!("cannot be read: {error}"))?;
+        if let Some(reason) = irregular(target.file_type()) {
+            return Err(reason.to_owned());
+        }
+        let name = path_to_text(path.strip_prefix(self.root).unwrap_or(path));
+        self.images.push((IndexItem { name, stamp: FileStamp::of(&target) }, path.to_owned()));
+        Ok(())
+    }
 }

@@ -12,7 +12,7 @@ use std::{
 use fs_err::File;
 use safetensors::{Dtype, tensor::Metadata};
 
-use super::{IndexDescription, IndexItem, IndexKind, IndexPrecision, SearchError, description::SCHEMA};
+use super::{IndexDescription, IndexItem, IndexKind, IndexPrecision, SearchError, description::READABLE_SCHEMAS};
 use crate::{Error, Result};
 use laps_files::safetensors_header;
 
@@ -164,10 +164,13 @@ impl Index {
 fn parse_description(text: &str) -> Result<IndexDescription, String> {
     let value: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     match value.get("schema").and_then(serde_json::Value::as_u64) {
-        Some(schema) if schema == u64::from(SCHEMA) => {
+        Some(schema) if u32::try_from(schema).is_ok_and(|schema| READABLE_SCHEMAS.contains(&schema)) => {
             serde_json::from_value(value).map_err(|error| format!("the description is invalid: {error}"))
         }
-        schema => Err(format!("the file has format version {schema:?}, and version {SCHEMA} is expected")),
+        schema => {
+            let latest = READABLE_SCHEMAS.end();
+            Err(format!("the file has format version {schema:?}, and at most version {latest} is expected"))
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //! | Task | Item |
 //! |---|---|
 //! | Create or update an index | [`index_images`], [`index_captions`] |
+//! | List the images of a folder, without those that cannot be used | [`ImageFolder`] |
 //! | Search | [`Searcher`] |
 //! | Write embeddings for other programs (safetensors, NumPy) | [`embed_images`], [`embed_captions`] |
 //! | Run an encoder over images and captions | [`EmbeddingPipeline`] |
@@ -57,13 +58,13 @@ mod staged_file;
 #[cfg(test)]
 mod tests;
 
-pub use build::{IndexSummary, SkippedImage, index_captions, index_images};
-pub use description::{IndexDescription, IndexItem, IndexKind, ModelUsed};
-pub use embed::{EmbeddingFile, EmbeddingFormat, EmbeddingGranularity, embed_captions, embed_images};
+pub use build::{IndexSummary, index_captions, index_images};
+pub use description::{FileStamp, IndexDescription, IndexItem, IndexKind, ModelUsed};
+pub use embed::{EmbeddingFile, EmbeddingFormat, EmbeddingGranularity, ImageInput, embed_captions, embed_images};
 pub use error::{Error, Result, SearchError};
 pub use evaluate::{CandidateRecall, SearchEvaluation, evaluate};
-pub use files::{list_images, sidecar_captions};
+pub use files::{CaptionLine, Exclusions, ImageFolder, SkippedItem, caption_lines};
 pub use index::Index;
 pub use pipeline::EmbeddingPipeline;
 pub use precision::IndexPrecision;
-pub use searcher::{DEFAULT_CANDIDATES, Hit, SearchScope, Searcher};
+pub use searcher::{DEFAULT_CANDIDATES, Hit, Neighbor, SearchScope, Searcher};

@@ -6,13 +6,16 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use super::SearchError;
+use rayon::prelude::*;
+
+use super::{CaptionLine, SearchError, SkippedItem};
 use crate::{Error, Result};
 use laps_align::similarity::AlignmentConfig;
 use laps_data::{
-    ImageBatch, ImageFile, Loader, LoaderOptions, OnFault, SplitImage, Tokenizer,
+    ExifOrientation, ImageBatch, ImageFile, Loader, LoaderOptions, OnFault, SplitImage, Tokenizer,
     image::{ImageError, Preprocessing},
 };
+use laps_files::path_to_text;
 use laps_model::{
     array::Array,
     encoder::{Encoder, encode_by_length},
@@ -46,6 +49,16 @@ pub struct EmbeddingPipeline<'a> {
     pub progress: &'a dyn Fn(usize),
 }
 
+/// Captions, without those that are too long.
+#[derive(Default)]
+pub(crate) struct UsableCaptions<'a> {
+    pub(crate) lines: Vec<&'a CaptionLine>,
+    /// Their `input_ids`.
+    pub(crate) tokens: Vec<Vec<u32>>,
+    /// The captions that are too long.
+    pub(crate) skipped: Vec<SkippedItem>,
+}
+
 impl EmbeddingPipeline<'_> {
     /// Encodes images. Calls `consume` for each in order, with its index and its embeddings `(tokens, dim)` or the error of
     /// decoding it.
@@ -55,15 +68,16 @@ impl EmbeddingPipeline<'_> {
     pub(crate) fn for_each_image(
         &self,
         paths: Vec<PathBuf>,
+        orientation: ExifOrientation,
         mut consume: impl FnMut(usize, Result<&[f32], ImageError>) -> Result<()>,
     ) -> Result<()> {
         let file = |(row, path): (usize, PathBuf)| {
-            let name = path.display().to_string();
+            let name = path_to_text(&path);
             ImageFile { image: SplitImage { id: name.clone(), name, row: row + 1 }, path }
         };
         let files = paths.into_iter().enumerate().map(file).collect();
         let options = LoaderOptions { batch_size: self.batch_size.get(), threads: self.threads, prefetch: PREFETCH };
-        for batch in Loader::start_on_fault(files, self.preprocessing, options, OnFault::Skip)? {
+        for batch in Loader::start_on_fault(files, self.preprocessing, options, OnFault::Skip, orientation)? {
             let ImageBatch { first, pixels, faults, .. } = batch?;
             self.check_stop()?;
             let count = pixels.dims()[0];
@@ -88,14 +102,37 @@ impl EmbeddingPipeline<'_> {
     /// # Errors
     /// [`SearchError::Image`] for the first image that cannot be used, [`SearchError::Interrupted`], and the errors of the
     /// encoder.
-    pub fn encode_images(&self, paths: &[PathBuf]) -> Result<Vec<Array>> {
+    pub fn encode_images(&self, paths: &[PathBuf], orientation: ExifOrientation) -> Result<Vec<Array>> {
         let mut encoded = Vec::with_capacity(paths.len());
-        self.for_each_image(paths.to_vec(), |index, embeddings| {
+        self.for_each_image(paths.to_vec(), orientation, |index, embeddings| {
             let embeddings = embeddings.map_err(|cause| SearchError::Image { path: paths[index].clone(), cause })?;
-            encoded.push(Array::new(&[self.sizes.tokens(), self.sizes.width], embeddings.to_vec())?);
+            encoded.push(self.image_array(embeddings)?);
             Ok(())
         })?;
         Ok(encoded)
+    }
+
+    /// As [`encode_images`](Self::encode_images), but skips images that cannot be used, and lists them.
+    ///
+    /// # Errors
+    /// [`SearchError::Interrupted`], and the errors of the encoder.
+    pub fn encode_usable_images(&self, paths: &[PathBuf]) -> Result<(Vec<Array>, Vec<SkippedItem>)> {
+        let (mut encoded, mut skipped) = (Vec::with_capacity(paths.len()), Vec::new());
+        self.for_each_image(paths.to_vec(), ExifOrientation::Ignore, |index, embeddings| {
+            match embeddings {
+                Ok(embeddings) => encoded.push(self.image_array(embeddings)?),
+                Err(cause) => {
+                    let name = path_to_text(&paths[index]);
+                    skipped.push(SkippedItem { name, line: None, reason: cause.to_string() });
+                }
+            }
+            Ok(())
+        })?;
+        Ok((encoded, skipped))
+    }
+
+    fn image_array(&self, embeddings: &[f32]) -> Result<Array> {
+        Ok(Array::new(&[self.sizes.tokens(), self.sizes.width], embeddings.to_vec())?)
     }
 
     /// Encodes a few captions: the embeddings `(words, dim)` of each.
@@ -110,6 +147,40 @@ impl EmbeddingPipeline<'_> {
             Ok(())
         })?;
         Ok(encoded)
+    }
+
+    /// As [`encode_captions`](Self::encode_captions), but skips captions that are too long, and lists them.
+    ///
+    /// # Errors
+    /// [`SearchError::Interrupted`], and the errors of the encoder.
+    pub fn encode_usable_captions(&self, captions: &[CaptionLine]) -> Result<(Vec<Array>, Vec<SkippedItem>)> {
+        let UsableCaptions { tokens, skipped, .. } = self.tokenize_usable(captions)?;
+        let mut encoded = Vec::with_capacity(tokens.len());
+        self.for_each_caption(&tokens, |_, words| {
+            encoded.push(words.clone());
+            Ok(())
+        })?;
+        Ok((encoded, skipped))
+    }
+
+    /// The captions that are not too long with their `input_ids`, and the others.
+    ///
+    /// # Errors
+    /// [`DataError`](laps_data::DataError) of the tokenizer.
+    pub(crate) fn tokenize_usable<'b>(&self, captions: &'b [CaptionLine]) -> Result<UsableCaptions<'b>> {
+        let encoded: Result<Vec<_>, _> =
+            captions.par_iter().map(|caption| self.tokenizer.encode(&caption.text)).collect();
+        let mut usable = UsableCaptions::default();
+        for (caption, tokens) in captions.iter().zip(encoded?) {
+            if tokens.len() <= self.max_tokens {
+                usable.lines.push(caption);
+                usable.tokens.push(tokens);
+            } else {
+                let reason = format!("too long: {} tokens, where {} are allowed", tokens.len(), self.max_tokens);
+                usable.skipped.push(SkippedItem { name: caption.file.clone(), line: Some(caption.line), reason });
+            }
+        }
+        Ok(usable)
     }
 
     /// The `input_ids` of captions.

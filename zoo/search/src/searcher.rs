@@ -38,6 +38,15 @@ pub struct Hit {
     pub pooled: f32,
 }
 
+/// One result of a search by pooled vectors alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Neighbor {
+    /// Number of the item in the index.
+    pub item: usize,
+    /// Cosine of the pooled vectors.
+    pub pooled: f32,
+}
+
 /// Searches an index.
 pub struct Searcher<'a> {
     /// The index.
@@ -76,11 +85,31 @@ impl Searcher<'_> {
         Ok(hits)
     }
 
+    /// The `top` items nearest to a query `(rows, dim)` of the same kind: the images most like an image. LAPS has no
+    /// similarity of two images, so they are compared by their pooled vectors alone. Sorted by cosine, descending; ties by
+    /// position in the index.
+    ///
+    /// # Errors
+    /// [`laps_model::Error::Operation`] for a query of another dim; [`Error::Io`](crate::Error::Io).
+    pub fn neighbors(&self, query: &Array, top: usize) -> Result<Vec<Neighbor>> {
+        let pooled = self.cosines(query, self.index.description().kind)?;
+        let order = descending_order(&pooled).into_iter().take(top);
+        Ok(order.map(|item| Neighbor { item, pooled: pooled[item] }).collect())
+    }
+
     /// Cosine of the pooled vector of a query `(rows, dim)` with that of every item.
     ///
     /// # Errors
     /// [`laps_model::Error::Operation`] for a query of another dim; [`Error::Io`](crate::Error::Io).
     pub(crate) fn pooled(&self, query: &Array) -> Result<Vec<f32>> {
+        let query_kind = match self.index.description().kind {
+            IndexKind::Images => IndexKind::Captions,
+            IndexKind::Captions => IndexKind::Images,
+        };
+        self.cosines(query, query_kind)
+    }
+
+    fn cosines(&self, query: &Array, query_kind: IndexKind) -> Result<Vec<f32>> {
         let width = self.index.description().width;
         if query.dims().last() != Some(&width) {
             return Err(laps_model::Error::Operation {
@@ -90,10 +119,6 @@ impl Searcher<'_> {
             }
             .into());
         }
-        let query_kind = match self.index.description().kind {
-            IndexKind::Images => IndexKind::Captions,
-            IndexKind::Captions => IndexKind::Images,
-        };
         let query = pool(query.values(), width, self.index.description().pooling(query_kind));
         let mut cosines = Vec::with_capacity(self.index.items().len());
         self.index.for_each_pooled(|vectors| {

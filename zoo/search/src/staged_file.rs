@@ -9,74 +9,59 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fs_err::{File, OpenOptions};
+use laps_files::{FileLock, OutputFile};
 use serde_json::json;
 
 use crate::{Error, Result};
 
-/// A file that is written to `PATH.part` and renamed to `PATH` when it is complete. If it is dropped before that, the
-/// partial file is removed.
+/// An [`OutputFile`] that no other process writes, with a header of fixed size that is written last.
 #[derive(Debug)]
 pub(super) struct StagedFile {
     path: PathBuf,
-    part: PathBuf,
-    file: BufWriter<File>,
+    file: BufWriter<OutputFile>,
     header_bytes: usize,
-    finished: bool,
+    _lock: FileLock,
 }
 
 impl StagedFile {
-    /// Creates `PATH.part` and reserves `header_bytes` bytes for the header.
+    /// Starts the output `path` and reserves `header_bytes` bytes for the header.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be written, or if another process is writing it.
+    /// [`laps_files::Error::Held`] if another process is writing it, [`laps_files::Error::NotSeekable`] if it is not a
+    /// regular file, and [`laps_files::Error::Io`] if it cannot be written.
     pub(super) fn create(path: &Path, header_bytes: usize) -> Result<Self> {
-        let part = laps_files::with_suffix(path, ".part");
-        let failed = |source| Error::Io { action: "write", path: part.clone(), source };
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&part).map_err(failed)?;
-        file.file().try_lock().map_err(|error| failed(error.into()))?;
-        let file = BufWriter::new(file);
-        let mut staged = Self { path: path.to_owned(), part, file, header_bytes, finished: false };
-        staged.file.get_ref().set_len(0).map_err(|source| staged.failed(source))?;
+        let file = OutputFile::create_seekable(path)?;
+        let lock = FileLock::try_acquire(path)?;
+        let mut staged = Self { path: path.to_owned(), file: BufWriter::new(file), header_bytes, _lock: lock };
         staged.append(&vec![b' '; header_bytes])?;
         Ok(staged)
     }
 
     /// Appends bytes.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|source| self.failed(source))
+        self.file.write_all(bytes).map_err(|source| write_error(&self.path, source))
     }
 
-    /// Writes the header, whose length must be exactly the reserved one, and renames the file to its final path.
-    pub(super) fn finish(mut self, header: &[u8]) -> Result<()> {
-        if header.len() != self.header_bytes {
-            let text = format!("the header has {} bytes, {} are reserved", header.len(), self.header_bytes);
-            return Err(self.failed(std::io::Error::other(text)));
+    /// Writes the header, whose length must be exactly the reserved one, and completes the output.
+    pub(super) fn finish(self, header: &[u8]) -> Result<()> {
+        let Self { path, mut file, header_bytes, _lock } = self;
+        if header.len() != header_bytes {
+            let text = format!("the header has {} bytes, {header_bytes} are reserved", header.len());
+            return Err(write_error(&path, std::io::Error::other(text)));
         }
         let mut close = || {
-            self.file.rewind()?;
-            self.file.write_all(header)?;
-            self.file.flush()?;
-            laps_files::persist(&self.part, &self.path)
+            file.rewind()?;
+            file.write_all(header)?;
+            file.flush()
         };
-        let closed = close();
-        closed.map_err(|source| self.failed(source))?;
-        self.finished = true;
-        Ok(())
-    }
-
-    fn failed(&self, source: std::io::Error) -> Error {
-        Error::Io { action: "write", path: self.path.clone(), source }
+        close().map_err(|source| write_error(&path, source))?;
+        let file = file.into_inner().map_err(|error| write_error(&path, error.into_error()))?;
+        Ok(file.persist()?)
     }
 }
 
-impl Drop for StagedFile {
-    fn drop(&mut self) {
-        if !self.finished {
-            // The user needs to see the error that ended the work, not this one.
-            let _ = fs_err::remove_file(&self.part);
-        }
-    }
+fn write_error(path: &Path, source: std::io::Error) -> Error {
+    Error::Io { action: "write", path: path.to_owned(), source }
 }
 
 /// One tensor of a safetensors header. Tensors are listed in the order of the file.

@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fs_err::File;
+use fs_err::{File, OpenOptions};
+use laps_files::FileLock;
 
 use super::{
     fingerprint::Fingerprint,
@@ -36,6 +37,7 @@ pub struct MatrixFile {
     values: [u64; 2],
     done: Vec<u8>,
     row: Vec<u8>,
+    _lock: FileLock,
 }
 
 impl MatrixFile {
@@ -43,16 +45,20 @@ impl MatrixFile {
     /// keeps its tiles, see [`plan`](Self::plan).
     ///
     /// # Errors
-    /// A partial file of other inputs, and one that another process is writing.
+    /// A partial file of other inputs, and [`laps_files::Error::Held`] if another process is writing it.
     pub fn open(path: &Path, plan: &Plan, inputs: &Fingerprint) -> Result<Self> {
+        let lock = FileLock::try_acquire(path)?;
         let partial = laps_files::with_suffix(path, ".partial");
         let failed = |source| Error::Io { action: "open", path: partial.clone(), source };
-        let file = laps_files::open_locked(&partial).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.open(&partial).map_err(failed)?;
         let header = header(plan.images, plan.captions);
         let start = header.len() as u64;
         let values = [start, start + 4 * plan.images as u64 * plan.captions as u64];
         let row = Vec::with_capacity(4 * plan.tile_captions);
-        let mut matrix = Self { path: path.to_owned(), partial, file, plan: *plan, values, done: Vec::new(), row };
+        let mut matrix =
+            Self { path: path.to_owned(), partial, file, plan: *plan, values, done: Vec::new(), row, _lock: lock };
         match matrix.resume(inputs) {
             Ok(true) => {}
             Ok(false) => matrix.create(&header, inputs).map_err(|source| matrix.failed("write", source))?,

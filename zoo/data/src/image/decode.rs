@@ -39,9 +39,9 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
     .unwrap_or(Err(ImageError::Panic))
 }
 
-/// Reads and decodes a file.
+/// Reads and decodes a file. A FIFO, socket or device is an error.
 pub fn read(path: &Path) -> Result<Decoded, ImageError> {
-    decode(&std::fs::read(path)?)
+    decode(&laps_files::read_regular(path)?)
 }
 
 /// Rejects images without pixels, and sizes above [`MAX_PIXELS`] before memory is allocated.

@@ -1,14 +1,9 @@
 //! Writes a drawn data set.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    path::{Path, PathBuf},
-    process,
-};
+use std::{collections::BTreeMap, io, path::Path, process};
 
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
-use laps_files::DigestWriter;
+use laps_files::{DigestWriter, TemporaryFolder};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -67,26 +62,23 @@ pub fn write(folder: &Path, config: &DrawnConfig, wanted: &[Split]) -> Result<Ou
         _ => Path::new("."),
     };
     fs_err::create_dir_all(parent).map_err(|source| io_error("create", parent, source))?;
-    let draft = Draft(temporary_folder(folder, "part"));
-    draft.remove()?;
-    fill(&draft.0, config, &splits)?;
-    let stamp = Stamp { edition: EDITION, drawn: *config, splits, sha256: digest(&draft.0)? };
+    let draft = temporary_folder(folder, "part")?;
+    fill(draft.path(), config, &splits)?;
+    let stamp = Stamp { edition: EDITION, drawn: *config, splits, sha256: digest(draft.path())? };
     let text = serde_json::to_string_pretty(&stamp).map_err(|error| io_error("write", folder, error.into()))?;
-    save(&draft.0.join(STAMP), text.as_bytes())?;
+    save(&draft.path().join(STAMP), text.as_bytes())?;
 
-    let old = Draft(temporary_folder(folder, "old.part"));
-    old.remove()?;
+    let old = temporary_folder(folder, "old.part")?;
     if matches!(found, FolderContents::Drawn(_)) {
-        rename(folder, &old.0)?;
+        rename(folder, old.path())?;
     }
-    if let Err(error) = rename(&draft.0, folder) {
+    if let Err(error) = rename(draft.path(), folder) {
         // Another process may have written the same data set first.
         return match FolderContents::read(folder)? {
             FolderContents::Drawn(theirs) if theirs == stamp => Ok(Outcome::Kept),
             _ => Err(error),
         };
     }
-    old.remove()?;
     Ok(Outcome::Written)
 }
 
@@ -121,22 +113,13 @@ impl FolderContents {
     }
 }
 
-/// A temporary folder, removed when it is dropped.
-struct Draft(PathBuf);
-
-impl Draft {
-    fn remove(&self) -> Result<()> {
-        match fs_err::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &self.0, error)),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        // After a success it does not exist. After a failure the user needs to see that error, not this one.
-        let _ = self.remove();
+/// A folder next to `folder` that is removed when it is dropped. What a killed process left there is removed now.
+fn temporary_folder(folder: &Path, suffix: &str) -> Result<TemporaryFolder> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let path = folder.with_file_name(format!(".{name}.{}.{suffix}", process::id()));
+    match fs_err::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path, error)),
+        _ => Ok(TemporaryFolder::claim(path)),
     }
 }
 
@@ -198,11 +181,6 @@ fn digest(folder: &Path) -> Result<String> {
         sha256.update(&bytes);
     }
     Ok(sha256.finish().sha256)
-}
-
-fn temporary_folder(folder: &Path, suffix: &str) -> PathBuf {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    folder.with_file_name(format!(".{name}.{}.{suffix}", process::id()))
 }
 
 fn save(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -11,7 +11,8 @@ use std::{
 
 use laps_data::Error;
 use laps_data::{
-    Augment, DataError, ImageFile, Loader, LoaderOptions, OnFault, Split, SplitImage, check_images, hash_data,
+    Augment, DataError, ExifOrientation, ImageFile, Loader, LoaderOptions, OnFault, Split, SplitImage, check_images,
+    hash_data,
     image::{ImageError, Preprocessing},
 };
 use tempfile::TempDir;
@@ -311,7 +312,9 @@ fn bad_images_are_skipped_with_on_fault_skip() {
     let preprocessing = Preprocessing { size: SIZE, mean: [0.0; 3], std: [1.0 / 255.0; 3] };
     for threads in [1, 4] {
         let options = LoaderOptions { batch_size: 4, threads, prefetch: 2 };
-        let loader = Loader::start_on_fault(files.clone(), preprocessing, options, OnFault::Skip).unwrap();
+        let loader =
+            Loader::start_on_fault(files.clone(), preprocessing, options, OnFault::Skip, ExifOrientation::Ignore)
+                .unwrap();
         let (mut reds, mut faults) = (Vec::new(), Vec::new());
         for batch in loader {
             let batch = batch.unwrap();

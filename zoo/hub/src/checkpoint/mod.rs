@@ -80,8 +80,20 @@ impl Checkpoint {
     /// inconsistent, [`CheckpointError::Refused`] for a pickle that asks for more than data.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, CheckpointError> {
         let path = path.into();
+        match File::open(&path) {
+            Ok(file) => Self::read_file(path, file.into()),
+            Err(source) => Err(CheckpointError::Io { path, source }),
+        }
+    }
+
+    /// As [`open`](Self::open), for a `file` that is open already. `path` names it in messages.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn read_file(path: impl Into<PathBuf>, file: std::fs::File) -> Result<Self, CheckpointError> {
+        let path = path.into();
+        let mut file = File::from_parts(file, &path);
         let unreadable = |source| CheckpointError::Io { path: path.clone(), source };
-        let mut file = File::open(&path).map_err(unreadable)?;
         let length = file.metadata().map_err(unreadable)?.len();
         let mut head = Vec::new();
         file.by_ref().take(HEAD_BYTES).read_to_end(&mut head).map_err(unreadable)?;

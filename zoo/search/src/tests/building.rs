@@ -9,16 +9,16 @@ use std::{
 
 use super::{SIZES, description};
 use crate::{
-    EmbeddingFormat, EmbeddingGranularity, EmbeddingPipeline, Error, Index, IndexKind, IndexPrecision, IndexSummary,
-    Result, SearchError, embed_captions, index_captions, index_images,
+    CaptionLine, EmbeddingFormat, EmbeddingGranularity, EmbeddingPipeline, Error, Exclusions, ImageFolder, Index,
+    IndexKind, IndexPrecision, IndexSummary, Result, SearchError, embed_captions, index_captions, index_images,
 };
 use laps_data::{Tokenizer, image::Preprocessing, scenes};
 use laps_model::{array::Array, encoder::Encoder};
 
 /// An encoder whose embeddings depend only on the pixels or tokens.
 #[derive(Default)]
-struct FakeEncoder {
-    images: Cell<usize>,
+pub(super) struct FakeEncoder {
+    pub(super) images: Cell<usize>,
     batches: RefCell<Vec<Vec<usize>>>,
 }
 
@@ -44,20 +44,20 @@ impl Encoder for FakeEncoder {
     }
 }
 
-struct Fixture {
-    encoder: FakeEncoder,
+pub(super) struct Fixture {
+    pub(super) encoder: FakeEncoder,
     tokenizer: Tokenizer,
     stop: AtomicBool,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let vocabulary = scenes::vocabulary().join("\n").into_bytes();
         let tokenizer = Tokenizer::read(Path::new("vocab.txt"), vocabulary).unwrap();
         Self { encoder: FakeEncoder::default(), tokenizer, stop: AtomicBool::new(false) }
     }
 
-    fn pipeline<'a>(&'a self, progress: &'a dyn Fn(usize)) -> EmbeddingPipeline<'a> {
+    pub(super) fn pipeline<'a>(&'a self, progress: &'a dyn Fn(usize)) -> EmbeddingPipeline<'a> {
         EmbeddingPipeline {
             encoder: &self.encoder,
             sizes: SIZES,
@@ -71,9 +71,9 @@ impl Fixture {
         }
     }
 
-    fn index(&self, folder: &Path, path: &Path) -> Result<IndexSummary> {
+    pub(super) fn index(&self, folder: &Path, path: &Path) -> Result<IndexSummary> {
         index_images(
-            folder,
+            &ImageFolder::list(folder, &Exclusions::default())?,
             path,
             description(IndexKind::Images, IndexPrecision::Half),
             &self.pipeline(&|_| ()),
@@ -83,7 +83,7 @@ impl Fixture {
 }
 
 /// Writes a BMP image of one pixel.
-fn write_image(path: &Path, red: u8) {
+pub(super) fn write_image(path: &Path, red: u8) {
     let mut bytes = vec![0; 54 + 4];
     bytes[..2].copy_from_slice(b"BM");
     [bytes[10], bytes[14], bytes[18], bytes[22], bytes[26], bytes[28]] = [54, 40, 1, 1, 1, 24];
@@ -92,7 +92,13 @@ fn write_image(path: &Path, red: u8) {
     fs_err::write(path, bytes).unwrap();
 }
 
-fn names(path: &Path) -> Vec<String> {
+pub(super) fn lines(captions: &[String]) -> Vec<CaptionLine> {
+    let line =
+        |(line, text): (usize, &String)| CaptionLine { file: "captions.txt".to_owned(), line, text: text.clone() };
+    (1..).zip(captions).map(line).collect()
+}
+
+pub(super) fn names(path: &Path) -> Vec<String> {
     Index::open(path).unwrap().items().iter().map(|item| item.name.clone()).collect()
 }
 
@@ -137,7 +143,8 @@ fn unchanged_images_are_not_encoded_again() {
     // Another engine computes other embeddings.
     let mut other = description(IndexKind::Images, IndexPrecision::Half);
     other.model.engine = "int8".to_owned();
-    let fourth = index_images(&folder, &path, other, &fixture.pipeline(&|_| ()), &|_| ()).unwrap();
+    let listed = ImageFolder::list(&folder, &Exclusions::default()).unwrap();
+    let fourth = index_images(&listed, &path, other, &fixture.pipeline(&|_| ()), &|_| ()).unwrap();
     assert_eq!((fourth.encoded, fourth.kept), (6, 0));
 }
 
@@ -160,9 +167,10 @@ fn invalid_input_and_foreign_indexes_are_rejected() {
     let whole = fs_err::read(&path).unwrap();
     let mut other = description(IndexKind::Images, IndexPrecision::Half);
     other.model.checkpoint_sha256 = "c".repeat(64);
-    let error = index_images(&folder, &path, other, &fixture.pipeline(&|_| ()), &|_| ()).unwrap_err();
+    let listed = ImageFolder::list(&folder, &Exclusions::default()).unwrap();
+    let error = index_images(&listed, &path, other, &fixture.pipeline(&|_| ()), &|_| ()).unwrap_err();
     assert!(matches!(&error, Error::Search(SearchError::OtherModel { what: "checkpoint", .. })), "{error:?}");
-    let words = ["a red square".to_owned()];
+    let words = lines(&["a red square".to_owned()]);
     let captions = description(IndexKind::Captions, IndexPrecision::Half);
     let error = index_captions(&words, &folder, &path, captions, &fixture.pipeline(&|_| ()), &|_| ()).unwrap_err();
     assert!(matches!(&error, Error::Search(SearchError::Kind { found: IndexKind::Images, .. })), "{error:?}");
@@ -182,7 +190,8 @@ fn stopped_indexing_keeps_the_previous_index() {
         fixture.stop.store(false, Ordering::Relaxed);
         let stop = |_| fixture.stop.store(true, Ordering::Relaxed);
         let whole = description(IndexKind::Images, IndexPrecision::Half);
-        let error = index_images(&folder, &path, whole, &fixture.pipeline(&stop), &|_| ()).unwrap_err();
+        let listed = ImageFolder::list(&folder, &Exclusions::default()).unwrap();
+        let error = index_images(&listed, &path, whole, &fixture.pipeline(&stop), &|_| ()).unwrap_err();
         assert!(matches!(error, Error::Search(SearchError::Interrupted { .. })), "{error:?}");
         fixture.stop.store(false, Ordering::Relaxed);
     };
@@ -212,7 +221,7 @@ fn captions_are_encoded_by_length_and_stored_in_order() {
     .to_vec();
     let fixture = Fixture::new();
     let whole = description(IndexKind::Captions, IndexPrecision::Single);
-    let summary = index_captions(&captions, &path, &path, whole, &fixture.pipeline(&|_| ()), &|_| ()).unwrap();
+    let summary = index_captions(&lines(&captions), &path, &path, whole, &fixture.pipeline(&|_| ()), &|_| ()).unwrap();
     assert_eq!((summary.items, summary.encoded), (6, 6));
     assert_eq!(names(&path), captions);
     assert_eq!(*fixture.encoder.batches.borrow(), [vec![3, 3, 4], vec![5, 5, 14]]);

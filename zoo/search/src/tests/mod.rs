@@ -2,6 +2,7 @@
 
 mod building;
 mod files;
+mod folders;
 #[allow(dead_code)] // these tests use a part of the samples of laps-align
 #[path = "../../../align/src/similarity/tests/samples.rs"]
 mod samples;

@@ -1,0 +1,51 @@
+//! Machines without a home, with a home that cannot be written, and without a folder for temporary files.
+
+use std::{os::unix::fs::PermissionsExt, path::Path, process::Command};
+
+use crate::{
+    files::scenes,
+    folders::as_nobody,
+    support::{Run, finished},
+};
+
+/// Runs the program with these variables alone.
+fn run(mut command: Command, variables: &[(&str, &Path)], arguments: &[&str]) -> Run {
+    command.env_clear().envs(variables.iter().copied()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    finished(command.args(arguments).output().unwrap())
+}
+
+#[test]
+fn embedded_entries_need_no_home() {
+    let data = scenes(1);
+    let image = data.path().join("images/test_00000.png");
+    let score = ["score", image.to_str().unwrap(), "--caption", "a red circle", "--entry", "shapes_vit", "--quiet"];
+    let absent = Path::new("/nonexistent");
+    for variables in [&[][..], &[("HOME", absent), ("TMPDIR", absent)]] {
+        let run = run(Command::new(crate::PROGRAM), variables, &score);
+        assert_eq!(run.status, 0, "{}", run.stderr);
+    }
+}
+
+#[test]
+fn scenes_are_drawn_to_the_next_place_that_works() {
+    let Some(command) = as_nobody() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let variables = [("HOME", Path::new("/proc/nonexistent")), ("TMPDIR", folder.path())];
+    let run = run(command, &variables, &["reproduce", "shapes_vit", "--limit", "4", "--quiet"]);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let places: Vec<_> = fs_err::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap()).collect();
+    assert_eq!(places.len(), 1, "{places:?}");
+    assert!(places[0].file_name().to_string_lossy().starts_with("laps-zoo-"), "{places:?}");
+    assert_eq!(places[0].metadata().unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+/// `auto` takes ONNX Runtime where its library is found; its graphs are in memory.
+#[test]
+fn auto_engine_needs_no_folder_for_temporary_files() {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    let variables = [("LAPS_ZOO_CACHE", &*cache), ("TMPDIR", Path::new("/nonexistent"))];
+    let arguments = ["reproduce", "shapes_vit", "--limit", "4", "--quiet"];
+    let run = run(Command::new(crate::PROGRAM), &variables, &arguments);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+}
