@@ -63,8 +63,12 @@ impl<'a> Scores<'a> {
         })
     }
 
-    /// Similarities of an image to all captions. `buffer` serves where they have to be decoded.
-    pub(super) fn row<'b>(&self, image: usize, buffer: &'b mut Vec<f32>) -> Result<&'b [f32], RetrievalError>
+    /// Similarities of an image, below [`images`](Self::images), to all captions. `buffer` holds them if they have to be
+    /// decoded.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn row<'b>(&self, image: usize, buffer: &'b mut Vec<f32>) -> Result<&'b [f32], RetrievalError>
     where
         'a: 'b,
     {
