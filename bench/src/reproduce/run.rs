@@ -15,8 +15,8 @@ use laps_data::Split;
 use laps_files::Progress;
 
 use super::{
-    Comparison, DataUsed, Provenance, QueryFailures, RankCounts, ReproduceRequest, Reproduction, SCHEMA, Verdict,
-    compare,
+    Comparison, DataUsed, EntryUsed, EvaluatedModel, Provenance, QueryFailures, RankCounts, ReproduceRequest,
+    Reproduction, SCHEMA, Verdict, compare,
     encode::{ImageScorer, encode_captions},
     inputs::{check_images, protocols, read_checkpoint, read_texts},
     log::RunLog,
@@ -105,18 +105,22 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
         provenance: Provenance {
             version: env!("CARGO_PKG_VERSION").into(),
             commit: crate::commit().map(Into::into),
-            config_sha256: entry.config_sha256.clone(),
-            checkpoint: checkpoint_used,
-            data: DataUsed {
-                sha256: checked.sha256,
-                image_bytes: checked.bytes,
-                damaged: checked.damaged.iter().map(|damage| damage.file.image.id.clone()).collect(),
-            },
-            engine: engine_used,
+            model: EvaluatedModel::Entry(Box::new(EntryUsed {
+                config_sha256: entry.config_sha256.clone(),
+                checkpoint: checkpoint_used,
+                data: DataUsed {
+                    sha256: checked.sha256,
+                    image_bytes: checked.bytes,
+                    damaged: checked.damaged.iter().map(|damage| damage.file.image.id.clone()).collect(),
+                },
+                engine: engine_used,
+            })),
             similarity: similarity.description(),
             machine: Machine::here(),
             seed: None,
         },
+        judged: Vec::new(),
+        intervals: Vec::new(),
         precisions: Vec::new(),
     })
 }
