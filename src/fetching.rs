@@ -74,6 +74,14 @@ pub(crate) fn vocabulary(access: Access, quiet: bool) -> Result<PathBuf> {
     Ok(fetcher.fetch(&file, |_| Ok(()), progress.as_ref())?.file.path)
 }
 
+/// Fetches the human judgements of the COCO test split into the cache.
+pub(crate) fn judgements(access: Access, quiet: bool) -> Result<PathBuf> {
+    let fetcher = fetcher(access, false)?;
+    let file = fetcher.settings().store.judgements()?;
+    let progress = progress::choose(quiet);
+    Ok(fetcher.fetch(&file, |_| Ok(()), progress.as_ref())?.file.path)
+}
+
 /// Fetches the pretrained image encoder, if known, and text encoder of `entry`.
 pub(crate) fn backbones(entry: &Entry, access: Access, quiet: bool) -> Result<(Option<PathBuf>, PathBuf)> {
     let progress = progress::choose(quiet);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong when results are measured, read or written.
+/// Errors of measuring, reading and writing results.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An error of the crates below: models, data, checkpoints, similarities, graphs.
@@ -29,16 +29,16 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// A file is not a result of [`reproduce`](crate::reproduce), or it contradicts itself.
+    /// A file is not a result of [`reproduce`](crate::reproduce) or [`foreign`](crate::foreign), or it contradicts itself.
     #[error("`{}` is not a valid result\n  expected: {expected}\n  found: {found}", path.display())]
     InvalidResult {
         /// The file.
         path: PathBuf,
-        /// What a result contains.
+        /// The expected content.
         expected: String,
-        /// What the file contains.
+        /// The content of the file.
         found: String,
-        /// What the user can do, if known.
+        /// Advice for the user, if there is any.
         hint: Option<&'static str>,
     },
     /// The template of a report or a card cannot be filled in.
@@ -62,17 +62,17 @@ pub enum Error {
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What can be evaluated.
+        /// The expected content.
         expected: String,
-        /// What the file contains.
+        /// The content of the file.
         found: String,
-        /// What the user can do.
+        /// Advice for the user.
         hint: &'static str,
     },
     /// The run was interrupted.
     #[error("interrupted: {state}")]
     Interrupted {
-        /// What is saved.
+        /// The work that is saved.
         state: String,
         /// How to resume.
         hint: &'static str,
@@ -82,15 +82,15 @@ pub enum Error {
     Argument {
         /// The argument.
         argument: &'static str,
-        /// What is allowed.
+        /// The allowed values.
         expected: String,
-        /// What was given.
+        /// The given value.
         found: String,
     },
 }
 
 impl Error {
-    /// What the user can do about it, if known.
+    /// Advice for the user, if there is any.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Laps(error) => error.hint(),

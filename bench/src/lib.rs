@@ -33,6 +33,7 @@
 //! - [`timing`]: throughput and latency of encoders, similarities, training and image loading.
 //! - [`alignment`]: the similarity engine alone, on random embeddings, stage by stage.
 //! - [`foreign`]: recalls of a similarity matrix or of embeddings from another program.
+//! - [`statistics`]: confidence intervals of recalls, and a paired test of two results.
 //! - [`gate`]: deterministic measures (no clock) compared with committed baselines.
 //! - [`machine`]: the machine that a result was measured on.
 //! - [`progress`]: the trait that receives progress.
@@ -52,6 +53,7 @@ pub mod progress;
 pub mod report;
 pub mod reproduce;
 pub mod results;
+pub mod statistics;
 pub mod tables;
 pub mod timing;
 

@@ -17,7 +17,7 @@ use crate::report::{CommandStatus, print};
 pub(crate) struct CardArgs {
     /// Entry name, or path to an entry YAML file
     entry: String,
-    /// Results of `reproduce --json` for this entry
+    /// Results of `reproduce --json` for this entry, and of `evaluate --json` to compare with
     #[arg(value_name = "RESULT")]
     results: Vec<PathBuf>,
     /// Write the card to FILE instead of standard output

@@ -6,7 +6,11 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use laps_bench::{machine::processors, progress::StageProgress};
 use laps_data::{SplitSurvey, survey};
-use laps_hub::registry::{self, Entry, Manifest};
+use laps_files::Progress;
+use laps_hub::{
+    fetch::{FetchedFile, Fetcher},
+    registry::{self, Entry, Manifest},
+};
 
 use crate::{
     progress,
@@ -31,6 +35,28 @@ enum DataAction {
 enum DatasetName {
     F30k,
     Coco,
+}
+
+/// A data set, or human judgements of one, to download.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FetchName {
+    F30k,
+    Coco,
+    /// ECCV Caption
+    Eccv,
+    /// Crisscrossed Captions
+    Cxc,
+}
+
+impl FetchName {
+    /// The data set; `None` for judgements, which are stored in the cache.
+    fn set(self) -> Option<DatasetName> {
+        match self {
+            Self::F30k => Some(DatasetName::F30k),
+            Self::Coco => Some(DatasetName::Coco),
+            Self::Eccv | Self::Cxc => None,
+        }
+    }
 }
 
 impl DatasetName {
@@ -135,14 +161,15 @@ fn list(text: &mut String, title: &str, lines: &[String]) {
     }
 }
 
-/// Download the caption files and the vocabulary, and with --images the images of COCO
+/// Download the caption files and the vocabulary, with --images the images of COCO, or human judgements of COCO
 #[derive(Args)]
 struct DataFetchArgs {
-    /// Data set
-    set: DatasetName,
-    /// Root of the caption and image folders; created if missing
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    /// Data sets; the judgements eccv and cxc are one file in the cache
+    #[arg(required = true, value_name = "SET")]
+    sets: Vec<FetchName>,
+    /// Root of the caption and image folders of f30k and coco; created if missing
+    #[arg(long, value_name = "DIR", required_if_eq_any = [("sets", "f30k"), ("sets", "coco")])]
+    data: Option<PathBuf>,
     /// Also download the images (COCO: two archives of 13 and 6 GB)
     #[arg(long)]
     images: bool,
@@ -155,22 +182,34 @@ struct DataFetchArgs {
 
 impl DataFetchArgs {
     fn run(self) -> Result<CommandStatus> {
-        let paths = self.set.entry()?.data_paths(Some(&self.data))?;
         let fetcher = crate::fetching::fetcher(self.access, false)?;
-        let store = &fetcher.settings().store;
         let progress = progress::choose(self.quiet);
-        let mut items = store.captions(self.set.name(), &paths.captions)?;
-        items.push(store.vocabulary(Some(&paths.vocab))?);
-        let outcomes = fetcher.fetch_all(&items, progress.as_ref());
-        let fetched = outcomes.into_iter().collect::<Result<Vec<_>, _>>().map_err(laps::Error::from)?;
         let mut text = String::new();
-        for one in &fetched {
-            let _ = writeln!(text, "{}: verified {}", one.file.path.display(), one.pin.verified.describe());
+        for set in self.sets.iter().filter_map(|name| name.set()) {
+            self.fetch_set(set, &fetcher, progress.as_ref(), &mut text)?;
         }
-        let (archives, notes) = store.archives(self.set.name(), &paths.images)?;
+        if self.sets.iter().any(|name| name.set().is_none()) {
+            let file = fetcher.settings().store.judgements().map_err(laps::Error::from)?;
+            let fetched = fetcher.fetch(&file, |_| Ok(()), progress.as_ref()).map_err(laps::Error::from)?;
+            verified(&fetched, &mut text);
+        }
+        drop(progress);
+        print(&text)?;
+        Ok(CommandStatus::Success)
+    }
+
+    fn fetch_set(&self, set: DatasetName, fetcher: &Fetcher, progress: &dyn Progress, text: &mut String) -> Result<()> {
+        let store = &fetcher.settings().store;
+        let paths = set.entry()?.data_paths(self.data.as_deref())?;
+        let mut items = store.captions(set.name(), &paths.captions)?;
+        items.push(store.vocabulary(Some(&paths.vocab))?);
+        let outcomes = fetcher.fetch_all(&items, progress);
+        let fetched = outcomes.into_iter().collect::<Result<Vec<_>, _>>().map_err(laps::Error::from)?;
+        fetched.iter().for_each(|one| verified(one, text));
+        let (archives, notes) = store.archives(set.name(), &paths.images)?;
         if self.images {
             for archive in &archives {
-                let unpacked = fetcher.images(archive, progress.as_ref()).map_err(laps::Error::from)?;
+                let unpacked = fetcher.images(archive, progress).map_err(laps::Error::from)?;
                 let _ = writeln!(
                     text,
                     "{}: {} images, {} of them already present",
@@ -180,14 +219,16 @@ impl DataFetchArgs {
                 );
             }
         } else if !archives.is_empty() {
-            text += "images: not downloaded; pass `--images` to download them\n";
+            *text += "images: not downloaded; pass `--images` to download them\n";
         }
         if archives.is_empty() {
             let _ = writeln!(text, "images: put them into {}", paths.images.display());
-            notes.iter().for_each(|note| text += &format!("  {note}\n"));
+            notes.iter().for_each(|note| *text += &format!("  {note}\n"));
         }
-        drop(progress);
-        print(&text)?;
-        Ok(CommandStatus::Success)
+        Ok(())
     }
+}
+
+fn verified(fetched: &FetchedFile, text: &mut String) {
+    let _ = writeln!(text, "{}: verified {}", fetched.file.path.display(), fetched.pin.verified.describe());
 }

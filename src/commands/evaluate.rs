@@ -1,17 +1,32 @@
 //! `laps-zoo evaluate`
 
-use std::path::{Path, PathBuf};
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
-use clap::{ArgGroup, Args};
-use laps_align::{CaptionImages, Protocol};
+use clap::{ArgGroup, Args, ValueEnum};
+use laps_align::Protocol;
 use laps_bench::{
-    files::check_writable,
-    foreign::{ForeignInput, ForeignRequest, HeadSource, evaluate, render},
+    files::{check_writable, write_atomic},
+    foreign::{ForeignInput, ForeignRequest, HeadSource, JudgementSet, evaluate},
+    reproduce::table,
+    statistics::bootstrap,
 };
 use laps_data::Split;
 
-use crate::report::{CommandStatus, print};
+use crate::{
+    fetching,
+    report::{CommandStatus, print},
+};
+
+/// Human judgements of the COCO test split.
+#[derive(Clone, Copy, ValueEnum)]
+enum JudgementName {
+    Eccv,
+    Cxc,
+}
 
 /// Compute recalls of a similarity matrix, or of embeddings and a head, from another program
 #[derive(Args)]
@@ -44,9 +59,23 @@ pub(crate) struct EvaluateArgs {
     /// Comma-separated protocols: f30k, coco_5k, coco_1k [default: those that fit the sizes]
     #[arg(long, value_name = "PROTOCOLS", value_delimiter = ',')]
     protocol: Vec<String>,
-    /// Write the result as JSON
+    /// Name of the model in the result [default: the name of the first file]
+    #[arg(long)]
+    name: Option<String>,
+    /// Also compute metrics by human judgements, comma-separated: eccv (ECCV Caption), cxc; downloaded on first use
+    #[arg(long, value_name = "SETS", value_delimiter = ',')]
+    judgements: Vec<JudgementName>,
+    /// Also compute 95% confidence intervals of the recalls from N bootstrap samples of the queries
+    #[arg(long, value_name = "N")]
+    bootstrap: Option<NonZeroUsize>,
+    /// Random seed of the bootstrap samples
+    #[arg(long, value_name = "N", default_value = "0", requires = "bootstrap")]
+    seed: u64,
+    /// Write the result and its provenance as JSON, for `table`, `report`, `card` and `bench --gate`
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    access: fetching::Access,
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
@@ -55,7 +84,7 @@ pub(crate) struct EvaluateArgs {
 impl EvaluateArgs {
     pub(crate) fn run(self) -> Result<CommandStatus> {
         let protocols = self.protocol.iter().map(|name| protocol(name)).collect::<Result<Vec<_>>>()?;
-        let pairing = self.data.as_deref().map(|data| pairing(data, &self.split)).transpose()?;
+        let split = self.data.as_deref().map(|data| open_split(data, &self.split)).transpose()?;
         let head = match &self.head {
             Some(name) => Some(HeadSource::find(name, self.checkpoint, self.class_token)?),
             None => None,
@@ -65,12 +94,26 @@ impl EvaluateArgs {
             (_, sims) => (ForeignInput::Embeddings { paths: self.embeddings, head }, sims),
         };
         [&sims, &self.json].into_iter().flatten().try_for_each(|path| check_writable(path))?;
-        let result = evaluate(&ForeignRequest { input, pairing, protocols, sims })?;
+        let judgements = match self.judgements.is_empty() {
+            true => None,
+            false => {
+                let sets = self.judgements.iter().map(|name| match name {
+                    JudgementName::Eccv => JudgementSet::Eccv,
+                    JudgementName::Cxc => JudgementSet::Cxc,
+                });
+                Some((fetching::judgements(self.access, self.quiet)?, sets.collect()))
+            }
+        };
+        let request = ForeignRequest { name: self.name, input, split, protocols, judgements, sims };
+        let mut result = evaluate(&request)?;
+        if let Some(samples) = self.bootstrap {
+            result.intervals = bootstrap(&result, samples, self.seed)?;
+        }
         if let Some(path) = &self.json {
-            laps_bench::files::write_atomic(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
+            write_atomic(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
         }
         if !self.quiet {
-            print(&render(&result))?;
+            print(&table::render(&result))?;
         }
         Ok(CommandStatus::Success)
     }
@@ -85,10 +128,9 @@ fn protocol(name: &str) -> Result<Protocol> {
     })?)
 }
 
-/// Which captions belong to which image, from the caption files in `data` or in its folder `captions`.
-fn pairing(data: &Path, split: &str) -> Result<CaptionImages> {
+/// The split of the caption files in `data` or in its folder `captions`.
+fn open_split(data: &Path, split: &str) -> Result<Split> {
     let nested = data.join("captions");
     let folder = if nested.is_dir() { nested } else { data.to_owned() };
-    let split = Split::open(&folder, split).map_err(laps::Error::from)?;
-    Ok(CaptionImages::new(split.images().len(), split.image_of()).map_err(laps::Error::from)?)
+    Ok(Split::open(&folder, split).map_err(laps::Error::from)?)
 }

@@ -138,7 +138,8 @@ impl ExportArgs {
         let definition: Reproduction = run(backends.on_checkpoint(EngineChoice::Auto, Device::Cpu)?)?;
         let graphs: Reproduction = run(Rc::new(graphs))?;
         let manifest = &exported.manifest;
-        let comparison = PrecisionComparison::new(&definition, graphs, manifest.precision.tolerance().rsum);
+        let tolerance = manifest.precision.tolerance().rsum;
+        let Some(comparison) = PrecisionComparison::new(&definition, graphs, tolerance) else { return Ok(false) };
         print(&reproduce::render_losses(&definition, &comparison))?;
         if comparison.failed() {
             print(&package::worst_nodes(request, manifest)?)?;

@@ -14,10 +14,10 @@ use laps_hub::registry;
 
 use crate::report::{CommandStatus, print};
 
-/// Write results of `reproduce --json` as an HTML report with charts and the hardest failures
+/// Write results of `reproduce --json` and `evaluate --json` as an HTML report with charts and the hardest failures
 #[derive(Args)]
 pub(crate) struct ReportArgs {
-    /// Results of `reproduce --json`, in any order
+    /// Results of `reproduce --json` and `evaluate --json`, in any order
     #[arg(required = true, value_name = "RESULT")]
     results: Vec<PathBuf>,
     /// Folder of images for the thumbnails of the failures; repeatable [default: the drawn scenes]
@@ -55,7 +55,8 @@ fn drawn(result: &Reproduction) -> Result<Option<PathBuf>> {
         return Ok(None);
     }
     let entry = registry::find(&result.entry)?;
-    if entry.data.drawn.is_none() || entry.config_sha256 != result.provenance.config_sha256 {
+    let is_same = result.provenance.entry().is_some_and(|used| used.config_sha256 == entry.config_sha256);
+    if entry.data.drawn.is_none() || !is_same {
         return Ok(None);
     }
     Ok(Some(laps::embedded::data_paths(&entry, None, Some(&result.split))?.images))

@@ -121,7 +121,8 @@ impl ReproduceArgs {
             let backend = Rc::clone(&graphs) as Rc<dyn Backend>;
             let other =
                 reproduce(&ReproduceRequest { backend, sims: None, ..request.clone() }, &stop, progress.as_ref())?;
-            let comparison = PrecisionComparison::new(&result, other, graphs.precision().tolerance().rsum);
+            let tolerance = graphs.precision().tolerance().rsum;
+            let Some(comparison) = PrecisionComparison::new(&result, other, tolerance) else { continue };
             tables += &format!("\n{}", render_losses(&result, &comparison));
             if comparison.failed() {
                 tables += &graphs.worst_nodes()?;

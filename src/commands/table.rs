@@ -1,23 +1,26 @@
 //! `laps-zoo table`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 use laps_bench::{
     files::{check_writable, write_atomic},
-    results,
+    results, statistics,
     tables::{RecallTables, TableFormat},
 };
 
 use crate::report::{CommandStatus, print};
 
-/// Print results of `reproduce --json` as the tables of the paper
+/// Print results of `reproduce --json` and `evaluate --json` as the tables of the paper, or compare two of them
 #[derive(Args)]
 pub(crate) struct TableArgs {
-    /// Results of `reproduce --json`, in any order
-    #[arg(required = true, value_name = "RESULT")]
+    /// Results of `reproduce --json` and `evaluate --json`, in any order
+    #[arg(required_unless_present = "compare", conflicts_with = "compare", value_name = "RESULT")]
     results: Vec<PathBuf>,
+    /// Compare two results on the same data: differences of the recalls, with p-values of a paired test over queries
+    #[arg(long, num_args = 2, value_names = ["A", "B"])]
+    compare: Vec<PathBuf>,
     /// Output format: terminal, markdown, csv, latex or json
     #[arg(long, default_value = "terminal")]
     format: String,
@@ -30,12 +33,25 @@ impl TableArgs {
     pub(crate) fn run(self) -> Result<CommandStatus> {
         let format = self.format.parse::<TableFormat>()?;
         self.out.as_deref().into_iter().try_for_each(check_writable)?;
-        let results = self.results.iter().map(|path| results::read(path)).collect::<Result<_, _>>()?;
-        let text = RecallTables::new(results)?.render(format)?;
+        let text = match self.compare.as_slice() {
+            [first, second] => compare([first, second], format)?,
+            _ => {
+                let results = self.results.iter().map(|path| results::read(path)).collect::<Result<_, _>>()?;
+                RecallTables::new(results)?.render(format)?
+            }
+        };
         match &self.out {
             Some(path) => write_atomic(path, text.as_bytes())?,
             None => print(&text)?,
         }
         Ok(CommandStatus::Success)
     }
+}
+
+/// A paired test of the results of two files.
+fn compare(paths: [&Path; 2], format: TableFormat) -> Result<String> {
+    let [first, second] = [results::read(paths[0])?, results::read(paths[1])?];
+    let comparisons = statistics::compare([&first, &second], paths)?;
+    let [first, second] = [first.title(), second.title()];
+    Ok(statistics::render([&first, &second], &comparisons, format)?)
 }

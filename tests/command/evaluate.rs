@@ -1,28 +1,19 @@
 //! Results of other programs: matrices, and embeddings with a head.
 
-use std::path::Path;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
 
+use laps_model::random::SplitMix64;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::{
-    files::repository_file,
-    support::{expect_error, json, laps_zoo},
+    files::{npy, repository_file},
+    server::{Reply, Server},
+    support::{command, expect_error, finished, json, laps_zoo},
 };
-
-/// Similarities `(40, 200)` of the golden metrics, as `.npy` of the given element type and order.
-fn npy(values: &[f32], shape: [usize; 2], is_fortran: bool) -> Vec<u8> {
-    let order = if is_fortran { "True" } else { "False" };
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': {order}, 'shape': ({}, {}), }}", shape[0], shape[1]);
-    while (10 + header.len() + 1) % 64 != 0 {
-        header.push(' ');
-    }
-    header.push('\n');
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.as_bytes());
-    values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
-    bytes
-}
 
 /// The golden matrix `a` and its recalls in both directions: R@1, R@5, R@10, median and mean rank.
 fn golden_matrix() -> (Vec<f32>, [Vec<f64>; 2]) {
@@ -153,4 +144,195 @@ fn embeddings_give_the_golden_similarities_of_every_head() {
     }
     let message = expect_error(folder.path(), ["evaluate", "a.safetensors", "--head", "scan_t2"]);
     assert!(message.contains("did you mean `scan_t2i`?"), "{message}");
+}
+
+/// Writes the golden matrix as `sims.npy` and evaluates it with more options; returns the path of the result.
+fn golden_result(folder: &Path, more: &[&str]) -> PathBuf {
+    let (sims, result) = (folder.join("sims.npy"), folder.join("result.json"));
+    fs_err::write(&sims, npy(&golden_matrix().0, [40, 200], false)).unwrap();
+    let arguments = ["evaluate", "--sims", sims.to_str().unwrap(), "--json", result.to_str().unwrap()];
+    let run = laps_zoo(arguments.iter().chain(more));
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    assert!(run.stdout.contains("foreign model, not run by laps-zoo; sims.npy (sha256 "), "{}", run.stdout);
+    result
+}
+
+#[test]
+fn table_report_card_and_gate_say_that_the_model_is_foreign() {
+    let folder = tempfile::tempdir().unwrap();
+    let result = golden_result(folder.path(), &["--name", "theirs", "--bootstrap", "200", "--seed", "3"]);
+    let sims = fs_err::read(folder.path().join("sims.npy")).unwrap();
+    let sha256 = laps_files::sha256_hex(&sims);
+    let value = json(&result);
+    let file = &value["provenance"]["foreign"]["files"][0];
+    assert_eq!((file["file"].as_str(), file["sha256"].as_str()), (Some("sims.npy"), Some(sha256.as_str())));
+    let [low, high] = [0, 1].map(|end| value["intervals"][0]["recalls"][0][end].as_f64().unwrap());
+    let recall = value["evaluations"][0]["i2t"]["r1"].as_f64().unwrap();
+    assert!(low < recall && recall < high, "{low} {recall} {high}");
+    let result = result.to_str().unwrap();
+    let printed = |arguments: &[&str]| {
+        let run = laps_zoo(arguments);
+        assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{arguments:?}");
+        run.stdout
+    };
+
+    let says = format!("foreign model, not run by laps-zoo; sims.npy (sha256 {})", &sha256[..12]);
+    for format in ["terminal", "markdown", "csv", "latex"] {
+        let text = printed(&["table", result, "--format", format]).replace('\\', "");
+        assert!(text.contains("theirs, foreign model") && text.contains(&says), "{text}");
+    }
+    let page = folder.path().join("page.html");
+    printed(&["report", result, "--out", page.to_str().unwrap()]);
+    let html = fs_err::read_to_string(page).unwrap();
+    assert!(html.contains("theirs, foreign model") && html.contains("laps-zoo did not run it"), "{html}");
+    assert!(html.contains(&sha256), "{html}");
+    let card = printed(&["card", "shapes_vit", result]);
+    let [index, body] = [card.split("---").nth(1).unwrap(), card.split("## Recalls").nth(1).unwrap()];
+    assert!(!index.contains("measured by laps-zoo") && body.contains("theirs, foreign model"), "{card}");
+    assert!(body.contains(&says), "{card}");
+
+    let gate = |action: &str, file: &str| {
+        let baselines = folder.path().to_str().unwrap();
+        laps_zoo(["bench", action, "--quiet", "--only", "results", "--baselines", baselines, "--results", file])
+    };
+    assert_eq!(gate("--bless", result).status, 0);
+    let same = gate("--gate", result);
+    assert_eq!((same.status, same.stdout.as_str()), (0, "results     6 values, none changed\n"));
+    let mut values = golden_matrix().0;
+    values[..200].fill(0.0);
+    let other = folder.path().join("theirs.npy");
+    fs_err::write(&other, npy(&values, [40, 200], false)).unwrap();
+    printed(&["evaluate", "--sims", other.to_str().unwrap(), "--json", result, "--quiet"]);
+    let changed = gate("--gate", result);
+    assert_eq!(changed.status, 1, "{}", changed.stdout);
+    assert!(changed.stdout.contains("theirs, foreign model/unknown/f30k/"), "{}", changed.stdout);
+}
+
+#[test]
+fn two_results_are_compared_query_by_query() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = golden_result(folder.path(), &["--name", "first"]);
+    let mut values = golden_matrix().0;
+    // Every image finds its captions in the second matrix.
+    (0..200).for_each(|caption| values[caption / 5 * 200 + caption] = 10.0);
+    let (sims, second) = (folder.path().join("second.npy"), folder.path().join("second.json"));
+    fs_err::write(&sims, npy(&values, [40, 200], false)).unwrap();
+    let [sims, first, second] = [&sims, &first, &second].map(|path| path.to_str().unwrap());
+    assert_eq!(laps_zoo(["evaluate", "--sims", sims, "--json", second, "--quiet"]).status, 0);
+    let run = laps_zoo(["table", "--compare", first, second, "--format", "json"]);
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    let found: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(found["first"], "first, foreign model");
+    let test = &found["comparisons"][0]["recalls"][0];
+    // Images whose first answer is wrong are right in the second matrix, and none the other way around.
+    let wrong = 40.0 - 0.4 * test["first"].as_f64().unwrap();
+    assert_eq!(test["second"], 100.0);
+    let expected = f64::min(1.0, 2.0 * 0.5_f64.powf(wrong));
+    assert!((test["p"].as_f64().unwrap() - expected).abs() < 1e-12 * expected, "{test}, {wrong} wrong");
+    let run = laps_zoo(["table", "--compare", first, second]);
+    assert!(run.stdout.contains("exact McNemar test"), "{}", run.stdout);
+}
+
+/// A Python with NumPy and `eccv-caption`, which `.ci/run eccv_caption` installs.
+fn python() -> Option<PathBuf> {
+    let python = repository_file(".runtime/eccv_caption/bin/python");
+    if !python.is_file() {
+        println!("skipped: there is no `{}`; `.ci/run eccv_caption` installs it", python.display());
+        return None;
+    }
+    Some(python)
+}
+
+/// Recalls, ranks, rSum and every rule for ties against sorting with NumPy, on 20 matrices with many equal scores.
+#[test]
+fn random_matrices_equal_numpy() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = SplitMix64::named(7, "numpy");
+    let mut paths = Vec::new();
+    for number in 0..20 {
+        let images = 1 + random.below(40);
+        let levels = [4, 30, 1 << 20][number % 3];
+        let value = |_| random.below(levels) as f32 / levels as f32 - 0.5;
+        let values: Vec<f32> = (0..images * images * 5).map(value).collect();
+        let path = folder.path().join(format!("{number}.npy"));
+        fs_err::write(&path, npy(&values, [images, 5 * images], false)).unwrap();
+        paths.push(path);
+    }
+    let script = repository_file("tests/numpy_metrics.py");
+    let output = Command::new(python).arg(script).args(&paths).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), paths.len());
+    for (path, line) in paths.iter().zip(text.lines()) {
+        let result = path.with_extension("json");
+        let arguments = ["evaluate", "--sims", path.to_str().unwrap(), "--json", result.to_str().unwrap(), "--quiet"];
+        assert_eq!(laps_zoo(arguments).status, 0);
+        let evaluation = json(&result)["evaluations"][0].clone();
+        let expected: serde_json::Value = serde_json::from_str(line).unwrap();
+        for (rule, found) in [
+            ("later_first", &evaluation),
+            ("optimistic", &evaluation["optimistic"]),
+            ("pessimistic", &evaluation["pessimistic"]),
+        ] {
+            let equal = |found: &serde_json::Value, expected: &serde_json::Value, what: &str| {
+                let [found, expected] = [found, expected].map(|value| value.as_f64().unwrap());
+                // Sums and quotients of whole numbers in another order.
+                assert!((found - expected).abs() < 1e-9, "{} {rule} {what}: {found} {expected}", path.display());
+            };
+            for side in ["i2t", "t2i"] {
+                for key in ["r1", "r5", "r10", "median_rank", "mean_rank"] {
+                    equal(&found[side][key], &expected[rule][side][key], key);
+                }
+            }
+            equal(&found["rsum"], &expected[rule]["rsum"], "rsum");
+        }
+    }
+}
+
+/// A random matrix of COCO's size, with the judgements downloaded from a local server.
+#[test]
+fn judgements_equal_the_package_eccv_caption() {
+    let Some(python) = python() else { return };
+    let wheel = repository_file(".runtime/eccv_caption/eccv_caption-0.1.0-py3-none-any.whl");
+    let wheel = Arc::new(fs_err::read(wheel).unwrap());
+    let server = Server::start(move |request| Reply::file(request, &wheel, "\"abc\""));
+    let folder = tempfile::tempdir().unwrap();
+    let [sims, result] = ["sims.npy", "result.json"].map(|name| folder.path().join(name).display().to_string());
+    let output = Command::new(python).arg(repository_file("tests/eccv_reference.py")).arg(&sims).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let expected: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+
+    let mut evaluate = command();
+    evaluate.env("LAPS_ZOO_CACHE", folder.path().join("cache")).env("LAPS_ZOO_PYPI_URL", server.url());
+    evaluate.env_remove("LAPS_ZOO_MIRRORS");
+    evaluate.args(["evaluate", "--sims", &sims, "--judgements", "eccv,cxc", "--json", &result, "--quiet"]);
+    let run = finished(evaluate.output().unwrap());
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    let found = json(Path::new(&result));
+    let judged = |set: usize, side: &str, key: &str| found["judged"][set][side][key].as_f64().unwrap();
+    let mut compared = 0;
+    for side in ["i2t", "t2i"] {
+        let coco =
+            found["evaluations"].as_array().unwrap().iter().find(|found| found["protocol"] == "coco_5k").unwrap();
+        let names = [
+            ("coco_5k_r1", coco[side]["r1"].as_f64().unwrap()),
+            ("coco_5k_r5", coco[side]["r5"].as_f64().unwrap()),
+            ("coco_5k_r10", coco[side]["r10"].as_f64().unwrap()),
+            ("eccv_map_at_r", judged(0, side, "map_at_r")),
+            ("eccv_rprecision", judged(0, side, "r_precision")),
+            ("eccv_r1", judged(0, side, "r1")),
+            ("cxc_r1", judged(1, side, "r1")),
+            ("cxc_r5", judged(1, side, "r5")),
+            ("cxc_r10", judged(1, side, "r10")),
+        ];
+        for (name, value) in names {
+            let expected = expected[name][side].as_f64().unwrap();
+            // Means of the same numbers in another order.
+            assert!((value - expected).abs() < 1e-9, "{name} {side}: {value} {expected}");
+            assert!(value > 0.0 && value < 100.0, "{name} {side}: {value} does not tell much");
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 18);
 }

@@ -39,7 +39,8 @@ fn command(cache: &Path, server: &Server) -> Command {
     for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "LAPS_ZOO_MIRRORS"] {
         command.env_remove(name);
     }
-    for name in ["LAPS_ZOO_GDRIVE_URL", "HF_ENDPOINT", "LAPS_ZOO_GITHUB_URL", "LAPS_ZOO_COCO_URL"] {
+    for name in ["LAPS_ZOO_GDRIVE_URL", "HF_ENDPOINT", "LAPS_ZOO_GITHUB_URL", "LAPS_ZOO_COCO_URL", "LAPS_ZOO_PYPI_URL"]
+    {
         command.env(name, server.url());
     }
     command
@@ -248,6 +249,17 @@ fn data_with_a_wrong_hash_is_rejected() {
     let files = fs_err::read_dir(data.join("f30k/captions")).unwrap().map(|entry| entry.unwrap().file_name());
     let files: Vec<_> = files.filter(|name| !name.to_string_lossy().contains(".part")).collect();
     assert!(files.is_empty(), "{files:?}");
+}
+
+#[test]
+fn judgements_with_a_wrong_hash_are_rejected() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|_| Reply::new(200, "not the package"));
+    let run = run(folder.path(), &server, &["data", "fetch", "eccv", "cxc", "--quiet"]);
+    assert_eq!((run.status, run.stdout.as_str()), (2, ""));
+    assert!(run.stderr.contains("/eccv_caption-0.1.0-py3-none-any.whl` has the wrong size"), "{}", run.stderr);
+    assert!(server.log()[0].path.ends_with("/eccv_caption-0.1.0-py3-none-any.whl"), "{:?}", server.log());
+    assert!(!folder.path().join("judgements/eccv_caption/eccv_caption-0.1.0-py3-none-any.whl").exists());
 }
 
 #[test]

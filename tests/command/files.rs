@@ -83,3 +83,18 @@ pub(crate) fn with_poolers(parameters: Vec<Parameter>, image_width: usize, text_
     let more = [pooler("img_enc.visual_encoder", image_width), pooler("txt_enc.bert", text_width)];
     parameters.into_iter().chain(more.into_iter().flatten()).collect()
 }
+
+/// A matrix as `.npy` of float32, in row-major or column-major (Fortran) order.
+pub(crate) fn npy(values: &[f32], shape: [usize; 2], is_fortran: bool) -> Vec<u8> {
+    let order = if is_fortran { "True" } else { "False" };
+    let mut header = format!("{{'descr': '<f4', 'fortran_order': {order}, 'shape': ({}, {}), }}", shape[0], shape[1]);
+    while (10 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+    bytes
+}

@@ -1,13 +1,18 @@
 //! Runs the examples of the documentation. Examples with output run in order in an empty folder and are compared with what
 //! they show; then all commands run in a folder that contains the files they name.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
+use laps_align::similarity::AlignmentConfig;
 use laps_data::scenes::{self, DrawnConfig, Split};
+use laps_model::random::SplitMix64;
 use safetensors::{Dtype, serialize, tensor::TensorView};
 
 use crate::{
-    files::{repository_file, shapes_vit},
+    files::{npy, repository_file, shapes_vit},
     graphs::runtime,
     support::{command, finished},
 };
@@ -93,7 +98,8 @@ fn examples_print_the_shown_output() {
 }
 
 /// Commands without test data: with `--offline` they fail with an error that names what is missing.
-const WITHOUT_DATA: [&str; 4] = ["fetch f30k_vit", "fetch bert-base-uncased", "data fetch", "data check"];
+const WITHOUT_DATA: [&str; 5] =
+    ["fetch f30k_vit", "fetch bert-base-uncased", "data fetch", "data check", "--judgements"];
 /// Text in commands that need libtorch.
 const OF_LIBTORCH: [&str; 2] = ["train ", "RUN"];
 /// Text in commands that need ONNX Runtime, or a file that such a command writes.
@@ -144,6 +150,7 @@ fn prepare(room: &Path) {
     let captions = fs_err::read_to_string(room.join("DATA/captions/test_caps.txt")).unwrap();
     let few: Vec<&str> = captions.lines().take(20).collect();
     fs_err::write(room.join("titles.txt"), few.join("\n")).unwrap();
+    prepare_foreign(room);
     fs_err::create_dir(room.join("baselines")).unwrap();
     for entry in ["shapes_vit", "shapes_swin"] {
         let name = entry.replace("shapes_", "") + ".json";
@@ -151,6 +158,35 @@ fn prepare(room: &Path) {
         let made = finished(command().current_dir(room).args(arguments).output().unwrap());
         assert_eq!(made.status, 0, "{}", made.stderr);
     }
+}
+
+/// Creates the files of another program: matrices of the drawn test split, embeddings, and a head with its parameters.
+fn prepare_foreign(room: &Path) {
+    let mut random = SplitMix64::named(7, "foreign");
+    let mut values = |count: usize| -> Vec<f32> { (0..count).map(|_| random.normal() as f32).collect() };
+    fs_err::write(room.join("sims.npy"), npy(&values(200 * 1000), [200, 1000], false)).unwrap();
+    let mut archive = zip::ZipWriter::new(fs_err::File::create(room.join("captions_first.npz")).unwrap());
+    archive.start_file("sims.npy", zip::write::SimpleFileOptions::default()).unwrap();
+    archive.write_all(&npy(&values(1000 * 200), [1000, 200], false)).unwrap();
+    archive.finish().unwrap();
+    fs_err::write(room.join("images.npy"), npy(&values(20 * 32), [20, 32], false)).unwrap();
+    fs_err::write(room.join("captions.npy"), npy(&values(100 * 32), [100, 32], false)).unwrap();
+
+    let config = AlignmentConfig::of(&laps_hub::registry::find("shapes_vit").unwrap().model);
+    let shapes = [vec![20, config.tokens(), config.width], vec![100, 6, config.width]];
+    let bytes = |values: Vec<f32>| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
+    let [images, captions] = [0, 1].map(|side: usize| bytes(values(shapes[side].iter().product())));
+    let lengths: Vec<u8> = (0..100_i64).flat_map(|caption| (1 + caption % 6).to_le_bytes()).collect();
+    let [image_shape, caption_shape] = shapes;
+    let tensors = [
+        ("images", TensorView::new(Dtype::F32, image_shape, &images).unwrap()),
+        ("captions", TensorView::new(Dtype::F32, caption_shape, &captions).unwrap()),
+        ("lengths", TensorView::new(Dtype::I64, vec![100], &lengths).unwrap()),
+    ];
+    fs_err::write(room.join("embeddings.safetensors"), serialize(tensors, None).unwrap()).unwrap();
+    fs_err::write(room.join("head.yaml"), "{ type: vsepp, pooling: gpo }").unwrap();
+    let golden = repository_file("tests/golden/head_vsepp_gpo_swin.safetensors");
+    fs_err::copy(golden, room.join("head.safetensors")).unwrap();
 }
 
 /// README.md and every page of docs/.
@@ -198,6 +234,12 @@ fn every_documented_command_runs() {
 /// Runs every command of a document in order, in the folder `room`; returns how many there are.
 fn run_commands(document: &Path, room: &Path) -> usize {
     let text = fs_err::read_to_string(document).unwrap();
+    if text.contains("coco.npy") {
+        // A fold of COCO; too large for the folder of every document.
+        let mut random = SplitMix64::named(7, "coco");
+        let values: Vec<f32> = (0..1000 * 5000).map(|_| random.uniform() as f32).collect();
+        fs_err::write(room.join("coco.npy"), npy(&values, [1000, 5000], false)).unwrap();
+    }
     let (mut run, mut left_out) = (0, Vec::new());
     for line in text.lines().filter_map(|line| line.strip_prefix("$ laps-zoo ")) {
         let line = line.split(" #").next().unwrap_or_default().trim();
@@ -211,12 +253,13 @@ fn run_commands(document: &Path, room: &Path) -> usize {
         }
         let more: &[&str] = match words(line)[..] {
             ["fetch", ..] | ["data", "fetch", ..] => &["--offline"],
+            ["evaluate", ..] if without_data => &["--offline"],
             ["bench", "--gate" | "--bless"] => &["--only", "parameters", "--baselines", "baselines"],
             ["bench", "alignment", ..] => &["--quiet"],
             _ => &[],
         };
         // The gate compares with baselines made here; the committed ones have their own test.
-        if line.starts_with("bench --gate") {
+        if line == "bench --gate" {
             let bless = ["bench", "--bless", "--quiet"];
             let blessed = command().current_dir(room).args(bless).args(more).output().unwrap();
             assert_eq!(finished(blessed).status, 0);

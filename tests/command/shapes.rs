@@ -157,7 +157,7 @@ fn provenance(result: &serde_json::Value) {
     assert_eq!(text("/provenance/checkpoint/format"), "safetensors");
     assert_eq!(text("/provenance/checkpoint/note"), NOTE);
     assert_eq!(result["provenance"]["seed"], serde_json::Value::Null);
-    assert_eq!(result["schema"], 2);
+    assert_eq!(result["schema"], 3);
     assert_eq!(result["verdict"]["outcome"], "reproduced");
     assert!(result["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
     assert!(result["stages"].as_array().unwrap().iter().all(|stage| stage["seconds"].as_f64().unwrap() >= 0.0));

@@ -4,7 +4,7 @@ use laps_align::{Evaluation, Protocol};
 use laps_hub::registry::{self, Entry, embedded_checkpoint};
 use serde::Serialize;
 
-use crate::reproduce::{Reproduction, recalls};
+use crate::reproduce::{EntryUsed, Reproduction, recalls};
 
 /// Type and name of each metric.
 const METRICS: [(&str, &str); 6] = [
@@ -71,9 +71,11 @@ impl FrontMatter {
     pub(super) fn new(entry: &Entry, results: &[Reproduction]) -> Self {
         let license =
             if embedded_checkpoint(&entry.name).is_some() { vec!["mit", "apache-2.0"] } else { vec!["unknown"] };
-        let measured = results
-            .iter()
-            .flat_map(|result| result.evaluations.iter().map(move |evaluation| measured(entry, result, evaluation)));
+        // The index is about the model of the card. Results of foreign models are in its tables only.
+        let own = results.iter().filter_map(|result| Some((result, result.provenance.entry()?)));
+        let measured = own.flat_map(|(result, used)| {
+            result.evaluations.iter().map(move |evaluation| measured(entry, result, used, evaluation))
+        });
         let published = entry.data.protocol.iter().flat_map(|&protocol| published(entry, protocol));
         Self {
             language: "en",
@@ -85,11 +87,10 @@ impl FrontMatter {
     }
 }
 
-fn measured(entry: &Entry, result: &Reproduction, evaluation: &Evaluation) -> IndexedResult {
-    let provenance = &result.provenance;
+fn measured(entry: &Entry, result: &Reproduction, used: &EntryUsed, evaluation: &Evaluation) -> IndexedResult {
     let source = format!(
         "measured by laps-zoo {}, {} images and {} captions, checkpoint sha256 {}, {}",
-        provenance.version, evaluation.images, evaluation.captions, provenance.checkpoint.sha256, provenance.engine
+        result.provenance.version, evaluation.images, evaluation.captions, used.checkpoint.sha256, used.engine
     );
     let values = recalls(&evaluation.headline).map(Some);
     indexed(entry, evaluation.protocol, &result.split, values, source)

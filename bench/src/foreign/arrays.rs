@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hasher},
     io::{BufReader, Read},
     path::Path,
 };
@@ -9,6 +10,7 @@ use std::{
 use fs_err::File;
 use laps_align::{CaptionImages, Scores, StoredScores};
 use npyz::{NpyHeader, Order, TypeChar};
+use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 
 use super::{CAPTIONS_PER_IMAGE, describe_duplicates};
@@ -28,7 +30,7 @@ pub(super) struct ForeignArray {
 pub(super) enum Matrix {
     /// In memory.
     Held { images: usize, captions: usize, values: Vec<f32> },
-    /// In its file, of which a row at a time is read.
+    /// In its file, of which rows are read when they are needed.
     Stored(StoredScores),
 }
 
@@ -54,64 +56,61 @@ impl Matrix {
         })
     }
 
-    fn for_each_row(&self, mut each: impl FnMut(usize, &[f32])) -> Result<()> {
-        let columns = self.captions();
-        match self {
-            Self::Held { values, .. } => {
-                values.chunks_exact(columns.max(1)).enumerate().for_each(|(row, values)| each(row, values));
-            }
-            Self::Stored(stored) => {
-                let mut values = vec![0.0; columns];
-                for row in 0..stored.images() {
-                    stored.row(row, &mut values)?;
-                    each(row, &values);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Checks that every value is finite, and describes rows that are equal bit for bit. Reads the matrix once.
     ///
     /// # Errors
-    /// [`Error::Foreign`] that names the first value that is not finite, and how many there are.
+    /// [`Error::Foreign`] that names the first non-finite value, and how many there are.
     pub(super) fn inspect(&self, path: &Path) -> Result<Option<String>> {
-        let mut first = None;
-        let mut count = 0usize;
-        let mut rows: HashMap<[u8; 32], Vec<usize>> = HashMap::new();
-        let mut bytes = Vec::new();
-        self.for_each_row(|row, values| {
-            if let Some(column) = values.iter().position(|value| !value.is_finite()) {
-                first.get_or_insert((row, column, values[column]));
-                count += values.iter().filter(|value| !value.is_finite()).count();
-            }
-            bytes.clear();
-            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-            rows.entry(laps_files::sha256(&bytes)).or_default().push(row);
-        })?;
-        match first {
-            None => Ok(describe_duplicates("rows (images)", rows)),
-            Some((row, column, value)) => Err(Error::Foreign {
-                path: path.to_owned(),
-                expected: "finite similarities".to_owned(),
-                found: format!(
-                    "{count} non-finite values; the first is {value} at image {row}, caption {column} (from 0)"
-                ),
-                hint: "non-finite values have no rank; find where the program that wrote the file computes them",
-            }),
-        }
+        let scores = self.scores()?;
+        let rows = (0..self.images()).into_par_iter().map_init(Vec::new, |buffer, row| {
+            let values = scores.row(row, buffer)?;
+            Ok((hash(values), values.iter().filter(|value| !value.is_finite()).count()))
+        });
+        let rows = rows.collect::<Result<Vec<(u64, usize)>>>()?;
+        let count: usize = rows.iter().map(|(_, count)| count).sum();
+        let mut equal: HashMap<u64, Vec<usize>> = HashMap::new();
+        rows.iter().enumerate().for_each(|(row, &(hash, _))| equal.entry(hash).or_default().push(row));
+        let Some(row) = rows.iter().position(|&(_, count)| count > 0) else {
+            return Ok(describe_duplicates("rows (images)", equal));
+        };
+        let mut buffer = Vec::new();
+        let values = scores.row(row, &mut buffer)?;
+        let column = values.iter().position(|value| !value.is_finite()).unwrap_or_default();
+        Err(Error::Foreign {
+            path: path.to_owned(),
+            expected: "finite similarities".to_owned(),
+            found: format!(
+                "{count} non-finite values; the first is {} at image {row}, caption {column} (from 0)",
+                values[column]
+            ),
+            hint: "non-finite values have no rank; find where the program that wrote the file computes them",
+        })
     }
 
     /// Writes the matrix as safetensors under the key `sims`.
     pub(super) fn write(&self, path: &Path) -> Result<()> {
+        let scores = self.scores()?;
         let mut bytes = Vec::with_capacity(4 * self.images() * self.captions());
-        self.for_each_row(|_, values| values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes())))?;
+        let mut buffer = Vec::new();
+        for row in 0..self.images() {
+            bytes.extend(scores.row(row, &mut buffer)?.iter().flat_map(|value| value.to_le_bytes()));
+        }
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Write { path: path.to_owned(), source };
         let view = safetensors::tensor::TensorView::new(Dtype::F32, vec![self.images(), self.captions()], &bytes);
         let view = view.map_err(|error| failed(error.into()))?;
         let file = safetensors::serialize([(KEY, view)], None).map_err(|error| failed(error.into()))?;
         crate::files::write_atomic(path, &file)
     }
+}
+
+/// A hash of the bits of a row.
+fn hash(values: &[f32]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let (pairs, rest) = values.as_chunks::<2>();
+    // Two values at a time take half as long.
+    pairs.iter().for_each(|[low, high]| hasher.write_u64(u64::from(high.to_bits()) << 32 | u64::from(low.to_bits())));
+    rest.iter().for_each(|value| hasher.write_u32(value.to_bits()));
+    hasher.finish()
 }
 
 /// Reads a matrix; a single-precision row-major one stays in its file.
@@ -158,7 +157,8 @@ fn matrix_shape(path: &Path, shape: &[usize]) -> Result<[usize; 2]> {
     }
 }
 
-/// Refuses a matrix that is the transpose of what the pairing, or five captions an image, asks for.
+/// Rejects a matrix that is transposed: its shape is that of the data set, or of five captions per image, the other way
+/// around.
 fn check_orientation(path: &Path, images: usize, captions: usize, pairing: Option<&CaptionImages>) -> Result<()> {
     let expected = pairing.map(|pairing| [pairing.images(), pairing.captions()]);
     let is_transposed = match expected {

@@ -54,13 +54,13 @@ impl Embeddings {
         Ok(Self { path: path.clone(), images, captions, lengths })
     }
 
-    /// Whether both sides are one vector an item.
+    /// Whether each image and each caption is one vector.
     pub(super) fn are_pooled(&self) -> bool {
         self.images.shape.len() == 2 && self.captions.shape.len() == 2
     }
 }
 
-/// The lengths of the captions, once everything fits together.
+/// Checks the shapes and values of all arrays; returns the lengths of the captions.
 fn check(
     path: &Path,
     images: &ForeignArray,

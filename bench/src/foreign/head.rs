@@ -18,7 +18,10 @@ use laps_model::{
 };
 
 use super::{Embeddings, arrays::Matrix};
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    reproduce::{HeadUsed, SourceFile},
+};
 
 /// Images and captions of one tile. The context vectors of a pair take 61 kB for 30 words of width 512, so those of a tile
 /// take 31 MB.
@@ -36,8 +39,8 @@ pub struct HeadSource {
     pub kind: HeadKind,
     /// Its parameters, for a head that has some.
     pub checkpoint: Option<PathBuf>,
-    /// Whether the first token of an image is a class token. None takes it for one if the tokens without it are a square
-    /// grid of patches, and the tokens with it are not.
+    /// Whether the first token of an image is a class token. With `None` it is, if the number of other tokens is a square
+    /// (a grid of patches) and the number of all tokens is not.
     pub class_token: Option<bool>,
 }
 
@@ -82,7 +85,7 @@ impl HeadSource {
     }
 }
 
-/// Refuses a type that there is no head of, and `laps`, whose sizes only an entry has.
+/// Rejects unknown types, and `laps`, whose sizes only an entry has.
 fn check_type(kind: &str) -> Result<()> {
     if kind == "laps" {
         return Err(Error::Argument {
@@ -111,19 +114,19 @@ fn unreadable(name: &str, error: &serde_yaml::Error) -> Error {
     }
 }
 
-/// All similarities, and the name of what computed them.
+/// All similarities, and the head that computed them.
 pub(super) fn similarities(
     embeddings: &Embeddings,
     head: Option<&HeadSource>,
     notes: &mut Vec<String>,
-) -> Result<(Matrix, String)> {
+) -> Result<(Matrix, HeadUsed)> {
     let [images, captions] = [embeddings.images.shape[0], embeddings.captions.shape[0]];
     let held = |values| Matrix::Held { images, captions, values };
     match head {
         None if embeddings.are_pooled() => {
             let [images, captions] = [array(embeddings, true)?, array(embeddings, false)?];
             let found = cosine(&images, &captions)?;
-            Ok((held(found.values().to_vec()), "cosine".to_owned()))
+            Ok((held(found.values().to_vec()), HeadUsed { name: "cosine".to_owned(), checkpoint: None }))
         }
         None => Err(Error::Argument {
             argument: "head",
@@ -131,15 +134,25 @@ pub(super) fn similarities(
             found: "none".to_owned(),
         }),
         Some(HeadSource { kind: HeadKind::Laps(entry), checkpoint, .. }) => {
-            let found = laps_similarities(embeddings, entry, checkpoint.as_deref())?;
-            Ok((held(found), format!("laps ({})", entry.name)))
+            let (found, checkpoint) = laps_similarities(embeddings, entry, checkpoint.as_deref())?;
+            Ok((held(found), HeadUsed { name: format!("laps, entry {}", entry.name), checkpoint: Some(checkpoint) }))
         }
         Some(source @ HeadSource { kind: HeadKind::Other(config), .. }) => {
             let found = head_similarities(embeddings, config, source, notes)?;
-            let name = serde_json::to_value(config).map(|value| value["type"].as_str().unwrap_or_default().to_owned());
-            Ok((held(found), name.unwrap_or_default()))
+            let checkpoint = source.checkpoint.as_deref().map(SourceFile::of).transpose()?;
+            Ok((held(found), HeadUsed { name: describe(config), checkpoint }))
         }
     }
+}
+
+/// Type and options of a head: `vsepp, pooling gpo`.
+fn describe(config: &HeadConfig) -> String {
+    let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(config) else { return String::new() };
+    let mut name = fields.remove("type").and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
+    for (option, value) in fields {
+        name += &value.as_str().map_or_else(|| format!(", {option} {value}"), |text| format!(", {option} {text}"));
+    }
+    name
 }
 
 /// `(n, tokens, width)` of the images or the captions; one token for pooled embeddings.
@@ -160,7 +173,12 @@ fn cosine(images: &Array, captions: &Array) -> Result<Array> {
     Ok(flat(images)?.matmul(&flat(captions)?.permute(&[1, 0])?)?)
 }
 
-fn laps_similarities(embeddings: &Embeddings, entry: &Entry, checkpoint: Option<&Path>) -> Result<Vec<f32>> {
+/// The similarities of LAPS's own head, and the checkpoint of its parameters.
+fn laps_similarities(
+    embeddings: &Embeddings,
+    entry: &Entry,
+    checkpoint: Option<&Path>,
+) -> Result<(Vec<f32>, SourceFile)> {
     let config = AlignmentConfig::of(&entry.model);
     let images = array(embeddings, true)?;
     let found = [images.dims()[1], images.dims()[2]];
@@ -190,7 +208,8 @@ fn laps_similarities(embeddings: &Embeddings, entry: &Entry, checkpoint: Option<
     for (words, &length) in captions.values().chunks_exact(size).zip(&embeddings.lengths) {
         matrix.push(&[length, config.width], &words[..length * config.width])?;
     }
-    Ok(engine.similarities(&images, &matrix)?.values().to_vec())
+    let found = engine.similarities(&images, &matrix)?.values().to_vec();
+    Ok((found, SourceFile::of(checkpoint.path())?))
 }
 
 fn head_similarities(

@@ -1,46 +1,59 @@
 //! Evaluation of what other programs computed: a similarity matrix, or embeddings and a head.
 //!
-//! [`evaluate`] gives a [`ForeignEvaluation`], which says that the model is foreign and which file it came from.
+//! [`evaluate`] gives a [`Reproduction`], whose provenance says that the model is foreign and which files it came from.
 
 mod arrays;
 mod embeddings;
 mod head;
-mod render;
+mod judgements;
 
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
-use laps_align::{CaptionImages, Evaluation, Protocol, Scores};
-use serde::{Deserialize, Serialize};
+use laps_align::{CaptionImages, Evaluation, Protocol, Scores, judged_metrics};
+use laps_data::Split;
 
-use crate::{Error, Result, machine::Machine};
+use crate::{
+    Error, Result,
+    machine::{Machine, peak_memory},
+    reproduce::{
+        EvaluatedModel, ForeignModel, JudgedEvaluation, Provenance, QueryFailures, RankCounts, Reproduction, SCHEMA,
+        SourceFile, StageTime, Verdict,
+    },
+};
 use arrays::Matrix;
 pub use embeddings::Embeddings;
 pub use head::HeadSource;
-pub use render::render;
+use judgements::JudgementFile;
+pub use judgements::JudgementSet;
 
-/// Version of the JSON of a [`ForeignEvaluation`].
-pub const SCHEMA: u32 = 1;
-
-/// Captions an image, unless something else says how they belong together.
+/// Captions per image, unless a data set says otherwise.
 pub const CAPTIONS_PER_IMAGE: usize = 5;
 
-/// What to evaluate.
-#[derive(Clone, Debug)]
+/// Split of a result without a data set.
+const UNKNOWN_SPLIT: &str = "unknown";
+
+/// The options of [`evaluate`].
+#[derive(Debug)]
 pub struct ForeignRequest {
+    /// Name of the model; `None` for the name of the first file without its extension.
+    pub name: Option<String>,
     /// The input.
     pub input: ForeignInput,
-    /// Captions of each image: from a data set, or None for five consecutive captions an image.
-    pub pairing: Option<CaptionImages>,
-    /// The protocols; none for all that fit the sizes.
+    /// The data set, which says which captions belong to which image; `None` for five consecutive captions per image.
+    pub split: Option<Split>,
+    /// The protocols; empty for all that fit the sizes.
     pub protocols: Vec<Protocol>,
+    /// Human judgements, and the file that has them.
+    pub judgements: Option<(PathBuf, Vec<JudgementSet>)>,
     /// File that receives the similarities as safetensors, key `sims`, images x captions.
     pub sims: Option<PathBuf>,
 }
 
-/// What other programs made.
+/// The files of another program.
 #[derive(Clone, Debug)]
 pub enum ForeignInput {
     /// A similarity matrix: `.npy`, `.npz` or `.safetensors`.
@@ -59,79 +72,129 @@ pub enum ForeignInput {
     },
 }
 
-/// An evaluation of a foreign model.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ForeignEvaluation {
-    /// [`SCHEMA`].
-    pub schema: u32,
-    /// Always `foreign`: the embeddings or similarities come from another program.
-    pub model: String,
-    /// The files, with their hashes.
-    pub sources: Vec<SourceFile>,
-    /// The head that compared the embeddings. None for a matrix.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub head: Option<String>,
-    /// Rows of the matrix.
-    pub images: usize,
-    /// Columns of the matrix.
-    pub captions: usize,
-    /// Recalls by protocol. Empty if it is not known which captions belong to which image.
-    pub evaluations: Vec<Evaluation>,
-    /// Remarks for the reader.
-    pub notes: Vec<String>,
-    /// Version of laps-zoo.
-    pub version: String,
-    /// Commit of laps-zoo, if known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub commit: Option<String>,
-    /// The machine.
-    pub machine: Machine,
-}
-
-/// A file that was read.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SourceFile {
-    /// Its path.
-    pub file: String,
-    /// SHA-256 of its content, in hexadecimal digits.
-    pub sha256: String,
-}
-
 /// Evaluates the input.
 ///
 /// # Errors
 /// [`Error::Foreign`] for a file that cannot be used: another format, another shape, a transposed matrix; values that are
 /// not finite; a head that does not fit the embeddings.
-pub fn evaluate(request: &ForeignRequest) -> Result<ForeignEvaluation> {
+pub fn evaluate(request: &ForeignRequest) -> Result<Reproduction> {
+    let began = Instant::now();
     let mut notes = Vec::new();
+    let pairing = match &request.split {
+        Some(split) => Some(CaptionImages::new(split.images().len(), split.image_of())?),
+        None => None,
+    };
     let (matrix, paths, head) = match &request.input {
         ForeignInput::Similarities { path, transposed } => {
-            (arrays::read_matrix(path, *transposed, request.pairing.as_ref())?, vec![path.clone()], None)
+            (arrays::read_matrix(path, *transposed, pairing.as_ref())?, vec![path.clone()], None)
         }
         ForeignInput::Embeddings { paths, head } => {
             let embeddings = Embeddings::read(paths)?;
-            let (matrix, name) = head::similarities(&embeddings, head.as_ref(), &mut notes)?;
-            (matrix, paths.clone(), Some(name))
+            let (matrix, used) = head::similarities(&embeddings, head.as_ref(), &mut notes)?;
+            (matrix, paths.clone(), Some(used))
         }
     };
     let path = paths.first().map_or(Path::new(""), PathBuf::as_path);
-    notes.extend(matrix.inspect(path)?);
+    // The files are hashed while the matrix is ranked.
+    let (files, ranked) = rayon::join(
+        || paths.iter().map(|path| SourceFile::of(path)).collect::<Result<Vec<_>>>(),
+        || rank(request, &matrix, path, pairing),
+    );
+    let name = request.name.clone().unwrap_or_else(|| {
+        path.file_stem().map_or_else(|| "foreign".to_owned(), |name| name.to_string_lossy().into_owned())
+    });
+    let split = request.split.as_ref().map_or(UNKNOWN_SPLIT, Split::name);
+    let sizes = [matrix.images(), matrix.captions()];
+    let ranked = ranked?;
+    notes.extend(ranked.notes);
+    let mut result = foreign_result(&name, split, sizes, ForeignModel { files: files?, head });
+    result.ranks = ranked.evaluations.iter().map(RankCounts::of).collect();
+    result.evaluations = ranked.evaluations;
+    result.failures = ranked.failures;
+    result.judged = ranked.judged;
+    result.notes = notes;
+    result.stages = vec![StageTime {
+        name: "evaluate".into(),
+        items: sizes[0] * sizes[1],
+        unit: "pairs".into(),
+        seconds: began.elapsed().as_secs_f64(),
+    }];
+    result.peak_memory_bytes = peak_memory();
+    Ok(result)
+}
+
+/// A result of a foreign model, without evaluations.
+pub(crate) fn foreign_result(
+    name: &str,
+    split: &str,
+    [images, captions]: [usize; 2],
+    foreign: ForeignModel,
+) -> Reproduction {
+    let similarity = match &foreign.head {
+        Some(head) => format!("head {} of laps-zoo", head.name),
+        None => "read from the file".to_owned(),
+    };
+    Reproduction {
+        schema: SCHEMA,
+        entry: name.to_owned(),
+        split: split.to_owned(),
+        limit: None,
+        images,
+        captions,
+        evaluations: Vec::new(),
+        ranks: Vec::new(),
+        failures: QueryFailures::default(),
+        comparisons: Vec::new(),
+        verdict: Verdict::NotCompared { reason: "the model is foreign".to_owned() },
+        notes: Vec::new(),
+        stages: Vec::new(),
+        peak_memory_bytes: None,
+        provenance: Provenance {
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: crate::commit().map(Into::into),
+            model: EvaluatedModel::Foreign { foreign },
+            similarity,
+            machine: Machine::here(),
+            seed: None,
+        },
+        judged: Vec::new(),
+        intervals: Vec::new(),
+        precisions: Vec::new(),
+    }
+}
+
+/// The results of ranking a matrix.
+#[derive(Default)]
+struct RankedMatrix {
+    evaluations: Vec<Evaluation>,
+    failures: QueryFailures,
+    judged: Vec<JudgedEvaluation>,
+    notes: Vec<String>,
+}
+
+fn rank(
+    request: &ForeignRequest,
+    matrix: &Matrix,
+    path: &Path,
+    pairing: Option<CaptionImages>,
+) -> Result<RankedMatrix> {
+    let mut ranked = RankedMatrix { notes: matrix.inspect(path)?.into_iter().collect(), ..RankedMatrix::default() };
     if let Some(out) = &request.sims {
         matrix.write(out)?;
     }
-    let pairing = match &request.pairing {
-        Some(pairing) => Some(pairing.clone()),
+    let pairing = match pairing {
+        Some(pairing) => pairing,
         None if matrix.captions() == CAPTIONS_PER_IMAGE * matrix.images() => {
-            Some(CaptionImages::uniform(matrix.images(), CAPTIONS_PER_IMAGE)?)
+            CaptionImages::uniform(matrix.images(), CAPTIONS_PER_IMAGE)?
         }
         None if request.sims.is_some() => {
-            notes.push(format!(
+            ranked.notes.push(format!(
                 "no recalls: {} captions are not {CAPTIONS_PER_IMAGE} for each of {} images, and no data set says which \
                  belong together",
                 matrix.captions(),
                 matrix.images()
             ));
-            None
+            return Ok(ranked);
         }
         None => {
             return Err(Error::Foreign {
@@ -146,24 +209,43 @@ pub fn evaluate(request: &ForeignRequest) -> Result<ForeignEvaluation> {
             });
         }
     };
-    let evaluations = pairing.map_or(Ok(Vec::new()), |pairing| evaluate_all(request, &matrix, &pairing))?;
-    Ok(ForeignEvaluation {
-        schema: SCHEMA,
-        model: "foreign".to_owned(),
-        sources: paths.iter().map(|path| source_file(path)).collect::<Result<_>>()?,
-        head,
-        images: matrix.images(),
-        captions: matrix.captions(),
-        evaluations,
-        notes,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        commit: crate::commit().map(str::to_owned),
-        machine: Machine::here(),
-    })
+    let scores = matrix.scores()?;
+    ranked.evaluations = evaluate_all(request, &scores, &pairing)?;
+    if let Some(split) = &request.split {
+        ranked.failures = QueryFailures::find(&scores, &pairing, split, &ranked.evaluations)?;
+    }
+    if let Some((file, sets)) = &request.judgements {
+        ranked.judged = judge(&scores, file, sets, request.split.as_ref(), path)?;
+    }
+    Ok(ranked)
 }
 
-fn evaluate_all(request: &ForeignRequest, matrix: &Matrix, pairing: &CaptionImages) -> Result<Vec<Evaluation>> {
-    let scores: Scores<'_> = matrix.scores()?;
+fn judge(
+    scores: &Scores<'_>,
+    file: &Path,
+    sets: &[JudgementSet],
+    split: Option<&Split>,
+    path: &Path,
+) -> Result<Vec<JudgedEvaluation>> {
+    let mut judgements = JudgementFile::open(file, split)?;
+    let [images, captions] = judgements.sizes();
+    if [scores.images(), scores.captions()] != [images, captions] {
+        return Err(Error::Foreign {
+            path: path.to_owned(),
+            expected: format!("the {images} images x {captions} captions of the COCO test split"),
+            found: format!("{} x {}", scores.images(), scores.captions()),
+            hint: "human judgements exist for the COCO test split only",
+        });
+    }
+    let sha256 = SourceFile::of(file)?.sha256;
+    let judge = |&set: &JudgementSet| {
+        let metrics = judged_metrics(scores, &judgements.read(set)?)?;
+        Ok(JudgedEvaluation { set, sha256: sha256.clone(), metrics })
+    };
+    sets.iter().map(judge).collect()
+}
+
+fn evaluate_all(request: &ForeignRequest, scores: &Scores<'_>, pairing: &CaptionImages) -> Result<Vec<Evaluation>> {
     let named = !request.protocols.is_empty();
     let protocols = if named { request.protocols.clone() } else { Protocol::ALL.to_vec() };
     let mut evaluations = Vec::new();
@@ -174,20 +256,14 @@ fn evaluate_all(request: &ForeignRequest, matrix: &Matrix, pairing: &CaptionImag
             Protocol::Coco5k | Protocol::Coco1k => pairing.images() == 5000,
         };
         if named || fits {
-            evaluations.push(laps_align::evaluate(&scores, pairing, protocol)?);
+            evaluations.push(laps_align::evaluate(scores, pairing, protocol)?);
         }
     }
     Ok(evaluations)
 }
 
-fn source_file(path: &Path) -> Result<SourceFile> {
-    let digest = laps_files::digest_file(path, &laps_files::ExpectedDigest::default());
-    let sha256 = digest.map_err(|source| Error::Read { path: path.to_owned(), source })?.sha256;
-    Ok(SourceFile { file: laps_files::path_to_text(path), sha256 })
-}
-
 /// Groups of equal rows, as a note.
-fn describe_duplicates(what: &str, rows: HashMap<[u8; 32], Vec<usize>>) -> Option<String> {
+fn describe_duplicates(what: &str, rows: HashMap<u64, Vec<usize>>) -> Option<String> {
     let mut groups: Vec<Vec<usize>> = rows.into_values().filter(|rows| rows.len() > 1).collect();
     groups.sort_unstable();
     let first = groups.first()?;

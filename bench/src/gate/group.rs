@@ -22,6 +22,8 @@ pub enum GateGroup {
     Drift,
     /// Instruction counts of the similarity engine's kernels.
     Kernels,
+    /// Hits of results of `reproduce` and `evaluate`.
+    Results,
 }
 
 /// How far a value may change.
@@ -44,8 +46,8 @@ pub enum AllowedChange {
 
 impl GateGroup {
     /// Every group.
-    pub const ALL: [Self; 6] =
-        [Self::Memory, Self::Recalls, Self::Parameters, Self::Graphs, Self::Drift, Self::Kernels];
+    pub const ALL: [Self; 7] =
+        [Self::Memory, Self::Recalls, Self::Parameters, Self::Graphs, Self::Drift, Self::Kernels, Self::Results];
 
     /// Its name in arguments and results.
     pub fn name(self) -> &'static str {
@@ -56,6 +58,7 @@ impl GateGroup {
             Self::Memory => "memory",
             Self::Drift => "drift",
             Self::Kernels => "kernels",
+            Self::Results => "results",
         }
     }
 
@@ -67,7 +70,7 @@ impl GateGroup {
     /// How far its values may change.
     pub fn allowed_change(self) -> AllowedChange {
         match self {
-            Self::Parameters | Self::Graphs => AllowedChange::Exact,
+            Self::Parameters | Self::Graphs | Self::Results => AllowedChange::Exact,
             Self::Recalls => AllowedChange::Bounds,
             // Thread scheduling changes what the allocator keeps and how many images are decoded at once: three
             // evaluations of one entry needed 19.8 to 21.7 MB.
@@ -86,7 +89,7 @@ impl GateGroup {
 
     /// Whether each value belongs to an entry; its name then starts with the entry's.
     pub fn is_per_entry(self) -> bool {
-        !matches!(self, Self::Kernels)
+        !matches!(self, Self::Kernels | Self::Results)
     }
 
     /// Whether a measure of the baseline may be missing: not every CPU has every instruction set.

@@ -77,7 +77,7 @@ fn comparable(group: GateGroup, there: &MeasuredOn, here: &MeasuredOn) -> bool {
     match group {
         GateGroup::Drift => system && there.instruction_set == here.instruction_set,
         GateGroup::Memory | GateGroup::Kernels => system,
-        GateGroup::Parameters | GateGroup::Graphs | GateGroup::Recalls => true,
+        GateGroup::Parameters | GateGroup::Graphs | GateGroup::Recalls | GateGroup::Results => true,
     }
 }
 

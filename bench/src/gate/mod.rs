@@ -12,6 +12,7 @@ mod judge;
 mod measure;
 mod parameters;
 mod render;
+mod results;
 
 pub use baselines::{Baseline, Baselines, MeasuredOn};
 pub use counts::{KernelCounts, kernels};
@@ -21,3 +22,4 @@ pub use judge::{GroupReport, MeasureReport, MeasureState, judge};
 pub use measure::{GroupMeasures, Measure};
 pub use parameters::parameters;
 pub use render::{render, render_blessed};
+pub use results::result_hits;

@@ -36,10 +36,11 @@ struct Page<'a> {
 /// If the published tables, which are part of the program, cannot be read.
 pub fn page(results: Vec<Reproduction>, thumbnails: &Thumbnails) -> Result<String> {
     let (recalls, results) = RecallTables::sorted(results)?;
-    let mut entries: Vec<&str> = results.iter().map(|result| result.entry.as_str()).collect();
-    entries.dedup();
+    let mut titles: Vec<String> = results.iter().map(Reproduction::title).collect();
+    titles.dedup();
+    let has_laps = results.iter().any(|result| result.provenance.foreign().is_none());
     let page = Page {
-        title: format!("LAPS: {}", entries.join(", ")),
+        title: format!("{}: {}", if has_laps { "LAPS" } else { "Retrieval" }, titles.join(", ")),
         columns: COLUMNS,
         tables: tables(&recalls),
         notes: recalls.notes(),

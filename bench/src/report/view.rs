@@ -6,7 +6,10 @@ use laps_align::{Evaluation, Protocol};
 
 use super::{Thumbnails, chart};
 use crate::{
-    reproduce::{Provenance, QueryFailure, RankCounts, Reproduction, Verdict, outcome},
+    reproduce::{
+        EntryUsed, EvaluatedModel, ForeignModel, JudgedEvaluation, Provenance, QueryFailure, RankCounts, Reproduction,
+        Verdict, outcome,
+    },
     tables::{RecallRow, RecallTables, RowKind},
 };
 
@@ -31,12 +34,14 @@ pub(super) struct RowView {
 /// One result.
 pub(super) struct ResultView<'a> {
     pub(super) number: usize,
-    pub(super) entry: &'a str,
+    pub(super) title: String,
     pub(super) size: String,
     pub(super) verdict: (&'static str, String),
     pub(super) notes: &'a [String],
     pub(super) evaluations: Vec<EvaluationView>,
     pub(super) has_ranks: bool,
+    /// Rows of metric, image to text, text to image.
+    pub(super) judged: Vec<[String; 3]>,
     pub(super) failures: [Vec<FailureView<'a>>; 2],
     pub(super) stages: String,
     pub(super) provenance: Vec<(&'static str, String)>,
@@ -93,19 +98,20 @@ pub(super) fn tables(tables: &RecallTables) -> Vec<TableView> {
 
 impl<'a> ResultView<'a> {
     pub(super) fn new(number: usize, result: &'a Reproduction, thumbnails: &Thumbnails) -> Self {
-        let Reproduction { entry, split, limit, images, captions, notes, failures, .. } = result;
+        let Reproduction { split, limit, images, captions, notes, failures, .. } = result;
         let limit = limit.map_or_else(String::new, |limit| format!(" (first {limit} images)"));
         let evaluations = result.evaluations.iter().map(|evaluation| EvaluationView::new(result, evaluation)).collect();
         let i2t = failures.i2t.iter().map(|failure| FailureView::new(failure, *captions, thumbnails));
         let t2i = failures.t2i.iter().map(|failure| FailureView::new(failure, *images, thumbnails));
         Self {
             number,
-            entry,
+            title: result.title(),
             size: format!("split {split}{limit}: {images} images, {captions} captions"),
             verdict: verdict(&result.verdict),
             notes,
             evaluations,
             has_ranks: !result.ranks.is_empty(),
+            judged: result.judged.iter().flat_map(judged).collect(),
             failures: [i2t.collect(), t2i.collect()],
             stages: stages(result),
             provenance: provenance(result),
@@ -139,15 +145,24 @@ impl EvaluationView {
         let (i2t, t2i) = (&evaluation.headline.i2t, &evaluation.headline.t2i);
         let ties = evaluation.ties;
         let row = |name: &str, [a, b]: [String; 2]| [name.to_owned(), a, b];
+        let mut facts = vec![
+            row("median rank", [i2t, t2i].map(|recall| format!("{:.1}", recall.median_rank))),
+            row("mean rank", [i2t, t2i].map(|recall| format!("{:.3}", recall.mean_rank))),
+            row("queries with ties", [ties.i2t, ties.t2i].map(|count| count.to_string())),
+        ];
+        let intervals = result.intervals.iter().find(|intervals| intervals.protocol == evaluation.protocol);
+        facts.extend(intervals.into_iter().flat_map(|intervals| {
+            [1, 5, 10].into_iter().enumerate().map(|(index, depth)| {
+                let bounds = [intervals.recalls[index], intervals.recalls[3 + index]];
+                let name = format!("R@{depth}, {:.0}% interval", 100.0 * intervals.level);
+                row(&name, bounds.map(|[low, high]| format!("{low:.1} to {high:.1}")))
+            })
+        }));
         Self {
             protocol: name,
             charts: ranks.map(|ranks| [curves(ranks, &published, name), histogram(ranks, name)]),
             folds: (folds.len() > 1).then(|| chart::dots(&folds, evaluation.headline.rsum, &label)),
-            facts: vec![
-                row("median rank", [i2t, t2i].map(|recall| format!("{:.1}", recall.median_rank))),
-                row("mean rank", [i2t, t2i].map(|recall| format!("{:.3}", recall.mean_rank))),
-                row("queries with ties", [ties.i2t, ties.t2i].map(|count| count.to_string())),
-            ],
+            facts,
             ties: if ties.i2t + ties.t2i == 0 {
                 "No ties affect a rank.".to_owned()
             } else {
@@ -159,6 +174,22 @@ impl EvaluationView {
             },
         }
     }
+}
+
+/// Rows of metric, image to text, text to image.
+fn judged(judged: &JudgedEvaluation) -> Vec<[String; 3]> {
+    let [i2t, t2i] = [&judged.metrics.i2t, &judged.metrics.t2i];
+    let metrics: [(&str, [f64; 2]); 5] = [
+        ("mAP@R", [i2t.map_at_r, t2i.map_at_r]),
+        ("R-Precision", [i2t.r_precision, t2i.r_precision]),
+        ("R@1", [i2t.r1, t2i.r1]),
+        ("R@5", [i2t.r5, t2i.r5]),
+        ("R@10", [i2t.r10, t2i.r10]),
+    ];
+    let row = |(name, [i2t, t2i]): (&str, [f64; 2])| {
+        [format!("{} {name}", judged.set), format!("{i2t:.2}"), format!("{t2i:.2}")]
+    };
+    metrics.into_iter().map(row).collect()
 }
 
 /// Direction, K and value of the published recalls that decide the verdict.
@@ -231,16 +262,31 @@ fn stages(result: &Reproduction) -> String {
 }
 
 fn provenance(result: &Reproduction) -> Vec<(&'static str, String)> {
-    let Provenance { version, commit, config_sha256, checkpoint, data, engine, similarity, machine, .. } =
-        &result.provenance;
+    let Provenance { version, commit, model, similarity, machine, .. } = &result.provenance;
     let memory = result.peak_memory_bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
+    let mut rows =
+        vec![("laps-zoo", version.to_string()), ("commit", commit.as_deref().unwrap_or("unknown").to_owned())];
+    match model {
+        EvaluatedModel::Entry(used) => rows.extend(entry_rows(used)),
+        EvaluatedModel::Foreign { foreign } => rows.extend(foreign_rows(foreign)),
+    }
+    rows.extend([
+        ("similarities", similarity.clone()),
+        ("CPU", format!("{}, {} CPUs available", machine.processor, machine.processors)),
+        ("system", machine.system.clone()),
+    ]);
+    rows.extend(machine.gpus.iter().map(|gpu| ("GPU", gpu.clone())));
+    rows.extend([("peak memory", memory), ("result schema", result.schema.to_string())]);
+    rows
+}
+
+fn entry_rows(used: &EntryUsed) -> Vec<(&'static str, String)> {
+    let EntryUsed { config_sha256, checkpoint, data, engine } = used;
     let damaged = match data.damaged.as_slice() {
         [] => "none".to_owned(),
         ids => ids.join(", "),
     };
     let mut rows = vec![
-        ("laps-zoo", version.to_string()),
-        ("commit", commit.as_deref().unwrap_or("unknown").to_owned()),
         ("configuration", format!("sha256 {config_sha256}")),
         ("checkpoint", format!("{} ({})", checkpoint.file, checkpoint.format)),
         ("checkpoint hash", format!("sha256 {}", checkpoint.sha256)),
@@ -252,11 +298,19 @@ fn provenance(result: &Reproduction) -> Vec<(&'static str, String)> {
         ("image files", format!("{:.1} MB", data.image_bytes as f64 / 1e6)),
         ("partially decoded images", damaged),
         ("engine", engine.to_string()),
-        ("similarities", similarity.clone()),
-        ("CPU", format!("{}, {} CPUs available", machine.processor, machine.processors)),
-        ("system", machine.system.clone()),
     ]);
-    rows.extend(machine.gpus.iter().map(|gpu| ("GPU", gpu.clone())));
-    rows.extend([("peak memory", memory), ("result schema", result.schema.to_string())]);
+    rows
+}
+
+fn foreign_rows(foreign: &ForeignModel) -> Vec<(&'static str, String)> {
+    let mut rows = vec![("model", "foreign: laps-zoo did not run it".to_owned())];
+    rows.extend(foreign.files.iter().map(|file| ("file", format!("{}, sha256 {}", file.file, file.sha256))));
+    if let Some(head) = &foreign.head {
+        rows.push(("head", head.name.clone()));
+        let parameters = head.checkpoint.as_ref();
+        rows.extend(
+            parameters.map(|file| ("parameters of the head", format!("{}, sha256 {}", file.file, file.sha256))),
+        );
+    }
     rows
 }

@@ -42,12 +42,13 @@ pub struct PrecisionComparison {
 }
 
 impl PrecisionComparison {
-    /// Compares `other` with `result`; `other` may lose `tolerance` points of rSum by each protocol.
-    pub fn new(result: &Reproduction, other: Reproduction, tolerance: f64) -> Self {
+    /// Compares `other` with `result`; `other` may lose `tolerance` points of rSum by each protocol. `None` if `other` is
+    /// the result of a foreign model, which has no precision.
+    pub fn new(result: &Reproduction, other: Reproduction, tolerance: f64) -> Option<Self> {
         let losses = losses(result, &other);
         let rsum_lost = losses.iter().map(RecallLoss::points).collect();
-        let Reproduction { evaluations, provenance, .. } = other;
-        Self { engine: provenance.engine, evaluations, rsum_lost, tolerance, losses }
+        let engine = other.provenance.entry()?.engine.clone();
+        Some(Self { engine, evaluations: other.evaluations, rsum_lost, tolerance, losses })
     }
 
     /// Whether it loses more than the tolerance.
@@ -75,7 +76,8 @@ pub fn render_losses(result: &Reproduction, comparison: &PrecisionComparison) ->
         table.load_style(presets::UTF8_BORDERS_ONLY);
         let header = ["i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rSum"].map(str::to_owned);
         table.set_header([loss.protocol.to_string()].into_iter().chain(header));
-        for (values, engine) in [(loss.first, &result.provenance.engine), (loss.second, &comparison.engine)] {
+        let first = result.provenance.entry().map(|entry| (loss.first, &entry.engine));
+        for (values, engine) in first.into_iter().chain([(loss.second, &comparison.engine)]) {
             let name = engine
                 .graphs
                 .as_ref()

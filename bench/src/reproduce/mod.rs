@@ -17,9 +17,13 @@ pub(crate) use compare::recalls;
 pub use compare::{Comparison, RecallDifference, Verdict};
 pub(crate) use encode::PREFETCH;
 pub use loss::{PrecisionComparison, RecallLoss, render_losses};
-pub use provenance::{CheckpointUsed, DataUsed, Provenance};
-pub use queries::{QueryAnswer, QueryFailure, QueryFailures, RankCounts};
+pub(crate) use provenance::short;
+pub use provenance::{
+    CheckpointUsed, DataUsed, EntryUsed, EvaluatedModel, ForeignModel, HeadUsed, Provenance, SourceFile,
+};
+pub(crate) use queries::counts;
+pub use queries::{QueryAnswer, QueryFailure, QueryFailures, QueryRanks, RankCounts};
 pub use request::ReproduceRequest;
-pub use result::{Reproduction, SCHEMA, StageTime};
+pub use result::{JudgedEvaluation, Reproduction, SCHEMA, StageTime};
 pub use run::reproduce;
 pub(crate) use table::{footnotes, mark, outcome, signed};

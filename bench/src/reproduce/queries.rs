@@ -24,19 +24,58 @@ pub struct RankCounts {
     pub i2t: BTreeMap<u32, usize>,
     /// Captions, by the rank of their image.
     pub t2i: BTreeMap<u32, usize>,
+    /// The rank of each query; `None` in results of version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queries: Option<QueryRanks>,
+}
+
+/// The rank of each query, starting at 1, with the tie rule of the headline recalls; one fold after the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryRanks {
+    /// Images in the order of the matrix. In JSON one text of numbers separated by spaces.
+    #[serde(with = "rank_text")]
+    pub i2t: Vec<u32>,
+    /// Captions in the order of the matrix, in each fold. In JSON one text of numbers separated by spaces.
+    #[serde(with = "rank_text")]
+    pub t2i: Vec<u32>,
+}
+
+/// Ranks as one line of text: an array of 30,000 numbers would be as many lines of a result file.
+mod rank_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(ranks: &[u32], serializer: S) -> Result<S::Ok, S::Error> {
+        let ranks: Vec<String> = ranks.iter().map(u32::to_string).collect();
+        serializer.serialize_str(&ranks.join(" "))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.split_ascii_whitespace().map(|rank| rank.parse().map_err(D::Error::custom)).collect()
+    }
 }
 
 impl RankCounts {
-    pub(super) fn of(evaluation: &Evaluation) -> Self {
-        let count = |side: fn(&Fold) -> &[Rank]| {
-            let mut counts = BTreeMap::new();
-            for rank in evaluation.folds.iter().flat_map(side) {
-                *counts.entry(rank.under(TieRule::HEADLINE) + 1).or_default() += 1;
-            }
-            counts
+    pub(crate) fn of(evaluation: &Evaluation) -> Self {
+        let ranks = |side: fn(&Fold) -> &[Rank]| -> Vec<u32> {
+            let ranks = evaluation.folds.iter().flat_map(side);
+            ranks.map(|rank| rank.under(TieRule::HEADLINE) + 1).collect()
         };
-        Self { protocol: evaluation.protocol, i2t: count(|fold| &fold.ranks.i2t), t2i: count(|fold| &fold.ranks.t2i) }
+        let queries = QueryRanks { i2t: ranks(|fold| &fold.ranks.i2t), t2i: ranks(|fold| &fold.ranks.t2i) };
+        Self {
+            protocol: evaluation.protocol,
+            i2t: counts(&queries.i2t),
+            t2i: counts(&queries.t2i),
+            queries: Some(queries),
+        }
     }
+}
+
+/// Number of queries by rank.
+pub(crate) fn counts(ranks: &[u32]) -> BTreeMap<u32, usize> {
+    let mut counts = BTreeMap::new();
+    ranks.iter().for_each(|&rank| *counts.entry(rank).or_default() += 1);
+    counts
 }
 
 /// The queries with the worst ranks among all images and captions of the split, worst first.
@@ -83,7 +122,7 @@ pub struct QueryAnswer {
 impl QueryFailures {
     /// Finds the failures. Ranks of the whole matrix are taken from `evaluations` if a protocol without folds is among
     /// them.
-    pub(super) fn find(
+    pub(crate) fn find(
         scores: &Scores,
         captions: &CaptionImages,
         split: &Split,

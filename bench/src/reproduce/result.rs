@@ -2,24 +2,26 @@
 
 use std::borrow::Cow;
 
-use laps_align::Evaluation;
+use laps_align::{Evaluation, JudgedDirections};
 use serde::{Deserialize, Serialize};
 
 use super::{Comparison, PrecisionComparison, Provenance, QueryFailures, RankCounts, Verdict};
+use crate::{foreign::JudgementSet, statistics::RecallIntervals};
 
 /// Version of the JSON format; it changes when a field changes its meaning.
 ///
-/// Version 2 added `ranks` and `failures`. The other fields are as in version 1, so both versions can be read.
-pub const SCHEMA: u32 = 2;
+/// Version 2 added `ranks` and `failures`. Version 3 added foreign models, `ranks.queries`, `judged` and `intervals`. The
+/// other fields are as in version 1, so all versions can be read.
+pub const SCHEMA: u32 = 3;
 
-/// The result of evaluating one checkpoint on one split.
+/// The result of evaluating one model on one split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reproduction {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Name of the entry.
+    /// Name of the entry, or of the foreign model.
     pub entry: String,
-    /// Name of the split.
+    /// Name of the split; `unknown` for a foreign model without a data set.
     pub split: String,
     /// Number of images that the split was limited to, if it was.
     pub limit: Option<usize>,
@@ -47,9 +49,35 @@ pub struct Reproduction {
     pub peak_memory_bytes: Option<u64>,
     /// What produced the result.
     pub provenance: Provenance,
+    /// Metrics by human judgements, if requested.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judged: Vec<JudgedEvaluation>,
+    /// Confidence intervals of the recalls, if requested.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub intervals: Vec<RecallIntervals>,
     /// The same evaluation in other precisions, if requested.
     #[serde(rename = "beside", default, skip_serializing_if = "Vec::is_empty")]
     pub precisions: Vec<PrecisionComparison>,
+}
+
+impl Reproduction {
+    /// The name for headings, which says whether the model is foreign.
+    pub fn title(&self) -> String {
+        let foreign = if self.provenance.foreign().is_some() { ", foreign model" } else { "" };
+        format!("{}{foreign}", self.entry)
+    }
+}
+
+/// Metrics of the whole matrix by human judgements.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JudgedEvaluation {
+    /// The judgements.
+    pub set: JudgementSet,
+    /// SHA-256 of the file with the judgements.
+    pub sha256: String,
+    /// The metrics, in percent.
+    #[serde(flatten)]
+    pub metrics: JudgedDirections,
 }
 
 /// The time of one stage of a run.

@@ -15,8 +15,8 @@ use laps_data::{ImageFile, Split, check_images};
 use laps_files::Progress;
 
 use super::{
-    Comparison, DataUsed, Provenance, QueryFailures, RankCounts, ReproduceRequest, Reproduction, SCHEMA, Verdict,
-    compare,
+    Comparison, DataUsed, EntryUsed, EvaluatedModel, Provenance, QueryFailures, RankCounts, ReproduceRequest,
+    Reproduction, SCHEMA, Verdict, compare,
     encode::{ImageScorer, encode_captions},
     inputs::{all_faults, hash_images, protocols, read_checkpoint, read_texts},
     log::RunLog,
@@ -109,18 +109,22 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
         provenance: Provenance {
             version: env!("CARGO_PKG_VERSION").into(),
             commit: crate::commit().map(Into::into),
-            config_sha256: entry.config_sha256.clone(),
-            checkpoint: checkpoint_used,
-            data: DataUsed {
-                sha256: hashed.sha256,
-                image_bytes: hashed.bytes,
-                damaged: damaged.into_iter().map(|damage| damage.file.image.id).collect(),
-            },
-            engine: engine_used,
+            model: EvaluatedModel::Entry(Box::new(EntryUsed {
+                config_sha256: entry.config_sha256.clone(),
+                checkpoint: checkpoint_used,
+                data: DataUsed {
+                    sha256: hashed.sha256,
+                    image_bytes: hashed.bytes,
+                    damaged: damaged.into_iter().map(|damage| damage.file.image.id).collect(),
+                },
+                engine: engine_used,
+            })),
             similarity: similarity.description(),
             machine: Machine::here(),
             seed: None,
         },
+        judged: Vec::new(),
+        intervals: Vec::new(),
         precisions: Vec::new(),
     })
 }

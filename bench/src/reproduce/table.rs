@@ -6,7 +6,11 @@ use comfy_table::{CellAlignment, Table, presets};
 use laps_align::Evaluation;
 use laps_hub::registry::Status;
 
-use super::{Comparison, RecallDifference, Reproduction, Verdict, compare::recalls};
+use super::{
+    CheckpointUsed, Comparison, EvaluatedModel, JudgedEvaluation, RecallDifference, Reproduction, Verdict,
+    compare::recalls, short,
+};
+use crate::statistics::RecallIntervals;
 
 /// Mark of a recall that is not where its source prints it.
 pub(crate) fn mark(status: Status) -> &'static str {
@@ -25,14 +29,26 @@ pub fn render(result: &Reproduction) -> String {
     let mut text = String::new();
     let Reproduction { entry, split, images, captions, provenance, .. } = result;
     line(&mut text, format_args!("{entry}, split {split}: {images} images, {captions} captions"));
-    line(
-        &mut text,
-        format_args!("checkpoint {} (sha256 {})", provenance.checkpoint.file, short(&provenance.checkpoint.sha256)),
-    );
-    line(&mut text, format_args!("engine {}; similarities {}", provenance.engine, provenance.similarity));
+    match &provenance.model {
+        EvaluatedModel::Entry(used) => {
+            let CheckpointUsed { file, sha256, .. } = &used.checkpoint;
+            line(&mut text, format_args!("checkpoint {file} (sha256 {})", short(sha256)));
+            line(&mut text, format_args!("engine {}; similarities {}", used.engine, provenance.similarity));
+        }
+        EvaluatedModel::Foreign { foreign } => {
+            line(&mut text, format_args!("{}", foreign.describe()));
+            line(&mut text, format_args!("similarities {}", provenance.similarity));
+        }
+    }
     for evaluation in &result.evaluations {
         line(&mut text, format_args!("\n{}", recall_table(evaluation, &result.comparisons)));
         line(&mut text, format_args!("{}", ranks(evaluation)));
+    }
+    if !result.intervals.is_empty() {
+        line(&mut text, format_args!("\n{}", interval_table(&result.intervals)));
+    }
+    if !result.judged.is_empty() {
+        line(&mut text, format_args!("\n{}", judged_table(&result.judged)));
     }
     let published = result.comparisons.iter().flat_map(|comparison| comparison.recalls).flatten();
     for footnote in footnotes(published.map(|cell| cell.status)) {
@@ -51,11 +67,6 @@ fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
     let _ = writeln!(text, "{content}");
 }
 
-/// The first 12 digits of a hash, which are enough to identify a file.
-fn short(hash: &str) -> &str {
-    hash.get(..12).unwrap_or(hash)
-}
-
 fn recall_table(evaluation: &Evaluation, comparisons: &[Comparison]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
@@ -72,6 +83,36 @@ fn recall_table(evaluation: &Evaluation, comparisons: &[Comparison]) -> Table {
         let cells = comparison.recalls.map(|cell| show(cell, difference));
         table.add_row(row("  difference", cells, show(comparison.rsum, difference)));
     }
+    right_aligned(table)
+}
+
+fn interval_table(intervals: &[RecallIntervals]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY);
+    table.set_header(["95% intervals", "i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rSum"]);
+    for interval in intervals {
+        let cell = |[low, high]: [f64; 2]| format!("{low:.1} to {high:.1}");
+        table.add_row(row(interval.protocol.name(), interval.recalls.map(cell), cell(interval.rsum)));
+    }
+    right_aligned(table)
+}
+
+fn judged_table(judged: &[JudgedEvaluation]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY);
+    table.set_header(["judgements", "queries", "mAP@R", "R-P", "R@1", "R@5", "R@10"]);
+    for JudgedEvaluation { set, metrics, .. } in judged {
+        for (direction, found) in [("i2t", &metrics.i2t), ("t2i", &metrics.t2i)] {
+            let values = [found.map_at_r, found.r_precision, found.r1, found.r5, found.r10];
+            let cells = values.map(|value| format!("{value:.2}"));
+            table.add_row([format!("{set} {direction}"), found.queries.to_string()].into_iter().chain(cells));
+        }
+    }
+    right_aligned(table)
+}
+
+/// All columns but the first aligned to the right.
+fn right_aligned(mut table: Table) -> Table {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -131,10 +172,7 @@ fn stages(result: &Reproduction) -> Table {
             format!("{:.1}", stage.rate()),
         ]);
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
+    right_aligned(table)
 }
 
 /// The verdict as text.

@@ -1,5 +1,5 @@
-//! Reads and checks results of [`reproduce`](crate::reproduce). A file whose values contradict each other, or that does
-//! not name the machine it was measured on, is an error.
+//! Reads and checks results of [`reproduce`](crate::reproduce) and [`foreign`](crate::foreign). A file whose values
+//! contradict each other, or that does not name the machine it was measured on, is an error.
 
 use std::{io::Read, path::Path};
 
@@ -11,12 +11,12 @@ use crate::{
     reproduce::{RankCounts, Reproduction, SCHEMA, recalls},
 };
 
-/// In bytes; a result has about 30 kB.
+/// Maximum size in bytes. A result of 1,000 images has about 50 kB, one of 5,000 images about 300 kB.
 const MAX_BYTES: u64 = 1 << 24;
 /// Rounding error of sums and quotients of f64, and of decimals in JSON. Different recalls differ by at least 0.004.
 const ROUNDING: f64 = 1e-6;
-/// What a result file is.
-const RESULT: &str = "a JSON result of `laps-zoo reproduce`";
+/// Description of a result file for messages.
+const RESULT: &str = "a JSON result of `laps-zoo reproduce` or `laps-zoo evaluate`";
 
 /// Reads a result and checks it.
 ///
@@ -121,11 +121,19 @@ fn impossible_recalls(directions: &Directions) -> Option<String> {
 /// Recalls follow from ranks. With several folds, which may have different numbers of captions, only the number of
 /// queries is checked.
 fn rank_contradiction(ranks: &RankCounts, evaluation: &Evaluation) -> Option<(String, String)> {
+    let queries = ranks.queries.as_ref();
+    let [i2t, t2i] = [queries.map(|ranks| &ranks.i2t), queries.map(|ranks| &ranks.t2i)];
     let sides = [
-        ("i2t", &ranks.i2t, evaluation.images, &evaluation.headline.i2t),
-        ("t2i", &ranks.t2i, evaluation.captions, &evaluation.headline.t2i),
+        ("i2t", &ranks.i2t, i2t, evaluation.images, &evaluation.headline.i2t),
+        ("t2i", &ranks.t2i, t2i, evaluation.captions, &evaluation.headline.t2i),
     ];
-    sides.into_iter().find_map(|(side, counts, queries, recall)| {
+    sides.into_iter().find_map(|(side, counts, each, queries, recall)| {
+        if let Some(ranks) = each
+            && crate::reproduce::counts(ranks) != *counts
+        {
+            let expected = format!("`ranks.queries.{side}` with the counts of `ranks.{side}`");
+            return Some((expected, format!("other counts, of {} queries", ranks.len())));
+        }
         let total: usize = counts.values().sum();
         if total != queries {
             return Some((format!("`ranks.{side}` of {queries} queries"), total.to_string()));

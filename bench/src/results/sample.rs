@@ -4,7 +4,7 @@ use laps_align::Evaluation;
 use laps_hub::registry;
 use serde_json::{Value, json};
 
-use crate::reproduce::{Comparison, Reproduction};
+use crate::reproduce::{Comparison, EntryUsed, EvaluatedModel, Reproduction};
 
 /// A result of the built-in entry `name` with one element of `recalls` per protocol, compared with the published
 /// recalls; without ranks and failures.
@@ -49,6 +49,14 @@ pub(crate) fn value(name: &str, recalls: &[[f64; 6]]) -> Value {
 /// The same, parsed.
 pub(crate) fn result(name: &str, recalls: &[[f64; 6]]) -> Reproduction {
     serde_json::from_value(value(name, recalls)).unwrap()
+}
+
+/// The entry of a result.
+pub(crate) fn entry(result: &mut Reproduction) -> &mut EntryUsed {
+    match &mut result.provenance.model {
+        EvaluatedModel::Entry(used) => used,
+        EvaluatedModel::Foreign { .. } => panic!("a foreign model"),
+    }
 }
 
 fn directions([a, b, c, d, e, f]: [f64; 6]) -> Value {

@@ -24,7 +24,7 @@ fn result_is_read_as_written() {
     let result = reading(&value).unwrap();
     assert_eq!(reading(&serde_json::to_value(&result).unwrap()).unwrap(), result);
     assert_eq!(result.evaluations[0].headline.t2i.r1, 62.46);
-    assert_eq!(result.provenance.engine.to_string(), "torch 2.13.0 on cpu, 2 threads");
+    assert_eq!(result.provenance.entry().unwrap().engine.to_string(), "torch 2.13.0 on cpu, 2 threads");
 }
 
 #[test]
@@ -65,15 +65,15 @@ fn other_files_are_rejected() {
     let alignment = json!({ "schema": 1, "entry": "f30k_vit", "us_per_pair": 6.5 });
     insta::assert_snapshot!(reading(&alignment).unwrap_err(), @r"
     `DIR/result.json` is not a valid result
-      expected: a JSON result of `laps-zoo reproduce`
+      expected: a JSON result of `laps-zoo reproduce` or `laps-zoo evaluate`
       found: no `evaluations`
     ");
     let mut newer = sample::value("f30k_vit", &[RECALLS]);
-    newer["schema"] = json!(3);
+    newer["schema"] = json!(4);
     insta::assert_snapshot!(reading(&newer).unwrap_err(), @r"
     `DIR/result.json` is not a valid result
-      expected: `schema` from 1 to 2
-      found: 3
+      expected: `schema` from 1 to 3
+      found: 4
     hint: update laps-zoo to read results of newer versions
     ");
     let folder = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use laps_hub::registry::{self, Cell, Entry, PublishedTable, References, Status};
 use super::{RecallRow, RecallTable, RecallTables, ResultUsed, RowGroup, RowKind, SCHEMA};
 use crate::{
     Result,
-    reproduce::{Comparison, RecallDifference, Reproduction, recalls},
+    reproduce::{Comparison, EvaluatedModel, RecallDifference, Reproduction, recalls},
 };
 
 /// Methods that the paper compares with: key in `references.yaml`, and name.
@@ -66,14 +66,14 @@ impl RecallTables {
 fn sort_key(result: &Reproduction) -> (usize, String, String, String, usize, [String; 5]) {
     let Reproduction { entry, split, limit, provenance, .. } = result;
     let position = registry::names().iter().position(|name| name == entry).unwrap_or(usize::MAX);
-    let rest = [
-        provenance.checkpoint.sha256.clone(),
-        provenance.data.sha256.clone(),
-        provenance.engine.to_string(),
-        provenance.similarity.clone(),
-        provenance.machine.processor.clone(),
-    ];
-    (position, entry.clone(), provenance.config_sha256.clone(), split.clone(), limit.unwrap_or(0), rest)
+    let [checkpoint, data, engine] = match &provenance.model {
+        EvaluatedModel::Entry(used) => {
+            [used.checkpoint.sha256.clone(), used.data.sha256.clone(), used.engine.to_string()]
+        }
+        EvaluatedModel::Foreign { foreign } => [foreign.describe(), String::new(), String::new()],
+    };
+    let rest = [checkpoint, data, engine, provenance.similarity.clone(), provenance.machine.processor.clone()];
+    (position, entry.clone(), config_sha256(result).to_owned(), split.clone(), limit.unwrap_or(0), rest)
 }
 
 /// The table of a protocol; `None` if no result has it.
@@ -87,7 +87,7 @@ fn table(protocol: Protocol, results: &[Reproduction], references: &References) 
         .collect();
     let same = |a: &Reproduction, b: &Reproduction| {
         let key = |result: &Reproduction| (result.entry.clone(), result.split.clone(), result.limit);
-        key(a) == key(b) && a.provenance.config_sha256 == b.provenance.config_sha256
+        key(a) == key(b) && config_sha256(a) == config_sha256(b)
     };
     let groups = with.chunk_by(|(_, a, _), (_, b, _)| same(a, b));
     let groups = groups.map(|group| rows(group, references)).collect::<Result<Vec<_>>>()?;
@@ -131,19 +131,25 @@ fn rows(results: &[(usize, &Reproduction, &Evaluation)], references: &References
     Ok(RowGroup { name: name(first, entry.as_ref()), rows })
 }
 
-/// The built-in entry of a result; `None` if the configuration differs from the entry of that name.
+/// The hash of the configuration; empty for a foreign model.
+fn config_sha256(result: &Reproduction) -> &str {
+    result.provenance.entry().map_or("", |entry| &entry.config_sha256)
+}
+
+/// The built-in entry of a result; `None` for a foreign model, and if the configuration differs from the entry of that
+/// name.
 fn built_in(result: &Reproduction) -> Result<Option<Entry>> {
     if !registry::names().contains(&result.entry.as_str()) {
         return Ok(None);
     }
     let entry = registry::find(&result.entry)?;
-    Ok((entry.config_sha256 == result.provenance.config_sha256).then_some(entry))
+    Ok((entry.config_sha256 == config_sha256(result)).then_some(entry))
 }
 
 /// The name of the entry, and what was evaluated unless it is the whole test split.
 fn name(result: &Reproduction, entry: Option<&Entry>) -> String {
-    let mut name = result.entry.clone();
-    if entry.is_none() && registry::names().contains(&result.entry.as_str()) {
+    let mut name = result.title();
+    if entry.is_none() && result.provenance.foreign().is_none() && registry::names().contains(&result.entry.as_str()) {
         name += ", different configuration";
     }
     if entry.is_none_or(|entry| entry.data.test != result.split) {

@@ -3,12 +3,13 @@
 use laps_hub::registry::Status;
 
 use super::RecallTables;
+use crate::reproduce::ForeignModel;
 
 const HEADER: [&str; 13] = [
     "protocol", "entry", "row", "kind", "i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "rsum", "marks",
     "result",
 ];
-const PROVENANCE: [&str; 9] = [
+const PROVENANCE: [&str; 10] = [
     "checkpoint_sha256",
     "config_sha256",
     "data_sha256",
@@ -18,6 +19,7 @@ const PROVENANCE: [&str; 9] = [
     "system",
     "version",
     "commit",
+    "foreign",
 ];
 
 /// A header, then the rows. Recalls have three decimals, which distinguish any two recalls.
@@ -36,16 +38,22 @@ pub(super) fn render(tables: &RecallTables) -> String {
             let result = row.result.map_or_else(String::new, |number| number.to_string());
             let provenance = row.result.and_then(|number| Some(&tables.results.get(number - 1)?.provenance));
             let provenance = provenance.map_or_else(Default::default, |provenance| {
+                let [checkpoint, config, data, engine] = provenance.entry().map_or_else(Default::default, |used| {
+                    let hashes = [&used.checkpoint.sha256, &used.config_sha256, &used.data.sha256];
+                    let [checkpoint, config, data] = hashes.map(String::clone);
+                    [checkpoint, config, data, used.engine.to_string()]
+                });
                 [
-                    provenance.checkpoint.sha256.clone(),
-                    provenance.config_sha256.clone(),
-                    provenance.data.sha256.clone(),
-                    provenance.engine.to_string(),
+                    checkpoint,
+                    config,
+                    data,
+                    engine,
                     provenance.similarity.clone(),
                     provenance.machine.processor.clone(),
                     provenance.machine.system.clone(),
                     provenance.version.to_string(),
                     provenance.commit.as_deref().unwrap_or_default().to_owned(),
+                    provenance.foreign().map_or_else(String::new, ForeignModel::describe),
                 ]
             });
             let first = [table.protocol.name().to_owned(), group.name.clone(), name, kind];

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::{
     Error, Result,
-    reproduce::{Provenance, Reproduction, Verdict, footnotes, mark, outcome, signed},
+    reproduce::{EvaluatedModel, Provenance, Reproduction, Verdict, footnotes, mark, outcome, short, signed},
 };
 
 pub(crate) use markdown::table as markdown_table;
@@ -90,7 +90,7 @@ pub enum RowKind {
 /// A result in the tables.
 #[derive(Clone, Debug, Serialize)]
 pub struct ResultUsed {
-    /// The entry.
+    /// The entry, or the name of a foreign model.
     pub entry: String,
     /// The split.
     pub split: String,
@@ -124,6 +124,11 @@ impl TableFormat {
         ("latex", Self::Latex),
         ("json", Self::Json),
     ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, format)| *format == self).map_or("", |(name, _)| name)
+    }
 }
 
 impl FromStr for TableFormat {
@@ -221,20 +226,24 @@ impl ResultUsed {
 
     /// Verdict and provenance in one line.
     fn describe(&self) -> String {
-        let Provenance { version, commit, config_sha256, checkpoint, data, engine, similarity, machine, .. } =
-            &self.provenance;
-        let short = |hash: &str| hash.chars().take(12).collect::<String>();
+        let Provenance { version, commit, model, similarity, machine, .. } = &self.provenance;
         let commit = commit.as_deref().map_or_else(String::new, |commit| format!(" ({commit})"));
+        let model = match model {
+            EvaluatedModel::Entry(used) => format!(
+                "checkpoint {} (sha256 {}), config {}, data {}; engine {}",
+                used.checkpoint.file,
+                short(&used.checkpoint.sha256),
+                short(&used.config_sha256),
+                short(&used.data.sha256),
+                used.engine
+            ),
+            EvaluatedModel::Foreign { foreign } => foreign.describe(),
+        };
         format!(
-            "{} on {}: {}; checkpoint {} (sha256 {}), config {}, data {}; engine {engine}; similarities {similarity}; \
-             {}, {}{}; laps-zoo {version}{commit}",
+            "{} on {}: {}; {model}; similarities {similarity}; {}, {}{}; laps-zoo {version}{commit}",
             self.entry,
             self.split,
             outcome(&self.verdict),
-            checkpoint.file,
-            short(&checkpoint.sha256),
-            short(config_sha256),
-            short(&data.sha256),
             machine.processor,
             machine.system,
             machine.gpu_names(),

@@ -98,7 +98,7 @@ impl TimingRow {
         format!("{}{flavour}", self.engine)
     }
 
-    /// What has to be equal in two comparable rows.
+    /// The fields by which rows of two results are matched.
     pub(super) fn key(&self) -> (BenchPart, &str, Option<&str>, &str, &str, usize) {
         (self.part, &self.engine, self.flavour.as_deref(), &self.device, &self.precision, self.batch)
     }

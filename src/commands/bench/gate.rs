@@ -8,7 +8,7 @@ use laps::Backends;
 use laps_bench::{
     gate::{
         Baselines, GateGroup, GroupMeasures, GroupReport, MeasuredOn, evaluation, judge, kernels, parameters, render,
-        render_blessed,
+        render_blessed, result_hits,
     },
     progress::StageProgress,
 };
@@ -33,7 +33,7 @@ pub(crate) struct GateArgs {
     /// Write the measured values as the new baselines
     #[arg(long, conflicts_with = "entry")]
     bless: bool,
-    /// Comma-separated groups to measure: memory, recalls, parameters, graphs, drift, kernels [default: all]
+    /// Comma-separated groups to measure: memory, recalls, parameters, graphs, drift, kernels, results [default: all]
     #[arg(long, value_name = "GROUPS", value_delimiter = ',', conflicts_with = "entry")]
     only: Vec<String>,
     /// Comma-separated entries to measure [default: all]
@@ -45,6 +45,9 @@ pub(crate) struct GateArgs {
     /// Instruction counts written by `cargo bench -p laps-bench --bench kernels -- --counts FILE`
     #[arg(long, value_name = "FILE", conflicts_with = "entry")]
     kernels: Option<PathBuf>,
+    /// Comma-separated results of `reproduce --json` and `evaluate --json`, whose hits are compared
+    #[arg(long, value_name = "FILES", value_delimiter = ',', conflicts_with = "entry")]
+    results: Vec<PathBuf>,
     /// Print memory and hits of one entry as JSON; the gate runs this in a separate process
     #[arg(long, hide = true, value_name = "NAME", conflicts_with_all = ["gate", "bless", "entry"])]
     evaluate: Option<String>,
@@ -110,6 +113,9 @@ impl GateArgs {
         }
         if wanted(GateGroup::Kernels) {
             gathered.push(kernels(self.kernels.as_deref())?);
+        }
+        if wanted(GateGroup::Results) {
+            gathered.push(result_hits(&self.results)?);
         }
         gathered.retain(|one| wanted(one.group));
         Ok(gathered)

@@ -19,7 +19,8 @@ pub(crate) struct BenchArgs {
     #[command(flatten)]
     gate: gate::GateArgs,
     /// Hide progress output
-    #[arg(long, short)]
+    // The heading of the options before would apply to this one too.
+    #[arg(long, short, help_heading = "Output")]
     quiet: bool,
     #[command(subcommand)]
     command: Option<BenchCommand>,

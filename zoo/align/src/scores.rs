@@ -72,8 +72,12 @@ impl<'a> Scores<'a> {
         })
     }
 
-    /// Similarities of an image to all captions. Values that need decoding are decoded into `buffer`.
-    pub(super) fn row<'b>(&self, image: usize, buffer: &'b mut Vec<f32>) -> Result<&'b [f32], RetrievalError>
+    /// Similarities of an image, below [`images`](Self::images), to all captions. Values that need decoding are decoded into
+    /// `buffer`.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn row<'b>(&self, image: usize, buffer: &'b mut Vec<f32>) -> Result<&'b [f32], RetrievalError>
     where
         'a: 'b,
     {

@@ -12,6 +12,9 @@ use fs_err::File;
 
 use super::RetrievalError;
 
+/// Bytes read at a time. They stay in the cache of the CPU while they are converted.
+const BLOCK: usize = 1 << 15;
+
 /// A matrix, images x captions of little-endian f32 in row-major order, somewhere in a file. It holds no values in memory.
 #[derive(Debug)]
 pub struct StoredScores {
@@ -43,28 +46,24 @@ impl StoredScores {
         self.captions
     }
 
-    /// Copies the similarities of an image to all captions into `values`.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub fn row(&self, image: usize, values: &mut [f32]) -> Result<(), RetrievalError> {
-        self.read(image * self.captions, values)
-    }
-
     /// Copies the values from `index` on into `values`.
     pub(super) fn read(&self, index: usize, values: &mut [f32]) -> Result<(), RetrievalError> {
-        let bytes = self.bytes(index, 4 * values.len());
-        let bytes = bytes.map_err(|source| RetrievalError::Read { path: self.path.clone(), source })?;
-        let (words, _) = bytes.as_chunks::<4>();
-        values.iter_mut().zip(words).for_each(|(value, &word)| *value = f32::from_le_bytes(word));
+        let failed = |source| RetrievalError::Read { path: self.path.clone(), source };
+        let mut block = [0; BLOCK];
+        let mut start = self.start + 4 * index as u64;
+        for values in values.chunks_mut(BLOCK / 4) {
+            let bytes = &mut block[..4 * values.len()];
+            self.read_bytes(start, bytes).map_err(failed)?;
+            start += bytes.len() as u64;
+            let (words, _) = bytes.as_chunks::<4>();
+            values.iter_mut().zip(words).for_each(|(value, &word)| *value = f32::from_le_bytes(word));
+        }
         Ok(())
     }
 
-    fn bytes(&self, index: usize, length: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; length];
+    fn read_bytes(&self, start: u64, bytes: &mut [u8]) -> io::Result<()> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(self.start + 4 * index as u64))?;
-        file.read_exact(&mut bytes)?;
-        Ok(bytes)
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(bytes)
     }
 }

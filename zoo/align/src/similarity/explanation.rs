@@ -108,7 +108,7 @@ impl Engine {
             kinds.push(TokenKind::Class);
         }
         let stride = config.groups;
-        let logits = self.aggregation.logits(spatial, stride, self.level);
+        let logits = self.aggregation.logits(spatial, stride);
         for group in 0..config.groups {
             let of_group = |patch: usize| f64::from(logits[patch * stride + group]);
             let weights = softmax(config.patches, |patch| kept[patch].then(|| of_group(patch)));
@@ -261,7 +261,7 @@ fn leaky(cosine: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::similarity::{AlignmentConfig, EngineOptions, tests::samples::*};
+    use crate::similarity::{AlignmentConfig, CaptionMatrix, EngineOptions, tests::samples::*};
 
     fn explained(config: AlignmentConfig, words: usize, seed: u64) -> (Explanation, f32) {
         let mut random = Random(seed);
@@ -270,7 +270,10 @@ mod tests {
         let image = random.embeddings([1, config.tokens(), config.width], 0.7);
         let image = Array::new(&[config.tokens(), config.width], image.into_values()).unwrap();
         let caption = random.captions(&[words], config.width, 0.7).remove(0);
-        (engine.explain(&image, &caption).unwrap(), engine.score(&image, &caption).unwrap())
+        let images = Array::new(&[1, config.tokens(), config.width], image.values().to_vec()).unwrap();
+        let captions = CaptionMatrix::from_arrays(std::slice::from_ref(&caption), config.width).unwrap();
+        let similarity = engine.similarities(&images, &captions).unwrap().values()[0];
+        (engine.explain(&image, &caption).unwrap(), similarity)
     }
 
     #[test]

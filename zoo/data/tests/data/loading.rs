@@ -263,8 +263,8 @@ fn truncated_png_gif_and_bmp_are_reported_as_damaged() {
     let mapping: BTreeMap<String, &str> = names.iter().enumerate().map(|(id, &name)| (id.to_string(), name)).collect();
     fs::write(folder.path().join("id_mapping.json"), serde_json::to_string(&mapping).unwrap()).unwrap();
     let split = Split::open(folder.path(), "odd").unwrap();
-    let found = preflight(&split, &odd, 2, |_| {}).unwrap();
-    let damaged: Vec<_> = found.damaged.iter().map(|damage| &*damage.file.image.name).collect();
+    let found = check_images(&split.image_files(&odd), 2, || ()).unwrap();
+    let damaged: Vec<_> = found.iter().map(|damage| &*damage.file.image.name).collect();
     assert_eq!(damaged, names[1..]);
 }
 

@@ -346,6 +346,7 @@ impl Fetcher {
                 self.at(services.github.join(&format!("{repository}/{commit}/{path}"))?, is_hashed)
             }
             FileSource::Coco(path) => self.at(services.coco.join(path)?, is_hashed),
+            FileSource::Pypi(path) => self.at(services.pypi.join(path)?, is_hashed),
             FileSource::Address(address) => self.at(parse_location(address)?, is_hashed),
         });
         for mirror in &file.mirrors {

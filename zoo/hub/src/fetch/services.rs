@@ -8,7 +8,7 @@ use std::{
 use reqwest::Url;
 
 use super::{FetchError, redirects::RedirectPolicy};
-use crate::registry::COCO_IMAGES;
+use crate::registry::{COCO_IMAGES, PYPI_FILES};
 
 /// Host of the pages of public Drive folders.
 pub(super) const DRIVE_PAGES: &str = "https://drive.google.com";
@@ -44,6 +44,8 @@ pub struct Services {
     pub github: Endpoint,
     /// Images of COCO.
     pub coco: Endpoint,
+    /// Files of PyPI.
+    pub pypi: Endpoint,
     /// Copies of the cache folder, tried in this order before the services.
     pub mirrors: Vec<Endpoint>,
     /// Hugging Face token, sent to the hub only.
@@ -54,8 +56,8 @@ pub struct Services {
 
 impl Services {
     /// The public services, or those set in the environment: `LAPS_ZOO_GDRIVE_URL`, `HF_ENDPOINT`,
-    /// `LAPS_ZOO_GITHUB_URL`, `LAPS_ZOO_COCO_URL`, and `LAPS_ZOO_MIRRORS` with any number of URLs separated by spaces.
-    /// Each is `https://`, `file://`, or `http://` for servers on this machine and files with a known hash.
+    /// `LAPS_ZOO_GITHUB_URL`, `LAPS_ZOO_COCO_URL`, `LAPS_ZOO_PYPI_URL`, and `LAPS_ZOO_MIRRORS` with any number of URLs
+    /// separated by spaces. Each is `https://`, `file://`, or `http://` for servers on this machine and files with a known hash.
     ///
     /// The token is that of `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN` or the token file of `huggingface_hub`.
     ///
@@ -79,6 +81,7 @@ impl Services {
             hub: or_public(replaced("HF_ENDPOINT", &hub_hosts)?, HUB, &hub_hosts)?,
             github: or_public(replaced("LAPS_ZOO_GITHUB_URL", &[])?, GITHUB, &[])?,
             coco: or_public(replaced("LAPS_ZOO_COCO_URL", &[])?, COCO_IMAGES, &["*.cocodataset.org"])?,
+            pypi: or_public(replaced("LAPS_ZOO_PYPI_URL", &[])?, PYPI_FILES, &[])?,
             mirrors: in_variable("LAPS_ZOO_MIRRORS", mirrors)?,
             token: token(),
             hub_cache: hub_cache(),

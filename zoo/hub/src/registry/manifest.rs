@@ -10,6 +10,9 @@ use laps_data::SplitSize;
 /// The server of the COCO images.
 pub const COCO_IMAGES: &str = "http://images.cocodataset.org";
 
+/// The server of the files of PyPI.
+pub const PYPI_FILES: &str = "https://files.pythonhosted.org";
+
 /// `checkpoints/manifest.yaml`. A size or hash of None is not published anywhere.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +23,8 @@ pub struct Manifest {
     pub splits: BTreeMap<String, BTreeMap<String, SplitSize>>,
     /// Images, by data set.
     pub images: BTreeMap<String, ImageArchive>,
+    /// Human judgements, by package.
+    pub judgements: BTreeMap<String, JudgementSource>,
     /// Checkpoints, by the name that entries refer to.
     pub checkpoints: BTreeMap<String, CheckpointSource>,
     /// Pretrained encoders, by name.
@@ -64,6 +69,20 @@ pub struct ImageArchive {
     pub licence: Option<String>,
     /// How to get the images otherwise.
     pub note: Option<String>,
+}
+
+/// Human judgements of retrieval results: one file that is read without unpacking it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JudgementSource {
+    /// The file.
+    pub url: String,
+    /// Size.
+    pub bytes: u64,
+    /// SHA-256.
+    pub sha256: String,
+    /// Licence.
+    pub licence: String,
 }
 
 /// A trained model: in a public Google Drive folder, or in `checkpoints/`.

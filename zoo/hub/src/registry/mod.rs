@@ -25,7 +25,8 @@ pub use entry::Entry;
 pub use error::{Origin, RegistryError, SourceLocation};
 pub use laps_align::Protocol;
 pub use manifest::{
-    BackboneSource, COCO_IMAGES, CaptionFile, CaptionFiles, CheckpointSource, ImageArchive, Manifest, ModelFile,
+    BackboneSource, COCO_IMAGES, CaptionFile, CaptionFiles, CheckpointSource, ImageArchive, JudgementSource, Manifest,
+    ModelFile, PYPI_FILES,
 };
 pub use references::{Cell, PublishedTable, References, Status, Table};
 pub use train_config::{TrainConfig, TrainPrecision, Validation};

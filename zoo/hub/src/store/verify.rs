@@ -34,7 +34,7 @@ pub enum FileCheckOutcome {
 }
 
 /// Folders of the cache whose files are pinned by their path.
-const PINNED_FOLDERS: [&str; 2] = ["checkpoints/", "backbones/"];
+const PINNED_FOLDERS: [&str; 3] = ["checkpoints/", "backbones/", "judgements/"];
 
 /// Hashes every pinned file of the cache whose key starts with one of `prefixes` (all files if None), and checks
 /// checkpoints against their entries. Does not use the network and changes nothing.

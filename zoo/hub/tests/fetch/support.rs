@@ -32,6 +32,7 @@ pub(crate) fn services(url: &str) -> Services {
         hub: base(),
         github: base(),
         coco: base(),
+        pypi: base(),
         mirrors: Vec::new(),
         token: None,
         hub_cache: None,
