@@ -108,8 +108,10 @@ fn count(stage: &[&str]) -> Result<u64> {
 
 fn work(model: &str, level: &str, stage: &str, times: usize) -> Result<()> {
     let config = if model == "vit" { VIT } else { SWIN };
-    let level =
-        SimdLevel::available().into_iter().find(|one| one.name() == level).ok_or("this CPU lacks the instruction set")?;
+    let level = SimdLevel::available()
+        .into_iter()
+        .find(|one| one.name() == level)
+        .ok_or("this CPU lacks the instruction set")?;
     let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
     let engine = Engine::with_level(config, &weights(config, &mut random)?, EngineOptions::default(), level)?;
     let images = random.array(&[IMAGES, config.tokens(), config.width], 1.0)?;

@@ -76,7 +76,9 @@ pub fn open_locked(path: &Path) -> io::Result<File> {
     let file = fs_err::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     match file.file().try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(io::Error::new(io::ErrorKind::WouldBlock, "another process is writing it")),
+        Err(TryLockError::WouldBlock) => {
+            Err(io::Error::new(io::ErrorKind::WouldBlock, "another process is writing it"))
+        }
         Err(TryLockError::Error(error)) => Err(error),
     }
 }

@@ -4,7 +4,8 @@ use std::{path::PathBuf, rc::Rc, sync::atomic::AtomicBool};
 
 use laps::{Backend, EngineUsed, Libtorch, LibtorchInfo, Observer, StepBenchmark, TrainRequest, Trained, TrainingStep};
 use laps_align::similarity::{
-    AggregationWeights, AlignmentConfig, CaptionMatrix, ImageSource, RunOutcome, Plan, SimilarityEngine, TileSink, StageTimes,
+    AggregationWeights, AlignmentConfig, CaptionMatrix, ImageSource, Plan, RunOutcome, SimilarityEngine, StageTimes,
+    TileSink,
 };
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
 use laps_model::{

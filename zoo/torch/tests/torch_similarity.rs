@@ -7,7 +7,7 @@ mod support;
 use std::{ops::ControlFlow, rc::Rc};
 
 use laps_align::similarity::{
-    AggregationWeights, AlignmentConfig, CaptionMatrix, PairCounts, Engine, EngineOptions, RunOutcome, TileSink, Tile,
+    AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, PairCounts, RunOutcome, Tile, TileSink,
 };
 use laps_model::{
     array::Array,

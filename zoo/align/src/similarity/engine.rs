@@ -139,7 +139,12 @@ impl Engine {
     ///
     /// # Errors
     /// Captions that do not fit the model.
-    pub(super) fn stages(&self, images: &PreparedImages, captions: &CaptionMatrix, range: Range<usize>) -> Result<StageTimes> {
+    pub(super) fn stages(
+        &self,
+        images: &PreparedImages,
+        captions: &CaptionMatrix,
+        range: Range<usize>,
+    ) -> Result<StageTimes> {
         self.check_captions(captions)?;
         if range.start > range.end || range.end > captions.len() {
             return Err(invalid(format!("a range within {} captions", captions.len()), format!("{range:?}")));

@@ -31,16 +31,16 @@ use std::ops::{ControlFlow, Range};
 use tch::{Kind, Tensor as Tch};
 
 pub use self::images::DeviceImages;
-pub(crate) use self::{captions::CaptionBlock, images::aggregation};
 use self::{
     block::BlockComparison,
     captions::DeviceCaptions,
     plan::{MemoryModel, TILE_IMAGES},
 };
+pub(crate) use self::{captions::CaptionBlock, images::aggregation};
 use super::TorchDevice;
 use crate::{Error, Result, Torch};
 use laps_align::similarity::{
-    AggregationWeights, AlignmentConfig, CaptionMatrix, PairCounts, ImageSource, RunOutcome, Plan, TileSink, Tile,
+    AggregationWeights, AlignmentConfig, CaptionMatrix, ImageSource, PairCounts, Plan, RunOutcome, Tile, TileSink,
 };
 use laps_model::{
     array::Array,
