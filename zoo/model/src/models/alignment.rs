@@ -203,3 +203,51 @@ fn fuse<T: Tensor>(patches: &T, kept: &T, scores: &T) -> Result<T> {
     let weights = scores.add(&kept.affine(-MASK_LOGIT, 0.0)?)?.softmax()?;
     weights.mul(&dropped)?.matmul(patches)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::{Aggregation, PairSimilarity, compare, sum_words};
+    use crate::{
+        array::Array,
+        params::{ParamPath, Parameter},
+        params_init::init_parameters,
+        random::SplitMix64,
+        tensor::Tensor,
+    };
+
+    fn normal(name: &str, shape: &[usize]) -> Array {
+        let mut random = SplitMix64::named(5, name);
+        Array::new(shape, (0..shape.iter().product()).map(|_| random.normal() as f32).collect()).unwrap()
+    }
+
+    /// Pair `i` is image `i` with caption `i`, so the pairs are the diagonal of all similarities.
+    #[test]
+    fn pairs_are_the_diagonal_of_all_similarities() {
+        let path = ParamPath::root(Rc::new(|parameter: Parameter| {
+            Ok(init_parameters(std::slice::from_ref(&parameter), 3)?.swap_remove(0).1)
+        }));
+        let aggregation: Aggregation<Array> = Aggregation::new(8, 3, 2, &path).unwrap();
+        let tokens = normal("tokens", &[3, 7, 8]);
+        let words = normal("words", &[3, 4, 8]);
+        let mask = Array::new(&[3, 4], vec![1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]).unwrap();
+        for has_class_token in [true, false] {
+            let similarity = PairSimilarity { patches: 7 - usize::from(has_class_token), kept: 3, has_class_token };
+            let patches = similarity.patches(&tokens).unwrap();
+            let logits = aggregation.forward(&patches).unwrap();
+            let count = mask.sum(1).unwrap();
+            let mean = sum_words(&words, &mask).unwrap().reshape(&[3.into(), 8.into()]).unwrap().div(&count).unwrap();
+            let (kept, scores) = similarity.select(&patches, &mean).unwrap();
+            let visual = similarity.merge(&tokens, &patches, &logits, &kept, &scores).unwrap();
+            let all = compare(&visual, &words, &mask, &count).unwrap();
+            let pairs = similarity.pairs(&tokens, &logits, &words, &mask).unwrap();
+            assert_eq!((all.dims(), pairs.dims()), (&[3, 3][..], &[3][..]));
+            for (pair, found) in pairs.values().iter().enumerate() {
+                // The products have other shapes, so their sums may have another order.
+                assert!((found - all.values()[pair * 4]).abs() < 1e-6, "{pair}: {found}");
+            }
+            assert!((all.values()[1] - all.values()[0]).abs() > 1e-3, "the similarities differ");
+        }
+    }
+}

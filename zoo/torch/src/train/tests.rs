@@ -41,7 +41,7 @@ fn random(name: &str, shape: &[i64]) -> Tch {
     Tch::from_slice(&values).reshape(shape).to_device(device().device())
 }
 
-struct Case {
+struct GradientCase {
     model: ModelConfig,
     alignment: Alignment<Torch>,
     parameters: HashMap<String, Array>,
@@ -50,7 +50,7 @@ struct Case {
     lengths: Vec<usize>,
 }
 
-impl Case {
+impl GradientCase {
     /// Random embeddings whose logits are multiplied by `scale`.
     fn new(name: &str, scale: f32) -> Self {
         let model = model(name);
@@ -140,7 +140,7 @@ fn gradients_match_the_plain_definition() {
     // At the last scale, exponentials underflow for some captions and not for others: the vector fallback.
     for (name, scale) in [("f30k_vit", 1.0), ("f30k_swin", 1.0), ("f30k_vit", 20.0), ("f30k_swin", 2000.0)] {
         for negatives in [Negatives::All, Negatives::Hardest] {
-            let case = Case::new(name, scale);
+            let case = GradientCase::new(name, scale);
             let plain = case.plain_similarities();
             let (loss, factors) = hinge(negatives).differentiate(&plain, &IDS).unwrap();
             (&plain * factors).sum(Kind::Float).backward();
@@ -161,9 +161,9 @@ fn gradients_match_the_plain_definition() {
 /// As in two processes of a distributed batch, each with its own rows.
 #[test]
 fn gradients_of_local_rows_sum_to_the_whole_gradient() {
-    let case = Case::new("f30k_vit", 1.0);
+    let case = GradientCase::new("f30k_vit", 1.0);
     let mut objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
-    for prepare in [Case::for_libtorch, Case::for_engine] {
+    for prepare in [GradientCase::for_libtorch, GradientCase::for_engine] {
         let mut gradients = |local| {
             let embeddings = prepare(&case);
             let found = objective.differentiate(&embeddings, &IDS, local, &hinge(Negatives::All)).unwrap();
@@ -180,7 +180,7 @@ fn gradients_of_local_rows_sum_to_the_whole_gradient() {
 
 #[test]
 fn gradients_do_not_depend_on_the_chunk_memory() {
-    let case = Case::new("f30k_vit", 1.0);
+    let case = GradientCase::new("f30k_vit", 1.0);
     let mut objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
     let mut gradients = |memory| {
         objective.memory = memory;
@@ -198,7 +198,7 @@ fn gradients_do_not_depend_on_the_chunk_memory() {
 
 #[test]
 fn non_finite_loss_has_no_gradient() {
-    let case = Case::new("f30k_swin", 1.0);
+    let case = GradientCase::new("f30k_swin", 1.0);
     let mut objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
     for embeddings in [case.for_libtorch(), case.for_engine()] {
         let broken = BatchEmbeddings { words: embeddings.words.shallow_clone() * f64::NAN, ..embeddings };
@@ -209,7 +209,7 @@ fn non_finite_loss_has_no_gradient() {
 
 #[test]
 fn mismatched_sizes_are_rejected() {
-    let case = Case::new("f30k_swin", 1.0);
+    let case = GradientCase::new("f30k_swin", 1.0);
     let mut objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
     let found = objective.differentiate(&case.for_libtorch(), &IDS[1..], 0..PAIRS, &hinge(Negatives::All));
     assert!(found.err().unwrap().to_string().contains("4 image ids"));
