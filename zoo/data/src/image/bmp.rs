@@ -180,9 +180,8 @@ impl Header {
             if is_bilevel && compression != 0 {
                 return Err(invalid("run-length data with a palette of black and white".to_owned()));
             }
-            let is_bilevel = is_bilevel.then_some(1);
             *palette = std::array::from_fn(grey);
-            return Ok(Layout::Indices(is_bilevel.unwrap_or(8)));
+            return Ok(Layout::Indices(if is_bilevel { 1 } else { 8 }));
         }
         if entries.len() > palette.len() {
             return Err(invalid(format!("a palette of {} colours", entries.len())));
