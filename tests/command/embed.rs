@@ -167,7 +167,13 @@ fn invalid_inputs_are_rejected() {
     ");
     let broken = data.path().join("images/test_00001.png");
     fs_err::write(&broken, "").unwrap();
-    insta::assert_snapshot!(message(&[text(&data.path().join("images")), "--out", text(&out)]), @"error: `DIR/images/test_00001.png` cannot be used: the file is empty");
+    insta::assert_snapshot!(message(&[text(&broken), "--out", text(&out)]), @"error: `DIR/images/test_00001.png` cannot be used: the file is empty");
+    // A folder's unusable files are skipped, but something has to be left.
+    fs_err::write(data.path().join("images/test_00000.png"), "text").unwrap();
+    insta::assert_snapshot!(message(&[text(&data.path().join("images")), "--out", text(&out)]), @r"
+    error: none of the 2 images in `DIR/images` can be used
+      first: `DIR/images/test_00000.png`: not a JPEG, PNG, GIF, BMP or WebP file
+    ");
     assert!(
         message(&["--caption", "a circle", "--out", text(&data.path().join("none/out.npy"))])
             .starts_with("error: cannot write `DIR/none/out.npy`\n")

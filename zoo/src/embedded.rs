@@ -39,7 +39,10 @@ pub fn split_paths(entry: &Entry, root: Option<&Path>, splits: &[&str]) -> Resul
             };
             let folder = match draw(cache::folder()) {
                 Err(error @ (Error::Files(_) | Error::Data(laps_data::Error::Io { .. }))) => {
-                    cache::private_places().find_map(|place| draw(place).ok()).ok_or(error)?
+                    cache::private_places().find_map(|place| draw(place).ok()).ok_or_else(|| Error::Other {
+                        source: error.into(),
+                        hint: Some("set `LAPS_ZOO_CACHE` to a folder that can be written".to_owned()),
+                    })?
                 }
                 drawn => drawn?,
             };

@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    EmbeddingPipeline, IndexPrecision, ModelUsed, SearchError, SkippedItem,
+    EmbeddingPipeline, IndexKind, IndexPrecision, ModelUsed, SearchError, SkippedItem,
     pool::{Pooling, pool},
     staged_file::{StagedFile, TensorHeader, numpy_header, safetensors_header},
 };
@@ -97,8 +97,8 @@ pub struct ImageInput {
 /// Writes `patch_embeddings` `(images, tokens, dim)`, or `pooled` `(images, dim)`, to `path`.
 ///
 /// # Errors
-/// [`SearchError::Image`] for the first image that cannot be used and is not to be skipped, [`SearchError::Interrupted`],
-/// [`Error::Io`]. After an error an existing file at `path` is unchanged.
+/// [`SearchError::Image`] for the first image that cannot be used and is not to be skipped, [`SearchError::Unusable`] if all
+/// are skipped, [`SearchError::Interrupted`], [`Error::Io`]. After an error an existing file at `path` is unchanged.
 pub fn embed_images(
     images: &[ImageInput],
     path: &Path,
@@ -128,6 +128,11 @@ pub fn embed_images(
             EmbeddingGranularity::Pooled => write(&mut file, &pool(embeddings, width, pooling)),
         }
     })?;
+    if let (true, Some(SkippedItem { name, reason, .. })) = (items.is_empty(), skipped.first()) {
+        let path = images[0].path.parent().unwrap_or(&images[0].path).to_owned();
+        let (kind, count, name) = (IndexKind::Images, images.len(), format!("`{name}`"));
+        return Err(SearchError::Unusable { path, kind, count, name, reason: reason.clone() }.into());
+    }
     let (tensor, shape) = match granularity {
         EmbeddingGranularity::Tokens => ("patch_embeddings", vec![items.len(), pipeline.sizes.tokens(), width]),
         EmbeddingGranularity::Pooled => ("pooled", vec![items.len(), width]),
