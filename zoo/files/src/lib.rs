@@ -6,7 +6,8 @@
 //!   it passes. [`ExpectedDigest`] is what a manifest states about a file, and [`FileDigest`] what was computed.
 //! * **Names from outside.** [`safe_relative_path`] is the only check of paths that come from an archive, a manifest, a
 //!   caption file or a server.
-//! * **safetensors.** [`safetensors_header`] reads and checks the header of a safetensors file.
+//! * **safetensors.** [`safetensors_header`] reads and checks the header of a safetensors file, and [`safetensors_head`]
+//!   writes one.
 //! * **Locks.** [`FileLock`] is an exclusive lock between processes.
 //! * **Cache.** [`cache`] finds the cache folder.
 //! * **Progress.** [`Progress`] reports long-running work.
@@ -47,6 +48,6 @@ pub use digest::{
 pub use error::{Error, Result};
 pub use lock::FileLock;
 pub use names::{is_file_name, safe_relative_path};
-pub use output::{OutputFile, persist, replace, with_suffix, write_output};
+pub use output::{OutputFile, is_stdout, persist, replace, with_suffix, write_output};
 pub use progress::{Progress, ProgressUnit};
-pub use safetensors::safetensors_header;
+pub use safetensors::{TensorHeader, safetensors_head, safetensors_header};

@@ -98,9 +98,18 @@ impl OutputFile {
     /// [`Error::NotSeekable`] if `path` is not a regular file (or absent); otherwise as [`create`](Self::create).
     pub fn create_seekable(path: &Path) -> Result<Self> {
         let output = Self::create(path)?;
-        match output.sink {
-            Sink::Staged { .. } => Ok(output),
-            Sink::Stream(_) | Sink::Stdout(_) => Err(Error::NotSeekable { path: path.to_owned() }),
+        match output.regular_file() {
+            Some(_) => Ok(output),
+            None => Err(Error::NotSeekable { path: path.to_owned() }),
+        }
+    }
+
+    /// The temporary file, if the target is a regular file. A device, a FIFO and standard output have none, and cannot go
+    /// back.
+    pub fn regular_file(&self) -> Option<&File> {
+        match &self.sink {
+            Sink::Staged { file, .. } => Some(file),
+            Sink::Stream(_) | Sink::Stdout(_) => None,
         }
     }
 
@@ -142,9 +151,6 @@ impl Seek for OutputFile {
 
 impl Sink {
     fn open(path: &Path) -> io::Result<Self> {
-        if path == Path::new("-") {
-            return Ok(Self::Stdout(io::stdout()));
-        }
         let mut target = path.to_owned();
         for _ in 0..MAX_LINKS {
             // Descriptors before links: on Linux they are links to the file that the shell opened, which is not ours to
@@ -207,8 +213,9 @@ impl Sink {
     }
 }
 
-fn is_stdout(path: &Path) -> bool {
-    ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].into_iter().any(|stdout| path == Path::new(stdout))
+/// Whether an [`OutputFile`] at `path` is standard output, so that nothing else can be printed to it.
+pub fn is_stdout(path: &Path) -> bool {
+    ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].into_iter().any(|stdout| path == Path::new(stdout))
 }
 
 fn is_descriptor(path: &Path) -> bool {
