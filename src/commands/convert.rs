@@ -12,9 +12,9 @@ use crate::report::{CommandStatus, print};
 /// Convert a checkpoint to safetensors, with its options and the hash of its source
 #[derive(Args)]
 pub(crate) struct ConvertArgs {
-    /// Checkpoint to read (.pth or .safetensors)
+    /// Checkpoint to read (.pth, .safetensors, or a folder with one)
     input: PathBuf,
-    /// Safetensors file to write
+    /// Safetensors file to write (`-` for standard output)
     output: PathBuf,
     /// Check the checkpoint against the model of this entry (entry name, or path to an entry YAML file)
     #[arg(long, value_name = "ENTRY")]
@@ -34,16 +34,28 @@ impl ConvertArgs {
             );
         }
         let converted = convert(&input, &output, entry.as_ref().map(|entry| &entry.model))?;
-        print(&format!(
+        let mut text = format!(
             "{}\n{} tensors, {} bytes\nfrom sha256 {}\n",
             converted.path.display(),
             converted.tensors,
             converted.bytes,
             converted.source_sha256
-        ))?;
+        );
         if !converted.removed_prefixes.is_empty() {
             let prefixes: Vec<_> = converted.removed_prefixes.iter().map(|prefix| format!("`{prefix}`")).collect();
-            print(&format!("removed from the names: {}\n", prefixes.join(", ")))?;
+            text += &format!("removed from the names: {}\n", prefixes.join(", "));
+        }
+        if !converted.skipped.is_empty() {
+            let entries: Vec<_> = converted.skipped.iter().map(|skipped| format!("\n  {skipped}")).collect();
+            text += &format!("skipped in the state dict: {}{}\n", entries.len(), entries.concat());
+        }
+        if converted.tensors_outside > 0 {
+            text += &format!("skipped outside the state dict: {} tensors\n", converted.tensors_outside);
+        }
+        if laps_files::is_stdout(&output) {
+            eprint!("{text}")
+        } else {
+            print(&text)?
         }
         Ok(CommandStatus::Success)
     }

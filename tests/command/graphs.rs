@@ -296,7 +296,7 @@ fn invalid_exports_are_rejected_before_the_work() {
     fs_err::write(root.path().join("mine"), b"mine").unwrap();
     assert_snapshot!(message(&["--out", folder]), @r"
     error: cannot write the graphs to `DIR`: the folder is not empty
-    hint: choose a new folder, or remove this one
+    hint: choose a new or an empty folder
     ");
     let out = root.path().join("graphs");
     let arguments = ["export", "f30k_vit", "--onnx", "--out", out.to_str().unwrap()];

@@ -257,17 +257,14 @@ fn bad_input_of_index_and_search_is_rejected() {
     fs_err::write(&path, &whole[..whole.len() - 1000]).unwrap();
     let text_of = message(&["search", text(&path), "a circle"]);
     assert!(text_of.starts_with("error: the index `DIR/photos.index` is damaged: "), "{text_of}");
-    assert!(
-        text_of.ends_with("\nhint: remove this file and create the index again with `laps-zoo index`\n"),
-        "{text_of}"
-    );
+    assert!(text_of.ends_with("\nhint: remove this index and create it again with `laps-zoo index`\n"), "{text_of}");
     fs_err::write(&path, &whole).unwrap();
     fs_err::write(&foreign, "photos").unwrap();
     assert_snapshot!(message(&["search", text(&foreign), "a circle"]), @r"
     error: `DIR/foreign.index` is not a laps-zoo index
       expected: a file written by `laps-zoo index`
       found: a file of another kind
-    hint: remove this file and create the index again with `laps-zoo index`
+    hint: name an index that `laps-zoo index` wrote, or a file that does not exist for a new one
     ");
     assert!(
         of(&["index", text(&images), "--out", text(&foreign)])

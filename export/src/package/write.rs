@@ -83,7 +83,7 @@ pub fn check_free(folder: &Path) -> Result<()> {
         return refused("its parent folder does not exist", "create the parent folder first");
     }
     match fs::read_dir(folder).map(Iterator::count) {
-        Ok(1..) => refused("the folder is not empty", "choose a new folder, or remove this one"),
+        Ok(1..) => refused("the folder is not empty", "choose a new or an empty folder"),
         Err(_) if folder.exists() => refused("it is not a folder", "choose a new folder"),
         _ => Ok(()),
     }

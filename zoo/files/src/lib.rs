@@ -9,7 +9,8 @@
 //!   it passes. [`ExpectedDigest`] is what a manifest states about a file, and [`FileDigest`] what was computed.
 //! * **Names from outside.** [`safe_relative_path`] is the only check of paths that come from an archive, a manifest, a
 //!   caption file or a server. [`path_to_text`] writes a path of any bytes as text that leads back to it.
-//! * **safetensors.** [`safetensors_header`] reads and checks the header of a safetensors file.
+//! * **safetensors.** [`safetensors_header`] reads and checks the header of a safetensors file, and [`safetensors_head`]
+//!   writes one.
 //! * **Locks.** [`FileLock`] is an exclusive lock between processes.
 //! * **Cache.** [`cache`] finds the cache folder.
 //! * **Progress.** [`Progress`] reports long-running work.
@@ -52,8 +53,8 @@ pub use digest::{
 pub use error::{Error, Result};
 pub use lock::FileLock;
 pub use names::{is_file_name, path_to_text, safe_relative_path, text_to_path};
-pub use output::{OutputFile, persist, replace, with_suffix, write_output};
+pub use output::{OutputFile, is_stdout, persist, replace, with_suffix, write_output};
 pub use progress::{Progress, ProgressUnit};
 pub use read::{irregular, read_regular};
-pub use safetensors::safetensors_header;
+pub use safetensors::{TensorHeader, safetensors_head, safetensors_header};
 pub use temporary::{TemporaryFolder, memory_file, remove_temporary_files};

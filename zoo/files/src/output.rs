@@ -105,6 +105,15 @@ impl OutputFile {
         }
     }
 
+    /// The temporary file, if the target is a regular file. A device, a FIFO and standard output have none, and cannot go
+    /// back.
+    pub fn regular_file(&self) -> Option<&File> {
+        match &self.sink {
+            Sink::Staged { file, .. } => Some(file),
+            Sink::Stream(_) | Sink::Stdout(_) => None,
+        }
+    }
+
     /// Completes the output: syncs the temporary file to the disk and renames it to the target.
     ///
     /// # Errors
@@ -143,9 +152,6 @@ impl Seek for OutputFile {
 
 impl Target {
     fn find(path: &Path) -> io::Result<Self> {
-        if path == Path::new("-") {
-            return Ok(Self::Stdout);
-        }
         let mut target = path.to_owned();
         for _ in 0..MAX_LINKS {
             // Descriptors before links: on Linux they are links to the file that the shell opened, which is not ours to
@@ -219,8 +225,9 @@ impl Sink {
     }
 }
 
-fn is_stdout(path: &Path) -> bool {
-    ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].into_iter().any(|stdout| path == Path::new(stdout))
+/// Whether an [`OutputFile`] at `path` is standard output, so that nothing else can be printed to it.
+pub fn is_stdout(path: &Path) -> bool {
+    ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].into_iter().any(|stdout| path == Path::new(stdout))
 }
 
 /// Whether `path` names an open descriptor of a process.

@@ -116,9 +116,11 @@ impl SearchError {
     /// What the user can do, if known.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Foreign { .. } | Self::Damaged { .. } => {
-                "remove this file and create the index again with `laps-zoo index`"
+            Self::Foreign { .. } => {
+                "name an index that `laps-zoo index` wrote, or a file that does not exist for a new one"
             }
+            // The file has the header of an index.
+            Self::Damaged { .. } => "remove this index and create it again with `laps-zoo index`",
             Self::OtherModel { .. } => "use the entry, checkpoint or graphs that wrote it, or create another index",
             Self::Kind { expected: IndexKind::Captions, .. } => {
                 "search it by text, or create an index of captions with `laps-zoo index`"

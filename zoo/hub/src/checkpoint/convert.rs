@@ -18,19 +18,14 @@ use std::{
     thread,
 };
 
-use fs_err::File;
-use laps_files::{FileLock, hex, persist, with_suffix};
+use laps_files::{OutputFile, TensorHeader, hex, safetensors_head};
 use laps_model::{
     models::{self, config::ModelConfig},
     params::Parameter,
 };
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Checkpoint, CheckpointError, NonFinite, stored::StoredTensor};
-
-/// The length of the header is a multiple of this many bytes, so that every tensor is aligned to its element size.
-const ALIGNMENT: usize = 8;
+use super::{Checkpoint, CheckpointError, NonFinite, Skipped, stored::StoredTensor};
 
 /// Hexadecimal digits of a SHA-256.
 const SHA256_DIGITS: usize = 64;
@@ -43,8 +38,13 @@ const SYNC_BYTES: usize = 64 << 20;
 pub struct Converted {
     /// The written file.
     pub path: PathBuf,
-    /// Number of tensors: all of the source.
+    /// Number of written tensors.
     pub tensors: usize,
+    /// Entries of the state dict that are not written, see [`Checkpoint::skipped`], and tensors of an element type that
+    /// safetensors lacks.
+    pub skipped: Vec<Skipped>,
+    /// Number of tensors outside the state dict, which are not written.
+    pub tensors_outside: usize,
     /// Size of the written file.
     pub bytes: u64,
     /// SHA-256 of the source in hexadecimal.
@@ -55,7 +55,8 @@ pub struct Converted {
 
 /// Converts the checkpoint `input` to the safetensors file `output`. The tensors keep their element types, bit for bit;
 /// options, training progress and the hash of the source become metadata. One tensor is in memory at a time. The source is
-/// hashed in parallel, and the file gets its name when it is complete.
+/// hashed in parallel, and the file gets its name when it is complete. An output that cannot go back, such as a pipe, gets
+/// the same bytes; the source is hashed before it then. See [`OutputFile`] for what `output` can be.
 ///
 /// With `model` the checkpoint has to fit it: options, names, shapes and types are compared before anything is written,
 /// and values that are not finite are found while the tensors are copied.
@@ -101,16 +102,29 @@ fn convert_to(
         None => Vec::new(),
     };
     let failed = |source| CheckpointError::Write { path: output.to_owned(), source };
-    let _lock = FileLock::acquire(output, || {}).map_err(failed)?;
-    let partial = with_suffix(output, ".part");
-    let written = write(&checkpoint, &partial, source_sha256, &parameters);
-    let written = written.and_then(|written| persist(&partial, output).map(|()| written).map_err(failed));
-    let (bytes, sha256) = written.inspect_err(|_| {
-        let _ = fs_err::remove_file(&partial);
-    })?;
+    let mut file = OutputFile::create(output).map_err(|error| failed(error.into()))?;
+    // The header, which comes first, has the hash of the source.
+    let early = match source_sha256 {
+        None if file.regular_file().is_none() => Some(checkpoint.sha256()?),
+        _ => None,
+    };
+    let source_sha256 = source_sha256.or(early.as_deref());
+    let is_writable = |stored: &StoredTensor| stored.dtype.safetensors_name().is_some();
+    let (mut tensors, unwritable): (Vec<_>, Vec<_>) =
+        checkpoint.tensors.iter().partition(|(_, stored)| is_writable(stored));
+    // Wider types first, so that each tensor is aligned to its element size. Within a type, sorted by name.
+    tensors.sort_by_key(|(_, stored)| std::cmp::Reverse(stored.dtype.size()));
+    let (bytes, sha256) = write(&checkpoint, &tensors, &mut file, source_sha256, &parameters, failed)?;
+    file.persist().map_err(|error| failed(error.into()))?;
+    let unwritable = unwritable.into_iter().map(|(name, stored)| Skipped {
+        name: name.clone(),
+        found: format!("{}, which safetensors has no type for", stored.dtype),
+    });
     let converted = Converted {
         path: output.to_owned(),
-        tensors: checkpoint.tensors.len(),
+        tensors: tensors.len(),
+        skipped: checkpoint.skipped.iter().cloned().chain(unwritable).collect(),
+        tensors_outside: checkpoint.outside,
         bytes,
         source_sha256: source_sha256.unwrap_or(&sha256).to_owned(),
         removed_prefixes: checkpoint.removed_prefixes().map(str::to_owned).collect(),
@@ -118,20 +132,17 @@ fn convert_to(
     Ok((converted, sha256))
 }
 
-/// Writes the file `partial`, and returns its size and the hash of [`convert_to`]. Reading and writing, hashing, and
-/// flushing to the disk run in parallel.
+/// Writes `file`, and returns its size and the hash of [`convert_to`]. Reading and writing, hashing, and flushing to the
+/// disk run in parallel.
 fn write(
     checkpoint: &Checkpoint,
-    partial: &Path,
+    tensors: &[(&String, &StoredTensor)],
+    file: &mut OutputFile,
     source_sha256: Option<&str>,
     parameters: &[Parameter],
+    failed: impl Fn(io::Error) -> CheckpointError,
 ) -> Result<(u64, String), CheckpointError> {
-    let failed = |source| CheckpointError::Write { path: partial.to_owned(), source };
-    let mut tensors: Vec<(&String, &StoredTensor)> = checkpoint.tensors.iter().collect();
-    // Wider types first, so that each tensor is aligned to its element size. Within a type, sorted by name.
-    tensors.sort_by_key(|(_, stored)| std::cmp::Reverse(stored.dtype.size()));
-    let file = File::create(partial).map_err(failed)?;
-    let disk = file.try_clone().map_err(failed)?;
+    let disk = file.regular_file().map(|file| file.try_clone()).transpose().map_err(&failed)?;
     thread::scope(|scope| {
         // The channel has no capacity, so that at most the tensor being written and the one being hashed are in memory.
         let (to_hash, blocks) = mpsc::sync_channel(0);
@@ -141,29 +152,30 @@ fn write(
         });
         let (to_sync, requests) = mpsc::sync_channel(1);
         // Otherwise the disk is idle until everything is written, and then everything waits for it.
-        let synced = scope.spawn(move || requests.iter().try_for_each(|()| disk.sync_data()));
+        let synced = scope
+            .spawn(move || requests.iter().try_for_each(|()| disk.as_ref().map_or(Ok(()), |disk| disk.sync_data())));
         let to_hash = source_sha256.is_some().then_some(to_hash);
         let mut output = Output { file, to_hash, to_sync, bytes: 0, unsynced: 0 };
         // A hash that is not known yet gets a placeholder of the same length.
         let placeholder = "0".repeat(SHA256_DIGITS);
-        output.write(header(checkpoint, &tensors, source_sha256.unwrap_or(&placeholder))?).map_err(failed)?;
-        copy(checkpoint, &tensors, parameters, |bytes| output.write(bytes).map_err(failed))?;
-        let Output { mut file, to_hash, to_sync, bytes, .. } = output;
+        output.write(header(checkpoint, tensors, source_sha256.unwrap_or(&placeholder))?).map_err(&failed)?;
+        copy(checkpoint, tensors, parameters, |bytes| output.write(bytes).map_err(&failed))?;
+        let Output { file, to_hash, to_sync, bytes, .. } = output;
         // The threads end when their channels close.
         drop((to_hash, to_sync));
-        synced.join().unwrap_or_else(|panic| resume_unwind(panic)).map_err(failed)?;
+        synced.join().unwrap_or_else(|panic| resume_unwind(panic)).map_err(&failed)?;
         let sha256: String = hash.join().unwrap_or_else(|panic| resume_unwind(panic))?;
         if source_sha256.is_none() {
-            let header = header(checkpoint, &tensors, &sha256)?;
-            file.rewind().and_then(|()| file.write_all(&header)).map_err(failed)?;
+            let header = header(checkpoint, tensors, &sha256)?;
+            file.rewind().and_then(|()| file.write_all(&header)).map_err(&failed)?;
         }
         Ok((bytes, sha256))
     })
 }
 
 /// A file that is written, hashed and flushed to the disk.
-struct Output {
-    file: File,
+struct Output<'a> {
+    file: &'a mut OutputFile,
     /// Blocks for the hashing thread, if there is one.
     to_hash: Option<mpsc::SyncSender<Vec<u8>>>,
     /// Requests for the flushing thread.
@@ -172,7 +184,7 @@ struct Output {
     unsynced: usize,
 }
 
-impl Output {
+impl Output<'_> {
     fn write(&mut self, block: Vec<u8>) -> io::Result<()> {
         self.file.write_all(&block)?;
         self.bytes += block.len() as u64;
@@ -218,32 +230,22 @@ fn copy(
     checkpoint.refuse_non_finite(parameters.len(), not_finite)
 }
 
-/// The length of the header and the header, padded with spaces, which the format allows.
+/// The start of the file.
 fn header(
     checkpoint: &Checkpoint,
     tensors: &[(&String, &StoredTensor)],
     source_sha256: &str,
 ) -> Result<Vec<u8>, CheckpointError> {
-    let mut entries = serde_json::Map::new();
-    entries.insert("__metadata__".to_owned(), json!(metadata(checkpoint, source_sha256)));
-    let mut offset = 0_usize;
-    for (name, stored) in tensors {
-        let no_such_type = || CheckpointError::Type { name: (*name).clone(), found: stored.dtype };
-        let dtype = stored.dtype.safetensors_name().ok_or_else(no_such_type)?;
-        let bytes = stored.shape.iter().try_fold(stored.dtype.size().unwrap_or(0), |all, &size| all.checked_mul(size));
-        let end = bytes.and_then(|bytes| offset.checked_add(bytes));
-        let end = end.ok_or_else(|| checkpoint.damaged(format!("`{name}`, whose size overflows")))?;
-        let described = json!({ "dtype": dtype, "shape": stored.shape, "data_offsets": [offset, end] });
-        if entries.insert((*name).clone(), described).is_some() {
-            return Err(checkpoint.damaged(format!("a tensor named `{name}`")));
-        }
-        offset = end;
+    let mut described = Vec::with_capacity(tensors.len());
+    for &(name, stored) in tensors {
+        let StoredTensor { dtype, shape, .. } = stored;
+        let no_such_type = || CheckpointError::Type { name: name.clone(), found: *dtype };
+        let bytes = shape.iter().try_fold(dtype.size().unwrap_or(0), |all, &size| all.checked_mul(size));
+        let bytes = bytes.ok_or_else(|| checkpoint.damaged(format!("`{name}`, whose size overflows")))?;
+        let dtype = dtype.safetensors_name().ok_or_else(no_such_type)?;
+        described.push(TensorHeader { name, dtype, shape, bytes });
     }
-    let mut header = Value::Object(entries).to_string().into_bytes();
-    header.resize(header.len().next_multiple_of(ALIGNMENT), b' ');
-    let mut head = (header.len() as u64).to_le_bytes().to_vec();
-    head.append(&mut header);
-    Ok(head)
+    safetensors_head(&described, &metadata(checkpoint, source_sha256)).map_err(|reason| checkpoint.damaged(reason))
 }
 
 /// The values that the reader restores (`opt`, `epoch`, `best_rsum`, `Eiters`), and the source of the file.

@@ -37,7 +37,17 @@ pub enum Dtype {
     C64,
     /// Complex number of two IEEE doubles.
     C128,
-    /// Any other type of safetensors, such as floats of 8 bits and less.
+    /// Float of 8 bits with 4 of exponent, without infinities.
+    F8E4M3,
+    /// Float of 8 bits with 4 of exponent, without infinities and negative zero.
+    F8E4M3Fnuz,
+    /// Float of 8 bits with 5 of exponent.
+    F8E5M2,
+    /// Float of 8 bits with 5 of exponent, without infinities and negative zero.
+    F8E5M2Fnuz,
+    /// Power of two of 8 bits.
+    F8E8M0,
+    /// Any other type of safetensors: floats of 4 and 6 bits.
     Other,
 }
 
@@ -55,7 +65,17 @@ impl Dtype {
             Self::F32 | Self::I32 | Self::U32 => Some(4),
             Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => Some(2),
             Self::I8 | Self::U8 | Self::Bool => Some(1),
+            Self::F8E4M3 | Self::F8E4M3Fnuz | Self::F8E5M2 | Self::F8E5M2Fnuz | Self::F8E8M0 => Some(1),
             Self::Other => None,
+        }
+    }
+
+    /// Size in bytes of the number, or of each of the two parts of a complex number; none for [`Dtype::Other`].
+    pub(super) fn part_size(self) -> Option<usize> {
+        match self {
+            Self::C64 => Some(4),
+            Self::C128 => Some(8),
+            _ => self.size(),
         }
     }
 
@@ -76,6 +96,11 @@ impl Dtype {
             Self::U8 => "U8",
             Self::Bool => "BOOL",
             Self::C64 => "C64",
+            Self::F8E4M3 => "F8_E4M3",
+            Self::F8E4M3Fnuz => "F8_E4M3FNUZ",
+            Self::F8E5M2 => "F8_E5M2",
+            Self::F8E5M2Fnuz => "F8_E5M2FNUZ",
+            Self::F8E8M0 => "F8_E8M0",
             Self::C128 | Self::Other => return None,
         })
     }
@@ -98,6 +123,11 @@ impl Dtype {
             "uint16" => Self::U16,
             "uint8" => Self::U8,
             "bool" => Self::Bool,
+            "float8_e4m3fn" => Self::F8E4M3,
+            "float8_e4m3fnuz" => Self::F8E4M3Fnuz,
+            "float8_e5m2" => Self::F8E5M2,
+            "float8_e5m2fnuz" => Self::F8E5M2Fnuz,
+            "float8_e8m0fnu" => Self::F8E8M0,
             _ => return None,
         })
     }
@@ -151,6 +181,11 @@ impl fmt::Display for Dtype {
             Self::Bool => "bool",
             Self::C64 => "complex64",
             Self::C128 => "complex128",
+            Self::F8E4M3 => "float8_e4m3fn",
+            Self::F8E4M3Fnuz => "float8_e4m3fnuz",
+            Self::F8E5M2 => "float8_e5m2",
+            Self::F8E5M2Fnuz => "float8_e5m2fnuz",
+            Self::F8E8M0 => "float8_e8m0fnu",
             Self::Other => "another type",
         })
     }
@@ -174,6 +209,11 @@ impl From<safetensors::Dtype> for Dtype {
             Dtype::U8 => Self::U8,
             Dtype::BOOL => Self::Bool,
             Dtype::C64 => Self::C64,
+            Dtype::F8_E4M3 => Self::F8E4M3,
+            Dtype::F8_E4M3FNUZ => Self::F8E4M3Fnuz,
+            Dtype::F8_E5M2 => Self::F8E5M2,
+            Dtype::F8_E5M2FNUZ => Self::F8E5M2Fnuz,
+            Dtype::F8_E8M0 => Self::F8E8M0,
             _ => Self::Other,
         }
     }

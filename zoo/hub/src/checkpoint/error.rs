@@ -32,6 +32,8 @@ pub enum CheckpointError {
         path: PathBuf,
         /// What it looks like.
         found: String,
+        /// What the user can do about it, where that depends on the file.
+        hint: Option<String>,
     },
     /// The file starts like a checkpoint but is truncated or contradicts itself.
     #[error("`{}` is damaged\n  expected: a complete {format} checkpoint\n  found: {reason}", path.display())]
@@ -80,7 +82,10 @@ impl CheckpointError {
     /// What the user can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Foreign { .. } => "a checkpoint is a `.safetensors` file, or a `.pth` file with a state dict",
+            Self::Foreign { hint: Some(hint), .. } => hint,
+            Self::Foreign { hint: None, .. } => {
+                "a checkpoint is a `.safetensors` file, or a `.pth` file with a state dict"
+            }
             Self::Damaged { .. } => {
                 "the file is truncated, damaged or not written by torch: download it again and compare its size and sha256"
             }

@@ -1,6 +1,6 @@
 //! Container formats, recognised by the first bytes of a file.
 
-use std::fmt;
+use std::{ffi::OsStr, fmt, path::Path};
 
 /// The container format of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,15 @@ impl fmt::Display for Format {
             Self::TorchLegacy => "torch (legacy)",
         })
     }
+}
+
+/// Extensions of checkpoints in the two formats.
+const EXTENSIONS: [&str; 6] = ["pth", "pt", "bin", "ckpt", "tar", "safetensors"];
+
+/// Whether a file of this name can be a checkpoint.
+pub(super) fn is_checkpoint_name(name: &str) -> bool {
+    let extension = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
+    EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))
 }
 
 /// The magic number of the legacy container.

@@ -10,8 +10,11 @@
 
 mod backbone;
 mod convert;
+#[cfg(test)]
+mod corpus;
 mod dtype;
 mod error;
+mod folder;
 mod format;
 mod hint;
 mod names;
@@ -40,11 +43,11 @@ pub use error::CheckpointError;
 pub use format::Format;
 pub use names::{IGNORED, is_ignored};
 pub use options::{Difference, OptionValue, Options};
-pub use report::{NonFinite, Report, WrongShape, WrongType};
+pub use report::{NonFinite, Report, Skipped, WrongShape, WrongType};
 
 use format::{FileKind, HEAD_BYTES, detect};
 use laps_model::{array::Array, params::Parameter};
-use pickle::PickleError;
+use pickle::{ForeignFile, PickleError};
 use stored::{SharedFile, StoredTensor};
 
 /// An open checkpoint.
@@ -56,6 +59,8 @@ pub struct Checkpoint {
     format: Format,
     tensors: BTreeMap<String, StoredTensor>,
     removed_prefixes: BTreeSet<String>,
+    skipped: Vec<Skipped>,
+    outside: usize,
     options: Option<Options>,
     training: Training,
 }
@@ -73,13 +78,15 @@ pub struct Training {
 
 impl Checkpoint {
     /// Opens a checkpoint. The state dict is the value of `model`, `state_dict` or `model_state_dict`, or the whole file.
-    /// Prefixes of wrappers are removed from the names, see [`removed_prefixes`](Self::removed_prefixes).
+    /// Prefixes of wrappers are removed from the names, see [`removed_prefixes`](Self::removed_prefixes). Entries that are
+    /// not tensors are skipped, see [`skipped`](Self::skipped). `path` can be a folder with one checkpoint in it, such as a
+    /// Hugging Face model.
     ///
     /// # Errors
     /// [`CheckpointError::Foreign`] for another kind of file, [`CheckpointError::Damaged`] for one that is truncated or
     /// inconsistent, [`CheckpointError::Refused`] for a pickle that asks for more than data.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, CheckpointError> {
-        let path = path.into();
+        let path = folder::resolve(path.into())?;
         match File::open(&path) {
             Ok(file) => Self::read_file(path, file.into()),
             Err(source) => Err(CheckpointError::Io { path, source }),
@@ -99,7 +106,8 @@ impl Checkpoint {
         file.by_ref().take(HEAD_BYTES).read_to_end(&mut head).map_err(unreadable)?;
         file.rewind().map_err(unreadable)?;
 
-        let foreign = |found: &str| CheckpointError::Foreign { path: path.clone(), found: found.to_owned() };
+        let foreign =
+            |found: &str| CheckpointError::Foreign { path: path.clone(), found: found.to_owned(), hint: None };
         let (file, format, contents) = match detect(&head) {
             FileKind::Checkpoint(Format::SafeTensors) => {
                 let contents = safetensors::open(&mut file, length).map_err(PickleError::Malformed);
@@ -122,14 +130,16 @@ impl Checkpoint {
         let contents = contents.map_err(|error| match error {
             PickleError::Global(name) => CheckpointError::Refused { path: path.clone(), name },
             PickleError::Malformed(reason) => CheckpointError::Damaged { path: path.clone(), format, reason },
-            PickleError::Foreign(found) => foreign(&found),
+            PickleError::Foreign(ForeignFile { found, hint }) => {
+                CheckpointError::Foreign { path: path.clone(), found, hint }
+            }
         })?;
         let (tensors, removed_prefixes) = names::unwrap(contents.tensors).map_err(|name| {
             let reason = format!("`{name}` twice, with and without the prefix of a wrapper");
             CheckpointError::Damaged { path: path.clone(), format, reason }
         })?;
-        let (options, training) = (contents.options, contents.training);
-        Ok(Self { path, file, length, format, tensors, removed_prefixes, options, training })
+        let stored::Contents { skipped, outside, options, training, .. } = contents;
+        Ok(Self { path, file, length, format, tensors, removed_prefixes, skipped, outside, options, training })
     }
 
     /// The file.
@@ -156,6 +166,17 @@ impl Checkpoint {
     /// `torch.compile`, `model.` of trainers.
     pub fn removed_prefixes(&self) -> impl Iterator<Item = &str> {
         self.removed_prefixes.iter().map(String::as_str)
+    }
+
+    /// Entries of the state dict that are skipped, in the order of the file: what is not a tensor, and tensors that are not
+    /// a strided array of numbers, such as sparse and quantised ones.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// Number of tensors outside the state dict, such as the moments of an optimizer. They are skipped too.
+    pub fn tensors_outside(&self) -> usize {
+        self.outside
     }
 
     /// Name, element type and shape of every tensor, sorted by name.
@@ -243,7 +264,8 @@ impl Checkpoint {
 
     fn empty_report(&self, parameters: usize) -> Report {
         let removed_prefixes = self.removed_prefixes.iter().cloned().collect();
-        Report { path: self.path.clone(), removed_prefixes, parameters, ..Report::default() }
+        let skipped = self.skipped.clone();
+        Report { path: self.path.clone(), removed_prefixes, parameters, skipped, ..Report::default() }
     }
 
     fn refuse_non_finite(&self, parameters: usize, non_finite: Vec<NonFinite>) -> Result<(), CheckpointError> {

@@ -26,6 +26,18 @@ pub struct Report {
     pub types: Vec<WrongType>,
     /// Tensors with NaN or infinity.
     pub non_finite: Vec<NonFinite>,
+    /// Entries of the state dict that are not tensors that can be read, see [`super::Checkpoint::skipped`]. They are no
+    /// difference by themselves.
+    pub skipped: Vec<Skipped>,
+}
+
+/// An entry of a state dict that is skipped: it is not a tensor with a value for each element, or cannot be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub found: String,
 }
 
 /// A tensor of another shape.
@@ -92,7 +104,14 @@ impl fmt::Display for Report {
         })?;
         list(f, "not finite", &self.non_finite, |NonFinite { name, count, elements }| {
             format!("`{name}`: {count} of {elements} values are NaN or infinite")
-        })
+        })?;
+        list(f, "skipped", &self.skipped, Skipped::to_string)
+    }
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: {}", self.name, self.found)
     }
 }
 

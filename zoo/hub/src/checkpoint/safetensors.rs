@@ -7,7 +7,7 @@ use laps_files::safetensors_header;
 
 use super::{
     Options, Training,
-    stored::{ByteRange, Contents, StoredTensor},
+    stored::{ByteRange, Contents, StoredLayout, StoredTensor},
 };
 
 /// Reads the header of a file of `length` bytes. The error says what is wrong with it. Metadata are free text by the format,
@@ -18,7 +18,12 @@ pub(super) fn open(file: &mut File, length: u64) -> Result<Contents, String> {
     for (name, info) in header.tensors() {
         let (start, end) = info.data_offsets;
         let bytes = ByteRange::File { offset: first_byte + start as u64, length: end - start };
-        let tensor = StoredTensor { dtype: info.dtype.into(), shape: info.shape.clone(), strides: None, bytes };
+        let tensor = StoredTensor {
+            dtype: info.dtype.into(),
+            shape: info.shape.clone(),
+            layout: StoredLayout::default(),
+            bytes,
+        };
         tensors.insert(name, tensor);
     }
     let metadata = header.metadata().as_ref();
@@ -28,5 +33,6 @@ pub(super) fn open(file: &mut File, length: u64) -> Result<Contents, String> {
         best_rsum: value("best_rsum").and_then(|text| text.parse().ok()),
         iterations: value("Eiters").and_then(|text| text.parse().ok()),
     };
-    Ok(Contents { tensors, options: value("opt").and_then(Options::from_json), training })
+    let options = value("opt").and_then(Options::from_json);
+    Ok(Contents { tensors, skipped: Vec::new(), outside: 0, options, training })
 }

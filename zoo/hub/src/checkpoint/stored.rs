@@ -9,13 +9,17 @@ use std::{
 use fs_err::{File, os::unix::fs::FileExt};
 use zip::{CompressionMethod, ZipArchive, ZipReadOptions};
 
-use super::{Dtype, Options, Training};
+use super::{Dtype, Options, Skipped, Training};
 
 /// Everything in a checkpoint but the elements of its tensors.
 #[derive(Debug)]
 pub(super) struct Contents {
     /// By the name in the file.
     pub(super) tensors: BTreeMap<String, StoredTensor>,
+    /// Entries of the state dict that are not among `tensors`.
+    pub(super) skipped: Vec<Skipped>,
+    /// Number of tensors outside the state dict.
+    pub(super) outside: usize,
     pub(super) options: Option<Options>,
     pub(super) training: Training,
 }
@@ -25,9 +29,21 @@ pub(super) struct Contents {
 pub(super) struct StoredTensor {
     pub(super) dtype: Dtype,
     pub(super) shape: Vec<usize>,
+    pub(super) layout: StoredLayout,
+    pub(super) bytes: ByteRange,
+}
+
+/// How the elements of a tensor are stored.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StoredLayout {
     /// In elements; none where the elements are row-major, as in safetensors.
     pub(super) strides: Option<Vec<usize>>,
-    pub(super) bytes: ByteRange,
+    /// Bytes of a number whose order is reversed, in a file of a big-endian machine.
+    pub(super) reversed: Option<usize>,
+    /// See [`TensorView::is_conjugate`](super::pickle::TensorView).
+    pub(super) is_conjugate: bool,
+    /// See [`TensorView::is_negative`](super::pickle::TensorView).
+    pub(super) is_negative: bool,
 }
 
 /// The bytes of a file from the first to the last element of a tensor.
@@ -55,12 +71,26 @@ impl StoredTensor {
                 read_entry(ZipArchive::clone(archive), *index, *offset, *length)?
             }
         };
-        if let (Some(strides), Some(size)) = (&self.strides, self.dtype.size()) {
+        let layout = &self.layout;
+        if let Some(part) = layout.reversed {
+            bytes.chunks_exact_mut(part).for_each(<[u8]>::reverse);
+        }
+        if let (Some(strides), Some(size)) = (&layout.strides, self.dtype.size()) {
             if !is_row_major(&self.shape, strides) {
                 bytes = gather(&bytes, size, &self.shape, strides);
             }
             if self.dtype == Dtype::Bool {
                 bytes.iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
+            }
+        }
+        // The sign is the highest bit of a float and of each part of a complex number.
+        if let Some(part) = self.dtype.part_size()
+            && (layout.is_negative || layout.is_conjugate)
+        {
+            let is_complex = self.dtype.size() != Some(part);
+            for (index, number) in bytes.chunks_exact_mut(part).enumerate() {
+                let is_conjugated = layout.is_conjugate && is_complex && index % 2 == 1;
+                number[part - 1] ^= u8::from(layout.is_negative != is_conjugated) << 7;
             }
         }
         Ok(bytes)

@@ -1,7 +1,8 @@
 //! The two containers of `torch.save`: a zip archive, and a stream before PyTorch 1.6.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    borrow::Cow,
+    collections::{BTreeMap, HashMap, HashSet},
     io::{BufReader, Read},
     sync::Arc,
 };
@@ -14,11 +15,11 @@ use zip::{
 };
 
 use super::{
-    Format, Options, Training,
-    format::LEGACY_MAGIC,
+    Format, Options, Skipped, Training,
+    format::{LEGACY_MAGIC, is_checkpoint_name},
     options::OptionValue,
-    pickle::{Id, MAX_PICKLE_BYTES, Pickle, PickleError, StorageRef, TensorView, Value},
-    stored::{ByteRange, Contents, SharedFile, StoredTensor},
+    pickle::{ForeignFile, Id, MAX_PICKLE_BYTES, Pickle, PickleError, StorageRef, TensorView, Value},
+    stored::{ByteRange, Contents, SharedFile, StoredLayout, StoredTensor},
 };
 
 /// Keys that can hold the state dict, tried in this order. Without any of them the file is the state dict itself.
@@ -27,10 +28,14 @@ const STATE_DICTS: [&str; 3] = ["model", "state_dict", "model_state_dict"];
 /// Version of the legacy container; there is only one.
 const LEGACY_VERSION: i128 = 1001;
 
+/// Largest storage in a file that is smaller. `torch.save` does not compress, but other programs that pack an archive again
+/// do. Without a limit a short file could ask for any amount of memory. The largest matrix of a LAPS model has 94 MB.
+const MAX_COMPRESSED_BYTES: u64 = 256 << 20;
+
 /// Where the storages of a container are.
 enum Storages {
     /// Entries `<root>data/<key>` of an archive.
-    Zip { archive: Arc<ZipArchive<SharedFile>>, root: String },
+    Zip { archive: Arc<ZipArchive<SharedFile>>, root: String, is_big_endian: bool },
     /// Offset in the file by key.
     Legacy(HashMap<Arc<str>, u64>),
 }
@@ -42,7 +47,8 @@ pub(super) fn open(file: &Arc<File>, length: u64, format: Format) -> Result<Cont
         _ => open_legacy(file, length)?,
     };
     let state = find_state_dict(&pickle)?;
-    let tensors = read_state_dict(&pickle, state, &mut storages, length)?;
+    let (tensors, skipped) = read_state_dict(&pickle, state, &mut storages, length)?;
+    let outside = count_tensors(&pickle, state);
     let (mut options, mut training) = (None, Training::default());
     if state != pickle.root() {
         if let Some(opt) = pickle.get(pickle.root(), "opt") {
@@ -50,7 +56,7 @@ pub(super) fn open(file: &Arc<File>, length: u64, format: Format) -> Result<Cont
         }
         training = read_training(&pickle);
     }
-    Ok(Contents { tensors, options, training })
+    Ok(Contents { tensors, skipped, outside, options, training })
 }
 
 /// Reads a pickle that is in no container, to find the names that it asks for.
@@ -64,24 +70,62 @@ fn open_zip(file: &Arc<File>, length: u64) -> Result<(Pickle, Storages), PickleE
     // record of 76 bytes, which a file stem of 21 characters has, for another structure.
     let config = Config { archive_offset: ArchiveOffset::Known(0) };
     let mut archive = ZipArchive::with_config(config, SharedFile::new(Arc::clone(file), length)).map_err(broken)?;
-    let names = archive.file_names().collect::<Result<Vec<_>, _>>().map_err(broken)?;
-    let mut pickles = names.iter().filter(|name| name.rsplit('/').next() == Some("data.pkl"));
-    let name = match (pickles.next(), pickles.next()) {
-        (Some(name), None) => name.to_string(),
-        (None, _) => return Err(PickleError::Foreign("a zip archive that torch did not write".to_owned())),
-        (Some(_), Some(_)) => return Err(malformed("more than one `data.pkl`")),
+    let names = archive.file_names().map(|name| name.map(Cow::into_owned));
+    let names = names.collect::<Result<Vec<String>, _>>().map_err(broken)?;
+    let root = find_root(&names)?;
+    let is_big_endian = match archive.index_for_name(&format!("{root}byteorder")) {
+        Some(index) => match read_small_entry(&mut archive, index, "byteorder")?.trim_ascii() {
+            b"little" => false,
+            b"big" => true,
+            other => return Err(malformed(format!("a byte order `{}`", other.escape_ascii()))),
+        },
+        // Before PyTorch 2.1 the order was not written.
+        None => false,
     };
-    drop(names);
-    let root = name.strip_suffix("data.pkl").unwrap_or_default().to_owned();
-    if let Some(index) = archive.index_for_name(&format!("{root}byteorder"))
-        && read_small_entry(&mut archive, index, "byteorder")?.trim_ascii() != b"little"
-    {
-        return Err(malformed("a byte order that is not little-endian"));
-    }
+    let name = format!("{root}data.pkl");
     let index = archive.index_for_name(&name).ok_or_else(|| malformed("no `data.pkl`"))?;
     let bytes = read_small_entry(&mut archive, index, "data.pkl")?;
     let pickle = Pickle::read(bytes.as_slice(), 1)?.0.pop().ok_or_else(|| malformed("no pickle"))?;
-    Ok((pickle, Storages::Zip { archive: Arc::new(archive), root }))
+    Ok((pickle, Storages::Zip { archive: Arc::new(archive), root, is_big_endian }))
+}
+
+/// The folder of `data.pkl`, with a slash at its end unless it is empty. Like torch, prefers the folder of the first entry.
+fn find_root(names: &[String]) -> Result<String, PickleError> {
+    let root = |name: &String| name.strip_suffix("data.pkl").map(str::to_owned);
+    let is_root = |root: &String| root.is_empty() || root.ends_with('/');
+    let roots: Vec<String> = names.iter().filter_map(root).filter(is_root).collect();
+    let first = names.first().and_then(|name| name.split_once('/')).map(|(folder, _)| format!("{folder}/"));
+    let root = match roots.as_slice() {
+        [root] => root.clone(),
+        [] => return Err(PickleError::Foreign(describe_archive(names))),
+        roots => roots
+            .iter()
+            .find(|&root| Some(root) == first.as_ref())
+            .cloned()
+            .ok_or_else(|| malformed("more than one `data.pkl`"))?,
+    };
+    if names.contains(&format!("{root}constants.pkl")) {
+        return Err(PickleError::Foreign(ForeignFile {
+            found: "a TorchScript archive, which is a program".to_owned(),
+            hint: Some("save its weights in Python: `torch.save(torch.jit.load(FILE).state_dict(), NEW)`".to_owned()),
+        }));
+    }
+    Ok(root)
+}
+
+/// An archive that is no checkpoint. Google Drive sends a folder, or several files, as such an archive.
+fn describe_archive(names: &[String]) -> ForeignFile {
+    let inner: Vec<&str> = names.iter().map(String::as_str).filter(|name| is_checkpoint_name(name)).collect();
+    match inner.as_slice() {
+        [] => ForeignFile { found: "a zip archive that torch did not write".to_owned(), hint: None },
+        [first, rest @ ..] => ForeignFile {
+            found: match rest.len() {
+                0 => format!("a zip archive with the file `{first}` in it"),
+                more => format!("a zip archive with the file `{first}` and {more} more in it"),
+            },
+            hint: Some("unpack the archive, and use the checkpoint in it".to_owned()),
+        },
+    }
 }
 
 /// Reads a whole entry, so that its checksum is compared, except where torch left it out. A compressed entry may state
@@ -107,9 +151,9 @@ fn open_legacy(file: &Arc<File>, length: u64) -> Result<(Pickle, Storages), Pick
     {
         return Err(malformed("a magic number or a version that torch never writes"));
     }
-    let order = system.get(system.root(), "little_endian").map(|id| system.value(id));
-    if order != Some(&Value::Bool(true)) {
-        return Err(malformed("a byte order that is not little-endian"));
+    // torch writes the storages in little-endian order on every machine, and does not read this one.
+    if !matches!(system.value(system.root()), Value::Dict(_)) {
+        return Err(malformed("no description of the machine"));
     }
     let mut sizes: HashMap<&str, &StorageRef> = HashMap::new();
     for storage in whole.storages() {
@@ -156,7 +200,7 @@ impl Storages {
                 let offset = offsets.get(key).ok_or_else(absent)?.saturating_add(start);
                 Ok(ByteRange::File { offset, length })
             }
-            Self::Zip { archive, root } => {
+            Self::Zip { archive, root, .. } => {
                 let index = archive.index_for_name(&format!("{root}data/{key}")).ok_or_else(absent)?;
                 let entry_size = ZipArchive::clone(archive).by_index_raw(index).map(|entry| entry.size());
                 let entry_size = entry_size.map_err(|error| malformed(format!("the storage `{key}`: {error}")))?;
@@ -172,57 +216,72 @@ impl Storages {
     }
 }
 
-/// The state dict: the root or the value of one of its keys.
+/// The state dict: the first of [`STATE_DICTS`] that has tensors, or the root.
 fn find_state_dict(pickle: &Pickle) -> Result<Id, PickleError> {
     let root = pickle.root();
+    let foreign = |found: String| Err(PickleError::Foreign(ForeignFile { found, hint: None }));
     let Value::Dict(pairs) = pickle.value(root) else {
-        return Err(PickleError::Foreign(format!("a torch file of the type {}", pickle.value(root).type_name())));
+        return foreign(format!("a torch file of the type {}", pickle.value(root).type_name()));
     };
-    for key in STATE_DICTS {
-        if let Some(state) = pickle.get(root, key)
-            && matches!(pickle.value(state), Value::Dict(_))
-        {
-            return Ok(state);
-        }
-    }
-    if pairs.iter().any(|&(_, value)| matches!(pickle.value(value), Value::Tensor(_))) {
-        return Ok(root);
+    let is_state_dict = |&id: &Id| match pickle.value(id) {
+        Value::Dict(pairs) => pairs.iter().any(|&(_, value)| matches!(pickle.value(value), Value::Tensor(_))),
+        _ => false,
+    };
+    let named = STATE_DICTS.iter().filter_map(|key| pickle.get(root, key)).find(is_state_dict);
+    if let Some(state) = named.or_else(|| Some(root).filter(is_state_dict)) {
+        return Ok(state);
     }
     let keys: Vec<_> = pairs.iter().filter_map(|&(key, _)| text(pickle, key)).take(8).collect();
-    Err(PickleError::Foreign(format!("a torch file without a state dict, with the keys {keys:?}")))
+    foreign(format!("a torch file without a state dict, with the keys {keys:?}"))
 }
 
-fn read_state_dict(
-    pickle: &Pickle,
-    state: Id,
-    storages: &mut Storages,
-    length: u64,
-) -> Result<BTreeMap<String, StoredTensor>, PickleError> {
-    let mut tensors = BTreeMap::new();
+type StateDict = (BTreeMap<String, StoredTensor>, Vec<Skipped>);
+
+fn read_state_dict(pickle: &Pickle, state: Id, storages: &mut Storages, length: u64) -> Result<StateDict, PickleError> {
+    let (mut tensors, mut skipped) = (BTreeMap::new(), Vec::new());
+    let is_big_endian = matches!(storages, Storages::Zip { is_big_endian: true, .. });
     for &(key, value) in pickle.pairs(state).unwrap_or_default() {
-        let name = text(pickle, key).ok_or_else(|| malformed("a tensor whose name is not a text"))?;
-        let Value::Tensor(view) = pickle.value(value) else {
-            return Err(malformed(format!(
-                "`{name}` in the state dict, of the type {}",
-                pickle.value(value).type_name()
-            )));
+        let value = pickle.value(value);
+        let (Some(name), Value::Tensor(view)) = (text(pickle, key), value) else {
+            let name = text(pickle, key).map_or_else(|| pickle.value(key).type_name().to_owned(), str::to_owned);
+            skipped.push(Skipped { name, found: value.type_name().to_owned() });
+            continue;
         };
-        // The storages are not compressed, so the length of the file limits the memory that a tensor takes.
         let bytes = view.storage.bytes();
-        if bytes > length {
+        if bytes > length.max(MAX_COMPRESSED_BYTES) {
             return Err(malformed(format!("`{name}` with a storage of {bytes} bytes in a file of {length}")));
         }
-        let tensor = StoredTensor {
-            dtype: view.dtype,
-            shape: view.shape.clone(),
+        let layout = StoredLayout {
             strides: Some(view.strides.clone()),
-            bytes: storages.locate(name, view)?,
+            // torch reverses the elements of the storage, whose type can be untyped bytes.
+            reversed: view.storage.dtype.part_size().filter(|&part| is_big_endian && part > 1),
+            is_conjugate: view.is_conjugate,
+            is_negative: view.is_negative,
         };
+        let tensor =
+            StoredTensor { dtype: view.dtype, shape: view.shape.clone(), layout, bytes: storages.locate(name, view)? };
         if tensors.insert(name.to_owned(), tensor).is_some() {
             return Err(malformed(format!("`{name}` twice in the state dict")));
         }
     }
-    Ok(tensors)
+    Ok((tensors, skipped))
+}
+
+/// Number of tensors outside the state dict, such as the moments of an optimizer. Each is counted once.
+fn count_tensors(pickle: &Pickle, state: Id) -> usize {
+    let mut seen = HashSet::from([state]);
+    let (mut left, mut count) = (vec![pickle.root()], 0);
+    while let Some(id) = left.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        count += usize::from(matches!(pickle.value(id), Value::Tensor(_)));
+        match pickle.value(id) {
+            Value::List(items) | Value::Tuple(items) => left.extend(items),
+            _ => left.extend(pickle.pairs(id).unwrap_or_default().iter().map(|&(_, value)| value)),
+        }
+    }
+    count
 }
 
 fn read_training(pickle: &Pickle) -> Training {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{FetchError, Fetcher, space};
 use crate::store::{RemoteFile, StoreError, UnpackSummary, unpack};
-use laps_files::{FileLock, Progress, ProgressUnit, with_suffix};
+use laps_files::{FileLock, Progress, ProgressUnit, replace, with_suffix};
 
 /// The file `<archive>.unpacked`, written when the whole archive was unpacked.
 #[derive(Serialize, Deserialize)]
@@ -43,7 +43,7 @@ impl Fetcher {
         let UnpackSummary { files, bytes, .. } = unpacked;
         let record = UnpackRecord { sha256: fetched.pin.sha256, files, bytes };
         let text = serde_json::to_string(&record).unwrap_or_default();
-        fs_err::write(&record_path, text).map_err(|source| FetchError::io("write", &record_path, source))?;
+        replace(&record_path, text.as_bytes()).map_err(|source| FetchError::io("write", &record_path, source))?;
         fs_err::remove_file(&archive.path).map_err(|source| failed("remove", source))?;
         progress.end(&task, &format!("{files} files"));
         Ok(unpacked)

@@ -9,7 +9,7 @@ use fs_err::File;
 use serde::{Deserialize, Serialize};
 
 use super::FetchError;
-use laps_files::{DigestWriter, ExpectedDigest, with_suffix};
+use laps_files::{DigestWriter, ExpectedDigest, replace, with_suffix};
 
 /// Bytes at the end of a partial file that are requested again and compared when a download resumes. The comparison
 /// detects a changed source and a disk that lost power.
@@ -80,15 +80,9 @@ impl PartialDownload {
         self.file.rewind().map_err(|source| failed(&self.path, source))?;
         self.digests = DigestWriter::new(expected, metadata.total);
         let text = serde_json::to_vec(&metadata).unwrap_or_default();
-        let new_path = self.new_metadata_path();
-        let written = fs_err::write(&new_path, text).and_then(|()| fs_err::rename(&new_path, &self.metadata_path));
-        written.map_err(|source| failed(&self.metadata_path, source))?;
+        replace(&self.metadata_path, &text).map_err(|source| failed(&self.metadata_path, source))?;
         self.metadata = Some(metadata);
         Ok(())
-    }
-
-    fn new_metadata_path(&self) -> PathBuf {
-        with_suffix(&self.metadata_path, ".new")
     }
 
     /// Offset at which a download resumes: slightly before the end, so that the overlap can be compared.
@@ -144,9 +138,7 @@ impl PartialDownload {
 
     /// Deletes the metadata after the partial file was renamed to its target.
     pub(super) fn remove_metadata(self) {
-        for path in [self.new_metadata_path(), self.metadata_path] {
-            let _ = fs_err::remove_file(path);
-        }
+        let _ = fs_err::remove_file(self.metadata_path);
     }
 }
 

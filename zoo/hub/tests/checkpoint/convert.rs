@@ -144,5 +144,100 @@ fn non_finite_value_is_found_while_copying() {
     fs_err::remove_file(&output).unwrap();
     let error = convert(&bad, &output, Some(&entry.model)).unwrap_err();
     assert!(error.to_string().contains("not finite: 1"), "{error}");
-    assert!(!output.exists() && !folder.path().join("out.part").exists());
+    let mut left: Vec<_> = fs_err::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["bad", "good"]);
+}
+
+/// Entries of the state dict that are not tensors do not stop the conversion, and neither does a type that safetensors
+/// lacks.
+#[test]
+fn what_cannot_be_written_is_skipped_and_counted() {
+    let pickle = Pickle::default().op(b"\x80\x02}(").text("model").op(b"}(").text("a").whole("FloatStorage", "0", &[1]);
+    let pickle = pickle.text("wide").whole("ComplexDoubleStorage", "1", &[1]).text("_extra_state").op(b"Nu");
+    let pickle = pickle.text("optimizer").op(b"](").whole("FloatStorage", "0", &[1]).op(b"eu.");
+    let folder = tempfile::tempdir().unwrap();
+    let [input, output] = ["in.pth", "out.safetensors"].map(|name| folder.path().join(name));
+    fs_err::write(&input, torch_zip(&pickle.0, &[("0", vec![0; 4]), ("1", vec![0; 16])])).unwrap();
+    let converted = convert(&input, &output, None).unwrap();
+    let skipped: Vec<String> = converted.skipped.iter().map(ToString::to_string).collect();
+    assert_eq!(skipped, ["`_extra_state`: None", "`wide`: complex128, which safetensors has no type for"]);
+    assert_eq!((converted.tensors, converted.tensors_outside), (1, 1));
+    // A parameter of the model is not skipped in silence.
+    let error = Checkpoint::open(&input).unwrap().check(&[crate::parameter("_extra_state", &[1])]).unwrap_err();
+    assert!(error.to_string().ends_with("skipped: 1\n    `_extra_state`: None"), "{error}");
+}
+
+/// Name of the variable that makes [`conversion_is_a_function_of_its_input`] convert to the path in it.
+const OUTPUT: &str = "LAPS_TEST_CONVERT_TO";
+
+/// Two processes, because hash maps of one process can have the same order.
+#[test]
+fn conversion_is_a_function_of_its_input() {
+    let input = golden("vit_tiny.pth");
+    if let Some(output) = std::env::var_os(OUTPUT) {
+        convert(&input, output.as_ref(), None).unwrap();
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second] = ["first", "second"].map(|name| {
+        let path = folder.path().join(name);
+        let program = std::env::current_exe().unwrap();
+        let mut command = std::process::Command::new(program);
+        command.args(["--exact", "convert::conversion_is_a_function_of_its_input"]).env(OUTPUT, &path);
+        assert!(command.output().unwrap().status.success());
+        fs_err::read(path).unwrap()
+    });
+    assert!(first == second);
+    let header = String::from_utf8_lossy(&first[8..]);
+    let metadata = header.split('}').next().unwrap();
+    let places: Vec<_> =
+        ["Eiters", "best_rsum", "converted_by", "epoch", "format", "opt", "source_format", "source_sha256"]
+            .iter()
+            .map(|key| metadata.find(&format!("\"{key}\":")))
+            .collect();
+    assert!(places.is_sorted() && places.iter().all(Option::is_some), "{places:?} in {metadata}");
+}
+
+#[cfg(unix)]
+mod outputs {
+    use std::{
+        os::unix::fs::{FileTypeExt, MetadataExt, symlink},
+        path::Path,
+        process::Command,
+        thread,
+    };
+
+    use laps_hub::checkpoint::convert;
+
+    use crate::golden;
+
+    #[test]
+    fn device_and_pipe_are_written_into() {
+        let folder = tempfile::tempdir().unwrap();
+        let [regular, fifo] = ["regular", "fifo"].map(|name| folder.path().join(name));
+        let input = golden("vit_tiny.pth");
+        let converted = convert(&input, &regular, None).unwrap();
+        assert_eq!(convert(&input, Path::new("/dev/null"), None).unwrap().bytes, converted.bytes);
+        assert!(fs_err::metadata("/dev/null").unwrap().file_type().is_char_device());
+        assert!(!Path::new("/dev/null.lock").exists());
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let reader = thread::spawn({
+            let fifo = fifo.clone();
+            move || fs_err::read(fifo).unwrap()
+        });
+        convert(&input, &fifo, None).unwrap();
+        assert!(reader.join().unwrap() == fs_err::read(&regular).unwrap());
+    }
+
+    #[test]
+    fn link_stays_and_its_target_has_the_mode_of_a_new_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let [plain, target, link] = ["plain", "target", "link"].map(|name| folder.path().join(name));
+        fs_err::write(&plain, "").unwrap();
+        symlink("target", &link).unwrap();
+        convert(&golden("vit_tiny.pth"), &link, None).unwrap();
+        assert!(fs_err::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs_err::metadata(&target).unwrap().mode(), fs_err::metadata(&plain).unwrap().mode());
+    }
 }

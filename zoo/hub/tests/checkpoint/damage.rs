@@ -159,12 +159,83 @@ fn archive_without_a_state_dict_is_rejected() {
     hint: a checkpoint is a `.safetensors` file, or a `.pth` file with a state dict
     "#);
     let text = Pickle::default().op(b"\x80\x02}").text("model").op(b"}").text("a").int(3).op(b"ss.");
-    insta::assert_snapshot!(message(&open(&torch_zip(&text.0, &[])).unwrap_err()), @r"
-    `file` is damaged
-      expected: a complete torch (zip) checkpoint
-      found: `a` in the state dict, of the type int
-    hint: the file is truncated, damaged or not written by torch: download it again and compare its size and sha256
+    insta::assert_snapshot!(message(&open(&torch_zip(&text.0, &[])).unwrap_err()), @r#"
+    `file` is not a checkpoint
+      expected: safetensors, or a file that `torch.save` wrote
+      found: a torch file without a state dict, with the keys ["model"]
+    hint: a checkpoint is a `.safetensors` file, or a `.pth` file with a state dict
+    "#);
+}
+
+#[test]
+fn archives_of_other_programs_are_explained() {
+    let archive = |names: &[&str]| {
+        let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for name in names {
+            writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        }
+        writer.finish().unwrap().into_inner()
+    };
+    let found = |names: &[&str]| message(&open(&archive(names)).unwrap_err());
+    insta::assert_snapshot!(found(&["LAPS/model_best.pth", "LAPS/log.txt", "LAPS/last.pth"]), @r"
+    `file` is not a checkpoint
+      expected: safetensors, or a file that `torch.save` wrote
+      found: a zip archive with the file `LAPS/model_best.pth` and 1 more in it
+    hint: unpack the archive, and use the checkpoint in it
     ");
+    insta::assert_snapshot!(found(&["model/data.pkl", "model/constants.pkl", "model/code/a.py"]), @r"
+    `file` is not a checkpoint
+      expected: safetensors, or a file that `torch.save` wrote
+      found: a TorchScript archive, which is a program
+    hint: save its weights in Python: `torch.save(torch.jit.load(FILE).state_dict(), NEW)`
+    ");
+    assert!(found(&["readme.txt"]).contains("found: a zip archive that torch did not write"));
+}
+
+#[test]
+fn folder_is_read_or_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("a b");
+    fs_err::create_dir_all(root.join("model/data")).unwrap();
+    let explained = || {
+        let error = Checkpoint::open(&root).unwrap_err();
+        let folder = format!("{}/", folder.path().display());
+        format!("{error}\nhint: {}", error.hint().unwrap()).replace(&folder, "")
+    };
+    insta::assert_snapshot!(explained(), @r"
+    `a b` is not a checkpoint
+      expected: safetensors, or a file that `torch.save` wrote
+      found: a folder without a checkpoint
+    hint: name the file of the checkpoint
+    ");
+    fs_err::write(root.join("model/data.pkl"), b"\x80\x02}.").unwrap();
+    insta::assert_snapshot!(explained(), @r"
+    `a b` is not a checkpoint
+      expected: safetensors, or a file that `torch.save` wrote
+      found: a folder with the unpacked contents of a `.pth` file
+    hint: pack it again: `cd 'a b' && zip -0 -r packed.pth 'model'`
+    ");
+    fs_err::remove_file(root.join("model/data.pkl")).unwrap();
+    fs_err::write(root.join("config.json"), "{}").unwrap();
+    fs_err::write(root.join("model_best.safetensors"), safetensors(&[("a", &[1], vec![1.5])])).unwrap();
+    assert_eq!(Checkpoint::open(&root).unwrap().path(), root.join("model_best.safetensors"));
+    fs_err::write(root.join("last.pth"), "").unwrap();
+    insta::assert_snapshot!(explained(), @r"
+    `a b` is not a checkpoint
+      expected: safetensors, or a file that `torch.save` wrote
+      found: a folder with 2 checkpoints
+    hint: name one of them, such as 'a b/last.pth'
+    ");
+    // The weights of a Hugging Face model, whatever lies beside them.
+    fs_err::rename(root.join("model_best.safetensors"), root.join("model.safetensors")).unwrap();
+    assert_eq!(Checkpoint::open(&root).unwrap().read("a").unwrap().values(), [1.5]);
+    fs_err::write(root.join("model.safetensors.index.json"), "{}").unwrap();
+    insta::assert_snapshot!(explained(), @r#"
+    `a b` is not a checkpoint
+      expected: safetensors, or a file that `torch.save` wrote
+      found: a model in several files, which `model.safetensors.index.json` lists
+    hint: save it as one file: `model.save_pretrained(FOLDER, max_shard_size="100GB")` in Python
+    "#);
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! Checkpoints, and the state that a run resumes from.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
-use safetensors::{Dtype, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::{AdamW, Learner, Weights, precision::LossScale};
@@ -10,6 +9,7 @@ use crate::{
     Result,
     train::{RunFiles, RunFolder, TrainError},
 };
+use laps_files::{TensorHeader, safetensors_head};
 use laps_hub::checkpoint::Checkpoint;
 use laps_model::{
     array::Array,
@@ -53,10 +53,10 @@ pub(super) fn save(folder: &RunFolder, learner: &Learner, position: &RunPosition
         ..position.clone()
     };
     let text = serde_json::to_string(&position).map_err(|error| damaged(folder, error.to_string()))?;
-    let metadata = HashMap::from([(POSITION.to_owned(), text), (CONFIGURATION.to_owned(), hash.to_owned())]);
+    let metadata = BTreeMap::from([(POSITION, text), (CONFIGURATION, hash.to_owned())]);
     let weights = learner.weights.arrays().map(|array| array.map(|(name, array)| (name.to_owned(), array)));
     let tensors: Vec<_> = weights.chain(learner.optimizer.arrays(&learner.weights)).collect::<Result<_>>()?;
-    write(folder, RunFiles::STATE, &tensors, metadata)
+    write(folder, RunFiles::STATE, &tensors, &metadata)
 }
 
 /// Opens the saved state of a configuration: the file and the position.
@@ -92,15 +92,15 @@ pub(super) fn write_checkpoint(
 ) -> Result<()> {
     let tensors: Vec<(String, Array)> =
         weights.arrays().map(|array| array.map(|(name, array)| (name.to_owned(), array))).collect::<Result<_>>()?;
-    let mut metadata = HashMap::from([
-        ("opt".to_owned(), options(weights.config()).to_string()),
-        ("epoch".to_owned(), (position.epoch + 1).to_string()),
-        ("Eiters".to_owned(), position.step.to_string()),
+    let mut metadata = BTreeMap::from([
+        ("opt", options(weights.config()).to_string()),
+        ("epoch", (position.epoch + 1).to_string()),
+        ("Eiters", position.step.to_string()),
     ]);
     if let Some((best, _)) = position.best {
-        metadata.insert("best_rsum".to_owned(), best.to_string());
+        metadata.insert("best_rsum", best.to_string());
     }
-    write(folder, name, &tensors, metadata)
+    write(folder, name, &tensors, &metadata)
 }
 
 fn options(model: &ModelConfig) -> serde_json::Value {
@@ -118,21 +118,23 @@ fn options(model: &ModelConfig) -> serde_json::Value {
     })
 }
 
-fn write(folder: &RunFolder, name: &str, tensors: &[(String, Array)], metadata: HashMap<String, String>) -> Result<()> {
-    let bytes: Vec<Vec<u8>> = tensors
+fn write(folder: &RunFolder, name: &str, tensors: &[(String, Array)], metadata: &BTreeMap<&str, String>) -> Result<()> {
+    let described: Vec<_> = tensors
         .iter()
-        .map(|(_, array)| array.values().iter().flat_map(|value| value.to_le_bytes()).collect())
+        .map(|(name, array)| TensorHeader {
+            name,
+            dtype: "F32",
+            shape: array.dims(),
+            bytes: size_of_val(array.values()),
+        })
         .collect();
-    let views = tensors.iter().zip(&bytes).map(|((name, array), bytes)| {
-        TensorView::new(Dtype::F32, array.dims().to_vec(), bytes).map(|view| (name.as_str(), view))
-    });
-    let views = views.collect::<Result<Vec<_>, _>>().map_err(|error| damaged(folder, error.to_string()))?;
-    let file = safetensors::serialize(views, Some(metadata)).map_err(|error| damaged(folder, error.to_string()))?;
+    let mut file = safetensors_head(&described, metadata).map_err(|reason| damaged(folder, reason))?;
+    file.extend(tensors.iter().flat_map(|(_, array)| array.values()).flat_map(|value| value.to_le_bytes()));
     folder.write(name, &file)
 }
 
 /// Metadata in the safetensors header of a file that [`Checkpoint::open`] has checked.
-fn metadata(path: &Path) -> Result<HashMap<String, String>, String> {
+fn metadata(path: &Path) -> Result<BTreeMap<String, String>, String> {
     use std::io::Read;
 
     let mut file = fs_err::File::open(path).map_err(|error| error.to_string())?;

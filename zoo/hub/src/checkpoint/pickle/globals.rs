@@ -29,10 +29,17 @@ pub(crate) enum Global {
     TensorOfType,
     /// A tensor that is marked as trainable.
     Parameter,
+    /// A tensor class. It occurs as an argument of [`Global::TensorOfClass`]; a call makes a tensor of the given one, or an
+    /// empty one.
+    TensorClass,
+    /// A tensor with attributes, from a rebuild function, a class and the arguments of the function.
+    TensorOfClass,
+    /// A tensor that is not a strided view of a storage. The name of its kind is all that is kept.
+    OtherTensor(&'static str),
+    /// A memory layout, as text.
+    Layout,
     /// A device, as text.
     Device,
-    /// An element type, as text; never called.
-    ElementType,
     /// The dtype of a NumPy scalar, `f8`.
     NumpyDtype,
     /// A NumPy scalar, from its dtype and its bytes.
@@ -43,70 +50,111 @@ pub(crate) enum Global {
     NumpyArrayClass,
 }
 
-/// Every allowed name: those that `torch.save` writes for a state dict, its options and its training progress. Plain data
-/// needs no name, so the list is short. NumPy values are in it because metrics are often left as such.
-const ALLOWED: &[(&str, &str, Global)] = &[
-    ("argparse", "Namespace", Global::Namespace),
-    ("collections", "OrderedDict", Global::Dict),
-    ("collections", "Counter", Global::Dict),
-    ("builtins", "set", Global::Sequence),
-    ("__builtin__", "set", Global::Sequence),
-    ("builtins", "frozenset", Global::Sequence),
-    ("__builtin__", "frozenset", Global::Sequence),
-    ("builtins", "complex", Global::Complex),
-    ("__builtin__", "complex", Global::Complex),
-    ("builtins", "bytes", Global::Bytes),
-    ("__builtin__", "bytes", Global::Bytes),
-    ("builtins", "bytearray", Global::Bytes),
-    ("__builtin__", "bytearray", Global::Bytes),
-    ("_codecs", "encode", Global::Bytes),
-    ("torch", "Size", Global::Sequence),
-    ("torch", "device", Global::Device),
-    ("torch", "float64", Global::ElementType),
-    ("torch", "float32", Global::ElementType),
-    ("torch", "float16", Global::ElementType),
-    ("torch", "bfloat16", Global::ElementType),
-    ("torch", "complex64", Global::ElementType),
-    ("torch", "complex128", Global::ElementType),
-    ("torch", "int64", Global::ElementType),
-    ("torch", "int32", Global::ElementType),
-    ("torch", "int16", Global::ElementType),
-    ("torch", "int8", Global::ElementType),
-    ("torch", "uint64", Global::ElementType),
-    ("torch", "uint32", Global::ElementType),
-    ("torch", "uint16", Global::ElementType),
-    ("torch", "uint8", Global::ElementType),
-    ("torch", "bool", Global::ElementType),
-    ("torch", "DoubleStorage", Global::Storage(Dtype::F64)),
-    ("torch", "FloatStorage", Global::Storage(Dtype::F32)),
-    ("torch", "HalfStorage", Global::Storage(Dtype::F16)),
-    ("torch", "BFloat16Storage", Global::Storage(Dtype::Bf16)),
-    ("torch", "ComplexFloatStorage", Global::Storage(Dtype::C64)),
-    ("torch", "ComplexDoubleStorage", Global::Storage(Dtype::C128)),
-    ("torch", "LongStorage", Global::Storage(Dtype::I64)),
-    ("torch", "IntStorage", Global::Storage(Dtype::I32)),
-    ("torch", "ShortStorage", Global::Storage(Dtype::I16)),
-    ("torch", "CharStorage", Global::Storage(Dtype::I8)),
-    ("torch", "ByteStorage", Global::Storage(Dtype::U8)),
-    ("torch", "BoolStorage", Global::Storage(Dtype::Bool)),
-    ("torch.storage", "UntypedStorage", Global::Storage(Dtype::U8)),
-    ("torch._utils", "_rebuild_tensor", Global::Tensor),
-    ("torch._utils", "_rebuild_tensor_v2", Global::Tensor),
-    ("torch._utils", "_rebuild_tensor_v3", Global::TensorOfType),
-    ("torch._utils", "_rebuild_parameter", Global::Parameter),
-    ("numpy", "dtype", Global::NumpyDtype),
-    ("numpy", "ndarray", Global::NumpyArrayClass),
-    ("numpy.core.multiarray", "scalar", Global::NumpyScalar),
-    ("numpy._core.multiarray", "scalar", Global::NumpyScalar),
-    ("numpy.core.multiarray", "_reconstruct", Global::NumpyArray),
-    ("numpy._core.multiarray", "_reconstruct", Global::NumpyArray),
+/// Kind of a tensor that a legacy pickle makes empty and fills afterwards.
+pub(super) const EMPTY_TENSOR: &str = "an empty torch.Tensor";
+
+/// Every allowed name of a class or function, by its module: what `torch.load(weights_only=True)` of PyTorch 2.13 allows,
+/// and what the options and the training progress of LAPS need besides: `Namespace`, frozen sets and NumPy values.
+const ALLOWED: &[(&str, &[(&str, Global)])] = &[
+    ("argparse", &[("Namespace", Global::Namespace)]),
+    ("collections", &[("OrderedDict", Global::Dict), ("Counter", Global::Dict)]),
+    ("builtins", BUILTINS),
+    ("__builtin__", BUILTINS),
+    ("_codecs", &[("encode", Global::Bytes)]),
+    (
+        "torch",
+        &[
+            ("Size", Global::Sequence),
+            ("device", Global::Device),
+            ("DoubleStorage", Global::Storage(Dtype::F64)),
+            ("FloatStorage", Global::Storage(Dtype::F32)),
+            ("HalfStorage", Global::Storage(Dtype::F16)),
+            ("BFloat16Storage", Global::Storage(Dtype::Bf16)),
+            ("ComplexFloatStorage", Global::Storage(Dtype::C64)),
+            ("ComplexDoubleStorage", Global::Storage(Dtype::C128)),
+            ("LongStorage", Global::Storage(Dtype::I64)),
+            ("IntStorage", Global::Storage(Dtype::I32)),
+            ("ShortStorage", Global::Storage(Dtype::I16)),
+            ("CharStorage", Global::Storage(Dtype::I8)),
+            ("ByteStorage", Global::Storage(Dtype::U8)),
+            ("BoolStorage", Global::Storage(Dtype::Bool)),
+            // Storages of quantised tensors, whose elements have these sizes.
+            ("QInt32Storage", Global::Storage(Dtype::I32)),
+            ("QInt8Storage", Global::Storage(Dtype::I8)),
+            ("QUInt8Storage", Global::Storage(Dtype::U8)),
+            ("QUInt4x2Storage", Global::Storage(Dtype::U8)),
+            ("QUInt2x4Storage", Global::Storage(Dtype::U8)),
+            ("Tensor", Global::TensorClass),
+            ("DoubleTensor", Global::TensorClass),
+            ("FloatTensor", Global::TensorClass),
+            ("HalfTensor", Global::TensorClass),
+            ("BFloat16Tensor", Global::TensorClass),
+            ("LongTensor", Global::TensorClass),
+            ("IntTensor", Global::TensorClass),
+            ("ShortTensor", Global::TensorClass),
+            ("CharTensor", Global::TensorClass),
+            ("ByteTensor", Global::TensorClass),
+            ("BoolTensor", Global::TensorClass),
+        ],
+    ),
+    ("torch.nn.parameter", &[("Parameter", Global::TensorClass)]),
+    ("torch.storage", &[("UntypedStorage", Global::Storage(Dtype::U8))]),
+    ("torch.serialization", &[("_get_layout", Global::Layout)]),
+    ("torch._tensor", &[("_rebuild_from_type_v2", Global::TensorOfClass)]),
+    (
+        "torch._utils",
+        &[
+            ("_rebuild_tensor", Global::Tensor),
+            ("_rebuild_tensor_v2", Global::Tensor),
+            ("_rebuild_tensor_v3", Global::TensorOfType),
+            ("_rebuild_parameter", Global::Parameter),
+            ("_rebuild_parameter_with_state", Global::Parameter),
+            ("_rebuild_sparse_tensor", Global::OtherTensor("a sparse tensor")),
+            ("_rebuild_qtensor", Global::OtherTensor("a quantised tensor")),
+            ("_rebuild_nested_tensor", Global::OtherTensor("a nested tensor")),
+            ("_rebuild_meta_tensor_no_storage", Global::OtherTensor("a tensor without values")),
+            ("_rebuild_wrapper_subclass", Global::OtherTensor("a wrapped tensor")),
+            ("_rebuild_device_tensor_from_cpu_tensor", Global::OtherTensor("a tensor of another device")),
+            ("_rebuild_device_tensor_from_numpy", Global::OtherTensor("a tensor of another device")),
+            ("_rebuild_xla_tensor", Global::OtherTensor("a tensor of another device")),
+        ],
+    ),
+    ("numpy", &[("dtype", Global::NumpyDtype), ("ndarray", Global::NumpyArrayClass)]),
+    ("numpy.core.multiarray", NUMPY),
+    ("numpy._core.multiarray", NUMPY),
+    ("numpy.core.numeric", &[("_frombuffer", Global::NumpyArray)]),
+    ("numpy._core.numeric", &[("_frombuffer", Global::NumpyArray)]),
+];
+
+const BUILTINS: &[(&str, Global)] = &[
+    ("set", Global::Sequence),
+    ("frozenset", Global::Sequence),
+    ("complex", Global::Complex),
+    ("bytes", Global::Bytes),
+    ("bytearray", Global::Bytes),
+];
+
+const NUMPY: &[(&str, Global)] = &[("scalar", Global::NumpyScalar), ("_reconstruct", Global::NumpyArray)];
+
+/// Constants of the module `torch`, which stand for their names: element types and schemes of quantisation.
+#[rustfmt::skip]
+const CONSTANTS: &[&str] = &[
+    "float64", "float32", "float16", "bfloat16", "complex128", "complex64", "complex32", "int64", "int32", "int16", "int8",
+    "uint64", "uint32", "uint16", "uint8", "bool", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz",
+    "float8_e8m0fnu", "float4_e2m1fn_x2", "int1", "int2", "int3", "int4", "int5", "int6", "int7", "uint1", "uint2",
+    "uint3", "uint4", "uint5", "uint6", "uint7", "quint8", "qint8", "qint32", "quint4x2", "quint2x4", "bits1x8", "bits2x4",
+    "bits4x2", "bits8", "bits16", "per_tensor_affine", "per_tensor_symmetric", "per_channel_affine",
+    "per_channel_symmetric", "per_channel_affine_float_qparams",
 ];
 
 /// The meaning of `module.name`, or an error that names it.
 pub(super) fn find(module: &str, name: &str) -> Result<Value, PickleError> {
-    match ALLOWED.iter().find(|(allowed, of, _)| (*allowed, *of) == (module, name)) {
-        Some((_, name, Global::ElementType)) => Ok(Value::Text((*name).to_owned())),
-        Some((_, _, global)) => Ok(Value::Global(*global)),
+    if module == "torch" && CONSTANTS.contains(&name) {
+        return Ok(Value::Text(name.to_owned()));
+    }
+    let names = ALLOWED.iter().find(|(allowed, _)| *allowed == module).map(|(_, names)| *names);
+    match names.unwrap_or_default().iter().find(|(allowed, _)| *allowed == name) {
+        Some((_, global)) => Ok(Value::Global(*global)),
         None => Err(PickleError::Global(format!("{module}.{name}"))),
     }
 }
@@ -127,13 +175,13 @@ pub(super) fn call(pickle: &Pickle, callable: Id, arguments: Id) -> Result<Value
         },
         Global::Complex => Some(Value::Opaque("complex")),
         Global::Bytes => bytes(argument(0), argument(1)).map(Value::Bytes),
-        Global::Tensor => tensor(pickle, arguments, None),
-        Global::TensorOfType => match argument(6) {
-            Some(Value::Text(name)) => Dtype::from_torch(name).and_then(|dtype| tensor(pickle, arguments, Some(dtype))),
+        Global::TensorClass if arguments.is_empty() => Some(Value::Opaque(EMPTY_TENSOR)),
+        Global::TensorOfClass => match (argument(0), argument(2)) {
+            (Some(Value::Global(function)), Some(Value::Tuple(arguments))) => tensor_of(pickle, *function, arguments),
             _ => None,
         },
-        Global::Parameter => match argument(0) {
-            Some(tensor @ Value::Tensor(_)) => Some(tensor.clone()),
+        Global::Layout => match argument(0) {
+            Some(layout @ Value::Text(_)) => Some(layout.clone()),
             _ => None,
         },
         Global::Device => match (argument(0), argument(1)) {
@@ -153,9 +201,34 @@ pub(super) fn call(pickle: &Pickle, callable: Id, arguments: Id) -> Result<Value
             _ => None,
         },
         Global::NumpyArray => Some(Value::Opaque("numpy.ndarray")),
-        Global::Namespace | Global::Storage(_) | Global::ElementType | Global::NumpyArrayClass => None,
+        Global::Tensor | Global::TensorOfType | Global::Parameter | Global::TensorClass | Global::OtherTensor(_) => {
+            tensor_of(pickle, *global, arguments)
+        }
+        Global::Namespace | Global::Storage(_) | Global::NumpyArrayClass => None,
     };
     value.ok_or_else(|| PickleError::Malformed(format!("a call of {global:?} with arguments that torch never writes")))
+}
+
+/// The tensor that the rebuild function `global` makes of `arguments`.
+fn tensor_of(pickle: &Pickle, global: Global, arguments: &[Id]) -> Option<Value> {
+    let argument = |index: usize| arguments.get(index).map(|&id| pickle.value(id));
+    match global {
+        Global::Tensor => tensor(pickle, arguments, None, arguments.get(6)),
+        Global::TensorOfType => match argument(6) {
+            Some(Value::Text(name)) => match Dtype::from_torch(name) {
+                Some(dtype) => tensor(pickle, arguments, Some(dtype), arguments.get(7)),
+                None => Some(Value::Opaque("a tensor of another element type")),
+            },
+            _ => None,
+        },
+        // Of a parameter that is not a strided tensor, the kind remains.
+        Global::Parameter | Global::TensorClass => match argument(0) {
+            Some(tensor @ (Value::Tensor(_) | Value::Opaque(_))) => Some(tensor.clone()),
+            _ => None,
+        },
+        Global::OtherTensor(kind) => Some(Value::Opaque(kind)),
+        _ => None,
+    }
 }
 
 fn dict(pickle: &Pickle, arguments: &[Id]) -> Option<Vec<(Id, Id)>> {
@@ -186,8 +259,17 @@ fn bytes(value: Option<&Value>, encoding: Option<&Value>) -> Option<Vec<u8>> {
     }
 }
 
-/// Arguments are (storage, offset, sizes, strides, ...). `dtype` is the element type over an untyped storage.
-fn tensor(pickle: &Pickle, arguments: &[Id], dtype: Option<Dtype>) -> Option<Value> {
+/// The tensor that `state`, (storage, offset, sizes, strides), makes of an empty one.
+pub(super) fn fill_tensor(pickle: &Pickle, state: Id) -> Option<Value> {
+    match pickle.value(state) {
+        Value::Tuple(fields) => tensor(pickle, fields, None, None),
+        _ => None,
+    }
+}
+
+/// Arguments are (storage, offset, sizes, strides, ...). `dtype` is the element type over an untyped storage. `metadata` is
+/// a dictionary that says whether the view is conjugate (`conj`) or negative (`neg`).
+fn tensor(pickle: &Pickle, arguments: &[Id], dtype: Option<Dtype>, metadata: Option<&Id>) -> Option<Value> {
     let [storage, offset, shape, strides, ..] = arguments else { return None };
     let (Value::Storage(storage), Value::Int(offset)) = (pickle.value(*storage), pickle.value(*offset)) else {
         return None;
@@ -206,7 +288,12 @@ fn tensor(pickle: &Pickle, arguments: &[Id], dtype: Option<Dtype>) -> Option<Val
     let elements = storage.bytes() / size;
     let offset =
         (storage.first.checked_mul(storage.dtype.size()? as u64)? / size).checked_add(u64::try_from(*offset).ok()?)?;
-    let view = TensorView { storage: storage.clone(), dtype, offset, shape, strides };
+    let is_set = |key: &str| {
+        let flag = metadata.and_then(|&metadata| pickle.get(metadata, key)).map(|flag| pickle.value(flag));
+        flag == Some(&Value::Bool(true))
+    };
+    let (is_conjugate, is_negative) = (is_set("conj"), is_set("neg"));
+    let view = TensorView { storage: storage.clone(), dtype, offset, shape, strides, is_conjugate, is_negative };
     let (count, span) = (view.count()?, view.span()?);
     let is_inside = offset.checked_add(span)? <= elements;
     let is_bounded = count <= elements || count.checked_mul(size)? <= MAX_REPEATED_BYTES;

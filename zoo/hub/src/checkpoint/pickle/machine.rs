@@ -239,6 +239,12 @@ impl Machine {
     /// Sets the attributes of the object on top of the stack.
     fn build(&mut self, state: Id) -> Outcome {
         let top = self.top()?;
+        if *self.pickle.value(top) == Value::Opaque(globals::EMPTY_TENSOR)
+            && let Some(tensor) = globals::fill_tensor(&self.pickle, state)
+        {
+            self.pickle.values[top.0 as usize] = tensor;
+            return Ok(());
+        }
         let is_dict = matches!(self.pickle.value(state), Value::Dict(_));
         let byte_order = match self.pickle.value(state) {
             Value::Tuple(fields) => fields.get(1).map(|&field| self.pickle.value(field).clone()),
@@ -249,8 +255,9 @@ impl Machine {
             Some(Value::NumpyDtype { is_big_endian, .. }) => {
                 *is_big_endian = matches!(byte_order, Some(Value::Text(order)) if order == ">");
             }
-            // A state dict has the versions of its layers as the attribute `_metadata`; an array has its data.
-            Some(Value::Dict(_) | Value::Opaque(_)) => {}
+            // A state dict has the versions of its layers as the attribute `_metadata`; an array has its data; a parameter
+            // has whatever was set on it.
+            Some(Value::Dict(_) | Value::Opaque(_) | Value::Tensor(_)) => {}
             _ => return Err(PickleError::malformed("attributes for a value that has none")),
         }
         Ok(())

@@ -32,7 +32,16 @@ pub(super) enum PickleError {
     /// It is not a pickle, is truncated, or uses operations that no checkpoint uses.
     Malformed(String),
     /// It is complete but not a checkpoint.
-    Foreign(String),
+    Foreign(ForeignFile),
+}
+
+/// What a file that is not a checkpoint is.
+#[derive(Debug, Default)]
+pub(super) struct ForeignFile {
+    /// Its kind, in words.
+    pub(super) found: String,
+    /// What the user can do about it, where that depends on the file.
+    pub(super) hint: Option<String>,
 }
 
 impl PickleError {
@@ -51,7 +60,7 @@ impl From<std::io::Error> for PickleError {
 }
 
 /// Index of a value in the table of its pickle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Id(u32);
 
 /// One value of a pickle.
@@ -111,6 +120,10 @@ pub(super) struct TensorView {
     pub(super) offset: u64,
     pub(super) shape: Vec<usize>,
     pub(super) strides: Vec<usize>,
+    /// Whether the elements are the conjugates of the stored ones, as `Tensor.conj` leaves them.
+    pub(super) is_conjugate: bool,
+    /// Whether the elements are the stored ones with the other sign.
+    pub(super) is_negative: bool,
 }
 
 impl TensorView {
