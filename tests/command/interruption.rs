@@ -114,7 +114,7 @@ fn resume_is_bit_identical() {
     error: `DIR/broken.safetensors.partial` cannot be continued
       expected: the same embeddings and parameters, computed in the same way
       found: others
-    hint: call it as it was begun, with as many threads, or remove the file to begin anew
+    hint: call it as it was begun, with as many threads, or write to another file
     ");
     assert_eq!(fs_err::read(&partial).unwrap(), kept);
 

@@ -75,9 +75,7 @@ impl RetrievalError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NotANumber { .. } => "the checkpoint or the precision makes embeddings that are not finite",
-            Self::OtherInputs { .. } => {
-                "call it as it was begun, with as many threads, or remove the file to begin anew"
-            }
+            Self::OtherInputs { .. } => "call it as it was begun, with as many threads, or write to another file",
             Self::NoCaption { .. } => "each image of the ids file needs a line in the captions file",
             Self::Protocol { protocol: super::Protocol::Coco1k, .. } => {
                 "leave `--limit` away, make it a multiple of 1000, or use protocol `coco_5k`, which takes the whole matrix"

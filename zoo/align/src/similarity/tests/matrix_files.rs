@@ -218,7 +218,7 @@ fn other_inputs_are_refused() {
         assert!(error.to_string().contains("cannot be continued\n  expected: the same embeddings"), "{error}");
         assert_eq!(
             error.hint().as_deref(),
-            Some("call it as it was begun, with as many threads, or remove the file to begin anew")
+            Some("call it as it was begun, with as many threads, or write to another file")
         );
     }
     let parts = |parts: &[&[u8]]| Fingerprint::of(parts);
