@@ -114,7 +114,7 @@ fn resume_is_bit_identical() {
     error: `DIR/broken.safetensors.partial` cannot be resumed
       expected: a matrix of the same embeddings, parameters and options
       found: one of other inputs
-    hint: repeat the original arguments, including the number of threads, or remove the file to start again
+    hint: repeat the original arguments, including the number of threads, or write to another file
     ");
     assert_eq!(fs_err::read(&partial).unwrap(), kept);
 

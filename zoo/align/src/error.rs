@@ -77,7 +77,7 @@ impl RetrievalError {
         let hint = match self {
             Self::NotANumber { .. } => "the embeddings are not finite: check the checkpoint and the precision",
             Self::OtherInputs { .. } => {
-                "repeat the original arguments, including the number of threads, or remove the file to start again"
+                "repeat the original arguments, including the number of threads, or write to another file"
             }
             Self::NoCaption { .. } => "each image of the ids file needs a line in the captions file",
             Self::Protocol { protocol: super::Protocol::Coco1k, .. } => {
