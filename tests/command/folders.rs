@@ -70,7 +70,7 @@ fn unreadable_subfolder_is_skipped_and_named() {
     let closed = images.join("lost+found");
     fs_err::create_dir(&closed).unwrap();
     let set = |path: &Path, mode| fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    set(&closed, 0);
+    set(&closed, 0o000);
     set(data.path(), 0o777);
     command.env("LAPS_ZOO_CACHE", data.path().join("cache"));
     let arguments = ["index", text(&images), "--out", text(&out)];

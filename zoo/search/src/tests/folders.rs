@@ -79,7 +79,7 @@ fn folder_that_cannot_be_read_is_skipped_and_named() {
     let closed = root.path().join("closed");
     write_image(&root.path().join("a.bmp"), 10);
     write_image(&closed.join("b.bmp"), 20);
-    fs_err::set_permissions(&closed, std::fs::Permissions::from_mode(0)).unwrap();
+    fs_err::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
     if fs_err::read_dir(&closed).is_ok() {
         return println!("skipped: this user can read every folder; the tests of the command use another user");
     }
