@@ -75,8 +75,8 @@ fn about(command: &Command) -> String {
 
 /// The argument as it is typed: `<ENTRY>`, `-q, --quiet` or `--threads <N>`.
 fn syntax(arg: &Arg) -> String {
-    let value = arg.get_value_names().and_then(|names| names.first()).map(|name| name.to_string());
-    let value = value.unwrap_or_else(|| arg.get_id().as_str().to_uppercase());
+    let names: Option<Vec<&str>> = arg.get_value_names().map(|names| names.iter().map(|name| name.as_str()).collect());
+    let value = names.map_or_else(|| arg.get_id().as_str().to_uppercase(), |names| names.join("> <"));
     let takes_value = arg.get_action().takes_values();
     match (arg.get_short(), arg.get_long()) {
         (_, None) => format!("`<{value}>`"),

@@ -40,7 +40,7 @@ pub fn bootstrap(result: &Reproduction, samples: NonZeroUsize, seed: u64) -> Res
         let protocol = evaluation.protocol;
         let ranks = query_ranks(result, index, Path::new(&result.entry))?;
         let sizes = fold_sizes(result, index);
-        let mut values = vec![Vec::with_capacity(samples.get()); 7];
+        let mut values = vec![Vec::new(); 7];
         let mut random = SplitMix64::named(seed, &format!("bootstrap {protocol}"));
         for _ in 0..samples.get() {
             let sides = [(&ranks.i2t, &sizes[0]), (&ranks.t2i, &sizes[1])];

@@ -1,5 +1,7 @@
 //! Metrics with several right answers per query, from human judgements such as ECCV Caption and CxC.
 
+use std::collections::HashMap;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -60,8 +62,8 @@ pub fn judged_metrics(scores: &Scores, judgements: &Judgements) -> Result<Judged
     let (images, captions) = (scores.images(), scores.captions());
     check(&judgements.i2t, images, captions, "images")?;
     check(&judgements.t2i, captions, images, "captions")?;
-    let mut of_image: Vec<Option<usize>> = vec![None; images];
-    judgements.i2t.iter().enumerate().for_each(|(index, judged)| of_image[judged.query] = Some(index));
+    let of_image: HashMap<usize, usize> =
+        judgements.i2t.iter().enumerate().map(|(index, judged)| (judged.query, index)).collect();
     let pairs = CaptionPairs::new(scores, &judgements.t2i)?;
 
     let rows_each = images.div_ceil(rayon::current_num_threads()).max(1);
@@ -76,7 +78,7 @@ pub fn judged_metrics(scores: &Scores, judgements: &Judgements) -> Result<Judged
                 if let Some(column) = row.iter().position(|value| value.is_nan()) {
                     return Err(RetrievalError::NotANumber { row: image, column });
                 }
-                if let Some(index) = of_image[image] {
+                if let Some(&index) = of_image.get(&image) {
                     let positives = &judgements.i2t[index].positives;
                     ranked.push((index, positives.iter().map(|&positive| rank(row, positive)).collect::<Vec<_>>()));
                 }
