@@ -54,4 +54,4 @@ pub use loader::{ImageBatch, Loader, LoaderOptions, LoaderStats, OnFault};
 pub use preflight::{Damage, Preflight, preflight};
 pub use split_size::SplitSize;
 pub use survey::{SplitSurvey, Survey, survey};
-pub use tokenizer::{SpecialTokens, Tokenizer};
+pub use tokenizer::{SpecialTokens, TOKENIZER_CONFIG, Tokenizer, TokenizerConfig, Vocabulary};

@@ -6,6 +6,7 @@
 //!   it passes. [`ExpectedDigest`] is what a manifest states about a file, and [`FileDigest`] what was computed.
 //! * **Names from outside.** [`safe_relative_path`] is the only check of paths that come from an archive, a manifest, a
 //!   caption file or a server.
+//! * **Text.** [`read_text`] reads the text files of users, with or without a byte order mark; [`lines`](lines()) splits them.
 //! * **safetensors.** [`safetensors_header`] reads and checks the header of a safetensors file.
 //! * **Locks.** [`FileLock`] is an exclusive lock between processes.
 //! * **Cache.** [`cache`] finds the cache folder.
@@ -40,6 +41,7 @@ mod names;
 mod output;
 mod progress;
 mod safetensors;
+mod text;
 
 pub use digest::{
     BLOCK, DigestWriter, ExpectedDigest, FileDigest, Mismatch, Verified, digest_file, hex, is_hex, sha256, sha256_hex,
@@ -50,3 +52,4 @@ pub use names::{is_file_name, safe_relative_path};
 pub use output::{OutputFile, persist, replace, with_suffix, write_output};
 pub use progress::{Progress, ProgressUnit};
 pub use safetensors::safetensors_header;
+pub use text::{NotUtf8, decode_text, lines, read_text, strip_mark};
