@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use laps::{BackendRequest, Backends, Model, ModelBuilder, Vocabulary, Workload};
+use laps::{BackendRequest, Backends, Model, ModelBuilder, Workload, find_vocabulary};
 use laps_bench::machine::processors;
 use laps_files::Progress;
 use laps_hub::{registry, store::data_set};
@@ -112,7 +112,7 @@ impl ModelOptions {
         let entry = registry::find(name)?;
         request.select(backends)?.backend.check()?;
         let mut builder = Model::builder(name);
-        if Vocabulary::find(&entry, self.vocab.as_deref(), None)?.is_none() {
+        if find_vocabulary(&entry, self.vocab.as_deref(), None)?.is_none() {
             if data_set(&entry).is_none() {
                 return Err(name_vocabulary_option(laps::Error::NoVocabulary { entry: entry.name }));
             }

@@ -103,7 +103,7 @@ const LISTED: usize = 10;
 
 impl DataCheckArgs {
     fn run(self) -> Result<CommandStatus> {
-        let paths = self.set.entry()?.data_paths(Some(&self.data))?;
+        let paths = self.set.entry()?.existing_data_paths(Some(&self.data)).map_err(laps::Error::from)?;
         let known = Manifest::embedded()?.splits.remove(self.set.name()).unwrap_or_default();
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let progress = progress::choose(self.quiet);

@@ -1,6 +1,6 @@
 //! `laps-zoo embed`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{ArgGroup, Args};
@@ -95,7 +95,8 @@ impl EmbedArgs {
         let progress = |count| stage.advance(count);
         let encoding = model.encoding(&progress);
         let mut embedded = match images.is_empty() {
-            true => embed_captions(captions, &self.out, format, granularity, model.used(), &encoding)?,
+            true => embed_captions(captions, &self.out, format, granularity, model.used(), &encoding)
+                .map_err(|error| name_file(error, self.captions.as_deref()))?,
             false => embed_images(&images, &self.out, format, granularity, model.used(), &encoding)?,
         };
         stage.end(&format!("{} items", embedded.items.len()));
@@ -115,5 +116,13 @@ impl EmbedArgs {
             ))?;
         }
         Ok(CommandStatus::Success)
+    }
+}
+
+/// Names the file whose lines the captions are.
+fn name_file(error: laps_search::Error, file: Option<&Path>) -> laps_search::Error {
+    match (error, file) {
+        (laps_search::Error::Data(laps_data::Error::Data(error)), Some(file)) => error.in_file(file).into(),
+        (error, _) => error,
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use clap::Args;
-use laps::{Backend, Backends, EngineChoice, OnnxBackend, Vocabulary, open_checkpoint};
+use laps::{Backend, Backends, EngineChoice, OnnxBackend, find_vocabulary, open_checkpoint};
 use laps_bench::{
     machine::processors,
     reproduce::{self, PrecisionComparison, Reproduction, reproduce},
@@ -95,8 +95,7 @@ impl ExportArgs {
         }
         backends.set_threads(threads)?;
         let (checkpoint, note) = open_checkpoint(&entry, self.checkpoint.as_deref())?;
-        let vocabulary = Vocabulary::find(&entry, self.vocab.as_deref(), self.data.as_deref())?;
-        let vocabulary = vocabulary.map(|found| found.bytes);
+        let vocabulary = find_vocabulary(&entry, self.vocab.as_deref(), self.data.as_deref())?;
         let checkpoint = Rc::new(checkpoint);
         let request = ExportRequest { entry, checkpoint, target, precision, threads, vocabulary };
         let exported = export(&request, &out)?;

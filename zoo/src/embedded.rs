@@ -48,7 +48,7 @@ pub fn split_paths(entry: &Entry, root: Option<&Path>, splits: &[&str]) -> Resul
             };
             Ok(entry.data_paths(Some(&folder))?)
         }
-        _ => Ok(entry.data_paths(root)?),
+        _ => Ok(entry.existing_data_paths(root)?),
     }
 }
 

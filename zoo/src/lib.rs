@@ -61,4 +61,4 @@ pub use onnx_backend::OnnxBackend;
 pub use rust_backend::RustBackend;
 pub use select::{BackendRequest, SelectedBackend, Workload};
 pub use train::{InitialWeights, TrainRequest, Trained};
-pub use vocabulary::Vocabulary;
+pub use vocabulary::find_vocabulary;

@@ -10,7 +10,7 @@ use std::{
 
 use laps_align::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions};
 use laps_data::{
-    Tokenizer,
+    Tokenizer, Vocabulary,
     image::{self, Preprocessing, RgbImage},
 };
 use laps_hub::registry::{self, Entry};
@@ -24,7 +24,9 @@ use laps_search::{
     IndexSummary, ModelUsed, SearchScope, Searcher, index_images,
 };
 
-use crate::{BackendRequest, Backends, EngineChoice, EngineUsed, Error, Result, Vocabulary, Workload, open_checkpoint};
+use crate::{
+    BackendRequest, Backends, EngineChoice, EngineUsed, Error, Result, Workload, find_vocabulary, open_checkpoint,
+};
 
 /// Images or captions that are encoded together, unless the builder says otherwise.
 const BATCH_SIZE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
@@ -212,7 +214,7 @@ impl ModelBuilder {
                 Some(name) => self.entry_parts(registry::find(name)?)?,
                 None => self.graph_parts()?,
             };
-        let tokenizer = Tokenizer::read(&vocabulary.path, vocabulary.bytes)?;
+        let tokenizer = Tokenizer::new(&vocabulary)?;
         tokenizer.check_fits(vocab_size)?;
         let options = EngineOptions { threads: self.threads, ..EngineOptions::default() };
         Ok(Model {
@@ -244,7 +246,7 @@ impl ModelBuilder {
         let backend = self.request().select(self.backends)?.backend;
         backend.check()?;
         let missing = || Error::NoVocabulary { entry: entry.name.clone() };
-        let vocabulary = Vocabulary::find(&entry, self.vocabulary.as_deref(), None)?.ok_or_else(missing)?;
+        let vocabulary = find_vocabulary(&entry, self.vocabulary.as_deref(), None)?.ok_or_else(missing)?;
         let (checkpoint, _) = open_checkpoint(&entry, self.checkpoint.as_deref())?;
         let checkpoint_sha256 = checkpoint.sha256()?;
         let checkpoint = Rc::new(checkpoint);

@@ -65,7 +65,7 @@ impl HeadSource {
             return Ok(of(HeadKind::Laps(Box::new(registry::find(name)?))));
         }
         let text = match is_path {
-            true => fs_err::read_to_string(name).map_err(|source| Error::Read { path: name.into(), source })?,
+            true => laps_files::read_text(name.as_ref()).map_err(|source| Error::Read { path: name.into(), source })?,
             false => name.to_owned(),
         };
         let document: serde_yaml::Value = serde_yaml::from_str(&text).map_err(|error| unreadable(name, &error))?;

@@ -4,7 +4,7 @@ use std::{rc::Rc, time::Instant};
 
 use laps::open_checkpoint;
 use laps_align::{CaptionImages, Protocol};
-use laps_data::{DataError, DataHash, Split, Tokenizer, check_images, hash_data};
+use laps_data::{DataError, DataHash, Split, check_images, hash_data};
 use laps_hub::{
     checkpoint::Checkpoint,
     registry::{DataPaths, Entry},
@@ -27,9 +27,8 @@ pub(super) fn read_texts(request: &ReproduceRequest, paths: &DataPaths) -> Resul
     if let Some(limit) = request.limit {
         split = split.limit(limit);
     }
-    let tokenizer = Tokenizer::open(&paths.vocab)?;
-    tokenizer.check_fits(model.text.vocab_size)?;
-    let tokens = tokenizer.encode_all(split.captions(), model.text.max_position_embeddings)?;
+    let tokenizer = request.entry.tokenizer(paths)?;
+    let tokens = split.tokenize(&tokenizer, model.text.max_position_embeddings)?;
     let images = CaptionImages::new(split.images().len(), split.image_of())?;
     Ok(SplitTexts { split, tokens, images })
 }

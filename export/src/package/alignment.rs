@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use laps_align::similarity::AlignmentConfig;
-use laps_data::Tokenizer;
+use laps_data::{TOKENIZER_CONFIG, Tokenizer, TokenizerConfig, Vocabulary};
 use laps_hub::checkpoint::Checkpoint;
 use laps_model::models::{self, config::ModelConfig};
 use safetensors::{Dtype, tensor::TensorView};
@@ -34,10 +34,20 @@ pub(super) fn write_alignment(config: &ModelConfig, checkpoint: &Checkpoint, fol
     Ok(AlignmentFile { file, sizes: AlignmentConfig::of(config) })
 }
 
-/// Writes a WordPiece vocabulary to `folder`, if it has the size that the model expects.
-pub(super) fn write_vocabulary(config: &ModelConfig, vocabulary: &[u8], folder: &Path) -> Result<FileEntry> {
-    let tokenizer =
-        Tokenizer::read(Path::new(VOCABULARY_FILE), vocabulary.to_owned()).map_err(laps_data::Error::from)?;
+/// Writes a WordPiece vocabulary to `folder`, if it has the size that the model expects, and its settings beside it if there
+/// are any.
+pub(super) fn write_vocabulary(
+    config: &ModelConfig,
+    vocabulary: &Vocabulary,
+    folder: &Path,
+) -> Result<(FileEntry, Option<FileEntry>)> {
+    let tokenizer = Tokenizer::new(vocabulary).map_err(laps_data::Error::from)?;
     tokenizer.check_fits(config.text.vocab_size).map_err(laps_data::Error::from)?;
-    write_file(folder, VOCABULARY_FILE, vocabulary)
+    let file = write_file(folder, VOCABULARY_FILE, &vocabulary.bytes)?;
+    if vocabulary.config == TokenizerConfig::default() {
+        return Ok((file, None));
+    }
+    let failed = |error| Error::io("write", folder.join(TOKENIZER_CONFIG), error);
+    let settings = serde_json::to_string_pretty(&vocabulary.config).map_err(failed)?;
+    Ok((file, Some(write_file(folder, TOKENIZER_CONFIG, format!("{settings}\n").as_bytes())?)))
 }

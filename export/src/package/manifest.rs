@@ -50,6 +50,9 @@ pub struct Manifest {
     /// WordPiece vocabulary, if included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocabulary: Option<FileEntry>,
+    /// Settings of the tokenizer beside the vocabulary, if they are not the defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer_config: Option<FileEntry>,
 }
 
 /// Text preprocessing.

@@ -36,6 +36,7 @@ impl Package {
         let mut files: Vec<FileEntry> = vec![manifest.golden.clone()];
         files.extend(manifest.alignment.iter().map(|alignment| alignment.file.clone()));
         files.extend(manifest.vocabulary.clone());
+        files.extend(manifest.tokenizer_config.clone());
         for kind in GraphKind::ALL {
             match manifest.graphs.get(kind.name()) {
                 Some(graph) if graph.file.file == kind.file() => files.push(graph.file.clone()),

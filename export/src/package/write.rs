@@ -7,7 +7,7 @@ use std::{
 };
 
 use fs_err as fs;
-use laps_data::image::Preprocessing;
+use laps_data::{Vocabulary, image::Preprocessing};
 use laps_files::TemporaryFolder;
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
 use laps_model::{array::Array, models::config::ModelConfig, params::Parameter};
@@ -42,7 +42,7 @@ pub struct ExportRequest {
     /// Number of threads for measurements and the comparison in ONNX Runtime.
     pub threads: usize,
     /// WordPiece vocabulary of the text encoder to include in the package.
-    pub vocabulary: Option<Vec<u8>>,
+    pub vocabulary: Option<Vocabulary>,
 }
 
 /// What was exported.
@@ -114,7 +114,8 @@ fn write(request: &ExportRequest, folder: &Path) -> Result<Exported> {
     let model = &request.entry.model;
     manifest.alignment = Some(write_alignment(model, &request.checkpoint, folder)?);
     if let Some(vocabulary) = &request.vocabulary {
-        manifest.vocabulary = Some(write_vocabulary(model, vocabulary, folder)?);
+        let (file, config) = write_vocabulary(model, vocabulary, folder)?;
+        (manifest.vocabulary, manifest.tokenizer_config) = (Some(file), config);
     }
     let golden = Golden::compute(model, reader(request))?;
     let path = folder.join(&manifest.golden.file);

@@ -1,7 +1,9 @@
 //! Captions and their images, in the layout of the LAPS caption files.
 //!
 //! The split `test` is three files in one folder: `test_ids.txt` with one image id per line, `test_caps.txt` with the caption
-//! of the same line, and `id_mapping.json` from id to file name, which all splits share. An image has one line per caption.
+//! of the same line, and `id_mapping.json` from id to file name, which all splits share. An image has one line per caption,
+//! or one line for five consecutive captions. As in the authors' loader, ids are numbers: `007` is the image `7`. Ids that are
+//! no numbers are texts.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -9,12 +11,17 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::DataError;
+use laps_files::{decode_text, lines};
+
+use super::{DataError, Tokenizer};
 
 /// The file that maps ids to file names.
 const MAPPING: &str = "id_mapping.json";
 const IDS: &str = "_ids.txt";
 const CAPTIONS: &str = "_caps.txt";
+
+/// Captions of an image in a split that has one id for each image.
+const CAPTIONS_PER_ID: usize = 5;
 
 /// The captions of a split and its distinct images.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +29,10 @@ pub struct Split {
     name: String,
     images: Vec<SplitImage>,
     captions: Vec<String>,
+    /// Line of each caption, counted from 1.
+    lines: Vec<usize>,
     image_of: Vec<usize>,
+    captions_path: PathBuf,
 }
 
 /// An image of a split.
@@ -57,31 +67,47 @@ impl Split {
         }
         let ids = rows(&ids_path)?;
         let captions = rows(&captions_path)?;
-        if ids.len() != captions.len() {
+        let captions_per_id = captions.len() / ids.len();
+        if captions_per_id * ids.len() != captions.len() || ![1, CAPTIONS_PER_ID].contains(&captions_per_id) {
             let [ids, captions] = [ids.len(), captions.len()];
             return Err(DataError::Lengths { ids_path, ids, captions_path, captions });
         }
-        let mapping = mapping(&mapping_path)?;
+        let mapping = Mapping::read(&mapping_path)?;
 
         let mut images: Vec<SplitImage> = Vec::new();
         let mut index = HashMap::new();
-        let mut image_of = Vec::with_capacity(ids.len());
+        let mut image_of = Vec::with_capacity(captions.len());
         for (row, id) in (1..).zip(ids) {
-            if let Some(&known) = index.get(&id) {
-                image_of.push(known);
-                continue;
-            }
-            let Some(name) = mapping.get(&id) else {
+            let Some((id, name)) = mapping.find(&id) else {
                 return Err(DataError::Unmapped { id, row, ids_path, mapping_path });
             };
-            if !is_inside(name) {
-                return Err(DataError::UnsafeName { id, name: name.clone(), mapping_path });
+            let image = *index.entry(id).or_insert(images.len());
+            image_of.extend([image; CAPTIONS_PER_ID].iter().take(captions_per_id));
+            if image < images.len() {
+                continue;
             }
-            index.insert(id.clone(), images.len());
-            image_of.push(images.len());
-            images.push(SplitImage { id, name: name.clone(), row });
+            if !is_inside(name) {
+                let (id, name, line) = (id.to_owned(), name.to_owned(), mapping.line(id));
+                return Err(DataError::UnsafeName { id, name, line, mapping_path });
+            }
+            images.push(SplitImage { id: id.to_owned(), name: name.to_owned(), row });
         }
-        Ok(Self { name: name.to_owned(), images, captions, image_of })
+        let lines = (1..=captions.len()).collect();
+        Ok(Self { name: name.to_owned(), images, captions, lines, image_of, captions_path })
+    }
+
+    /// Token ids of each caption.
+    ///
+    /// # Errors
+    /// [`DataError::CaptionLength`] with file and line of the first caption of more than `max_positions` tokens.
+    pub fn tokenize(&self, tokenizer: &Tokenizer, max_positions: usize) -> Result<Vec<Vec<u32>>, DataError> {
+        tokenizer.encode_all(&self.captions, max_positions).map_err(|error| match error {
+            DataError::CaptionLength { row, tokens, limit, .. } => {
+                let path = Some(self.captions_path.clone());
+                DataError::CaptionLength { path, row: self.lines[row - 1], tokens, limit }
+            }
+            other => other,
+        })
     }
 
     /// Truncates to the first `count` images and their captions.
@@ -91,8 +117,8 @@ impl Split {
             return self;
         }
         self.images.truncate(count);
-        let kept = self.captions.into_iter().zip(self.image_of).filter(|&(_, image)| image < count);
-        (self.captions, self.image_of) = kept.unzip();
+        let rows = self.captions.into_iter().zip(self.lines).zip(self.image_of);
+        ((self.captions, self.lines), self.image_of) = rows.filter(|&(_, image)| image < count).unzip();
         self
     }
 
@@ -134,7 +160,7 @@ pub fn splits(folder: &Path) -> Vec<String> {
 
 /// The file names in the mapping of `folder`.
 pub(super) fn image_names(folder: &Path) -> Result<BTreeSet<String>, DataError> {
-    Ok(mapping(&folder.join(MAPPING))?.into_values().collect())
+    Ok(Mapping::read(&folder.join(MAPPING))?.names.into_values().collect())
 }
 
 fn missing(folder: &Path, name: &str, path: &Path) -> DataError {
@@ -148,27 +174,57 @@ fn missing(folder: &Path, name: &str, path: &Path) -> DataError {
 
 /// The lines of a text file, without surrounding white space. A line may be empty, the file may not.
 pub fn rows(path: &Path) -> Result<Vec<String>, DataError> {
-    let bytes = fs_err::read(path)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        DataError::Content {
-            path: path.to_owned(),
-            expected: "text in UTF-8".to_owned(),
-            found: format!("other bytes in row {}", before.iter().filter(|&&byte| byte == b'\n').count() + 1),
-        }
-    })?;
+    let text = read_text(path)?;
     if text.trim().is_empty() {
         return Err(DataError::Empty { path: path.to_owned() });
     }
-    Ok(text.lines().map(|line| line.trim().to_owned()).collect())
+    Ok(lines(&text).map(|line| line.trim().to_owned()).collect())
 }
 
-fn mapping(path: &Path) -> Result<BTreeMap<String, String>, DataError> {
-    serde_json::from_slice(&fs_err::read(path)?).map_err(|error| DataError::Content {
-        path: path.to_owned(),
-        expected: "a JSON object from image id to file name".to_owned(),
-        found: error.to_string(),
-    })
+/// Reads a text file, without a byte order mark.
+fn read_text(path: &Path) -> Result<String, DataError> {
+    decode_text(fs_err::read(path)?).map_err(|error| DataError::not_utf8(path, error))
+}
+
+/// `id_mapping.json`.
+struct Mapping {
+    text: String,
+    names: BTreeMap<String, String>,
+}
+
+impl Mapping {
+    fn read(path: &Path) -> Result<Self, DataError> {
+        let text = read_text(path)?;
+        let names = serde_json::from_str(&text).map_err(|error| DataError::Content {
+            path: path.to_owned(),
+            expected: "a JSON object from image id to file name".to_owned(),
+            found: error.to_string(),
+        })?;
+        Ok(Self { text, names })
+    }
+
+    /// The id in the mapping and the file name of the image that a line of an id file names.
+    fn find(&self, id: &str) -> Option<(&str, &str)> {
+        let entry = self.names.get_key_value(id).or_else(|| self.names.get_key_value(without_zeros(id)?))?;
+        Some((entry.0, entry.1))
+    }
+
+    /// The line of an id, counted from 1, if it stands there as it is.
+    fn line(&self, id: &str) -> Option<usize> {
+        let key = format!("\"{id}\"");
+        let is_key = |&(start, _): &(usize, &str)| self.text[start + key.len()..].trim_start().starts_with(':');
+        let (start, _) = self.text.match_indices(&key).find(is_key)?;
+        Some(lines(&self.text[..start + 1]).count())
+    }
+}
+
+/// A number without leading zeros; None for other texts.
+fn without_zeros(id: &str) -> Option<&str> {
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number = id.trim_start_matches('0');
+    Some(if number.is_empty() { "0" } else { number })
 }
 
 /// Whether a relative path stays inside the folder that it is joined to.

@@ -1,6 +1,11 @@
 //! Errors of this crate.
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use laps_files::NotUtf8;
 
 use super::image::ImageError;
 
@@ -29,7 +34,7 @@ pub enum DataError {
     },
     /// The two files of a split differ in length.
     #[error(
-        "`{}` and `{}` do not belong together\n  expected: as many ids as captions\n  found: {ids} ids and {captions} \
+        "`{}` and `{}` do not belong together\n  expected: as many ids as captions, or one id for five captions\n  found: {ids} ids and {captions} \
          captions", ids_path.display(), captions_path.display()
     )]
     Lengths {
@@ -59,7 +64,7 @@ pub enum DataError {
         found: String,
     },
     /// An image id has no file name.
-    #[error("image id `{id}` (row {row} of `{}`) is not in `{}`", ids_path.display(), mapping_path.display())]
+    #[error("image id `{id}` (line {row} of `{}`) is not in `{}`", ids_path.display(), mapping_path.display())]
     Unmapped {
         /// The id.
         id: String,
@@ -72,38 +77,58 @@ pub enum DataError {
     },
     /// A file name leads out of the image folder.
     #[error(
-        "`{}` maps image id `{id}` to a file that cannot be used\n  expected: a path inside the image folder\n  \
-         found: `{name}`", mapping_path.display()
+        "`{}`{} maps image id `{id}` to a file that cannot be used\n  expected: a path inside the image folder\n  \
+         found: `{name}`", mapping_path.display(), line.map_or_else(String::new, |line| format!(" (line {line})"))
     )]
     UnsafeName {
         /// The id.
         id: String,
         /// The file name.
         name: String,
+        /// Line of the id in the mapping, counted from 1.
+        line: Option<usize>,
         /// The file that maps ids to file names.
         mapping_path: PathBuf,
     },
     /// A caption has more tokens than the model has positions.
-    #[error("the caption in row {row} is too long\n  expected: at most {limit} tokens\n  found: {tokens} tokens")]
+    #[error(
+        "{} is too long\n  expected: at most {limit} tokens\n  found: {tokens} tokens", caption(path.as_deref(), *row)
+    )]
     CaptionLength {
-        /// Row of the caption, counted from 1.
+        /// The file of the caption; None for one that does not come from a file.
+        path: Option<PathBuf>,
+        /// Line of the caption in the file, or its number, counted from 1.
         row: usize,
         /// Number of tokens, with `[CLS]` and `[SEP]`.
         tokens: usize,
         /// Positions of the model.
         limit: usize,
     },
-    /// The vocabulary is larger than the model's table of words.
+    /// The vocabulary has another size than the model's table of words.
     #[error(
-        "`{}` does not fit the model\n  expected: at most {limit} entries\n  found: {entries} entries", path.display()
+        "`{}` does not fit the model\n  expected: {expected} tokens, the `vocab_size` of the model\n  \
+         found: {entries} tokens", path.display()
     )]
     VocabularySize {
         /// The vocabulary.
         path: PathBuf,
-        /// Its entries.
+        /// Its tokens.
         entries: usize,
         /// Rows of the model's word embedding.
-        limit: usize,
+        expected: usize,
+    },
+    /// The vocabulary has capital letters, and nothing says whether captions are converted to lower case.
+    #[error(
+        "`{}` has capital letters, as in line {line}\n  expected: a vocabulary in lower case, or `do_lower_case` for a cased \
+         one\n  found: `{token}`", path.display()
+    )]
+    CasedVocabulary {
+        /// The vocabulary.
+        path: PathBuf,
+        /// The first line with such a token, counted from 1.
+        line: usize,
+        /// The token.
+        token: String,
     },
     /// The tokenizer failed.
     #[error("a caption cannot be tokenized: {reason}")]
@@ -153,6 +178,20 @@ impl fmt::Display for ImageFault {
 }
 
 impl DataError {
+    /// The error with the file that its captions are lines of.
+    pub fn in_file(self, file: &Path) -> Self {
+        match self {
+            Self::CaptionLength { path: None, row, tokens, limit } => {
+                Self::CaptionLength { path: Some(file.to_owned()), row, tokens, limit }
+            }
+            other => other,
+        }
+    }
+
+    pub(crate) fn not_utf8(path: &Path, error: NotUtf8) -> Self {
+        Self::Content { path: path.to_owned(), expected: "text in UTF-8".to_owned(), found: error.to_string() }
+    }
+
     /// What the user can do about it, if known.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -160,16 +199,29 @@ impl DataError {
                 "a split is two files, `NAME_ids.txt` and `NAME_caps.txt`, beside `id_mapping.json`"
             }
             Self::Split { .. } => "choose one of the splits that are there, or put both files of the split there",
-            Self::Lengths { .. } => "row N of the one file is a caption of the image in row N of the other",
+            Self::Lengths { .. } => {
+                "line N of the one file is a caption of the image in line N of the other; with one id for each image, lines 5N-4 to 5N are its captions"
+            }
             Self::Unmapped { .. } => "the mapping has to come from the same data set as the ids",
             Self::UnsafeName { .. } => "names are relative to the image folder, without `..`",
             Self::CaptionLength { .. } => "captions are not cut: shorten or remove this one",
+            Self::CasedVocabulary { .. } => {
+                "write `{\"do_lower_case\": false}` to a `tokenizer_config.json` beside the vocabulary, or set \
+                 `data.do_lower_case` in the entry"
+            }
             Self::VocabularySize { .. } => "use the vocabulary that the text encoder was trained with",
             Self::Image(fault) => return fault.cause.hint(),
             Self::Images { faults, .. } => return faults.first().and_then(|fault| fault.cause.hint()),
             _ => return None,
         };
         Some(hint.to_owned())
+    }
+}
+
+fn caption(path: Option<&Path>, row: usize) -> String {
+    match path {
+        Some(path) => format!("the caption in line {row} of `{}`", path.display()),
+        None => format!("caption {row}"),
     }
 }
 

@@ -56,4 +56,4 @@ pub use loader::{ImageBatch, Loader, LoaderOptions, LoaderStats, OnFault};
 pub use orientation::ExifOrientation;
 pub use split_size::SplitSize;
 pub use survey::{SplitSurvey, Survey, survey};
-pub use tokenizer::{SpecialTokens, Tokenizer};
+pub use tokenizer::{SpecialTokens, TOKENIZER_CONFIG, Tokenizer, TokenizerConfig, Vocabulary};

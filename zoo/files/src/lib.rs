@@ -9,6 +9,7 @@
 //!   it passes. [`ExpectedDigest`] is what a manifest states about a file, and [`FileDigest`] what was computed.
 //! * **Names from outside.** [`safe_relative_path`] is the only check of paths that come from an archive, a manifest, a
 //!   caption file or a server. [`path_to_text`] writes a path of any bytes as text that leads back to it.
+//! * **Text.** [`read_text`] reads the text files of users, with or without a byte order mark; [`lines`](lines()) splits them.
 //! * **safetensors.** [`safetensors_header`] reads and checks the header of a safetensors file, and [`safetensors_head`]
 //!   writes one.
 //! * **Locks.** [`FileLock`] is an exclusive lock between processes.
@@ -46,6 +47,7 @@ mod progress;
 mod read;
 mod safetensors;
 mod temporary;
+mod text;
 
 pub use digest::{
     BLOCK, DigestWriter, ExpectedDigest, FileDigest, Mismatch, Verified, digest_file, hex, is_hex, sha256, sha256_hex,
@@ -58,3 +60,4 @@ pub use progress::{Progress, ProgressUnit};
 pub use read::{irregular, read_regular};
 pub use safetensors::{TensorHeader, safetensors_head, safetensors_header};
 pub use temporary::{TemporaryFolder, memory_file, remove_temporary_files};
+pub use text::{NotUtf8, decode_text, lines, read_text, strip_mark};

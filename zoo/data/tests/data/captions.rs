@@ -83,7 +83,7 @@ fn inconsistent_files_are_rejected() {
     write(folder.path(), "test_caps.txt", "one\ntwo\n");
     assert_eq!(
         message(&folder, "test"),
-        "`DIR/test_ids.txt` and `DIR/test_caps.txt` do not belong together\n  expected: as many ids as captions\n  \
+        "`DIR/test_ids.txt` and `DIR/test_caps.txt` do not belong together\n  expected: as many ids as captions, or one id for five captions\n  \
          found: 6 ids and 2 captions"
     );
     write(folder.path(), "test_caps.txt", "");
@@ -91,7 +91,7 @@ fn inconsistent_files_are_rejected() {
     write(folder.path(), "test_caps.txt", b"one\ntw\xff\n");
     assert_eq!(
         message(&folder, "test"),
-        "`DIR/test_caps.txt` cannot be used\n  expected: text in UTF-8\n  found: other bytes in row 2"
+        "`DIR/test_caps.txt` cannot be used\n  expected: text in UTF-8\n  found: other bytes in line 2"
     );
     write(folder.path(), "test_ids.txt", "\n\n");
     assert_eq!(message(&folder, "test"), "`DIR/test_ids.txt` is empty");
@@ -101,13 +101,16 @@ fn inconsistent_files_are_rejected() {
 fn unmapped_ids_and_unsafe_names_are_rejected() {
     let folder = folder();
     write(folder.path(), "id_mapping.json", r#"{"3": "c.png", "7": "a.png"}"#);
-    assert_eq!(message(&folder, "test"), "image id `12` (row 3 of `DIR/test_ids.txt`) is not in `DIR/id_mapping.json`");
+    assert_eq!(
+        message(&folder, "test"),
+        "image id `12` (line 3 of `DIR/test_ids.txt`) is not in `DIR/id_mapping.json`"
+    );
     for name in ["/etc/passwd", "../b.png", "a/../../b.png", "", "."] {
         write(folder.path(), "id_mapping.json", format!(r#"{{"3": "c.png", "7": "a.png", "12": "{name}"}}"#));
         assert_eq!(
             message(&folder, "test"),
             format!(
-                "`DIR/id_mapping.json` maps image id `12` to a file that cannot be used\n  \
+                "`DIR/id_mapping.json` (line 1) maps image id `12` to a file that cannot be used\n  \
                  expected: a path inside the image folder\n  found: `{name}`"
             )
         );
@@ -117,4 +120,61 @@ fn unmapped_ids_and_unsafe_names_are_rejected() {
     assert!(error.starts_with("`DIR/id_mapping.json` cannot be used\n  expected: a JSON object from"), "{error}");
     fs::remove_file(folder.path().join("id_mapping.json")).unwrap();
     assert!(message(&folder, "test").contains("DIR/id_mapping.json"));
+}
+
+#[test]
+fn byte_order_marks_and_line_ends_are_not_content() {
+    let folder = folder();
+    let plain = Split::open(folder.path(), "test").unwrap();
+    for name in ["test_ids.txt", "test_caps.txt", "id_mapping.json"] {
+        let text = fs::read_to_string(folder.path().join(name)).unwrap();
+        let text = text.replace("\r\n", "\n").replace('\n', "\r");
+        write(folder.path(), name, format!("\u{feff}{text}"));
+        assert_eq!(Split::open(folder.path(), "test").unwrap(), plain, "{name}");
+    }
+    write(folder.path(), "test_ids.txt", b"\xff\xfe7\0\n\0");
+    assert!(message(&folder, "test").ends_with("expected: text in UTF-8\n  found: text in UTF-16"));
+}
+
+#[test]
+fn ids_are_numbers_with_or_without_leading_zeros() {
+    let folder = folder();
+    let plain = Split::open(folder.path(), "test").unwrap();
+    write(folder.path(), "test_ids.txt", "0000000007\n7\n012\n12\n03\n07\n");
+    assert_eq!(Split::open(folder.path(), "test").unwrap(), plain);
+    write(folder.path(), "test_ids.txt", "7a\n7\n12\n12\n3\n7\n");
+    assert_eq!(
+        message(&folder, "test"),
+        "image id `7a` (line 1 of `DIR/test_ids.txt`) is not in `DIR/id_mapping.json`"
+    );
+}
+
+#[test]
+fn one_id_stands_for_five_captions() {
+    let folder = folder();
+    write(folder.path(), "test_ids.txt", "12\n7\n");
+    write(folder.path(), "test_caps.txt", (0..10).map(|number| format!("a {number}\n")).collect::<String>());
+    let split = Split::open(folder.path(), "test").unwrap();
+    assert_eq!(split.image_of(), [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]);
+    assert_eq!(split.images().iter().map(|image| (&*image.id, image.row)).collect::<Vec<_>>(), [("12", 1), ("7", 2)]);
+    write(folder.path(), "test_caps.txt", "a\n".repeat(8));
+    assert!(message(&folder, "test").contains("or one id for five captions\n  found: 2 ids and 8 captions"));
+}
+
+#[test]
+fn too_long_caption_is_reported_with_file_and_line() {
+    let folder = folder();
+    write(folder.path(), "test_caps.txt", "a\nb\n\nc\nd\na a a a\n");
+    write(folder.path(), "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n");
+    let tokenizer = laps_data::Tokenizer::open(&folder.path().join("vocab.txt")).unwrap();
+    let split = Split::open(folder.path(), "test").unwrap();
+    assert_eq!(split.tokenize(&tokenizer, 6).unwrap().len(), 6);
+    // Captions of images that are left out do not shift the lines of the others.
+    for split in [split.clone(), split.limit(NonZeroUsize::new(1).unwrap())] {
+        let error = split.tokenize(&tokenizer, 5).unwrap_err().to_string();
+        assert_eq!(
+            error.replace(&folder.path().display().to_string(), "DIR"),
+            "the caption in line 6 of `DIR/test_caps.txt` is too long\n  expected: at most 5 tokens\n  found: 6 tokens"
+        );
+    }
 }

@@ -54,13 +54,13 @@ fn pieces_are_grouped_by_basic_token() {
 }
 
 #[test]
-fn too_long_caption_is_reported_with_its_row() {
+fn too_long_caption_is_reported_with_its_number() {
     let (_folder, path) = vocabulary(SMALL);
     let tokenizer = Tokenizer::open(&path).unwrap();
     let captions = ["a".to_owned(), "a red".to_owned(), "a a a".to_owned()];
     assert_eq!(tokenizer.encode_all(&captions, 5).unwrap().len(), 3);
     let error = tokenizer.encode_all(&captions, 4).unwrap_err();
-    assert_eq!(error.to_string(), "the caption in row 3 is too long\n  expected: at most 4 tokens\n  found: 5 tokens");
+    assert_eq!(error.to_string(), "caption 3 is too long\n  expected: at most 4 tokens\n  found: 5 tokens");
 }
 
 #[test]
@@ -77,18 +77,40 @@ fn invalid_vocabulary_is_rejected() {
     );
     assert_eq!(
         words(&format!("{SMALL}red\n")),
-        "`VOCAB` cannot be used\n  expected: each token once\n  found: `red` in rows 7 and 12"
+        "`VOCAB` cannot be used\n  expected: each token once\n  found: `red` in lines 7 and 12"
     );
     assert_eq!(words(&format!("a{}", SMALL.replace("\na", ""))).lines().next(), Some("`VOCAB` cannot be used"));
     assert_eq!(
         words(&format!("first\n{SMALL}")),
-        "`VOCAB` cannot be used\n  expected: `[PAD]` in the first row\n  found: it in row 2"
+        "`VOCAB` cannot be used\n  expected: `[PAD]` in the first line\n  found: it in line 2"
     );
 
     let (_folder, path) = vocabulary(SMALL);
     let tokenizer = Tokenizer::open(&path).unwrap();
     assert!(tokenizer.check_fits(11).is_ok());
-    let error = tokenizer.check_fits(10).unwrap_err().to_string();
-    assert!(error.ends_with("does not fit the model\n  expected: at most 10 entries\n  found: 11 entries"), "{error}");
+    for size in [10, 12] {
+        let error = tokenizer.check_fits(size).unwrap_err().to_string();
+        let end = format!("expected: {size} tokens, the `vocab_size` of the model\n  found: 11 tokens");
+        assert!(error.ends_with(&end), "{error}");
+    }
     assert!(Tokenizer::open(&path.with_extension("none")).is_err());
+}
+
+#[test]
+fn cased_vocabulary_needs_do_lower_case() {
+    let (folder, path) = vocabulary(&format!("\u{feff}{SMALL}Dog\n"));
+    let error = Tokenizer::open(&path).err().unwrap();
+    assert_eq!(
+        error.to_string().replace(&path.display().to_string(), "VOCAB"),
+        "`VOCAB` has capital letters, as in line 12\n  expected: a vocabulary in lower case, or `do_lower_case` for a cased \
+         one\n  found: `Dog`"
+    );
+    let pieces = |config: &str| {
+        fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+        Tokenizer::open(&path).map(|tokenizer| tokenizer.pieces("Dog a").unwrap()).map_err(|error| error.to_string())
+    };
+    assert_eq!(pieces(r#"{"do_lower_case": false, "tokenizer_class": "BertTokenizer"}"#), Ok(vec![vec![11], vec![5]]));
+    assert_eq!(pieces("\u{feff}{\"do_lower_case\": true}"), Ok(vec![vec![1], vec![5]]));
+    assert!(pieces(r#"{"do_basic_tokenize": false}"#).unwrap_err().contains("`do_basic_tokenize` true, or absent"));
+    assert!(pieces("{").unwrap_err().contains("tokenizer_config.json` cannot be used"));
 }

@@ -13,6 +13,9 @@ use serde::{
 use super::{Protocol, RegistryError, document::Document};
 use laps_data::scenes::DrawnConfig;
 
+/// The file that every caption folder has.
+const MAPPING: &str = "id_mapping.json";
+
 /// Section `data`. Paths are relative to the data folder, or to the folder of the entry file without one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +26,10 @@ pub struct DataConfig {
     pub images: PathBuf,
     /// WordPiece vocabulary, one token a line.
     pub vocab: PathBuf,
+    /// Whether captions are converted to lower case; false for a cased vocabulary. Default: as the `tokenizer_config.json`
+    /// beside the vocabulary says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub do_lower_case: Option<bool>,
     /// Name of the training split.
     #[serde(default = "train")]
     pub train: String,
@@ -51,13 +58,32 @@ pub struct DataPaths {
 }
 
 impl DataConfig {
-    /// The paths below `root`.
+    /// The paths below `root`: those of the entry, or for what is not there those of the tree that the authors' README
+    /// describes.
     pub(super) fn below(&self, root: &Path) -> DataPaths {
+        let existing = |path: &Path, authors: Option<PathBuf>, exists: fn(&Path) -> bool| {
+            let path = root.join(path);
+            let other = authors.map(|authors| root.join(authors)).filter(|other| !path.is_dir() && exists(other));
+            other.unwrap_or(path)
+        };
+        let [captions, images] = self.authors_tree();
         DataPaths {
-            captions: root.join(&self.captions),
-            images: root.join(&self.images),
+            captions: existing(&self.captions, captions, |folder| folder.join(MAPPING).is_file()),
+            images: existing(&self.images, images, Path::is_dir),
             vocab: root.join(&self.vocab),
         }
+    }
+
+    /// Captions and images in the authors' tree, for `SET/captions`: the files of captions in `SET` itself, and the images
+    /// beside it in `flickr30k-images` or `SET-images`.
+    pub(super) fn authors_tree(&self) -> [Option<PathBuf>; 2] {
+        let Some(set) = self.captions.parent().filter(|set| set.file_name().is_some()) else { return [None, None] };
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let images = match name(&self.images).as_str() {
+            "images" => format!("{}-images", name(set)),
+            own => own.to_owned(),
+        };
+        [Some(set.to_owned()), Some(set.with_file_name(images))]
     }
 
     pub(super) fn check(&self, document: &Document<'_>) -> Result<(), RegistryError> {

@@ -12,6 +12,8 @@ use super::{
     reference::{Reference, resolve},
 };
 use crate::registry::TrainConfig;
+use laps_data::{DataError, Tokenizer, Vocabulary};
+use laps_files::strip_mark;
 use laps_model::models::config::ModelConfig;
 
 /// A model with its data, its training recipe, its checkpoint and its published recalls.
@@ -73,7 +75,7 @@ struct RunFile<'a> {
 impl Entry {
     /// Parses and checks the text of an entry file.
     pub fn from_yaml(origin: Origin, text: &str) -> Result<Self, RegistryError> {
-        let document = Document { origin: &origin, text };
+        let document = Document { origin: &origin, text: strip_mark(text) };
         let EntryFile { name, model, data, train, checkpoint, references } = document.read()?;
         check_name(&document, &name)?;
         model.check().map_err(|error| document.refuse_config("model", error))?;
@@ -169,6 +171,38 @@ impl Entry {
             }
         };
         Ok(self.data.below(folder))
+    }
+
+    /// The data paths as [`data_paths`](Self::data_paths), which have to exist.
+    ///
+    /// # Errors
+    /// [`RegistryError::DataTree`] with the tree that is expected and what is there.
+    pub fn existing_data_paths(&self, root: Option<&Path>) -> Result<DataPaths, RegistryError> {
+        let paths = self.data_paths(root)?;
+        let missing = [&paths.captions, &paths.images].into_iter().find(|path| !path.is_dir());
+        let Some(missing) = missing else { return Ok(paths) };
+        let wanted = self.data.below(Path::new(""));
+        let mut trees = vec![[wanted.captions, wanted.images]];
+        if let [Some(captions), Some(images)] = self.data.authors_tree() {
+            trees.push([captions, images]);
+        }
+        Err(RegistryError::DataTree {
+            entry: self.name.clone(),
+            missing: missing.clone(),
+            trees,
+            existing: missing.ancestors().skip(1).find(|folder| folder.is_dir()).map(Path::to_owned),
+        })
+    }
+
+    /// The tokenizer of the model, with the vocabulary at `paths`.
+    ///
+    /// # Errors
+    /// A vocabulary that cannot be used or that has another size than the model.
+    pub fn tokenizer(&self, paths: &DataPaths) -> Result<Tokenizer, DataError> {
+        let vocabulary = Vocabulary::read(&paths.vocab)?.with_lower_case(self.data.do_lower_case);
+        let tokenizer = Tokenizer::new(&vocabulary)?;
+        tokenizer.check_fits(self.model.text.vocab_size)?;
+        Ok(tokenizer)
     }
 }
 

@@ -1,6 +1,9 @@
 //! The error type of the registry.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 /// An entry, a manifest or a setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +83,21 @@ pub enum RegistryError {
         /// Files and folders that the data folder has to contain.
         contents: [PathBuf; 3],
     },
+    /// A folder of the data of an entry does not exist.
+    #[error(
+        "the data of entry `{entry}` are incomplete: there is no folder `{}`\n  expected: {}\n  found: {}",
+        missing.display(), describe_trees(trees), describe_folder(existing.as_deref())
+    )]
+    DataTree {
+        /// Name of the entry.
+        entry: String,
+        /// The first folder that is missing.
+        missing: PathBuf,
+        /// Folders of captions and of images that would do, relative to the data folder.
+        trees: Vec<[PathBuf; 2]>,
+        /// The nearest folder above the missing one.
+        existing: Option<PathBuf>,
+    },
     /// A configuration cannot be written as canonical JSON.
     #[error("the configuration has no canonical JSON form")]
     Canonical(#[from] serde_json::Error),
@@ -96,9 +114,33 @@ impl RegistryError {
             Self::NoDataRoot { contents, .. } => {
                 Some(format!("the folder has to contain {}", list(&contents.each_ref().map(|path| path.display()))))
             }
+            Self::DataTree { .. } => {
+                Some("a caption folder holds `<split>_ids.txt`, `<split>_caps.txt` and `id_mapping.json`".to_owned())
+            }
             Self::Yaml { .. } | Self::MissingKey { .. } | Self::Canonical(_) => None,
         }
     }
+}
+
+fn describe_trees(trees: &[[PathBuf; 2]]) -> String {
+    let tree = |[captions, images]: &[PathBuf; 2]| {
+        format!("captions in `{}` and images in `{}`", captions.display(), images.display())
+    };
+    trees.iter().map(tree).collect::<Vec<_>>().join(", or ")
+}
+
+/// The names in a folder, as many as a message can hold.
+fn describe_folder(folder: Option<&Path>) -> String {
+    const LISTED: usize = 8;
+    let Some(folder) = folder else { return "no folder".to_owned() };
+    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let rest = names.len().saturating_sub(LISTED);
+    names.truncate(LISTED);
+    let names = if names.is_empty() { "nothing".to_owned() } else { list(&names) };
+    let rest = if rest == 0 { String::new() } else { format!(" and {rest} more") };
+    format!("{names}{rest} in `{}`", folder.display())
 }
 
 /// Origin of a text.

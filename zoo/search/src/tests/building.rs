@@ -12,7 +12,7 @@ use crate::{
     CaptionLine, EmbeddingFormat, EmbeddingGranularity, EmbeddingPipeline, Error, Exclusions, ImageFolder, Index,
     IndexKind, IndexPrecision, IndexSummary, Result, SearchError, embed_captions, index_captions, index_images,
 };
-use laps_data::{Tokenizer, image::Preprocessing, scenes};
+use laps_data::{Tokenizer, TokenizerConfig, Vocabulary, image::Preprocessing, scenes};
 use laps_model::{array::Array, encoder::Encoder};
 
 /// An encoder whose embeddings depend only on the pixels or tokens.
@@ -53,7 +53,12 @@ pub(super) struct Fixture {
 impl Fixture {
     pub(super) fn new() -> Self {
         let vocabulary = scenes::vocabulary().join("\n").into_bytes();
-        let tokenizer = Tokenizer::read(Path::new("vocab.txt"), vocabulary).unwrap();
+        let tokenizer = Tokenizer::new(&Vocabulary {
+            path: "vocab.txt".into(),
+            bytes: vocabulary,
+            config: TokenizerConfig::default(),
+        })
+        .unwrap();
         Self { encoder: FakeEncoder::default(), tokenizer, stop: AtomicBool::new(false) }
     }
 

@@ -39,8 +39,7 @@ pub fn train(request: &TrainRequest, stop: &AtomicBool, observer: &mut dyn Obser
     let config = &entry.train;
     let device = TorchDevice::open(request.device)?;
     config.precision.check(device)?;
-    let tokenizer = Tokenizer::open(&request.paths.vocab)?;
-    tokenizer.check_fits(entry.model.text.vocab_size)?;
+    let tokenizer = entry.tokenizer(&request.paths)?;
     let training = TokenizedSplit::open(request, &tokenizer, &entry.data.train)?;
     let sampler = Sampler::new(training.input_ids.len(), config.batch_size * config.accumulate, config.seed)?
         .with_neighbours(training.split.image_of(), config.neighbours);

@@ -23,7 +23,7 @@ impl TokenizedSplit {
     pub(super) fn open(request: &TrainRequest, tokenizer: &Tokenizer, name: &str) -> Result<Self> {
         let text = &request.entry.model.text;
         let split = Split::open(&request.paths.captions, name)?;
-        let input_ids = tokenizer.encode_all(split.captions(), text.max_position_embeddings)?;
+        let input_ids = split.tokenize(tokenizer, text.max_position_embeddings)?;
         let files = split.image_files(&request.paths.images);
         check_files(&files)?;
         let images = CaptionImages::new(split.images().len(), split.image_of())?;

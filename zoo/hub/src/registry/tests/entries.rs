@@ -164,6 +164,48 @@ fn paths_are_relative_to_the_data_folder_or_the_entry_file() {
 }
 
 #[test]
+fn authors_tree_is_found_and_a_missing_one_is_described() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for (name, set, images) in [("f30k_vit", "f30k", "flickr30k-images"), ("coco_swin", "coco", "coco-images")] {
+        let entry = find(name).unwrap();
+        let own = entry.data_paths(Some(root)).unwrap();
+        assert!(own.captions.ends_with(format!("{set}/captions")), "{own:?}");
+        std::fs::create_dir_all(root.join(images)).unwrap();
+        std::fs::create_dir_all(root.join(set)).unwrap();
+        let error = entry.existing_data_paths(Some(root)).unwrap_err().to_string();
+        assert!(error.contains(&format!("or captions in `{set}` and images in `{images}`")), "{error}");
+        std::fs::write(root.join(set).join("id_mapping.json"), "{}").unwrap();
+        let found = entry.existing_data_paths(Some(root)).unwrap();
+        assert_eq!((found.captions, found.images), (root.join(set), root.join(images)));
+        // The project's own tree comes first.
+        std::fs::create_dir_all(&own.captions).unwrap();
+        std::fs::create_dir_all(&own.images).unwrap();
+        assert_eq!(entry.existing_data_paths(Some(root)).unwrap(), own);
+    }
+    let error = find("f30k_vit").unwrap().existing_data_paths(Some(&root.join("none"))).unwrap_err().to_string();
+    assert!(
+        error.ends_with(&format!("found: `coco`, `coco-images`, `f30k`, `flickr30k-images` in `{}`", root.display()))
+    );
+}
+
+#[test]
+fn byte_order_mark_of_an_entry_is_not_content() {
+    let plain = read(CONTRACT).unwrap();
+    let marked = read(&format!("\u{feff}{CONTRACT}")).unwrap();
+    assert_eq!(marked.config_sha256, plain.config_sha256);
+    assert_eq!(marked.text_sha256, sha256(format!("\u{feff}{CONTRACT}").as_bytes()));
+}
+
+#[test]
+fn do_lower_case_of_an_entry_belongs_to_its_configuration() {
+    let plain = read(CONTRACT).unwrap();
+    let cased = edited("protocol: f30k }", "protocol: f30k, do_lower_case: false }").unwrap();
+    assert_eq!((plain.data.do_lower_case, cased.data.do_lower_case), (None, Some(false)));
+    assert_ne!(cased.config_sha256, plain.config_sha256);
+}
+
+#[test]
 fn hash_depends_on_the_configuration_not_on_its_spelling() {
     let entry = read(CONTRACT).unwrap();
     let same = [

@@ -3,23 +3,27 @@
 //! The two steps are separate because training drops, masks and replaces whole basic tokens. A special token that is written
 //! in a caption, such as `[MASK]`, is treated as text.
 
+mod basic;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use tokenizers::{
-    Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
-    models::wordpiece::WordPiece, normalizers::BertNormalizer, pre_tokenizers::bert::BertPreTokenizer,
-};
+use tokenizers::{Model, models::wordpiece::WordPiece};
 
 use super::DataError;
+use basic::basic_tokens;
+pub use vocabulary::{TOKENIZER_CONFIG, TokenizerConfig, Vocabulary};
 
 /// Maximum length of a basic token in characters. Longer ones become `[UNK]`.
 const MAX_WORD_CHARS: usize = 100;
 
-/// The tokenizer of uncased BERT: lower case, without accents.
+/// The tokenizer of BERT, with the results of `BertTokenizer` of transformers 4.46 on Python 3.11 (Unicode 14.0).
 pub struct Tokenizer {
     path: PathBuf,
-    normalizer: BertNormalizer,
+    config: TokenizerConfig,
     model: WordPiece,
     entries: usize,
     special: SpecialTokens,
@@ -41,34 +45,28 @@ pub struct SpecialTokens {
 }
 
 impl Tokenizer {
-    /// Reads a `vocab.txt`: one token per line. The id of a token is its line, counted from 0.
+    /// Reads a `vocab.txt`, one token per line, and the `tokenizer_config.json` beside it if there is one. The id of a token
+    /// is its line, counted from 0.
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        Self::read(path, fs_err::read(path)?)
+        Self::new(&Vocabulary::read(path)?)
     }
 
-    /// Parses the contents of a `vocab.txt`. `path` is used in messages.
-    pub fn read(path: &Path, bytes: Vec<u8>) -> Result<Self, DataError> {
+    /// The tokenizer of a vocabulary.
+    ///
+    /// # Errors
+    /// A vocabulary that is not UTF-8, repeats a token, or lacks a special token; one with capital letters whose settings do
+    /// not say whether captions are converted to lower case.
+    pub fn new(vocabulary: &Vocabulary) -> Result<Self, DataError> {
+        let path = &vocabulary.path;
+        let ids = vocabulary.ids()?;
         let content = |expected: &str, found: String| DataError::Content {
             path: path.to_owned(),
             expected: expected.to_owned(),
             found,
         };
-        let text =
-            String::from_utf8(bytes).map_err(|error| content("text in UTF-8", error.utf8_error().to_string()))?;
-        if text.trim().is_empty() {
-            return Err(DataError::Empty { path: path.to_owned() });
-        }
-        let vocabulary = WordPiece::read_bytes(text.as_bytes()).map_err(tokenizer)?;
-        for (row, token) in (0..).zip(text.lines()) {
-            if let Some(&last) = vocabulary.get(token.trim_end())
-                && last != row
-            {
-                return Err(content("each token once", format!("`{token}` in rows {} and {}", row + 1, last + 1)));
-            }
-        }
-        let entries = vocabulary.len();
+        let entries = ids.len();
         let find = |token: &str| {
-            let id = vocabulary.get(token).copied();
+            let id = ids.get(token).copied();
             id.ok_or_else(|| content(&format!("the token `{token}`"), format!("{entries} tokens without it")))
         };
         let special = SpecialTokens {
@@ -79,17 +77,20 @@ impl Tokenizer {
             mask: find("[MASK]")?,
         };
         if special.padding != 0 {
-            return Err(content("`[PAD]` in the first row", format!("it in row {}", special.padding + 1)));
+            return Err(content("`[PAD]` in the first line", format!("it in line {}", special.padding + 1)));
         }
+        vocabulary.check_case(&ids)?;
+        // The map of the crate `tokenizers` has a type that it does not export.
+        let mut token_ids = WordPiece::read_bytes(&[]).map_err(tokenizer)?;
+        token_ids.extend(ids);
         let model = WordPiece::builder()
-            .vocab(vocabulary)
+            .vocab(token_ids)
             .unk_token("[UNK]".to_owned())
             .continuing_subword_prefix("##".to_owned())
             .max_input_chars_per_word(MAX_WORD_CHARS)
             .build()
             .map_err(tokenizer)?;
-        let normalizer = BertNormalizer::new(true, true, Some(true), true);
-        Ok(Self { path: path.to_owned(), normalizer, model, entries, special })
+        Ok(Self { path: path.clone(), config: vocabulary.config, model, entries, special })
     }
 
     /// Size of the vocabulary.
@@ -102,13 +103,13 @@ impl Tokenizer {
         self.special
     }
 
-    /// Checks that every id is below a model's `vocab_size`.
+    /// Checks that the vocabulary has as many tokens as a model's `vocab_size`.
     pub fn check_fits(&self, vocab_size: usize) -> Result<(), DataError> {
-        if self.entries > vocab_size {
+        if self.entries != vocab_size {
             return Err(DataError::VocabularySize {
                 path: self.path.clone(),
                 entries: self.entries,
-                limit: vocab_size,
+                expected: vocab_size,
             });
         }
         Ok(())
@@ -116,13 +117,8 @@ impl Tokenizer {
 
     /// The word pieces of each basic token of `caption`, without `[CLS]` and `[SEP]`.
     pub fn pieces(&self, caption: &str) -> Result<Vec<Vec<u32>>, DataError> {
-        let mut normalized = NormalizedString::from(caption);
-        self.normalizer.normalize(&mut normalized).map_err(tokenizer)?;
-        let mut words = PreTokenizedString::from(normalized.get());
-        BertPreTokenizer.pre_tokenize(&mut words).map_err(tokenizer)?;
-        let words = words.get_splits(OffsetReferential::Normalized, OffsetType::None);
-        let pieces = words.into_iter().map(|(word, ..)| {
-            let tokens = self.model.tokenize(word).map_err(tokenizer)?;
+        let pieces = basic_tokens(caption, &self.config).into_iter().map(|word| {
+            let tokens = self.model.tokenize(&word).map_err(tokenizer)?;
             Ok(tokens.iter().map(|token| token.id).collect())
         });
         pieces.collect()
@@ -144,14 +140,17 @@ impl Tokenizer {
     /// Token ids of each caption.
     ///
     /// # Errors
-    /// [`DataError::CaptionLength`] with the row of a caption of more than `max_positions` tokens.
+    /// [`DataError::CaptionLength`] with the number of the first caption of more than `max_positions` tokens.
     pub fn encode_all(&self, captions: &[String], max_positions: usize) -> Result<Vec<Vec<u32>>, DataError> {
         let encoded: Result<Vec<_>, _> = captions.par_iter().map(|caption| self.encode(caption)).collect();
         let encoded = encoded?;
         match encoded.iter().position(|tokens| tokens.len() > max_positions) {
-            Some(index) => {
-                Err(DataError::CaptionLength { row: index + 1, tokens: encoded[index].len(), limit: max_positions })
-            }
+            Some(index) => Err(DataError::CaptionLength {
+                path: None,
+                row: index + 1,
+                tokens: encoded[index].len(),
+                limit: max_positions,
+            }),
             None => Ok(encoded),
         }
     }
