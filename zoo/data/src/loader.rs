@@ -89,8 +89,8 @@ struct Shared {
     preprocessing: Preprocessing,
     batch_size: usize,
     prefetch: usize,
-    /// Random crops, and the sample index of the first image.
-    augment: Option<(Augment, usize)>,
+    /// Random crops, and the sample index of each image.
+    augment: Option<(Augment, Vec<usize>)>,
     on_fault: OnFault,
     state: Mutex<State>,
     /// Notified when a batch was returned, and when the loader stops.
@@ -142,12 +142,12 @@ impl Loader {
         Self::begin(files, preprocessing, options, None, on_fault)
     }
 
-    /// Starts to decode `files` with random crops. The number is the index of the first image among the samples of the epoch.
+    /// Starts to decode `files` with random crops. The numbers are the index of each file among the samples of the epoch.
     pub fn start_with(
         files: Vec<ImageFile>,
         preprocessing: Preprocessing,
         options: LoaderOptions,
-        augment: Option<(Augment, usize)>,
+        augment: Option<(Augment, Vec<usize>)>,
     ) -> Result<Self, DataError> {
         Self::begin(files, preprocessing, options, augment, OnFault::Stop)
     }
@@ -156,7 +156,7 @@ impl Loader {
         files: Vec<ImageFile>,
         preprocessing: Preprocessing,
         options: LoaderOptions,
-        augment: Option<(Augment, usize)>,
+        augment: Option<(Augment, Vec<usize>)>,
         on_fault: OnFault,
     ) -> Result<Self, DataError> {
         let shared = Arc::new(Shared {
@@ -272,8 +272,9 @@ impl Shared {
 
     fn load(&self, index: usize, values: &mut [f32]) -> Result<(), ImageError> {
         let mut image = image::read(&self.files[index].path)?.image;
-        if let Some((augment, first)) = self.augment
-            && let Some(part) = augment.crop(first + index, image.width(), image.height()).of(&image)
+        if let Some((augment, samples)) = &self.augment
+            && let Some(&sample) = samples.get(index)
+            && let Some(part) = augment.crop(sample, image.width(), image.height()).of(&image)
         {
             image = part;
         }

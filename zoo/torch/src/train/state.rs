@@ -1,11 +1,14 @@
 //! Checkpoints, and the state that a run resumes from.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
 
 use safetensors::{Dtype, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::{AdamW, Learner, Weights, precision::LossScale};
+use super::{AdamW, Learner, Weights, config_hash::ConfigHash, precision::LossScale};
 use crate::{
     Result,
     train::{RunFiles, RunFolder, TrainError},
@@ -18,7 +21,6 @@ use laps_model::{
 
 /// Progress of a run. All random numbers are functions of the seed and of this, so no generator state is saved.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct RunPosition {
     /// Finished steps of all epochs.
     pub(super) step: u64,
@@ -36,8 +38,6 @@ pub(super) struct RunPosition {
     pub(super) optimizer_steps: [u64; 2],
     /// Loss scale, and steps since it changed.
     pub(super) loss_scale: (f64, u64),
-    /// Length of the log in bytes.
-    pub(super) log: u64,
 }
 
 /// Metadata key of the position.
@@ -53,25 +53,26 @@ pub(super) fn save(folder: &RunFolder, learner: &Learner, position: &RunPosition
         ..position.clone()
     };
     let text = serde_json::to_string(&position).map_err(|error| damaged(folder, error.to_string()))?;
-    let metadata = HashMap::from([(POSITION.to_owned(), text), (CONFIGURATION.to_owned(), hash.to_owned())]);
+    let metadata = BTreeMap::from([(POSITION.to_owned(), text), (CONFIGURATION.to_owned(), hash.to_owned())]);
     let weights = learner.weights.arrays().map(|array| array.map(|(name, array)| (name.to_owned(), array)));
     let tensors: Vec<_> = weights.chain(learner.optimizer.arrays(&learner.weights)).collect::<Result<_>>()?;
     write(folder, RunFiles::STATE, &tensors, metadata)
 }
 
-/// Opens the saved state of a configuration: the file and the position.
-pub(super) fn open(folder: &RunFolder, hash: &str) -> Result<(Checkpoint, RunPosition)> {
+/// Opens the saved state of a configuration, or of one with fewer epochs: the file, the position and the epochs.
+pub(super) fn open(folder: &RunFolder, hash: &ConfigHash) -> Result<(Checkpoint, RunPosition, usize)> {
     let path = folder.file(RunFiles::STATE);
     let checkpoint = Checkpoint::open(&path)?;
     let fields = metadata(&path).map_err(|reason| damaged(folder, reason))?;
-    if fields.get(CONFIGURATION).map(String::as_str) != Some(hash) {
-        let found = fields.get(CONFIGURATION).cloned().unwrap_or_else(|| "none".to_owned());
-        let (folder, expected) = (folder.path().to_owned(), hash.to_owned());
+    let found = fields.get(CONFIGURATION);
+    let Some(epochs) = found.and_then(|found| hash.saved_epochs(found)) else {
+        let found = found.cloned().unwrap_or_else(|| "none".to_owned());
+        let (folder, expected) = (folder.path().to_owned(), hash.value().to_owned());
         return Err(TrainError::OtherRun { folder, expected, found }.into());
-    }
+    };
     let text = fields.get(POSITION).ok_or_else(|| damaged(folder, "it has no position".to_owned()))?;
     let position = serde_json::from_str(text).map_err(|error| damaged(folder, error.to_string()))?;
-    Ok((checkpoint, position))
+    Ok((checkpoint, position, epochs))
 }
 
 /// Restores optimizer and loss scale of a learner. The weights are restored when they are created.
@@ -92,7 +93,7 @@ pub(super) fn write_checkpoint(
 ) -> Result<()> {
     let tensors: Vec<(String, Array)> =
         weights.arrays().map(|array| array.map(|(name, array)| (name.to_owned(), array))).collect::<Result<_>>()?;
-    let mut metadata = HashMap::from([
+    let mut metadata = BTreeMap::from([
         ("opt".to_owned(), options(weights.config()).to_string()),
         ("epoch".to_owned(), (position.epoch + 1).to_string()),
         ("Eiters".to_owned(), position.step.to_string()),
@@ -118,7 +119,7 @@ fn options(model: &ModelConfig) -> serde_json::Value {
     })
 }
 
-fn write(folder: &RunFolder, name: &str, tensors: &[(String, Array)], metadata: HashMap<String, String>) -> Result<()> {
+fn write(folder: &RunFolder, name: &str, tensors: &[(String, Array)], metadata: BTreeMap<String, String>) -> Result<()> {
     let bytes: Vec<Vec<u8>> = tensors
         .iter()
         .map(|(_, array)| array.values().iter().flat_map(|value| value.to_le_bytes()).collect())
@@ -127,8 +128,28 @@ fn write(folder: &RunFolder, name: &str, tensors: &[(String, Array)], metadata: 
         TensorView::new(Dtype::F32, array.dims().to_vec(), bytes).map(|view| (name.as_str(), view))
     });
     let views = views.collect::<Result<Vec<_>, _>>().map_err(|error| damaged(folder, error.to_string()))?;
-    let file = safetensors::serialize(views, Some(metadata)).map_err(|error| damaged(folder, error.to_string()))?;
+    let file = safetensors::serialize(views, None).map_err(|error| damaged(folder, error.to_string()))?;
+    let file = with_metadata(&file, &metadata).map_err(|error| damaged(folder, error.to_string()))?;
     folder.write(name, &file)
+}
+
+/// Adds metadata to a safetensors file that has none. The crate takes a `HashMap` and writes it in a random order, so that
+/// equal runs would write different files.
+fn with_metadata(file: &[u8], metadata: &BTreeMap<String, String>) -> serde_json::Result<Vec<u8>> {
+    let (length, rest) = file.split_at(8);
+    let length = length.iter().rev().fold(0, |sum: usize, &byte| sum << 8 | usize::from(byte));
+    let (header, values) = rest.split_at(length);
+    let mut bytes = b"{\"__metadata__\":".to_vec();
+    serde_json::to_writer(&mut bytes, metadata)?;
+    // What follows the opening brace: the tensors, or the closing brace.
+    let tensors = header.trim_ascii().get(1..).unwrap_or(b"}");
+    if tensors != b"}" {
+        bytes.push(b',');
+    }
+    bytes.extend(tensors);
+    // Values begin at a multiple of 8 bytes.
+    bytes.resize(bytes.len().next_multiple_of(8), b' ');
+    Ok([&(bytes.len() as u64).to_le_bytes()[..], &bytes, values].concat())
 }
 
 /// Metadata in the safetensors header of a file that [`Checkpoint::open`] has checked.
@@ -147,4 +168,30 @@ fn metadata(path: &Path) -> Result<HashMap<String, String>, String> {
 
 fn damaged(folder: &RunFolder, reason: String) -> crate::Error {
     TrainError::State { path: folder.file(RunFiles::STATE), reason }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+    use super::with_metadata;
+
+    #[test]
+    fn metadata_are_written_in_order_and_read_back() {
+        let values = [0, 0, 128, 63];
+        let view = TensorView::new(Dtype::F32, vec![1], &values).unwrap();
+        let plain = safetensors::serialize([("weight", view)], None).unwrap();
+        let metadata = BTreeMap::from(["opt", "epoch", "Eiters"].map(|key| (key.to_owned(), format!("\"{key}\""))));
+        let file = with_metadata(&plain, &metadata).unwrap();
+        let (_, header) = SafeTensors::read_metadata(&file).unwrap();
+        assert_eq!(header.metadata().clone(), Some(metadata.clone().into_iter().collect::<HashMap<_, _>>()));
+        let tensors = SafeTensors::deserialize(&file).unwrap();
+        assert_eq!(tensors.tensor("weight").unwrap().data(), values);
+        let text = String::from_utf8_lossy(&file);
+        assert!(text.find("Eiters") < text.find("epoch") && text.find("epoch") < text.find("opt"), "{text}");
+        // The values stay aligned.
+        assert_eq!((file.len() - values.len()) % 8, 0);
+    }
 }
