@@ -47,11 +47,9 @@ pub(crate) struct TrainArgs {
         value_name = "WHEN",
         num_args = 0..=1,
         require_equals = true,
-        default_value = "never",
-        default_missing_value = "always",
-        hide_default_value = true
+        default_missing_value = "always"
     )]
-    resume: ResumeWhen,
+    resume: Option<ResumeWhen>,
     /// Override a key of the entry, for example `train.epochs=1`; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -91,8 +89,9 @@ enum SelectOn {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ResumeWhen {
-    Never,
+    /// There has to be a run
     Always,
+    /// Resume if there is a run
     Auto,
 }
 
@@ -137,9 +136,9 @@ impl TrainArgs {
             device,
             threads,
             resume: match self.resume {
-                ResumeWhen::Never => Resume::Never,
-                ResumeWhen::Always => Resume::Always,
-                ResumeWhen::Auto => Resume::Auto,
+                None => Resume::Never,
+                Some(ResumeWhen::Always) => Resume::Always,
+                Some(ResumeWhen::Auto) => Resume::Auto,
             },
             group,
             start: InitialWeights {

@@ -115,9 +115,9 @@ impl Error {
             Self::Onnx(error) => error.hint(),
             Self::Engine { hint, .. } | Self::NoCheckpoint { hint, .. } => Some(hint.clone()),
             Self::Other { hint, .. } => hint.clone(),
-            Self::Environment { .. } => {
-                Some("torchrun and `laps-zoo launch` set these variables; unset WORLD_SIZE to run one process".to_owned())
-            }
+            Self::Environment { .. } => Some(
+                "torchrun and `laps-zoo launch` set these variables; unset WORLD_SIZE to run one process".to_owned(),
+            ),
             Self::Files(_)
             | Self::Threads { .. }
             | Self::NoVocabulary { .. }

@@ -153,9 +153,7 @@ mod tests {
     fn missing_and_invalid_variables_are_named() {
         let message = |variables: &[(&str, &str)]| read(variables).unwrap_err().to_string();
         let expect = |name: &str, expected: &str, found: &str| {
-            format!(
-                "the environment variable `{name}` cannot be used\n  expected: {expected}\n  found: {found}"
-            )
+            format!("the environment variable `{name}` cannot be used\n  expected: {expected}\n  found: {found}")
         };
         assert_eq!(message(&[("WORLD_SIZE", "2")]), expect("RANK", "a number from 0", "none"));
         let two = [("WORLD_SIZE", "2"), ("RANK", "1")];

@@ -3,12 +3,14 @@
 // Every function returns null, or an error text that `laps_dist_free` frees. No function throws. Tensors are the
 // `at::Tensor*` of tch; they have to be contiguous, because Gloo reads strided views wrongly.
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -125,10 +127,15 @@ char* laps_dist_open(const LapsDistOptions* options, LapsDistGroup** group) {
     int joined = 0;
     for (int other = 0; other < world_size; ++other) {
       const std::string key = "size/" + std::to_string(other);
-      try {
-        store.wait({key}, remaining(deadline));
-      } catch (const c10::Error&) {
-        if (Clock::now() < deadline) throw;
+      if (missing.empty()) {
+        try {
+          store.wait({key}, remaining(deadline));
+        } catch (const c10::Error&) {
+          // The store rounds its time limit.
+          if (Clock::now() + Milliseconds(50) < deadline) throw;
+        }
+      }
+      if (!store.check({key})) {
         missing += (missing.empty() ? "" : ", ") + std::to_string(other);
         continue;
       }

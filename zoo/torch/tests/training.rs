@@ -205,10 +205,14 @@ fn golden_worker() {
         .map(|outcome| (outcome.loss, outcome.grad_norm))
         .collect();
     assert_golden(&name, &learner, &found);
-    let bits = learner.weights.arrays().flat_map(|weight| {
-        weight.unwrap().1.values().iter().map(|value| value.to_bits()).collect::<Vec<u32>>()
-    });
-    println!("bits of the weights: {:?}", bits.fold(0_u64, |hash, bits| hash.wrapping_mul(31).wrapping_add(bits.into())));
+    let bits = learner
+        .weights
+        .arrays()
+        .flat_map(|weight| weight.unwrap().1.values().iter().map(|value| value.to_bits()).collect::<Vec<u32>>());
+    println!(
+        "bits of the weights: {:?}",
+        bits.fold(0_u64, |hash, bits| hash.wrapping_mul(31).wrapping_add(bits.into()))
+    );
 }
 
 /// The bounds are those of a single process. The weights have the same bits on all ranks and in a second run.
@@ -221,9 +225,8 @@ fn four_steps_on_two_and_three_ranks_match_the_reference() {
         for world_size in [2, 3] {
             let bits = || -> Vec<String> {
                 let texts = ranks::run("golden_worker", name, world_size);
-                let line = |text: &String| {
-                    text.lines().find(|line| line.contains("bits of the weights")).unwrap().to_owned()
-                };
+                let line =
+                    |text: &String| text.lines().find(|line| line.contains("bits of the weights")).unwrap().to_owned();
                 texts.iter().map(line).collect()
             };
             let first = bits();

@@ -63,7 +63,9 @@ pub enum DistributedError {
         hint: &'static str,
     },
     /// A batch that has fewer pairs than there are ranks.
-    #[error("the batch cannot be split\n  expected: at least {world_size} pairs, one per rank\n  found: {batch_size} pairs")]
+    #[error(
+        "the batch cannot be split\n  expected: at least {world_size} pairs, one per rank\n  found: {batch_size} pairs"
+    )]
     SmallBatch {
         /// Pairs of a batch.
         batch_size: usize,
@@ -77,7 +79,9 @@ impl DistributedError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoAnswer { .. } => "check MASTER_ADDR and MASTER_PORT, and that rank 0 is running".to_owned(),
-            Self::Failed { .. } => "start all ranks again and resume the run; its last saved state is intact".to_owned(),
+            Self::Failed { .. } => {
+                "start all ranks again and resume the run; its last saved state is intact".to_owned()
+            }
             Self::Different { .. } => "start all ranks with the same program, command and data".to_owned(),
             Self::Backend { hint, .. } => (*hint).to_owned(),
             Self::SmallBatch { world_size, .. } => format!("set `train.batch_size` to {world_size} or more"),

@@ -141,9 +141,7 @@ impl RawGroup {
     pub(super) fn get(&self, key: &str, timeout: Duration) -> Result<String, String> {
         let key = c_text(key)?;
         let mut value = null_mut();
-        check(unsafe {
-            laps_dist_store_get(self.0.as_ptr(), key.as_ptr(), milliseconds(timeout), &raw mut value)
-        })?;
+        check(unsafe { laps_dist_store_get(self.0.as_ptr(), key.as_ptr(), milliseconds(timeout), &raw mut value) })?;
         Ok(take_text(value).unwrap_or_default())
     }
 }

@@ -277,8 +277,7 @@ impl<'a> Run<'a> {
         self.learner.release_threads();
         let weights = &self.learner.weights;
         require_equal_weights(self.group, weights)?;
-        let recalls =
-            validate(weights, self.validation, self.validation_features, self.request.threads, self.group)?;
+        let recalls = validate(weights, self.validation, self.validation_features, self.request.threads, self.group)?;
         let communication = (self.group.world_size() > 1).then_some(communication);
         let line = self.finish_epoch(recalls, seconds, data_wait, communication)?;
         self.save(observer)?;
@@ -297,7 +296,15 @@ impl<'a> Run<'a> {
                 word_augment: config.text_augmentation.then_some(augment),
             },
         };
-        EpochBatches::start(self.request, self.training, self.tokenizer, order, self.position.within, source, self.rows.clone())
+        EpochBatches::start(
+            self.request,
+            self.training,
+            self.tokenizer,
+            order,
+            self.position.within,
+            source,
+            self.rows.clone(),
+        )
     }
 
     fn step(&mut self, batches: &mut EpochBatches<'_>, captions: &[usize], steps: usize) -> Result<StepLine> {

@@ -119,7 +119,12 @@ fn options(model: &ModelConfig) -> serde_json::Value {
     })
 }
 
-fn write(folder: &RunFolder, name: &str, tensors: &[(String, Array)], metadata: BTreeMap<String, String>) -> Result<()> {
+fn write(
+    folder: &RunFolder,
+    name: &str,
+    tensors: &[(String, Array)],
+    metadata: BTreeMap<String, String>,
+) -> Result<()> {
     let bytes: Vec<Vec<u8>> = tensors
         .iter()
         .map(|(_, array)| array.values().iter().flat_map(|value| value.to_le_bytes()).collect())

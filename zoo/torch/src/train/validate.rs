@@ -107,13 +107,7 @@ pub(super) fn validate(
 }
 
 /// Rows of `width` values of all ranks, of which rank `i` has `rows[i]`.
-fn gather_rows(
-    group: &Collective,
-    weights: &Weights,
-    own: Vec<f32>,
-    width: usize,
-    rows: &[usize],
-) -> Result<Vec<f32>> {
+fn gather_rows(group: &Collective, weights: &Weights, own: Vec<f32>, width: usize, rows: &[usize]) -> Result<Vec<f32>> {
     if group.world_size() == 1 {
         return Ok(own);
     }
