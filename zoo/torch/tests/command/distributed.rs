@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     support::{Run, finished},
-    training::{arguments, data, steps, trained, without_events},
+    training::{arguments, data, steps, temporary_files, trained, without_events},
 };
 
 /// No random component depends on the number of ranks.
@@ -132,6 +132,7 @@ fn signal_on_one_rank_stops_all_at_the_same_step() {
     assert!(expected.starts_with("error: training was interrupted after step "), "{first}");
     assert_eq!(message(&second.stderr), format!("[rank 1] {expected}"));
     assert!(out.join("state.safetensors").exists());
+    assert_eq!(temporary_files(&out), Vec::<String>::new());
 }
 
 #[test]

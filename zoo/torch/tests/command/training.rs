@@ -64,11 +64,19 @@ pub(crate) fn steps(out: &Path) -> Vec<String> {
     text.lines().filter(|line| line.contains("grad_norm")).map(str::to_owned).collect()
 }
 
-/// The bytes of the files of a run, without the log and the event files, which contain times.
+/// Temporary files in a run folder.
+pub(crate) fn temporary_files(out: &Path) -> Vec<String> {
+    let names = fs_err::read_dir(out).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".part")).collect()
+}
+
+/// The bytes of the files of a run, without the log and the event files, which contain times, and without what a killed
+/// run has left.
 pub(crate) fn without_events(out: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs_err::read_dir(out).unwrap().map(|file| file.unwrap());
     let named = files.map(|file| (file.file_name().into_string().unwrap(), file.path()));
-    let timeless = named.filter(|(name, _)| !name.starts_with("events.") && name != "log.jsonl");
+    let timeless =
+        named.filter(|(name, _)| !name.starts_with("events.") && name != "log.jsonl" && !name.ends_with(".part"));
     timeless.map(|(name, path)| (name, fs_err::read(path).unwrap())).collect()
 }
 
@@ -111,6 +119,7 @@ fn assert_resume_is_bit_identical(more: &[&str]) {
     let signalled = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     let status = child.wait().unwrap();
     assert!(!signalled.success() || status.code() == Some(2) || status.success(), "{status}");
+    assert_eq!(temporary_files(&broken), Vec::<String>::new());
     // SIGKILL twice, at arbitrary points.
     for _ in 0..2 {
         if steps(&broken).len() < 8 {
@@ -121,7 +130,7 @@ fn assert_resume_is_bit_identical(more: &[&str]) {
     }
     trained(folder.path(), &broken, &resumed);
 
-    // The same files with the same bytes, and no temporary file.
+    // The same files with the same bytes.
     let (found, expected) = (without_events(&broken), without_events(&whole));
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     for (name, bytes) in &expected {
