@@ -3,7 +3,7 @@
 use std::{path::Path, rc::Rc};
 
 use laps::{
-    Model, Vocabulary,
+    Model, find_vocabulary,
     hub::registry,
     onnx::{
         graph::{GraphPrecision, Target},
@@ -16,7 +16,7 @@ fn main() -> laps::Result<()> {
     let folder = std::env::args().nth(1).unwrap_or_else(|| "shapes-onnx".to_owned());
     let entry = registry::find("shapes_vit")?;
     let (checkpoint, _) = open_checkpoint(&entry, None)?;
-    let vocabulary = Vocabulary::find(&entry, None, None)?.map(|vocabulary| vocabulary.bytes);
+    let vocabulary = find_vocabulary(&entry, None, None)?;
     let request = ExportRequest {
         entry,
         checkpoint: Rc::new(checkpoint),

@@ -21,7 +21,7 @@ pub(crate) fn exit_code(result: anyhow::Result<CommandStatus>) -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // If standard error is closed too, only the exit code reports the error.
-            let _ = io::stderr().write_all(describe(&error).as_bytes());
+            let _ = io::stderr().write_all((rank_prefix() + &describe(&error)).as_bytes());
             ExitCode::from(2)
         }
     }
@@ -32,6 +32,14 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
     output.write_all(text.as_bytes())?;
     Ok(output.flush()?)
+}
+
+/// `[rank N] ` in the processes of a distributed run other than rank 0, which share its standard error.
+fn rank_prefix() -> String {
+    match laps::ProcessGroup::from_environment() {
+        Ok(Some(group)) if group.rank > 0 => format!("[rank {}] ", group.rank),
+        _ => String::new(),
+    }
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

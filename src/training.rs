@@ -15,10 +15,12 @@ pub(crate) fn choose(quiet: bool) -> Box<dyn Observer> {
 }
 
 fn describe(line: &EpochLine) -> String {
-    let EpochLine { epoch, mean_loss, seconds, data_wait, recalls, best, .. } = line;
+    let EpochLine { epoch, mean_loss, seconds, data_wait, communication, recalls, best, .. } = line;
+    let communication =
+        communication.map_or_else(String::new, |share| format!(", {:.0} % communicating", 100.0 * share));
     let [i2t, t2i] = [recalls.i2t, recalls.t2i].map(|r| format!("{:.1} {:.1} {:.1}", r.r1, r.r5, r.r10));
     format!(
-        "epoch {epoch}: mean loss {mean_loss:.3}, {seconds:.1} s, {:.0} % waiting for data, R@1 R@5 R@10 {i2t} / {t2i}, \
+        "epoch {epoch}: mean loss {mean_loss:.3}, {seconds:.1} s, {:.0} % waiting for data{communication}, R@1 R@5 R@10 {i2t} / {t2i}, \
          rSum {:.1}{}",
         100.0 * data_wait,
         recalls.rsum,

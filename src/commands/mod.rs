@@ -14,6 +14,7 @@ pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod index;
 pub(crate) mod info;
+pub(crate) mod launch;
 pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod report;

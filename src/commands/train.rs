@@ -1,14 +1,15 @@
 //! `laps-zoo train`
 
 use std::{
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use laps::{Backends, InitialWeights, TrainRequest, Trained, embedded};
+use laps::{Backends, CommBackend, InitialWeights, ProcessGroup, Resume, TrainRequest, Trained, embedded};
 use laps_bench::machine::processors;
 use laps_hub::registry::Validation;
 use laps_model::encoder::Device;
@@ -39,9 +40,16 @@ pub(crate) struct TrainArgs {
     /// Number of threads [default: one per CPU]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Resume training from `--out`
-    #[arg(long)]
-    resume: bool,
+    /// Resume training from `--out`; with `=auto`, start a new run if there is none
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "always"
+    )]
+    resume: Option<ResumeWhen>,
     /// Override a key of the entry, for example `train.epochs=1`; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -62,6 +70,12 @@ pub(crate) struct TrainArgs {
     from_scratch: bool,
     #[command(flatten)]
     access: fetching::Access,
+    /// Library that the processes of a distributed run communicate with
+    #[arg(long, value_enum, value_name = "NAME", default_value = "auto")]
+    dist_backend: DistBackend,
+    /// Seconds after which a process that does not answer ends a distributed run
+    #[arg(long, value_name = "SECONDS", default_value = "1800")]
+    dist_timeout: NonZeroU32,
     /// Hide progress output
     #[arg(long, short)]
     quiet: bool,
@@ -73,10 +87,31 @@ enum SelectOn {
     Test,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ResumeWhen {
+    /// There has to be a run
+    Always,
+    /// Resume if there is a run
+    Auto,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DistBackend {
+    /// NCCL on GPUs and Gloo on CPUs
+    Auto,
+    /// Over TCP
+    Gloo,
+    /// One GPU per process
+    Nccl,
+}
+
 impl TrainArgs {
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let torch = backends.libtorch()?;
-        let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
+        let group = self.process_group()?;
+        let (local_world_size, rank) = group.as_ref().map_or((1, 0), |group| (group.local_world_size, group.rank));
+        // The processes of a machine share its CPUs.
+        let threads = self.threads.map_or_else(|| (processors() / local_world_size).max(1), NonZeroUsize::get);
         let device = self.device.parse::<Device>()?;
         let mut entry = laps_hub::registry::find(&self.entry)?.with_settings(&self.set)?;
         entry.train.seed = self.seed.unwrap_or(entry.train.seed);
@@ -85,7 +120,8 @@ impl TrainArgs {
             Some(SelectOn::Dev) => Validation::Dev,
             Some(SelectOn::Test) => Validation::Test,
         };
-        let mut observer = training::choose(self.quiet);
+        let quiet = self.quiet || rank > 0;
+        let mut observer = training::choose(quiet);
         if entry.train.select_on == Validation::Test {
             observer.note(
                 "the best epoch is selected on the test split, as in the authors' released code: its recalls on that split \
@@ -99,7 +135,12 @@ impl TrainArgs {
             out: self.out,
             device,
             threads,
-            resume: self.resume,
+            resume: match self.resume {
+                None => Resume::Never,
+                Some(ResumeWhen::Always) => Resume::Always,
+                Some(ResumeWhen::Auto) => Resume::Auto,
+            },
+            group,
             start: InitialWeights {
                 checkpoint: self.checkpoint,
                 image_backbone: self.image_backbone,
@@ -108,20 +149,23 @@ impl TrainArgs {
         };
         {
             let splits = [request.entry.data.train.as_str(), request.select_on()];
-            fetching::texts(&request.entry, self.data.as_deref(), &splits, self.access, self.quiet)?;
+            fetching::texts(&request.entry, self.data.as_deref(), &splits, self.access, quiet)?;
             let InitialWeights { checkpoint, image_backbone, text_backbone } = &request.start;
             let is_given = checkpoint.is_some() || image_backbone.is_some() || text_backbone.is_some();
-            if !is_given && !self.from_scratch && !request.resume && laps_hub::store::data_set(&request.entry).is_some()
-            {
-                let (image, text) = fetching::backbones(&request.entry, self.access, self.quiet)?;
+            // A resumed run needs them too: they are a part of its configuration.
+            if !is_given && !self.from_scratch && laps_hub::store::data_set(&request.entry).is_some() {
+                let (image, text) = fetching::backbones(&request.entry, self.access, quiet)?;
                 (request.start.image_backbone, request.start.text_backbone) = (image, Some(text));
             }
         }
         let splits = [request.entry.data.train.as_str(), request.select_on()];
-        fetching::images(&request.entry, self.data.as_deref(), &splits, self.access, self.quiet)?;
+        fetching::images(&request.entry, self.data.as_deref(), &splits, self.access, quiet)?;
         request.paths = embedded::split_paths(&request.entry, self.data.as_deref(), &splits)?;
         let stop = interrupt::flag(interrupt::Deadline::StateSaved);
         let trained = torch.train(&request, &stop, observer.as_mut())?;
+        if rank > 0 {
+            return Ok(CommandStatus::Success);
+        }
         let best = trained.best.map_or_else(String::new, |(rsum, epoch)| {
             format!(", best on `{}`: rSum {rsum:.1} after epoch {epoch}", request.select_on())
         });
@@ -132,5 +176,17 @@ impl TrainArgs {
             request.out.display()
         ))?;
         Ok(CommandStatus::Success)
+    }
+
+    /// The process group of the environment, with the options of the command line.
+    fn process_group(&self) -> Result<Option<ProcessGroup>> {
+        let backend = match self.dist_backend {
+            DistBackend::Auto => CommBackend::Auto,
+            DistBackend::Gloo => CommBackend::Gloo,
+            DistBackend::Nccl => CommBackend::Nccl,
+        };
+        let timeout = Duration::from_secs(self.dist_timeout.get().into());
+        let group = ProcessGroup::from_environment()?;
+        Ok(group.map(|group| ProcessGroup { backend, timeout, ..group }))
     }
 }

@@ -50,6 +50,16 @@ pub enum Error {
         /// What the user can do.
         hint: String,
     },
+    /// A variable of a distributed run is missing or invalid.
+    #[error("the environment variable `{variable}` cannot be used\n  expected: {expected}\n  found: {found}")]
+    Environment {
+        /// The variable.
+        variable: &'static str,
+        /// A valid value.
+        expected: String,
+        /// Its value.
+        found: String,
+    },
     /// Threads that cannot be started.
     #[error("{threads} threads cannot be started: {reason}")]
     Threads {
@@ -106,6 +116,9 @@ impl Error {
             Self::Files(error) => error.hint(),
             Self::Engine { hint, .. } | Self::NoCheckpoint { hint, .. } => Some(hint.clone()),
             Self::Other { hint, .. } => hint.clone(),
+            Self::Environment { .. } => Some(
+                "torchrun and `laps-zoo launch` set these variables; unset WORLD_SIZE to run one process".to_owned(),
+            ),
             Self::Threads { .. } | Self::NoVocabulary { .. } | Self::NoSuchSplit { .. } | Self::Image { .. } => None,
         }
     }

@@ -36,8 +36,11 @@ pub struct EpochLine {
     pub non_finite: u64,
     /// Seconds of the epoch's steps in this process, without validation.
     pub seconds: f64,
-    /// Share of them that the steps waited for data.
+    /// Share of them that the steps waited for data; of several ranks, that of the slowest.
     pub data_wait: f64,
+    /// Share of them that rank 0 spent in operations on all ranks; None for a single process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub communication: Option<f64>,
     /// Recalls on the split that the best epoch is selected on.
     pub recalls: Directions,
     /// Whether they are the best so far by their sum.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use laps_hub::registry::{DataPaths, Entry, Validation};
 use laps_model::encoder::Device;
 
+use crate::ProcessGroup;
+
 /// What to train, on what, and where it goes.
 #[derive(Clone, Debug)]
 pub struct TrainRequest {
@@ -19,7 +21,9 @@ pub struct TrainRequest {
     /// Threads that decode images and score.
     pub threads: usize,
     /// Whether to resume the run in the folder.
-    pub resume: bool,
+    pub resume: Resume,
+    /// The process group; None for a single process.
+    pub group: Option<ProcessGroup>,
     /// Initial weights.
     pub start: InitialWeights,
 }
@@ -32,6 +36,18 @@ impl TrainRequest {
             Validation::Test => &self.entry.data.test,
         }
     }
+}
+
+/// Whether to resume a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resume {
+    /// Start a new run.
+    #[default]
+    Never,
+    /// Resume a run whose state exists.
+    Always,
+    /// Resume if the folder holds a state, and start a new run otherwise.
+    Auto,
 }
 
 /// Files of initial weights. Parameters that none of them holds are initialised from the seed.

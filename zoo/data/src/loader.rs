@@ -93,8 +93,8 @@ struct Shared {
     preprocessing: Preprocessing,
     batch_size: usize,
     prefetch: usize,
-    /// Random crops, and the sample index of the first image.
-    augment: Option<(Augment, usize)>,
+    /// Random crops, and the sample index of each image.
+    augment: Option<(Augment, Vec<usize>)>,
     on_fault: OnFault,
     orientation: ExifOrientation,
     state: Mutex<State>,
@@ -150,12 +150,12 @@ impl Loader {
         Self::begin(files, preprocessing, options, None, on_fault, orientation)
     }
 
-    /// Starts to decode `files` with random crops. The number is the index of the first image among the samples of the epoch.
+    /// Starts to decode `files` with random crops. The numbers are the index of each file among the samples of the epoch.
     pub fn start_with(
         files: Vec<ImageFile>,
         preprocessing: Preprocessing,
         options: LoaderOptions,
-        augment: Option<(Augment, usize)>,
+        augment: Option<(Augment, Vec<usize>)>,
     ) -> Result<Self, DataError> {
         Self::begin(files, preprocessing, options, augment, OnFault::Stop, ExifOrientation::Ignore)
     }
@@ -164,7 +164,7 @@ impl Loader {
         files: Vec<ImageFile>,
         preprocessing: Preprocessing,
         options: LoaderOptions,
-        augment: Option<(Augment, usize)>,
+        augment: Option<(Augment, Vec<usize>)>,
         on_fault: OnFault,
         orientation: ExifOrientation,
     ) -> Result<Self, DataError> {
@@ -288,8 +288,9 @@ impl Shared {
         let bytes = read_regular(&self.files[index].path)?;
         let Decoded { image, damage } = image::decode(&bytes)?;
         let mut image = orient(&bytes, image, self.orientation);
-        if let Some((augment, first)) = self.augment
-            && let Some(part) = augment.crop(first + index, image.width(), image.height()).of(&image)
+        if let Some((augment, samples)) = &self.augment
+            && let Some(&sample) = samples.get(index)
+            && let Some(part) = augment.crop(sample, image.width(), image.height()).of(&image)
         {
             image = part;
         }

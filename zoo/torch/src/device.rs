@@ -28,6 +28,14 @@ impl TorchDevice {
         matches!(self.0, tch::Device::Cuda(_))
     }
 
+    /// Number of the GPU; None for the CPU.
+    pub(super) fn cuda_index(self) -> Option<usize> {
+        match self.0 {
+            tch::Device::Cuda(index) => Some(index),
+            _ => None,
+        }
+    }
+
     pub(super) fn of(tensor: &tch::Tensor) -> Self {
         Self(tensor.device())
     }

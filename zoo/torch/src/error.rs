@@ -9,6 +9,9 @@ pub enum Error {
     /// See [`crate::train::TrainError`].
     #[error(transparent)]
     Train(#[from] crate::train::TrainError),
+    /// See [`crate::distributed::DistributedError`].
+    #[error(transparent)]
+    Distributed(#[from] crate::distributed::DistributedError),
     /// See [`laps_model::Error`].
     #[error(transparent)]
     Model(#[from] laps_model::Error),
@@ -45,6 +48,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Train(error) => error.hint(),
+            Self::Distributed(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::Data(error) => error.hint(),
             Self::Align(error) => error.hint(),

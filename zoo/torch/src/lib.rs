@@ -6,6 +6,7 @@
 //! | [`NoGradEncoder`] | An encoder for inference |
 //! | [`similarity`] | The exact similarity engine for GPUs |
 //! | [`train`] | Training: a whole run, or single steps |
+//! | [`distributed`] | Process groups for training on several GPUs and machines |
 //! | [`TorchLibrary`] | libtorch as a backend of the [`laps`] library; the program `laps-zoo-torch` passes it on |
 //!
 //! The models are those of [`laps_model`]. Any of them runs on libtorch if its tensor type is [`Torch`]:
@@ -31,6 +32,7 @@
 #[doc(hidden)]
 pub mod baseline;
 mod device;
+pub mod distributed;
 mod error;
 mod libtorch;
 pub mod similarity;

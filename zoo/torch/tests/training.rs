@@ -1,10 +1,11 @@
 //! Training steps against the reference implementation.
-#![allow(clippy::unwrap_used)] // test helpers
+#![allow(dead_code, clippy::unwrap_used)] // test helpers, of which each binary uses some
 
+mod ranks;
 #[path = "../../model/tests/support/mod.rs"]
 mod support;
 
-use std::sync::atomic::AtomicBool;
+use std::{ops::Range, rc::Rc, sync::atomic::AtomicBool};
 
 use laps_data::scenes;
 use laps_hub::{
@@ -14,6 +15,7 @@ use laps_hub::{
 use laps_model::{array::Array, encoder::Device, models::config::ModelConfig, params::Regularization};
 use laps_torch::{
     TorchDevice,
+    distributed::Collective,
     train::{
         CaptionInputs, HingeLoss, ImageInputs, Learner, Negatives, PairBatch, RunFiles, StepOptions, StepOutcome,
         Weights, train,
@@ -60,6 +62,18 @@ struct GoldenStep {
 impl GoldenSteps {
     fn open(name: &str) -> Self {
         Self { golden: Tensors::open(&format!("{name}_train.safetensors")) }
+    }
+
+    /// Some pairs of a step.
+    fn rows(&self, step: usize, rows: Range<usize>) -> GoldenStep {
+        let whole = self.step(step);
+        GoldenStep {
+            pixels: whole.pixels.rows(rows.clone()).unwrap(),
+            rows: whole.rows[rows.clone()].to_vec(),
+            lengths: whole.lengths[rows.clone()].to_vec(),
+            ids: whole.ids[rows].to_vec(),
+            hinge: whole.hinge,
+        }
     }
 
     fn step(&self, step: usize) -> GoldenStep {
@@ -111,9 +125,14 @@ fn steps(name: &str, learner: &mut Learner) -> Vec<(f64, f64)> {
 }
 
 fn assert_four_steps_agree(name: &str, config: &ModelConfig, options: StepOptions) {
-    let golden = Tensors::open(&format!("{name}_train.safetensors"));
     let mut learner = learner(name, config, options);
     let found = steps(name, &mut learner);
+    assert_golden(name, &learner, &found);
+}
+
+/// Losses, norms and weights after four steps.
+fn assert_golden(name: &str, learner: &Learner, found: &[(f64, f64)]) {
+    let golden = Tensors::open(&format!("{name}_train.safetensors"));
     let (losses, norms) = (golden.get("losses"), golden.get("grad_norms"));
     for (step, &(loss, norm)) in found.iter().enumerate() {
         let (expected, expected_norm) = (f64::from(losses.values()[step]), f64::from(norms.values()[step]));
@@ -166,6 +185,53 @@ fn steps_in_halves_match_the_reference_and_are_deterministic() {
         let first = bits();
         for _ in 0..5 {
             assert!(bits() == first, "{name}");
+        }
+    }
+}
+
+/// One process of a group, which makes the four steps on its rows of the batches; does nothing as a test.
+#[test]
+fn golden_worker() {
+    let Some((name, environment)) = ranks::scenario() else { return };
+    let config = if name == "vit" { vit_tiny() } else { swin_tiny() };
+    let mut learner = learner(&name, &config, PLAIN);
+    let group = Rc::new(Collective::open(&environment, TorchDevice::open(device()).unwrap()).unwrap());
+    learner.join(Rc::clone(&group));
+    let golden = GoldenSteps::open(&name);
+    let rows = |rank: usize| rank * 4 / group.world_size();
+    let own = rows(group.rank())..rows(group.rank() + 1);
+    let found: Vec<(f64, f64)> = (0..4)
+        .map(|step| finite_step(&mut learner, &[golden.rows(step, own.clone())]))
+        .map(|outcome| (outcome.loss, outcome.grad_norm))
+        .collect();
+    assert_golden(&name, &learner, &found);
+    let bits = learner
+        .weights
+        .arrays()
+        .flat_map(|weight| weight.unwrap().1.values().iter().map(|value| value.to_bits()).collect::<Vec<u32>>());
+    println!(
+        "bits of the weights: {:?}",
+        bits.fold(0_u64, |hash, bits| hash.wrapping_mul(31).wrapping_add(bits.into()))
+    );
+}
+
+/// The bounds are those of a single process. The weights have the same bits on all ranks and in a second run.
+#[test]
+fn four_steps_on_two_and_three_ranks_match_the_reference() {
+    if device() != Device::Cpu {
+        return println!("skipped: one GPU has one rank");
+    }
+    for name in ["vit", "swin"] {
+        for world_size in [2, 3] {
+            let bits = || -> Vec<String> {
+                let texts = ranks::run("golden_worker", name, world_size);
+                let line =
+                    |text: &String| text.lines().find(|line| line.contains("bits of the weights")).unwrap().to_owned();
+                texts.iter().map(line).collect()
+            };
+            let first = bits();
+            assert!(first.iter().all(|line| *line == first[0]), "{name}, {world_size} ranks: {first:?}");
+            assert_eq!(bits(), first, "{name}, {world_size} ranks");
         }
     }
 }
@@ -263,7 +329,8 @@ fn run_stopped_before_its_first_step_can_be_started_again() {
         out: folder.path().join("run"),
         device: device(),
         threads: 1,
-        resume: false,
+        resume: laps::Resume::Never,
+        group: None,
         start: laps::InitialWeights::default(),
     };
     let message = || train(&request, &AtomicBool::new(true), &mut ()).unwrap_err().to_string();

@@ -98,7 +98,7 @@ fn random_crops_are_the_same_for_any_number_of_threads() {
     let pixels = |first: usize, threads: usize, augment: Option<Augment>| -> Vec<u32> {
         let preprocessing = Preprocessing { size: SIZE, mean: [0.0; 3], std: [1.0; 3] };
         let options = LoaderOptions { batch_size: 5, threads, prefetch: 2 };
-        let augment = augment.map(|augment| (augment, first));
+        let augment = augment.map(|augment| (augment, (first..files.len()).collect()));
         let batches = Loader::start_with(files[first..].to_vec(), preprocessing, options, augment).unwrap();
         batches.flat_map(|batch| batch.unwrap().pixels.values().to_vec()).map(f32::to_bits).collect()
     };

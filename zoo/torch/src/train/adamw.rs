@@ -126,6 +126,11 @@ impl AdamW {
         Ok(())
     }
 
+    /// The moments of each bucket, as flat tensors.
+    pub(super) fn flat_moments(&self) -> impl Iterator<Item = &Tch> {
+        self.buckets.iter().flatten()
+    }
+
     /// Names and values of the state.
     pub(super) fn arrays(&self, weights: &Weights) -> impl Iterator<Item = Result<(String, Array)>> {
         let names = MOMENTS.into_iter().zip(&self.moments);

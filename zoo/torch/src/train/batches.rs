@@ -5,7 +5,8 @@ use std::time::Duration;
 use laps::TrainRequest;
 
 use super::{
-    CaptionInputs, ImageInputs, PairBatch, features::BackboneFeatures, sampler::EpochOrder, split::TokenizedSplit,
+    CaptionInputs, ImageInputs, PairBatch, distribution::RankRows, features::BackboneFeatures, sampler::EpochOrder,
+    split::TokenizedSplit,
 };
 use crate::Result;
 use laps_data::{Augment, DataError, Loader, LoaderOptions, Tokenizer, image::Preprocessing};
@@ -14,12 +15,13 @@ use laps_model::array::Array;
 /// Batches that are decoded ahead of the training step.
 const PREFETCH: usize = 2;
 
-/// Loads the remaining batches of an epoch, in order.
+/// Loads the rows of this rank of the remaining batches of an epoch, in order.
 pub(super) struct EpochBatches<'a> {
     split: &'a TokenizedSplit,
     tokenizer: &'a Tokenizer,
     word_augment: Option<Augment>,
     input: Input<'a>,
+    rows: RankRows,
     waited: Duration,
     /// Number of the next caption within the epoch.
     next: usize,
@@ -43,10 +45,10 @@ pub(super) enum BatchSource<'a> {
     },
 }
 
-/// A loaded batch: captions with their images.
+/// The rows of this rank of a batch: captions with their images.
 pub(super) struct LoadedBatch<'a> {
     image_ids: Vec<u64>,
-    captions: &'a [usize],
+    captions: Vec<usize>,
     inputs: LoadedInputs<'a>,
 }
 
@@ -64,39 +66,43 @@ impl<'a> EpochBatches<'a> {
         order: &EpochOrder,
         first_batch: usize,
         source: BatchSource<'a>,
+        rows: RankRows,
     ) -> Result<Self> {
         let first = first_batch * order.batch_size();
         let (input, word_augment) = match source {
             BatchSource::Features(features) => (Input::Features(features), None),
             BatchSource::Files { image_augment, word_augment } => {
-                let files = order.from(first_batch).iter().map(|&caption| split.split.image_of()[caption]);
-                let files = files.map(|image| split.files[image].clone()).collect();
-                let options =
-                    LoaderOptions { batch_size: order.batch_size(), threads: request.threads, prefetch: PREFETCH };
+                let remaining = order.from(first_batch);
+                let positions = || rows.positions(remaining.len());
+                let images = positions().map(|position| split.split.image_of()[remaining[position]]);
+                let files = images.map(|image| split.files[image].clone()).collect();
+                let batch_size = rows.count(order.batch_size());
+                let options = LoaderOptions { batch_size, threads: request.threads, prefetch: PREFETCH };
                 let preprocessing = Preprocessing::imagenet(request.entry.model.image.image_size());
-                let augment = image_augment.map(|augment| (augment, first));
+                let samples = || positions().map(|position| first + position).collect();
+                let augment = image_augment.map(|augment| (augment, samples()));
                 (Input::Files(Loader::start_with(files, preprocessing, options, augment)?), word_augment)
             }
         };
-        Ok(Self { split, tokenizer, word_augment, input, waited: Duration::ZERO, next: first })
+        Ok(Self { split, tokenizer, word_augment, input, rows, waited: Duration::ZERO, next: first })
     }
 
-    /// The next batch. `captions` are its captions in the epoch's order.
-    pub(super) fn next<'b>(&mut self, captions: &'b [usize]) -> Result<LoadedBatch<'b>>
-    where
-        'a: 'b,
-    {
-        let image_ids = self.split.image_ids(captions);
+    /// The next batch. `batch` are all of its captions in the epoch's order.
+    pub(super) fn next(&mut self, batch: &[usize]) -> Result<LoadedBatch<'a>> {
+        let positions: Vec<usize> = self.rows.positions(batch.len()).collect();
+        let captions: Vec<usize> = positions.iter().map(|&position| batch[position]).collect();
+        let image_ids = self.split.image_ids(&captions);
         let first = self.next;
-        self.next += captions.len();
+        self.next += batch.len();
         let inputs = match &mut self.input {
             Input::Features(features) => LoadedInputs::Features(features),
             Input::Files(loader) => {
-                let batch = loader.next();
+                let loaded = loader.next();
                 self.waited = loader.stats().waiting;
                 let ended = || DataError::Read(std::io::Error::other("the images of an epoch ended too early"));
-                let pixels = batch.ok_or_else(ended)??.pixels;
-                let input_ids = (first..).zip(captions).map(|(number, &caption)| self.input_ids(number, caption));
+                let pixels = loaded.ok_or_else(ended)??.pixels;
+                let numbered = positions.iter().zip(&captions);
+                let input_ids = numbered.map(|(position, &caption)| self.input_ids(first + position, caption));
                 LoadedInputs::Files { pixels, input_ids: input_ids.collect::<Result<_>>()? }
             }
         };

@@ -121,17 +121,11 @@ impl BackboneFeatures {
         let [tokens, width] = self.image_shape;
         let shape = vec![images.len() / (2 * tokens * width).max(1), tokens, width];
         let word_shape = vec![words.len() / (2 * self.word_width).max(1), self.word_width];
-        let partial = path.with_extension(format!("part-{}", std::process::id()));
         let failed = |reason: String| TrainError::State { path: path.clone(), reason };
         let view = |shape, bytes| TensorView::new(Dtype::F16, shape, bytes).map_err(|error| failed(error.to_string()));
         let views = [("images", view(shape, &images)?), ("words", view(word_shape, &words)?)];
-        let written = safetensors::serialize_to_file(views, None, &partial).map_err(|error| failed(error.to_string()));
-        let renamed = written.and_then(|()| fs_err::rename(&partial, path).map_err(|error| failed(error.to_string())));
-        if renamed.is_err() {
-            // The first error is the one to report.
-            let _ = fs_err::remove_file(&partial);
-        }
-        Ok(renamed?)
+        let file = safetensors::serialize(views, None).map_err(|error| failed(error.to_string()))?;
+        Ok(laps_files::replace(path, &file).map_err(|error| failed(error.to_string()))?)
     }
 
     /// Features `(images, tokens, hidden)` of some images.

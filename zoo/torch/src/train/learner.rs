@@ -1,21 +1,23 @@
 //! One training step: a batch through the encoders, the objective and back, and the optimizer.
 
-use std::ops::Range;
+use std::{ops::Range, rc::Rc};
 
 use tch::Tensor as Tch;
 
 use super::{
     AdamW, HingeLoss, Weights,
+    distribution::{GlobalBatch, sum_gradients},
     objective::{BatchEmbeddings, EmbeddingGradient, Objective},
     precision::{LossScale, TorchPrecision},
 };
-use crate::{Result, Torch, TorchDevice, set_threads, threads};
+use crate::{Result, Torch, TorchDevice, distributed::Collective, set_threads, threads};
 use laps_align::similarity::AlignmentConfig;
 use laps_hub::registry::{TrainConfig, TrainPrecision};
 use laps_model::{
     array::Array,
     models::{Laps, alignment::Alignment},
     params::{Mode, Regularization},
+    random::SplitMix64,
     tensor::{DeviceTensor, Tensor},
 };
 
@@ -99,6 +101,7 @@ pub struct Learner {
     objective: Objective,
     options: StepOptions,
     frozen: bool,
+    group: Rc<Collective>,
     /// The model on the f32 weights, which it shares. None in half precision, where every step records new casts.
     model: Option<Laps<Torch>>,
 }
@@ -117,11 +120,18 @@ impl Learner {
             scale: LossScale::new(options.precision),
             options,
             frozen: false,
+            group: Rc::new(Collective::single(weights.device())),
             model: None,
             weights,
         };
         learner.build_model()?;
         Ok(learner)
+    }
+
+    /// Makes the batches of [`step`](Self::step) the rows of this rank of a batch of the whole group. All ranks need the
+    /// same weights.
+    pub fn join(&mut self, group: Rc<Collective>) {
+        self.group = group;
     }
 
     /// Freezes or unfreezes the backbones. Frozen backbones have no gradients, no dropout and no weight decay.
@@ -140,7 +150,7 @@ impl Learner {
         learning_rates: [f64; 2],
         seed: u64,
     ) -> Result<StepOutcome> {
-        tch::manual_seed(seed.cast_signed());
+        tch::manual_seed(self.rank_seed(seed).cast_signed());
         self.weights.clear_gradients()?;
         let in_halves = self.in_halves(batches);
         if in_halves {
@@ -151,18 +161,21 @@ impl Learner {
         for batch in batches {
             let embedded = self.embed(batch, in_halves)?;
             let all = BatchEmbeddings::gather(&embedded, |name| self.weights.array(name))?;
-            let count = batch.image_ids.len();
-            let value = self.objective.differentiate(&all, batch.image_ids, 0..count, hinge)?;
+            let GlobalBatch { embeddings: all, image_ids, local } =
+                GlobalBatch::gather(&self.group, all, batch.image_ids)?;
+            let value = self.objective.differentiate(&all, &image_ids, local.clone(), hinge)?;
             outcome.loss += value.loss / batches.len() as f64;
             outcome.pairs += value.pairs;
             match value.gradient {
-                Some(gradient) => self.propagate(&gradient, embedded)?,
+                Some(gradient) => self.propagate(&gradient.rows(&local, &all.lengths)?, embedded)?,
                 None => outcome.finite = false,
             }
         }
+        outcome.finite = !self.group.any(!outcome.finite)?;
         if !outcome.finite {
             return Ok(outcome);
         }
+        sum_gradients(&self.group, &self.weights)?;
         let scale = self.scale.factor;
         outcome.grad_norm = self.weights.gradient_norm()? / scale;
         outcome.finite = outcome.grad_norm.is_finite();
@@ -178,6 +191,14 @@ impl Learner {
     /// Restores the number of libtorch threads of the calling thread, which steps in halves reduce.
     pub fn release_threads(&self) {
         set_threads(self.options.threads);
+    }
+
+    /// The seed of dropout, which differs between ranks.
+    fn rank_seed(&self, seed: u64) -> u64 {
+        match self.group.rank() {
+            0 => seed,
+            rank => SplitMix64::named(seed, &format!("rank {rank}")).bits(),
+        }
     }
 
     fn mode(&self) -> Mode {

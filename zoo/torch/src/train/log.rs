@@ -1,10 +1,10 @@
 //! The log of a run in JSON lines.
 
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 
 use serde::Serialize;
 
-use super::{RunFiles, RunFolder};
+use super::{RunFiles, RunFolder, state::RunPosition};
 use crate::{Error, Result};
 
 /// `log.jsonl`: one JSON object for each step and each epoch.
@@ -14,14 +14,16 @@ pub(super) struct RunLog {
 }
 
 impl RunLog {
-    /// Opens the log and truncates it to `length` bytes: a resumed run writes the rest again.
-    pub(super) fn open(folder: &RunFolder, length: u64) -> Result<Self> {
+    /// Opens the log and truncates it to the lines that are not after `position`: a resumed run writes the rest again.
+    pub(super) fn open(folder: &RunFolder, position: &RunPosition) -> Result<Self> {
         let path = folder.file(RunFiles::LOG);
         let open = || -> std::io::Result<fs_err::File> {
             let mut options = fs_err::OpenOptions::new();
-            let mut file = options.create(true).truncate(false).write(true).open(&path)?;
-            let end = file.metadata()?.len().min(length);
-            file.set_len(end)?;
+            let mut file = options.create(true).truncate(false).read(true).write(true).open(&path)?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            let lines = bytes.split_inclusive(|&byte| byte == b'\n').take_while(|line| is_done(line, position));
+            file.set_len(lines.map(<[u8]>::len).sum::<usize>() as u64)?;
             file.seek(SeekFrom::End(0))?;
             Ok(file)
         };
@@ -40,10 +42,30 @@ impl RunLog {
             source,
         })
     }
+}
 
-    /// Length in bytes.
-    pub(super) fn length(&mut self) -> Result<u64> {
-        let path = self.folder.file(RunFiles::LOG);
-        self.file.stream_position().map_err(|source| Error::Io { action: "read", path, source })
+/// Whether a line is complete and not after `position`.
+fn is_done(line: &[u8], position: &RunPosition) -> bool {
+    let Ok(fields) = serde_json::from_slice::<serde_json::Value>(line) else { return false };
+    let number = |key: &str| fields.get(key).and_then(serde_json::Value::as_u64);
+    // Only the line of an epoch, which is written after its last step, has recalls.
+    let epoch_done = fields.get("recalls").is_none() || number("epoch") < Some(position.epoch as u64);
+    line.ends_with(b"\n") && number("step") <= Some(position.step) && epoch_done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RunPosition, is_done};
+
+    #[test]
+    fn lines_after_the_saved_position_are_not_kept() {
+        let position = RunPosition { step: 10, epoch: 1, within: 5, ..RunPosition::default() };
+        let done = |line: &str| is_done(line.as_bytes(), &position);
+        assert!(done("{\"step\":10,\"epoch\":1}\n"));
+        assert!(done("{\"step\":5,\"epoch\":0,\"recalls\":{}}\n"));
+        assert!(!done("{\"step\":11,\"epoch\":1}\n"));
+        // The state was saved after the last step of the epoch and before its validation.
+        assert!(!done("{\"step\":10,\"epoch\":1,\"recalls\":{}}\n"));
+        assert!(!done("{\"step\":10,\"epoch\":1}") && !done("{\"step\":1"));
     }
 }

@@ -7,6 +7,8 @@
 
 mod adamw;
 mod batches;
+mod config_hash;
+mod distribution;
 mod error;
 mod events;
 mod features;

@@ -159,7 +159,7 @@ impl Objective {
         // gradient with respect to the normalised words.
         gradient.words = padding.unpad(&gradient.words)?.f_mul(&normalise(&words)?.1)?;
         gradient.clear_outside(&local, &all.lengths)?;
-        Ok(ObjectiveValue { loss, pairs: pairs.len(), gradient: Some(gradient) })
+        Ok(ObjectiveValue { loss, pairs: non_zero(&factors), gradient: Some(gradient) })
     }
 
     /// Sum of the gradients of some pairs with respect to images, captions and logits. Captions are padded and not normalised,
@@ -275,8 +275,13 @@ impl Objective {
             logits: upload(&result.logits)?,
         };
         gradient.clear_outside(local, &all.lengths)?;
-        Ok(ObjectiveValue { loss, pairs: result.pairs, gradient: Some(gradient) })
+        Ok(ObjectiveValue { loss, pairs: non_zero(&factors), gradient: Some(gradient) })
     }
+}
+
+/// Number of pairs with a gradient, local or not.
+fn non_zero(factors: &Array) -> usize {
+    factors.values().iter().filter(|&&factor| factor != 0.0).count()
 }
 
 /// Adds row `i` of `values` to row `rows[i]` of `sum`, as a matrix product. The product is deterministic; an indexed
@@ -345,6 +350,17 @@ impl EmbeddingGradient {
             let _ = self.words.f_narrow(0, words(0..outside.start), words(outside))?.f_zero_()?;
         }
         Ok(())
+    }
+
+    /// The gradient of the pairs `range` alone. `lengths` are the words of each caption of the batch.
+    pub(super) fn rows(&self, range: &Range<usize>, lengths: &[usize]) -> Result<Self> {
+        let words = |captions: Range<usize>| lengths[captions].iter().sum::<usize>() as i64;
+        let [start, count] = [range.start, range.len()].map(|number| number as i64);
+        Ok(Self {
+            images: self.images.f_narrow(0, start, count)?,
+            words: self.words.f_narrow(0, words(0..range.start), words(range.clone()))?,
+            logits: self.logits.f_narrow(0, start, count)?,
+        })
     }
 
     /// Splits into the gradient of the rows of `first` and that of the rows after them.

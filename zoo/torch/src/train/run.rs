@@ -1,6 +1,7 @@
 //! A training run, from its start or from a saved state to its end.
 
 use std::{
+    rc::Rc,
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
@@ -8,23 +9,24 @@ use std::{
 use super::{
     HingeLoss, Learner, RunFiles, RunFolder, StepOptions, TrainError, Weights,
     batches::{BatchSource, EpochBatches},
+    config_hash::ConfigHash,
+    distribution::{self, RankRows, broadcast_state, require_equal_weights, split_hash},
     events::EventFile,
     features::{self, BackboneFeatures},
     initial_weights::WeightSources,
     log::RunLog,
-    precision::TorchPrecision,
+    precision::{LossScale, TorchPrecision},
     sampler::{EpochOrder, Sampler},
     schedule::Schedule,
     split::TokenizedSplit,
     state::{self, RunPosition},
     validate::validate,
 };
-use crate::{Result, TorchDevice};
-use laps::{EpochLine, Observer, StepLine, TrainRequest, Trained};
+use crate::{Error, Result, TorchDevice, cuda_devices, distributed::Collective};
+use laps::{EpochLine, Observer, ProcessGroup, Resume, StepLine, TrainRequest, Trained};
 use laps_align::Directions;
 use laps_data::{Augment, Tokenizer};
-use laps_hub::registry::sha256;
-use laps_model::random::SplitMix64;
+use laps_model::{encoder::Device, random::SplitMix64};
 
 /// Trains a recipe. The input is checked completely before the first step.
 ///
@@ -32,48 +34,94 @@ use laps_model::random::SplitMix64;
 /// [`TrainError::Interrupted`]. On the CPU a resumed run with the same number of threads is bit-identical to an
 /// uninterrupted one.
 ///
+/// With a process group, each rank takes its rows of each batch. Rank 0 alone writes, and `stop` on any rank stops all at
+/// the same step.
+///
 /// # Errors
-/// Invalid input, files that cannot be read or written, and operations that libtorch refuses.
+/// Invalid input, files that cannot be read or written, operations that libtorch refuses, and ranks that fail.
 pub fn train(request: &TrainRequest, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Trained> {
+    let device = TorchDevice::open(rank_device(request))?;
+    request.entry.train.precision.check(device)?;
+    let group = Rc::new(match &request.group {
+        Some(group) => Collective::open(group, device)?,
+        None => Collective::single(device),
+    });
+    let trained = train_in(request, &group, device, stop, observer);
+    if let Err(error) = &trained
+        && !matches!(error, Error::Distributed(_))
+    {
+        group.leave(&error.to_string());
+    }
+    trained
+}
+
+/// The requested device. `Device::Auto` is the GPU of the local rank, if there are GPUs.
+fn rank_device(request: &TrainRequest) -> Device {
+    match (request.device, &request.group) {
+        (Device::Auto, Some(ProcessGroup { local_rank, .. })) if cuda_devices() > 0 => Device::Cuda(*local_rank),
+        (device, _) => device,
+    }
+}
+
+fn train_in(
+    request: &TrainRequest,
+    group: &Rc<Collective>,
+    device: TorchDevice,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Trained> {
     let TrainRequest { entry, threads, .. } = request;
     let config = &entry.train;
-    let device = TorchDevice::open(request.device)?;
-    config.precision.check(device)?;
     let tokenizer = entry.tokenizer(&request.paths)?;
     let training = TokenizedSplit::open(request, &tokenizer, &entry.data.train)?;
     let sampler = Sampler::new(training.input_ids.len(), config.batch_size * config.accumulate, config.seed)?
         .with_neighbours(training.split.image_of(), config.neighbours);
     let validation = TokenizedSplit::open(request, &tokenizer, request.select_on())?;
     let sources = WeightSources::open(&request.start, &entry.model)?;
-    let configuration = format!("{} {}", entry.run_canonical()?, sources.hashes()?.join(" "));
-    let hash = sha256(configuration.as_bytes());
-    let folder = RunFolder::open(&request.out, &entry.run_file()?, &hash, request.resume)?;
+    let hash = ConfigHash::new(entry, &sources.hashes()?)?;
+    require_same_run(group, request, &hash, [&training, &validation])?;
+    let resume = match request.resume {
+        Resume::Never => false,
+        Resume::Always => true,
+        Resume::Auto => request.out.join(RunFiles::STATE).exists(),
+    };
+    let folder = group.is_first().then(|| RunFolder::open(&request.out, &entry.run_file()?, &hash, resume));
+    let folder = folder.transpose()?;
 
-    let saved = if request.resume { Some(state::open(&folder, &hash)?) } else { None };
+    let saved = match &folder {
+        Some(folder) if resume => Some(state::open(folder, &hash)?),
+        _ => None,
+    };
     let weights = match &saved {
-        Some((file, _)) => Weights::new(&entry.model, device, |parameter| Ok(file.read(&parameter.name)?))?,
+        Some((file, ..)) => Weights::new(&entry.model, device, |parameter| Ok(file.read(&parameter.name)?))?,
         None => sources.weights(&entry.model, device, config.seed)?,
     };
     let mut learner = Learner::new(weights, StepOptions::of(config, *threads))?;
+    learner.join(Rc::clone(group));
     let mut position = RunPosition::default();
-    if let Some((file, saved_position)) = saved {
+    let mut longer_than = None;
+    if let Some((file, saved_position, epochs)) = saved {
         state::restore(&mut learner, &file, &saved_position)?;
         position = saved_position;
+        longer_than = Some(epochs).filter(|&epochs| epochs < config.epochs);
     }
+    share_state(group, &mut learner, &mut position)?;
     let mut cached = |split: &TokenizedSplit, constant: bool| match constant {
-        true => cached_features(&learner, split, *threads, stop, &folder, observer),
+        true => cached_features(&learner, split, request, stop, observer),
         false => Ok(None),
     };
     // Frozen backbones compute the same features in each epoch, unless their inputs are augmented.
     let augmented = config.image_augmentation || config.text_augmentation;
     let training_features = cached(&training, config.freeze_backbones && !augmented)?;
     let validation_features = cached(&validation, config.freeze_backbones)?;
+    let output = folder.map(|folder| Output::open(folder, &position)).transpose()?;
+    let rows = RankRows::new(group, config.batch_size)?;
     let mut run = Run {
         request,
-        hash,
-        log: RunLog::open(&folder, position.log)?,
-        events: EventFile::create(&folder, position.step)?,
-        folder,
+        hash: hash.value().to_owned(),
+        group,
+        rows,
+        output,
         learner,
         position,
         sampler,
@@ -84,6 +132,10 @@ pub fn train(request: &TrainRequest, stop: &AtomicBool, observer: &mut dyn Obser
         validation_features: validation_features.as_ref(),
         tokenizer: &tokenizer,
     };
+    if let (Some(epochs), Some(output)) = (longer_than, &mut run.output) {
+        observer.note(&format!("the schedule is longer than before: {} epochs instead of {epochs}", config.epochs));
+        output.log.write(&ScheduleLine { step: run.position.step, epochs: config.epochs, epochs_before: epochs })?;
+    }
     while run.position.epoch < config.epochs {
         run.epoch(stop, observer)?;
     }
@@ -99,9 +151,8 @@ pub fn train(request: &TrainRequest, stop: &AtomicBool, observer: &mut dyn Obser
 fn cached_features(
     learner: &Learner,
     split: &TokenizedSplit,
-    threads: usize,
+    request: &TrainRequest,
     stop: &AtomicBool,
-    folder: &RunFolder,
     observer: &mut dyn Observer,
 ) -> Result<Option<BackboneFeatures>> {
     let name = split.split.name();
@@ -114,18 +165,76 @@ fn cached_features(
         return Ok(None);
     }
     observer.note(&format!("features of split `{name}`: {} MiB", bytes.div_ceil(1 << 20)));
-    match BackboneFeatures::open(&learner.weights, split, threads, stop)? {
+    match BackboneFeatures::open(&learner.weights, split, request.threads, stop)? {
         Some(features) => Ok(Some(features)),
-        None => Err(TrainError::NotStarted { folder: folder.path().to_owned() }.into()),
+        None => Err(TrainError::NotStarted { folder: request.out.clone() }.into()),
     }
+}
+
+/// Fails if the ranks differ in what has to be the same.
+fn require_same_run(
+    group: &Collective,
+    request: &TrainRequest,
+    hash: &ConfigHash,
+    splits: [&TokenizedSplit; 2],
+) -> Result<()> {
+    if group.world_size() == 1 {
+        return Ok(());
+    }
+    group.require_equal("version of the program", env!("CARGO_PKG_VERSION"))?;
+    group.require_equal("seed", &request.entry.train.seed.to_string())?;
+    group.require_equal("configuration", hash.value())?;
+    let hashes = splits.map(split_hash);
+    for hash in hashes {
+        group.require_equal("data hash", &hash?)?;
+    }
+    Ok(())
+}
+
+/// Gives all ranks the weights, the optimizer state and the position of rank 0, which alone reads the saved state.
+fn share_state(group: &Collective, learner: &mut Learner, position: &mut RunPosition) -> Result<()> {
+    if group.world_size() == 1 {
+        return Ok(());
+    }
+    broadcast_state(group, &learner.weights, &learner.optimizer)?;
+    let failed = |error: serde_json::Error| laps_model::Error::weights(error);
+    let text = serde_json::to_string(position).map_err(failed)?;
+    *position = serde_json::from_str(&group.all_gather_text(&text)?[0]).map_err(failed)?;
+    if position.step > 0 {
+        learner.optimizer.steps = position.optimizer_steps;
+        learner.scale = LossScale { factor: position.loss_scale.0, steps: position.loss_scale.1 };
+    }
+    Ok(())
+}
+
+/// What a run writes. Only rank 0 has it.
+struct Output {
+    folder: RunFolder,
+    log: RunLog,
+    events: EventFile,
+}
+
+impl Output {
+    fn open(folder: RunFolder, position: &RunPosition) -> Result<Self> {
+        let log = RunLog::open(&folder, position)?;
+        Ok(Self { log, events: EventFile::create(&folder, position.step)?, folder })
+    }
+}
+
+/// Log line of a run that is resumed with more epochs.
+#[derive(serde::Serialize)]
+struct ScheduleLine {
+    step: u64,
+    epochs: usize,
+    epochs_before: usize,
 }
 
 struct Run<'a> {
     request: &'a TrainRequest,
     hash: String,
-    folder: RunFolder,
-    log: RunLog,
-    events: EventFile,
+    group: &'a Collective,
+    rows: RankRows,
+    output: Option<Output>,
     learner: Learner,
     position: RunPosition,
     sampler: Sampler,
@@ -146,26 +255,30 @@ impl<'a> Run<'a> {
         observer.begin(epoch, self.position.within, steps);
         let order = self.sampler.epoch(epoch);
         let mut batches = self.batches(&order)?;
-        let start = Instant::now();
+        let (start, communication) = (Instant::now(), self.group.time());
         while self.position.within < steps {
             let Some(captions) = order.batch(self.position.within) else { break };
             let line = self.step(&mut batches, captions, steps)?;
             observer.step(&line, batches.waited().as_secs_f64() / start.elapsed().as_secs_f64().max(1e-9));
-            let stopped = stop.load(Ordering::Relaxed);
+            let stopped = self.group.any(stop.load(Ordering::Relaxed))?;
             if stopped || self.position.step.is_multiple_of(config.save_every as u64) {
                 self.save(observer)?;
             }
             if stopped {
-                let folder = self.folder.path().to_owned();
+                let folder = self.request.out.clone();
                 return Err(TrainError::Interrupted { step: self.position.step, folder }.into());
             }
         }
         let seconds = start.elapsed().as_secs_f64();
-        let data_wait = batches.waited().as_secs_f64() / seconds.max(1e-9);
+        let communication = (self.group.time() - communication).as_secs_f64() / seconds.max(1e-9);
+        let data_wait = distribution::largest(self.group, batches.waited().as_secs_f64() / seconds.max(1e-9))?;
         drop(batches);
         self.learner.release_threads();
-        let recalls = validate(&self.learner.weights, self.validation, self.validation_features, self.request.threads)?;
-        let line = self.finish_epoch(recalls, seconds, data_wait)?;
+        let weights = &self.learner.weights;
+        require_equal_weights(self.group, weights)?;
+        let recalls = validate(weights, self.validation, self.validation_features, self.request.threads, self.group)?;
+        let communication = (self.group.world_size() > 1).then_some(communication);
+        let line = self.finish_epoch(recalls, seconds, data_wait, communication)?;
         self.save(observer)?;
         observer.epoch(&line);
         Ok(())
@@ -182,7 +295,15 @@ impl<'a> Run<'a> {
                 word_augment: config.text_augmentation.then_some(augment),
             },
         };
-        EpochBatches::start(self.request, self.training, self.tokenizer, order, self.position.within, source)
+        EpochBatches::start(
+            self.request,
+            self.training,
+            self.tokenizer,
+            order,
+            self.position.within,
+            source,
+            self.rows.clone(),
+        )
     }
 
     fn step(&mut self, batches: &mut EpochBatches<'_>, captions: &[usize], steps: usize) -> Result<StepLine> {
@@ -212,20 +333,30 @@ impl<'a> Run<'a> {
             pairs: outcome.pairs,
             finite: outcome.finite,
         };
-        self.log.write(&line)?;
-        let scalars = [
-            ("train/loss", line.loss),
-            ("train/grad_norm", line.grad_norm),
-            ("train/learning_rate", line.learning_rate),
-        ];
-        self.events.scalars(line.step, &scalars)?;
+        if let Some(Output { log, events, .. }) = &mut self.output {
+            log.write(&line)?;
+            let scalars = [
+                ("train/loss", line.loss),
+                ("train/grad_norm", line.grad_norm),
+                ("train/learning_rate", line.learning_rate),
+            ];
+            events.scalars(line.step, &scalars)?;
+        }
         Ok(line)
     }
 
     /// Writes checkpoints and log of a finished epoch, and moves to the start of the next one.
-    fn finish_epoch(&mut self, recalls: Directions, seconds: f64, data_wait: f64) -> Result<EpochLine> {
+    fn finish_epoch(
+        &mut self,
+        recalls: Directions,
+        seconds: f64,
+        data_wait: f64,
+        communication: Option<f64>,
+    ) -> Result<EpochLine> {
         let epoch = self.position.epoch;
         let best = self.position.best.is_none_or(|(rsum, _)| recalls.rsum > rsum);
+        // Rank 0 decides.
+        let best = self.group.all_gather_number(best.into())?[0] != 0;
         if best {
             self.position.best = Some((recalls.rsum, epoch));
         }
@@ -237,35 +368,40 @@ impl<'a> Run<'a> {
             non_finite: self.position.non_finite,
             seconds,
             data_wait,
+            communication,
             recalls,
             best,
         };
-        if best {
-            state::write_checkpoint(&self.folder, RunFiles::BEST, &self.learner.weights, &self.position)?;
+        if let Some(Output { folder, log, events }) = &mut self.output {
+            if best {
+                state::write_checkpoint(folder, RunFiles::BEST, &self.learner.weights, &self.position)?;
+            }
+            state::write_checkpoint(folder, RunFiles::LAST, &self.learner.weights, &self.position)?;
+            log.write(&line)?;
+            let Directions { i2t, t2i, rsum } = recalls;
+            let mut scalars = vec![
+                ("validation/rsum", rsum),
+                ("validation/i2t_r1", i2t.r1),
+                ("validation/i2t_r5", i2t.r5),
+                ("validation/i2t_r10", i2t.r10),
+                ("validation/t2i_r1", t2i.r1),
+                ("validation/t2i_r5", t2i.r5),
+                ("validation/t2i_r10", t2i.r10),
+                ("train/mean_loss", line.mean_loss),
+                ("train/data_wait", data_wait),
+            ];
+            scalars.extend(communication.map(|share| ("train/communication", share)));
+            events.scalars(line.step, &scalars)?;
         }
-        state::write_checkpoint(&self.folder, RunFiles::LAST, &self.learner.weights, &self.position)?;
-        self.log.write(&line)?;
-        let Directions { i2t, t2i, rsum } = recalls;
-        let scalars = [
-            ("validation/rsum", rsum),
-            ("validation/i2t_r1", i2t.r1),
-            ("validation/i2t_r5", i2t.r5),
-            ("validation/i2t_r10", i2t.r10),
-            ("validation/t2i_r1", t2i.r1),
-            ("validation/t2i_r5", t2i.r5),
-            ("validation/t2i_r10", t2i.r10),
-            ("train/mean_loss", line.mean_loss),
-            ("train/data_wait", data_wait),
-        ];
-        self.events.scalars(line.step, &scalars)?;
         self.position = RunPosition { epoch: epoch + 1, within: 0, losses: (0.0, 0), ..self.position.clone() };
         Ok(line)
     }
 
     fn save(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        self.position.log = self.log.length()?;
-        state::save(&self.folder, &self.learner, &self.position, &self.hash)?;
-        observer.saved(self.position.step);
+        if let Some(Output { folder, .. }) = &self.output {
+            state::save(folder, &self.learner, &self.position, &self.hash)?;
+            observer.saved(self.position.step);
+        }
         Ok(())
     }
 }

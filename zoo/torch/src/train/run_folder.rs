@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::TrainError;
+use super::{TrainError, config_hash::ConfigHash};
 use crate::{Error, Result};
 
 /// A folder with the files of one run. A file is either complete or unchanged.
@@ -32,11 +32,11 @@ impl RunFiles {
 
 impl RunFolder {
     /// Opens the folder for a run of the configuration `hash` with the effective entry `entry`. With `resume` the folder must
-    /// hold the state of a run with that configuration; without `resume` it must not hold a run.
+    /// hold the state of a run with that configuration, or with fewer epochs; without `resume` it must not hold a run.
     ///
     /// # Errors
     /// A folder that holds something else.
-    pub(super) fn open(path: &Path, entry: &str, hash: &str, resume: bool) -> Result<Self> {
+    pub(super) fn open(path: &Path, entry: &str, hash: &ConfigHash, resume: bool) -> Result<Self> {
         let folder = Self { path: path.to_owned() };
         let saved_hash = match fs_err::read_to_string(folder.file(RunFiles::HASH)) {
             Ok(text) => Some(text.trim().to_owned()),
@@ -44,8 +44,8 @@ impl RunFolder {
             Err(source) => return Err(Error::Io { action: "read", path: folder.file(RunFiles::HASH), source }),
         };
         match saved_hash {
-            Some(found) if found != hash => {
-                let (folder, expected) = (path.to_owned(), hash.to_owned());
+            Some(found) if found != hash.value() && !(resume && hash.saved_epochs(&found).is_some()) => {
+                let (folder, expected) = (path.to_owned(), hash.value().to_owned());
                 return Err(TrainError::OtherRun { folder, expected, found }.into());
             }
             Some(_) if !resume && folder.file(RunFiles::STATE).exists() => {
@@ -68,7 +68,7 @@ impl RunFolder {
             return Err(TrainError::NoState { folder: path.to_owned() }.into());
         }
         folder.write(RunFiles::ENTRY, entry.as_bytes())?;
-        folder.write(RunFiles::HASH, format!("{hash}\n").as_bytes())?;
+        folder.write(RunFiles::HASH, format!("{}\n", hash.value()).as_bytes())?;
         Ok(folder)
     }
 
@@ -95,32 +95,45 @@ impl RunFolder {
 
 #[cfg(test)]
 mod tests {
-    use super::{RunFiles, RunFolder};
+    use super::{ConfigHash, RunFiles, RunFolder};
 
     #[test]
     fn folder_accepts_one_configuration_and_keeps_its_files() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("run");
-        let message = |hash: &str, resume: bool| RunFolder::open(&path, "", hash, resume).unwrap_err().to_string();
+        let open = |hash: &str, resume: bool| RunFolder::open(&path, "name: x", &ConfigHash::of_texts(&[hash]), resume);
+        let message = |hash: &str, resume: bool| open(hash, resume).unwrap_err().to_string();
         assert!(message("a", true).contains("no state"));
-        let folder = RunFolder::open(&path, "name: x", "a", false).unwrap();
+        let folder = open("a", false).unwrap();
         folder.write(RunFiles::STATE, b"state").unwrap();
         assert!(message("a", false).contains("holds a run already"));
         assert!(message("b", true).contains("another configuration"));
-        RunFolder::open(&path, "name: x", "a", true).unwrap();
+        open("a", true).unwrap();
         assert_eq!(fs_err::read(folder.file(RunFiles::STATE)).unwrap(), b"state");
 
         let other = root.path().join("other");
         fs_err::create_dir(&other).unwrap();
         fs_err::write(other.join("thesis.txt"), "").unwrap();
-        let refused = RunFolder::open(&other, "", "a", false).unwrap_err().to_string();
+        let refused = RunFolder::open(&other, "", &ConfigHash::of_texts(&["a"]), false).unwrap_err().to_string();
         assert!(refused.contains("thesis.txt"), "{refused}");
+    }
+
+    #[test]
+    fn only_a_resumed_run_may_have_more_epochs_than_before() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::open(root.path(), "", &ConfigHash::of_texts(&["one"]), false).unwrap();
+        folder.write(RunFiles::STATE, b"state").unwrap();
+        let longer = ConfigHash::of_texts(&["one", "two"]);
+        assert!(RunFolder::open(root.path(), "", &longer, false).is_err());
+        RunFolder::open(root.path(), "", &longer, true).unwrap();
+        let shorter = RunFolder::open(root.path(), "", &ConfigHash::of_texts(&["one"]), true).unwrap_err().to_string();
+        assert!(shorter.contains("another configuration"), "{shorter}");
     }
 
     #[test]
     fn failed_write_keeps_the_previous_file() {
         let root = tempfile::tempdir().unwrap();
-        let folder = RunFolder::open(root.path(), "", "a", false).unwrap();
+        let folder = RunFolder::open(root.path(), "", &ConfigHash::of_texts(&["a"]), false).unwrap();
         // A folder of that name, which no file replaces, makes the write fail, as a full disk does.
         let path = folder.file(RunFiles::STATE);
         fs_err::create_dir(&path).unwrap();

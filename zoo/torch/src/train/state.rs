@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{AdamW, Learner, Weights, precision::LossScale};
+use super::{AdamW, Learner, Weights, config_hash::ConfigHash, precision::LossScale};
 use crate::{
     Result,
     train::{RunFiles, RunFolder, TrainError},
@@ -18,7 +18,6 @@ use laps_model::{
 
 /// Progress of a run. All random numbers are functions of the seed and of this, so no generator state is saved.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct RunPosition {
     /// Finished steps of all epochs.
     pub(super) step: u64,
@@ -36,8 +35,6 @@ pub(super) struct RunPosition {
     pub(super) optimizer_steps: [u64; 2],
     /// Loss scale, and steps since it changed.
     pub(super) loss_scale: (f64, u64),
-    /// Length of the log in bytes.
-    pub(super) log: u64,
 }
 
 /// Metadata key of the position.
@@ -59,19 +56,20 @@ pub(super) fn save(folder: &RunFolder, learner: &Learner, position: &RunPosition
     write(folder, RunFiles::STATE, &tensors, &metadata)
 }
 
-/// Opens the saved state of a configuration: the file and the position.
-pub(super) fn open(folder: &RunFolder, hash: &str) -> Result<(Checkpoint, RunPosition)> {
+/// Opens the saved state of a configuration, or of one with fewer epochs: the file, the position and the epochs.
+pub(super) fn open(folder: &RunFolder, hash: &ConfigHash) -> Result<(Checkpoint, RunPosition, usize)> {
     let path = folder.file(RunFiles::STATE);
     let checkpoint = Checkpoint::open(&path)?;
     let fields = metadata(&path).map_err(|reason| damaged(folder, reason))?;
-    if fields.get(CONFIGURATION).map(String::as_str) != Some(hash) {
-        let found = fields.get(CONFIGURATION).cloned().unwrap_or_else(|| "none".to_owned());
-        let (folder, expected) = (folder.path().to_owned(), hash.to_owned());
+    let found = fields.get(CONFIGURATION);
+    let Some(epochs) = found.and_then(|found| hash.saved_epochs(found)) else {
+        let found = found.cloned().unwrap_or_else(|| "none".to_owned());
+        let (folder, expected) = (folder.path().to_owned(), hash.value().to_owned());
         return Err(TrainError::OtherRun { folder, expected, found }.into());
-    }
+    };
     let text = fields.get(POSITION).ok_or_else(|| damaged(folder, "it has no position".to_owned()))?;
     let position = serde_json::from_str(text).map_err(|error| damaged(folder, error.to_string()))?;
-    Ok((checkpoint, position))
+    Ok((checkpoint, position, epochs))
 }
 
 /// Restores optimizer and loss scale of a learner. The weights are restored when they are created.

@@ -1,7 +1,9 @@
 //! Validation: recalls of the current weights.
 
-use super::{Weights, features::BackboneFeatures, split::TokenizedSplit};
-use crate::{Result, Torch};
+use std::ops::Range;
+
+use super::{Weights, distribution::share, features::BackboneFeatures, split::TokenizedSplit};
+use crate::{Result, Torch, distributed::Collective};
 use laps_align::{
     Directions, Protocol, Scores, evaluate,
     similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions},
@@ -17,24 +19,28 @@ use laps_model::{
 /// Images or captions of an encoder batch.
 const BATCH_SIZE: usize = 32;
 
-/// Encodes a split in f32 and evaluates it with the exact engine, without folds.
+/// Encodes a split in f32 and evaluates it with the exact engine, without folds. The ranks of `group` share the captions
+/// and images in the encoder batches of a single process, so the recalls do not depend on the number of ranks.
 pub(super) fn validate(
     weights: &Weights,
     split: &TokenizedSplit,
     features: Option<&BackboneFeatures>,
     threads: usize,
+    group: &Collective,
 ) -> Result<Directions> {
     let _guard = tch::no_grad_guard();
     let model = weights.model(TrainPrecision::F32, Mode::Evaluation)?;
     let config = AlignmentConfig::of(weights.config());
     let upload = |array: &Array| Torch::upload(array, &weights.device());
 
-    let mut embedded: Vec<Option<Array>> = vec![None; split.input_ids.len()];
-    for batch in split.batches_by_length(BATCH_SIZE) {
+    let batches = split.batches_by_length(BATCH_SIZE);
+    let shares: Vec<_> = (0..group.world_size()).map(|rank| share(batches.len(), rank, group.world_size())).collect();
+    let mut own = Vec::new();
+    for batch in &batches[shares[group.rank()].clone()] {
         let (words, padded_length) = match features {
             Some(features) => (upload(&features.words(batch.iter().copied())?.0)?, None),
             None => {
-                let (input_ids, mask) = split.pad(&batch)?;
+                let (input_ids, mask) = split.pad(batch)?;
                 let padded = model.text.features(&upload(&input_ids)?, &upload(&mask)?)?;
                 let [_, length, width] = padded.sizes()?;
                 (padded.reshape(&[length.times(batch.len()), width])?, Some(length.fixed()?))
@@ -42,21 +48,38 @@ pub(super) fn validate(
         };
         let words = model.text.project(&words)?.download()?;
         let mut start = 0;
-        for caption in batch {
+        for &caption in batch {
             let count = split.input_ids[caption].len();
-            let values = words.values()[start * config.width..(start + count) * config.width].to_vec();
-            embedded[caption] = Some(Array::new(&[count, config.width], values)?);
+            own.extend_from_slice(&words.values()[start * config.width..(start + count) * config.width]);
             start += padded_length.unwrap_or(count);
         }
     }
+    let words = |share: &Range<usize>| {
+        batches[share.clone()].iter().flatten().map(|&caption| split.input_ids[caption].len()).sum()
+    };
+    let words = gather_rows(group, weights, own, config.width, &shares.iter().map(words).collect::<Vec<_>>())?;
+    let mut embedded = vec![0..0; split.input_ids.len()];
+    let mut start = 0;
+    for &caption in batches.iter().flatten() {
+        let end = start + split.input_ids[caption].len();
+        embedded[caption] = start..end;
+        start = end;
+    }
     let mut captions = CaptionMatrix::new(config.width);
-    for words in embedded.into_iter().flatten() {
-        captions.push(words.dims(), words.values())?;
+    for Range { start, end } in embedded {
+        captions.push(&[end - start, config.width], &words[start * config.width..end * config.width])?;
     }
 
     let aggregation = AggregationWeights::load(|name| Ok(weights.array(name)?))?;
     let engine = Engine::new(config, &aggregation, EngineOptions { threads, ..EngineOptions::default() })?;
-    let mut similarities = Vec::with_capacity(split.files.len() * captions.len());
+    let images = split.files.len();
+    let shares = (0..group.world_size()).map(|rank| {
+        let batches = share(images.div_ceil(BATCH_SIZE), rank, group.world_size());
+        (batches.start * BATCH_SIZE).min(images)..(batches.end * BATCH_SIZE).min(images)
+    });
+    let shares: Vec<Range<usize>> = shares.collect();
+    let own = shares[group.rank()].clone();
+    let mut similarities = Vec::with_capacity(own.len() * captions.len());
     let mut score = |features: &Torch| -> Result<()> {
         let images = model.image.project(features)?.download()?;
         similarities.extend_from_slice(engine.similarities(&images, &captions)?.values());
@@ -64,19 +87,30 @@ pub(super) fn validate(
     };
     match features {
         Some(features) => {
-            for start in (0..split.files.len()).step_by(BATCH_SIZE) {
-                let end = (start + BATCH_SIZE).min(split.files.len());
+            for start in own.clone().step_by(BATCH_SIZE) {
+                let end = (start + BATCH_SIZE).min(own.end);
                 score(&upload(&features.images(start..end)?)?)?;
             }
         }
         None => {
             let preprocessing = Preprocessing::imagenet(weights.config().image.image_size());
             let options = LoaderOptions { batch_size: BATCH_SIZE, threads, prefetch: 2 };
-            for batch in Loader::start(split.files.clone(), preprocessing, options)? {
+            for batch in Loader::start(split.files[own].to_vec(), preprocessing, options)? {
                 score(&model.image.features(&upload(&batch?.pixels)?)?)?;
             }
         }
     }
+    let rows: Vec<usize> = shares.iter().map(Range::len).collect();
+    let similarities = gather_rows(group, weights, similarities, captions.len(), &rows)?;
     let scores = Scores::new(&similarities, split.files.len(), captions.len())?;
     Ok(evaluate(&scores, &split.images, Protocol::F30k)?.headline)
+}
+
+/// Rows of `width` values of all ranks, of which rank `i` has `rows[i]`.
+fn gather_rows(group: &Collective, weights: &Weights, own: Vec<f32>, width: usize, rows: &[usize]) -> Result<Vec<f32>> {
+    if group.world_size() == 1 {
+        return Ok(own);
+    }
+    let own = Torch::upload(&Array::new(&[own.len() / width.max(1), width], own)?, &weights.device())?;
+    Ok(Torch::new(group.all_gather_rows(&own.0, rows)?).download()?.values().to_vec())
 }

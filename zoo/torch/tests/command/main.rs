@@ -8,6 +8,7 @@
     reason = "tests, which use parts of the helpers of the other program's tests"
 )]
 
+mod distributed;
 mod features;
 #[path = "../../../../tests/command/files.rs"]
 mod files;

@@ -59,9 +59,25 @@ pub(crate) fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// The step lines of a log; epoch lines contain times.
-fn steps(out: &Path) -> Vec<String> {
+pub(crate) fn steps(out: &Path) -> Vec<String> {
     let text = fs_err::read_to_string(out.join("log.jsonl")).unwrap();
     text.lines().filter(|line| line.contains("grad_norm")).map(str::to_owned).collect()
+}
+
+/// Temporary files in a run folder.
+pub(crate) fn temporary_files(out: &Path) -> Vec<String> {
+    let names = fs_err::read_dir(out).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".part")).collect()
+}
+
+/// The bytes of the files of a run, without the log and the event files, which contain times, and without what a killed
+/// run has left.
+pub(crate) fn without_events(out: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = fs_err::read_dir(out).unwrap().map(|file| file.unwrap());
+    let named = files.map(|file| (file.file_name().into_string().unwrap(), file.path()));
+    let timeless =
+        named.filter(|(name, _)| !name.starts_with("events.") && name != "log.jsonl" && !name.ends_with(".part"));
+    timeless.map(|(name, path)| (name, fs_err::read(path).unwrap())).collect()
 }
 
 /// Starts a run and waits until it reports a saved state.
@@ -103,6 +119,7 @@ fn assert_resume_is_bit_identical(more: &[&str]) {
     let signalled = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     let status = child.wait().unwrap();
     assert!(!signalled.success() || status.code() == Some(2) || status.success(), "{status}");
+    assert_eq!(temporary_files(&broken), Vec::<String>::new());
     // SIGKILL twice, at arbitrary points.
     for _ in 0..2 {
         if steps(&broken).len() < 8 {
@@ -113,10 +130,43 @@ fn assert_resume_is_bit_identical(more: &[&str]) {
     }
     trained(folder.path(), &broken, &resumed);
 
-    for name in ["last.safetensors", "best.safetensors", "state.safetensors"] {
-        assert_eq!(tensors(&broken.join(name)), tensors(&whole.join(name)), "{name}");
+    // The same files with the same bytes.
+    let (found, expected) = (without_events(&broken), without_events(&whole));
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (name, bytes) in &expected {
+        assert!(found[name] == *bytes, "{name}");
     }
     assert_eq!(steps(&broken), steps(&whole));
+}
+
+#[test]
+fn identical_runs_write_identical_files() {
+    let folder = data();
+    let runs = ["first", "second"].map(|name| {
+        let out = folder.path().join(name);
+        trained(folder.path(), &out, &[]);
+        without_events(&out)
+    });
+    assert_eq!(runs[0].keys().collect::<Vec<_>>(), runs[1].keys().collect::<Vec<_>>());
+    for (name, bytes) in &runs[0] {
+        assert!(runs[1][name] == *bytes, "{name}");
+    }
+}
+
+#[test]
+fn run_is_resumed_with_more_epochs() {
+    let folder = data();
+    let [whole, longer] = ["whole", "longer"].map(|name| folder.path().join(name));
+    trained(folder.path(), &whole, &[]);
+    trained(folder.path(), &longer, &["--set=train.epochs=1"]);
+    let run = trained(folder.path(), &longer, &["--resume"]);
+    assert!(run.stderr.contains("note: the schedule is longer than before: 2 epochs instead of 1"), "{}", run.stderr);
+    let log = fs_err::read_to_string(longer.join("log.jsonl")).unwrap();
+    assert!(log.contains(r#"{"step":5,"epochs":2,"epochs_before":1}"#), "{log}");
+    assert!(without_events(&longer) == without_events(&whole));
+    assert_eq!(steps(&longer), steps(&whole));
+    let shorter = expect_error(folder.path(), arguments(folder.path(), &longer, &["--resume", "--set=train.epochs=1"]));
+    assert!(shorter.contains("holds a run of another configuration"), "{shorter}");
 }
 
 #[test]

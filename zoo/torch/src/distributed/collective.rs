@@ -1,0 +1,313 @@
+//! [`Collective`]: operations on all ranks of a group.
+
+use std::{
+    cell::Cell,
+    sync::mpsc::{RecvTimeoutError, channel},
+    thread::Builder,
+    time::{Duration, Instant},
+};
+
+use laps::{CommBackend, ProcessGroup};
+use tch::{Kind, Tensor as Tch};
+
+use super::{
+    DistributedError,
+    raw_group::{self, GroupOptions, RawGroup},
+};
+use crate::{Result, TorchDevice};
+
+/// Longest time that ranks wait for each other to find out who failed.
+const DIAGNOSIS: Duration = Duration::from_secs(5);
+
+/// A group of processes. Without other processes every operation does nothing.
+#[derive(Debug)]
+pub struct Collective {
+    rank: usize,
+    world_size: usize,
+    device: TorchDevice,
+    timeout: Duration,
+    group: Option<RawGroup>,
+    time: Cell<Duration>,
+    bytes: Cell<u64>,
+}
+
+impl Collective {
+    /// A group of this process alone.
+    pub fn single(device: TorchDevice) -> Self {
+        let (time, bytes) = (Cell::default(), Cell::default());
+        Self { rank: 0, world_size: 1, device, timeout: Duration::ZERO, group: None, time, bytes }
+    }
+
+    /// Joins a group whose tensors are on `device`. A group of one creates no store.
+    ///
+    /// # Errors
+    /// A backend that the device or the build does not support; ranks that are missing, there twice, or count differently;
+    /// a store that does not answer within the timeout.
+    pub fn open(group: &ProcessGroup, device: TorchDevice) -> Result<Self> {
+        let nccl_device = nccl_device(group, device)?;
+        let mut collective = Self { rank: group.rank, world_size: group.world_size, ..Self::single(device) };
+        if !group.is_distributed() {
+            return Ok(collective);
+        }
+        collective.timeout = group.timeout;
+        let options = GroupOptions {
+            host: group.master_addr.clone(),
+            port: group.master_port,
+            // torchrun keeps its store over restarts.
+            prefix: format!("laps-zoo/{}", group.restart_count),
+            timeout: group.timeout,
+            rank: group.rank,
+            world_size: group.world_size,
+            hosts_store: group.rank == 0 && !group.agent_store,
+            nccl_device,
+        };
+        collective.group = Some(join(options)?);
+        Ok(collective)
+    }
+
+    /// Number of this process.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// Number of processes.
+    pub fn world_size(&self) -> usize {
+        self.world_size
+    }
+
+    /// Whether this is rank 0, which prints, writes and decides.
+    pub fn is_first(&self) -> bool {
+        self.rank == 0
+    }
+
+    /// Time spent in operations so far, including the wait for other ranks.
+    pub fn time(&self) -> Duration {
+        self.time.get()
+    }
+
+    /// Bytes that this rank has contributed to operations so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Replaces each tensor by its sum over all ranks. The sum has the same bits on all ranks.
+    pub fn all_reduce(&self, tensors: &[Tch]) -> Result<()> {
+        self.operate("all-reduce", tensors.iter().map(bytes).sum(), |group| group.all_reduce(tensors))
+    }
+
+    /// Replaces a tensor by that of rank `root`.
+    pub fn broadcast(&self, tensor: &Tch, root: usize) -> Result<()> {
+        self.operate("broadcast", bytes(tensor), |group| group.broadcast(tensor, root))
+    }
+
+    /// Waits for all ranks.
+    pub fn barrier(&self) -> Result<()> {
+        self.operate("barrier", 0, RawGroup::barrier)
+    }
+
+    /// The tensors of all ranks, which have the same shape, concatenated along the first dimension.
+    pub fn all_gather(&self, tensor: &Tch) -> Result<Tch> {
+        if self.group.is_none() {
+            return Ok(tensor.shallow_clone());
+        }
+        // Gloo wants a flat output.
+        let input = tensor.f_contiguous()?.f_reshape([-1])?;
+        let output = Tch::f_empty([input.size()[0] * self.world_size as i64], (tensor.kind(), tensor.device()))?;
+        self.operate("all-gather", bytes(&input), |group| group.all_gather(&output, &input))?;
+        let mut shape = tensor.size();
+        match shape.first_mut() {
+            Some(rows) => *rows *= self.world_size as i64,
+            None => shape.push(self.world_size as i64),
+        }
+        Ok(output.f_reshape(shape)?)
+    }
+
+    /// The tensors of all ranks concatenated along the first dimension, in which rank `i` has `rows[i]` rows.
+    pub fn all_gather_rows(&self, tensor: &Tch, rows: &[usize]) -> Result<Tch> {
+        let longest = rows.iter().copied().max().unwrap_or(0) as i64;
+        let mut shape = tensor.size();
+        if self.group.is_none() || longest == 0 {
+            return Ok(tensor.shallow_clone());
+        }
+        let own = shape[0];
+        shape[0] = longest;
+        let padded = match own == longest {
+            true => tensor.shallow_clone(),
+            false => {
+                let padded = Tch::f_zeros(&shape[..], (tensor.kind(), tensor.device()))?;
+                padded.f_narrow(0, 0, own)?.f_copy_(tensor)?;
+                padded
+            }
+        };
+        let gathered = self.all_gather(&padded)?;
+        let parts = rows.iter().enumerate().filter(|(_, rows)| **rows > 0);
+        let parts = parts.map(|(rank, &rows)| gathered.f_narrow(0, rank as i64 * longest, rows as i64));
+        Ok(Tch::f_cat(&parts.collect::<Result<Vec<_>, _>>()?, 0)?)
+    }
+
+    /// One number of each rank, in the order of the ranks.
+    pub fn all_gather_number(&self, number: i64) -> Result<Vec<i64>> {
+        if self.group.is_none() {
+            return Ok(vec![number]);
+        }
+        let own = Tch::f_from_slice(&[number])?.f_to_device(self.device.device())?;
+        Ok(Vec::try_from(&self.all_gather(&own)?.f_to_device(tch::Device::Cpu)?)?)
+    }
+
+    /// One text of each rank, in the order of the ranks.
+    pub fn all_gather_text(&self, text: &str) -> Result<Vec<String>> {
+        if self.group.is_none() {
+            return Ok(vec![text.to_owned()]);
+        }
+        let lengths = self.all_gather_number(text.len() as i64)?;
+        let lengths: Vec<usize> = lengths.iter().map(|&length| length as usize).collect();
+        let own = Tch::f_from_slice(text.as_bytes())?.f_to_device(self.device.device())?;
+        let all = self.all_gather_rows(&own, &lengths)?.f_to_device(tch::Device::Cpu)?;
+        let mut all: &[u8] = &Vec::try_from(&all)?;
+        let mut texts = Vec::with_capacity(lengths.len());
+        for length in lengths {
+            let (text, rest) = all.split_at(length.min(all.len()));
+            texts.push(String::from_utf8_lossy(text).into_owned());
+            all = rest;
+        }
+        Ok(texts)
+    }
+
+    /// Whether `value` is true on any rank.
+    pub fn any(&self, value: bool) -> Result<bool> {
+        if self.group.is_none() {
+            return Ok(value);
+        }
+        let sum = Tch::f_from_slice(&[f32::from(value)])?.f_to_device(self.device.device())?;
+        self.all_reduce(std::slice::from_ref(&sum))?;
+        Ok(sum.f_double_value(&[0])? > 0.0)
+    }
+
+    /// Fails if `value` differs from that of rank 0 on any rank. All ranks name the same rank.
+    pub fn require_equal(&self, what: &'static str, value: &str) -> Result<()> {
+        let values = self.all_gather_text(value)?;
+        match values.iter().position(|other| *other != values[0]) {
+            None => Ok(()),
+            Some(rank) => {
+                let [expected, found] = [0, rank].map(|rank| values[rank].clone());
+                Err(DistributedError::Different { what, rank, expected, found }.into())
+            }
+        }
+    }
+
+    /// Tells the other ranks why this one ends. Their next operation fails and names it.
+    pub fn leave(&self, reason: &str) {
+        if let Some(group) = &self.group {
+            let reason = reason.lines().next().unwrap_or_default();
+            // Without a store nobody can be told.
+            let _ = group.set(&state_key(self.rank), &format!("{ENDED}{reason}"));
+        }
+    }
+
+    fn operate(
+        &self,
+        operation: &'static str,
+        bytes: u64,
+        run: impl FnOnce(&RawGroup) -> Result<(), String>,
+    ) -> Result<()> {
+        let Some(group) = &self.group else { return Ok(()) };
+        let began = Instant::now();
+        let result = run(group);
+        self.time.set(self.time.get() + began.elapsed());
+        self.bytes.set(self.bytes.get() + bytes);
+        result.map_err(|reason| {
+            let ranks = self.failed_ranks(group);
+            DistributedError::Failed { operation, ranks, reason }.into()
+        })
+    }
+
+    /// The ranks that do not answer or have ended, found out over the store. Rank 0 asks the others and publishes what it
+    /// found, because the store ends with it.
+    fn failed_ranks(&self, group: &RawGroup) -> String {
+        let patience = DIAGNOSIS.min(self.timeout);
+        if group.set(&state_key(self.rank), ALIVE).is_err() {
+            return "rank 0 does not answer".to_owned();
+        }
+        if self.rank > 0 {
+            let verdict = group.get(VERDICT, 2 * patience);
+            // Rank 0 waits for this.
+            let _ = group.set(&heard_key(self.rank), "");
+            return verdict.unwrap_or_else(|_| "rank 0 does not answer".to_owned());
+        }
+        let deadline = Instant::now() + patience;
+        let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let (mut failed, mut alive) = (Vec::new(), Vec::new());
+        for rank in 1..self.world_size {
+            match group.get(&state_key(rank), left()) {
+                Ok(state) => match state.strip_prefix(ENDED) {
+                    Some(reason) => failed.push(format!("rank {rank} has ended: {reason}")),
+                    None => alive.push(rank),
+                },
+                Err(_) => failed.push(format!("rank {rank} does not answer")),
+            }
+        }
+        let verdict = if failed.is_empty() { "all ranks answer".to_owned() } else { failed.join(", ") };
+        if group.set(VERDICT, &verdict).is_ok() {
+            for rank in alive {
+                let _ = group.get(&heard_key(rank), Duration::from_secs(1));
+            }
+        }
+        verdict
+    }
+}
+
+/// Keys and values of the store for [`Collective::failed_ranks`].
+const VERDICT: &str = "verdict";
+const ALIVE: &str = "alive";
+const ENDED: &str = "ended: ";
+
+fn state_key(rank: usize) -> String {
+    format!("state/{rank}")
+}
+
+fn heard_key(rank: usize) -> String {
+    format!("heard/{rank}")
+}
+
+fn bytes(tensor: &Tch) -> u64 {
+    let size = match tensor.kind() {
+        Kind::Double | Kind::Int64 => 8,
+        Kind::Half | Kind::BFloat16 => 2,
+        Kind::Uint8 | Kind::Int8 | Kind::Bool => 1,
+        _ => 4,
+    };
+    tensor.numel() as u64 * size
+}
+
+/// The GPU for NCCL; None for Gloo.
+fn nccl_device(group: &ProcessGroup, device: TorchDevice) -> Result<Option<usize>, DistributedError> {
+    let refused = |reason, hint| Err(DistributedError::Backend { backend: "nccl", reason, hint });
+    match (group.backend, device.cuda_index()) {
+        (CommBackend::Gloo, _) | (CommBackend::Auto, None) => Ok(None),
+        (CommBackend::Nccl, None) => refused("the device is not a GPU", "use a GPU, or the backend `gloo`"),
+        (_, Some(index)) if raw_group::has_nccl() => Ok(Some(index)),
+        _ => refused(
+            "this build has no NCCL",
+            "build with the CUDA libtorch and the headers of CUDA and NCCL, or use the backend `gloo`",
+        ),
+    }
+}
+
+/// Opens the group on a thread of its own: a server that accepts connections and never answers blocks c10d without limit.
+fn join(options: GroupOptions) -> Result<RawGroup, DistributedError> {
+    let GroupOptions { rank, timeout, .. } = options;
+    let address = format!("{}:{}", options.host, options.port);
+    let refused = |reason| DistributedError::Join { rank, address: address.clone(), reason };
+    let (sender, receiver) = channel();
+    let joining = Builder::new().name("process group".to_owned()).spawn(move || {
+        // The receiver is gone if it has given up.
+        let _ = sender.send(RawGroup::open(&options));
+    });
+    joining.map_err(|error| refused(error.to_string()))?;
+    // The steps of joining share one deadline. The rest is time for the error of the step that missed it.
+    match receiver.recv_timeout(timeout + timeout / 2) {
+        Ok(result) => result.map_err(refused),
+        Err(RecvTimeoutError::Timeout) => Err(DistributedError::NoAnswer { rank, address, timeout }),
+        Err(RecvTimeoutError::Disconnected) => Err(refused("its thread ended".to_owned())),
+    }
+}

@@ -1,0 +1,209 @@
+//! A batch that is split over the ranks of a process group.
+//!
+//! Each rank encodes its rows. The embeddings of all ranks are gathered, so the loss sees the whole batch; each rank passes
+//! the gradient of its own rows on, and the gradients of the weights are summed.
+
+use std::ops::Range;
+
+use sha2::{Digest, Sha256};
+use tch::Tensor as Tch;
+
+use super::{
+    AdamW, Weights,
+    objective::BatchEmbeddings,
+    split::TokenizedSplit,
+    weights::{Weight, download},
+};
+use crate::{
+    Result,
+    distributed::{Collective, DistributedError},
+};
+
+/// Bytes of a gradient bucket: that of torch's DistributedDataParallel.
+const BUCKET_BYTES: usize = 25 << 20;
+
+/// The pairs of a batch that a rank encodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RankRows {
+    /// Pairs of a part of the batch that has a loss of its own.
+    part: usize,
+    /// Those of this rank.
+    rows: Range<usize>,
+}
+
+impl RankRows {
+    /// The rows of a rank in parts of `part` pairs.
+    pub(super) fn new(group: &Collective, part: usize) -> Result<Self, DistributedError> {
+        let (rank, world_size) = (group.rank(), group.world_size());
+        if part < world_size {
+            return Err(DistributedError::SmallBatch { batch_size: part, world_size });
+        }
+        Ok(Self { part, rows: share(part, rank, world_size) })
+    }
+
+    /// Positions of the rows in a batch of `pairs` pairs.
+    pub(super) fn positions(&self, pairs: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..pairs / self.part).flat_map(move |part| self.rows.clone().map(move |row| part * self.part + row))
+    }
+
+    /// Number of rows in a batch of `pairs` pairs.
+    pub(super) fn count(&self, pairs: usize) -> usize {
+        pairs / self.part * self.rows.len()
+    }
+}
+
+/// The consecutive items of `count` that belong to a rank; the shares differ by one at most.
+pub(super) fn share(count: usize, rank: usize, world_size: usize) -> Range<usize> {
+    rank * count / world_size..(rank + 1) * count / world_size
+}
+
+/// Embeddings of all ranks, detached.
+pub(super) struct GlobalBatch {
+    pub(super) embeddings: BatchEmbeddings,
+    /// Image of each pair.
+    pub(super) image_ids: Vec<u64>,
+    /// Pairs of this rank.
+    pub(super) local: Range<usize>,
+}
+
+impl GlobalBatch {
+    /// Gathers the embeddings of all ranks in the order of the ranks, which is that of the batch.
+    pub(super) fn gather(group: &Collective, own: BatchEmbeddings, image_ids: &[u64]) -> Result<Self> {
+        let count = image_ids.len();
+        if group.world_size() == 1 {
+            return Ok(Self { embeddings: own, image_ids: image_ids.to_vec(), local: 0..count });
+        }
+        let pairs: Vec<usize> = group.all_gather_number(count as i64)?.iter().map(|&count| count as usize).collect();
+        let device = own.images.device();
+        let ids = image_ids.iter().map(|&id| id.cast_signed());
+        let columns: Vec<i64> = ids.zip(&own.lengths).flat_map(|(id, &length)| [id, length as i64]).collect();
+        let columns = Tch::f_from_slice(&columns)?.f_reshape([-1, 2])?.f_to_device(device)?;
+        let columns = group.all_gather_rows(&columns, &pairs)?.f_to_device(tch::Device::Cpu)?.f_reshape([-1])?;
+        let columns: Vec<i64> = Vec::try_from(&columns)?;
+        let (columns, _) = columns.as_chunks::<2>();
+        let lengths: Vec<usize> = columns.iter().map(|&[_, length]| length as usize).collect();
+
+        let mut start = 0;
+        let mut words = Vec::with_capacity(pairs.len());
+        for &count in &pairs {
+            words.push(lengths[start..start + count].iter().sum());
+            start += count;
+        }
+        let first: usize = pairs[..group.rank()].iter().sum();
+        Ok(Self {
+            embeddings: BatchEmbeddings {
+                images: group.all_gather_rows(&own.images, &pairs)?,
+                words: group.all_gather_rows(&own.words, &words)?,
+                logits: group.all_gather_rows(&own.logits, &pairs)?,
+                lengths,
+                aggregation: own.aggregation,
+            },
+            image_ids: columns.iter().map(|&[id, _]| id.cast_unsigned()).collect(),
+            local: first..first + count,
+        })
+    }
+}
+
+/// Replaces the gradients by their sums over all ranks. Weights are in buckets in the order of their names, so that the sums
+/// have the same bits in every run on as many ranks. Which weights have a gradient follows from the model and is the same
+/// on all ranks.
+pub(super) fn sum_gradients(group: &Collective, weights: &Weights) -> Result<()> {
+    if group.world_size() == 1 {
+        return Ok(());
+    }
+    let _guard = tch::no_grad_guard();
+    let mut list: Vec<&Weight> = weights.list.iter().filter(|weight| weight.tensor.requires_grad()).collect();
+    list.sort_by(|one, other| one.name.cmp(&other.name));
+    let mut buckets: Vec<Vec<Tch>> = Vec::new();
+    let mut bytes = BUCKET_BYTES;
+    for weight in list {
+        let Some(gradient) = weight.gradient()? else { continue };
+        let size = 4 * gradient.numel();
+        if bytes + size > BUCKET_BYTES {
+            buckets.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(bucket) = buckets.last_mut() {
+            bucket.push(gradient);
+        }
+    }
+    let flat = |bucket: &Vec<Tch>| -> Result<Tch> {
+        let parts = bucket.iter().map(|gradient| gradient.f_reshape([-1])).collect::<Result<Vec<_>, _>>()?;
+        Ok(Tch::f_cat(&parts, 0)?)
+    };
+    let sums = buckets.iter().map(flat).collect::<Result<Vec<_>>>()?;
+    group.all_reduce(&sums)?;
+    for (bucket, sum) in buckets.into_iter().zip(&sums) {
+        let mut start = 0;
+        for mut gradient in bucket {
+            let count = gradient.numel() as i64;
+            gradient.f_copy_(&sum.f_narrow(0, start, count)?.f_reshape(gradient.size())?)?;
+            start += count;
+        }
+    }
+    Ok(())
+}
+
+/// Gives all ranks the weights and the optimizer state of rank 0.
+pub(super) fn broadcast_state(group: &Collective, weights: &Weights, optimizer: &AdamW) -> Result<()> {
+    let _guard = tch::no_grad_guard();
+    let values = weights.buckets.iter().map(|bucket| &bucket.values);
+    values.chain(optimizer.flat_moments()).try_for_each(|tensor| group.broadcast(tensor, 0))
+}
+
+/// Fails if the weights have other bits on any rank, for example because its processor computes differently.
+pub(super) fn require_equal_weights(group: &Collective, weights: &Weights) -> Result<()> {
+    if group.world_size() == 1 {
+        return Ok(());
+    }
+    let mut hasher = Sha256::new();
+    for weight in &weights.list {
+        download(&weight.tensor)?.values().iter().for_each(|value| hasher.update(value.to_le_bytes()));
+    }
+    group.require_equal("weights", &laps_files::hex(&hasher.finalize()))
+}
+
+/// Hash of a split: captions as tokens, ids, names and sizes of the images.
+pub(super) fn split_hash(split: &TokenizedSplit) -> Result<String> {
+    let mut hasher = Sha256::new();
+    for (file, image) in split.files.iter().zip(split.split.images()) {
+        let bytes = fs_err::metadata(&file.path).map_err(laps_data::DataError::from)?.len();
+        hasher.update(format!("{} {} {bytes}\n", image.id, image.name));
+    }
+    for (input_ids, image) in split.input_ids.iter().zip(split.split.image_of()) {
+        hasher.update(format!("{image} {input_ids:?}\n"));
+    }
+    Ok(laps_files::hex(&hasher.finalize()))
+}
+
+/// The largest number of all ranks.
+pub(super) fn largest(group: &Collective, number: f64) -> Result<f64> {
+    let own = (number * 1e9) as i64;
+    if group.world_size() == 1 {
+        return Ok(number);
+    }
+    Ok(group.all_gather_number(own)?.into_iter().max().unwrap_or(own) as f64 / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RankRows, share};
+
+    #[test]
+    fn shares_cover_all_items_in_order() {
+        for (count, world_size) in [(7, 3), (2, 3), (128, 4), (5, 5)] {
+            let items: Vec<usize> = (0..world_size).flat_map(|rank| share(count, rank, world_size)).collect();
+            assert_eq!(items, (0..count).collect::<Vec<_>>());
+            let sizes = (0..world_size).map(|rank| share(count, rank, world_size).len());
+            assert!(sizes.clone().max().unwrap() - sizes.min().unwrap() <= 1);
+        }
+    }
+
+    #[test]
+    fn rank_takes_its_rows_of_every_part() {
+        let rows = RankRows { part: 5, rows: share(5, 1, 2) };
+        assert_eq!(rows.positions(10).collect::<Vec<_>>(), [2, 3, 4, 7, 8, 9]);
+        assert_eq!(rows.count(10), 6);
+    }
+}

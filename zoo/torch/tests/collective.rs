@@ -1,0 +1,230 @@
+//! Process groups over loopback: all operations, and the failures that a group has to survive.
+#![allow(clippy::unwrap_used, clippy::panic, dead_code)] // test helpers
+
+mod ranks;
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    time::{Duration, Instant},
+};
+
+use laps_model::encoder::Device;
+use laps_torch::{TorchDevice, distributed::Collective};
+use ranks::{PATIENT, Rank, free_port, run, scenario};
+use tch::{Kind, Tensor};
+
+/// Timeout of groups that are expected to fail.
+const SHORT: Duration = Duration::from_secs(10);
+
+fn cpu() -> TorchDevice {
+    TorchDevice::open(Device::Cpu).unwrap()
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    Vec::try_from(tensor.reshape([-1])).unwrap()
+}
+
+/// One process of a group; does nothing as a test.
+#[test]
+fn worker() {
+    let Some((scenario, environment)) = scenario() else { return };
+    let group = match Collective::open(&environment, cpu()) {
+        Ok(group) => group,
+        Err(error) => {
+            println!("failed: {error}");
+            std::process::exit(3);
+        }
+    };
+    let failure = |group: &Collective| {
+        let error = group.all_reduce(&[Tensor::ones([4], (Kind::Float, tch::Device::Cpu))]).unwrap_err();
+        println!("failed: {error}");
+        std::process::exit(3);
+    };
+    match scenario.as_str() {
+        "operations" => operations(&group),
+        // The others are in the next operation while rank 1 ends.
+        "killed" => {
+            group.barrier().unwrap();
+            if group.rank() == 1 {
+                std::process::abort();
+            }
+            failure(&group);
+        }
+        "hanging" => {
+            group.barrier().unwrap();
+            if group.rank() == 1 {
+                // Until the test closes the pipe.
+                std::io::stdin().read_line(&mut String::new()).unwrap();
+                return;
+            }
+            failure(&group);
+        }
+        "leaving" => {
+            group.barrier().unwrap();
+            if group.rank() == 1 {
+                group.leave("cannot read `a.jpg`\n  caused by: an error");
+                return;
+            }
+            failure(&group);
+        }
+        "differing" => {
+            let seed = if group.rank() == 1 { "8" } else { "7" };
+            println!("failed: {}", group.require_equal("seed", seed).unwrap_err());
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn operations(group: &Collective) {
+    let (rank, world_size) = (group.rank(), group.world_size());
+    let sum = (world_size * (world_size + 1) / 2) as f32;
+
+    // Several tensors at once, of several buckets' sizes.
+    let tensors =
+        [3, 1 << 16, 1].map(|count| Tensor::ones([count], (Kind::Float, tch::Device::Cpu)) * (rank + 1) as f64);
+    group.all_reduce(&tensors).unwrap();
+    for tensor in &tensors {
+        assert!(values(tensor).iter().all(|&value| value == sum));
+    }
+
+    let own = Tensor::from_slice(&[rank as f32, 10.0 + rank as f32]).reshape([1, 2]);
+    let expected: Vec<f32> = (0..world_size).flat_map(|rank| [rank as f32, 10.0 + rank as f32]).collect();
+    let gathered = group.all_gather(&own).unwrap();
+    assert_eq!((gathered.size(), values(&gathered)), (vec![world_size as i64, 2], expected));
+    // A strided view.
+    let strided = Tensor::from_slice(&[0.0_f32, 1.0, 2.0, 3.0]).reshape([2, 2]).transpose(0, 1);
+    assert_eq!(values(&group.all_gather(&strided).unwrap())[..4], [0.0, 2.0, 1.0, 3.0]);
+
+    // Rank `r` has `2r` rows: none on rank 0.
+    let rows: Vec<usize> = (0..world_size).map(|rank| 2 * rank).collect();
+    let own = Tensor::full([2 * rank as i64, 3], rank as f64, (Kind::Float, tch::Device::Cpu));
+    let gathered = group.all_gather_rows(&own, &rows).unwrap();
+    let expected: Vec<f32> = (0..world_size).flat_map(|rank| vec![rank as f32; 2 * rank * 3]).collect();
+    assert_eq!(values(&gathered), expected);
+
+    let root = world_size - 1;
+    let tensor = Tensor::from_slice(&[rank as f32; 5]);
+    group.broadcast(&tensor, root).unwrap();
+    assert_eq!(values(&tensor), [root as f32; 5]);
+
+    assert_eq!(
+        group.all_gather_number(7 - rank as i64).unwrap(),
+        (0..world_size as i64).map(|r| 7 - r).collect::<Vec<_>>()
+    );
+    let texts: Vec<String> = (0..world_size).map(|rank| "ü".repeat(rank)).collect();
+    assert_eq!(group.all_gather_text(&texts[rank]).unwrap(), texts);
+    assert!(group.any(rank == root).unwrap() && !group.any(false).unwrap());
+    group.require_equal("seed", "7").unwrap();
+    group.barrier().unwrap();
+    assert!(group.bytes() > 0 && group.time() > Duration::ZERO);
+    println!("all operations agree");
+}
+
+#[test]
+fn operations_agree_on_two_and_three_ranks() {
+    for world_size in [2, 3] {
+        for text in run("worker", "operations", world_size) {
+            assert!(text.contains("all operations agree"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn group_of_one_does_nothing() {
+    let group = Collective::single(cpu());
+    let tensor = Tensor::from_slice(&[1.0_f32, 2.0]);
+    group.all_reduce(std::slice::from_ref(&tensor)).unwrap();
+    group.broadcast(&tensor, 0).unwrap();
+    group.barrier().unwrap();
+    assert_eq!(values(&group.all_gather_rows(&tensor, &[2]).unwrap()), [1.0, 2.0]);
+    assert_eq!((group.bytes(), group.time()), (0, Duration::ZERO));
+}
+
+/// Runs a scenario that fails on all ranks but rank 1, and returns what they print.
+fn failures(scenario: &str, timeout: Duration) -> Vec<String> {
+    let port = free_port();
+    let mut ranks: Vec<Rank> = (0..3).map(|rank| Rank::start("worker", scenario, rank, 3, port, timeout)).collect();
+    let (third, second, first) = (ranks.pop().unwrap(), ranks.pop().unwrap(), ranks.pop().unwrap());
+    let texts = [first, third].map(|rank| {
+        let (success, text) = rank.finish();
+        assert!(!success, "{text}");
+        text
+    });
+    // Ends the rank that hangs.
+    drop(second);
+    texts.to_vec()
+}
+
+#[test]
+fn killed_rank_is_named_by_the_others() {
+    // The patience of a timeout would show: the closed connection is noticed at once.
+    let began = Instant::now();
+    for text in failures("killed", PATIENT) {
+        assert!(text.contains("failed: the process group failed during all-reduce: rank 1 does not answer"), "{text}");
+    }
+    assert!(began.elapsed() < PATIENT, "{:?}", began.elapsed());
+}
+
+#[test]
+fn hanging_rank_is_named_after_the_timeout() {
+    for text in failures("hanging", SHORT) {
+        assert!(text.contains("rank 1 does not answer"), "{text}");
+    }
+}
+
+#[test]
+fn rank_that_leaves_tells_the_others_why() {
+    for text in failures("leaving", PATIENT) {
+        assert!(text.contains("rank 1 has ended: cannot read `a.jpg`"), "{text}");
+    }
+}
+
+#[test]
+fn different_values_are_refused_by_name_on_all_ranks() {
+    for text in run("worker", "differing", 3) {
+        let expected = "rank 1 has another seed\n  expected: 7\n  found: 8";
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn missing_ranks_are_listed() {
+    let port = free_port();
+    let ranks = [0, 2].map(|rank| Rank::start("worker", "operations", rank, 4, port, SHORT));
+    let texts = ranks.map(Rank::finish);
+    for (success, text) in &texts {
+        assert!(!success, "{text}");
+    }
+    // Rank 2 may find that rank 0 has ended.
+    let expected = "not all ranks have joined\n  expected: 4 ranks\n  found: 2; missing: 1, 3";
+    assert!(texts[0].1.contains(expected), "{}", texts[0].1);
+}
+
+#[test]
+fn different_world_sizes_are_refused() {
+    let port = free_port();
+    let ranks = [(0, 2), (1, 3)].map(|(rank, size)| Rank::start("worker", "operations", rank, size, port, PATIENT));
+    let texts = ranks.map(Rank::finish);
+    for (success, text) in &texts {
+        assert!(!success, "{text}");
+    }
+    let expected = "expected: WORLD_SIZE=2 on all ranks\n  found: WORLD_SIZE=3 on rank 1";
+    assert!(texts[0].1.contains(expected), "{}", texts[0].1);
+}
+
+/// c10d waits for such a server without limit.
+#[test]
+fn silent_server_ends_in_an_error() {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = server.local_addr().unwrap().port();
+    let accepted = std::thread::spawn(move || server.accept().unwrap());
+    let (success, text) = Rank::start("worker", "operations", 1, 2, port, SHORT).finish();
+    assert!(!success && text.contains("failed: rank 1 cannot join the process group"), "{text}");
+    drop(accepted.join().unwrap());
+}
+
+#[test]
+fn absent_server_ends_in_an_error() {
+    let (success, text) = Rank::start("worker", "operations", 1, 2, free_port(), SHORT).finish();
+    assert!(!success && text.contains("failed: rank 1 cannot join the process group"), "{text}");
+}
