@@ -237,7 +237,7 @@ fn bad_input_of_index_and_search_is_rejected() {
     let of = |arguments: &[&str]| message(&[arguments, &MODEL[..]].concat());
     assert_snapshot!(of(&["index", text(&empty), "--out", text(&none)]), @r"
     error: `DIR/empty` holds nothing to index
-      expected: files that end in `.apng`, `.avif`, `.bmp`, `.dib`, `.gif`, `.heic`, `.heif`, `.jfif`, `.jpe`, `.jpeg`, `.jpg`, `.jxl`, `.png`, `.tif`, `.tiff`, `.webp`
+      expected: files that end in `.apng`, `.bmp`, `.dib`, `.gif`, `.jfif`, `.jpe`, `.jpeg`, `.jpg`, `.pjpeg`, `.png`, `.webp`
       found: 0 other files
     ");
     assert!(!none.exists());

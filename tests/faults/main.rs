@@ -323,6 +323,21 @@ fn cases(root: &Path, server: &Server) -> Vec<Case> {
         old: None,
         ..case("fetch", &["backbones/swin-base-patch4-window7-224/model.safetensors"], 4, &["fetch", SWIN, "--quiet"])
     });
+    // The program with libtorch is another package's; it is next to this one if that was built.
+    let torch = Path::new(PROGRAM).with_file_name("laps-zoo-torch");
+    if torch.exists() {
+        let (data, out) = (text(&data), text(&folder("train")));
+        let arguments = ["train", "shapes_vit", "--data", &data, "--out", &out, "--device", "cpu", "--threads", "1"];
+        let recipe = ["--set=train.epochs=1", "--set=train.batch_size=8", "--set=train.save_every=2"];
+        let more = ["--resume=auto", "--quiet"];
+        cases.push(Case {
+            program: torch,
+            old: None,
+            ..case("train", &["last.safetensors", "best.safetensors"], 1, &[&arguments[..], &recipe, &more].concat())
+        });
+    } else {
+        println!("skipped: train, for laps-zoo-torch is not built");
+    }
     cases
 }
 

@@ -7,19 +7,15 @@ use std::{
 };
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
-use laps_data::DataError;
+use laps_data::{
+    DataError,
+    image::{ExtensionKind, READABLE_EXTENSIONS},
+};
 use laps_files::{irregular, path_to_text};
 use serde::Serialize;
 
 use super::{FileStamp, IndexItem, SearchError};
 use crate::{Error, Result};
-
-/// File extensions of images. A file with one of them is an image if its content is in a format that can be decoded; photos
-/// in other formats are skipped by name.
-const EXTENSIONS: [&str; 16] = [
-    "apng", "avif", "bmp", "dib", "gif", "heic", "heif", "jfif", "jpe", "jpeg", "jpg", "jxl", "png", "tif", "tiff",
-    "webp",
-];
 
 /// Maximum number of skipped files that an error lists.
 const LISTED: usize = 8;
@@ -110,7 +106,7 @@ impl ImageFolder {
         let Walk { mut images, mut skipped, other_files, .. } = walk;
         skipped.sort();
         if images.is_empty() {
-            let extensions = EXTENSIONS.map(|extension| format!("`.{extension}`")).join(", ");
+            let extensions = READABLE_EXTENSIONS.map(|extension| format!("`.{extension}`")).join(", ");
             let mut found = format!("{other_files} other files");
             for SkippedItem { name, reason, .. } in skipped.iter().take(LISTED) {
                 found += &format!("\n  skipped: `{name}`: {reason}");
@@ -202,8 +198,8 @@ impl Walk<'_> {
         if target.as_ref().is_ok_and(fs::Metadata::is_dir) {
             return Err("links to folders are not followed".to_owned());
         }
-        let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-        if !extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str())) {
+        // The content decides the format, so photos of unknown formats are skipped by name when they are decoded.
+        if ExtensionKind::of(path) == ExtensionKind::Other {
             self.other_files += 1;
             return Ok(());
         }

@@ -18,9 +18,6 @@ pub enum ImageFormat {
 }
 
 impl ImageFormat {
-    /// Number of bytes at the start of a file that [`Self::detect`] looks at.
-    pub const SIGNATURE_LENGTH: usize = 16;
-
     /// The format of a file that starts with `bytes`, by the signatures that Pillow looks at. Extensions do not matter.
     ///
     /// ```
@@ -56,8 +53,8 @@ impl fmt::Display for ImageFormat {
 }
 
 /// Extensions of the formats that can be decoded.
-pub const READABLE_EXTENSIONS: [&str; 10] =
-    ["apng", "bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "pjpeg", "png", "webp"];
+pub const READABLE_EXTENSIONS: [&str; 11] =
+    ["apng", "bmp", "dib", "gif", "jfif", "jpe", "jpeg", "jpg", "pjpeg", "png", "webp"];
 
 /// Extensions of image formats that cannot be decoded.
 const UNREADABLE_EXTENSIONS: [&str; 28] = [
