@@ -5,7 +5,7 @@ mod support;
 
 use std::{path::Path, rc::Rc};
 
-use laps_data::scenes;
+use laps_data::{TokenizerConfig, Vocabulary, scenes};
 use laps_hub::{checkpoint::Checkpoint, registry};
 use laps_onnx::{
     Error,
@@ -25,7 +25,11 @@ fn request(target: Target, precision: GraphPrecision) -> ExportRequest {
         target,
         precision,
         threads: 1,
-        vocabulary: Some(scenes::vocabulary().join("\n").into_bytes()),
+        vocabulary: Some(Vocabulary {
+            path: "vocab.txt".into(),
+            bytes: scenes::vocabulary().join("\n").into_bytes(),
+            config: TokenizerConfig::default(),
+        }),
     }
 }
 

@@ -227,6 +227,7 @@ fn describe(request: &ExportRequest) -> Result<Manifest> {
         golden: FileEntry { file: "golden.safetensors".to_owned(), bytes: 0, sha256: String::new() },
         alignment: None,
         vocabulary: None,
+        tokenizer_config: None,
     })
 }
 
