@@ -71,9 +71,9 @@ fn unequal_numbers_of_captions_and_ids_are_rejected() {
     fs_err::write(&path, format!("{text}One more caption .\n")).unwrap();
     assert_snapshot!(message(&folder), @r"
     error: `DIR/captions/test_ids.txt` and `DIR/captions/test_caps.txt` do not belong together
-      expected: as many ids as captions
+      expected: as many ids as captions, or one id for five captions
       found: 10 ids and 11 captions
-    hint: row N of the one file is a caption of the image in row N of the other
+    hint: line N of the one file is a caption of the image in line N of the other; with one id for each image, lines 5N-4 to 5N are its captions
     ");
 }
 
@@ -90,12 +90,12 @@ fn mapping_with_unknown_image_or_path_outside_the_folder_is_rejected() {
     let path = folder.path().join("captions/id_mapping.json");
     fs_err::write(&path, r#"{"2": "test_00000.png"}"#).unwrap();
     assert_snapshot!(message(&folder), @r"
-    error: image id `3` (row 6 of `DIR/captions/test_ids.txt`) is not in `DIR/captions/id_mapping.json`
+    error: image id `3` (line 6 of `DIR/captions/test_ids.txt`) is not in `DIR/captions/id_mapping.json`
     hint: the mapping has to come from the same data set as the ids
     ");
     fs_err::write(&path, r#"{"2": "test_00000.png", "3": "../../secret.png"}"#).unwrap();
     assert_snapshot!(message(&folder), @r"
-    error: `DIR/captions/id_mapping.json` maps image id `3` to a file that cannot be used
+    error: `DIR/captions/id_mapping.json` (line 1) maps image id `3` to a file that cannot be used
       expected: a path inside the image folder
       found: `../../secret.png`
     hint: names are relative to the image folder, without `..`
@@ -109,15 +109,15 @@ fn mapping_with_unknown_image_or_path_outside_the_folder_is_rejected() {
 }
 
 #[test]
-fn vocabulary_larger_than_the_model_is_rejected() {
+fn vocabulary_of_another_size_than_the_model_is_rejected() {
     let folder = scenes(2);
     let path = folder.path().join("vocab.txt");
     let text = fs_err::read_to_string(&path).unwrap();
     fs_err::write(&path, format!("{text}zebra\n")).unwrap();
     assert_snapshot!(message(&folder), @r"
     error: `DIR/vocab.txt` does not fit the model
-      expected: at most 82 entries
-      found: 83 entries
+      expected: 82 tokens, the `vocab_size` of the model
+      found: 83 tokens
     hint: use the vocabulary that the text encoder was trained with
     ");
 }

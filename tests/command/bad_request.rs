@@ -182,10 +182,10 @@ fn missing_data_is_named() {
     hint: the folder has to contain `f30k/captions`, `f30k/flickr30k-images`, `bert-base-uncased/vocab.txt`
     ");
     assert_snapshot!(message(&["reproduce", "f30k_vit", "--checkpoint", "model_best.pth", "--data", "/nowhere"]), @r"
-    error: split `test` is not in `DIR/f30k/captions`
-      expected: `test_ids.txt`
-      found: no split
-    hint: a split is two files, `NAME_ids.txt` and `NAME_caps.txt`, beside `id_mapping.json`
+    error: the data of entry `f30k_vit` are incomplete: there is no folder `DIR/f30k/captions`
+      expected: captions in `f30k/captions` and images in `f30k/flickr30k-images`, or captions in `f30k` and images in `flickr30k-images`
+      found: no folder `DIR`
+    hint: a caption folder holds `<split>_ids.txt`, `<split>_caps.txt` and `id_mapping.json`
     ");
 }
 

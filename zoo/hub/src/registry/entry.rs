@@ -159,7 +159,11 @@ impl Entry {
 
     /// The data paths below `root`, or below the folder of the entry file without one.
     pub fn data_paths(&self, root: Option<&Path>) -> Result<DataPaths, RegistryError> {
-        let folder = match (root, &self.origin) {
+        Ok(self.data.below(self.data_root(root)?))
+    }
+
+    fn data_root<'a>(&'a self, root: Option<&'a Path>) -> Result<&'a Path, RegistryError> {
+        Ok(match (root, &self.origin) {
             (Some(root), _) => root,
             (None, Origin::File(path)) => path.parent().unwrap_or(Path::new("")),
             (None, Origin::BuiltIn(_) | Origin::Setting(_)) => {
@@ -169,8 +173,7 @@ impl Entry {
                     contents: [captions, images, vocab],
                 });
             }
-        };
-        Ok(self.data.below(folder))
+        })
     }
 
     /// The data paths as [`data_paths`](Self::data_paths), which have to exist.
@@ -186,11 +189,16 @@ impl Entry {
         if let [Some(captions), Some(images)] = self.data.authors_tree() {
             trees.push([captions, images]);
         }
+        let root = self.data_root(root)?;
+        // The folder of an entry file in the current folder is empty.
+        let is_folder = |folder: &&Path| folder.as_os_str().is_empty() || folder.is_dir();
+        let inside = missing.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
         Err(RegistryError::DataTree {
             entry: self.name.clone(),
             missing: missing.clone(),
             trees,
-            existing: missing.ancestors().skip(1).find(|folder| folder.is_dir()).map(Path::to_owned),
+            existing: inside.into_iter().find(is_folder).map(Path::to_owned),
+            root: root.to_owned(),
         })
     }
 

@@ -86,7 +86,7 @@ pub enum RegistryError {
     /// A folder of the data of an entry does not exist.
     #[error(
         "the data of entry `{entry}` are incomplete: there is no folder `{}`\n  expected: {}\n  found: {}",
-        missing.display(), describe_trees(trees), describe_folder(existing.as_deref())
+        missing.display(), describe_trees(trees), describe_folder(existing.as_deref(), root)
     )]
     DataTree {
         /// Name of the entry.
@@ -95,8 +95,10 @@ pub enum RegistryError {
         missing: PathBuf,
         /// Folders of captions and of images that would do, relative to the data folder.
         trees: Vec<[PathBuf; 2]>,
-        /// The nearest folder above the missing one.
+        /// The nearest folder above the missing one in the data folder.
         existing: Option<PathBuf>,
+        /// The data folder.
+        root: PathBuf,
     },
     /// A configuration cannot be written as canonical JSON.
     #[error("the configuration has no canonical JSON form")]
@@ -130,9 +132,10 @@ fn describe_trees(trees: &[[PathBuf; 2]]) -> String {
 }
 
 /// The names in a folder, as many as a message can hold.
-fn describe_folder(folder: Option<&Path>) -> String {
+fn describe_folder(folder: Option<&Path>, root: &Path) -> String {
     const LISTED: usize = 8;
-    let Some(folder) = folder else { return "no folder".to_owned() };
+    let Some(folder) = folder else { return format!("no folder `{}`", root.display()) };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();

@@ -183,10 +183,13 @@ fn authors_tree_is_found_and_a_missing_one_is_described() {
         std::fs::create_dir_all(&own.images).unwrap();
         assert_eq!(entry.existing_data_paths(Some(root)).unwrap(), own);
     }
-    let error = find("f30k_vit").unwrap().existing_data_paths(Some(&root.join("none"))).unwrap_err().to_string();
-    assert!(
-        error.ends_with(&format!("found: `coco`, `coco-images`, `f30k`, `flickr30k-images` in `{}`", root.display()))
-    );
+    std::fs::remove_dir_all(root.join("f30k")).unwrap();
+    let error = find("f30k_vit").unwrap().existing_data_paths(Some(root)).unwrap_err().to_string();
+    let found = format!("found: `coco`, `coco-images`, `flickr30k-images` in `{}`", root.display());
+    assert!(error.ends_with(&found), "{error}");
+    let none = root.join("none");
+    let error = find("f30k_vit").unwrap().existing_data_paths(Some(&none)).unwrap_err().to_string();
+    assert!(error.ends_with(&format!("found: no folder `{}`", none.display())), "{error}");
 }
 
 #[test]
