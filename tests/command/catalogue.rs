@@ -29,18 +29,20 @@ fn help_names_the_commands() {
       reproduce    Evaluate a checkpoint and compare its recalls with the published ones
       evaluate     Compute recalls of a similarity matrix, or of embeddings and a head, from another
                    program
-      table        Print results of `reproduce --json` as the tables of the paper
-      report       Write results of `reproduce --json` as an HTML report with charts and the hardest
-                   failures
+      table        Print results of `reproduce --json` and `evaluate --json` as the tables of the paper,
+                   or compare two of them
+      report       Write results of `reproduce --json` and `evaluate --json` as an HTML report with
+                   charts and the hardest failures
       card         Write a model card in Markdown: description, recipe, recalls, licence and known
                    problems
       train        Train the model of an entry
+      launch       Start the processes of a distributed run, as torchrun does, without Python
       export       Export an entry to ONNX, and compare the graphs with the model
       embed        Write embeddings of images or captions as safetensors or NumPy files
       score        Compute the exact similarities of images and captions
       explain      Show which patches of an image match which words of a caption
       index        Create or update a search index of images or captions
-      search       Search an index of images by text, or an index of captions by image
+      search       Search an index of images by text or image, or an index of captions by image
       bench        Benchmark an entry, or compare deterministic measures with the baselines
       completions  Print a shell completion script
       man          Print the manual page, or write one per command

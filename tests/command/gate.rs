@@ -149,7 +149,7 @@ fn invalid_gate_options_are_rejected() {
     };
     assert_snapshot!(text(&["bench", "--gate", "--only", "clocks", "--baselines", COMMITTED]), @"
     error: `group` cannot be used
-      expected: `memory`, `recalls`, `parameters`, `graphs`, `drift`, `kernels`
+      expected: `memory`, `recalls`, `parameters`, `graphs`, `drift`, `kernels`, `results`
       found: `clocks`
     ");
     assert_snapshot!(text(&["bench", "--gate", "--baselines", "nowhere"]), @"

@@ -55,12 +55,16 @@ fn bench_help() {
                              with 1 if one changed
           --bless            Write the measured values as the new baselines
           --only <GROUPS>    Comma-separated groups to measure: memory, recalls, parameters, graphs,
-                             drift, kernels [default: all]
+                             drift, kernels, results [default: all]
           --entries <NAMES>  Comma-separated entries to measure [default: all]
           --baselines <DIR>  Folder of the baselines [default: bench/baselines]
           --kernels <FILE>   Instruction counts written by `cargo bench -p laps-bench --bench kernels --
                              --counts FILE`
-      -q, --quiet            Hide progress output
+          --results <FILES>  Comma-separated results of `reproduce --json` and `evaluate --json`, whose
+                             hits are compared
+
+    Output:
+      -q, --quiet  Hide progress output
     ");
 }
 

@@ -6,11 +6,12 @@ use std::{
     rc::Rc,
 };
 
+use laps_files::TemporaryFolder;
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
 use laps_model::encoder::Encoder;
 use laps_onnx::{
     graph::{GraphKind, GraphPrecision, Target},
-    package::{self, ExportRequest, Manifest, Package, describe_encoders, encode_graph},
+    package::{self, ExportRequest, Manifest, Package, describe_encoders, encode_graph, write_encoders},
     runtime::{ExecutionDevice, OrtEncoder, Provider, Session, SessionOptions, environment},
 };
 
@@ -74,14 +75,23 @@ impl OnnxBackend {
                     threads: self.options.threads,
                     vocabulary: None,
                 };
-                let manifest = describe_encoders(&request)?;
-                // In memory, so that it works without a place for temporary files. A session does not need the bytes after
-                // loading, so there is one graph at a time.
-                let load = |kind: GraphKind, options: &SessionOptions| {
-                    let bytes = encode_graph(&request, &manifest, kind)?;
-                    Ok(Session::from_memory(&kind.file(), &bytes, options)?)
+                // A session does not need its graph after loading. Files take less memory: of a graph in memory there are
+                // two copies while it is loaded. Without a place for them, or without space, memory has to do.
+                let written = TemporaryFolder::create().ok().and_then(|folder| {
+                    let manifest = write_encoders(&request, folder.path()).ok()?;
+                    Some((folder, manifest))
+                });
+                let (opened, manifest) = match written {
+                    Some((folder, manifest)) => (Self::open_files(folder.path(), &manifest, &self.options)?, manifest),
+                    None => {
+                        let manifest = describe_encoders(&request)?;
+                        let load = |kind: GraphKind, options: &SessionOptions| {
+                            let bytes = encode_graph(&request, &manifest, kind)?;
+                            Ok(Session::from_memory(&kind.file(), &bytes, options)?)
+                        };
+                        (Self::open_with(&load, &manifest, &self.options)?, manifest)
+                    }
                 };
-                let opened = Self::open_with(&load, &manifest, &self.options)?;
                 self.exported.replace(Some((request, manifest)));
                 Ok(opened)
             }

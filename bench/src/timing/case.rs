@@ -73,7 +73,7 @@ impl CaseOptions<'_> {
             } else if precisions.contains(&GraphPrecision::Fp32) {
                 let backend = self.backends.on_checkpoint(engine, self.device)?;
                 backend.check()?;
-                let file_bytes = fs_err::metadata(self.checkpoint.path()).ok().map(|metadata| metadata.len());
+                let file_bytes = Some(self.checkpoint.file_bytes());
                 cases.push(EncoderCase { backend, precision: "fp32".to_owned(), flavour: None, file_bytes });
             }
         }

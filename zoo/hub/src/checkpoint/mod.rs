@@ -147,6 +147,11 @@ impl Checkpoint {
         &self.path
     }
 
+    /// Size of the file in bytes.
+    pub fn file_bytes(&self) -> u64 {
+        self.length
+    }
+
     /// Its container format.
     pub fn format(&self) -> Format {
         self.format
