@@ -1,7 +1,7 @@
 //! Features of frozen backbones: computed once, kept in memory in half precision, and cached on disk for the next run.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -115,13 +115,13 @@ impl BackboneFeatures {
         Some(Self { images, image_shape: [tokens, width], words, word_width, spans })
     }
 
-    fn write(&self, path: &PathBuf) -> Result<()> {
+    fn write(&self, path: &Path) -> Result<()> {
         let bytes = |values: &[f16]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
         let (images, words) = (bytes(&self.images), bytes(&self.words));
         let [tokens, width] = self.image_shape;
         let shape = vec![images.len() / (2 * tokens * width).max(1), tokens, width];
         let word_shape = vec![words.len() / (2 * self.word_width).max(1), self.word_width];
-        let failed = |reason: String| TrainError::State { path: path.clone(), reason };
+        let failed = |reason: String| TrainError::State { path: path.to_owned(), reason };
         let view = |shape, bytes| TensorView::new(Dtype::F16, shape, bytes).map_err(|error| failed(error.to_string()));
         let views = [("images", view(shape, &images)?), ("words", view(word_shape, &words)?)];
         let file = safetensors::serialize(views, None).map_err(|error| failed(error.to_string()))?;
