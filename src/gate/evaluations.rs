@@ -27,7 +27,10 @@ pub(crate) fn evaluations(entries: &[Entry], progress: &dyn Progress) -> Result<
 }
 
 fn evaluation(name: &str) -> Result<[GroupMeasures; 2]> {
-    let output = Command::new(std::env::current_exe()?).args(["bench", "--evaluate", name]).output()?;
+    let mut evaluation = Command::new(std::env::current_exe()?);
+    // With several arenas of glibc, which thread gets which varies, and with it the peak memory: by up to 6 of 20 MB.
+    evaluation.args(["bench", "--evaluate", name]).env("MALLOC_ARENA_MAX", "1");
+    let output = evaluation.output()?;
     if !output.status.success() {
         bail!("cannot evaluate `{name}`\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
     }

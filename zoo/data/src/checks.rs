@@ -83,7 +83,10 @@ fn for_each_image<T: Send>(
     threads: usize,
     check: impl Fn(&ImageFile) -> Result<T, ImageError> + Sync,
 ) -> Result<Vec<T>, DataError> {
-    let threads = threads.max(1);
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let threads = threads.clamp(1, files.len());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| DataError::Threads { threads, source: std::io::Error::other(error) })?;
     let seen: Vec<Result<T, ImageError>> = pool.install(|| files.par_iter().map(&check).collect());
