@@ -14,7 +14,7 @@
 //! the result. It is removed when the writer fails.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{self, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     process,
@@ -225,6 +225,14 @@ impl Sink {
     }
 }
 
+/// Whether `name` is that of a temporary file of an [`OutputFile`], which a process that was killed leaves behind.
+pub fn is_temporary_name(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let stem = name.strip_prefix('.').and_then(|name| name.strip_suffix(".part"));
+    let number = stem.and_then(|stem| stem.rsplit_once('.')).and_then(|(_, number)| number.split_once('-'));
+    number.is_some_and(|(pid, count)| pid.parse::<u32>().is_ok() && count.parse::<u32>().is_ok())
+}
+
 /// Whether an [`OutputFile`] at `path` is standard output, so that nothing else can be printed to it.
 pub fn is_stdout(path: &Path) -> bool {
     ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].into_iter().any(|stdout| path == Path::new(stdout))
@@ -304,6 +312,19 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn temporary_names_are_recognised() {
+        for (name, expected) in [
+            (".entry.yaml.28807-0.part", true),
+            ("..28807-12.part", true),
+            ("entry.yaml.28807-0.part", false),
+            (".entry.part", false),
+            (".entry.yaml", false),
+        ] {
+            assert_eq!(super::is_temporary_name(name.as_ref()), expected, "{name}");
+        }
+    }
+
     use std::{
         io::{self, Seek, Write},
         path::Path,

@@ -57,9 +57,11 @@ impl RunFolder {
                     return Err(TrainError::NoState { folder: path.to_owned() }.into());
                 }
                 fs_err::create_dir_all(path).map_err(|source| folder.failed("create", path, source))?;
-                let mut entries = fs_err::read_dir(path).map_err(|source| folder.failed("read", path, source))?;
-                if let Some(Ok(first)) = entries.next() {
-                    let found = first.file_name().to_string_lossy().into_owned();
+                let entries = fs_err::read_dir(path).map_err(|source| folder.failed("read", path, source))?;
+                // A run that was killed at its first file leaves a temporary one.
+                let mut names = entries.flatten().map(|entry| entry.file_name());
+                if let Some(first) = names.find(|name| !laps_files::is_temporary_name(name)) {
+                    let found = first.to_string_lossy().into_owned();
                     return Err(TrainError::Foreign { folder: path.to_owned(), found }.into());
                 }
             }
@@ -67,8 +69,9 @@ impl RunFolder {
         if resume && !folder.file(RunFiles::STATE).exists() {
             return Err(TrainError::NoState { folder: path.to_owned() }.into());
         }
-        folder.write(RunFiles::ENTRY, entry.as_bytes())?;
+        // The hash first: it makes the folder one of a run, also if the run is killed before the next file.
         folder.write(RunFiles::HASH, format!("{}\n", hash.value()).as_bytes())?;
+        folder.write(RunFiles::ENTRY, entry.as_bytes())?;
         Ok(folder)
     }
 
@@ -110,6 +113,11 @@ mod tests {
         assert!(message("b", true).contains("another configuration"));
         open("a", true).unwrap();
         assert_eq!(fs_err::read(folder.file(RunFiles::STATE)).unwrap(), b"state");
+
+        let killed = root.path().join("killed");
+        fs_err::create_dir(&killed).unwrap();
+        fs_err::write(killed.join(".config.sha256.4711-0.part"), "").unwrap();
+        RunFolder::open(&killed, "", &ConfigHash::of_texts(&["a"]), false).unwrap();
 
         let other = root.path().join("other");
         fs_err::create_dir(&other).unwrap();
