@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use askama::Template;
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use laps::{EngineUsed, ExplainedPair};
 use laps_align::similarity::TokenKind;
 use laps_data::image::{self, RgbImage};
 use laps_search::ModelUsed;
 use serde::Serialize;
 
-use crate::{Error, Result};
+use crate::{Error, Result, report::data_url};
 
 /// Version of the JSON document.
 const SCHEMA: u32 = 1;
@@ -31,7 +30,7 @@ pub struct ExplanationDocument<'a> {
     engine: &'a EngineUsed,
     image: String,
     caption: &'a str,
-    /// The similarity: `class_token` plus the sum of the patches' `part`.
+    /// The similarity: `class_token` plus the sum of the patches' `contribution`.
     similarity: f64,
     class_token: f64,
     /// Rows and columns of the patches.
@@ -50,7 +49,7 @@ struct Word<'a> {
     /// The best token that is made of patches, and the similarity to it.
     spatial_token: usize,
     spatial_similarity: f64,
-    /// What each patch adds to `spatial_similarity`.
+    /// Contribution of each patch to `spatial_similarity`.
     patches: &'a [f64],
 }
 
@@ -73,8 +72,8 @@ struct Patch {
     caption_score: f64,
     /// Whether the caption keeps the patch.
     kept: bool,
-    /// What the patch adds to the similarity.
-    part: f64,
+    /// Contribution of the patch to the similarity.
+    contribution: f64,
 }
 
 #[derive(Template)]
@@ -112,7 +111,7 @@ impl<'a> ExplanationDocument<'a> {
             image_score: patch.image_score,
             caption_score: patch.caption_score,
             kept: patch.kept,
-            part: patch.part,
+            contribution: patch.contribution,
         });
         Self {
             schema: SCHEMA,
@@ -153,17 +152,14 @@ impl<'a> ExplanationDocument<'a> {
     /// [`Error::Template`] if the picture cannot be encoded.
     pub fn page(&self, image: &RgbImage) -> Result<String> {
         let template = |source: Box<dyn std::error::Error + Send + Sync>| Error::Template { source };
-        let longer = image.width().max(image.height());
-        let side = |side: usize| if longer > SIDE { (side * SIDE).div_ceil(longer).max(1) } else { side };
-        let small = image::resize(image, side(image.width()), side(image.height()));
-        let picture = image::jpeg(&small, QUALITY).map_err(|source| template(source.into()))?;
+        let picture = data_url(image, SIDE, QUALITY).map_err(|source| template(source.into()))?;
         let json = serde_json::to_string(self).map_err(|source| template(source.into()))?;
         let page = Page {
             caption: self.caption,
             image: &self.image,
             model: &self.model.entry,
             similarity: format!("{:.4}", self.similarity),
-            picture: format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(picture)),
+            picture,
             // `</script>` in a caption or a file name would end the element.
             json: json.replace('<', "\\u003c"),
         };
@@ -178,7 +174,7 @@ impl<'a> ExplanationDocument<'a> {
     pub fn overlay(&self, image: &RgbImage, word: Option<usize>) -> Result<Vec<u8>> {
         let map: Vec<f64> = match word.and_then(|word| self.words.get(word)) {
             Some(word) => word.patches.to_vec(),
-            None => self.patches.iter().map(|patch| patch.part).collect(),
+            None => self.patches.iter().map(|patch| patch.contribution).collect(),
         };
         let largest = map.iter().fold(f64::MIN_POSITIVE, |largest, part| largest.max(part.abs()));
         let (width, height) = (image.width(), image.height());

@@ -23,7 +23,7 @@ fn numbers_add_up_to_the_score() {
     let document: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
     let number = |value: &serde_json::Value| value.as_f64().unwrap();
     let list = |name: &str| document[name].as_array().unwrap().clone();
-    let parts: f64 = list("patches").iter().map(|patch| number(&patch["part"])).sum();
+    let parts: f64 = list("patches").iter().map(|patch| number(&patch["contribution"])).sum();
     let similarity = number(&document["similarity"]);
     assert!((parts + number(&document["class_token"]) - similarity).abs() < 1e-6);
     // The means of both directions, as the similarity is defined.

@@ -12,7 +12,7 @@ pub struct ExplainedPair {
     pub words: Vec<String>,
     /// Rows and columns of the patches. Images are squashed to a square, so the grid covers the whole image.
     pub grid: [usize; 2],
-    /// What patches, tokens and words add.
+    /// Scores, weights and contributions.
     pub explanation: Explanation,
 }
 
@@ -24,7 +24,7 @@ impl Model {
     /// # fn main() -> laps::Result<()> {
     /// let model = laps::Model::builder("shapes_vit").open()?;
     /// let pair = model.explain("photo.png", "a red circle above a blue square")?;
-    /// let sum: f64 = pair.explanation.patches.iter().map(|patch| patch.part).sum();
+    /// let sum: f64 = pair.explanation.patches.iter().map(|patch| patch.contribution).sum();
     /// assert!((pair.explanation.similarity - sum - pair.explanation.class_token).abs() < 1e-6);
     /// # Ok(())
     /// # }

@@ -77,10 +77,14 @@ impl OnnxBackend {
                 };
                 // A session does not need its graph after loading. Files take less memory: of a graph in memory there are
                 // two copies while it is loaded. Without a place for them, or without space, memory has to do.
-                let written = TemporaryFolder::create().ok().and_then(|folder| {
-                    let manifest = write_encoders(&request, folder.path()).ok()?;
-                    Some((folder, manifest))
-                });
+                let written = match TemporaryFolder::create() {
+                    Ok(folder) => match write_encoders(&request, folder.path()) {
+                        Ok(manifest) => Some((folder, manifest)),
+                        Err(laps_onnx::Error::Io { action: "write", .. }) => None,
+                        Err(error) => return Err(error.into()),
+                    },
+                    Err(_) => None,
+                };
                 let (opened, manifest) = match written {
                     Some((folder, manifest)) => (Self::open_files(folder.path(), &manifest, &self.options)?, manifest),
                     None => {

@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub use thumbnails::Thumbnails;
+pub(crate) use thumbnails::data_url;
 use view::{ResultView, TableView, tables};
 
 #[derive(Template)]

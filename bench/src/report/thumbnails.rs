@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use laps_data::image;
+use laps_data::image::{self, ImageError, RgbImage};
 
 /// Longer side of a thumbnail, in pixels.
 const SIDE: usize = 128;
@@ -51,18 +51,21 @@ impl Thumbnails {
         let is_relative = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
         let path = self.folders.iter().map(|folder| folder.join(name)).find(|path| is_relative && path.is_file())?;
         let full = image::read(&path).ok()?.image;
-        let [width, height] = [full.width(), full.height()];
-        let longer = width.max(height);
-        let side = |side: usize| if longer > SIDE { (side * SIDE).div_ceil(longer).max(1) } else { side };
-        let small = image::resize(&full, side(width), side(height));
-        let bytes = image::jpeg(&small, QUALITY).ok()?;
-        Some(format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(bytes)))
+        data_url(&full, SIDE, QUALITY).ok()
     }
+}
+
+/// The image as a `data:` URL of a JPEG file, with its longer side reduced to at most `longest` pixels.
+pub(crate) fn data_url(image: &RgbImage, longest: usize, quality: u8) -> Result<String, ImageError> {
+    let longer = image.width().max(image.height());
+    let side = |side: usize| if longer > longest { (side * longest).div_ceil(longer).max(1) } else { side };
+    let small = image::resize(image, side(image.width()), side(image.height()));
+    Ok(format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(image::jpeg(&small, quality)?)))
 }
 
 #[cfg(test)]
 mod tests {
-    use laps_data::image::{RgbImage, jpeg};
+    use laps_data::image::jpeg;
 
     use super::*;
 

@@ -8,7 +8,7 @@ use std::{
 
 use crate::output::is_descriptor;
 
-/// Reads the file `path`. A FIFO, a socket or a device is an error, because reading it could wait for ever. The descriptors
+/// Reads the file `path`. A FIFO, a socket or a device is an error, because reading it could block forever. The descriptors
 /// that a shell passes (`/dev/stdin`, `/dev/fd/N`) are read whatever they are.
 ///
 /// # Errors

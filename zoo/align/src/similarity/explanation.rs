@@ -1,17 +1,17 @@
 //! Why an image and a caption have the similarity that they have.
 
-use laps_model::{array::Array, models::alignment::LEAKY_SLOPE};
+use laps_model::{
+    array::Array,
+    models::alignment::{LEAKY_SLOPE, NORM_EPS},
+};
 
 use super::Engine;
 use crate::{Error, Result};
 
-/// Minimum norm of a vector, as in `torch.nn.functional.normalize`.
-const NORM_EPS: f64 = 1e-12;
-
 /// The similarity of one image and one caption, taken apart.
 ///
 /// Every value is computed in double precision from the embeddings. The similarity is
-/// [`class_token`](Self::class_token) plus the sum of [`patches`](Self::patches)' [`part`](PatchExplanation::part).
+/// [`class_token`](Self::class_token) plus the sum of [`patches`](Self::patches)' [`contribution`](PatchExplanation::contribution).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
     /// The similarity, from -0.2 to 2.
@@ -22,7 +22,7 @@ pub struct Explanation {
     pub tokens: Vec<TokenExplanation>,
     /// The words of the caption, `[CLS]` and `[SEP]` included.
     pub words: Vec<WordExplanation>,
-    /// What the class token adds to the similarity; 0 without one.
+    /// Contribution of the class token to the similarity; 0 without one.
     pub class_token: f64,
 }
 
@@ -35,11 +35,11 @@ pub struct PatchExplanation {
     pub caption_score: f64,
     /// Whether the caption keeps the patch.
     pub kept: bool,
-    /// What the patch adds to the similarity.
-    pub part: f64,
+    /// Contribution of the patch to the similarity.
+    pub contribution: f64,
 }
 
-/// What a token of an image is made of.
+/// The kind of a token of an image, with the weights of the patches in it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TokenKind {
     /// The class token.
@@ -53,7 +53,7 @@ pub enum TokenKind {
 /// A token of the image: class token, group or fused patch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenExplanation {
-    /// What it is made of.
+    /// Its kind and the weights of the patches.
     pub kind: TokenKind,
     /// The word with the highest similarity to the token.
     pub word: usize,
@@ -72,7 +72,7 @@ pub struct WordExplanation {
     pub spatial_token: usize,
     /// The similarity to it.
     pub spatial_similarity: f64,
-    /// What each patch adds to the similarity to `spatial_token`. It counts for the similarity of image and caption if
+    /// Contribution of each patch to the similarity to `spatial_token`. It counts for the similarity of image and caption if
     /// `spatial_token` is `token`.
     pub patches: Vec<f64>,
 }
@@ -175,7 +175,7 @@ impl Engine {
             image_score: image_scores[patch],
             caption_score: caption_scores[patch],
             kept: kept[patch],
-            part: total[patch],
+            contribution: total[patch],
         });
         let tokens = kinds.into_iter().zip(of_tokens);
         Ok(Explanation {
@@ -282,7 +282,7 @@ mod tests {
             let (explanation, similarity) = explained(config, 3 + seed, 1 + seed as u64);
             // The engine is in single precision: sums of 512 products of about 1e-3 each.
             assert!((explanation.similarity - f64::from(similarity)).abs() < 1e-6, "{seed}");
-            let sum: f64 = explanation.patches.iter().map(|patch| patch.part).sum();
+            let sum: f64 = explanation.patches.iter().map(|patch| patch.contribution).sum();
             // Rounding of double precision.
             assert!((explanation.class_token + sum - explanation.similarity).abs() < 1e-12, "{seed}");
             assert_eq!(explanation.patches.iter().filter(|patch| patch.kept).count(), config.kept);
