@@ -55,7 +55,9 @@ pub use digest::{
 pub use error::{Error, Result};
 pub use lock::FileLock;
 pub use names::{is_file_name, path_to_text, safe_relative_path, text_to_path};
-pub use output::{OutputFile, is_stdout, is_temporary_name, persist, replace, with_suffix, write_output};
+pub use output::{
+    OutputFile, is_stdout, is_temporary_name, persist, remove_abandoned_files, replace, with_suffix, write_output,
+};
 pub use progress::{Progress, ProgressUnit};
 pub use read::{irregular, read_regular};
 pub use safetensors::{TensorHeader, safetensors_head, safetensors_header};

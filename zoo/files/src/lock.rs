@@ -80,8 +80,9 @@ impl FileLock {
     }
 }
 
+/// Whether `path` still names `file`.
 #[cfg(unix)]
-fn is_same(file: &File, path: &Path) -> io::Result<bool> {
+pub(crate) fn is_same(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
     let held = file.metadata()?;
     match fs_err::metadata(path) {
@@ -92,7 +93,7 @@ fn is_same(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 #[cfg(not(unix))]
-fn is_same(_: &File, _: &Path) -> io::Result<bool> {
+pub(crate) fn is_same(_: &File, _: &Path) -> io::Result<bool> {
     Ok(true)
 }
 

@@ -15,6 +15,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fs::TryLockError,
     io::{self, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     process,
@@ -23,7 +24,7 @@ use std::{
 
 use fs_err::{File, OpenOptions};
 
-use crate::{Error, Result, temporary::TemporaryPath};
+use crate::{Error, Result, lock::is_same, temporary::TemporaryPath};
 
 /// Maximum number of symbolic links that are followed, as in Linux.
 const MAX_LINKS: usize = 40;
@@ -60,7 +61,7 @@ pub struct OutputFile {
 
 #[derive(Debug)]
 enum Sink {
-    /// `temporary` is renamed to `target`.
+    /// `temporary` is renamed to `target`. `file` is locked, so that no other writer takes it for an abandoned one.
     Staged {
         file: File,
         temporary: TemporaryPath,
@@ -197,15 +198,17 @@ impl Sink {
         let Some(name) = target.file_name() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"));
         };
+        remove_abandoned_files(&target);
+        let prefix = temporary_prefix(name);
         loop {
-            let mut temporary = OsString::from(".");
-            if name.len() <= MAX_REPEATED_NAME {
-                temporary.push(name);
-            }
-            temporary.push(format!(".{}-{}.part", process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-            let temporary = target.with_file_name(temporary);
-            match TemporaryPath::create(temporary) {
-                Ok((file, temporary)) => return Ok(Self::Staged { file, temporary, target }),
+            let mut temporary = prefix.clone();
+            temporary.push(format!("{}-{}.part", process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+            match TemporaryPath::create(target.with_file_name(temporary)) {
+                // Another writer may have removed the file before it was locked.
+                Ok((file, temporary)) if lock(&file) && is_same(&file, temporary.path())? => {
+                    return Ok(Self::Staged { file, temporary, target });
+                }
+                Ok(_) => {}
                 // Left by a killed process that had the same number.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -215,10 +218,8 @@ impl Sink {
 
     fn persist(self) -> io::Result<()> {
         match self {
-            Self::Staged { file, temporary, target } => {
-                drop(file);
-                persist(temporary.path(), &target)
-            }
+            // `file` stays locked until the rename.
+            Self::Staged { file: _file, temporary, target } => persist(temporary.path(), &target),
             Self::Stream(mut file) => file.flush(),
             Self::Stdout(mut stdout) => stdout.flush(),
         }
@@ -229,8 +230,48 @@ impl Sink {
 pub fn is_temporary_name(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let stem = name.strip_prefix('.').and_then(|name| name.strip_suffix(".part"));
-    let number = stem.and_then(|stem| stem.rsplit_once('.')).and_then(|(_, number)| number.split_once('-'));
-    number.is_some_and(|(pid, count)| pid.parse::<u32>().is_ok() && count.parse::<u32>().is_ok())
+    stem.and_then(|stem| stem.rsplit_once('.')).is_some_and(|(_, number)| is_temporary_number(number))
+}
+
+/// Whether `number` is the process id and the count of a temporary file.
+fn is_temporary_number(number: &str) -> bool {
+    number.split_once('-').is_some_and(|(pid, count)| pid.parse::<u32>().is_ok() && count.parse::<u32>().is_ok())
+}
+
+/// Removes the temporary files of outputs at `path` whose writers were killed. [`OutputFile::create`] does it too.
+pub fn remove_abandoned_files(path: &Path) {
+    let Some(name) = path.file_name() else { return };
+    let prefix = temporary_prefix(name);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for entry in fs_err::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let number = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
+        let number = number.and_then(|number| str::from_utf8(number.strip_suffix(b".part")?).ok());
+        if number.is_some_and(is_temporary_number) && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let Ok(file) = OpenOptions::new().write(true).open(entry.path()) else { continue };
+            // Removed while it is locked, so that its writer cannot lock it before.
+            if file.file().try_lock().is_ok() {
+                // What cannot be removed does not affect the new output.
+                let _ = fs_err::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// What the temporary files of an output with the file name `name` begin with.
+fn temporary_prefix(name: &OsStr) -> OsString {
+    let mut prefix = OsString::from(".");
+    if name.len() <= MAX_REPEATED_NAME {
+        prefix.push(name);
+    }
+    prefix.push(".");
+    prefix
+}
+
+/// Locks `file`; false if another process holds the lock. On a file system without locks, no writer removes the files of
+/// others.
+fn lock(file: &File) -> bool {
+    !matches!(file.file().try_lock(), Err(TryLockError::WouldBlock))
 }
 
 /// Whether an [`OutputFile`] at `path` is standard output, so that nothing else can be printed to it.
@@ -390,6 +431,20 @@ mod tests {
         first.persist().unwrap();
         assert_eq!(fs_err::read(&path).unwrap(), b"first");
         assert_eq!(names(folder.path()), ["shared"]);
+    }
+
+    #[test]
+    fn writer_removes_the_temporary_files_of_killed_writers_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        let live = OutputFile::create(&path).unwrap();
+        let other = [".model.json.7-0.part", ".model.part", "model.7-0.part"];
+        for name in other.into_iter().chain([".model.7-0.part", ".model.7-12.part"]) {
+            fs_err::write(folder.path().join(name), "left").unwrap();
+        }
+        replace(&path, b"x").unwrap();
+        live.persist().unwrap();
+        assert_eq!(names(folder.path()), [".model.json.7-0.part", ".model.part", "model", "model.7-0.part"]);
     }
 
     #[test]

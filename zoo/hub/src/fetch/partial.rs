@@ -9,7 +9,7 @@ use fs_err::File;
 use serde::{Deserialize, Serialize};
 
 use super::FetchError;
-use laps_files::{DigestWriter, ExpectedDigest, replace, with_suffix};
+use laps_files::{DigestWriter, ExpectedDigest, remove_abandoned_files, replace, with_suffix};
 
 /// Bytes at the end of a partial file that are requested again and compared when a download resumes. The comparison
 /// detects a changed source and a disk that lost power.
@@ -52,6 +52,7 @@ impl PartialDownload {
     pub(super) fn open(target: &Path, expected: &ExpectedDigest) -> Result<Self, FetchError> {
         let (path, metadata_path) = (with_suffix(target, ".part"), with_suffix(target, ".part.json"));
         let failed = |source| FetchError::io("write", &path, source);
+        remove_abandoned_files(&metadata_path);
         let mut options = fs_err::OpenOptions::new();
         let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         let metadata = read_metadata(&metadata_path);
