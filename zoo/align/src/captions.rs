@@ -70,7 +70,7 @@ impl CaptionImages {
     }
 
     /// Captions of consecutive images, ascending within an image. Panics if an image is out of range.
-    pub(super) fn of_images(&self, images: Range<usize>) -> &[u32] {
+    pub fn of_images(&self, images: Range<usize>) -> &[u32] {
         &self.sorted[self.starts[images.start]..self.starts[images.end]]
     }
 }

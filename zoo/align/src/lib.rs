@@ -89,7 +89,7 @@ pub use failures::{Candidate, Failure, failures};
 pub use hits::{DirectionHits, Hits, TOP_K, hits};
 pub use judged::{JudgedDirections, JudgedMetrics, JudgedQuery, Judgements, judged_metrics};
 pub use protocol::{Evaluation, Fold, Protocol, evaluate};
-pub use rank::{Rank, Ranks, TieRule};
+pub use rank::{PartialRanks, Rank, Ranks, TieRule};
 pub use recall::{Directions, Recall, Ties};
 pub use scores::Scores;
 pub use stored::StoredScores;

@@ -66,23 +66,99 @@ pub struct Ranks {
 impl Ranks {
     /// Ranks within the rows `images` and the columns of their captions, computed on the threads of rayon.
     pub(super) fn of(scores: &Scores, captions: &CaptionImages, images: Range<usize>) -> Result<Self, RetrievalError> {
-        let fold = FoldCaptions::new(scores, captions, images.clone())?;
-        let block_rows = images.len().div_ceil(rayon::current_num_threads()).max(1);
-        let starts: Vec<usize> = images.clone().step_by(block_rows).collect();
-        let blocks: Vec<Result<RowBlockRanks, RetrievalError>> = starts
-            .into_par_iter()
-            .map(|start| fold.rank_rows(scores, captions, start..(start + block_rows).min(images.end)))
-            .collect();
-
-        let mut i2t = Vec::with_capacity(images.len());
-        let mut total = CaptionCounts::new(fold.own_scores.len());
-        for block in blocks {
-            let block = block?;
-            i2t.extend(block.i2t);
-            total.add(&block.counts);
-        }
-        Ok(Self { i2t, t2i: total.ranks() })
+        let fold = FoldCaptions::new(captions, images.clone(), 0, own_scores(scores, captions, images.clone())?);
+        let RowBlockRanks { i2t, counts } = fold.rank(scores, captions, images)?;
+        Ok(Self { i2t, t2i: counts.ranks() })
     }
+}
+
+/// What the rows of some images add to the ranks of the whole matrix, for processes that hold one part of the rows each.
+///
+/// ```
+/// use laps_align::{CaptionImages, PartialRanks, Scores};
+///
+/// let captions = CaptionImages::new(2, &[0, 1, 1])?;
+/// let rows = [[0.9, 0.2, 0.3], [0.5, 0.1, 0.8]];
+/// let parts = [Scores::new(&rows[0], 1, 3)?, Scores::new(&rows[1], 1, 3)?];
+/// // Every process needs the score of each caption with its own image.
+/// let mut own_scores = Vec::new();
+/// for (row, part) in parts.iter().enumerate() {
+///     own_scores.extend(PartialRanks::own_scores(part, &captions, row)?);
+/// }
+/// let mut counts = vec![0; 9];
+/// let mut i2t = Vec::new();
+/// for (row, part) in parts.iter().enumerate() {
+///     let part = PartialRanks::new(part, &captions, row, own_scores.clone())?;
+///     counts.iter_mut().zip(part.counts()).for_each(|(sum, count)| *sum += count);
+///     i2t.extend(part.i2t);
+/// }
+/// assert_eq!(PartialRanks::t2i(&counts).iter().map(|rank| rank.later_first).collect::<Vec<_>>(), [0, 1, 0]);
+/// # Ok::<(), laps_align::RetrievalError>(())
+/// ```
+pub struct PartialRanks {
+    /// Rank of the best caption of each image of the part.
+    pub i2t: Vec<Rank>,
+    counts: CaptionCounts,
+}
+
+impl PartialRanks {
+    /// Scores of the captions of the images of a part with their image, in the order of the images. `scores` has the rows
+    /// from `first_image` on.
+    ///
+    /// # Errors
+    /// A matrix that cannot be read.
+    pub fn own_scores(
+        scores: &Scores,
+        captions: &CaptionImages,
+        first_image: usize,
+    ) -> Result<Vec<f32>, RetrievalError> {
+        let images = first_image..first_image + scores.images();
+        let pairs =
+            images.flat_map(|image| captions.of_images(image..image + 1).iter().map(move |caption| (image, caption)));
+        pairs.map(|(image, &caption)| scores.get(image - first_image, caption as usize)).collect()
+    }
+
+    /// Ranks the rows from `first_image` on. `own_scores` are those of all parts in the order of the images, that is, of
+    /// [`own_scores`](Self::own_scores).
+    ///
+    /// # Errors
+    /// A NaN, and a matrix that cannot be read.
+    pub fn new(
+        scores: &Scores,
+        captions: &CaptionImages,
+        first_image: usize,
+        own_scores: Vec<f32>,
+    ) -> Result<Self, RetrievalError> {
+        let images = 0..captions.images();
+        let mut by_column: Vec<(u32, f32)> =
+            captions.of_images(images.clone()).iter().copied().zip(own_scores).collect();
+        by_column.sort_unstable_by_key(|&(column, _)| column);
+        let own_scores = by_column.into_iter().map(|(_, score)| score).collect();
+        let fold = FoldCaptions::new(captions, images, first_image, own_scores);
+        let rows = first_image..first_image + scores.images();
+        let RowBlockRanks { i2t, counts } = fold.rank(scores, captions, rows)?;
+        Ok(Self { i2t, counts })
+    }
+
+    /// Numbers to add up over all parts, three a caption.
+    pub fn counts(&self) -> impl Iterator<Item = u32> + '_ {
+        let CaptionCounts { greater, equal, equal_later } = &self.counts;
+        [greater, equal, equal_later].into_iter().flatten().copied()
+    }
+
+    /// Rank of the image of each caption, in the order of the columns, from the sums of [`counts`](Self::counts).
+    pub fn t2i(sums: &[u32]) -> Vec<Rank> {
+        let mut parts = sums.chunks_exact((sums.len() / 3).max(1)).map(<[u32]>::to_vec);
+        let mut next = || parts.next().unwrap_or_default();
+        CaptionCounts { greater: next(), equal: next(), equal_later: next() }.ranks()
+    }
+}
+
+/// Score of each caption of `images` with its image, by column.
+fn own_scores(scores: &Scores, captions: &CaptionImages, images: Range<usize>) -> Result<Vec<f32>, RetrievalError> {
+    let mut columns = captions.of_images(images).to_vec();
+    columns.sort_unstable();
+    columns.iter().map(|&column| scores.get(captions.image(column) as usize, column as usize)).collect()
 }
 
 /// The captions of the ranked images.
@@ -93,6 +169,8 @@ struct FoldCaptions {
     rows: Vec<u32>,
     /// Score of each caption with its image.
     own_scores: Vec<f32>,
+    /// Image of the first row of the scores.
+    first_image: usize,
 }
 
 /// Ranks of a block of rows, and what the rows add to the ranks of the captions.
@@ -102,14 +180,34 @@ struct RowBlockRanks {
 }
 
 impl FoldCaptions {
-    fn new(scores: &Scores, captions: &CaptionImages, images: Range<usize>) -> Result<Self, RetrievalError> {
+    fn new(captions: &CaptionImages, images: Range<usize>, first_image: usize, own_scores: Vec<f32>) -> Self {
         let mut columns = captions.of_images(images).to_vec();
         columns.sort_unstable();
-        let rows: Vec<u32> = columns.iter().map(|&column| captions.image(column)).collect();
-        let pairs = rows.iter().zip(&columns);
-        let own_scores: Result<_, _> = pairs.map(|(&row, &column)| scores.get(row as usize, column as usize)).collect();
-        let own_scores = own_scores?;
-        Ok(Self { columns, rows, own_scores })
+        let rows = columns.iter().map(|&column| captions.image(column)).collect();
+        Self { columns, rows, own_scores, first_image }
+    }
+
+    /// Ranks the rows of `images` on the threads of rayon.
+    fn rank(
+        &self,
+        scores: &Scores,
+        captions: &CaptionImages,
+        images: Range<usize>,
+    ) -> Result<RowBlockRanks, RetrievalError> {
+        let block_rows = images.len().div_ceil(rayon::current_num_threads()).max(1);
+        let starts: Vec<usize> = images.clone().step_by(block_rows).collect();
+        let blocks: Vec<Result<RowBlockRanks, RetrievalError>> = starts
+            .into_par_iter()
+            .map(|start| self.rank_rows(scores, captions, start..(start + block_rows).min(images.end)))
+            .collect();
+        let counts = CaptionCounts::new(self.own_scores.len());
+        let mut all = RowBlockRanks { i2t: Vec::with_capacity(images.len()), counts };
+        for block in blocks {
+            let block = block?;
+            all.i2t.extend(block.i2t);
+            all.counts.add(&block.counts);
+        }
+        Ok(all)
     }
 
     /// The range of the columns, if they are contiguous.
@@ -130,7 +228,7 @@ impl FoldCaptions {
         let counts = CaptionCounts::new(self.columns.len());
         let mut block = RowBlockRanks { i2t: Vec::with_capacity(rows.len()), counts };
         for row in rows {
-            let whole = scores.row(row, &mut decoded)?;
+            let whole = scores.row(row - self.first_image, &mut decoded)?;
             let values = match range.clone() {
                 Some(range) => &whole[range],
                 None => {

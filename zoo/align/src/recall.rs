@@ -70,8 +70,8 @@ impl Recall {
 }
 
 impl Directions {
-    /// Metrics under one tie rule.
-    pub(super) fn of(ranks: &Ranks, rule: TieRule) -> Self {
+    /// Metrics under one tie rule. There must be at least one image and one caption.
+    pub fn of(ranks: &Ranks, rule: TieRule) -> Self {
         let recall = |ranks: &[super::Rank]| Recall::of(ranks.iter().map(|rank| rank.under(rule)));
         Self::new(recall(&ranks.i2t), recall(&ranks.t2i))
     }

@@ -41,6 +41,33 @@ fn golden_metrics_and_ranks_are_reproduced_exactly() {
     }
 }
 
+#[test]
+fn ranks_of_parts_of_the_rows_are_those_of_the_matrix() {
+    let image_of: Vec<usize> = (0..40).map(|caption| caption * 7 % 11).collect();
+    let captions = CaptionImages::new(11, &image_of).unwrap();
+    // Few different values, so that there are ties.
+    let values: Vec<f32> = (0..440_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 29) as f32).collect();
+    let whole = evaluate(&Scores::new(&values, 11, 40).unwrap(), &captions, Protocol::F30k).unwrap();
+    let bounds = [0, 4, 5, 11];
+    let parts: Vec<_> = bounds
+        .windows(2)
+        .map(|part| Scores::new(&values[part[0] * 40..part[1] * 40], part[1] - part[0], 40).unwrap())
+        .collect();
+    let parts = || parts.iter().zip(bounds);
+    let own_scores: Vec<f32> =
+        parts().flat_map(|(part, first)| PartialRanks::own_scores(part, &captions, first).unwrap()).collect();
+    let mut ranks = Ranks::default();
+    let mut counts = vec![0; 120];
+    for (part, first) in parts() {
+        let part = PartialRanks::new(part, &captions, first, own_scores.clone()).unwrap();
+        counts.iter_mut().zip(part.counts()).for_each(|(sum, count)| *sum += count);
+        ranks.i2t.extend(part.i2t);
+    }
+    ranks.t2i = PartialRanks::t2i(&counts);
+    assert!(whole.ties.t2i > 0);
+    assert_eq!(ranks, whole.folds[0].ranks);
+}
+
 /// Images 2 and 3 are equal, so each of their ten captions has a tie. The headline rule decides the ties of the captions of
 /// image 2 against them, and those of image 3 for them.
 #[test]

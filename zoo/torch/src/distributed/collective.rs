@@ -75,6 +75,11 @@ impl Collective {
         self.world_size
     }
 
+    /// Device of the tensors that the ranks exchange.
+    pub fn device(&self) -> tch::Device {
+        self.device.device()
+    }
+
     /// Whether this is rank 0, which prints, writes and decides.
     pub fn is_first(&self) -> bool {
         self.rank == 0

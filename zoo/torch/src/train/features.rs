@@ -1,6 +1,9 @@
 //! Features of frozen backbones: computed once, kept in memory in half precision, and cached on disk for the next run.
+//!
+//! The ranks of a group compute a share each and exchange them, because each rank needs those of any sample.
 
 use std::{
+    ops::Range,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -8,9 +11,10 @@ use std::{
 use half::{f16, slice::HalfFloatSliceExt};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use sha2::{Digest, Sha256};
+use tch::Tensor as Tch;
 
-use super::{CaptionInputs, ImageInputs, ParamGroup, Weights, split::TokenizedSplit};
-use crate::{Result, Torch, train::TrainError};
+use super::{CaptionInputs, ImageInputs, ParamGroup, Weights, distribution::share, split::TokenizedSplit};
+use crate::{Result, Torch, distributed::Collective, train::TrainError};
 use laps_data::{Loader, LoaderOptions, image::Preprocessing};
 use laps_files::cache;
 use laps_hub::registry::TrainPrecision;
@@ -20,6 +24,8 @@ use laps_model::{array::Array, models::Laps, params::Mode, tensor::DeviceTensor}
 pub(super) const MAX_BYTES: usize = 4 << 30;
 /// Images or captions of an encoder batch.
 const BATCH_SIZE: usize = 16;
+/// Values that a rank sends at once.
+const EXCHANGED_VALUES: usize = 32 << 20;
 
 /// Features of all images and captions of a split.
 pub(super) struct BackboneFeatures {
@@ -29,70 +35,99 @@ pub(super) struct BackboneFeatures {
     /// `(words, hidden)`
     words: Vec<f16>,
     word_width: usize,
-    spans: Vec<std::ops::Range<usize>>,
+    spans: Vec<Range<usize>>,
 }
 
 impl BackboneFeatures {
     /// Bytes of the features of a split.
     pub(super) fn bytes(weights: &Weights, split: &TokenizedSplit) -> usize {
-        let model = weights.config();
-        let tokens = model.image.num_patches() + usize::from(model.image.has_class_token());
-        let images = split.files.len() * tokens * model.image.hidden_size();
-        2 * (images + split.spans().last().map_or(0, |span| span.end) * model.text.hidden_size)
+        let [tokens, width] = image_shape(weights);
+        let words = split.spans().last().map_or(0, |span| span.end) * weights.config().text.hidden_size;
+        2 * (split.files.len() * tokens * width + words)
     }
 
-    /// Reads the features from the cache, or computes and caches them. None if `stop` becomes true.
+    /// Reads the features from the cache, or computes and caches them. None if `stop` becomes true. `is_writer` is true for
+    /// one rank of a machine.
     pub(super) fn open(
         weights: &Weights,
         split: &TokenizedSplit,
         threads: usize,
+        group: &Collective,
+        is_writer: bool,
         stop: &AtomicBool,
     ) -> Result<Option<Self>> {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let path = cache_path(weights, split)?;
-        if path.is_file()
-            && let Some(features) = Self::read(&path, split)
-        {
-            return Ok(Some(features));
+        let cached = if path.is_file() { Self::read(&path, split) } else { None };
+        // Ranks on another machine may have no cache file, and all ranks compute or none.
+        if !group.any(cached.is_none())? {
+            return Ok(cached);
         }
-        let Some(features) = Self::compute(weights, split, threads, stop)? else { return Ok(None) };
-        features.write(&path)?;
+        let Some(features) = Self::compute(weights, split, threads, group, stop)? else { return Ok(None) };
+        if is_writer {
+            features.write(&path)?;
+        }
         Ok(Some(features))
     }
 
-    fn compute(weights: &Weights, split: &TokenizedSplit, threads: usize, stop: &AtomicBool) -> Result<Option<Self>> {
+    fn compute(
+        weights: &Weights,
+        split: &TokenizedSplit,
+        threads: usize,
+        group: &Collective,
+        stop: &AtomicBool,
+    ) -> Result<Option<Self>> {
         let _guard = tch::no_grad_guard();
         let model: Laps<Torch> = weights.model(TrainPrecision::F32, Mode::Evaluation)?;
         let device = weights.device();
-        let mut images = Vec::new();
-        let mut image_shape = [0; 2];
+        let image_shape = image_shape(weights);
+        let image_values = image_shape.iter().product::<usize>();
+        let shares: Vec<Range<usize>> =
+            (0..group.world_size()).map(|rank| share(split.files.len(), rank, group.world_size())).collect();
+        let mut images = Vec::with_capacity(split.files.len() * image_values);
         let preprocessing = Preprocessing::imagenet(weights.config().image.image_size());
         let options = LoaderOptions { batch_size: BATCH_SIZE, threads, prefetch: 2 };
-        for batch in Loader::start(split.files.clone(), preprocessing, options)? {
+        for batch in Loader::start(split.files[shares[group.rank()].clone()].to_vec(), preprocessing, options)? {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             let features = model.image.features(&Torch::upload(&batch?.pixels, &device)?)?.download()?;
-            image_shape = [features.dims()[1], features.dims()[2]];
             images.extend(features.values().iter().map(|&value| f16::from_f32(value)));
         }
+        let sizes: Vec<usize> = shares.iter().map(|share| share.len() * image_values).collect();
+        let images = exchange(group, images, &sizes)?;
+
         let word_width = weights.config().text.hidden_size;
         let spans = split.spans();
-        let mut words = vec![f16::ZERO; spans.last().map_or(0, |span| span.end) * word_width];
-        for captions in split.batches_by_length(BATCH_SIZE) {
+        let batches = split.batches_by_length(BATCH_SIZE);
+        let shares: Vec<_> =
+            (0..group.world_size()).map(|rank| &batches[share(batches.len(), rank, group.world_size())]).collect();
+        let mut own = Vec::new();
+        for captions in shares[group.rank()] {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            let (input_ids, mask) = split.pad(&captions)?;
+            let (input_ids, mask) = split.pad(captions)?;
             let [input_ids, mask] = [input_ids, mask].map(|array| Torch::upload(&array, &device));
             let features = model.text.features(&input_ids?, &mask?)?.download()?;
             let padded = features.dims()[1] * word_width;
             for (&caption, row) in captions.iter().zip(features.values().chunks_exact(padded)) {
-                let target = &mut words[spans[caption].start * word_width..spans[caption].end * word_width];
-                target.iter_mut().zip(row).for_each(|(to, &from)| *to = f16::from_f32(from));
+                own.extend(row[..spans[caption].len() * word_width].iter().map(|&value| f16::from_f32(value)));
             }
+        }
+        let size = |share: &&[Vec<usize>]| {
+            share.iter().flatten().map(|&caption| spans[caption].len() * word_width).sum::<usize>()
+        };
+        let by_length = exchange(group, own, &shares.iter().map(size).collect::<Vec<_>>())?;
+        let mut words = vec![f16::ZERO; by_length.len()];
+        let mut start = 0;
+        for &caption in batches.iter().flatten() {
+            let Range { start: first, end } = spans[caption];
+            let target = &mut words[first * word_width..end * word_width];
+            target.copy_from_slice(&by_length[start..start + target.len()]);
+            start += target.len();
         }
         Ok(Some(Self { images, image_shape, words, word_width, spans }))
     }
@@ -165,6 +200,35 @@ impl BackboneFeatures {
         let images = self.images(image_ids.iter().map(|&id| id as usize))?;
         Ok((ImageInputs::Features(images), CaptionInputs::Features(words, lengths)))
     }
+}
+
+/// Tokens and width of the features of an image.
+fn image_shape(weights: &Weights) -> [usize; 2] {
+    let image = &weights.config().image;
+    [image.num_patches() + usize::from(image.has_class_token()), image.hidden_size()]
+}
+
+/// The values of all ranks in the order of the ranks. Rank `i` has `sizes[i]`.
+fn exchange(group: &Collective, own: Vec<f16>, sizes: &[usize]) -> Result<Vec<f16>> {
+    if group.world_size() == 1 {
+        return Ok(own);
+    }
+    let mut all = Vec::with_capacity(sizes.iter().sum());
+    for (root, &size) in sizes.iter().enumerate() {
+        for start in (0..size).step_by(EXCHANGED_VALUES) {
+            let count = (size - start).min(EXCHANGED_VALUES);
+            // As f32, which every backend can send; each f16 has the same value there.
+            let mut values = vec![0.0; count];
+            if root == group.rank() {
+                own[start..start + count].convert_to_f32_slice(&mut values);
+            }
+            let tensor = Tch::f_from_slice(&values)?.f_to_device(group.device())?;
+            group.broadcast(&tensor, root)?;
+            tensor.f_to_device(tch::Device::Cpu)?.f_copy_data(&mut values, count)?;
+            all.extend(values.iter().map(|&value| f16::from_f32(value)));
+        }
+    }
+    Ok(all)
 }
 
 /// Path of the cache file. The name is a hash of the preprocessing, the backbones' configuration and weights, the image

@@ -107,7 +107,7 @@ fn train_in(
     }
     share_state(group, &mut learner, &mut position)?;
     let mut cached = |split: &TokenizedSplit, constant: bool| match constant {
-        true => cached_features(&learner, split, request, stop, observer),
+        true => cached_features(&learner, split, request, group, stop, observer),
         false => Ok(None),
     };
     // Frozen backbones compute the same features in each epoch, unless their inputs are augmented.
@@ -152,6 +152,7 @@ fn cached_features(
     learner: &Learner,
     split: &TokenizedSplit,
     request: &TrainRequest,
+    group: &Collective,
     stop: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Result<Option<BackboneFeatures>> {
@@ -165,7 +166,8 @@ fn cached_features(
         return Ok(None);
     }
     observer.note(&format!("features of split `{name}`: {} MiB", bytes.div_ceil(1 << 20)));
-    match BackboneFeatures::open(&learner.weights, split, request.threads, stop)? {
+    let is_writer = request.group.as_ref().is_none_or(|group| group.local_rank == 0);
+    match BackboneFeatures::open(&learner.weights, split, request.threads, group, is_writer, stop)? {
         Some(features) => Ok(Some(features)),
         None => Err(TrainError::NotStarted { folder: request.out.clone() }.into()),
     }

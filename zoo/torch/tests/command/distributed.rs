@@ -17,7 +17,7 @@ use crate::{
 /// No random component depends on the number of ranks.
 const WITHOUT_DROPOUT: [&str; 2] = ["--set=train.dropout=0", "--set=train.drop_path=0"];
 
-fn free_port() -> String {
+pub(crate) fn free_port() -> String {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port().to_string()
 }
 
@@ -45,7 +45,7 @@ fn finish(ranks: Vec<Child>) -> Vec<Run> {
 }
 
 /// A run on several ranks that succeeds.
-fn trained_on(world_size: usize, folder: &Path, out: &Path, more: &[&'static str]) {
+pub(crate) fn trained_on(world_size: usize, folder: &Path, out: &Path, more: &[&'static str]) {
     for (rank, run) in finish(start(folder, out, world_size, |_| more.to_vec())).iter().enumerate() {
         assert_eq!(run.status, 0, "rank {rank}: {}", run.stderr);
         assert_eq!(run.stdout.is_empty(), rank > 0, "{}", run.stdout);

@@ -25,6 +25,7 @@ mod shapes;
 #[path = "../../../../tests/command/support.rs"]
 mod support;
 mod tensorboard;
+mod torchrun;
 mod training;
 #[path = "../../../hub/tests/checkpoint/writer.rs"]
 mod writer;

@@ -1,0 +1,168 @@
+//! Training started by torchrun.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use crate::{
+    distributed::{free_port, trained_on},
+    files::repository_file,
+    support::{Run, finished},
+    training::{arguments, data, steps, without_events},
+};
+
+/// The program torchrun, which `.ci/run torchrun` installs.
+fn torchrun() -> Option<PathBuf> {
+    let path = repository_file(".runtime/torchrun/bin/torchrun");
+    if !path.exists() {
+        println!("skipped: there is no `{}`; `.ci/run torchrun` installs it", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+fn start(torchrun: &Path, options: &[&str], folder: &Path, out: &Path, more: &[&str]) -> Child {
+    Command::new(torchrun)
+        .arg("--no-python")
+        .args(options)
+        .arg(crate::PROGRAM)
+        .args(arguments(folder, out, more))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn finish(child: Child) -> Run {
+    finished(child.wait_with_output().unwrap())
+}
+
+#[test]
+fn torchrun_starts_the_ranks_of_a_machine() {
+    let Some(torchrun) = torchrun() else { return };
+    let folder = data();
+    let [expected, out] = ["expected", "run"].map(|name| folder.path().join(name));
+    trained_on(2, folder.path(), &expected, &[]);
+    let port = format!("--master_port={}", free_port());
+    let run = finish(start(&torchrun, &["--nproc_per_node=2", &port], folder.path(), &out, &[]));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    assert_eq!(run.stdout.matches("steps, best on").count(), 1, "{}", run.stdout);
+    assert!(without_events(&out) == without_events(&expected));
+}
+
+#[test]
+fn two_agents_of_torchrun_form_one_group() {
+    let Some(torchrun) = torchrun() else { return };
+    let folder = data();
+    let [expected, out] = ["expected", "run"].map(|name| folder.path().join(name));
+    trained_on(2, folder.path(), &expected, &[]);
+    let port = format!("--master_port={}", free_port());
+    let agents = ["--node_rank=0", "--node_rank=1"].map(|rank| {
+        let options = ["--nproc_per_node=1", "--nnodes=2", "--master_addr=127.0.0.1", &port, rank];
+        start(&torchrun, &options, folder.path(), &out, &[])
+    });
+    for run in agents.map(finish) {
+        assert_eq!(run.status, 0, "{}", run.stderr);
+    }
+    assert!(without_events(&out) == without_events(&expected));
+}
+
+#[test]
+fn torchrun_restarts_a_killed_rank_and_the_run_goes_on() {
+    let Some(torchrun) = torchrun() else { return };
+    let folder = data();
+    let [expected, out] = ["expected", "run"].map(|name| folder.path().join(name));
+    let epochs = "--set=train.epochs=6";
+    trained_on(2, folder.path(), &expected, &[epochs]);
+    let port = format!("--master_port={}", free_port());
+    let options = ["--nproc_per_node=2", "--max-restarts=1", "--monitor-interval=0.1", &port];
+    let mut agent = start(&torchrun, &options, folder.path(), &out, &[epochs, "--resume=auto"]);
+    let mut stderr = BufReader::new(agent.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("saved") {
+        line.clear();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended without having saved");
+    }
+    let children = fs_err::read_to_string(format!("/proc/{0}/task/{0}/children", agent.id())).unwrap();
+    let rank = children.split_whitespace().last().unwrap();
+    assert!(Command::new("kill").args(["-KILL", rank]).status().unwrap().success());
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(agent.wait().unwrap().code(), Some(0), "{rest}");
+    assert!(without_events(&out) == without_events(&expected));
+    assert_eq!(steps(&out), steps(&expected));
+}
+
+/// Two network namespaces that are joined by a virtual cable. They are deleted when this is dropped.
+struct Hosts([String; 2]);
+
+impl Hosts {
+    /// None, with a message, where namespaces cannot be made: they need root and the program `ip`.
+    fn new() -> Option<Self> {
+        let hosts = Self([0, 1].map(|host| format!("laps-{}-{host}", std::process::id())));
+        let [first, second] = &hosts.0;
+        let [here, there] = [0, 1].map(|host| format!("v{}-{host}", std::process::id()));
+        let mut commands = vec![
+            format!("netns add {first}"),
+            format!("netns add {second}"),
+            format!("link add {here} netns {first} type veth peer name {there} netns {second}"),
+        ];
+        for (host, (name, link)) in [(first, &here), (second, &there)].into_iter().enumerate() {
+            commands.push(format!("-n {name} address add 10.77.0.{}/24 dev {link}", host + 1));
+            commands.push(format!("-n {name} link set {link} up"));
+            commands.push(format!("-n {name} link set lo up"));
+        }
+        for command in commands {
+            let output = Command::new("ip").args(command.split(' ')).output();
+            if !output.is_ok_and(|output| output.status.success()) {
+                println!("skipped: `ip {command}` fails; it needs root");
+                return None;
+            }
+        }
+        Some(hosts)
+    }
+
+    /// Delays and drops packets of both hosts; false if the kernel or the program `tc` cannot.
+    fn impair(&self) -> bool {
+        self.0.iter().enumerate().all(|(host, name)| {
+            let link = format!("v{}-{host}", std::process::id());
+            let netem = format!("netns exec {name} tc qdisc add dev {link} root netem delay 2ms loss 1%");
+            Command::new("ip").args(netem.split(' ')).output().is_ok_and(|output| output.status.success())
+        })
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        for name in &self.0 {
+            let _ = Command::new("ip").args(["netns", "delete", name]).output();
+        }
+    }
+}
+
+#[test]
+fn ranks_in_two_network_namespaces_train_together() {
+    let Some(hosts) = Hosts::new() else { return };
+    let folder = data();
+    let [expected, out] = ["expected", "run"].map(|name| folder.path().join(name));
+    trained_on(2, folder.path(), &expected, &[]);
+    if !hosts.impair() {
+        println!("without delay and loss: `tc` or its module is missing");
+    }
+    let launches = [0, 1].map(|node| {
+        Command::new("ip")
+            .args(["netns", "exec", &hosts.0[node], crate::PROGRAM, "launch", "-n", "1", "--nnodes", "2"])
+            .args(["--node-rank", &node.to_string(), "--master-addr", "10.77.0.1", "--"])
+            .args(arguments(folder.path(), &out, &[]))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    });
+    for run in launches.map(finish) {
+        assert_eq!(run.status, 0, "{}", run.stderr);
+    }
+    assert!(without_events(&out) == without_events(&expected));
+}
