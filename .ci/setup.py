@@ -41,6 +41,7 @@ MEMBERS = {
         (r"torch/(include/.+)", r"\1"),
         (r"torch/(lib/(?!libtorch_python|libshm)[^/]+\.so[^/]*)", r"\1"),
         (r"nvidia/.+/(lib/[^/]+\.so[^/]*)", r"\1"),
+        (r"nvidia/[^/]+/(include/.+)", r"\1"),
     ],
     "onnxruntime/cpu": [(r"onnxruntime/capi/(libonnxruntime[^/]*\.so[^/]*)", r"\1")],
     "onnxruntime/cuda": [(r"onnxruntime/capi/(libonnxruntime[^/]*\.so[^/]*)", r"\1")],

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use laps::{EpochLine, Observer, StepLine};
+use laps::{EpochLine, Observer, StepLine, Timing};
 
 /// A bar if standard error is a terminal, lines otherwise, nothing if `quiet`.
 pub(crate) fn choose(quiet: bool) -> Box<dyn Observer> {
@@ -15,17 +15,21 @@ pub(crate) fn choose(quiet: bool) -> Box<dyn Observer> {
 }
 
 fn describe(line: &EpochLine) -> String {
-    let EpochLine { epoch, mean_loss, seconds, data_wait, communication, recalls, best, .. } = line;
-    let communication =
-        communication.map_or_else(String::new, |share| format!(", {:.0} % communicating", 100.0 * share));
+    let EpochLine { epoch, mean_loss, seconds, timing, recalls, best, .. } = line;
+    let timing = describe_timing(timing);
     let [i2t, t2i] = [recalls.i2t, recalls.t2i].map(|r| format!("{:.1} {:.1} {:.1}", r.r1, r.r5, r.r10));
     format!(
-        "epoch {epoch}: mean loss {mean_loss:.3}, {seconds:.1} s, {:.0} % waiting for data{communication}, R@1 R@5 R@10 {i2t} / {t2i}, \
-         rSum {:.1}{}",
-        100.0 * data_wait,
+        "epoch {epoch}: mean loss {mean_loss:.3}, {seconds:.1} s, {timing}, R@1 R@5 R@10 {i2t} / {t2i}, rSum {:.1}{}",
         recalls.rsum,
         if *best { ", the best so far" } else { "" }
     )
+}
+
+fn describe_timing(timing: &Timing) -> String {
+    let communication =
+        timing.communication.map_or_else(String::new, |share| format!(", {:.0} % communicating", 100.0 * share));
+    let Timing { pairs_per_second, data_wait, .. } = timing;
+    format!("{pairs_per_second:.1} pairs/s, {:.0} % waiting for data{communication}", 100.0 * data_wait)
 }
 
 struct TrainingBar(ProgressBar);
@@ -37,8 +41,7 @@ impl Observer for TrainingBar {
 
     fn begin(&mut self, epoch: usize, from: usize, steps: usize) {
         let bar = ProgressBar::new(steps as u64).with_message(format!("epoch {epoch}"));
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len}  {per_sec}  {eta} left  {msg}")
-        {
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len}  {eta} left  {msg}") {
             bar.set_style(style);
         }
         bar.set_prefix(format!("epoch {epoch}"));
@@ -47,9 +50,9 @@ impl Observer for TrainingBar {
         self.0 = bar;
     }
 
-    fn step(&mut self, line: &StepLine, data_wait: f64) {
+    fn step(&mut self, line: &StepLine, timing: &Timing) {
         let StepLine { loss, learning_rate, .. } = line;
-        self.0.set_message(format!("loss {loss:.3}  rate {learning_rate:.1e}  waits {:.0} %", 100.0 * data_wait));
+        self.0.set_message(format!("loss {loss:.3}, rate {learning_rate:.1e}, {}", describe_timing(timing)));
         self.0.inc(1);
     }
 

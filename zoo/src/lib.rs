@@ -57,7 +57,7 @@ pub use error::{Error, Result, hint};
 pub use explain::ExplainedPair;
 pub use libtorch::{Libtorch, LibtorchInfo, StepBenchmark, TrainingStep};
 pub use model::{Image, Model, ModelBuilder};
-pub use observer::{EpochLine, Observer, StepLine};
+pub use observer::{EpochLine, Observer, StepLine, Timing};
 pub use onnx_backend::OnnxBackend;
 pub use process_group::{CommBackend, ProcessGroup};
 pub use rust_backend::RustBackend;

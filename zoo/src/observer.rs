@@ -36,15 +36,26 @@ pub struct EpochLine {
     pub non_finite: u64,
     /// Seconds of the epoch's steps in this process, without validation.
     pub seconds: f64,
-    /// Share of them that the steps waited for data; of several ranks, that of the slowest.
-    pub data_wait: f64,
-    /// Share of them that rank 0 spent in operations on all ranks; None for a single process.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub communication: Option<f64>,
+    /// Time of these steps.
+    #[serde(flatten)]
+    pub timing: Timing,
     /// Recalls on the split that the best epoch is selected on.
     pub recalls: Directions,
     /// Whether they are the best so far by their sum.
     pub best: bool,
+}
+
+/// What steps spent their time on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Timing {
+    /// Pairs of the global batch per second.
+    pub pairs_per_second: f64,
+    /// Share of the time that the steps waited for data. After an epoch with several ranks, that of the slowest rank; during
+    /// an epoch that of this rank.
+    pub data_wait: f64,
+    /// Share of the time that rank 0 spent in operations on all ranks; None for a single process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub communication: Option<f64>,
 }
 
 /// Hears of a run as it goes on. `()` listens to nothing.
@@ -59,9 +70,9 @@ pub trait Observer {
         let _ = (epoch, from, steps);
     }
 
-    /// A step is done; `data_wait` is the share of the epoch so far that was spent waiting for data.
-    fn step(&mut self, line: &StepLine, data_wait: f64) {
-        let _ = (line, data_wait);
+    /// A step is done; `timing` is that of the epoch so far.
+    fn step(&mut self, line: &StepLine, timing: &Timing) {
+        let _ = (line, timing);
     }
 
     /// The state is saved.

@@ -41,6 +41,7 @@ fn build_shim(root: &Path, cuda: bool) {
         .include(Path::new(SHIM).join("stubs"))
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
+        .include(include.join("cccl"))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .define("USE_C10D_GLOO", None)
         // Most warnings would be those of libtorch's headers.

@@ -3,7 +3,7 @@
 use std::{
     rc::Rc,
     sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -23,7 +23,7 @@ use super::{
     validate::validate,
 };
 use crate::{Error, Result, TorchDevice, cuda_devices, distributed::Collective};
-use laps::{EpochLine, Observer, ProcessGroup, Resume, StepLine, TrainRequest, Trained};
+use laps::{EpochLine, Observer, ProcessGroup, Resume, StepLine, Timing, TrainRequest, Trained};
 use laps_align::Directions;
 use laps_data::{Augment, Tokenizer};
 use laps_model::{encoder::Device, random::SplitMix64};
@@ -257,11 +257,11 @@ impl<'a> Run<'a> {
         observer.begin(epoch, self.position.within, steps);
         let order = self.sampler.epoch(epoch);
         let mut batches = self.batches(&order)?;
-        let (start, communication) = (Instant::now(), self.group.time());
+        let (first, start, communication) = (self.position.within, Instant::now(), self.group.time());
         while self.position.within < steps {
             let Some(captions) = order.batch(self.position.within) else { break };
             let line = self.step(&mut batches, captions, steps)?;
-            observer.step(&line, batches.waited().as_secs_f64() / start.elapsed().as_secs_f64().max(1e-9));
+            observer.step(&line, &self.timing(first, start.elapsed(), batches.waited(), communication));
             let stopped = self.group.any(stop.load(Ordering::Relaxed))?;
             if stopped || self.position.step.is_multiple_of(config.save_every as u64) {
                 self.save(observer)?;
@@ -271,19 +271,30 @@ impl<'a> Run<'a> {
                 return Err(TrainError::Interrupted { step: self.position.step, folder }.into());
             }
         }
-        let seconds = start.elapsed().as_secs_f64();
-        let communication = (self.group.time() - communication).as_secs_f64() / seconds.max(1e-9);
-        let data_wait = distribution::largest(self.group, batches.waited().as_secs_f64() / seconds.max(1e-9))?;
+        let elapsed = start.elapsed();
+        let mut timing = self.timing(first, elapsed, batches.waited(), communication);
+        timing.data_wait = distribution::largest(self.group, timing.data_wait)?;
         drop(batches);
         self.learner.release_threads();
         let weights = &self.learner.weights;
         require_equal_weights(self.group, weights)?;
         let recalls = validate(weights, self.validation, self.validation_features, self.request.threads, self.group)?;
-        let communication = (self.group.world_size() > 1).then_some(communication);
-        let line = self.finish_epoch(recalls, seconds, data_wait, communication)?;
+        let line = self.finish_epoch(recalls, elapsed.as_secs_f64(), timing)?;
         self.save(observer)?;
         observer.epoch(&line);
         Ok(())
+    }
+
+    /// Timing of the steps from `first` on, which took `elapsed`. `communication` is the time of the group at their start.
+    fn timing(&self, first: usize, elapsed: Duration, waited: Duration, communication: Duration) -> Timing {
+        let config = &self.request.entry.train;
+        let seconds = elapsed.as_secs_f64().max(1e-9);
+        let communication = (self.group.time() - communication).as_secs_f64() / seconds;
+        Timing {
+            pairs_per_second: ((self.position.within - first) * config.batch_size * config.accumulate) as f64 / seconds,
+            data_wait: waited.as_secs_f64() / seconds,
+            communication: (self.group.world_size() > 1).then_some(communication),
+        }
     }
 
     /// The remaining batches of an epoch.
@@ -348,13 +359,7 @@ impl<'a> Run<'a> {
     }
 
     /// Writes checkpoints and log of a finished epoch, and moves to the start of the next one.
-    fn finish_epoch(
-        &mut self,
-        recalls: Directions,
-        seconds: f64,
-        data_wait: f64,
-        communication: Option<f64>,
-    ) -> Result<EpochLine> {
+    fn finish_epoch(&mut self, recalls: Directions, seconds: f64, timing: Timing) -> Result<EpochLine> {
         let epoch = self.position.epoch;
         let best = self.position.best.is_none_or(|(rsum, _)| recalls.rsum > rsum);
         // Rank 0 decides.
@@ -369,8 +374,7 @@ impl<'a> Run<'a> {
             mean_loss: sum / count.max(1) as f64,
             non_finite: self.position.non_finite,
             seconds,
-            data_wait,
-            communication,
+            timing,
             recalls,
             best,
         };
@@ -390,9 +394,10 @@ impl<'a> Run<'a> {
                 ("validation/t2i_r5", t2i.r5),
                 ("validation/t2i_r10", t2i.r10),
                 ("train/mean_loss", line.mean_loss),
-                ("train/data_wait", data_wait),
+                ("train/data_wait", timing.data_wait),
+                ("train/pairs_per_second", timing.pairs_per_second),
             ];
-            scalars.extend(communication.map(|share| ("train/communication", share)));
+            scalars.extend(timing.communication.map(|share| ("train/communication", share)));
             events.scalars(line.step, &scalars)?;
         }
         self.position = RunPosition { epoch: epoch + 1, within: 0, losses: (0.0, 0), ..self.position.clone() };

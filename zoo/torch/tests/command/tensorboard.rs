@@ -46,7 +46,7 @@ fn expected(folder: &Path) -> Scalars {
             }
             continue;
         }
-        for key in ["mean_loss", "data_wait"] {
+        for key in ["mean_loss", "data_wait", "pairs_per_second"] {
             add(&format!("train/{key}"), &line[key]);
         }
         add("validation/rsum", &line["recalls"]["rsum"]);
