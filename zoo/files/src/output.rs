@@ -23,7 +23,7 @@ use std::{
 
 use fs_err::{File, OpenOptions};
 
-use crate::{Error, Result, temporary::TemporaryPath};
+use crate::{Error, FileLock, Result, temporary::TemporaryPath};
 
 /// Maximum number of symbolic links that are followed, as in Linux.
 const MAX_LINKS: usize = 40;
@@ -65,6 +65,8 @@ enum Sink {
         file: File,
         temporary: TemporaryPath,
         target: PathBuf,
+        /// Released after the rename.
+        lock: Option<FileLock>,
     },
     /// A device, FIFO or descriptor.
     Stream(File),
@@ -105,6 +107,18 @@ impl OutputFile {
         }
     }
 
+    /// Keeps other processes from writing the same file until this is persisted or dropped, for outputs that take long. A
+    /// device, a FIFO and standard output have no lock.
+    ///
+    /// # Errors
+    /// [`Error::Held`] if another process is writing it; [`Error::Io`] if the lock file cannot be written.
+    pub fn exclusive(mut self) -> Result<Self> {
+        if let Sink::Staged { target, lock, .. } = &mut self.sink {
+            *lock = Some(FileLock::try_acquire(target)?);
+        }
+        Ok(self)
+    }
+
     /// The temporary file, if the target is a regular file. A device, a FIFO and standard output have none, and cannot go
     /// back.
     pub fn regular_file(&self) -> Option<&File> {
@@ -120,7 +134,16 @@ impl OutputFile {
     /// [`Error::Io`]; the target is unchanged then.
     pub fn persist(self) -> Result<()> {
         let Self { path, sink } = self;
-        sink.persist().map_err(|source| write_error(&path, source))
+        sink.persist(persist).map_err(|source| write_error(&path, source))
+    }
+
+    /// As [`persist`](Self::persist), but does not sync, for many files that are synced together afterwards.
+    ///
+    /// # Errors
+    /// As [`persist`](Self::persist).
+    pub fn persist_unsynced(self) -> Result<()> {
+        let Self { path, sink } = self;
+        sink.persist(|temporary, target| fs_err::rename(temporary, target)).map_err(|source| write_error(&path, source))
     }
 }
 
@@ -205,7 +228,7 @@ impl Sink {
             temporary.push(format!(".{}-{}.part", process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
             let temporary = target.with_file_name(temporary);
             match TemporaryPath::create(temporary) {
-                Ok((file, temporary)) => return Ok(Self::Staged { file, temporary, target }),
+                Ok((file, temporary)) => return Ok(Self::Staged { file, temporary, target, lock: None }),
                 // Left by a killed process that had the same number.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -213,11 +236,11 @@ impl Sink {
         }
     }
 
-    fn persist(self) -> io::Result<()> {
+    fn persist(self, rename: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
         match self {
-            Self::Staged { file, temporary, target } => {
+            Self::Staged { file, temporary, target, lock: _lock } => {
                 drop(file);
-                persist(temporary.path(), &target)
+                rename(temporary.path(), &target)
             }
             Self::Stream(mut file) => file.flush(),
             Self::Stdout(mut stdout) => stdout.flush(),
