@@ -25,6 +25,9 @@ pub enum Error {
     /// ONNX Runtime.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// Another process is writing the folder.
+    #[error(transparent)]
+    Files(#[from] laps_files::Error),
     /// An invalid option.
     #[error("invalid {option}\n  expected: {expected}\n  found: {found}")]
     Option {
@@ -115,6 +118,7 @@ impl Error {
             Self::Align(error) => error.hint(),
             Self::Hub(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
+            Self::Files(error) => error.hint(),
             Self::Folder { hint, .. } | Self::Package { hint, .. } | Self::Provider { hint, .. } => {
                 Some((*hint).to_owned())
             }

@@ -12,7 +12,7 @@ use crate::report::{CommandStatus, print};
 /// Convert a checkpoint to safetensors, with its options and the hash of its source
 #[derive(Args)]
 pub(crate) struct ConvertArgs {
-    /// Checkpoint to read (.pth, .safetensors, or a folder with one)
+    /// Checkpoint to read (.pth, .safetensors, or a folder with one, such as a Hugging Face model)
     input: PathBuf,
     /// Safetensors file to write (`-` for standard output)
     output: PathBuf,
@@ -26,13 +26,6 @@ impl ConvertArgs {
         let Self { input, output, entry } = self;
         let entry = entry.as_deref().map(registry::find).transpose()?;
         check_writable(&output)?;
-        let same = |left: &PathBuf, right: &PathBuf| Some(left.canonicalize().ok()? == right.canonicalize().ok()?);
-        if same(&input, &output) == Some(true) {
-            let path = output.display();
-            anyhow::bail!(
-                "input and output are the same file, `{path}`\n  expected: another output file\n  found: the checkpoint itself"
-            );
-        }
         let converted = convert(&input, &output, entry.as_ref().map(|entry| &entry.model))?;
         let mut text = format!(
             "{}\n{} tensors, {} bytes\nfrom sha256 {}\n",

@@ -1,11 +1,15 @@
 //! `laps-zoo data`
 
-use std::{fmt::Write, num::NonZeroUsize, path::PathBuf};
+use std::{
+    fmt::Write,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use laps_bench::{machine::processors, progress::StageProgress};
-use laps_data::{SplitSurvey, survey};
+use laps_data::{CaptionLimit, SplitSurvey, SurveyedImage, survey};
 use laps_files::Progress;
 use laps_hub::{
     fetch::{FetchedFile, Fetcher},
@@ -98,27 +102,43 @@ impl DataArgs {
     }
 }
 
-/// Maximum number of files listed per problem; the rest is counted.
-const LISTED: usize = 10;
+/// Maximum number of unexpected files that are listed; the rest is counted.
+const EXAMPLES: usize = 10;
 
 impl DataCheckArgs {
     fn run(self) -> Result<CommandStatus> {
-        let paths = self.set.entry()?.existing_data_paths(Some(&self.data)).map_err(laps::Error::from)?;
+        let entry = self.set.entry()?;
+        let paths = entry.existing_data_folders(Some(&self.data)).map_err(laps::Error::from)?;
+        let tokenizer = match paths.vocab.is_file() {
+            true => Some(entry.tokenizer(&paths).map_err(laps::Error::from)?),
+            false => None,
+        };
+        let max_tokens = entry.model.text.max_position_embeddings;
+        let limit = tokenizer.as_ref().map(|tokenizer| CaptionLimit { tokenizer, max_tokens });
         let known = Manifest::embedded()?.splits.remove(self.set.name()).unwrap_or_default();
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let progress = progress::choose(self.quiet);
         let stage =
             StageProgress::begin(progress.as_ref(), "check images", known.values().map(|size| size.images).sum());
-        let survey = survey(&paths.captions, &paths.images, &known, threads, || stage.advance(1));
+        let survey = survey(&paths.captions, &paths.images, &known, limit, threads, || stage.advance(1));
         let survey = survey.map_err(laps::Error::from)?;
         stage.end("done");
         let mut text = String::new();
         survey.splits.iter().for_each(|split| describe(split, &mut text));
         survey.absent.iter().for_each(|name| text += &format!("{name}: not found\n"));
-        list(&mut text, "unexpected", &survey.unexpected);
-        list(&mut text, "folders that cannot be read", &reasoned(&survey.unreadable_folders));
+        let unreadable =
+            survey.unreadable_folders.iter().map(|(name, reason)| format!("{name}: {reason}")).collect::<Vec<_>>();
+        list(&mut text, "unexpected", &survey.unexpected, EXAMPLES);
+        list(&mut text, "folders that cannot be read", &unreadable, usize::MAX);
+        if tokenizer.is_none() {
+            let _ = writeln!(
+                text,
+                "vocabulary: not found: `{}`; the lengths of captions were not checked",
+                paths.vocab.display()
+            );
+        }
         print(&text)?;
-        Ok(if survey.is_good() { CommandStatus::Success } else { CommandStatus::CheckFailed })
+        Ok(if survey.is_good() && tokenizer.is_some() { CommandStatus::Success } else { CommandStatus::CheckFailed })
     }
 }
 
@@ -139,25 +159,34 @@ fn describe(split: &SplitSurvey, text: &mut String) {
     if let Some(sha256) = &split.sha256 {
         let _ = writeln!(text, "  data sha256 {sha256}");
     }
-    list(text, "missing", &split.missing);
-    list(text, "unreadable", &reasoned(&split.unreadable));
-    list(text, "damaged, decoded in part", &reasoned(&split.damaged));
+    let captions = split.unusable_captions.iter().map(|fault| fault.to_string()).collect::<Vec<_>>();
+    list(text, "unusable captions", &captions, usize::MAX);
+    let missing = split.missing.iter().map(place).collect::<Vec<_>>();
+    list(text, "missing", &missing, usize::MAX);
+    list(text, "unreadable", &reasoned(&split.unreadable), usize::MAX);
+    list(text, "damaged, decoded in part", &reasoned(&split.damaged), usize::MAX);
 }
 
-fn reasoned(files: &[(String, String)]) -> Vec<String> {
-    files.iter().map(|(name, reason)| format!("{name}: {reason}")).collect()
+fn reasoned(images: &[SurveyedImage]) -> Vec<String> {
+    images.iter().map(|image| format!("{}: {}", place(image), image.reason)).collect()
 }
 
-fn list(text: &mut String, title: &str, lines: &[String]) {
+/// An image and where it is named.
+fn place(image: &SurveyedImage) -> String {
+    let file = image.line.file.as_deref().and_then(Path::file_name).unwrap_or_default();
+    format!("{} (line {} of `{}`)", image.name, image.line.line, file.display())
+}
+
+fn list(text: &mut String, title: &str, lines: &[String], limit: usize) {
     if lines.is_empty() {
         return;
     }
     let _ = writeln!(text, "  {title}: {}", lines.len());
-    for line in lines.iter().take(LISTED) {
+    for line in lines.iter().take(limit) {
         let _ = writeln!(text, "    {line}");
     }
-    if lines.len() > LISTED {
-        let _ = writeln!(text, "    and {} more", lines.len() - LISTED);
+    if lines.len() > limit {
+        let _ = writeln!(text, "    and {} more", lines.len() - limit);
     }
 }
 

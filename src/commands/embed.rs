@@ -15,7 +15,7 @@ use laps_search::{
 use serde::Serialize;
 
 use crate::{
-    commands::index::list,
+    commands::index::{counts, list, list_damaged},
     model::{ModelOptions, summary_line},
     report::{CommandStatus, print},
 };
@@ -106,13 +106,14 @@ impl EmbedArgs {
         if self.json {
             print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
         } else {
-            let EmbeddingFile { tensor, shape, skipped, .. } = &embedded;
-            let count = if skipped.is_empty() { String::new() } else { format!(", {} skipped", skipped.len()) };
+            let EmbeddingFile { tensor, shape, skipped, damaged, .. } = &embedded;
             print(&format!(
-                "{}\n`{tensor}` {shape:?} in `{}`{count}\n{}",
+                "{}\n`{tensor}` {shape:?} in `{}`{}\n{}{}",
                 summary_line(&model),
                 self.out.display(),
-                list(skipped)
+                counts(skipped, damaged),
+                list(skipped),
+                list_damaged(damaged)
             ))?;
         }
         Ok(CommandStatus::Success)

@@ -132,5 +132,7 @@ fn protocol(name: &str) -> Result<Protocol> {
 fn open_split(data: &Path, split: &str) -> Result<Split> {
     let nested = data.join("captions");
     let folder = if nested.is_dir() { nested } else { data.to_owned() };
-    Ok(Split::open(&folder, split).map_err(laps::Error::from)?)
+    let split = Split::open(&folder, split).map_err(laps::Error::from)?;
+    split.check_captions().map_err(laps::Error::from)?;
+    Ok(split)
 }

@@ -8,8 +8,9 @@ use laps::{Backends, EngineUsed, Model, Workload};
 use laps_bench::{files::check_writable, progress::StageProgress};
 use laps_files::{OutputFile, Progress, ProgressUnit, path_to_text};
 use laps_search::{
-    CaptionLine, Exclusions, ImageFolder, IndexDescription, IndexKind, IndexPrecision, IndexSummary, ModelUsed,
-    SearchError, SearchEvaluation, Searcher, SkippedItem, caption_lines, evaluate, index_captions, index_images,
+    CaptionLine, DamagedImage, Exclusions, ImageFolder, IndexDescription, IndexKind, IndexPrecision, IndexSummary,
+    ModelUsed, SearchError, SearchEvaluation, Searcher, SkippedItem, caption_lines, evaluate, index_captions,
+    index_images,
 };
 use serde::Serialize;
 
@@ -19,7 +20,7 @@ use crate::{
     report::{CommandStatus, print},
 };
 
-/// Maximum number of skipped items listed as text; the rest is counted. JSON lists all of them.
+/// Maximum number of skipped items and of damaged images listed as text; the rest is counted. JSON lists all of them.
 const LISTED: usize = 10;
 
 /// Create or update a search index of images or captions
@@ -247,13 +248,28 @@ fn measure(
 }
 
 fn render(summary: &IndexSummary, kind: IndexKind, out: &Path) -> String {
-    let IndexSummary { items, encoded, kept, skipped } = summary;
+    let IndexSummary { items, encoded, kept, skipped, damaged } = summary;
     let mut text = format!("{items} {kind} in `{}`: {encoded} encoded, {kept} unchanged", out.display());
-    text += &match skipped.len() {
-        0 => "\n".to_owned(),
-        count => format!(", {count} skipped\n"),
-    };
-    text + &list(skipped)
+    text += &counts(skipped, damaged);
+    text + "\n" + &list(skipped) + &list_damaged(damaged)
+}
+
+/// How many items were skipped, and how many images are damaged.
+pub(crate) fn counts(skipped: &[SkippedItem], damaged: &[DamagedImage]) -> String {
+    let counts = [(skipped.len(), "skipped"), (damaged.len(), "damaged")].into_iter().filter(|&(count, _)| count > 0);
+    counts.map(|(count, what)| format!(", {count} {what}")).collect()
+}
+
+/// One line for each image that was decoded in part.
+pub(crate) fn list_damaged(damaged: &[DamagedImage]) -> String {
+    let mut text = String::new();
+    for DamagedImage { name, warning } in damaged.iter().take(LISTED) {
+        text += &format!("  damaged `{}`, decoded in part: {}\n", plain(name), plain(warning));
+    }
+    if damaged.len() > LISTED {
+        text += &format!("  and {} more\n", damaged.len() - LISTED);
+    }
+    text
 }
 
 /// One line for each skipped item.

@@ -22,9 +22,9 @@ fn missing_and_undecodable_images_are_all_listed_before_encoding() {
     fs_err::write(images.join("test_00003.png"), &whole[..40]).unwrap();
     assert_snapshot!(message(&folder), @r"
     error: 3 of 4 images cannot be used
-      image `3` (row 6, `DIR/images/test_00001.png`): cannot be read: No such file or directory (os error 2)
-      image `4` (row 11, `DIR/images/test_00002.png`): not a JPEG, PNG, GIF, BMP or WebP file
-      image `5` (row 16, `DIR/images/test_00003.png`): not decodable as PNG: the file ends before its image data
+      image `3` (line 6 of `DIR/captions/test_ids.txt`, file `DIR/images/test_00001.png`): cannot be read: No such file or directory (os error 2)
+      image `4` (line 11 of `DIR/captions/test_ids.txt`, file `DIR/images/test_00002.png`): not a JPEG, PNG, GIF, BMP or WebP file
+      image `5` (line 16 of `DIR/captions/test_ids.txt`, file `DIR/images/test_00003.png`): not decodable as PNG: the file ends before its image data
     hint: file names are relative to the image folder of the data set
     ");
     // The same with progress output, which shows how far the run got.
@@ -64,6 +64,51 @@ fn truncated_image_is_named_in_the_result() {
 }
 
 #[test]
+fn unusable_captions_and_images_are_all_listed_at_once() {
+    let folder = scenes(4);
+    let images = folder.path().join("images");
+    fs_err::remove_file(images.join("test_00001.png")).unwrap();
+    fs_err::write(images.join("test_00003.png"), "text").unwrap();
+    let path = folder.path().join("captions/test_caps.txt");
+    let text = fs_err::read_to_string(&path).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    let long = "red ".repeat(600);
+    (lines[2], lines[8], lines[13]) = (&long, "", " \t");
+    fs_err::write(&path, format!("\u{feff}{}\r\n", lines.join("\r\n"))).unwrap();
+    assert_snapshot!(message(&folder), @r"
+    error: 3 of 20 captions and 2 of 4 images cannot be used
+      caption in line 3 of `DIR/captions/test_caps.txt`: too long: 602 tokens, where 64 are allowed
+      caption in line 9 of `DIR/captions/test_caps.txt`: empty
+      caption in line 14 of `DIR/captions/test_caps.txt`: empty
+      image `3` (line 6 of `DIR/captions/test_ids.txt`, file `DIR/images/test_00001.png`): cannot be read: No such file or directory (os error 2)
+      image `5` (line 16 of `DIR/captions/test_ids.txt`, file `DIR/images/test_00003.png`): not a JPEG, PNG, GIF, BMP or WebP file
+    hint: captions are not cut: shorten or remove those that are too long
+    ");
+    // Without a model, no caption is too long; the images of a matrix are not read.
+    let sims = folder.path().join("sims.npy");
+    fs_err::write(&sims, "").unwrap();
+    let captions = folder.path().join("captions");
+    let evaluate = ["evaluate", "--sims", sims.to_str().unwrap(), "--data", captions.to_str().unwrap()];
+    assert_snapshot!(expect_error(folder.path(), evaluate), @r"
+    error: 2 of 20 captions cannot be used
+      caption in line 9 of `DIR/captions/test_caps.txt`: empty
+      caption in line 14 of `DIR/captions/test_caps.txt`: empty
+    ");
+}
+
+#[test]
+fn missing_vocabulary_is_named_with_the_tree() {
+    let folder = scenes(2);
+    fs_err::remove_file(folder.path().join("vocab.txt")).unwrap();
+    assert_snapshot!(message(&folder), @r"
+    error: the data of entry `shapes_vit` are incomplete: there is no vocabulary `DIR/vocab.txt`
+      expected: captions in `captions` and images in `images`; and the vocabulary `vocab.txt`
+      found: `captions`, `drawn.json`, `images` in `DIR`
+    hint: a caption folder holds `<split>_ids.txt`, `<split>_caps.txt` and `id_mapping.json`
+    ");
+}
+
+#[test]
 fn unequal_numbers_of_captions_and_ids_are_rejected() {
     let folder = scenes(2);
     let path = folder.path().join("captions/test_caps.txt");
@@ -90,14 +135,17 @@ fn mapping_with_unknown_image_or_path_outside_the_folder_is_rejected() {
     let path = folder.path().join("captions/id_mapping.json");
     fs_err::write(&path, r#"{"2": "test_00000.png"}"#).unwrap();
     assert_snapshot!(message(&folder), @r"
-    error: image id `3` (line 6 of `DIR/captions/test_ids.txt`) is not in `DIR/captions/id_mapping.json`
+    error: 5 image ids cannot be used
+      image id `3` (line 6 of `DIR/captions/test_ids.txt`) is not in `DIR/captions/id_mapping.json`
+      image id `3` (line 7 of `DIR/captions/test_ids.txt`) is not in `DIR/captions/id_mapping.json`
+      image id `3` (line 8 of `DIR/captions/test_ids.txt`) is not in `DIR/captions/id_mapping.json`
+      image id `3` (line 9 of `DIR/captions/test_ids.txt`) is not in `DIR/captions/id_mapping.json`
+      image id `3` (line 10 of `DIR/captions/test_ids.txt`) is not in `DIR/captions/id_mapping.json`
     hint: the mapping has to come from the same data set as the ids
     ");
     fs_err::write(&path, r#"{"2": "test_00000.png", "3": "../../secret.png"}"#).unwrap();
     assert_snapshot!(message(&folder), @r"
-    error: `DIR/captions/id_mapping.json` (line 1) maps image id `3` to a file that cannot be used
-      expected: a path inside the image folder
-      found: `../../secret.png`
+    error: image id `3` is mapped to `../../secret.png` (line 1 of `DIR/captions/id_mapping.json`), not to a path inside the image folder
     hint: names are relative to the image folder, without `..`
     ");
     fs_err::write(&path, "{").unwrap();

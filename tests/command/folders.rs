@@ -165,6 +165,24 @@ fn too_long_captions_are_named_by_file_and_line() {
 }
 
 #[test]
+fn photos_that_are_decoded_in_part_are_counted_and_named() {
+    let (data, images, out) = photos();
+    let photo = laps_data::image::read(&images.join("test_00001.png")).unwrap().image;
+    let bytes = jpeg(&photo, 90).unwrap();
+    fs_err::write(images.join("test_00001.png"), &bytes[..bytes.len() / 2]).unwrap();
+    let run = laps_zoo(["index", text(&images), "--out", text(&out)].iter().chain(&MODEL));
+    let lines: Vec<&str> = run.stdout.lines().skip(1).collect();
+    assert_snapshot!(lines.join("\n").replace(text(data.path()), "DIR"), @r"
+    2 images in `DIR/photos.index`: 2 encoded, 0 unchanged, 1 damaged
+      damaged `test_00001.png`, decoded in part: the JPEG data end before the image is complete
+    ");
+    let embedded = json(&["embed", text(&images), "--out", text(&data.path().join("photos.npy"))]);
+    let damaged = &embedded["damaged"][0];
+    assert_eq!(damaged["name"], text(&images.join("test_00001.png")));
+    assert!(damaged["warning"].as_str().unwrap().contains("JPEG"), "{damaged}");
+}
+
+#[test]
 fn photos_like_a_photo_are_found_by_pooled_vectors() {
     let data = scenes(8);
     let [images, out] = ["images", "photos.index"].map(|name| data.path().join(name));
@@ -226,8 +244,9 @@ fn link_to_an_index_stays_and_the_index_has_the_mode_of_the_umask() {
 #[test]
 fn second_run_says_who_writes_the_output() {
     let (data, images, out) = photos();
-    let sims = data.path().join("sims");
-    let locks = [&out, &sims].map(|path| laps_files::FileLock::try_acquire(path).unwrap());
+    let [sims, npy, package, weights] =
+        ["sims", "photos.npy", "package", "out.safetensors"].map(|name| data.path().join(name));
+    let locks = [&out, &sims, &npy, &package, &weights].map(|path| laps_files::FileLock::try_acquire(path).unwrap());
     let holder = format!("process {}", std::process::id());
     let of = |arguments: &[&str]| expect_error(data.path(), arguments).replace(&holder, "process PID");
     assert_snapshot!(of(&[&["index", text(&images), "--out", text(&out)], &MODEL[..]].concat()), @r"
@@ -243,6 +262,20 @@ fn second_run_says_who_writes_the_output() {
       found: process PID
     hint: wait for that process, or write to another path
     ");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/vit_tiny.pth");
+    let commands = [
+        (&npy, [&["embed", text(&images), "--out", text(&npy)], &MODEL[..]].concat()),
+        (&weights, vec!["convert", golden, text(&weights)]),
+        (&package, vec!["export", "shapes_vit", "--onnx", "--out", text(&package)]),
+    ];
+    for (output, command) in commands {
+        let message = of(&command);
+        let name = output.file_name().unwrap().to_str().unwrap();
+        let expected = format!(
+            "error: another process is writing `DIR/{name}`\n  expected: no other writer\n  found: process PID\n"
+        );
+        assert!(message.starts_with(&expected), "{command:?}: {message}");
+    }
     drop(locks);
     json(&["index", text(&images), "--out", text(&out)]);
     assert!(!data.path().join("photos.index.lock").exists());
@@ -292,7 +325,11 @@ fn data_check_names_every_fault_of_every_split() {
     let write = |name: &str, content: &str| fs_err::write(paths.captions.join(name), content).unwrap();
     write("id_mapping.json", r#"{"1": "absent.jpg", "2": "pipe.jpg", "3": "text.jpg"}"#);
     write("test_ids.txt", "1\n2\n3\n");
-    write("test_caps.txt", "one\ntwo\nthree\n");
+    let long = "one ".repeat(600);
+    write("test_caps.txt", &format!("one\n{long}\n\n"));
+    fs_err::create_dir_all(paths.vocab.parent().unwrap()).unwrap();
+    let tokens: String = (5..30_522).map(|number| format!("token{number}\n")).collect();
+    fs_err::write(&paths.vocab, format!("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n{tokens}")).unwrap();
     write("dev_ids.txt", "1\n2\n");
     write("dev_caps.txt", "one\n");
     mkfifo(&paths.images.join("pipe.jpg"));
@@ -305,13 +342,24 @@ fn data_check_names_every_fault_of_every_split() {
       expected: as many ids as captions, or one id for five captions
       found: 2 ids and 1 captions
     test: 3 images, 3 captions, expected 1000 and 5000
+      unusable captions: 2
+        caption in line 2 of `DIR/f30k/captions/test_caps.txt`: too long: 602 tokens, where 512 are allowed
+        caption in line 3 of `DIR/f30k/captions/test_caps.txt`: empty
       missing: 1
-        absent.jpg
+        absent.jpg (line 1 of `test_ids.txt`)
       unreadable: 2
-        pipe.jpg: cannot be read: it is a FIFO, not a regular file
-        text.jpg: not a JPEG, PNG, GIF, BMP or WebP file
+        pipe.jpg (line 2 of `test_ids.txt`): cannot be read: it is a FIFO, not a regular file
+        text.jpg (line 3 of `test_ids.txt`): not a JPEG, PNG, GIF, BMP or WebP file
     train: not found
       unexpected: 1
         \xffextra.jpg
     ");
+    fs_err::remove_file(&paths.vocab).unwrap();
+    let run = laps_zoo(["data", "check", "f30k", "--data", text(data.path()), "--quiet"]);
+    assert_eq!(run.status, 1, "{}", run.stderr);
+    assert!(
+        run.stdout.contains("unusable captions: 1\n") && run.stdout.contains("vocabulary: not found: "),
+        "{}",
+        run.stdout
+    );
 }

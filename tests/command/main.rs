@@ -10,6 +10,7 @@
 mod bad_checkpoint;
 mod bad_data;
 mod bad_request;
+mod cased;
 mod catalogue;
 mod determinism;
 mod embed;

@@ -294,10 +294,9 @@ fn bad_input_of_index_and_search_is_rejected() {
     assert_snapshot!(of(&["score", text(&image), "--caption", "a circle"]), @"error: `DIR/images/test_00000.png` cannot be used: not a JPEG, PNG, GIF, BMP or WebP file");
     let long = "circle ".repeat(80);
     assert_snapshot!(message(&["search", text(&path), &long, "--engine", "rust"]), @r"
-    error: caption 1 is too long
-      expected: at most 64 tokens
-      found: 82 tokens
-    hint: captions are not cut: shorten or remove this one
+    error: 1 of 1 captions cannot be used
+      caption 1: too long: 82 tokens, where 64 are allowed
+    hint: captions are not cut: shorten or remove those that are too long
     ");
 }
 

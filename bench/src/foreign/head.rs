@@ -139,7 +139,8 @@ pub(super) fn similarities(
         }
         Some(source @ HeadSource { kind: HeadKind::Other(config), .. }) => {
             let found = head_similarities(embeddings, config, source, notes)?;
-            let checkpoint = source.checkpoint.as_deref().map(SourceFile::of).transpose()?;
+            let checkpoint = source.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
+            let checkpoint = checkpoint.as_ref().map(SourceFile::of_checkpoint).transpose()?;
             Ok((held(found), HeadUsed { name: describe(config), checkpoint }))
         }
     }
@@ -209,7 +210,7 @@ fn laps_similarities(
         matrix.push(&[length, config.width], &words[..length * config.width])?;
     }
     let found = engine.similarities(&images, &matrix)?.values().to_vec();
-    Ok((found, SourceFile::of(checkpoint.path())?))
+    Ok((found, SourceFile::of_checkpoint(&checkpoint)?))
 }
 
 fn head_similarities(

@@ -28,7 +28,9 @@ pub(super) fn read_texts(request: &ReproduceRequest, paths: &DataPaths) -> Resul
         split = split.limit(limit);
     }
     let tokenizer = request.entry.tokenizer(paths)?;
-    let tokens = split.tokenize(&tokenizer, model.text.max_position_embeddings)?;
+    let tokens = split
+        .tokenize(&tokenizer, model.text.max_position_embeddings)
+        .map_err(|error| all_faults(error.into(), request, &split, paths))?;
     let images = CaptionImages::new(split.images().len(), split.image_of())?;
     Ok(SplitTexts { split, tokens, images })
 }
@@ -88,12 +90,21 @@ pub(super) fn hash_images(
     hashed.map_err(|error| all_faults(error.into(), request, split, paths))
 }
 
-/// The error that lists every image that cannot be used, where `first` names those found so far. Other errors stay.
+/// The error that lists every image that cannot be used, and the captions of `first`, which names the faults found so far.
+/// Other errors stay.
 pub(super) fn all_faults(first: Error, request: &ReproduceRequest, split: &Split, paths: &DataPaths) -> Error {
-    match first {
-        Error::Laps(laps::Error::Data(laps_data::Error::Data(DataError::Image(_) | DataError::Images { .. }))) => {
-            check_images(&split.image_files(&paths.images), request.threads, || ()).err().map_or(first, Error::from)
+    let Error::Laps(laps::Error::Data(laps_data::Error::Data(DataError::Image(_) | DataError::Unusable(_)))) = &first
+    else {
+        return first;
+    };
+    match check_images(&split.image_files(&paths.images), request.threads, || ()) {
+        Err(DataError::Unusable(mut all)) => {
+            if let Error::Laps(laps::Error::Data(laps_data::Error::Data(DataError::Unusable(found)))) = first {
+                (all.captions, all.caption_faults) = (found.captions, found.caption_faults);
+            }
+            DataError::Unusable(all).into()
         }
-        other => other,
+        Err(error) => error.into(),
+        Ok(_) => first,
     }
 }

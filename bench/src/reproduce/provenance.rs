@@ -124,6 +124,14 @@ impl SourceFile {
         let sha256 = digest.map_err(|source| Error::Read { path: path.to_owned(), source })?.sha256;
         Ok(Self { file: file_name(path), sha256 })
     }
+
+    /// Hashes a checkpoint, which can be several files.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn of_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+        Ok(Self { file: file_name(checkpoint.path()), sha256: checkpoint.sha256()? })
+    }
 }
 
 impl std::fmt::Display for SourceFile {
@@ -161,9 +169,10 @@ pub struct CheckpointUsed {
 impl CheckpointUsed {
     pub(super) fn new(checkpoint: &Checkpoint, note: Option<String>) -> Result<Self> {
         let training = checkpoint.training();
+        let SourceFile { file, sha256 } = SourceFile::of_checkpoint(checkpoint)?;
         Ok(Self {
-            file: file_name(checkpoint.path()),
-            sha256: checkpoint.sha256()?,
+            file,
+            sha256,
             format: checkpoint.format().to_string(),
             epoch: training.epoch,
             best_rsum: training.best_rsum,

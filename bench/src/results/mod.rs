@@ -4,6 +4,7 @@
 use std::{io::Read, path::Path};
 
 use laps_align::{Directions, Evaluation, Recall};
+use laps_files::decode_text;
 use serde_json::Value;
 
 use crate::{
@@ -31,8 +32,9 @@ pub fn read(path: &Path) -> Result<Reproduction> {
         hint,
     };
     let bytes = read_bytes(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let text = decode_text(bytes).map_err(|error| invalid((RESULT.to_owned(), error.to_string()), None))?;
     let value: Value =
-        serde_json::from_slice(&bytes).map_err(|error| invalid((RESULT.to_owned(), error.to_string()), None))?;
+        serde_json::from_str(&text).map_err(|error| invalid((RESULT.to_owned(), error.to_string()), None))?;
     if value.get("evaluations").is_none() {
         return Err(invalid((RESULT.to_owned(), "no `evaluations`".to_owned()), None));
     }

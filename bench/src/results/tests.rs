@@ -28,6 +28,17 @@ fn result_is_read_as_written() {
 }
 
 #[test]
+fn byte_order_mark_of_a_result_is_not_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("result.json");
+    let value = sample::value("f30k_vit", &[RECALLS]);
+    fs_err::write(&path, format!("\u{feff}{value}")).unwrap();
+    assert_eq!(read(&path).unwrap(), reading(&value).unwrap());
+    fs_err::write(&path, b"\xff\xfe{\0}\0").unwrap();
+    assert!(read(&path).unwrap_err().to_string().ends_with("found: text in UTF-16"));
+}
+
+#[test]
 fn version_1_result_is_read_without_ranks() {
     let mut value = sample::value("f30k_vit", &[RECALLS]);
     value["schema"] = json!(1);

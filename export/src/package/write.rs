@@ -8,7 +8,7 @@ use std::{
 
 use fs_err as fs;
 use laps_data::{Vocabulary, image::Preprocessing};
-use laps_files::TemporaryFolder;
+use laps_files::{FileLock, TemporaryFolder};
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
 use laps_model::{array::Array, models::config::ModelConfig, params::Parameter};
 
@@ -60,8 +60,11 @@ pub struct Exported {
 /// compared with the model in ONNX Runtime if that is found, and then renamed, so that `folder` is complete or absent.
 ///
 /// # Errors
-/// [`Error::Folder`] for a folder that is not empty; [`laps_model::Error`] for a model that cannot be recorded.
+/// [`Error::Folder`] for a folder that is not empty; [`Error::Files`] if another process is writing it; [`laps_model::Error`] for a model that cannot be recorded.
 pub fn export(request: &ExportRequest, folder: &Path) -> Result<Exported> {
+    check_free(folder)?;
+    let _lock = FileLock::try_acquire(folder)?;
+    // Another process may have written it before this one got the lock.
     check_free(folder)?;
     let parent = parent(folder);
     let temporary = TemporaryFolder::create_in(parent).map_err(|error| Error::io("write", parent, error))?;

@@ -7,18 +7,25 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ffi::OsString,
+    fmt,
     num::NonZeroUsize,
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
-use laps_files::{decode_text, lines};
+use laps_files::{decode_text, lines, path_to_text};
+use serde::{Deserialize, Deserializer, de};
 
-use super::{DataError, Tokenizer};
+use super::{CaptionError, CaptionFault, DataError, FileLine, MappingFault, Tokenizer, UnusableData};
 
 /// The file that maps ids to file names.
 const MAPPING: &str = "id_mapping.json";
 const IDS: &str = "_ids.txt";
 const CAPTIONS: &str = "_caps.txt";
+
+/// `[CLS]` and `[SEP]`, which every caption has.
+const SPECIAL_TOKENS: usize = 2;
 
 /// Captions of an image in a split that has one id for each image.
 const CAPTIONS_PER_ID: usize = 5;
@@ -28,11 +35,13 @@ const CAPTIONS_PER_ID: usize = 5;
 pub struct Split {
     name: String,
     images: Vec<SplitImage>,
+    /// Path of each image relative to the image folder.
+    files: Vec<PathBuf>,
     captions: Vec<String>,
     /// Line of each caption, counted from 1.
     lines: Vec<usize>,
     image_of: Vec<usize>,
-    captions_path: PathBuf,
+    captions_path: Arc<Path>,
 }
 
 /// An image of a split.
@@ -40,10 +49,10 @@ pub struct Split {
 pub struct SplitImage {
     /// Its id.
     pub id: String,
-    /// Path relative to the image folder.
+    /// Path relative to the image folder; one that is not UTF-8 as [`path_to_text`] writes it.
     pub name: String,
-    /// First row of the id file with this image, counted from 1.
-    pub row: usize,
+    /// First line of the file of ids with this image.
+    pub line: FileLine,
 }
 
 /// An image and its file.
@@ -74,40 +83,73 @@ impl Split {
         }
         let mapping = Mapping::read(&mapping_path)?;
 
-        let mut images: Vec<SplitImage> = Vec::new();
+        let (mut images, mut files, mut faults) = (Vec::<SplitImage>::new(), Vec::new(), Vec::new());
         let mut index = HashMap::new();
         let mut image_of = Vec::with_capacity(captions.len());
-        for (row, id) in (1..).zip(ids) {
+        let ids_file: Arc<Path> = ids_path.as_path().into();
+        for (line, id) in (1..).zip(ids) {
             let Some((id, name)) = mapping.find(&id) else {
-                return Err(DataError::Unmapped { id, row, ids_path, mapping_path });
+                faults.push(MappingFault::Unmapped { id, line });
+                continue;
             };
             let image = *index.entry(id).or_insert(images.len());
             image_of.extend([image; CAPTIONS_PER_ID].iter().take(captions_per_id));
             if image < images.len() {
                 continue;
             }
-            if !is_inside(name) {
-                let (id, name, line) = (id.to_owned(), name.to_owned(), mapping.line(id));
-                return Err(DataError::UnsafeName { id, name, line, mapping_path });
+            let file = name.path();
+            if file.as_deref().is_none_or(|file| !is_inside(file)) {
+                faults.push(MappingFault::UnsafeName { id: id.to_owned(), name: name.text(), line: mapping.line(id) });
             }
-            images.push(SplitImage { id: id.to_owned(), name: name.to_owned(), row });
+            files.push(file.unwrap_or_default());
+            let line = FileLine { file: Some(Arc::clone(&ids_file)), line };
+            images.push(SplitImage { id: id.to_owned(), name: name.text(), line });
+        }
+        if !faults.is_empty() {
+            return Err(DataError::Mapping { faults, ids_path, mapping_path });
         }
         let lines = (1..=captions.len()).collect();
-        Ok(Self { name: name.to_owned(), images, captions, lines, image_of, captions_path })
+        let captions_path = captions_path.into();
+        Ok(Self { name: name.to_owned(), images, files, captions, lines, image_of, captions_path })
     }
 
     /// Token ids of each caption.
     ///
     /// # Errors
-    /// [`DataError::CaptionLength`] with file and line of the first caption of more than `max_positions` tokens.
+    /// [`DataError::Unusable`] with file and line of every caption that is empty or has more than `max_positions` tokens.
     pub fn tokenize(&self, tokenizer: &Tokenizer, max_positions: usize) -> Result<Vec<Vec<u32>>, DataError> {
-        tokenizer.encode_all(&self.captions, max_positions).map_err(|error| match error {
-            DataError::CaptionLength { row, tokens, limit, .. } => {
-                let path = Some(self.captions_path.clone());
-                DataError::CaptionLength { path, row: self.lines[row - 1], tokens, limit }
-            }
-            other => other,
-        })
+        let encoded = tokenizer.encode_each(&self.captions)?;
+        self.refuse(encoded.iter().map(|tokens| match tokens.len() {
+            0..=SPECIAL_TOKENS => Some(CaptionError::Empty),
+            count => CaptionError::of_length(count, max_positions),
+        }))?;
+        Ok(encoded)
+    }
+
+    /// Checks that no caption is empty.
+    ///
+    /// # Errors
+    /// [`DataError::Unusable`] with file and line of every caption that is.
+    pub fn check_captions(&self) -> Result<(), DataError> {
+        self.refuse(self.captions.iter().map(|caption| caption.is_empty().then_some(CaptionError::Empty)))
+    }
+
+    /// Fails if captions have faults.
+    fn refuse(&self, causes: impl Iterator<Item = Option<CaptionError>>) -> Result<(), DataError> {
+        let faults: Vec<CaptionFault> = causes
+            .zip(&self.lines)
+            .filter_map(|(cause, &line)| {
+                Some(CaptionFault {
+                    line: FileLine { file: Some(Arc::clone(&self.captions_path)), line },
+                    cause: cause?,
+                })
+            })
+            .collect();
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let data = UnusableData { captions: self.captions.len(), caption_faults: faults, ..UnusableData::default() };
+        Err(DataError::Unusable(data.into()))
     }
 
     /// Truncates to the first `count` images and their captions.
@@ -117,6 +159,7 @@ impl Split {
             return self;
         }
         self.images.truncate(count);
+        self.files.truncate(count);
         let rows = self.captions.into_iter().zip(self.lines).zip(self.image_of);
         ((self.captions, self.lines), self.image_of) = rows.filter(|&(_, image)| image < count).unzip();
         self
@@ -144,7 +187,8 @@ impl Split {
 
     /// The images as files in the folder `root`. Does not check that they exist.
     pub fn image_files(&self, root: &Path) -> Vec<ImageFile> {
-        self.images.iter().map(|image| ImageFile { image: image.clone(), path: root.join(&image.name) }).collect()
+        let file = |(image, file): (&SplitImage, &PathBuf)| ImageFile { image: image.clone(), path: root.join(file) };
+        self.images.iter().zip(&self.files).map(file).collect()
     }
 }
 
@@ -158,9 +202,9 @@ pub fn splits(folder: &Path) -> Vec<String> {
     splits
 }
 
-/// The file names in the mapping of `folder`.
-pub(super) fn image_names(folder: &Path) -> Result<BTreeSet<String>, DataError> {
-    Ok(Mapping::read(&folder.join(MAPPING))?.names.into_values().collect())
+/// The paths in the mapping of `folder`.
+pub(super) fn image_paths(folder: &Path) -> Result<BTreeSet<PathBuf>, DataError> {
+    Ok(Mapping::read(&folder.join(MAPPING))?.names.values().filter_map(MappedName::path).collect())
 }
 
 fn missing(folder: &Path, name: &str, path: &Path) -> DataError {
@@ -189,7 +233,79 @@ fn read_text(path: &Path) -> Result<String, DataError> {
 /// `id_mapping.json`.
 struct Mapping {
     text: String,
-    names: BTreeMap<String, String>,
+    names: BTreeMap<MappedName, MappedName>,
+}
+
+/// A text of the mapping: UTF-8, and surrogates without their other half as three bytes each. Python writes them for file
+/// names that are not UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct MappedName(Vec<u8>);
+
+impl MappedName {
+    /// The path as Python encodes it: the surrogates U+DC80 to U+DCFF stand for bytes. None with other surrogates, for which
+    /// Python has no path.
+    fn path(&self) -> Option<PathBuf> {
+        let mut bytes = Vec::with_capacity(self.0.len());
+        let mut rest = self.0.as_slice();
+        while let Some(chunk) = rest.utf8_chunks().next() {
+            bytes.extend_from_slice(chunk.valid().as_bytes());
+            rest = &rest[chunk.valid().len()..];
+            rest = match rest {
+                [0xed, 0xb2, low @ 0x80..=0xbf, after @ ..] => {
+                    bytes.push(*low);
+                    after
+                }
+                [0xed, 0xb3, low @ 0x80..=0xbf, after @ ..] => {
+                    bytes.push(low | 0x40);
+                    after
+                }
+                [] => break,
+                _ => return None,
+            };
+        }
+        path_of(bytes)
+    }
+
+    fn text(&self) -> String {
+        match (std::str::from_utf8(&self.0), self.path()) {
+            (Ok(text), _) => text.to_owned(),
+            (Err(_), Some(path)) => path_to_text(&path),
+            (Err(_), None) => String::from_utf8_lossy(&self.0).into_owned(),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    Some(OsString::from_vec(bytes).into())
+}
+
+/// Other systems have paths in Unicode.
+#[cfg(not(unix))]
+fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
+    String::from_utf8(bytes).ok().map(|text| OsString::from(text).into())
+}
+
+impl<'de> Deserialize<'de> for MappedName {
+    /// As bytes, for which JSON may have any surrogates.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(MappedNameVisitor)
+    }
+}
+
+struct MappedNameVisitor;
+
+impl de::Visitor<'_> for MappedNameVisitor {
+    type Value = MappedName;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a string")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<MappedName, E> {
+        Ok(MappedName(bytes.to_owned()))
+    }
 }
 
 impl Mapping {
@@ -204,9 +320,11 @@ impl Mapping {
     }
 
     /// The id in the mapping and the file name of the image that a line of an id file names.
-    fn find(&self, id: &str) -> Option<(&str, &str)> {
-        let entry = self.names.get_key_value(id).or_else(|| self.names.get_key_value(without_zeros(id)?))?;
-        Some((entry.0, entry.1))
+    fn find(&self, id: &str) -> Option<(&str, &MappedName)> {
+        let entry = |id: &str| self.names.get_key_value(&MappedName(id.into()));
+        let (id, name) = entry(id).or_else(|| entry(without_zeros(id)?))?;
+        // A key that equals an id is UTF-8.
+        Some((std::str::from_utf8(&id.0).ok()?, name))
     }
 
     /// The line of an id, counted from 1, if it stands there as it is.
@@ -231,9 +349,8 @@ fn without_zeros(id: &str) -> Option<&str> {
 ///
 /// This is not [`laps_files::safe_relative_path`]: the files exist already, and data sets of users have names that Windows or
 /// an archive would reject, such as names with colons.
-fn is_inside(name: &str) -> bool {
-    let path = Path::new(name);
+fn is_inside(path: &Path) -> bool {
     path.file_name().is_some()
-        && !name.contains('\0')
+        && !path.as_os_str().as_encoded_bytes().contains(&0)
         && path.components().all(|component| matches!(component, Component::Normal(_) | Component::CurDir))
 }

@@ -6,7 +6,7 @@ use laps_files::{DigestWriter, read_regular, sha256};
 use rayon::prelude::*;
 
 use super::{
-    DataError, ImageFault, ImageFile, Split,
+    DataError, ImageFault, ImageFile, Split, UnusableData,
     image::{self, ImageError},
 };
 
@@ -37,7 +37,7 @@ pub struct Damage {
 /// the ids, captions and image bytes that are used, and on their order.
 ///
 /// # Errors
-/// [`DataError::Images`] with all images that cannot be read.
+/// [`DataError::Unusable`] with all images that cannot be read.
 pub fn hash_data(
     split: &Split,
     root: &Path,
@@ -66,7 +66,7 @@ pub fn hash_data(
 /// JPEG files. `progress` is called for each image, from any thread.
 ///
 /// # Errors
-/// [`DataError::Images`] with all images that cannot be used.
+/// [`DataError::Unusable`] with all images that cannot be used.
 pub fn check_images(files: &[ImageFile], threads: usize, progress: impl Fn() + Sync) -> Result<Vec<Damage>, DataError> {
     let seen = for_each_image(files, threads, |file| {
         let damage = image::read(&file.path)?.damage;
@@ -96,11 +96,15 @@ fn for_each_image<T: Send>(
         match seen {
             Ok(value) => found.push(value),
             Err(cause) => {
-                faults.push(ImageFault { id: image.id.clone(), row: image.row, path: path.clone(), cause });
+                faults.push(ImageFault { id: image.id.clone(), line: image.line.clone(), path: path.clone(), cause });
             }
         }
     }
-    if faults.is_empty() { Ok(found) } else { Err(DataError::Images { checked: files.len(), faults }) }
+    if faults.is_empty() {
+        return Ok(found);
+    }
+    let data = UnusableData { images: files.len(), image_faults: faults, ..UnusableData::default() };
+    Err(DataError::Unusable(data.into()))
 }
 
 /// Hashes a list of fields.

@@ -7,10 +7,7 @@ use std::{
 
 use laps_files::NotUtf8;
 
-use super::image::ImageError;
-
-/// Maximum number of images that a message lists.
-const MAX_LISTED: usize = 8;
+use super::faults::{ImageFault, UnusableData, list};
 
 /// A data set cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,46 +60,15 @@ pub enum DataError {
         /// Its content.
         found: String,
     },
-    /// An image id has no file name.
-    #[error("image id `{id}` (line {row} of `{}`) is not in `{}`", ids_path.display(), mapping_path.display())]
-    Unmapped {
-        /// The id.
-        id: String,
-        /// Its first row, counted from 1.
-        row: usize,
+    /// Image ids have no file name, or one that leads out of the image folder.
+    #[error("{}", MappingFaults { faults, ids_path, mapping_path })]
+    Mapping {
+        /// The ids that cannot be used, in the order of their file.
+        faults: Vec<MappingFault>,
         /// The file of image ids.
         ids_path: PathBuf,
         /// The file that maps ids to file names.
         mapping_path: PathBuf,
-    },
-    /// A file name leads out of the image folder.
-    #[error(
-        "`{}`{} maps image id `{id}` to a file that cannot be used\n  expected: a path inside the image folder\n  \
-         found: `{name}`", mapping_path.display(), line.map_or_else(String::new, |line| format!(" (line {line})"))
-    )]
-    UnsafeName {
-        /// The id.
-        id: String,
-        /// The file name.
-        name: String,
-        /// Line of the id in the mapping, counted from 1.
-        line: Option<usize>,
-        /// The file that maps ids to file names.
-        mapping_path: PathBuf,
-    },
-    /// A caption has more tokens than the model has positions.
-    #[error(
-        "{} is too long\n  expected: at most {limit} tokens\n  found: {tokens} tokens", caption(path.as_deref(), *row)
-    )]
-    CaptionLength {
-        /// The file of the caption; None for one that does not come from a file.
-        path: Option<PathBuf>,
-        /// Line of the caption in the file, or its number, counted from 1.
-        row: usize,
-        /// Number of tokens, with `[CLS]` and `[SEP]`.
-        tokens: usize,
-        /// Positions of the model.
-        limit: usize,
     },
     /// The vocabulary has another size than the model's table of words.
     #[error(
@@ -139,14 +105,9 @@ pub enum DataError {
     /// An image cannot be used.
     #[error("{0} cannot be used: {cause}", cause = .0.cause)]
     Image(Box<ImageFault>),
-    /// Images cannot be used.
-    #[error("{} of {checked} images cannot be used{}", faults.len(), list(faults))]
-    Images {
-        /// Number of images checked.
-        checked: usize,
-        /// The images that cannot be used, in the order of the split.
-        faults: Vec<ImageFault>,
-    },
+    /// Captions or images cannot be used.
+    #[error("{0}")]
+    Unusable(Box<UnusableData>),
     /// Threads could not be started.
     #[error("cannot start {threads} threads")]
     Threads {
@@ -158,22 +119,55 @@ pub enum DataError {
     },
 }
 
-/// An image that cannot be used.
-#[derive(Debug)]
-pub struct ImageFault {
-    /// Its id.
-    pub id: String,
-    /// Its first row in the file of image ids, counted from 1.
-    pub row: usize,
-    /// The file.
-    pub path: PathBuf,
-    /// The reason.
-    pub cause: ImageError,
+/// An image id that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MappingFault {
+    /// The mapping has no such id.
+    Unmapped {
+        /// The id.
+        id: String,
+        /// Its line in the file of ids, counted from 1.
+        line: usize,
+    },
+    /// The file name leads out of the image folder.
+    UnsafeName {
+        /// The id.
+        id: String,
+        /// The file name.
+        name: String,
+        /// Line of the id in the mapping, counted from 1.
+        line: Option<usize>,
+    },
 }
 
-impl fmt::Display for ImageFault {
+/// The message of [`DataError::Mapping`].
+struct MappingFaults<'a> {
+    faults: &'a [MappingFault],
+    ids_path: &'a Path,
+    mapping_path: &'a Path,
+}
+
+impl fmt::Display for MappingFaults<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "image `{}` (row {}, `{}`)", self.id, self.row, self.path.display())
+        let [ids, mapping] = [self.ids_path, self.mapping_path].map(Path::display);
+        let describe = |fault: &MappingFault| match fault {
+            MappingFault::Unmapped { id, line } => {
+                format!("image id `{id}` (line {line} of `{ids}`) is not in `{mapping}`")
+            }
+            MappingFault::UnsafeName { id, name, line } => {
+                let line = line.map_or_else(String::new, |line| format!("line {line} of "));
+                format!(
+                    "image id `{id}` is mapped to `{name}` ({line}`{mapping}`), not to a path inside the image folder"
+                )
+            }
+        };
+        match self.faults {
+            [fault] => formatter.write_str(&describe(fault)),
+            faults => {
+                write!(formatter, "{} image ids cannot be used", faults.len())?;
+                list(formatter, faults.iter().map(describe))
+            }
+        }
     }
 }
 
@@ -181,8 +175,11 @@ impl DataError {
     /// The error with the file that its captions are lines of.
     pub fn in_file(self, file: &Path) -> Self {
         match self {
-            Self::CaptionLength { path: None, row, tokens, limit } => {
-                Self::CaptionLength { path: Some(file.to_owned()), row, tokens, limit }
+            Self::Unusable(mut data) => {
+                for fault in &mut data.caption_faults {
+                    fault.line.file.get_or_insert_with(|| file.into());
+                }
+                Self::Unusable(data)
             }
             other => other,
         }
@@ -202,26 +199,20 @@ impl DataError {
             Self::Lengths { .. } => {
                 "line N of the one file is a caption of the image in line N of the other; with one id for each image, lines 5N-4 to 5N are its captions"
             }
-            Self::Unmapped { .. } => "the mapping has to come from the same data set as the ids",
-            Self::UnsafeName { .. } => "names are relative to the image folder, without `..`",
-            Self::CaptionLength { .. } => "captions are not cut: shorten or remove this one",
+            Self::Mapping { faults, .. } => match faults.first() {
+                Some(MappingFault::UnsafeName { .. }) => "names are relative to the image folder, without `..`",
+                _ => "the mapping has to come from the same data set as the ids",
+            },
             Self::CasedVocabulary { .. } => {
                 "write `{\"do_lower_case\": false}` to a `tokenizer_config.json` beside the vocabulary, or set \
                  `data.do_lower_case` in the entry"
             }
             Self::VocabularySize { .. } => "use the vocabulary that the text encoder was trained with",
             Self::Image(fault) => return fault.cause.hint(),
-            Self::Images { faults, .. } => return faults.first().and_then(|fault| fault.cause.hint()),
+            Self::Unusable(data) => return data.hint(),
             _ => return None,
         };
         Some(hint.to_owned())
-    }
-}
-
-fn caption(path: Option<&Path>, row: usize) -> String {
-    match path {
-        Some(path) => format!("the caption in line {row} of `{}`", path.display()),
-        None => format!("caption {row}"),
     }
 }
 
@@ -231,17 +222,6 @@ fn splits(names: &[String]) -> String {
     }
     let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     format!("the split{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
-}
-
-fn list(faults: &[ImageFault]) -> String {
-    let mut text = String::new();
-    for fault in faults.iter().take(MAX_LISTED) {
-        text += &format!("\n  {fault}: {}", fault.cause);
-    }
-    if faults.len() > MAX_LISTED {
-        text += &format!("\n  and {} more", faults.len() - MAX_LISTED);
-    }
-    text
 }
 
 /// Result of this crate.

@@ -67,14 +67,15 @@ pub struct LoaderStats {
 /// An iterator of [`ImageBatch`]es. Dropping it stops its threads after their current image.
 ///
 /// ```
-/// use laps_data::{ImageFile, Loader, LoaderOptions, SplitImage, image::{Preprocessing, RgbImage, jpeg}};
+/// use laps_data::{FileLine, ImageFile, Loader, LoaderOptions, SplitImage, image::{Preprocessing, RgbImage, jpeg}};
 ///
 /// # let folder = tempfile::tempdir()?;
 /// let image = RgbImage::new(2, 2, vec![128; 12]).ok_or("12 values")?;
 /// let path = folder.path().join("grey.jpg");
 /// std::fs::write(&path, jpeg(&image, 90)?)?;
 ///
-/// let image = SplitImage { id: "1".to_owned(), name: "grey.jpg".to_owned(), row: 1 };
+/// let line = FileLine { file: None, line: 1 };
+/// let image = SplitImage { id: "1".to_owned(), name: "grey.jpg".to_owned(), line };
 /// let options = LoaderOptions { batch_size: 8, threads: 2, prefetch: 1 };
 /// let loader = Loader::start(vec![ImageFile { image, path }], Preprocessing::imagenet(32), options)?;
 /// for batch in loader {
@@ -223,7 +224,7 @@ impl Loader {
         if self.shared.on_fault == OnFault::Stop && !faults.is_empty() {
             let (index, cause) = faults.swap_remove(0);
             let ImageFile { image, path } = self.shared.files[index].clone();
-            return Err(DataError::Image(Box::new(ImageFault { id: image.id, row: image.row, path, cause })).into());
+            return Err(DataError::Image(Box::new(ImageFault { id: image.id, line: image.line, path, cause })).into());
         }
         let values = Arc::try_unwrap(pixels).map_err(|_| lost(first))?;
         let values = values.into_inner().unwrap_or_else(PoisonError::into_inner);

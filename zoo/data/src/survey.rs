@@ -3,10 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use super::{DataError, Split, captions::image_names, check_images, hash_data, image::ImageError, splits};
+use super::{
+    CaptionFault, DataError, FileLine, Split, Tokenizer, captions::image_paths, check_images, hash_data,
+    image::ImageError, splits,
+};
 use crate::SplitSize;
 use laps_files::path_to_text;
 
@@ -34,16 +37,29 @@ pub struct SplitSurvey {
     pub captions: usize,
     /// The published size, if known.
     pub known: Option<SplitSize>,
-    /// Names of missing images.
-    pub missing: Vec<String>,
+    /// Captions that cannot be used.
+    pub unusable_captions: Vec<CaptionFault>,
+    /// Images that are missing.
+    pub missing: Vec<SurveyedImage>,
     /// Images that cannot be decoded, with the reason.
-    pub unreadable: Vec<(String, String)>,
+    pub unreadable: Vec<SurveyedImage>,
     /// Images that are decoded in part, with the decoder's warning.
-    pub damaged: Vec<(String, String)>,
+    pub damaged: Vec<SurveyedImage>,
     /// Why its caption files cannot be used.
     pub fault: Option<String>,
     /// Hash of the data as in results, see [`hash_data`]. `None` if an image or the captions cannot be used.
     pub sha256: Option<String>,
+}
+
+/// An image with a fault.
+#[derive(Clone, Debug)]
+pub struct SurveyedImage {
+    /// Its path relative to the image folder, as [`path_to_text`] writes it.
+    pub name: String,
+    /// The first line of the file of image ids with it.
+    pub line: FileLine,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 impl SplitSurvey {
@@ -61,8 +77,17 @@ impl Survey {
     }
 }
 
+/// The tokenizer and size of a model that captions have to fit.
+#[derive(Clone, Copy)]
+pub struct CaptionLimit<'a> {
+    /// The tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// Maximum number of tokens of a caption.
+    pub max_tokens: usize,
+}
+
 /// Reads and decodes everything in `captions` and `images` on `threads` threads. `known` are the published sizes by split.
-/// `progress` is called for each image, from any thread.
+/// Without `limit`, captions of any length can be used. `progress` is called for each image, from any thread.
 ///
 /// # Errors
 /// [`DataError::Threads`], and [`DataError`] if the mapping cannot be read but no split uses it.
@@ -70,6 +95,7 @@ pub fn survey(
     captions: &Path,
     images: &Path,
     known: &BTreeMap<String, SplitSize>,
+    limit: Option<CaptionLimit<'_>>,
     threads: usize,
     progress: impl Fn() + Sync,
 ) -> Result<Survey, DataError> {
@@ -92,17 +118,34 @@ pub fn survey(
             name,
             ..SplitSurvey::default()
         };
+        let checked = match limit {
+            Some(CaptionLimit { tokenizer, max_tokens }) => split.tokenize(tokenizer, max_tokens).map(|_| ()),
+            None => split.check_captions(),
+        };
+        match checked {
+            Ok(()) => {}
+            Err(DataError::Unusable(data)) => found.unusable_captions = data.caption_faults,
+            Err(error) => return Err(error),
+        }
+        let surveyed = |path: &Path, line: FileLine, reason: String| {
+            let name = path_to_text(path.strip_prefix(images).unwrap_or(path));
+            SurveyedImage { name, line, reason }
+        };
         match check_images(&split.image_files(images), threads, &progress) {
             Ok(damaged) => {
-                found.damaged = damaged.into_iter().map(|damage| (damage.file.image.name, damage.warning)).collect();
-                found.sha256 = Some(hash_data(&split, images, threads, || ())?.sha256);
+                let damaged = damaged.into_iter();
+                found.damaged =
+                    damaged.map(|damage| surveyed(&damage.file.path, damage.file.image.line, damage.warning)).collect();
+                if found.unusable_captions.is_empty() {
+                    found.sha256 = Some(hash_data(&split, images, threads, || ())?.sha256);
+                }
             }
-            Err(DataError::Images { faults, .. }) => {
-                for fault in faults {
-                    let name = fault.path.strip_prefix(images).unwrap_or(&fault.path).display().to_string();
+            Err(DataError::Unusable(data)) => {
+                for fault in data.image_faults {
+                    let image = surveyed(&fault.path, fault.line, fault.cause.to_string());
                     match fault.cause {
-                        ImageError::Read(error) if error.kind() == io::ErrorKind::NotFound => found.missing.push(name),
-                        cause => found.unreadable.push((name, cause.to_string())),
+                        ImageError::Read(error) if error.kind() == io::ErrorKind::NotFound => found.missing.push(image),
+                        _ => found.unreadable.push(image),
                     }
                 }
             }
@@ -110,7 +153,7 @@ pub fn survey(
         }
         survey.splits.push(found);
     }
-    match image_names(captions) {
+    match image_paths(captions) {
         Ok(wanted) => walk(images, Path::new(""), &wanted, &mut survey),
         // The splits have this fault already.
         Err(_) if survey.splits.iter().any(|split| split.fault.is_some()) => {}
@@ -124,7 +167,7 @@ pub fn survey(
 /// Suffixes of files that downloads leave in the image folder.
 const DOWNLOAD_SUFFIXES: [&str; 5] = [".zip", ".unpacked", ".part", ".part.json", ".lock"];
 
-fn walk(root: &Path, below: &Path, wanted: &BTreeSet<String>, survey: &mut Survey) {
+fn walk(root: &Path, below: &Path, wanted: &BTreeSet<PathBuf>, survey: &mut Survey) {
     let folder = root.join(below);
     if !folder.is_dir() {
         return;
@@ -142,9 +185,8 @@ fn walk(root: &Path, below: &Path, wanted: &BTreeSet<String>, survey: &mut Surve
             walk(root, &path, wanted, survey);
             continue;
         }
-        let is_wanted = path.to_str().is_some_and(|name| wanted.contains(name));
         let name = path_to_text(&path);
-        if !is_wanted && !DOWNLOAD_SUFFIXES.iter().any(|ending| name.ends_with(ending)) {
+        if !wanted.contains(&path) && !DOWNLOAD_SUFFIXES.iter().any(|ending| name.ends_with(ending)) {
             survey.unexpected.push(name);
         }
     }

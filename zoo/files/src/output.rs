@@ -24,7 +24,7 @@ use std::{
 
 use fs_err::{File, OpenOptions};
 
-use crate::{Error, Result, lock::is_same, temporary::TemporaryPath};
+use crate::{Error, FileLock, Result, lock::is_same, temporary::TemporaryPath};
 
 /// Maximum number of symbolic links that are followed, as in Linux.
 const MAX_LINKS: usize = 40;
@@ -66,6 +66,8 @@ enum Sink {
         file: File,
         temporary: TemporaryPath,
         target: PathBuf,
+        /// Released after the rename.
+        lock: Option<FileLock>,
     },
     /// A device, FIFO or descriptor.
     Stream(File),
@@ -106,6 +108,18 @@ impl OutputFile {
         }
     }
 
+    /// Keeps other processes from writing the same file until this is persisted or dropped, for outputs that take long. A
+    /// device, a FIFO and standard output have no lock.
+    ///
+    /// # Errors
+    /// [`Error::Held`] if another process is writing it; [`Error::Io`] if the lock file cannot be written.
+    pub fn exclusive(mut self) -> Result<Self> {
+        if let Sink::Staged { target, lock, .. } = &mut self.sink {
+            *lock = Some(FileLock::try_acquire(target)?);
+        }
+        Ok(self)
+    }
+
     /// The temporary file, if the target is a regular file. A device, a FIFO and standard output have none, and cannot go
     /// back.
     pub fn regular_file(&self) -> Option<&File> {
@@ -121,7 +135,16 @@ impl OutputFile {
     /// [`Error::Io`]; the target is unchanged then.
     pub fn persist(self) -> Result<()> {
         let Self { path, sink } = self;
-        sink.persist().map_err(|source| write_error(&path, source))
+        sink.persist(persist).map_err(|source| write_error(&path, source))
+    }
+
+    /// As [`persist`](Self::persist), but does not sync, for many files that are synced together afterwards.
+    ///
+    /// # Errors
+    /// As [`persist`](Self::persist).
+    pub fn persist_unsynced(self) -> Result<()> {
+        let Self { path, sink } = self;
+        sink.persist(|temporary, target| fs_err::rename(temporary, target)).map_err(|source| write_error(&path, source))
     }
 }
 
@@ -206,7 +229,7 @@ impl Sink {
             match TemporaryPath::create(target.with_file_name(temporary)) {
                 // Another writer may have removed the file before it was locked.
                 Ok((file, temporary)) if lock(&file) && is_same(&file, temporary.path())? => {
-                    return Ok(Self::Staged { file, temporary, target });
+                    return Ok(Self::Staged { file, temporary, target, lock: None });
                 }
                 Ok(_) => {}
                 // Left by a killed process that had the same number.
@@ -216,10 +239,10 @@ impl Sink {
         }
     }
 
-    fn persist(self) -> io::Result<()> {
+    fn persist(self, rename: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
         match self {
             // `file` stays locked until the rename.
-            Self::Staged { file: _file, temporary, target } => persist(temporary.path(), &target),
+            Self::Staged { file: _file, temporary, target, lock: _lock } => rename(temporary.path(), &target),
             Self::Stream(mut file) => file.flush(),
             Self::Stdout(mut stdout) => stdout.flush(),
         }

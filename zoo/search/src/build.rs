@@ -7,8 +7,10 @@ use serde::Serialize;
 use laps_files::path_to_text;
 
 use super::{
-    CaptionLine, EmbeddingPipeline, ImageFolder, Index, IndexDescription, IndexItem, SearchError, SkippedItem,
-    index_writer::IndexWriter, pipeline::UsableCaptions,
+    CaptionLine, DamagedImage, EmbeddingPipeline, ImageFolder, Index, IndexDescription, IndexItem, SearchError,
+    SkippedItem,
+    index_writer::IndexWriter,
+    pipeline::{EncodedImage, UsableCaptions},
 };
 use crate::{Error, Result};
 
@@ -23,6 +25,9 @@ pub struct IndexSummary {
     pub kept: usize,
     /// Images, folders and captions that cannot be used and are not in the index, sorted by name.
     pub skipped: Vec<SkippedItem>,
+    /// Images that were encoded now and decoded in part, sorted by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<DamagedImage>,
 }
 
 /// Creates or updates the index `path` of the images of `folder`.
@@ -56,11 +61,11 @@ pub fn index_images(
     let unchanged: Vec<Option<usize>> = images.iter().map(|(item, _)| find_unchanged(item)).collect();
     let kept = unchanged.iter().flatten().count();
     if kept == images.len() && previous.as_ref().is_some_and(|previous| previous.items().len() == kept) {
-        return Ok(IndexSummary { items: kept, kept, encoded: 0, skipped: folder.skipped.clone() });
+        return Ok(IndexSummary { items: kept, kept, skipped: folder.skipped.clone(), ..IndexSummary::default() });
     }
 
     let mut writer = IndexWriter::create(path, description.clone())?;
-    let mut skipped = folder.skipped.clone();
+    let (mut skipped, mut damaged) = (folder.skipped.clone(), Vec::new());
     let mut next = 0;
     // Copies the unchanged images before image `end`.
     let mut copy_until = |writer: &mut IndexWriter, end: usize| -> Result<()> {
@@ -75,11 +80,14 @@ pub fn index_images(
     let changed: Vec<usize> = (0..images.len()).filter(|&image| unchanged[image].is_none()).collect();
     let paths: Vec<PathBuf> = changed.iter().map(|&image| images[image].1.clone()).collect();
     begin(paths.len());
-    pipeline.for_each_image(paths, orientation, |index, embeddings| {
+    pipeline.for_each_image(paths, orientation, |index, image| {
         let item = &images[changed[index]].0;
         copy_until(&mut writer, changed[index])?;
-        match embeddings {
-            Ok(embeddings) => writer.push(item.clone(), embeddings),
+        match image {
+            Ok(EncodedImage { embeddings, damage }) => {
+                damaged.extend(damage.map(|warning| DamagedImage { name: item.name.clone(), warning }));
+                writer.push(item.clone(), embeddings)
+            }
             Err(cause) => {
                 skipped.push(SkippedItem { name: item.name.clone(), line: None, reason: cause.to_string() });
                 Ok(())
@@ -94,7 +102,7 @@ pub fn index_images(
     }
     let items = writer.len();
     writer.finish()?;
-    Ok(IndexSummary { items, encoded: items - kept, kept, skipped })
+    Ok(IndexSummary { items, encoded: items - kept, kept, skipped, damaged })
 }
 
 /// Creates the index `path` of `captions`, which were read from `source`. It replaces an existing index of captions. Captions
@@ -129,7 +137,7 @@ pub fn index_captions(
     })?;
     let items = writer.len();
     writer.finish()?;
-    Ok(IndexSummary { items, encoded: items, kept: 0, skipped })
+    Ok(IndexSummary { items, encoded: items, skipped, ..IndexSummary::default() })
 }
 
 /// The index at `path`, if there is one. It must have the kind and model of `description`.

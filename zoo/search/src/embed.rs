@@ -9,7 +9,8 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    EmbeddingPipeline, IndexKind, IndexPrecision, ModelUsed, SearchError, SkippedItem,
+    DamagedImage, EmbeddingPipeline, IndexKind, IndexPrecision, ModelUsed, SearchError, SkippedItem,
+    pipeline::EncodedImage,
     pool::{Pooling, pool},
     staged_file::{StagedFile, TensorHeader, numpy_header, safetensors_header},
 };
@@ -83,6 +84,9 @@ pub struct EmbeddingFile {
     /// Images that cannot be used and have no embedding.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<SkippedItem>,
+    /// Images that were decoded in part.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<DamagedImage>,
 }
 
 /// An image to embed.
@@ -109,19 +113,20 @@ pub fn embed_images(
 ) -> Result<EmbeddingFile> {
     let AlignmentConfig { width, has_class_token, .. } = pipeline.sizes;
     let pooling = if has_class_token { Pooling::ClassTokenAndMean } else { Pooling::Mean };
-    let (mut items, mut skipped) = (Vec::with_capacity(images.len()), Vec::new());
+    let (mut items, mut skipped, mut damaged) = (Vec::with_capacity(images.len()), Vec::new(), Vec::new());
     let mut file = StagedFile::create(path, format.header_bytes())?;
     let paths = images.iter().map(|image| image.path.clone()).collect();
-    pipeline.for_each_image(paths, ExifOrientation::Ignore, |index, embeddings| {
+    pipeline.for_each_image(paths, ExifOrientation::Ignore, |index, image| {
         let ImageInput { path, on_fault } = &images[index];
-        let embeddings = match (embeddings, on_fault) {
-            (Ok(embeddings), _) => embeddings,
+        let EncodedImage { embeddings, damage } = match (image, on_fault) {
+            (Ok(image), _) => image,
             (Err(cause), OnFault::Stop) => return Err(SearchError::Image { path: path.clone(), cause }.into()),
             (Err(cause), OnFault::Skip) => {
                 skipped.push(SkippedItem { name: path_to_text(path), line: None, reason: cause.to_string() });
                 return Ok(());
             }
         };
+        damaged.extend(damage.map(|warning| DamagedImage { name: path_to_text(path), warning }));
         items.push(path_to_text(path));
         match granularity {
             EmbeddingGranularity::Tokens => write(&mut file, embeddings),
@@ -137,7 +142,7 @@ pub fn embed_images(
         EmbeddingGranularity::Tokens => ("patch_embeddings", vec![items.len(), pipeline.sizes.tokens(), width]),
         EmbeddingGranularity::Pooled => ("pooled", vec![items.len(), width]),
     };
-    finish(file, format, EmbeddingFile { tensor, shape, items, lengths: Vec::new(), skipped }, model)
+    finish(file, format, EmbeddingFile { tensor, shape, items, lengths: Vec::new(), skipped, damaged }, model)
 }
 
 /// Writes `word_embeddings` `(captions, words, dim)`, padded with zeros to the longest caption, or `pooled`
@@ -171,7 +176,8 @@ pub fn embed_captions(
         EmbeddingGranularity::Tokens => ("word_embeddings", vec![captions.len(), longest, width]),
         EmbeddingGranularity::Pooled => ("pooled", vec![captions.len(), width]),
     };
-    finish(file, format, EmbeddingFile { tensor, shape, items: captions, lengths, skipped: Vec::new() }, model)
+    let (skipped, damaged) = (Vec::new(), Vec::new());
+    finish(file, format, EmbeddingFile { tensor, shape, items: captions, lengths, skipped, damaged }, model)
 }
 
 fn write(file: &mut StagedFile, values: &[f32]) -> Result<()> {

@@ -32,6 +32,15 @@ pub struct SkippedItem {
     pub reason: String,
 }
 
+/// An image that was decoded in part.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct DamagedImage {
+    /// Its path as [`path_to_text`] writes it; relative to the folder if the folder was searched.
+    pub name: String,
+    /// The decoder's warning.
+    pub warning: String,
+}
+
 /// A caption and where it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaptionLine {

@@ -63,7 +63,7 @@ pub use description::{FileStamp, IndexDescription, IndexItem, IndexKind, ModelUs
 pub use embed::{EmbeddingFile, EmbeddingFormat, EmbeddingGranularity, ImageInput, embed_captions, embed_images};
 pub use error::{Error, Result, SearchError};
 pub use evaluate::{CandidateRecall, SearchEvaluation, evaluate};
-pub use files::{CaptionLine, Exclusions, ImageFolder, SkippedItem, caption_lines};
+pub use files::{CaptionLine, DamagedImage, Exclusions, ImageFolder, SkippedItem, caption_lines};
 pub use index::Index;
 pub use pipeline::EmbeddingPipeline;
 pub use precision::IndexPrecision;

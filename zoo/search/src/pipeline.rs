@@ -6,13 +6,12 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use rayon::prelude::*;
-
 use super::{CaptionLine, SearchError, SkippedItem};
 use crate::{Error, Result};
 use laps_align::similarity::AlignmentConfig;
 use laps_data::{
-    ExifOrientation, ImageBatch, ImageFile, Loader, LoaderOptions, OnFault, SplitImage, Tokenizer,
+    CaptionError, ExifOrientation, FileLine, ImageBatch, ImageFile, Loader, LoaderOptions, OnFault, SplitImage,
+    Tokenizer,
     image::{ImageError, Preprocessing},
 };
 use laps_files::path_to_text;
@@ -49,6 +48,14 @@ pub struct EmbeddingPipeline<'a> {
     pub progress: &'a dyn Fn(usize),
 }
 
+/// An encoded image.
+pub(crate) struct EncodedImage<'a> {
+    /// Its embeddings `(tokens, dim)`.
+    pub(crate) embeddings: &'a [f32],
+    /// The decoder's warning, if the image was decoded in part.
+    pub(crate) damage: Option<String>,
+}
+
 /// Captions, without those that are too long.
 #[derive(Default)]
 pub(crate) struct UsableCaptions<'a> {
@@ -60,8 +67,7 @@ pub(crate) struct UsableCaptions<'a> {
 }
 
 impl EmbeddingPipeline<'_> {
-    /// Encodes images. Calls `consume` for each in order, with its index and its embeddings `(tokens, dim)` or the error of
-    /// decoding it.
+    /// Encodes images. Calls `consume` for each in order, with its index and its embeddings or the error of decoding it.
     ///
     /// # Errors
     /// [`SearchError::Interrupted`], and the errors of the encoder and of `consume`.
@@ -69,16 +75,17 @@ impl EmbeddingPipeline<'_> {
         &self,
         paths: Vec<PathBuf>,
         orientation: ExifOrientation,
-        mut consume: impl FnMut(usize, Result<&[f32], ImageError>) -> Result<()>,
+        mut consume: impl FnMut(usize, Result<EncodedImage<'_>, ImageError>) -> Result<()>,
     ) -> Result<()> {
-        let file = |(row, path): (usize, PathBuf)| {
+        let file = |(index, path): (usize, PathBuf)| {
             let name = path_to_text(&path);
-            ImageFile { image: SplitImage { id: name.clone(), name, row: row + 1 }, path }
+            let line = FileLine { file: None, line: index + 1 };
+            ImageFile { image: SplitImage { id: name.clone(), name, line }, path }
         };
         let files = paths.into_iter().enumerate().map(file).collect();
         let options = LoaderOptions { batch_size: self.batch_size.get(), threads: self.threads, prefetch: PREFETCH };
         for batch in Loader::start_on_fault(files, self.preprocessing, options, OnFault::Skip, orientation)? {
-            let ImageBatch { first, pixels, faults, .. } = batch?;
+            let ImageBatch { first, pixels, faults, damaged } = batch?;
             self.check_stop()?;
             let count = pixels.dims()[0];
             let pixels = remove_images(pixels, faults.iter().map(|(index, _)| index - first))?;
@@ -86,11 +93,16 @@ impl EmbeddingPipeline<'_> {
             let embeddings = if images == 0 { pixels } else { self.encoder.encode_images(&pixels)? };
             let mut rows = embeddings.values().chunks_exact((embeddings.values().len() / images.max(1)).max(1));
             let mut faults = faults.into_iter().peekable();
+            let mut damaged = damaged.into_iter().peekable();
             for index in first..first + count {
-                match faults.next_if(|&(fault, _)| fault == index) {
-                    Some((_, cause)) => consume(index, Err(cause))?,
-                    None => consume(index, Ok(rows.next().unwrap_or_default()))?,
-                }
+                let image = match faults.next_if(|&(fault, _)| fault == index) {
+                    Some((_, cause)) => Err(cause),
+                    None => Ok(EncodedImage {
+                        embeddings: rows.next().unwrap_or_default(),
+                        damage: damaged.next_if(|&(damaged, _)| damaged == index).map(|(_, warning)| warning),
+                    }),
+                };
+                consume(index, image)?;
             }
             (self.progress)(count);
         }
@@ -104,9 +116,9 @@ impl EmbeddingPipeline<'_> {
     /// encoder.
     pub fn encode_images(&self, paths: &[PathBuf], orientation: ExifOrientation) -> Result<Vec<Array>> {
         let mut encoded = Vec::with_capacity(paths.len());
-        self.for_each_image(paths.to_vec(), orientation, |index, embeddings| {
-            let embeddings = embeddings.map_err(|cause| SearchError::Image { path: paths[index].clone(), cause })?;
-            encoded.push(self.image_array(embeddings)?);
+        self.for_each_image(paths.to_vec(), orientation, |index, image| {
+            let image = image.map_err(|cause| SearchError::Image { path: paths[index].clone(), cause })?;
+            encoded.push(self.image_array(&image)?);
             Ok(())
         })?;
         Ok(encoded)
@@ -118,9 +130,9 @@ impl EmbeddingPipeline<'_> {
     /// [`SearchError::Interrupted`], and the errors of the encoder.
     pub fn encode_usable_images(&self, paths: &[PathBuf]) -> Result<(Vec<Array>, Vec<SkippedItem>)> {
         let (mut encoded, mut skipped) = (Vec::with_capacity(paths.len()), Vec::new());
-        self.for_each_image(paths.to_vec(), ExifOrientation::Ignore, |index, embeddings| {
-            match embeddings {
-                Ok(embeddings) => encoded.push(self.image_array(embeddings)?),
+        self.for_each_image(paths.to_vec(), ExifOrientation::Ignore, |index, image| {
+            match image {
+                Ok(image) => encoded.push(self.image_array(&image)?),
                 Err(cause) => {
                     let name = path_to_text(&paths[index]);
                     skipped.push(SkippedItem { name, line: None, reason: cause.to_string() });
@@ -131,8 +143,8 @@ impl EmbeddingPipeline<'_> {
         Ok((encoded, skipped))
     }
 
-    fn image_array(&self, embeddings: &[f32]) -> Result<Array> {
-        Ok(Array::new(&[self.sizes.tokens(), self.sizes.width], embeddings.to_vec())?)
+    fn image_array(&self, image: &EncodedImage<'_>) -> Result<Array> {
+        Ok(Array::new(&[self.sizes.tokens(), self.sizes.width], image.embeddings.to_vec())?)
     }
 
     /// Encodes a few captions: the embeddings `(words, dim)` of each.
@@ -168,16 +180,16 @@ impl EmbeddingPipeline<'_> {
     /// # Errors
     /// [`DataError`](laps_data::DataError) of the tokenizer.
     pub(crate) fn tokenize_usable<'b>(&self, captions: &'b [CaptionLine]) -> Result<UsableCaptions<'b>> {
-        let encoded: Result<Vec<_>, _> =
-            captions.par_iter().map(|caption| self.tokenizer.encode(&caption.text)).collect();
+        let texts: Vec<&str> = captions.iter().map(|caption| caption.text.as_str()).collect();
+        let encoded = self.tokenizer.encode_each(&texts)?;
         let mut usable = UsableCaptions::default();
-        for (caption, tokens) in captions.iter().zip(encoded?) {
-            if tokens.len() <= self.max_tokens {
+        for (caption, tokens) in captions.iter().zip(encoded) {
+            if let Some(cause) = CaptionError::of_length(tokens.len(), self.max_tokens) {
+                let (name, reason) = (caption.file.clone(), cause.to_string());
+                usable.skipped.push(SkippedItem { name, line: Some(caption.line), reason });
+            } else {
                 usable.lines.push(caption);
                 usable.tokens.push(tokens);
-            } else {
-                let reason = format!("too long: {} tokens, where {} are allowed", tokens.len(), self.max_tokens);
-                usable.skipped.push(SkippedItem { name: caption.file.clone(), line: Some(caption.line), reason });
             }
         }
         Ok(usable)
@@ -186,7 +198,7 @@ impl EmbeddingPipeline<'_> {
     /// The `input_ids` of captions.
     ///
     /// # Errors
-    /// [`DataError`](laps_data::DataError) for a caption that is too long; it names the row.
+    /// [`DataError`](laps_data::DataError) with the number of every caption that is too long.
     pub(crate) fn tokenize(&self, captions: &[String]) -> Result<Vec<Vec<u32>>> {
         Ok(self.tokenizer.encode_all(captions, self.max_tokens)?)
     }

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use laps_files::{FileLock, OutputFile};
+use laps_files::OutputFile;
 use serde_json::json;
 
 use crate::{Error, Result};
@@ -20,7 +20,6 @@ pub(super) struct StagedFile {
     path: PathBuf,
     file: BufWriter<OutputFile>,
     header_bytes: usize,
-    _lock: FileLock,
 }
 
 impl StagedFile {
@@ -30,9 +29,8 @@ impl StagedFile {
     /// [`laps_files::Error::Held`] if another process is writing it, [`laps_files::Error::NotSeekable`] if it is not a
     /// regular file, and [`laps_files::Error::Io`] if it cannot be written.
     pub(super) fn create(path: &Path, header_bytes: usize) -> Result<Self> {
-        let file = OutputFile::create_seekable(path)?;
-        let lock = FileLock::try_acquire(path)?;
-        let mut staged = Self { path: path.to_owned(), file: BufWriter::new(file), header_bytes, _lock: lock };
+        let file = OutputFile::create_seekable(path)?.exclusive()?;
+        let mut staged = Self { path: path.to_owned(), file: BufWriter::new(file), header_bytes };
         staged.append(&vec![b' '; header_bytes])?;
         Ok(staged)
     }
@@ -44,7 +42,7 @@ impl StagedFile {
 
     /// Writes the header, whose length must be exactly the reserved one, and completes the output.
     pub(super) fn finish(self, header: &[u8]) -> Result<()> {
-        let Self { path, mut file, header_bytes, _lock } = self;
+        let Self { path, mut file, header_bytes } = self;
         if header.len() != header_bytes {
             let text = format!("the header has {} bytes, {header_bytes} are reserved", header.len());
             return Err(write_error(&path, std::io::Error::other(text)));

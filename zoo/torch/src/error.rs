@@ -53,7 +53,8 @@ impl Error {
             Self::Data(error) => error.hint(),
             Self::Align(error) => error.hint(),
             Self::Hub(error) => error.hint(),
-            Self::Files(_) | Self::Torch(_) | Self::Io { .. } => None,
+            Self::Files(error) => error.hint(),
+            Self::Torch(_) | Self::Io { .. } => None,
         }
     }
 }

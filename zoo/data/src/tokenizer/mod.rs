@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use tokenizers::{Model, models::wordpiece::WordPiece};
 
-use super::DataError;
+use super::{CaptionError, CaptionFault, DataError, FileLine, UnusableData};
 use basic::basic_tokens;
 pub use vocabulary::{TOKENIZER_CONFIG, TokenizerConfig, Vocabulary};
 
@@ -137,22 +137,29 @@ impl Tokenizer {
         self.model.id_to_token(id).unwrap_or_else(|| "[UNK]".to_owned())
     }
 
+    /// Token ids of each caption, of any length.
+    pub fn encode_each<T: AsRef<str> + Sync>(&self, captions: &[T]) -> Result<Vec<Vec<u32>>, DataError> {
+        captions.par_iter().map(|caption| self.encode(caption.as_ref())).collect()
+    }
+
     /// Token ids of each caption.
     ///
     /// # Errors
-    /// [`DataError::CaptionLength`] with the number of the first caption of more than `max_positions` tokens.
+    /// [`DataError::Unusable`] with the number of each caption of more than `max_positions` tokens.
     pub fn encode_all(&self, captions: &[String], max_positions: usize) -> Result<Vec<Vec<u32>>, DataError> {
-        let encoded: Result<Vec<_>, _> = captions.par_iter().map(|caption| self.encode(caption)).collect();
-        let encoded = encoded?;
-        match encoded.iter().position(|tokens| tokens.len() > max_positions) {
-            Some(index) => Err(DataError::CaptionLength {
-                path: None,
-                row: index + 1,
-                tokens: encoded[index].len(),
-                limit: max_positions,
-            }),
-            None => Ok(encoded),
+        let encoded = self.encode_each(captions)?;
+        let faults: Vec<CaptionFault> = (1..)
+            .zip(&encoded)
+            .filter_map(|(line, tokens)| {
+                let cause = CaptionError::of_length(tokens.len(), max_positions)?;
+                Some(CaptionFault { line: FileLine { file: None, line }, cause })
+            })
+            .collect();
+        if faults.is_empty() {
+            return Ok(encoded);
         }
+        let data = UnusableData { captions: captions.len(), caption_faults: faults, ..UnusableData::default() };
+        Err(DataError::Unusable(data.into()))
     }
 }
 

@@ -30,7 +30,7 @@ fn images_are_distinct_and_in_order() {
     let folder = folder();
     let split = Split::open(folder.path(), "test").unwrap();
     let images: Vec<_> =
-        split.images().iter().map(|image| (image.id.as_str(), image.name.as_str(), image.row)).collect();
+        split.images().iter().map(|image| (image.id.as_str(), image.name.as_str(), image.line.line)).collect();
     assert_eq!(images, [("7", "a.png", 1), ("12", "b.png", 3), ("3", "sub/c.png", 5)]);
     assert_eq!(split.captions(), ["a red square", "a square", "", "a circle", "a star", "again red"]);
     assert_eq!(split.image_of(), [0, 0, 1, 1, 2, 0]);
@@ -100,18 +100,15 @@ fn inconsistent_files_are_rejected() {
 #[test]
 fn unmapped_ids_and_unsafe_names_are_rejected() {
     let folder = folder();
-    write(folder.path(), "id_mapping.json", r#"{"3": "c.png", "7": "a.png"}"#);
-    assert_eq!(
-        message(&folder, "test"),
-        "image id `12` (line 3 of `DIR/test_ids.txt`) is not in `DIR/id_mapping.json`"
-    );
+    write(folder.path(), "id_mapping.json", r#"{"7": "a.png", "12": "b.png"}"#);
+    assert_eq!(message(&folder, "test"), "image id `3` (line 5 of `DIR/test_ids.txt`) is not in `DIR/id_mapping.json`");
     for name in ["/etc/passwd", "../b.png", "a/../../b.png", "", "."] {
         write(folder.path(), "id_mapping.json", format!(r#"{{"3": "c.png", "7": "a.png", "12": "{name}"}}"#));
         assert_eq!(
             message(&folder, "test"),
             format!(
-                "`DIR/id_mapping.json` (line 1) maps image id `12` to a file that cannot be used\n  \
-                 expected: a path inside the image folder\n  found: `{name}`"
+                "image id `12` is mapped to `{name}` (line 1 of `DIR/id_mapping.json`), not to a path inside the image \
+                 folder"
             )
         );
     }
@@ -156,25 +153,74 @@ fn one_id_stands_for_five_captions() {
     write(folder.path(), "test_caps.txt", (0..10).map(|number| format!("a {number}\n")).collect::<String>());
     let split = Split::open(folder.path(), "test").unwrap();
     assert_eq!(split.image_of(), [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]);
-    assert_eq!(split.images().iter().map(|image| (&*image.id, image.row)).collect::<Vec<_>>(), [("12", 1), ("7", 2)]);
+    assert_eq!(
+        split.images().iter().map(|image| (&*image.id, image.line.line)).collect::<Vec<_>>(),
+        [("12", 1), ("7", 2)]
+    );
     write(folder.path(), "test_caps.txt", "a\n".repeat(8));
     assert!(message(&folder, "test").contains("or one id for five captions\n  found: 2 ids and 8 captions"));
 }
 
 #[test]
-fn too_long_caption_is_reported_with_file_and_line() {
+fn all_ids_that_cannot_be_used_are_listed() {
     let folder = folder();
-    write(folder.path(), "test_caps.txt", "a\nb\n\nc\nd\na a a a\n");
+    write(folder.path(), "id_mapping.json", "{\n\"3\": \"../c.png\", \"12\": \"b.png\"}");
+    assert_eq!(
+        message(&folder, "test"),
+        "4 image ids cannot be used\n  image id `7` (line 1 of `DIR/test_ids.txt`) is not in `DIR/id_mapping.json`\n  \
+         image id `7` (line 2 of `DIR/test_ids.txt`) is not in `DIR/id_mapping.json`\n  \
+         image id `3` is mapped to `../c.png` (line 2 of `DIR/id_mapping.json`), not to a path inside the image \
+         folder\n  image id `7` (line 6 of `DIR/test_ids.txt`) is not in `DIR/id_mapping.json`"
+    );
+}
+
+/// Python's `json` reads any surrogate, and its `open` takes U+DC80 to U+DCFF for bytes.
+#[cfg(unix)]
+#[test]
+fn lone_surrogates_of_the_mapping_are_bytes_of_file_names() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let folder = folder();
+    let mapping = r#"{"3": "caf\udce9\udcbf.png", "7": "\ud83d\ude00.png", "12": "b.png", "\ud800": "\ud800.png", "99": "\udfff"}"#;
+    write(folder.path(), "id_mapping.json", mapping);
+    let split = Split::open(folder.path(), "test").unwrap();
+    let files = split.image_files(Path::new(""));
+    let expected: [&[u8]; 3] = ["\u{1f600}.png".as_bytes(), b"b.png", b"caf\xe9\xbf.png"];
+    assert_eq!(files.iter().map(|file| file.path.as_os_str()).collect::<Vec<_>>(), expected.map(OsStr::from_bytes));
+    assert_eq!(split.images()[2].name, r"caf\xe9\xbf.png");
+    for name in [r"\ud800", r"\udc7f", r"\udd00", r"\udcaf/../../x", r"\udc00"] {
+        write(folder.path(), "id_mapping.json", format!(r#"{{"3": "{name}", "7": "a", "12": "b"}}"#));
+        let error = message(&folder, "test");
+        assert!(error.ends_with("not to a path inside the image folder"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn every_unusable_caption_is_reported_with_file_and_line() {
+    let folder = folder();
+    write(folder.path(), "test_caps.txt", "a\nb\n \nc\n\u{200b}\na a a a\n");
     write(folder.path(), "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n");
     let tokenizer = laps_data::Tokenizer::open(&folder.path().join("vocab.txt")).unwrap();
     let split = Split::open(folder.path(), "test").unwrap();
-    assert_eq!(split.tokenize(&tokenizer, 6).unwrap().len(), 6);
+    let message = |split: &Split| {
+        let error = split.tokenize(&tokenizer, 5).unwrap_err();
+        assert!(error.hint().unwrap().starts_with("captions are not cut"));
+        error.to_string().replace(&folder.path().display().to_string(), "DIR")
+    };
+    let [empty, long] = ["empty", "too long: 6 tokens, where 5 are allowed"];
+    assert_eq!(
+        message(&split),
+        format!(
+            "3 of 6 captions cannot be used\n  caption in line 3 of `DIR/test_caps.txt`: {empty}\n  \
+             caption in line 5 of `DIR/test_caps.txt`: {empty}\n  caption in line 6 of `DIR/test_caps.txt`: {long}"
+        )
+    );
     // Captions of images that are left out do not shift the lines of the others.
-    for split in [split.clone(), split.limit(NonZeroUsize::new(1).unwrap())] {
-        let error = split.tokenize(&tokenizer, 5).unwrap_err().to_string();
-        assert_eq!(
-            error.replace(&folder.path().display().to_string(), "DIR"),
-            "the caption in line 6 of `DIR/test_caps.txt` is too long\n  expected: at most 5 tokens\n  found: 6 tokens"
-        );
-    }
+    assert_eq!(
+        message(&split.clone().limit(NonZeroUsize::new(1).unwrap())),
+        format!("1 of 3 captions cannot be used\n  caption in line 6 of `DIR/test_caps.txt`: {long}")
+    );
+    // Without a vocabulary, only captions without text are known to be unusable.
+    let error = split.check_captions().unwrap_err().to_string();
+    assert!(error.starts_with("1 of 6 captions cannot be used\n  caption in line 3 of"), "{error}");
 }

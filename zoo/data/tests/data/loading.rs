@@ -11,8 +11,8 @@ use std::{
 
 use laps_data::Error;
 use laps_data::{
-    Augment, DataError, ExifOrientation, ImageFile, Loader, LoaderOptions, OnFault, Split, SplitImage, check_images,
-    hash_data,
+    Augment, DataError, ExifOrientation, FileLine, ImageFile, Loader, LoaderOptions, OnFault, Split, SplitImage,
+    check_images, hash_data,
     image::{ImageError, Preprocessing},
 };
 use tempfile::TempDir;
@@ -42,7 +42,8 @@ fn images(count: usize) -> (TempDir, Vec<ImageFile>) {
         let name = format!("{index}.bmp");
         let path = folder.path().join(&name);
         fs::write(&path, bmp(3 + (index % 5) as u8 * 20, 7, [index as u8, 0, 255])).unwrap();
-        ImageFile { image: SplitImage { id: format!("id{index}"), name, row: 5 * index + 1 }, path }
+        let line = FileLine { file: Some(Path::new("ids.txt").into()), line: 5 * index + 1 };
+        ImageFile { image: SplitImage { id: format!("id{index}"), name, line }, path }
     };
     let files = (0..count).map(file).collect();
     (folder, files)
@@ -92,7 +93,7 @@ fn random_crops_are_the_same_for_any_number_of_threads() {
             let name = format!("{index}.bmp");
             let path = folder.path().join(&name);
             fs::write(&path, bytes).unwrap();
-            ImageFile { image: SplitImage { id: name.clone(), name, row: 1 }, path }
+            ImageFile { image: SplitImage { id: name.clone(), name, line: FileLine { file: None, line: 1 } }, path }
         })
         .collect();
     let pixels = |first: usize, threads: usize, augment: Option<Augment>| -> Vec<u32> {
@@ -157,10 +158,10 @@ fn first_bad_image_ends_the_batches() {
         assert_eq!(found.iter().filter(|batch| batch.is_ok()).count(), 2);
         assert_eq!(found.len(), 3);
         let Some(Err(Error::Data(DataError::Image(fault)))) = found.last() else { panic!("{found:?}") };
-        assert_eq!((fault.id.as_str(), fault.row, &fault.path), ("id11", 56, &files[11].path));
+        assert_eq!((fault.id.as_str(), fault.line.line, &fault.path), ("id11", 56, &files[11].path));
         assert!(matches!(fault.cause, ImageError::Read(_)));
         let text = found.last().unwrap().as_ref().unwrap_err().to_string();
-        assert!(text.starts_with("image `id11` (row 56, `"), "{text}");
+        assert!(text.starts_with("image `id11` (line 56 of `ids.txt`, file `"), "{text}");
         assert!(loader.next().is_none());
     }
 }
@@ -174,7 +175,7 @@ fn first_of_two_bad_images_is_reported() {
             fs::File::create(&file.path).unwrap().set_len(size).unwrap();
         }
         let found = start(&files, 4, 6, 3).find_map(|batch| batch.err()).unwrap().to_string();
-        assert!(found.starts_with("image `id9` (row 46, `"), "{found}");
+        assert!(found.starts_with("image `id9` (line 46 of `ids.txt`, file `"), "{found}");
     }
 }
 
@@ -230,8 +231,9 @@ fn every_bad_image_is_reported() {
     let text = error.to_string().replace(&folder.path().display().to_string(), "DIR");
     assert_eq!(
         text,
-        "2 of 3 images cannot be used\n  image `7` (row 1, `DIR/a.png`): cannot be read: No such file or directory \
-         (os error 2)\n  image `3` (row 5, `DIR/sub/c.png`): not a JPEG, PNG, GIF, BMP or WebP file"
+        "2 of 3 images cannot be used\n  image `7` (line 1 of `DIR/test_ids.txt`, file `DIR/a.png`): cannot be read: No \
+         such file or directory (os error 2)\n  image `3` (line 5 of `DIR/test_ids.txt`, file `DIR/sub/c.png`): not a \
+         JPEG, PNG, GIF, BMP or WebP file"
     );
     assert!(error.hint().is_some());
 }
@@ -239,16 +241,16 @@ fn every_bad_image_is_reported() {
 #[test]
 fn long_list_of_bad_images_is_truncated() {
     let folder = tempfile::tempdir().unwrap();
-    let lines = |text: &dyn Fn(usize) -> String| (0..20).map(text).collect::<String>();
+    let lines = |text: &dyn Fn(usize) -> String| (0..120).map(text).collect::<String>();
     fs::write(folder.path().join("test_ids.txt"), lines(&|row| format!("{row}\n"))).unwrap();
     fs::write(folder.path().join("test_caps.txt"), lines(&|row| format!("caption {row}\n"))).unwrap();
     let mapping: String = lines(&|row| format!(",\"{row}\": \"{row}.jpg\""));
     fs::write(folder.path().join("id_mapping.json"), format!("{{{}}}", &mapping[1..])).unwrap();
     let split = Split::open(folder.path(), "test").unwrap();
     let text = hash_data(&split, folder.path(), 3, || ()).unwrap_err().to_string();
-    assert!(text.starts_with("20 of 20 images"), "{text}");
-    assert!(text.ends_with("\n  and 12 more"), "{text}");
-    assert_eq!(text.lines().count(), 1 + 8 + 1);
+    assert!(text.starts_with("120 of 120 images"), "{text}");
+    assert!(text.ends_with("\n  and 20 more"), "{text}");
+    assert_eq!(text.lines().count(), 1 + 100 + 1);
 }
 
 /// Truncated files of every format are used and reported, as truncated JPEG files are.
@@ -290,7 +292,7 @@ fn speed_on_one_thread() {
         fs::read_dir(real.join("preprocess")).unwrap().map(|entry| entry.unwrap().path()).collect();
     let is_photo = |path: &&PathBuf| path.file_stem().unwrap().to_str().unwrap().parse::<u64>().is_ok();
     let file = |path: &PathBuf| ImageFile {
-        image: SplitImage { id: "0".to_owned(), name: "0".to_owned(), row: 1 },
+        image: SplitImage { id: "0".to_owned(), name: "0".to_owned(), line: FileLine { file: None, line: 1 } },
         path: Path::new(path).to_owned(),
     };
     let files: Vec<ImageFile> = photos.iter().filter(is_photo).map(file).collect();

@@ -54,13 +54,17 @@ fn pieces_are_grouped_by_basic_token() {
 }
 
 #[test]
-fn too_long_caption_is_reported_with_its_number() {
+fn too_long_captions_are_reported_with_their_numbers() {
     let (_folder, path) = vocabulary(SMALL);
     let tokenizer = Tokenizer::open(&path).unwrap();
     let captions = ["a".to_owned(), "a red".to_owned(), "a a a".to_owned()];
     assert_eq!(tokenizer.encode_all(&captions, 5).unwrap().len(), 3);
-    let error = tokenizer.encode_all(&captions, 4).unwrap_err();
-    assert_eq!(error.to_string(), "caption 3 is too long\n  expected: at most 4 tokens\n  found: 5 tokens");
+    let error = tokenizer.encode_all(&captions, 3).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "2 of 3 captions cannot be used\n  caption 2: too long: 4 tokens, where 3 are allowed\n  \
+         caption 3: too long: 5 tokens, where 3 are allowed"
+    );
 }
 
 #[test]

@@ -62,7 +62,8 @@ pub struct Converted {
 /// and values that are not finite are found while the tensors are copied.
 ///
 /// # Errors
-/// [`CheckpointError`] for a source that cannot be read or does not fit, and for an output that cannot be written.
+/// [`CheckpointError`] for a source that cannot be read or does not fit, and for an output that cannot be written or that another
+/// process is writing.
 pub fn convert(input: &Path, output: &Path, model: Option<&ModelConfig>) -> Result<Converted, CheckpointError> {
     convert_to(input, output, None, model).map(|(converted, _)| converted)
 }
@@ -90,6 +91,12 @@ fn convert_to(
     model: Option<&ModelConfig>,
 ) -> Result<(Converted, String), CheckpointError> {
     let checkpoint = Checkpoint::open(input)?;
+    let canonical = |path: &Path| path.canonicalize().ok();
+    if let Some(target) = canonical(output)
+        && checkpoint.files.iter().any(|file| canonical(&file.path).as_ref() == Some(&target))
+    {
+        return Err(CheckpointError::SameFile { path: output.to_owned() });
+    }
     let parameters = match model {
         Some(model) => {
             if let Some(options) = checkpoint.options() {
@@ -102,7 +109,7 @@ fn convert_to(
         None => Vec::new(),
     };
     let failed = |source| CheckpointError::Write { path: output.to_owned(), source };
-    let mut file = OutputFile::create(output).map_err(|error| failed(error.into()))?;
+    let mut file = OutputFile::create(output)?.exclusive()?;
     // The header, which comes first, has the hash of the source.
     let early = match source_sha256 {
         None if file.regular_file().is_none() => Some(checkpoint.sha256()?),
@@ -115,7 +122,7 @@ fn convert_to(
     // Wider types first, so that each tensor is aligned to its element size. Within a type, sorted by name.
     tensors.sort_by_key(|(_, stored)| std::cmp::Reverse(stored.dtype.size()));
     let (bytes, sha256) = write(&checkpoint, &tensors, &mut file, source_sha256, &parameters, failed)?;
-    file.persist().map_err(|error| failed(error.into()))?;
+    file.persist()?;
     let unwritable = unwritable.into_iter().map(|(name, stored)| Skipped {
         name: name.clone(),
         found: format!("{}, which safetensors has no type for", stored.dtype),

@@ -25,6 +25,9 @@ pub enum CheckpointError {
         #[source]
         source: std::io::Error,
     },
+    /// A converted file cannot be written, or another process is writing it.
+    #[error(transparent)]
+    Output(#[from] laps_files::Error),
     /// The file is of another kind.
     #[error("`{}` is not a checkpoint\n  expected: safetensors, or a file that `torch.save` wrote\n  found: {found}", path.display())]
     Foreign {
@@ -44,6 +47,22 @@ pub enum CheckpointError {
         format: Format,
         /// What is wrong with it.
         reason: String,
+    },
+    /// The list of a model in several files cannot be used, or does not fit the files.
+    #[error("the files of `{}` cannot be used\n  expected: {expected}\n  found: {found}", path.display())]
+    Shards {
+        /// The list.
+        path: PathBuf,
+        /// What it has to be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// The output is a file of the checkpoint.
+    #[error("input and output are the same file, `{}`\n  expected: another output file\n  found: the checkpoint itself", path.display())]
+    SameFile {
+        /// The output.
+        path: PathBuf,
     },
     /// The pickle asks Python for something that is neither data nor a tensor. Nothing of it was executed.
     #[error("`{}` asks for `{name}` and was refused\n  expected: tensors and plain data\n  found: a pickle that needs `{name}`", path.display())]
@@ -89,13 +108,17 @@ impl CheckpointError {
             Self::Damaged { .. } => {
                 "the file is truncated, damaged or not written by torch: download it again and compare its size and sha256"
             }
+            Self::Shards { .. } => "download the whole folder again, with every file that the list names",
             Self::Refused { .. } => {
                 "nothing of the file was executed; trust it only from its authors, and ask them to save the state dict alone"
             }
             Self::Options(_) => "choose the entry that the checkpoint was trained for, or change its ratios and sizes",
             Self::Mismatch(report) => return report.hint(),
             Self::Model(error) => return error.hint(),
-            Self::Io { .. } | Self::Write { .. } | Self::Absent { .. } | Self::Type { .. } => return None,
+            Self::Output(error) => return error.hint(),
+            Self::Io { .. } | Self::Write { .. } | Self::SameFile { .. } | Self::Absent { .. } | Self::Type { .. } => {
+                return None;
+            }
         };
         Some(hint.to_owned())
     }

@@ -14,6 +14,7 @@ mod convert;
 mod corpus;
 mod dtype;
 mod error;
+mod file;
 mod folder;
 mod format;
 mod hint;
@@ -22,6 +23,7 @@ mod options;
 mod pickle;
 mod report;
 mod safetensors;
+mod shards;
 mod stored;
 mod torch;
 
@@ -33,8 +35,7 @@ use std::{
 };
 
 use fs_err::File;
-use laps_files::hex;
-use sha2::{Digest, Sha256};
+use laps_files::sha256_hex;
 
 pub use backbone::BackboneKind;
 pub use convert::{Converted, convert, convert_verified};
@@ -45,17 +46,18 @@ pub use names::{IGNORED, is_ignored};
 pub use options::{Difference, OptionValue, Options};
 pub use report::{NonFinite, Report, Skipped, WrongShape, WrongType};
 
+use file::{CheckpointFile, FileSource};
+use folder::Source;
 use format::{FileKind, HEAD_BYTES, detect};
 use laps_model::{array::Array, params::Parameter};
 use pickle::{ForeignFile, PickleError};
-use stored::{SharedFile, StoredTensor};
+use stored::{Contents, StoredTensor};
 
 /// An open checkpoint.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     path: PathBuf,
-    file: Arc<File>,
-    length: u64,
+    files: Vec<CheckpointFile>,
     format: Format,
     tensors: BTreeMap<String, StoredTensor>,
     removed_prefixes: BTreeSet<String>,
@@ -80,16 +82,27 @@ impl Checkpoint {
     /// Opens a checkpoint. The state dict is the value of `model`, `state_dict` or `model_state_dict`, or the whole file.
     /// Prefixes of wrappers are removed from the names, see [`removed_prefixes`](Self::removed_prefixes). Entries that are
     /// not tensors are skipped, see [`skipped`](Self::skipped). `path` can be a folder with one checkpoint in it, such as a
-    /// Hugging Face model.
+    /// Hugging Face model in one or several files or an unpacked `.pth` file, or the list of the files of a model.
     ///
     /// # Errors
     /// [`CheckpointError::Foreign`] for another kind of file, [`CheckpointError::Damaged`] for one that is truncated or
-    /// inconsistent, [`CheckpointError::Refused`] for a pickle that asks for more than data.
+    /// inconsistent, [`CheckpointError::Refused`] for a pickle that asks for more than data, [`CheckpointError::Shards`] for
+    /// a model in several files of which one is missing or does not fit.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, CheckpointError> {
-        let path = folder::resolve(path.into())?;
-        match File::open(&path) {
-            Ok(file) => Self::read_file(path, file.into()),
-            Err(source) => Err(CheckpointError::Io { path, source }),
+        match folder::resolve(path.into())? {
+            Source::File(path) => match File::open(&path) {
+                Ok(file) => Self::read_file(path, file.into()),
+                Err(source) => Err(CheckpointError::Io { path, source }),
+            },
+            Source::ShardList(path) => shards::open(&path),
+            Source::Unpacked(folder) => {
+                let files =
+                    unpacked_files(&folder).map_err(|source| CheckpointError::Io { path: folder.clone(), source })?;
+                let length = files.iter().map(|file| file.length).sum();
+                let format = Format::TorchZip;
+                let contents = torch::open_folder(&folder, length).map_err(|error| refuse(error, &folder, format))?;
+                Self::assemble(folder, files, format, contents)
+            }
         }
     }
 
@@ -99,57 +112,33 @@ impl Checkpoint {
     /// As [`open`](Self::open).
     pub fn read_file(path: impl Into<PathBuf>, file: std::fs::File) -> Result<Self, CheckpointError> {
         let path = path.into();
-        let mut file = File::from_parts(file, &path);
-        let unreadable = |source| CheckpointError::Io { path: path.clone(), source };
-        let length = file.metadata().map_err(unreadable)?.len();
-        let mut head = Vec::new();
-        file.by_ref().take(HEAD_BYTES).read_to_end(&mut head).map_err(unreadable)?;
-        file.rewind().map_err(unreadable)?;
+        let (file, format, contents) = read_contents(&path, File::from_parts(file, &path))?;
+        Self::assemble(path, vec![file], format, contents)
+    }
 
-        let foreign =
-            |found: &str| CheckpointError::Foreign { path: path.clone(), found: found.to_owned(), hint: None };
-        let (file, format, contents) = match detect(&head) {
-            FileKind::Checkpoint(Format::SafeTensors) => {
-                let contents = safetensors::open(&mut file, length).map_err(PickleError::Malformed);
-                (Arc::new(file), Format::SafeTensors, contents)
-            }
-            FileKind::Checkpoint(format) => {
-                let file = Arc::new(file);
-                let contents = torch::open(&file, length, format);
-                (file, format, contents)
-            }
-            FileKind::BarePickle => {
-                return Err(match torch::check_bare_pickle(&Arc::new(file), length) {
-                    Err(PickleError::Global(name)) => CheckpointError::Refused { path, name },
-                    Err(_) => foreign("a file of unknown kind"),
-                    Ok(()) => foreign("a pickle without tensors"),
-                });
-            }
-            FileKind::Foreign(found) => return Err(foreign(found)),
-        };
-        let contents = contents.map_err(|error| match error {
-            PickleError::Global(name) => CheckpointError::Refused { path: path.clone(), name },
-            PickleError::Malformed(reason) => CheckpointError::Damaged { path: path.clone(), format, reason },
-            PickleError::Foreign(ForeignFile { found, hint }) => {
-                CheckpointError::Foreign { path: path.clone(), found, hint }
-            }
-        })?;
+    /// A checkpoint of the `contents` of `files`.
+    fn assemble(
+        path: PathBuf,
+        files: Vec<CheckpointFile>,
+        format: Format,
+        contents: Contents,
+    ) -> Result<Self, CheckpointError> {
         let (tensors, removed_prefixes) = names::unwrap(contents.tensors).map_err(|name| {
             let reason = format!("`{name}` twice, with and without the prefix of a wrapper");
             CheckpointError::Damaged { path: path.clone(), format, reason }
         })?;
-        let stored::Contents { skipped, outside, options, training, .. } = contents;
-        Ok(Self { path, file, length, format, tensors, removed_prefixes, skipped, outside, options, training })
+        let Contents { skipped, outside, options, training, .. } = contents;
+        Ok(Self { path, files, format, tensors, removed_prefixes, skipped, outside, options, training })
     }
 
-    /// The file.
+    /// The file; for a model in several files their list, for an unpacked one its folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Size of the file in bytes.
+    /// Size of its files in bytes.
     pub fn file_bytes(&self) -> u64 {
-        self.length
+        self.files.iter().map(|file| file.length).sum()
     }
 
     /// Its container format.
@@ -189,24 +178,28 @@ impl Checkpoint {
         self.tensors.iter().map(|(name, stored)| (name.as_str(), stored.dtype, stored.shape.as_slice()))
     }
 
-    /// SHA-256 of the whole file in lower-case hexadecimal. Reads all of it.
+    /// SHA-256 of the whole file in lower-case hexadecimal; for several files, that of the lines that `sha256sum` prints for
+    /// them in their folder, sorted by name. Reads all of them.
     ///
     /// # Errors
     /// [`CheckpointError::Io`].
     pub fn sha256(&self) -> Result<String, CheckpointError> {
-        let unreadable = |source| CheckpointError::Io { path: self.path.clone(), source };
-        let mut file = SharedFile::new(Arc::clone(&self.file), self.length);
-        let mut hasher = Sha256::new();
-        let mut block = vec![0; 1 << 20];
-        loop {
-            match file.read(&mut block) {
-                Ok(0) => break,
-                Ok(read) => hasher.update(&block[..read]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(unreadable(error)),
-            }
+        let hash = |file: &CheckpointFile| {
+            file.sha256().map_err(|source| CheckpointError::Io { path: file.path.clone(), source })
+        };
+        if let [file] = self.files.as_slice() {
+            return hash(file);
         }
-        Ok(hex(&hasher.finalize()))
+        let folder = if self.path.is_dir() { Some(self.path.as_path()) } else { self.path.parent() };
+        let name = |file: &CheckpointFile| {
+            let path = folder.and_then(|folder| file.path.strip_prefix(folder).ok()).unwrap_or(&file.path);
+            path.display().to_string()
+        };
+        let lines = self.files.iter().map(|file| Ok((name(file), hash(file)?)));
+        let mut lines = lines.collect::<Result<Vec<_>, CheckpointError>>()?;
+        lines.sort();
+        let text: String = lines.into_iter().map(|(name, sha256)| format!("{sha256}  {name}\n")).collect();
+        Ok(sha256_hex(text.as_bytes()))
     }
 
     /// The encoder `kind` of a LAPS model from this file, a Hugging Face base model with or without a task head. The tensors
@@ -298,7 +291,7 @@ impl Checkpoint {
     }
 
     fn bytes(&self, name: &str, stored: &StoredTensor) -> Result<Vec<u8>, CheckpointError> {
-        stored.read(&self.file).map_err(|error| match error.kind() {
+        stored.read().map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
                 self.damaged(format!("`{name}`, which cannot be read: {error}"))
             }
@@ -309,4 +302,63 @@ impl Checkpoint {
     fn damaged(&self, reason: String) -> CheckpointError {
         CheckpointError::Damaged { path: self.path.clone(), format: self.format, reason }
     }
+}
+
+/// Reads everything but the tensors of the file at `path`.
+fn read_contents(path: &Path, mut file: File) -> Result<(CheckpointFile, Format, Contents), CheckpointError> {
+    let unreadable = |source| CheckpointError::Io { path: path.to_owned(), source };
+    let length = file.metadata().map_err(unreadable)?.len();
+    let mut head = Vec::new();
+    file.by_ref().take(HEAD_BYTES).read_to_end(&mut head).map_err(unreadable)?;
+    file.rewind().map_err(unreadable)?;
+
+    let foreign = |found: &str| CheckpointError::Foreign { path: path.to_owned(), found: found.to_owned(), hint: None };
+    let (format, read) = match detect(&head) {
+        FileKind::Checkpoint(Format::SafeTensors) => {
+            (Format::SafeTensors, safetensors::open(file, length).map_err(PickleError::Malformed))
+        }
+        FileKind::Checkpoint(format) => {
+            let file = Arc::new(file);
+            (format, torch::open(&file, length, format).map(|contents| (file, contents)))
+        }
+        FileKind::BarePickle => {
+            return Err(match torch::check_bare_pickle(&Arc::new(file), length) {
+                Err(PickleError::Global(name)) => CheckpointError::Refused { path: path.to_owned(), name },
+                Err(_) => foreign("a file of unknown kind"),
+                Ok(()) => foreign("a pickle without tensors"),
+            });
+        }
+        FileKind::Foreign(found) => return Err(foreign(found)),
+    };
+    let (file, contents) = read.map_err(|error| refuse(error, path, format))?;
+    Ok((CheckpointFile::open(path, file, length), format, contents))
+}
+
+/// The error of a container at `path`.
+fn refuse(error: PickleError, path: &Path, format: Format) -> CheckpointError {
+    let path = path.to_owned();
+    match error {
+        PickleError::Global(name) => CheckpointError::Refused { path, name },
+        PickleError::Malformed(reason) => CheckpointError::Damaged { path, format, reason },
+        PickleError::Foreign(ForeignFile { found, hint }) => CheckpointError::Foreign { path, found, hint },
+    }
+}
+
+/// The files of an unpacked `.pth` file, sorted.
+fn unpacked_files(folder: &Path) -> io::Result<Vec<CheckpointFile>> {
+    let mut files = Vec::new();
+    for folder in [folder.to_owned(), folder.join("data")] {
+        if !folder.is_dir() {
+            continue;
+        }
+        for entry in fs_err::read_dir(&folder)? {
+            let path = entry?.path();
+            let metadata = fs_err::metadata(&path)?;
+            if metadata.is_file() {
+                files.push(CheckpointFile { path, length: metadata.len(), source: FileSource::Closed });
+            }
+        }
+    }
+    files.sort_by(|left, right| left.path.cmp(&right.path));
+    Ok(files)
 }

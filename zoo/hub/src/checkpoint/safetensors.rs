@@ -1,6 +1,6 @@
 //! Checkpoints in the safetensors container.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use fs_err::File;
 use laps_files::safetensors_header;
@@ -10,14 +10,16 @@ use super::{
     stored::{ByteRange, Contents, StoredLayout, StoredTensor},
 };
 
-/// Reads the header of a file of `length` bytes. The error says what is wrong with it. Metadata are free text by the format,
+/// Reads the header of a file of `length` bytes. Also returns the file for its tensors. The error says what is wrong with it. Metadata are free text by the format,
 /// so an `opt` that is not a JSON object counts as absent.
-pub(super) fn open(file: &mut File, length: u64) -> Result<Contents, String> {
-    let (header, first_byte) = safetensors_header(file, length)?;
+pub(super) fn open(mut file: File, length: u64) -> Result<(Arc<File>, Contents), String> {
+    let (header, first_byte) = safetensors_header(&mut file, length)?;
+    let file = Arc::new(file);
     let mut tensors = BTreeMap::new();
     for (name, info) in header.tensors() {
         let (start, end) = info.data_offsets;
-        let bytes = ByteRange::File { offset: first_byte + start as u64, length: end - start };
+        let (file, offset) = (Arc::clone(&file), first_byte + start as u64);
+        let bytes = ByteRange::File { file, offset, length: end - start };
         let tensor = StoredTensor {
             dtype: info.dtype.into(),
             shape: info.shape.clone(),
@@ -34,5 +36,5 @@ pub(super) fn open(file: &mut File, length: u64) -> Result<Contents, String> {
         iterations: value("Eiters").and_then(|text| text.parse().ok()),
     };
     let options = value("opt").and_then(Options::from_json);
-    Ok(Contents { tensors, skipped: Vec::new(), outside: 0, options, training })
+    Ok((file, Contents { tensors, options, training, ..Contents::default() }))
 }

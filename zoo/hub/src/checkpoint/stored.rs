@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, Read, Seek, SeekFrom},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -12,7 +13,7 @@ use zip::{CompressionMethod, ZipArchive, ZipReadOptions};
 use super::{Dtype, Options, Skipped, Training};
 
 /// Everything in a checkpoint but the elements of its tensors.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Contents {
     /// By the name in the file.
     pub(super) tensors: BTreeMap<String, StoredTensor>,
@@ -49,8 +50,10 @@ pub(super) struct StoredLayout {
 /// The bytes of a file from the first to the last element of a tensor.
 #[derive(Clone, Debug)]
 pub(super) enum ByteRange {
-    /// Bytes of the file itself.
-    File { offset: u64, length: usize },
+    /// Bytes of an open file.
+    File { file: Arc<File>, offset: u64, length: usize },
+    /// Bytes of a file that is opened for each tensor.
+    Path { path: PathBuf, offset: u64, length: usize },
     /// Bytes of an archive entry, counted from the start of its contents.
     ZipEntry { archive: Arc<ZipArchive<SharedFile>>, index: usize, offset: u64, length: usize },
 }
@@ -60,13 +63,15 @@ impl StoredTensor {
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] or [`io::ErrorKind::UnexpectedEof`] where the file contradicts itself.
-    pub(super) fn read(&self, file: &File) -> io::Result<Vec<u8>> {
+    pub(super) fn read(&self) -> io::Result<Vec<u8>> {
+        let read = |file: &File, offset: u64, length: usize| {
+            let mut bytes = vec![0; length];
+            file.read_exact_at(&mut bytes, offset)?;
+            io::Result::Ok(bytes)
+        };
         let mut bytes = match &self.bytes {
-            ByteRange::File { offset, length } => {
-                let mut bytes = vec![0; *length];
-                file.read_exact_at(&mut bytes, *offset)?;
-                bytes
-            }
+            ByteRange::File { file, offset, length } => read(file, *offset, *length)?,
+            ByteRange::Path { path, offset, length } => read(&File::open(path)?, *offset, *length)?,
             ByteRange::ZipEntry { archive, index, offset, length } => {
                 read_entry(ZipArchive::clone(archive), *index, *offset, *length)?
             }

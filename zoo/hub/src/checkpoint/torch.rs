@@ -3,11 +3,13 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet},
-    io::{BufReader, Read},
+    io::{self, BufReader, Read},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use fs_err::{File, os::unix::fs::FileExt};
+use laps_files::is_file_name;
 use zip::{
     ZipArchive, ZipReadOptions,
     read::{ArchiveOffset, Config},
@@ -36,25 +38,47 @@ const MAX_COMPRESSED_BYTES: u64 = 256 << 20;
 enum Storages {
     /// Entries `<root>data/<key>` of an archive.
     Zip { archive: Arc<ZipArchive<SharedFile>>, root: String, is_big_endian: bool },
+    /// Files `data/<key>` of an unpacked archive.
+    Folder { folder: PathBuf, is_big_endian: bool },
     /// Offset in the file by key.
-    Legacy(HashMap<Arc<str>, u64>),
+    Legacy { file: Arc<File>, offsets: HashMap<Arc<str>, u64> },
 }
 
 /// Reads everything but the tensors of a file of `length` bytes.
 pub(super) fn open(file: &Arc<File>, length: u64, format: Format) -> Result<Contents, PickleError> {
-    let (pickle, mut storages) = match format {
+    let (pickle, storages) = match format {
         Format::TorchZip => open_zip(file, length)?,
         _ => open_legacy(file, length)?,
     };
-    let state = find_state_dict(&pickle)?;
-    let (tensors, skipped) = read_state_dict(&pickle, state, &mut storages, length)?;
-    let outside = count_tensors(&pickle, state);
+    read_contents(&pickle, storages, length)
+}
+
+/// As [`open`], for a folder with the unpacked contents of a zip archive, `length` bytes in all.
+pub(super) fn open_folder(folder: &Path, length: u64) -> Result<Contents, PickleError> {
+    if folder.join("constants.pkl").exists() {
+        return Err(torch_script());
+    }
+    let order = match fs_err::read(folder.join("byteorder")) {
+        Ok(order) => Some(order),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error.into()),
+    };
+    let is_big_endian = is_big_endian(order.as_deref())?;
+    let file = BufReader::new(File::open(folder.join("data.pkl"))?.take(MAX_PICKLE_BYTES + 1));
+    let pickle = Pickle::read(file, 1)?.0.pop().ok_or_else(|| malformed("no pickle"))?;
+    read_contents(&pickle, Storages::Folder { folder: folder.to_owned(), is_big_endian }, length)
+}
+
+fn read_contents(pickle: &Pickle, mut storages: Storages, length: u64) -> Result<Contents, PickleError> {
+    let state = find_state_dict(pickle)?;
+    let (tensors, skipped) = read_state_dict(pickle, state, &mut storages, length)?;
+    let outside = count_tensors(pickle, state);
     let (mut options, mut training) = (None, Training::default());
     if state != pickle.root() {
         if let Some(opt) = pickle.get(pickle.root(), "opt") {
-            options = Options::from_pickle(&pickle, opt).map_err(malformed)?;
+            options = Options::from_pickle(pickle, opt).map_err(malformed)?;
         }
-        training = read_training(&pickle);
+        training = read_training(pickle);
     }
     Ok(Contents { tensors, skipped, outside, options, training })
 }
@@ -73,20 +97,23 @@ fn open_zip(file: &Arc<File>, length: u64) -> Result<(Pickle, Storages), PickleE
     let names = archive.file_names().map(|name| name.map(Cow::into_owned));
     let names = names.collect::<Result<Vec<String>, _>>().map_err(broken)?;
     let root = find_root(&names)?;
-    let is_big_endian = match archive.index_for_name(&format!("{root}byteorder")) {
-        Some(index) => match read_small_entry(&mut archive, index, "byteorder")?.trim_ascii() {
-            b"little" => false,
-            b"big" => true,
-            other => return Err(malformed(format!("a byte order `{}`", other.escape_ascii()))),
-        },
-        // Before PyTorch 2.1 the order was not written.
-        None => false,
-    };
+    let order = archive.index_for_name(&format!("{root}byteorder"));
+    let order = order.map(|index| read_small_entry(&mut archive, index, "byteorder")).transpose()?;
+    let is_big_endian = is_big_endian(order.as_deref())?;
     let name = format!("{root}data.pkl");
     let index = archive.index_for_name(&name).ok_or_else(|| malformed("no `data.pkl`"))?;
     let bytes = read_small_entry(&mut archive, index, "data.pkl")?;
     let pickle = Pickle::read(bytes.as_slice(), 1)?.0.pop().ok_or_else(|| malformed("no pickle"))?;
     Ok((pickle, Storages::Zip { archive: Arc::new(archive), root, is_big_endian }))
+}
+
+/// Reads the content of `byteorder`. Before PyTorch 2.1 it was not written.
+fn is_big_endian(order: Option<&[u8]>) -> Result<bool, PickleError> {
+    match order.map(<[u8]>::trim_ascii) {
+        None | Some(b"little") => Ok(false),
+        Some(b"big") => Ok(true),
+        Some(other) => Err(malformed(format!("a byte order `{}`", other.escape_ascii()))),
+    }
 }
 
 /// The folder of `data.pkl`, with a slash at its end unless it is empty. Like torch, prefers the folder of the first entry.
@@ -105,12 +132,16 @@ fn find_root(names: &[String]) -> Result<String, PickleError> {
             .ok_or_else(|| malformed("more than one `data.pkl`"))?,
     };
     if names.contains(&format!("{root}constants.pkl")) {
-        return Err(PickleError::Foreign(ForeignFile {
-            found: "a TorchScript archive, which is a program".to_owned(),
-            hint: Some("save its weights in Python: `torch.save(torch.jit.load(FILE).state_dict(), NEW)`".to_owned()),
-        }));
+        return Err(torch_script());
     }
     Ok(root)
+}
+
+fn torch_script() -> PickleError {
+    PickleError::Foreign(ForeignFile {
+        found: "a TorchScript archive, which is a program".to_owned(),
+        hint: Some("save its weights in Python: `torch.save(torch.jit.load(FILE).state_dict(), NEW)`".to_owned()),
+    })
 }
 
 /// An archive that is no checkpoint. Google Drive sends a folder, or several files, as such an archive.
@@ -183,7 +214,7 @@ fn open_legacy(file: &Arc<File>, length: u64) -> Result<(Pickle, Storages), Pick
         offsets.insert(Arc::clone(&storage.key), offset + 8);
         offset = end;
     }
-    Ok((whole, Storages::Legacy(offsets)))
+    Ok((whole, Storages::Legacy { file: Arc::clone(file), offsets }))
 }
 
 impl Storages {
@@ -196,24 +227,34 @@ impl Storages {
         let key = &view.storage.key;
         let absent = || malformed(format!("`{name}` without its storage `{key}`"));
         match self {
-            Self::Legacy(offsets) => {
+            Self::Legacy { file, offsets } => {
                 let offset = offsets.get(key).ok_or_else(absent)?.saturating_add(start);
-                Ok(ByteRange::File { offset, length })
+                Ok(ByteRange::File { file: Arc::clone(file), offset, length })
+            }
+            Self::Folder { folder, .. } => {
+                let path = folder.join("data").join(&**key);
+                let file = fs_err::metadata(&path).ok().filter(|file| file.is_file() && is_file_name(key));
+                check_size(file.ok_or_else(absent)?.len(), name, view)?;
+                Ok(ByteRange::Path { path, offset: start, length })
             }
             Self::Zip { archive, root, .. } => {
                 let index = archive.index_for_name(&format!("{root}data/{key}")).ok_or_else(absent)?;
                 let entry_size = ZipArchive::clone(archive).by_index_raw(index).map(|entry| entry.size());
                 let entry_size = entry_size.map_err(|error| malformed(format!("the storage `{key}`: {error}")))?;
-                if entry_size < view.storage.bytes() {
-                    let bytes = view.storage.bytes();
-                    return Err(malformed(format!(
-                        "the storage `{key}` of {entry_size} bytes, of which `{name}` needs {bytes}"
-                    )));
-                }
+                check_size(entry_size, name, view)?;
                 Ok(ByteRange::ZipEntry { archive: Arc::clone(archive), index, offset: start, length })
             }
         }
     }
+}
+
+/// Checks that a storage of `found` bytes is large enough for the tensor `name`.
+fn check_size(found: u64, name: &str, view: &TensorView) -> Result<(), PickleError> {
+    let (key, bytes) = (&view.storage.key, view.storage.bytes());
+    if found < bytes {
+        return Err(malformed(format!("the storage `{key}` of {found} bytes, of which `{name}` needs {bytes}")));
+    }
+    Ok(())
 }
 
 /// The state dict: the first of [`STATE_DICTS`] that has tensors, or the root.
@@ -239,7 +280,8 @@ type StateDict = (BTreeMap<String, StoredTensor>, Vec<Skipped>);
 
 fn read_state_dict(pickle: &Pickle, state: Id, storages: &mut Storages, length: u64) -> Result<StateDict, PickleError> {
     let (mut tensors, mut skipped) = (BTreeMap::new(), Vec::new());
-    let is_big_endian = matches!(storages, Storages::Zip { is_big_endian: true, .. });
+    let is_big_endian =
+        matches!(storages, Storages::Zip { is_big_endian: true, .. } | Storages::Folder { is_big_endian: true, .. });
     for &(key, value) in pickle.pairs(state).unwrap_or_default() {
         let value = pickle.value(value);
         let (Some(name), Value::Tensor(view)) = (text(pickle, key), value) else {

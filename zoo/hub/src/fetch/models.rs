@@ -14,7 +14,7 @@ use crate::{
     },
 };
 use laps_data::Split;
-use laps_files::Progress;
+use laps_files::{FileLock, Progress};
 
 /// A fetched checkpoint that was checked against its entry and converted to safetensors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,12 @@ impl Fetcher {
             return Ok(ReadyCheckpoint { path, pin });
         }
         let fetched = self.fetch(&original, |path| check_checkpoint(path, entry), progress)?;
+        let waiting = || progress.message(&original.key, "waiting for another process that converts it");
+        let lock = FileLock::acquire(&original.path, waiting);
+        let _lock = lock.map_err(|source| FetchError::io("lock", &original.path, source))?;
+        if let Some(pin) = store.converted_checkpoint(&original)? {
+            return Ok(ReadyCheckpoint { path, pin });
+        }
         progress.message(&original.key, "checked against the entry; converting");
         let pin = convert_fetched(store, entry, &original, &fetched.pin)?;
         Ok(ReadyCheckpoint { path, pin })

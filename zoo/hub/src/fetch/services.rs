@@ -200,5 +200,5 @@ fn token() -> Option<String> {
 
 fn read_token(path: &Path) -> Option<String> {
     let size = fs_err::metadata(path).ok()?.len();
-    (size <= MAX_TOKEN_BYTES).then(|| fs_err::read_to_string(path).ok()).flatten()
+    (size <= MAX_TOKEN_BYTES).then(|| laps_files::read_text(path).ok()).flatten()
 }

@@ -181,11 +181,27 @@ impl Entry {
     /// # Errors
     /// [`RegistryError::DataTree`] with the tree that is expected and what is there.
     pub fn existing_data_paths(&self, root: Option<&Path>) -> Result<DataPaths, RegistryError> {
+        let paths = self.existing_data_folders(root)?;
+        if paths.vocab.is_file() { Ok(paths) } else { Err(self.data_tree(root, &paths.vocab)?) }
+    }
+
+    /// As [`existing_data_paths`](Self::existing_data_paths), but the vocabulary can be missing.
+    ///
+    /// # Errors
+    /// [`RegistryError::DataTree`].
+    pub fn existing_data_folders(&self, root: Option<&Path>) -> Result<DataPaths, RegistryError> {
         let paths = self.data_paths(root)?;
         let missing = [&paths.captions, &paths.images].into_iter().find(|path| !path.is_dir());
-        let Some(missing) = missing else { return Ok(paths) };
-        let wanted = self.data.below(Path::new(""));
-        let mut trees = vec![[wanted.captions, wanted.images]];
+        match missing {
+            Some(missing) => Err(self.data_tree(root, missing)?),
+            None => Ok(paths),
+        }
+    }
+
+    /// The error of the data folder `root`, in which `missing` is missing.
+    fn data_tree(&self, root: Option<&Path>, missing: &Path) -> Result<RegistryError, RegistryError> {
+        let DataPaths { captions, images, vocab } = self.data.below(Path::new(""));
+        let mut trees = vec![[captions, images]];
         if let [Some(captions), Some(images)] = self.data.authors_tree() {
             trees.push([captions, images]);
         }
@@ -193,10 +209,11 @@ impl Entry {
         // The folder of an entry file in the current folder is empty.
         let is_folder = |folder: &&Path| folder.as_os_str().is_empty() || folder.is_dir();
         let inside = missing.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
-        Err(RegistryError::DataTree {
+        Ok(RegistryError::DataTree {
             entry: self.name.clone(),
-            missing: missing.clone(),
+            missing: missing.to_owned(),
             trees,
+            vocab,
             existing: inside.into_iter().find(is_folder).map(Path::to_owned),
             root: root.to_owned(),
         })

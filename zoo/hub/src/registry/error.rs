@@ -83,18 +83,21 @@ pub enum RegistryError {
         /// Files and folders that the data folder has to contain.
         contents: [PathBuf; 3],
     },
-    /// A folder of the data of an entry does not exist.
+    /// A folder or the vocabulary of the data of an entry does not exist.
     #[error(
-        "the data of entry `{entry}` are incomplete: there is no folder `{}`\n  expected: {}\n  found: {}",
-        missing.display(), describe_trees(trees), describe_folder(existing.as_deref(), root)
+        "the data of entry `{entry}` are incomplete: there is no {} `{}`\n  expected: {}; and the vocabulary `{}`\n  found: {}",
+        if missing.ends_with(vocab) { "vocabulary" } else { "folder" },
+        missing.display(), describe_trees(trees), vocab.display(), describe_folder(existing.as_deref(), root)
     )]
     DataTree {
         /// Name of the entry.
         entry: String,
-        /// The first folder that is missing.
+        /// The first folder or file that is missing.
         missing: PathBuf,
         /// Folders of captions and of images that would do, relative to the data folder.
         trees: Vec<[PathBuf; 2]>,
+        /// The vocabulary, relative to the data folder.
+        vocab: PathBuf,
         /// The nearest folder above the missing one in the data folder.
         existing: Option<PathBuf>,
         /// The data folder.

@@ -7,10 +7,10 @@ use std::{
 };
 
 use fs_err::File;
+use laps_files::{OutputFile, safe_relative_path};
 use zip::{ZipArchive, read::ZipFile};
 
 use super::StoreError;
-use laps_files::{safe_relative_path, with_suffix};
 
 /// Maximum number of files in an archive; the largest of COCO has 82,783.
 const MAX_FILES: usize = 500_000;
@@ -44,7 +44,7 @@ struct PlannedFile {
 
 /// Unpacks the zip archive at `path` below `folder`. Names, types, sizes and overlaps of the whole archive are checked
 /// before the first byte is written. A file is renamed to its target when it is complete and its checksum is right, so
-/// that an interrupted call is resumed by the next one. `advance` receives byte counts.
+/// that an interrupted call is resumed by the next one. Files are not synced. `advance` receives byte counts.
 ///
 /// # Errors
 /// [`StoreError::Archive`] for a damaged archive, or one with unsafe contents.
@@ -70,9 +70,10 @@ pub(crate) fn unpack(path: &Path, folder: &Path, mut advance: impl FnMut(u64)) -
             fs_err::create_dir_all(parent).map_err(|source| StoreError::io("create", parent, source))?;
         }
         let mut entry = archive.by_index(index).map_err(|error| damaged(path, &error))?;
-        let part = with_suffix(&target, ".part");
-        copy(path, &mut entry, &part, bytes, &mut advance)?;
-        fs_err::rename(&part, &target).map_err(|source| StoreError::io("write", &target, source))?;
+        let write = |source| StoreError::io("write", &target, source);
+        let mut output = OutputFile::create(&target).map_err(|error| write(error.into()))?;
+        copy(path, &mut entry, &mut output, bytes, &mut advance, write)?;
+        output.persist_unsynced().map_err(|error| write(error.into()))?;
     }
     Ok(done)
 }
@@ -131,12 +132,11 @@ fn plan<R: Read + io::Seek>(
 fn copy<R: Read>(
     archive: &Path,
     entry: &mut ZipFile<'_, R>,
-    part: &Path,
+    output: &mut OutputFile,
     bytes: u64,
     advance: &mut impl FnMut(u64),
+    write_error: impl Fn(io::Error) -> StoreError,
 ) -> Result<(), StoreError> {
-    let write = |source| StoreError::io("write", part, source);
-    let mut file = File::create(part).map_err(write)?;
     let mut limited = entry.take(bytes + 1);
     let mut block = [0; 1 << 16];
     let mut written = 0;
@@ -153,7 +153,7 @@ fn copy<R: Read>(
                 });
             }
         };
-        file.write_all(&block[..count]).map_err(write)?;
+        output.write_all(&block[..count]).map_err(&write_error)?;
         written += count as u64;
         advance(count as u64);
     }

@@ -5,6 +5,7 @@
 mod containers;
 mod convert;
 mod damage;
+mod folders;
 mod hostile;
 mod pretrained;
 mod real_world;

@@ -64,7 +64,7 @@ fn survey_reports_missing_unreadable_and_unexpected_files() {
     let known =
         BTreeMap::from([("dev".to_owned(), size(3)), ("test".to_owned(), size(4)), ("train".to_owned(), size(1))]);
     let [captions, images] = ["captions", "images"].map(|name| root.join(name));
-    let survey_with = |known: &BTreeMap<String, SplitSize>| survey(&captions, &images, known, 2, || {}).unwrap();
+    let survey_with = |known: &BTreeMap<String, SplitSize>| survey(&captions, &images, known, None, 2, || {}).unwrap();
     let good = survey_with(&known);
     assert_eq!((good.absent.as_slice(), good.is_good()), (&["train".to_owned()][..], false));
     assert_eq!(good.splits.iter().map(|split| (split.images, split.captions)).collect::<Vec<_>>(), [(3, 15), (4, 20)]);
@@ -82,10 +82,14 @@ fn survey_reports_missing_unreadable_and_unexpected_files() {
     fs_err::write(images.join("other.txt"), b"x").unwrap();
     let bad = survey_with(&BTreeMap::from([("dev".to_owned(), size(4)), ("test".to_owned(), size(4))]));
     assert!(!bad.is_good() && !bad.splits[0].is_good());
-    assert_eq!(bad.splits[1].missing, names[..1]);
-    assert_eq!(bad.splits[1].unreadable[0].0, names[1]);
-    assert_eq!((bad.splits[1].sha256.clone(), bad.unexpected), (None, vec!["other.txt".to_owned()]));
-    assert_snapshot!(bad.splits[1].unreadable[0].1, @"not a JPEG, PNG, GIF, BMP or WebP file");
+    let [missing] = bad.splits[1].missing.as_slice() else { panic!("{bad:?}") };
+    let [unreadable] = bad.splits[1].unreadable.as_slice() else { panic!("{bad:?}") };
+    assert_eq!(
+        [(&missing.name, missing.line.line), (&unreadable.name, unreadable.line.line)],
+        [(&names[0], 1), (&names[1], 6)]
+    );
+    assert_eq!((&bad.splits[1].sha256, bad.unexpected.as_slice()), (&None, &["other.txt".to_owned()][..]));
+    assert_snapshot!(unreadable.reason, @"not a JPEG, PNG, GIF, BMP or WebP file");
 }
 
 #[test]

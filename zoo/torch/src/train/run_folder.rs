@@ -1,6 +1,12 @@
 //! The output folder of a run.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use laps_files::{FileLock, with_suffix};
 
 use super::{TrainError, config_hash::ConfigHash};
 use crate::{Error, Result};
@@ -9,7 +15,11 @@ use crate::{Error, Result};
 #[derive(Clone, Debug)]
 pub(super) struct RunFolder {
     path: PathBuf,
+    _lock: Arc<FileLock>,
 }
+
+/// The lock of a run is the file `run.lock` in its folder: the folder above may be read-only.
+const LOCKED: &str = "run";
 
 /// File names of a run.
 #[derive(Clone, Copy, Debug)]
@@ -35,9 +45,20 @@ impl RunFolder {
     /// hold the state of a run with that configuration, or with fewer epochs; without `resume` it must not hold a run.
     ///
     /// # Errors
-    /// A folder that holds something else.
+    /// A folder that holds something else, and [`laps_files::Error::Held`] for one that another process trains in.
     pub(super) fn open(path: &Path, entry: &str, hash: &ConfigHash, resume: bool) -> Result<Self> {
-        let folder = Self { path: path.to_owned() };
+        let failed = |action, source| Error::Io { action, path: path.to_owned(), source };
+        if !path.is_dir() {
+            if resume {
+                return Err(TrainError::NoState { folder: path.to_owned() }.into());
+            }
+            fs_err::create_dir_all(path).map_err(|source| failed("create", source))?;
+        }
+        let lock = FileLock::try_acquire(&path.join(LOCKED)).map_err(|error| match error {
+            laps_files::Error::Held { pid, .. } => laps_files::Error::Held { path: path.to_owned(), pid },
+            error => error,
+        })?;
+        let folder = Self { path: path.to_owned(), _lock: lock.into() };
         let saved_hash = match fs_err::read_to_string(folder.file(RunFiles::HASH)) {
             Ok(text) => Some(text.trim().to_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -56,11 +77,13 @@ impl RunFolder {
                 if resume {
                     return Err(TrainError::NoState { folder: path.to_owned() }.into());
                 }
-                fs_err::create_dir_all(path).map_err(|source| folder.failed("create", path, source))?;
-                let entries = fs_err::read_dir(path).map_err(|source| folder.failed("read", path, source))?;
+                let entries = fs_err::read_dir(path).map_err(|source| failed("read", source))?;
                 // A run that was killed at its first file leaves a temporary one.
                 let mut names = entries.flatten().map(|entry| entry.file_name());
-                if let Some(first) = names.find(|name| !laps_files::is_temporary_name(name)) {
+                let is_ours = |name: &OsString| {
+                    laps_files::is_temporary_name(name) || with_suffix(Path::new(LOCKED), ".lock").as_os_str() == name
+                };
+                if let Some(first) = names.find(|name| !is_ours(name)) {
                     let found = first.to_string_lossy().into_owned();
                     return Err(TrainError::Foreign { folder: path.to_owned(), found }.into());
                 }
@@ -109,14 +132,17 @@ mod tests {
         assert!(message("a", true).contains("no state"));
         let folder = open("a", false).unwrap();
         folder.write(RunFiles::STATE, b"state").unwrap();
+        drop(folder);
         assert!(message("a", false).contains("holds a run already"));
         assert!(message("b", true).contains("another configuration"));
         open("a", true).unwrap();
-        assert_eq!(fs_err::read(folder.file(RunFiles::STATE)).unwrap(), b"state");
+        assert_eq!(fs_err::read(path.join(RunFiles::STATE)).unwrap(), b"state");
+        assert!(!path.join("run.lock").exists());
 
         let killed = root.path().join("killed");
         fs_err::create_dir(&killed).unwrap();
         fs_err::write(killed.join(".config.sha256.4711-0.part"), "").unwrap();
+        fs_err::write(killed.join("run.lock"), "4711").unwrap();
         RunFolder::open(&killed, "", &ConfigHash::of_texts(&["a"]), false).unwrap();
 
         let other = root.path().join("other");
@@ -131,11 +157,29 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = RunFolder::open(root.path(), "", &ConfigHash::of_texts(&["one"]), false).unwrap();
         folder.write(RunFiles::STATE, b"state").unwrap();
+        drop(folder);
         let longer = ConfigHash::of_texts(&["one", "two"]);
         assert!(RunFolder::open(root.path(), "", &longer, false).is_err());
         RunFolder::open(root.path(), "", &longer, true).unwrap();
         let shorter = RunFolder::open(root.path(), "", &ConfigHash::of_texts(&["one"]), true).unwrap_err().to_string();
         assert!(shorter.contains("another configuration"), "{shorter}");
+    }
+
+    #[test]
+    fn second_run_in_a_folder_is_told_the_first() {
+        let root = tempfile::tempdir().unwrap();
+        let open = |resume: bool| RunFolder::open(root.path(), "", &ConfigHash::of_texts(&["a"]), resume);
+        let first = open(false).unwrap();
+        first.write(RunFiles::STATE, b"state").unwrap();
+        for resume in [false, true] {
+            let error = open(resume).unwrap_err();
+            assert!(error.hint().is_some());
+            let expected = format!("another process is writing `{}`\n", root.path().display());
+            assert!(error.to_string().starts_with(&expected), "{error}");
+            assert!(error.to_string().ends_with(&format!("found: process {}", std::process::id())), "{error}");
+        }
+        drop(first);
+        open(true).unwrap();
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::learner::pad_input_ids;
 use crate::Result;
 use laps::TrainRequest;
 use laps_align::CaptionImages;
-use laps_data::{DataError, ImageFault, ImageFile, Split, Tokenizer};
+use laps_data::{DataError, ImageFault, ImageFile, Split, Tokenizer, UnusableData};
 use laps_model::array::Array;
 
 /// A data split with tokenized captions.
@@ -68,10 +68,14 @@ fn check_files(files: &[ImageFile]) -> Result<()> {
         .filter(missing)
         .map(|ImageFile { image, path }| ImageFault {
             id: image.id.clone(),
-            row: image.row,
+            line: image.line.clone(),
             path: path.clone(),
             cause: io::Error::from(io::ErrorKind::NotFound).into(),
         })
         .collect();
-    if faults.is_empty() { Ok(()) } else { Err(DataError::Images { checked: files.len(), faults }.into()) }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let data = UnusableData { images: files.len(), image_faults: faults, ..UnusableData::default() };
+    Err(DataError::Unusable(data.into()).into())
 }

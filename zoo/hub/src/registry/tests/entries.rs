@@ -176,12 +176,19 @@ fn authors_tree_is_found_and_a_missing_one_is_described() {
         let error = entry.existing_data_paths(Some(root)).unwrap_err().to_string();
         assert!(error.contains(&format!("or captions in `{set}` and images in `{images}`")), "{error}");
         std::fs::write(root.join(set).join("id_mapping.json"), "{}").unwrap();
-        let found = entry.existing_data_paths(Some(root)).unwrap();
+        let found = entry.existing_data_folders(Some(root)).unwrap();
         assert_eq!((found.captions, found.images), (root.join(set), root.join(images)));
+        let error = entry.existing_data_paths(Some(root)).unwrap_err().to_string();
+        let vocabulary = root.join("bert-base-uncased/vocab.txt");
+        assert!(error.contains(&format!("there is no vocabulary `{}`\n", vocabulary.display())), "{error}");
+        std::fs::create_dir_all(vocabulary.parent().unwrap()).unwrap();
+        std::fs::write(&vocabulary, "").unwrap();
+        assert_eq!(entry.existing_data_paths(Some(root)).unwrap().vocab, vocabulary);
+        std::fs::remove_dir_all(vocabulary.parent().unwrap()).unwrap();
         // The project's own tree comes first.
         std::fs::create_dir_all(&own.captions).unwrap();
         std::fs::create_dir_all(&own.images).unwrap();
-        assert_eq!(entry.existing_data_paths(Some(root)).unwrap(), own);
+        assert_eq!(entry.existing_data_folders(Some(root)).unwrap(), own);
     }
     std::fs::remove_dir_all(root.join("f30k")).unwrap();
     let error = find("f30k_vit").unwrap().existing_data_paths(Some(root)).unwrap_err().to_string();

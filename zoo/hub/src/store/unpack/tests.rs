@@ -117,7 +117,7 @@ fn interrupted_unpacking_is_resumed() {
     for index in 7..20 {
         fs_err::remove_file(folder.path().join(format!("t/{index}.jpg"))).unwrap();
     }
-    fs_err::write(folder.path().join("t/7.jpg.part"), b"half").unwrap();
+    fs_err::write(folder.path().join("t/.7.jpg.4711-0.part"), b"half").unwrap();
     let done = unpack(&path, folder.path(), |_| {}).unwrap();
     assert_eq!((done.files, done.existing, done.bytes), (20, 7, 20_000));
     for (name, bytes) in &files {
