@@ -41,6 +41,8 @@ pub struct ReproduceRequest {
     /// [`MatrixFile`](laps_align::similarity::MatrixFile)). A later run with the same arguments resumes: it skips
     /// images whose rows are complete, and encodes the captions again unless all rows are.
     pub sims: Option<PathBuf>,
+    /// Write the best candidates of each query to this file, as a run file of TREC.
+    pub run: Option<PathBuf>,
 }
 
 impl ReproduceRequest {
@@ -59,6 +61,7 @@ impl ReproduceRequest {
             tolerance: 0.1,
             memory_limit: 1 << 30,
             sims: None,
+            run: None,
         }
     }
 
@@ -71,7 +74,7 @@ impl ReproduceRequest {
         if self.checkpoint.is_none() && registry::embedded_checkpoint(&self.entry.name).is_none() {
             return Err(laps::Error::no_checkpoint(&self.entry).into());
         }
-        outputs.chain(self.sims.as_deref()).try_for_each(files::check_writable)?;
+        outputs.chain(self.sims.as_deref()).chain(self.run.as_deref()).try_for_each(files::check_writable)?;
         Ok(self.backend.check()?)
     }
 

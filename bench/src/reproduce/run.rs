@@ -25,6 +25,7 @@ use super::{
 use crate::{
     Result,
     machine::{Machine, peak_memory},
+    trec::{self, RunIds},
 };
 
 /// Evaluates a checkpoint on a split, and compares its recalls with the published ones.
@@ -83,6 +84,9 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
 
     let began = Instant::now();
     let (evaluations, failures) = matrix.finish(|scores| {
+        if let Some(run) = &request.run {
+            trec::write_run(run, scores, &RunIds::of(&texts.split), &entry.name)?;
+        }
         let evaluate = |&protocol| Ok(evaluate(scores, &texts.images, protocol)?);
         let evaluations = protocols.iter().map(evaluate).collect::<Result<Vec<Evaluation>>>()?;
         let failures = QueryFailures::find(scores, &texts.images, &texts.split, &evaluations)?;

@@ -16,9 +16,9 @@ use laps_files::{decode_text, lines};
 use super::{DataError, Tokenizer};
 
 /// The file that maps ids to file names.
-const MAPPING: &str = "id_mapping.json";
-const IDS: &str = "_ids.txt";
-const CAPTIONS: &str = "_caps.txt";
+pub(crate) const MAPPING: &str = "id_mapping.json";
+pub(crate) const IDS: &str = "_ids.txt";
+pub(crate) const CAPTIONS: &str = "_caps.txt";
 
 /// Captions of an image in a split that has one id for each image.
 const CAPTIONS_PER_ID: usize = 5;
@@ -231,7 +231,7 @@ fn without_zeros(id: &str) -> Option<&str> {
 ///
 /// This is not [`laps_files::safe_relative_path`]: the files exist already, and data sets of users have names that Windows or
 /// an archive would reject, such as names with colons.
-fn is_inside(name: &str) -> bool {
+pub(crate) fn is_inside(name: &str) -> bool {
     let path = Path::new(name);
     path.file_name().is_some()
         && !name.contains('\0')

@@ -7,7 +7,7 @@ use std::{
 
 use laps_files::NotUtf8;
 
-use super::image::ImageError;
+use super::{image::ImageError, sources::SourceKind};
 
 /// Maximum number of images that a message lists.
 const MAX_LISTED: usize = 8;
@@ -46,6 +46,16 @@ pub enum DataError {
         captions_path: PathBuf,
         /// Its rows.
         captions: usize,
+    },
+    /// A source has no such file.
+    #[error("`{}` has no files of the layout `{kind}`\n  expected: `{expected}`\n  found: no such file", folder.display())]
+    SourceFiles {
+        /// The layout.
+        kind: SourceKind,
+        /// Folder of the source.
+        folder: PathBuf,
+        /// The names or globs.
+        expected: String,
     },
     /// A file is empty.
     #[error("`{}` is empty", path.display())]
