@@ -8,7 +8,7 @@ use laps::{Backend, BackendRequest, Backends, OnnxBackend, Workload};
 use laps_bench::{
     files::write_atomic,
     machine::processors,
-    reproduce::{PrecisionComparison, ReproduceRequest, render_losses, reproduce, table},
+    reproduce::{LongCaptions, PrecisionComparison, ReproduceRequest, render_losses, reproduce, table},
 };
 use laps_model::encoder::Device;
 use laps_onnx::graph::GraphPrecision;
@@ -34,6 +34,9 @@ pub(crate) struct ReproduceArgs {
     /// Split to evaluate [default: the entry's test split]
     #[arg(long)]
     split: Option<String>,
+    /// Truncate captions that are longer than the text encoder has positions, and count them in the result
+    #[arg(long)]
+    truncate: bool,
     /// Evaluate only the first N images of the split and their captions
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroUsize>,
@@ -105,6 +108,7 @@ impl ReproduceArgs {
             checkpoint: self.checkpoint,
             data: self.data,
             split: self.split,
+            long_captions: if self.truncate { LongCaptions::Truncate } else { LongCaptions::Refuse },
             limit: self.limit,
             backend: selected.backend,
             backends,

@@ -12,6 +12,15 @@ use laps_model::encoder::Device;
 
 use crate::{Error, Result, files};
 
+/// What happens to captions that are longer than the text encoder has positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LongCaptions {
+    /// They are an error.
+    Refuse,
+    /// They are truncated, and counted in the result.
+    Truncate,
+}
+
 /// What to evaluate, and how.
 #[derive(Clone, Debug)]
 pub struct ReproduceRequest {
@@ -23,6 +32,8 @@ pub struct ReproduceRequest {
     pub data: Option<PathBuf>,
     /// Split; `None` is the entry's test split.
     pub split: Option<String>,
+    /// What happens to captions that are longer than the text encoder has positions.
+    pub long_captions: LongCaptions,
     /// Evaluate only the first images of the split and their captions.
     pub limit: Option<NonZeroUsize>,
     /// Computes the embeddings.
@@ -53,6 +64,7 @@ impl ReproduceRequest {
             checkpoint: None,
             data: None,
             split: None,
+            long_captions: LongCaptions::Refuse,
             limit: None,
             backend: Rc::new(RustBackend::new(Device::Cpu)),
             backends: Backends::default(),

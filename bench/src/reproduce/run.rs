@@ -41,6 +41,10 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
     request.check(std::iter::empty())?;
     let paths = embedded::data_paths(entry, request.data.as_deref(), request.split.as_deref())?;
     let texts = read_texts(request, &paths)?;
+    if texts.truncated > 0 {
+        let positions = entry.model.text.max_position_embeddings;
+        log.notes.push(format!("captions that were truncated to {positions} tokens: {}", texts.truncated));
+    }
     let protocols = protocols(request, &texts, &mut log)?;
     let (checkpoint, checkpoint_used) = read_checkpoint(request, &mut log)?;
     let hashed = hash_images(request, &texts.split, &paths, &mut log)?;
@@ -119,6 +123,7 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
                 data: DataUsed {
                     sha256: hashed.sha256,
                     image_bytes: hashed.bytes,
+                    truncated_captions: texts.truncated,
                     damaged: damaged.into_iter().map(|damage| damage.file.image.id).collect(),
                 },
                 engine: engine_used,

@@ -214,7 +214,9 @@ impl DataError {
             }
             Self::Unmapped { .. } => "the mapping has to come from the same data set as the ids",
             Self::UnsafeName { .. } => "names are relative to the image folder, without `..`",
-            Self::CaptionLength { .. } => "captions are not cut: shorten or remove this one",
+            Self::CaptionLength { .. } => {
+                "shorten or remove this caption; an evaluation can also truncate captions, and count them"
+            }
             Self::CasedVocabulary { .. } => {
                 "write `{\"do_lower_case\": false}` to a `tokenizer_config.json` beside the vocabulary, or set \
                  `data.do_lower_case` in the entry"

@@ -170,22 +170,16 @@ impl Entry {
         if source == self.data.source {
             return Ok(self);
         }
-        let DataConfig { file, images, splits, max_captions, .. } = &mut self.data;
-        (*file, *splits, *max_captions) = (Vec::new(), None, None);
-        *images = PathBuf::new();
-        match source {
-            SourceKind::Laps => (self.data.captions, *images) = ("captions".into(), "images".into()),
-            SourceKind::Authors => {
-                let set = self.data.captions.iter().next().unwrap_or("f30k".as_ref());
-                self.data.file = vec![format!("data/{}", set.to_string_lossy())];
-            }
-            _ => {}
-        }
-        if source != SourceKind::Laps {
-            self.data.captions = PathBuf::new();
-        }
+        let set = self.data.captions.iter().next().unwrap_or("f30k".as_ref()).to_string_lossy().into_owned();
+        let (captions, images, file) = match source {
+            SourceKind::Laps => ("captions", "images", Vec::new()),
+            SourceKind::Authors => ("", "", vec![format!("data/{set}")]),
+            _ => ("", "", Vec::new()),
+        };
+        let [captions, images] = [captions, images].map(PathBuf::from);
+        let splits = None;
+        self.data = DataConfig { captions, images, file, splits, max_captions: None, drawn: None, ..self.data };
         self.data.source = source;
-        self.data.drawn = None;
         self.config_sha256 = sha256(self.canonical()?.as_bytes());
         Ok(self)
     }
