@@ -220,7 +220,8 @@ impl DataImportArgs {
             return Err(laps_bench::Error::Argument { argument, expected, found: format!("`{found}`") }.into());
         }
         let source = Source::below(self.kind, &self.data, &self.files, self.images.as_deref(), self.splits.as_deref());
-        let source = Source { max_captions: self.max_captions, ..source.map_err(laps::Error::from)? };
+        let mut source = source.map_err(laps::Error::from)?;
+        source.max_captions = self.max_captions;
         let part = with_suffix(&self.out, ".part");
         if part.exists() {
             // A killed import left it.

@@ -13,6 +13,7 @@ mod bad_request;
 mod catalogue;
 mod determinism;
 mod embed;
+mod embed_shards;
 mod evaluate;
 mod explain;
 mod fetching;
@@ -32,6 +33,8 @@ mod search;
 #[allow(dead_code, reason = "the tests of fetching use the rest")]
 mod server;
 mod shapes;
+mod sources;
+mod suite;
 mod support;
 mod timing;
 mod verdict;

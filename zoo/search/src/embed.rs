@@ -16,7 +16,6 @@ use super::{
 use crate::{Error, Result};
 use laps_align::similarity::AlignmentConfig;
 use laps_data::{ExifOrientation, OnFault};
-use laps_files::path_to_text;
 
 /// Bytes reserved for the header of a safetensors file.
 const SAFETENSORS_HEADER_BYTES: usize = 4096;
@@ -75,7 +74,7 @@ pub struct EmbeddingFile {
     pub tensor: &'static str,
     /// Shape of the tensor.
     pub shape: Vec<usize>,
-    /// Images as [`path_to_text`] writes their paths, or captions, in the order of the first axis.
+    /// Images as [`path_to_text`](laps_files::path_to_text) writes their paths, or captions, in the order of the first axis.
     pub items: Vec<String>,
     /// Words of each caption; rows from that length on are padding. Empty for images.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -90,6 +89,8 @@ pub struct EmbeddingFile {
 pub struct ImageInput {
     /// The file.
     pub path: PathBuf,
+    /// Name in the embedding file and in messages.
+    pub name: String,
     /// What to do if it cannot be used.
     pub on_fault: OnFault,
 }
@@ -113,16 +114,16 @@ pub fn embed_images(
     let mut file = StagedFile::create(path, format.header_bytes())?;
     let paths = images.iter().map(|image| image.path.clone()).collect();
     pipeline.for_each_image(paths, ExifOrientation::Ignore, |index, embeddings| {
-        let ImageInput { path, on_fault } = &images[index];
+        let ImageInput { path, name, on_fault } = &images[index];
         let embeddings = match (embeddings, on_fault) {
             (Ok(embeddings), _) => embeddings,
             (Err(cause), OnFault::Stop) => return Err(SearchError::Image { path: path.clone(), cause }.into()),
             (Err(cause), OnFault::Skip) => {
-                skipped.push(SkippedItem { name: path_to_text(path), line: None, reason: cause.to_string() });
+                skipped.push(SkippedItem { name: name.clone(), line: None, reason: cause.to_string() });
                 return Ok(());
             }
         };
-        items.push(path_to_text(path));
+        items.push(name.clone());
         match granularity {
             EmbeddingGranularity::Tokens => write(&mut file, embeddings),
             EmbeddingGranularity::Pooled => write(&mut file, &pool(embeddings, width, pooling)),

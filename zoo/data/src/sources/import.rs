@@ -1,7 +1,7 @@
 //! Writes the LAPS layout from a source.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     path::Path,
 };
@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Source, SourceItem, known,
+    CaptionUse, Source, SourceItem, SourceKind, known,
     split_list::{Listed, SplitList},
     unusable,
 };
@@ -97,6 +97,40 @@ pub fn import(source: &Source, folder: &Path, transfer: ImageTransfer) -> Result
     };
     source.read(&mut |item| import.add(item))?;
     import.finish()
+}
+
+/// Writes the images inside of a tar file (`.tar`) of the WebDataset format or a Parquet file (`.parquet`) below `folder`,
+/// and returns their names in order. Captions are not needed.
+///
+/// # Errors
+/// [`DataError::Content`] for a file that cannot be used, one of another extension, and images outside of the file.
+pub fn unpack_images(path: &Path, folder: &Path) -> Result<Vec<String>, DataError> {
+    let kind = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("tar") => SourceKind::Webdataset,
+        Some("parquet") => SourceKind::Parquet,
+        _ => return Err(unusable(path, "a file `.tar` or `.parquet`", "another extension")),
+    };
+    let source = Source { captions: CaptionUse::Ignored, ..Source::below(kind, path, &[], None, None)? };
+    let mut names = Vec::new();
+    let mut seen = HashSet::new();
+    source.read(&mut |SourceItem { origin: (path, place), name, bytes, .. }| {
+        if !is_inside(&name) {
+            let expected = format!("a name inside the image folder in {place}");
+            return Err(unusable(&path, expected, format!("`{}`", name.escape_debug())));
+        }
+        let bytes = bytes.ok_or_else(|| unusable(&path, format!("the bytes of an image in {place}"), "a path"))?;
+        // One row per caption repeats its image.
+        if seen.insert(name.clone()) {
+            let to = folder.join(&name);
+            if let Some(parent) = to.parent() {
+                fs_err::create_dir_all(parent)?;
+            }
+            fs_err::write(&to, bytes)?;
+            names.push(name);
+        }
+        Ok(())
+    })?;
+    Ok(names)
 }
 
 impl Import<'_> {

@@ -44,7 +44,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::DataError;
 
-pub use import::{ImageTransfer, Imported, import};
+pub use import::{ImageTransfer, Imported, import, unpack_images};
 pub use known::{KnownIds, id_hashes, traps};
 
 /// Largest image file inside of a Parquet or tar file.
@@ -188,6 +188,17 @@ pub struct Source {
     pub names: SplitNames,
     /// Captions of an image that are used; further ones are left out and counted.
     pub max_captions: NonZeroUsize,
+    /// Whether captions are read.
+    captions: CaptionUse,
+}
+
+/// Whether the captions of a source are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CaptionUse {
+    /// Images without captions are an error.
+    Required,
+    /// Only images are read.
+    Ignored,
 }
 
 /// Captions of an image that published protocols use.
@@ -220,7 +231,8 @@ impl Source {
             None => files::image_folder(kind, root, &files),
         };
         let splits = splits.map(|splits| root.join(splits));
-        Ok(Self { kind, files, images, splits, names: SplitNames::default(), max_captions: DEFAULT_MAX_CAPTIONS })
+        let (names, max_captions, captions) = (SplitNames::default(), DEFAULT_MAX_CAPTIONS, CaptionUse::Required);
+        Ok(Self { kind, files, images, splits, names, max_captions, captions })
     }
 
     /// The image folder of the authors' tree next to the folder of its caption files: `flickr30k-images` or `SET-images`.

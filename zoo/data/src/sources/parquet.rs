@@ -24,7 +24,7 @@ use parquet::{
     schema::types::SchemaDescriptor,
 };
 
-use super::{MAX_IMAGE_BYTES, Sink, Source, SourceItem, parquet_pages, unusable};
+use super::{CaptionUse, MAX_IMAGE_BYTES, Sink, Source, SourceItem, parquet_pages, unusable};
 use crate::{DataError, image::ImageFormat};
 
 /// Rows that are read at a time.
@@ -50,14 +50,14 @@ pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<(), DataError
 struct Columns {
     bytes: Option<usize>,
     path: Option<usize>,
-    captions: usize,
+    captions: Option<usize>,
     split: Option<usize>,
     id: Option<usize>,
     name: Option<usize>,
 }
 
 impl Columns {
-    fn find(path: &Path, schema: &SchemaDescriptor) -> Result<Self, DataError> {
+    fn find(path: &Path, schema: &SchemaDescriptor, captions: CaptionUse) -> Result<Self, DataError> {
         let leaf = |wanted: &[&str], last: Option<&str>| {
             wanted.iter().find_map(|wanted| {
                 schema.columns().iter().position(|column| {
@@ -78,10 +78,14 @@ impl Columns {
             let is_text = schema.column(image).converted_type() == parquet::basic::ConvertedType::UTF8;
             (bytes, file) = if is_text { (None, Some(image)) } else { (Some(image), None) };
         }
+        let texts = leaf(&CAPTIONS, Some("raw")).or_else(|| leaf(&CAPTIONS, None));
         Ok(Self {
             bytes,
             path: file,
-            captions: leaf(&CAPTIONS, Some("raw")).or_else(|| leaf(&CAPTIONS, None)).ok_or_else(refuse)?,
+            captions: match captions {
+                CaptionUse::Required => Some(texts.ok_or_else(refuse)?),
+                CaptionUse::Ignored => None,
+            },
             split: leaf(&["split"], None),
             id: leaf(&IDS, None),
             name: leaf(&NAMES, None),
@@ -93,20 +97,20 @@ fn read_file(source: &Source, path: &Path, sink: &mut Sink<'_>) -> Result<(), Da
     let broken = |error: ParquetError| unusable(path, "a valid Parquet file", error.to_string());
     check_footer(path)?;
     let reader = SerializedFileReader::new(fs_err::File::open(path)?.into_parts().0).map_err(broken)?;
-    let columns = Columns::find(path, reader.metadata().file_metadata().schema_descr())?;
+    let columns = Columns::find(path, reader.metadata().file_metadata().schema_descr(), source.captions)?;
     let mut first = 0;
     for group in 0..reader.num_row_groups() {
         let metadata = reader.metadata().row_group(group);
         let rows = usize::try_from(metadata.num_rows())
             .map_err(|_| unusable(path, "a number of rows", metadata.num_rows().to_string()))?;
         let Columns { bytes, path: file, captions, split, id, name } = columns;
-        for column in [bytes, file, Some(captions), split, id, name].into_iter().flatten() {
+        for column in [bytes, file, captions, split, id, name].into_iter().flatten() {
             parquet_pages::check(path, metadata.column(column))?;
         }
         let group = reader.get_row_group(group).map_err(broken)?;
         let open = |index: Option<usize>| index.map(|index| Column::open(path, &*group, index)).transpose();
         let (mut bytes, mut file, mut split) = (open(bytes)?, open(file)?, open(split)?);
-        let (mut captions, mut id, mut name) = (open(Some(captions))?, open(id)?, open(name)?);
+        let (mut captions, mut id, mut name) = (open(captions)?, open(id)?, open(name)?);
         let mut row = 0;
         while row < rows {
             let count = ROWS.min(rows - row);

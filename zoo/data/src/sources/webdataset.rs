@@ -14,7 +14,7 @@ use fs_err::File;
 use serde::Deserialize;
 use tar::{Archive, Entry, EntryType, PaxExtensions};
 
-use super::{JsonId, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Sink, Source, SourceItem, unusable};
+use super::{CaptionUse, JsonId, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Sink, Source, SourceItem, unusable};
 use crate::{DataError, image::READABLE_EXTENSIONS};
 use laps_files::lines;
 
@@ -154,6 +154,7 @@ impl Sample {
             (Some(TextOrList::List(captions)), _) => captions,
             (Some(TextOrList::Text(caption)), _) => vec![caption],
             (None, Some(text)) => lines(&text).map(str::to_owned).collect(),
+            (None, None) if source.captions == CaptionUse::Ignored => Vec::new(),
             (None, None) => return Err(lacks("captions (`.txt`, or `caption` in `.json`)")),
         };
         sink(SourceItem {

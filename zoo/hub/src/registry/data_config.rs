@@ -122,9 +122,10 @@ impl DataConfig {
             return Ok(None);
         }
         let images = Some(self.images.as_path()).filter(|images| !images.as_os_str().is_empty());
-        let source = Source::below(self.source, root, &self.file, images, self.splits.as_deref())?;
-        let names = SplitNames { train: self.train.clone(), dev: self.dev.clone(), test: self.test.clone() };
-        Ok(Some(Source { names, max_captions: self.max_captions.unwrap_or(source.max_captions), ..source }))
+        let mut source = Source::below(self.source, root, &self.file, images, self.splits.as_deref())?;
+        source.names = SplitNames { train: self.train.clone(), dev: self.dev.clone(), test: self.test.clone() };
+        source.max_captions = self.max_captions.unwrap_or(source.max_captions);
+        Ok(Some(source))
     }
 
     pub(super) fn check(&self, document: &Document<'_>) -> Result<(), RegistryError> {
