@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod command_line_page;
 mod commands;
+mod data_source;
 mod fetching;
 mod gate;
 mod graphs;
@@ -39,6 +40,7 @@ enum Command {
     Data(commands::data::DataArgs),
     Reproduce(Box<commands::reproduce::ReproduceArgs>),
     Evaluate(commands::evaluate::EvaluateArgs),
+    Suite(commands::suite::SuiteArgs),
     Table(commands::table::TableArgs),
     Report(commands::report::ReportArgs),
     Card(commands::card::CardArgs),
@@ -61,6 +63,7 @@ impl Command {
         match self {
             Self::Train(_) => true,
             Self::Reproduce(reproduce) => reproduce.needs_libtorch(),
+            Self::Suite(suite) => suite.needs_libtorch(),
             Self::Embed(embed) => embed.needs_libtorch(),
             Self::Score(score) => score.needs_libtorch(),
             Self::Explain(explain) => explain.needs_libtorch(),
@@ -97,6 +100,7 @@ pub fn run(backends: Backends) -> ExitCode {
         Command::Data(data) => data.run(),
         Command::Reproduce(reproduce) => reproduce.run(backends),
         Command::Evaluate(evaluate) => evaluate.run(),
+        Command::Suite(suite) => suite.run(backends),
         Command::Table(table) => table.run(),
         Command::Card(card) => card.run(),
         Command::Report(report) => report.run(),

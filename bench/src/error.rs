@@ -57,6 +57,16 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A suite, or its committed results, cannot be used.
+    #[error("`{}` cannot be used\n  expected: {expected}\n  found: {found}", path.display())]
+    Suite {
+        /// The file or folder.
+        path: PathBuf,
+        /// The expected content.
+        expected: String,
+        /// Its content.
+        found: String,
+    },
     /// A file of another program cannot be evaluated.
     #[error("cannot evaluate `{}`\n  expected: {expected}\n  found: {found}", path.display())]
     Foreign {
@@ -100,6 +110,7 @@ impl Error {
             | Self::Read { .. }
             | Self::Write { .. }
             | Self::Baseline { .. }
+            | Self::Suite { .. }
             | Self::Argument { .. } => None,
         }
     }

@@ -54,8 +54,10 @@ pub mod report;
 pub mod reproduce;
 pub mod results;
 pub mod statistics;
+pub mod suite;
 pub mod tables;
 pub mod timing;
+pub mod trec;
 
 pub use error::{Error, Result};
 

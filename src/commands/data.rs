@@ -9,14 +9,19 @@ use std::{
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use laps_bench::{machine::processors, progress::StageProgress};
-use laps_data::{CaptionLimit, SplitSurvey, SurveyedImage, survey};
-use laps_files::Progress;
+use laps_data::{
+    CaptionLimit, Split, SplitSurvey, SurveyedImage,
+    sources::{DEFAULT_MAX_CAPTIONS, ImageTransfer, Source, SourceKind, import, traps},
+    survey,
+};
+use laps_files::{Progress, TemporaryFolder, with_suffix};
 use laps_hub::{
     fetch::{FetchedFile, Fetcher},
     registry::{self, Entry, Manifest},
 };
 
 use crate::{
+    data_source::DataSource,
     progress,
     report::{CommandStatus, print},
 };
@@ -32,6 +37,7 @@ pub(crate) struct DataArgs {
 enum DataAction {
     Fetch(DataFetchArgs),
     Check(DataCheckArgs),
+    Import(DataImportArgs),
 }
 
 /// A published data set.
@@ -77,14 +83,17 @@ impl DatasetName {
     }
 }
 
-/// Decode every image, and report missing, unreadable or unexpected files
+/// Decode every image, and report missing, unreadable or unexpected files, known splits and known traps
 #[derive(Args)]
 struct DataCheckArgs {
-    /// Data set
-    set: DatasetName,
-    /// Root of the caption and image folders
+    /// Data set: f30k, coco, or an entry
+    #[arg(value_name = "SET")]
+    set: String,
+    /// Root of the caption and image folders [default: the folder of the entry file]
     #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    source: DataSource,
     /// Number of threads [default: one per CPU]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -98,6 +107,7 @@ impl DataArgs {
         match self.action {
             DataAction::Fetch(fetch) => fetch.run(),
             DataAction::Check(check) => check.run(),
+            DataAction::Import(import) => import.run(),
         }
     }
 }
@@ -107,15 +117,18 @@ const EXAMPLES: usize = 10;
 
 impl DataCheckArgs {
     fn run(self) -> Result<CommandStatus> {
-        let entry = self.set.entry()?;
-        let paths = entry.existing_data_folders(Some(&self.data)).map_err(laps::Error::from)?;
+        let set = DatasetName::from_str(&self.set, false).ok();
+        let entry = set.map_or_else(|| Ok(registry::find(&self.set)?), DatasetName::entry)?;
+        let entry = self.source.apply(entry)?;
+        let (paths, imported) = laps::embedded::source_paths(&entry, self.data.as_deref())?;
+        let manifest = Manifest::embedded()?;
+        let known = set.and_then(|set| manifest.splits.get(set.name()).cloned()).unwrap_or_default();
         let tokenizer = match paths.vocab.is_file() {
             true => Some(entry.tokenizer(&paths).map_err(laps::Error::from)?),
             false => None,
         };
         let max_tokens = entry.model.text.max_position_embeddings;
         let limit = tokenizer.as_ref().map(|tokenizer| CaptionLimit { tokenizer, max_tokens });
-        let known = Manifest::embedded()?.splits.remove(self.set.name()).unwrap_or_default();
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let progress = progress::choose(self.quiet);
         let stage =
@@ -124,7 +137,13 @@ impl DataCheckArgs {
         let survey = survey.map_err(laps::Error::from)?;
         stage.end("done");
         let mut text = String::new();
-        survey.splits.iter().for_each(|split| describe(split, &mut text));
+        imported.iter().flat_map(|imported| &imported.notes).for_each(|note| text += &format!("note: {note}\n"));
+        for split in &survey.splits {
+            describe(split, &mut text);
+            if let Ok(split) = Split::open(&paths.captions, &split.name) {
+                traps(&split, &manifest.split_ids).iter().for_each(|note| text += &format!("  note: {note}\n"));
+            }
+        }
         survey.absent.iter().for_each(|name| text += &format!("{name}: not found\n"));
         let unreadable =
             survey.unreadable_folders.iter().map(|(name, reason)| format!("{name}: {reason}")).collect::<Vec<_>>();
@@ -187,6 +206,68 @@ fn list(text: &mut String, title: &str, lines: &[String], limit: usize) {
     }
     if lines.len() > limit {
         let _ = writeln!(text, "    and {} more", lines.len() - limit);
+    }
+}
+
+/// Write the layout of LAPS from a data set in another layout, which is not modified
+#[derive(Args)]
+struct DataImportArgs {
+    /// Layout: karpathy, coco, parquet, kaggle, webdataset or folder
+    #[arg(value_name = "LAYOUT")]
+    kind: SourceKind,
+    /// Root of the data set, or its one file
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    /// Path or glob of its files, relative to --data; repeatable [default: the usual names]
+    #[arg(long = "file", value_name = "PATH")]
+    files: Vec<String>,
+    /// Folder of its images, relative to --data [default: a usual name]
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// List of splits, relative to --data: Karpathy's JSON, or a folder of SPLIT.txt with one id or file name per line
+    #[arg(long, value_name = "PATH")]
+    splits: Option<PathBuf>,
+    /// Captions of an image to use
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_CAPTIONS)]
+    max_captions: NonZeroUsize,
+    /// Link images instead of copying them
+    #[arg(long)]
+    link: bool,
+    /// Folder to write; it must not exist
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+impl DataImportArgs {
+    fn run(self) -> Result<CommandStatus> {
+        if self.kind.is_native() || self.out.exists() {
+            let (argument, expected, found) = match self.kind.is_native() {
+                true => ("LAYOUT", "a layout other than that of LAPS".to_owned(), self.kind.to_string()),
+                false => ("--out", "a folder that does not exist".to_owned(), self.out.display().to_string()),
+            };
+            return Err(laps_bench::Error::Argument { argument, expected, found: format!("`{found}`") }.into());
+        }
+        let source = Source::below(self.kind, &self.data, &self.files, self.images.as_deref(), self.splits.as_deref());
+        let mut source = source.map_err(laps::Error::from)?;
+        source.max_captions = self.max_captions;
+        let part = with_suffix(&self.out, ".part");
+        if part.exists() {
+            // A killed import left it.
+            fs_err::remove_dir_all(&part)?;
+        }
+        let draft = TemporaryFolder::claim(part);
+        let transfer = if self.link { ImageTransfer::Link } else { ImageTransfer::Copy };
+        let imported = import(&source, draft.path(), transfer).map_err(laps::Error::from)?;
+        fs_err::rename(draft.path(), &self.out)?;
+        draft.keep();
+        let mut text = String::new();
+        for (name, size) in &imported.splits {
+            let _ = writeln!(text, "{name}: {} images, {} captions", size.images, size.captions);
+        }
+        imported.notes.iter().for_each(|note| text += &format!("note: {note}\n"));
+        let _ = writeln!(text, "captions and images are in `{}`", self.out.display());
+        print(&text)?;
+        Ok(CommandStatus::Success)
     }
 }
 

@@ -1,16 +1,19 @@
 //! `laps-zoo embed`
 
-use std::path::{Path, PathBuf};
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use clap::{ArgGroup, Args};
 use laps::{Backends, EngineUsed, Workload};
-use laps_bench::{files::check_writable, progress::StageProgress};
+use laps_bench::{files::check_writable, progress::StageProgress, suite::Shard};
 use laps_data::OnFault;
 use laps_files::{OutputFile, path_to_text};
 use laps_search::{
-    EmbeddingFile, EmbeddingFormat, EmbeddingGranularity, Exclusions, ImageFolder, ImageInput, ModelUsed, SkippedItem,
-    embed_captions, embed_images,
+    EmbeddingFile, EmbeddingFormat, EmbeddingGranularity, Exclusions, ImageFolder, ImageInput, ModelUsed, ShardInput,
+    ShardSummary, ShardWriter, SkippedItem, embed_captions, embed_images,
 };
 use serde::Serialize;
 
@@ -24,7 +27,7 @@ use crate::{
 #[derive(Args)]
 #[command(group = ArgGroup::new("input").required(true).args(["images", "captions", "texts"]))]
 pub(crate) struct EmbedArgs {
-    /// Images, or folders of images, whose unusable files are skipped
+    /// Images, or folders of images, whose unusable files are skipped; with --shard-size also WebDataset tars and Parquet
     #[arg(value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// File of captions, one per line
@@ -33,9 +36,15 @@ pub(crate) struct EmbedArgs {
     /// Caption; repeatable
     #[arg(long = "caption", value_name = "TEXT")]
     texts: Vec<String>,
-    /// File to write (.safetensors or .npy)
-    #[arg(long, value_name = "FILE")]
+    /// File to write (.safetensors or .npy), or with --shard-size a folder; rerun the command to resume
+    #[arg(long, value_name = "PATH")]
     out: PathBuf,
+    /// Write shards of N images, and one per tar or Parquet file, each with a list of the images that were skipped
+    #[arg(long, value_name = "N", requires = "images")]
+    shard_size: Option<NonZeroUsize>,
+    /// Write only every N-th shard from number I, for job arrays
+    #[arg(long, value_name = "I/N", default_value_t = Shard::ALL, requires = "shard_size")]
+    shard: Shard,
     /// Write one pooled vector per item, as an index uses to select candidates
     #[arg(long)]
     pooled: bool,
@@ -56,6 +65,23 @@ struct EmbedOutput<'a> {
     embedded: &'a EmbeddingFile,
 }
 
+/// The output of `--json` with shards.
+#[derive(Serialize)]
+struct ShardsOutput {
+    schema: u32,
+    shards: usize,
+    /// Shards of other jobs that are not finished.
+    waiting: usize,
+    images: usize,
+    embedded: usize,
+    /// Images that cannot be used; the file of their shard says why.
+    skipped: usize,
+    /// Images that were listed and are gone.
+    missing: usize,
+    /// Files in folders that are no images.
+    unused: usize,
+}
+
 impl EmbedArgs {
     /// Whether the request can only be met with libtorch.
     pub(crate) fn needs_libtorch(&self) -> bool {
@@ -63,27 +89,15 @@ impl EmbedArgs {
     }
 
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
+        if let Some(size) = self.shard_size {
+            return self.shards(size, backends);
+        }
         let ending = self.out.extension().map(|ending| ending.to_string_lossy().into_owned()).unwrap_or_default();
         let format = ending.parse::<EmbeddingFormat>().map_err(laps::Error::from)?;
         check_writable(&self.out)?;
         // Dropped without `persist`, it leaves nothing.
         OutputFile::create_seekable(&self.out)?;
-        let (mut images, mut skipped) = (Vec::new(), Vec::new());
-        for path in &self.images {
-            if !path.is_dir() {
-                images.push(ImageInput { path: path.clone(), on_fault: OnFault::Stop });
-                continue;
-            }
-            let folder = ImageFolder::list(path, &Exclusions::default())?;
-            images.extend(folder.images.into_iter().map(|(_, path)| ImageInput { path, on_fault: OnFault::Skip }));
-            // A command can name several folders.
-            skipped.extend(
-                folder
-                    .skipped
-                    .into_iter()
-                    .map(|item| SkippedItem { name: format!("{}/{}", path_to_text(path), item.name), ..item }),
-            );
-        }
+        let (images, skipped) = images(&self.images)?;
         let captions = match &self.captions {
             Some(path) => laps_data::rows(path).map_err(laps::Error::from)?,
             None => self.texts.iter().map(|text| text.trim().to_owned()).collect(),
@@ -118,6 +132,81 @@ impl EmbedArgs {
         }
         Ok(CommandStatus::Success)
     }
+
+    /// Writes the shards that belong to `--shard`.
+    fn shards(self, size: NonZeroUsize, backends: Backends) -> Result<CommandStatus> {
+        let is_archive = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "tar" || ending == "parquet");
+        let (archives, others): (Vec<PathBuf>, Vec<PathBuf>) = self.images.iter().cloned().partition(is_archive);
+        let (mut images, unused) = images(&others)?;
+        images.iter_mut().for_each(|image| image.on_fault = OnFault::Skip);
+        let chunks = images.chunks(size.get()).map(|chunk| ShardInput::Images(chunk.to_vec()));
+        let inputs: Vec<ShardInput> = archives.into_iter().map(ShardInput::Archive).chain(chunks).collect();
+        fs_err::create_dir_all(&self.out)?;
+        let granularity = if self.pooled { EmbeddingGranularity::Pooled } else { EmbeddingGranularity::Tokens };
+        let (model, progress_bar) = self.model.open(backends, Workload::Many)?;
+        let stage = StageProgress::begin(progress_bar.as_ref(), "encode", images.len());
+        let progress = |count| stage.advance(count);
+        let pipeline = model.encoding(&progress);
+        let writer = ShardWriter { folder: &self.out, granularity, model: model.used(), pipeline };
+        let (mut summaries, mut waiting) = (Vec::new(), 0);
+        for (number, input) in inputs.iter().enumerate() {
+            match self.shard.has(number) {
+                true => summaries.push(writer.write(number, input)?),
+                false => match writer.finished(number) {
+                    Some(summary) => summaries.push(summary),
+                    None => waiting += 1,
+                },
+            }
+        }
+        let count = |of: fn(&ShardSummary) -> usize| summaries.iter().map(of).sum::<usize>();
+        let output = ShardsOutput {
+            schema: 1,
+            shards: inputs.len(),
+            waiting,
+            images: count(|summary| summary.images),
+            embedded: count(|summary| summary.embedded),
+            skipped: count(|summary| summary.skipped.len()),
+            missing: count(|summary| summary.missing),
+            unused: unused.len(),
+        };
+        stage.end(&format!("{} images", output.embedded));
+        if self.json {
+            print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
+        } else {
+            let ShardsOutput { shards, images, embedded, skipped, missing, .. } = output;
+            let waiting = match waiting {
+                0 => String::new(),
+                count => format!("; {count} shards of other jobs are not finished"),
+            };
+            print(&format!(
+                "{}\n{} of {shards} shards in `{}`: {images} images, {embedded} embedded, {skipped} skipped, {missing} \
+                 missing{waiting}\n",
+                summary_line(&model),
+                summaries.len(),
+                self.out.display()
+            ))?;
+        }
+        let is_complete = summaries.iter().all(ShardSummary::is_complete);
+        Ok(if is_complete { CommandStatus::Success } else { CommandStatus::CheckFailed })
+    }
+}
+
+/// The images at `paths`, which may be folders, and files in folders that are no images.
+fn images(paths: &[PathBuf]) -> Result<(Vec<ImageInput>, Vec<SkippedItem>)> {
+    let image = |path: PathBuf, on_fault| ImageInput { name: path_to_text(&path), path, on_fault };
+    let (mut images, mut skipped) = (Vec::new(), Vec::new());
+    for path in paths {
+        if !path.is_dir() {
+            images.push(image(path.clone(), OnFault::Stop));
+            continue;
+        }
+        let folder = ImageFolder::list(path, &Exclusions::default())?;
+        images.extend(folder.images.into_iter().map(|(_, path)| image(path, OnFault::Skip)));
+        // A command can name several folders.
+        let name = |name: &str| format!("{}/{name}", path_to_text(path));
+        skipped.extend(folder.skipped.into_iter().map(|item| SkippedItem { name: name(&item.name), ..item }));
+    }
+    Ok((images, skipped))
 }
 
 /// Names the file whose lines the captions are.

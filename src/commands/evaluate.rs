@@ -17,6 +17,7 @@ use laps_bench::{
 use laps_data::Split;
 
 use crate::{
+    data_source::DataSource,
     fetching,
     report::{CommandStatus, print},
 };
@@ -35,7 +36,8 @@ pub(crate) struct EvaluateArgs {
     /// Embeddings: one safetensors file with `images`, `captions` and `lengths`, or two .npy files, images first
     #[arg(value_name = "EMBEDDINGS", num_args = 0..=2)]
     embeddings: Vec<PathBuf>,
-    /// Similarity matrix, images x captions (.npy, .npz or .safetensors); with EMBEDDINGS, the file to write it to
+    /// Similarity matrix, images x captions (.npy, .npz or .safetensors), or a run file of TREC (.run or .trec); with
+    /// EMBEDDINGS, the file to write the matrix to
     #[arg(long, value_name = "FILE")]
     sims: Option<PathBuf>,
     /// The matrix has captions as rows
@@ -50,9 +52,12 @@ pub(crate) struct EvaluateArgs {
     /// Whether the first token of an image is a class token [default: if the other tokens are a square grid]
     #[arg(long, value_name = "BOOL", requires = "head")]
     class_token: Option<bool>,
-    /// Folder of caption files that say which captions belong to which image [default: five captions an image]
-    #[arg(long, value_name = "DIR")]
+    /// Captions that say which caption belongs to which image: a folder, or a file with --data-source [default: five
+    /// captions an image]
+    #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    source: DataSource,
     /// Split of the caption files
     #[arg(long, default_value = "test", requires = "data")]
     split: String,
@@ -71,6 +76,9 @@ pub(crate) struct EvaluateArgs {
     /// Random seed of the bootstrap samples
     #[arg(long, value_name = "N", default_value = "0", requires = "bootstrap")]
     seed: u64,
+    /// Write the first 100 candidates of each query as a run file of TREC: images by their id, captions as ID#NUMBER
+    #[arg(long, value_name = "FILE")]
+    run: Option<PathBuf>,
     /// Write the result and its provenance as JSON, for `table`, `report`, `card` and `bench --gate`
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -84,7 +92,7 @@ pub(crate) struct EvaluateArgs {
 impl EvaluateArgs {
     pub(crate) fn run(self) -> Result<CommandStatus> {
         let protocols = self.protocol.iter().map(|name| protocol(name)).collect::<Result<Vec<_>>>()?;
-        let split = self.data.as_deref().map(|data| open_split(data, &self.split)).transpose()?;
+        let split = self.data.as_deref().map(|data| open_split(data, self.source, &self.split)).transpose()?;
         let head = match &self.head {
             Some(name) => Some(HeadSource::find(name, self.checkpoint, self.class_token)?),
             None => None,
@@ -93,7 +101,7 @@ impl EvaluateArgs {
             (true, Some(path)) => (ForeignInput::Similarities { path, transposed: self.transposed }, None),
             (_, sims) => (ForeignInput::Embeddings { paths: self.embeddings, head }, sims),
         };
-        [&sims, &self.json].into_iter().flatten().try_for_each(|path| check_writable(path))?;
+        [&sims, &self.json, &self.run].into_iter().flatten().try_for_each(|path| check_writable(path))?;
         let judgements = match self.judgements.is_empty() {
             true => None,
             false => {
@@ -104,7 +112,7 @@ impl EvaluateArgs {
                 Some((fetching::judgements(self.access, self.quiet)?, sets.collect()))
             }
         };
-        let request = ForeignRequest { name: self.name, input, split, protocols, judgements, sims };
+        let request = ForeignRequest { name: self.name, input, split, protocols, judgements, sims, run: self.run };
         let mut result = evaluate(&request)?;
         if let Some(samples) = self.bootstrap {
             result.intervals = bootstrap(&result, samples, self.seed)?;
@@ -128,11 +136,10 @@ fn protocol(name: &str) -> Result<Protocol> {
     })?)
 }
 
-/// The split of the caption files in `data` or in its folder `captions`.
-fn open_split(data: &Path, split: &str) -> Result<Split> {
-    let nested = data.join("captions");
-    let folder = if nested.is_dir() { nested } else { data.to_owned() };
-    let split = Split::open(&folder, split).map_err(laps::Error::from)?;
+/// The split of the caption files in `data` or in its folder `captions`, or of data in another layout.
+fn open_split(data: &Path, source: DataSource, split: &str) -> Result<Split> {
+    let folders = laps::sources::folders_of(data, source.kind().unwrap_or_default())?;
+    let split = Split::open(&folders.captions, split).map_err(laps::Error::from)?;
     split.check_captions().map_err(laps::Error::from)?;
     Ok(split)
 }

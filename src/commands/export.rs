@@ -59,6 +59,8 @@ pub(crate) struct ExportArgs {
     /// Root of the caption and image folders, for --validate and the vocabulary [default: the folder of the entry file]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    source: crate::data_source::DataSource,
     /// Split for --validate [default: the entry's test split]
     #[arg(long)]
     split: Option<String>,
@@ -79,7 +81,7 @@ impl ExportArgs {
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let precision = self.precision.parse::<GraphPrecision>()?;
-        let entry = laps_hub::registry::find(&self.entry)?;
+        let entry = self.source.apply(laps_hub::registry::find(&self.entry)?)?;
         // The comparison with the golden tensors always runs on the CPU; the golden tensors have their own sizes.
         let device = if self.providers.given() { Device::Auto } else { Device::Cpu };
         let options = self.providers.options("cpu", device, threads)?;

@@ -8,7 +8,7 @@ use laps::{Backend, BackendRequest, Backends, OnnxBackend, Workload};
 use laps_bench::{
     files::write_atomic,
     machine::processors,
-    reproduce::{PrecisionComparison, ReproduceRequest, render_losses, reproduce, table},
+    reproduce::{LongCaptions, PrecisionComparison, ReproduceRequest, render_losses, reproduce, table},
 };
 use laps_model::encoder::Device;
 use laps_onnx::graph::GraphPrecision;
@@ -29,9 +29,14 @@ pub(crate) struct ReproduceArgs {
     /// Root of the caption and image folders [default: the folder of the entry file]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    source: crate::data_source::DataSource,
     /// Split to evaluate [default: the entry's test split]
     #[arg(long)]
     split: Option<String>,
+    /// Truncate captions that are longer than the text encoder has positions, and count them in the result
+    #[arg(long)]
+    truncate: bool,
     /// Evaluate only the first N images of the split and their captions
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroUsize>,
@@ -65,6 +70,9 @@ pub(crate) struct ReproduceArgs {
     /// FILE.partial
     #[arg(long, value_name = "FILE")]
     sims: Option<PathBuf>,
+    /// Write the first 100 candidates of each query as a run file of TREC: images by their id, captions as ID#NUMBER
+    #[arg(long, value_name = "FILE")]
+    run: Option<PathBuf>,
     /// Write the result and its provenance as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -96,10 +104,11 @@ impl ReproduceArgs {
         let selected = selected.select(backends)?;
         let precisions = precisions(&self.precisions, selected.onnx.as_deref())?;
         let mut request = ReproduceRequest {
-            entry: laps_hub::registry::find(&self.entry)?,
+            entry: self.source.apply(laps_hub::registry::find(&self.entry)?)?,
             checkpoint: self.checkpoint,
             data: self.data,
             split: self.split,
+            long_captions: if self.truncate { LongCaptions::Truncate } else { LongCaptions::Refuse },
             limit: self.limit,
             backend: selected.backend,
             backends,
@@ -108,6 +117,7 @@ impl ReproduceArgs {
             tolerance: self.tolerance,
             memory_limit: self.memory_limit.get().saturating_mul(1 << 20),
             sims: self.sims,
+            run: self.run,
         };
         request.check_options()?;
         fetch(&mut request, self.access, self.quiet)?;
@@ -119,8 +129,11 @@ impl ReproduceArgs {
         let mut tables = String::new();
         for graphs in precisions.into_iter().map(Rc::new) {
             let backend = Rc::clone(&graphs) as Rc<dyn Backend>;
-            let other =
-                reproduce(&ReproduceRequest { backend, sims: None, ..request.clone() }, &stop, progress.as_ref())?;
+            let other = reproduce(
+                &ReproduceRequest { backend, sims: None, run: None, ..request.clone() },
+                &stop,
+                progress.as_ref(),
+            )?;
             let tolerance = graphs.precision().tolerance().rsum;
             let Some(comparison) = PrecisionComparison::new(&result, other, tolerance) else { continue };
             tables += &format!("\n{}", render_losses(&result, &comparison));

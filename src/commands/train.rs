@@ -31,6 +31,8 @@ pub(crate) struct TrainArgs {
     /// Root of the caption and image folders [default: the folder of the entry file]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    source: crate::data_source::DataSource,
     /// Device: auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
     device: String,
@@ -113,7 +115,8 @@ impl TrainArgs {
         // The processes of a machine share its CPUs.
         let threads = self.threads.map_or_else(|| (processors() / local_world_size).max(1), NonZeroUsize::get);
         let device = self.device.parse::<Device>()?;
-        let mut entry = laps_hub::registry::find(&self.entry)?.with_settings(&self.set)?;
+        let entry = self.source.apply(laps_hub::registry::find(&self.entry)?)?;
+        let mut entry = entry.with_settings(&self.set)?;
         entry.train.seed = self.seed.unwrap_or(entry.train.seed);
         entry.train.select_on = match self.select_on {
             None => entry.train.select_on,

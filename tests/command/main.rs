@@ -14,6 +14,7 @@ mod cased;
 mod catalogue;
 mod determinism;
 mod embed;
+mod embed_shards;
 mod evaluate;
 mod explain;
 mod fetching;
@@ -33,6 +34,8 @@ mod search;
 #[allow(dead_code, reason = "the tests of fetching use the rest")]
 mod server;
 mod shapes;
+mod sources;
+mod suite;
 mod support;
 mod timing;
 mod verdict;

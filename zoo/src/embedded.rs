@@ -2,14 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use laps_data::scenes;
+use laps_data::{scenes, sources::Imported};
 use laps_files::{cache, memory_file};
 use laps_hub::{
     checkpoint::Checkpoint,
     registry::{self, DataPaths, Entry},
+    store::{Store, data_set},
 };
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    sources::{self, SourceFolders},
+};
 
 /// Where the data of an entry is. Scenes of an entry that draws them are drawn into the cache if `root` is not given, or into
 /// the first of the [`cache::private_places`] that works if the cache folder cannot be written.
@@ -21,6 +25,9 @@ pub fn data_paths(entry: &Entry, root: Option<&Path>, split: Option<&str>) -> Re
 
 /// The same for several splits.
 pub fn split_paths(entry: &Entry, root: Option<&Path>, splits: &[&str]) -> Result<DataPaths> {
+    if !entry.data.source.is_native() {
+        return Ok(source_paths(entry, root)?.0);
+    }
     match (root, &entry.data.drawn) {
         (None, Some(drawn)) => {
             let name = format!("scenes-{}-{}-{}-{}", drawn.seed, drawn.train, drawn.dev, drawn.test);
@@ -50,6 +57,23 @@ pub fn split_paths(entry: &Entry, root: Option<&Path>, splits: &[&str]) -> Resul
         }
         _ => Ok(entry.existing_data_paths(root)?),
     }
+}
+
+/// The data paths of an entry whose data has another layout, which is imported into the cache, and what was read. The
+/// vocabulary is the one in the cache if the data has none.
+pub fn source_paths(entry: &Entry, root: Option<&Path>) -> Result<(DataPaths, Option<Imported>)> {
+    let mut paths = entry.data_paths(root)?;
+    let source = entry.data.source_below(entry.data_root(root)?).map_err(laps_data::Error::from)?;
+    let Some(source) = source else { return Ok((entry.existing_data_folders(root)?, None)) };
+    let SourceFolders { captions, images, imported } = sources::cached(&source)?;
+    (paths.captions, paths.images) = (captions, images);
+    if !paths.vocab.is_file()
+        && data_set(entry).is_some()
+        && let Ok(store) = Store::from_environment()
+    {
+        paths.vocab = store.vocabulary(None).map_err(laps_hub::Error::from)?.path;
+    }
+    Ok((paths, imported))
 }
 
 /// The checkpoint that is part of the program, and what it is. It is read from memory.

@@ -40,6 +40,7 @@ mod onnx_backend;
 mod process_group;
 mod rust_backend;
 mod select;
+pub mod sources;
 mod train;
 mod vocabulary;
 

@@ -23,6 +23,7 @@ use crate::{
         EvaluatedModel, ForeignModel, JudgedEvaluation, Provenance, QueryFailures, RankCounts, Reproduction, SCHEMA,
         SourceFile, StageTime, Verdict,
     },
+    trec::{self, RunIds, RunMatrix},
 };
 use arrays::Matrix;
 pub use embeddings::Embeddings;
@@ -51,12 +52,14 @@ pub struct ForeignRequest {
     pub judgements: Option<(PathBuf, Vec<JudgementSet>)>,
     /// File that receives the similarities as safetensors, key `sims`, images x captions.
     pub sims: Option<PathBuf>,
+    /// File that receives the best candidates of each query as a run file of TREC.
+    pub run: Option<PathBuf>,
 }
 
 /// The files of another program.
 #[derive(Clone, Debug)]
 pub enum ForeignInput {
-    /// A similarity matrix: `.npy`, `.npz` or `.safetensors`.
+    /// A similarity matrix: `.npy`, `.npz` or `.safetensors`, or a run file of TREC: `.run` or `.trec`.
     Similarities {
         /// The file.
         path: PathBuf,
@@ -85,6 +88,9 @@ pub fn evaluate(request: &ForeignRequest) -> Result<Reproduction> {
         None => None,
     };
     let (matrix, paths, head) = match &request.input {
+        ForeignInput::Similarities { path, .. } if is_run(path) => {
+            (read_run_matrix(request, path, &mut notes)?, vec![path.clone()], None)
+        }
         ForeignInput::Similarities { path, transposed } => {
             (arrays::read_matrix(path, *transposed, pairing.as_ref())?, vec![path.clone()], None)
         }
@@ -163,6 +169,23 @@ pub(crate) fn foreign_result(
     }
 }
 
+/// Whether a file is a run file by its name.
+fn is_run(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "run" || extension == "trec")
+}
+
+/// The matrix of a run file. Without a data set, images are numbered and have [`CAPTIONS_PER_IMAGE`] captions.
+fn read_run_matrix(request: &ForeignRequest, path: &Path, notes: &mut Vec<String>) -> Result<Matrix> {
+    let ids = match &request.split {
+        Some(split) => RunIds::of(split),
+        None => RunIds::numbered(&CaptionImages::uniform(trec::count_images(path)?, CAPTIONS_PER_IMAGE)?),
+    };
+    let RunMatrix { values, note } = trec::read_run(path, &ids)?;
+    notes.extend(note);
+    let [images, captions] = ids.sizes();
+    Ok(Matrix::Held { images, captions, values })
+}
+
 /// The results of ranking a matrix.
 #[derive(Default)]
 struct RankedMatrix {
@@ -210,6 +233,10 @@ fn rank(
         }
     };
     let scores = matrix.scores()?;
+    if let Some(run) = &request.run {
+        let ids = request.split.as_ref().map_or_else(|| RunIds::numbered(&pairing), RunIds::of);
+        trec::write_run(run, &scores, &ids, request.name.as_deref().unwrap_or("laps-zoo"))?;
+    }
     ranked.evaluations = evaluate_all(request, &scores, &pairing)?;
     if let Some(split) = &request.split {
         ranked.failures = QueryFailures::find(&scores, &pairing, split, &ranked.evaluations)?;

@@ -11,13 +11,15 @@ use laps_hub::{
 };
 use laps_model::models;
 
-use super::{CheckpointUsed, ReproduceRequest, log::RunLog};
+use super::{CheckpointUsed, LongCaptions, ReproduceRequest, log::RunLog};
 use crate::{Error, Result};
 
 /// The captions of a split: text, token ids, and the image of each.
 pub(super) struct SplitTexts {
     pub(super) split: Split,
     pub(super) tokens: Vec<Vec<u32>>,
+    /// Captions that were truncated.
+    pub(super) truncated: usize,
     pub(super) images: CaptionImages,
 }
 
@@ -28,11 +30,16 @@ pub(super) fn read_texts(request: &ReproduceRequest, paths: &DataPaths) -> Resul
         split = split.limit(limit);
     }
     let tokenizer = request.entry.tokenizer(paths)?;
-    let tokens = split
-        .tokenize(&tokenizer, model.text.max_position_embeddings)
-        .map_err(|error| all_faults(error.into(), request, &split, paths))?;
+    let limit = model.text.max_position_embeddings;
+    let (tokens, truncated) = match request.long_captions {
+        LongCaptions::Refuse => {
+            let tokens = split.tokenize(&tokenizer, limit);
+            (tokens.map_err(|error| all_faults(error.into(), request, &split, paths))?, 0)
+        }
+        LongCaptions::Truncate => tokenizer.encode_truncated(split.captions(), limit)?,
+    };
     let images = CaptionImages::new(split.images().len(), split.image_of())?;
-    Ok(SplitTexts { split, tokens, images })
+    Ok(SplitTexts { split, tokens, truncated, images })
 }
 
 /// The protocols that fit the split. A protocol that does not fit is an error, unless the split is limited and another

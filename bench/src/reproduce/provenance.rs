@@ -190,4 +190,11 @@ pub struct DataUsed {
     pub image_bytes: u64,
     /// Ids of images that could be decoded only partially.
     pub damaged: Vec<String>,
+    /// Captions that were truncated to the positions of the text encoder.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub truncated_captions: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }

@@ -12,6 +12,15 @@ use laps_model::encoder::Device;
 
 use crate::{Error, Result, files};
 
+/// What happens to captions that are longer than the text encoder has positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LongCaptions {
+    /// They are an error.
+    Refuse,
+    /// They are truncated, and counted in the result.
+    Truncate,
+}
+
 /// What to evaluate, and how.
 #[derive(Clone, Debug)]
 pub struct ReproduceRequest {
@@ -23,6 +32,8 @@ pub struct ReproduceRequest {
     pub data: Option<PathBuf>,
     /// Split; `None` is the entry's test split.
     pub split: Option<String>,
+    /// What happens to captions that are longer than the text encoder has positions.
+    pub long_captions: LongCaptions,
     /// Evaluate only the first images of the split and their captions.
     pub limit: Option<NonZeroUsize>,
     /// Computes the embeddings.
@@ -41,6 +52,8 @@ pub struct ReproduceRequest {
     /// [`MatrixFile`](laps_align::similarity::MatrixFile)). A later run with the same arguments resumes: it skips
     /// images whose rows are complete, and encodes the captions again unless all rows are.
     pub sims: Option<PathBuf>,
+    /// Write the best candidates of each query to this file, as a run file of TREC.
+    pub run: Option<PathBuf>,
 }
 
 impl ReproduceRequest {
@@ -51,6 +64,7 @@ impl ReproduceRequest {
             checkpoint: None,
             data: None,
             split: None,
+            long_captions: LongCaptions::Refuse,
             limit: None,
             backend: Rc::new(RustBackend::new(Device::Cpu)),
             backends: Backends::default(),
@@ -59,6 +73,7 @@ impl ReproduceRequest {
             tolerance: 0.1,
             memory_limit: 1 << 30,
             sims: None,
+            run: None,
         }
     }
 
@@ -71,7 +86,7 @@ impl ReproduceRequest {
         if self.checkpoint.is_none() && registry::embedded_checkpoint(&self.entry.name).is_none() {
             return Err(laps::Error::no_checkpoint(&self.entry).into());
         }
-        outputs.chain(self.sims.as_deref()).try_for_each(files::check_writable)?;
+        outputs.chain(self.sims.as_deref()).chain(self.run.as_deref()).try_for_each(files::check_writable)?;
         Ok(self.backend.check()?)
     }
 

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     Result,
     machine::{Machine, peak_memory},
+    trec::{self, RunIds},
 };
 
 /// Evaluates a checkpoint on a split, and compares its recalls with the published ones.
@@ -40,6 +41,10 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
     request.check(std::iter::empty())?;
     let paths = embedded::data_paths(entry, request.data.as_deref(), request.split.as_deref())?;
     let texts = read_texts(request, &paths)?;
+    if texts.truncated > 0 {
+        let positions = entry.model.text.max_position_embeddings;
+        log.notes.push(format!("captions that were truncated to {positions} tokens: {}", texts.truncated));
+    }
     let protocols = protocols(request, &texts, &mut log)?;
     let (checkpoint, checkpoint_used) = read_checkpoint(request, &mut log)?;
     let hashed = hash_images(request, &texts.split, &paths, &mut log)?;
@@ -83,6 +88,9 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
 
     let began = Instant::now();
     let (evaluations, failures) = matrix.finish(|scores| {
+        if let Some(run) = &request.run {
+            trec::write_run(run, scores, &RunIds::of(&texts.split), &entry.name)?;
+        }
         let evaluate = |&protocol| Ok(evaluate(scores, &texts.images, protocol)?);
         let evaluations = protocols.iter().map(evaluate).collect::<Result<Vec<Evaluation>>>()?;
         let failures = QueryFailures::find(scores, &texts.images, &texts.split, &evaluations)?;
@@ -115,6 +123,7 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
                 data: DataUsed {
                     sha256: hashed.sha256,
                     image_bytes: hashed.bytes,
+                    truncated_captions: texts.truncated,
                     damaged: damaged.into_iter().map(|damage| damage.file.image.id).collect(),
                 },
                 engine: engine_used,

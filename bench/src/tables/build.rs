@@ -1,9 +1,9 @@
 //! Builds the tables from results.
 
-use laps_align::{Evaluation, Protocol};
+use laps_align::{Evaluation, JudgedMetrics, Protocol};
 use laps_hub::registry::{self, Cell, Entry, PublishedTable, References, Status};
 
-use super::{RecallRow, RecallTable, RecallTables, ResultUsed, RowGroup, RowKind, SCHEMA};
+use super::{JudgedRow, RecallRow, RecallTable, RecallTables, ResultUsed, RowGroup, RowKind, SCHEMA};
 use crate::{
     Result,
     reproduce::{Comparison, EvaluatedModel, RecallDifference, Reproduction, recalls},
@@ -44,7 +44,7 @@ impl RecallTables {
             (!groups[0].rows.is_empty()).then_some(RecallTable { protocol, groups })
         };
         let tables = entry.data.protocol.iter().filter_map(table).collect();
-        Ok(Self { schema: SCHEMA, tables, results: Vec::new() })
+        Ok(Self { schema: SCHEMA, tables, judged: Vec::new(), results: Vec::new() })
     }
 
     /// The same as [`RecallTables::new`], with the results in the order of their numbers.
@@ -56,10 +56,25 @@ impl RecallTables {
         let tables = Self {
             schema: SCHEMA,
             tables: tables.collect::<Result<_>>()?,
+            judged: judged(&results),
             results: results.iter().map(ResultUsed::new).collect(),
         };
         Ok((tables, results))
     }
+}
+
+/// Metrics by human judgements, by set and then by result.
+fn judged(results: &[Reproduction]) -> Vec<JudgedRow> {
+    let rows = (1..).zip(results).flat_map(|(number, result)| {
+        result.judged.iter().map(move |judged| {
+            let values = |found: &JudgedMetrics| [found.map_at_r, found.r_precision, found.r1, found.r5, found.r10];
+            let [i2t, t2i] = [&judged.metrics.i2t, &judged.metrics.t2i].map(values);
+            JudgedRow { set: judged.set, name: result.entry.clone(), result: number, i2t, t2i }
+        })
+    });
+    let mut rows: Vec<JudgedRow> = rows.collect();
+    rows.sort_by_key(|row| row.set.to_string());
+    rows
 }
 
 /// Sort key: everything that distinguishes results, except times.

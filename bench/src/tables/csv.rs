@@ -2,13 +2,15 @@
 
 use laps_hub::registry::Status;
 
-use super::RecallTables;
+use super::{RecallTables, ResultUsed};
 use crate::reproduce::ForeignModel;
 
 const HEADER: [&str; 13] = [
     "protocol", "entry", "row", "kind", "i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "rsum", "marks",
     "result",
 ];
+/// Metrics of rows by human judgements only.
+const JUDGED: [&str; 4] = ["i2t_map_at_r", "i2t_r_precision", "t2i_map_at_r", "t2i_r_precision"];
 const PROVENANCE: [&str; 10] = [
     "checkpoint_sha256",
     "config_sha256",
@@ -24,7 +26,7 @@ const PROVENANCE: [&str; 10] = [
 
 /// A header, then the rows. Recalls have three decimals, which distinguish any two recalls.
 pub(super) fn render(tables: &RecallTables) -> String {
-    let mut text = line(HEADER.iter().chain(&PROVENANCE).map(|name| (*name).to_owned()));
+    let mut text = line(HEADER.iter().chain(&PROVENANCE).chain(&JUDGED).map(|name| (*name).to_owned()));
     for table in &tables.tables {
         for (group, row) in table.groups.iter().flat_map(|group| group.rows.iter().map(move |row| (group, row))) {
             let kind = format!("{:?}", row.kind).to_lowercase();
@@ -36,31 +38,49 @@ pub(super) fn render(tables: &RecallTables) -> String {
             });
             let marks = marked.collect::<Vec<_>>().join("; ");
             let result = row.result.map_or_else(String::new, |number| number.to_string());
-            let provenance = row.result.and_then(|number| Some(&tables.results.get(number - 1)?.provenance));
-            let provenance = provenance.map_or_else(Default::default, |provenance| {
-                let [checkpoint, config, data, engine] = provenance.entry().map_or_else(Default::default, |used| {
-                    let hashes = [&used.checkpoint.sha256, &used.config_sha256, &used.data.sha256];
-                    let [checkpoint, config, data] = hashes.map(String::clone);
-                    [checkpoint, config, data, used.engine.to_string()]
-                });
-                [
-                    checkpoint,
-                    config,
-                    data,
-                    engine,
-                    provenance.similarity.clone(),
-                    provenance.machine.processor.clone(),
-                    provenance.machine.system.clone(),
-                    provenance.version.to_string(),
-                    provenance.commit.as_deref().unwrap_or_default().to_owned(),
-                    provenance.foreign().map_or_else(String::new, ForeignModel::describe),
-                ]
-            });
+            let provenance = row.result.map_or_else(Default::default, |number| provenance(tables, number));
             let first = [table.protocol.name().to_owned(), group.name.clone(), name, kind];
-            text += &line(first.into_iter().chain(figures).chain([marks, result]).chain(provenance));
+            text += &line(
+                first
+                    .into_iter()
+                    .chain(figures)
+                    .chain([marks, result])
+                    .chain(provenance)
+                    .chain(const { [const { String::new() }; 4] }),
+            );
         }
     }
+    for row in &tables.judged {
+        let first = [row.set.to_string(), row.name.clone(), "measured".to_owned(), "judged".to_owned()];
+        let ([map_i2t, precision_i2t, i2t @ ..], [map_t2i, precision_t2i, t2i @ ..]) = (row.i2t, row.t2i);
+        let recalls =
+            i2t.into_iter().chain(t2i).map(number).chain([String::new(), String::new(), row.result.to_string()]);
+        let judged = [map_i2t, precision_i2t, map_t2i, precision_t2i].map(number);
+        text += &line(first.into_iter().chain(recalls).chain(provenance(tables, row.result)).chain(judged));
+    }
     text
+}
+
+/// The columns [`PROVENANCE`] of a result.
+fn provenance(tables: &RecallTables, number: usize) -> [String; 10] {
+    let Some(ResultUsed { provenance, .. }) = tables.results.get(number - 1) else { return Default::default() };
+    let [checkpoint, config, data, engine] = provenance.entry().map_or_else(Default::default, |used| {
+        let hashes = [&used.checkpoint.sha256, &used.config_sha256, &used.data.sha256];
+        let [checkpoint, config, data] = hashes.map(String::clone);
+        [checkpoint, config, data, used.engine.to_string()]
+    });
+    [
+        checkpoint,
+        config,
+        data,
+        engine,
+        provenance.similarity.clone(),
+        provenance.machine.processor.clone(),
+        provenance.machine.system.clone(),
+        provenance.version.to_string(),
+        provenance.commit.as_deref().unwrap_or_default().to_owned(),
+        provenance.foreign().map_or_else(String::new, ForeignModel::describe),
+    ]
 }
 
 fn number(value: f64) -> String {

@@ -1,8 +1,8 @@
 //! Tables as LaTeX that needs no packages.
 
-use super::RecallTables;
+use super::{JUDGED_COLUMNS, JudgedRow, RecallTables};
 
-/// One `tabular` environment per protocol, then the notes as text.
+/// One `tabular` environment per protocol, one of metrics by human judgements, then the notes as text.
 pub(super) fn render(tables: &RecallTables) -> String {
     let mut text = String::new();
     for table in &tables.tables {
@@ -20,6 +20,14 @@ pub(super) fn render(tables: &RecallTables) -> String {
                 let cells = row.texts().map(|text| format!(" & {}", number(&text))).concat();
                 text += &format!("{indent}{}{cells} \\\\\n", escape(label.trim_start()));
             }
+        }
+        text += "\\hline\n\\end{tabular}\n\n";
+    }
+    if !tables.judged.is_empty() {
+        text += "\\begin{tabular}{l|rrrrr}\n\\hline\n";
+        text += &format!("judgements & {} \\\\\n\\hline\n", JUDGED_COLUMNS.join(" & "));
+        for (label, cells) in tables.judged.iter().flat_map(JudgedRow::lines) {
+            text += &format!("{} & {} \\\\\n", escape(&label), cells.join(" & "));
         }
         text += "\\hline\n\\end{tabular}\n\n";
     }

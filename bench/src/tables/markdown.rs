@@ -1,12 +1,20 @@
 //! Tables as GitHub-flavoured Markdown.
 
-use super::{COLUMNS, RecallTables, RowGroup, RowKind};
+use super::{COLUMNS, JUDGED_COLUMNS, JudgedRow, RecallTables, RowGroup, RowKind};
 
-/// One table per protocol, then the notes as a list.
+/// One table per protocol, one of metrics by human judgements, then the notes as a list.
 pub(super) fn render(tables: &RecallTables) -> String {
     let mut text = String::new();
     for recalls in &tables.tables {
         text += &format!("{}\n", table(recalls.protocol.name(), &recalls.groups));
+    }
+    if !tables.judged.is_empty() {
+        text += &line(&["judgements"], &JUDGED_COLUMNS.map(str::to_owned));
+        text += &format!("|---|{}\n", "---:|".repeat(JUDGED_COLUMNS.len()));
+        for (label, cells) in tables.judged.iter().flat_map(JudgedRow::lines) {
+            text += &line(&[&escape(&label)], &cells);
+        }
+        text += "\n";
     }
     for note in tables.notes() {
         text += &format!("- {}\n", escape(&note));

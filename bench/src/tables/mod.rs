@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::{
     Error, Result,
+    foreign::JudgementSet,
     reproduce::{EvaluatedModel, Provenance, Reproduction, Verdict, footnotes, mark, outcome, short, signed},
 };
 
@@ -37,8 +38,39 @@ pub struct RecallTables {
     pub schema: u32,
     /// One per protocol, in the order of [`Protocol::ALL`].
     pub tables: Vec<RecallTable>,
+    /// Metrics by human judgements, of the results that have them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub judged: Vec<JudgedRow>,
     /// The results; rows refer to them by number, starting at 1.
     pub results: Vec<ResultUsed>,
+}
+
+/// Names of the metrics by human judgements.
+pub const JUDGED_COLUMNS: [&str; 5] = ["mAP@R", "R-P", "R@1", "R@5", "R@10"];
+
+/// The metrics of a result by one set of human judgements.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct JudgedRow {
+    /// The judgements.
+    pub set: JudgementSet,
+    /// Name of the entry or the foreign model.
+    pub name: String,
+    /// Number of the result in [`RecallTables::results`].
+    pub result: usize,
+    /// Image to text, in percent, in the order of [`JUDGED_COLUMNS`].
+    pub i2t: [f64; 5],
+    /// Text to image.
+    pub t2i: [f64; 5],
+}
+
+impl JudgedRow {
+    /// Label and metrics of both directions.
+    fn lines(&self) -> [(String, [String; 5]); 2] {
+        [("i2t", self.i2t), ("t2i", self.t2i)].map(|(direction, values)| {
+            let label = format!("{} {direction}, {} [{}]", self.set, self.name, self.result);
+            (label, values.map(|value| format!("{value:.2}")))
+        })
+    }
 }
 
 /// The table of one protocol.

@@ -2,9 +2,9 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{COLUMNS, RecallTables};
+use super::{COLUMNS, JUDGED_COLUMNS, JudgedRow, RecallTables};
 
-/// One table per protocol, then the notes.
+/// One table per protocol, one of metrics by human judgements, then the notes.
 pub(super) fn render(tables: &RecallTables) -> String {
     let mut text = String::new();
     for recalls in &tables.tables {
@@ -16,6 +16,18 @@ pub(super) fn render(tables: &RecallTables) -> String {
             for row in &group.rows {
                 table.add_row([format!("  {}", row.label())].into_iter().chain(row.texts()));
             }
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        text += &format!("{table}\n");
+    }
+    if !tables.judged.is_empty() {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_BORDERS_ONLY);
+        table.set_header(["judgements"].iter().chain(&JUDGED_COLUMNS));
+        for (label, cells) in tables.judged.iter().flat_map(JudgedRow::lines) {
+            table.add_row([label].into_iter().chain(cells));
         }
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);

@@ -75,6 +75,8 @@ pub(crate) struct TimingArgs {
     /// Root of the caption and image folders, for the parts loading and decoding
     #[arg(long, value_name = "DIR", requires = "entry")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    source: crate::data_source::DataSource,
     /// Write the result as JSON
     #[arg(long, value_name = "FILE", requires = "entry")]
     json: Option<PathBuf>,
@@ -97,7 +99,7 @@ impl TimingArgs {
     }
 
     pub(crate) fn run(self, quiet: bool, backends: Backends) -> Result<CommandStatus> {
-        let entry = registry::find(self.entry.as_deref().unwrap_or_default())?;
+        let entry = self.source.apply(registry::find(self.entry.as_deref().unwrap_or_default())?)?;
         let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
         let device = self.device.parse::<Device>()?;
         let scenario = self.scenario.parse::<Scenario>()?;

@@ -65,7 +65,7 @@ impl CaptionImages {
     }
 
     /// The image of a caption. Panics if there is no such caption.
-    pub(super) fn image(&self, caption: u32) -> u32 {
+    pub fn image(&self, caption: u32) -> u32 {
         self.image_of[caption as usize]
     }
 

@@ -20,9 +20,9 @@ use serde::{Deserialize, Deserializer, de};
 use super::{CaptionError, CaptionFault, DataError, FileLine, MappingFault, Tokenizer, UnusableData};
 
 /// The file that maps ids to file names.
-const MAPPING: &str = "id_mapping.json";
-const IDS: &str = "_ids.txt";
-const CAPTIONS: &str = "_caps.txt";
+pub(crate) const MAPPING: &str = "id_mapping.json";
+pub(crate) const IDS: &str = "_ids.txt";
+pub(crate) const CAPTIONS: &str = "_caps.txt";
 
 /// `[CLS]` and `[SEP]`, which every caption has.
 const SPECIAL_TOKENS: usize = 2;
@@ -349,7 +349,7 @@ fn without_zeros(id: &str) -> Option<&str> {
 ///
 /// This is not [`laps_files::safe_relative_path`]: the files exist already, and data sets of users have names that Windows or
 /// an archive would reject, such as names with colons.
-fn is_inside(path: &Path) -> bool {
+pub(crate) fn is_inside(path: &Path) -> bool {
     path.file_name().is_some()
         && !path.as_os_str().as_encoded_bytes().contains(&0)
         && path.components().all(|component| matches!(component, Component::Normal(_) | Component::CurDir))

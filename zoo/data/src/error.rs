@@ -7,7 +7,10 @@ use std::{
 
 use laps_files::NotUtf8;
 
-use super::faults::{ImageFault, UnusableData, list};
+use super::{
+    faults::{ImageFault, UnusableData, list},
+    sources::SourceKind,
+};
 
 /// A data set cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,16 @@ pub enum DataError {
         captions_path: PathBuf,
         /// Its rows.
         captions: usize,
+    },
+    /// A source has no such file.
+    #[error("`{}` has no files of the layout `{kind}`\n  expected: `{expected}`\n  found: no such file", folder.display())]
+    SourceFiles {
+        /// The layout.
+        kind: SourceKind,
+        /// Folder of the source.
+        folder: PathBuf,
+        /// The names or globs.
+        expected: String,
     },
     /// A file is empty.
     #[error("`{}` is empty", path.display())]

@@ -1,6 +1,7 @@
 //! Data sets for LAPS: captions, token ids and images, from files to the inputs of the encoders.
 //!
 //! * **Captions.** [`Split::open`] reads the captions of a split and the images that they belong to.
+//! * **Sources.** [`sources`] reads the layouts of other projects: Karpathy's and COCO's JSON, Parquet, WebDataset and others.
 //! * **Tokens.** [`Tokenizer`] turns captions into token ids.
 //! * **Images.** [`image`] decodes, resizes and normalises images, bit for bit as in Pillow. [`Loader`] does so on several
 //!   threads and returns batches in order.
@@ -45,6 +46,7 @@ pub mod image;
 mod loader;
 mod orientation;
 pub mod scenes;
+pub mod sources;
 mod split_size;
 mod survey;
 mod tokenizer;

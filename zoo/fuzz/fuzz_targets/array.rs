@@ -1,4 +1,4 @@
-//! Fuzzes the readers of similarity matrices: `.npy`, `.npz` and `.safetensors`.
+//! Fuzzes the readers of similarity matrices: `.npy`, `.npz` `.safetensors` and run files.
 #![no_main]
 
 use laps_bench::foreign::{ForeignInput, ForeignRequest, evaluate};
@@ -6,12 +6,20 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let folder = tempfile::tempdir_in("/dev/shm").expect("no /dev/shm");
-    for name in ["a.npy", "a.npz", "a.safetensors"] {
+    for name in ["a.npy", "a.npz", "a.safetensors", "a.run"] {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).expect("no room in /dev/shm");
         for transposed in [false, true] {
             let input = ForeignInput::Similarities { path: path.clone(), transposed };
-            let request = ForeignRequest { input, pairing: None, protocols: Vec::new(), sims: None };
+            let request = ForeignRequest {
+                name: None,
+                input,
+                split: None,
+                protocols: Vec::new(),
+                judgements: None,
+                sims: None,
+                run: None,
+            };
             let _ = evaluate(&request);
         }
     }

@@ -17,7 +17,6 @@ use super::{
 use crate::{Error, Result};
 use laps_align::similarity::AlignmentConfig;
 use laps_data::{ExifOrientation, OnFault};
-use laps_files::path_to_text;
 
 /// Bytes reserved for the header of a safetensors file.
 const SAFETENSORS_HEADER_BYTES: usize = 4096;
@@ -76,7 +75,7 @@ pub struct EmbeddingFile {
     pub tensor: &'static str,
     /// Shape of the tensor.
     pub shape: Vec<usize>,
-    /// Images as [`path_to_text`] writes their paths, or captions, in the order of the first axis.
+    /// Images as [`path_to_text`](laps_files::path_to_text) writes their paths, or captions, in the order of the first axis.
     pub items: Vec<String>,
     /// Words of each caption; rows from that length on are padding. Empty for images.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -94,6 +93,8 @@ pub struct EmbeddingFile {
 pub struct ImageInput {
     /// The file.
     pub path: PathBuf,
+    /// Name in the embedding file and in messages.
+    pub name: String,
     /// What to do if it cannot be used.
     pub on_fault: OnFault,
 }
@@ -117,17 +118,17 @@ pub fn embed_images(
     let mut file = StagedFile::create(path, format.header_bytes())?;
     let paths = images.iter().map(|image| image.path.clone()).collect();
     pipeline.for_each_image(paths, ExifOrientation::Ignore, |index, image| {
-        let ImageInput { path, on_fault } = &images[index];
+        let ImageInput { path, name, on_fault } = &images[index];
         let EncodedImage { embeddings, damage } = match (image, on_fault) {
             (Ok(image), _) => image,
             (Err(cause), OnFault::Stop) => return Err(SearchError::Image { path: path.clone(), cause }.into()),
             (Err(cause), OnFault::Skip) => {
-                skipped.push(SkippedItem { name: path_to_text(path), line: None, reason: cause.to_string() });
+                skipped.push(SkippedItem { name: name.clone(), line: None, reason: cause.to_string() });
                 return Ok(());
             }
         };
-        damaged.extend(damage.map(|warning| DamagedImage { name: path_to_text(path), warning }));
-        items.push(path_to_text(path));
+        damaged.extend(damage.map(|warning| DamagedImage { name: name.clone(), warning }));
+        items.push(name.clone());
         match granularity {
             EmbeddingGranularity::Tokens => write(&mut file, embeddings),
             EmbeddingGranularity::Pooled => write(&mut file, &pool(embeddings, width, pooling)),

@@ -12,7 +12,7 @@ use laps_data::{
     image::{ExtensionKind, READABLE_EXTENSIONS},
 };
 use laps_files::{irregular, path_to_text};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{FileStamp, IndexItem, SearchError};
 use crate::{Error, Result};
@@ -21,12 +21,12 @@ use crate::{Error, Result};
 const LISTED: usize = 8;
 
 /// A file, a folder or a caption that was not used.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SkippedItem {
     /// Its path as [`path_to_text`] writes it; relative to the folder if the folder was searched.
     pub name: String,
     /// Line of the caption in the file, counted from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
     /// What is wrong with it.
     pub reason: String,

@@ -54,6 +54,7 @@ mod pipeline;
 mod pool;
 mod precision;
 mod searcher;
+mod shards;
 mod staged_file;
 #[cfg(test)]
 mod tests;
@@ -68,3 +69,4 @@ pub use index::Index;
 pub use pipeline::EmbeddingPipeline;
 pub use precision::IndexPrecision;
 pub use searcher::{DEFAULT_CANDIDATES, Hit, Neighbor, SearchScope, Searcher};
+pub use shards::{ShardInput, ShardSummary, ShardWriter};

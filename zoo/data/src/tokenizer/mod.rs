@@ -161,6 +161,24 @@ impl Tokenizer {
         let data = UnusableData { captions: captions.len(), caption_faults: faults, ..UnusableData::default() };
         Err(DataError::Unusable(data.into()))
     }
+
+    /// Token ids of each caption, cut to `max_positions` tokens with `[SEP]` as the last one, and the number of captions
+    /// that were cut.
+    pub fn encode_truncated(
+        &self,
+        captions: &[String],
+        max_positions: usize,
+    ) -> Result<(Vec<Vec<u32>>, usize), DataError> {
+        let encoded: Result<Vec<_>, _> = captions.par_iter().map(|caption| self.encode(caption)).collect();
+        let mut encoded = encoded?;
+        let mut cut = 0;
+        for tokens in encoded.iter_mut().filter(|tokens| tokens.len() > max_positions) {
+            tokens.truncate(max_positions.saturating_sub(1));
+            tokens.push(self.special.last);
+            cut += 1;
+        }
+        Ok((encoded, cut))
+    }
 }
 
 fn tokenizer(error: tokenizers::Error) -> DataError {

@@ -5,6 +5,7 @@ mod captions;
 mod corpus;
 mod images;
 mod loading;
+mod sources;
 mod tokens;
 
 use std::path::{Path, PathBuf};

@@ -103,6 +103,11 @@ pub fn missing_texts(
         name == "id_mapping.json"
             || splits.iter().any(|split| name.strip_prefix(split).is_some_and(|end| end.starts_with('_')))
     };
+    if !entry.data.source.is_native() {
+        // Nothing is written to the folder of the source.
+        let vocabulary = store.vocabulary(None)?;
+        return Ok(if paths.vocab.exists() || vocabulary.path.exists() { Vec::new() } else { vec![vocabulary] });
+    }
     let mut files = store.captions(set, &paths.captions)?;
     files.retain(is_of_splits);
     files.push(store.vocabulary(Some(&paths.vocab))?);
@@ -122,7 +127,8 @@ pub fn missing_images(
     (root, paths): (&Path, &DataPaths),
     splits: &[&str],
 ) -> Result<Vec<RemoteFile>, FetchError> {
-    let Some(set) = data_set(entry).filter(|_| root.is_dir()) else { return Ok(Vec::new()) };
+    let is_fetched = root.is_dir() && entry.data.source.is_native();
+    let Some(set) = data_set(entry).filter(|_| is_fetched) else { return Ok(Vec::new()) };
     let (mut archives, _) = store.archives(set, &paths.images)?;
     archives.retain(|archive| archive.path.is_file() || !archive.path.with_extension("").is_dir());
     if archives.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +12,11 @@ use serde::{
 };
 
 use super::{Protocol, RegistryError, document::Document};
-use laps_data::scenes::DrawnConfig;
+use laps_data::{
+    DataError,
+    scenes::DrawnConfig,
+    sources::{Source, SourceKind, SplitNames},
+};
 
 /// The file that every caption folder has.
 const MAPPING: &str = "id_mapping.json";
@@ -20,10 +25,25 @@ const MAPPING: &str = "id_mapping.json";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Folder of `<split>_ids.txt`, `<split>_caps.txt` and `id_mapping.json`.
+    /// Layout of captions and images.
+    #[serde(default, skip_serializing_if = "is_laps")]
+    pub source: SourceKind,
+    /// Files of a layout other than `laps`: paths or globs. Default: those of the layout's usual names. For `authors`, the
+    /// folder of the caption files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_more")]
+    pub file: Vec<String>,
+    /// Folder of `<split>_ids.txt`, `<split>_caps.txt` and `id_mapping.json`; only for the layout `laps`.
+    #[serde(default, skip_serializing_if = "is_empty")]
     pub captions: PathBuf,
-    /// Folder of the images that `id_mapping.json` names.
+    /// Folder of the images that the captions name. Optional for layouts other than `laps`.
+    #[serde(default, skip_serializing_if = "is_empty")]
     pub images: PathBuf,
+    /// List of splits for a source without them: Karpathy's JSON, or a folder of `<split>.txt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub splits: Option<PathBuf>,
+    /// Captions of an image that are used, for layouts other than `laps`; 5 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_captions: Option<NonZeroUsize>,
     /// WordPiece vocabulary, one token a line.
     pub vocab: PathBuf,
     /// Whether captions are converted to lower case; false for a cased vocabulary. Default: as the `tokenizer_config.json`
@@ -66,6 +86,13 @@ impl DataConfig {
             let other = authors.map(|authors| root.join(authors)).filter(|other| !path.is_dir() && exists(other));
             other.unwrap_or(path)
         };
+        if self.source == SourceKind::Authors {
+            let captions = self.file.first().map_or_else(|| self.captions.clone(), PathBuf::from);
+            let images =
+                Some(&self.images).filter(|images| !images.as_os_str().is_empty()).map(|images| root.join(images));
+            let images = images.unwrap_or_else(|| Source::authors_images(&root.join(&captions)));
+            return DataPaths { captions: root.join(captions), images, vocab: root.join(&self.vocab) };
+        }
         let [captions, images] = self.authors_tree();
         DataPaths {
             captions: existing(&self.captions, captions, |folder| folder.join(MAPPING).is_file()),
@@ -86,11 +113,41 @@ impl DataConfig {
         [Some(set.to_owned()), Some(set.with_file_name(images))]
     }
 
+    /// The source below `root`, if it has to be imported: the layouts `laps` and `authors` are read as they are.
+    ///
+    /// # Errors
+    /// [`DataError::SourceFiles`] if a file is not found.
+    pub fn source_below(&self, root: &Path) -> Result<Option<Source>, DataError> {
+        if self.source.is_native() {
+            return Ok(None);
+        }
+        let images = Some(self.images.as_path()).filter(|images| !images.as_os_str().is_empty());
+        let mut source = Source::below(self.source, root, &self.file, images, self.splits.as_deref())?;
+        source.names = SplitNames { train: self.train.clone(), dev: self.dev.clone(), test: self.test.clone() };
+        source.max_captions = self.max_captions.unwrap_or(source.max_captions);
+        Ok(Some(source))
+    }
+
     pub(super) fn check(&self, document: &Document<'_>) -> Result<(), RegistryError> {
+        let is_laps = self.source == SourceKind::Laps;
+        let empty = Path::new("");
         for (key, path) in [("captions", &self.captions), ("images", &self.images), ("vocab", &self.vocab)] {
-            if path.as_os_str().is_empty() {
-                return Err(document.refuse(&["data", key], "a path", "an empty text"));
+            if path == empty && (is_laps || key == "vocab") {
+                return Err(document.refuse(&["data", key], "a path", "an empty text, or none"));
             }
+        }
+        let others = [
+            ("file", !self.file.is_empty()),
+            ("splits", self.splits.is_some()),
+            ("max_captions", self.max_captions.is_some()),
+        ];
+        if let Some((key, _)) = others.into_iter().find(|&(_, given)| given && is_laps) {
+            let expected = "a `source` that has it, such as `karpathy` or `parquet`";
+            return Err(document.refuse(&["data", key], expected, "the layout `laps`"));
+        }
+        if !is_laps && self.captions != empty {
+            let expected = format!("`file`, for the layout `{}`", self.source);
+            return Err(document.refuse(&["data", "captions"], &expected, format!("`{}`", self.captions.display())));
         }
         for (key, split) in [("train", &self.train), ("dev", &self.dev), ("test", &self.test)] {
             if split.is_empty() || split.contains(['/', '\\', '\0']) {
@@ -106,6 +163,28 @@ impl DataConfig {
         }
         Ok(())
     }
+}
+
+fn is_laps(source: &SourceKind) -> bool {
+    *source == SourceKind::Laps
+}
+
+fn is_empty(path: &PathBuf) -> bool {
+    path.as_os_str().is_empty()
+}
+
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a path, a glob, or a list of them")]
+    enum OneOrMore {
+        One(String),
+        More(Vec<String>),
+    }
+
+    Ok(match OneOrMore::deserialize(deserializer)? {
+        OneOrMore::One(file) => vec![file],
+        OneOrMore::More(files) => files,
+    })
 }
 
 fn train() -> String {

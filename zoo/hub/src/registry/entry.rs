@@ -1,6 +1,9 @@
 //! An entry of the registry.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +15,7 @@ use super::{
     reference::{Reference, resolve},
 };
 use crate::registry::TrainConfig;
-use laps_data::{DataError, Tokenizer, Vocabulary};
+use laps_data::{DataError, Tokenizer, Vocabulary, sources::SourceKind};
 use laps_files::strip_mark;
 use laps_model::models::config::ModelConfig;
 
@@ -162,7 +165,27 @@ impl Entry {
         Ok(self.data.below(self.data_root(root)?))
     }
 
-    fn data_root<'a>(&'a self, root: Option<&'a Path>) -> Result<&'a Path, RegistryError> {
+    /// The entry with another layout of its data, whose files have their usual names.
+    pub fn with_source(mut self, source: SourceKind) -> Result<Self, RegistryError> {
+        if source == self.data.source {
+            return Ok(self);
+        }
+        let set = self.data.captions.iter().next().unwrap_or("f30k".as_ref()).to_string_lossy().into_owned();
+        let (captions, images, file) = match source {
+            SourceKind::Laps => ("captions", "images", Vec::new()),
+            SourceKind::Authors => ("", "", vec![format!("data/{set}")]),
+            _ => ("", "", Vec::new()),
+        };
+        let [captions, images] = [captions, images].map(PathBuf::from);
+        let splits = None;
+        self.data = DataConfig { captions, images, file, splits, max_captions: None, drawn: None, ..self.data };
+        self.data.source = source;
+        self.config_sha256 = sha256(self.canonical()?.as_bytes());
+        Ok(self)
+    }
+
+    /// The folder that data paths are relative to: `root`, or the folder of the entry file without one.
+    pub fn data_root<'a>(&'a self, root: Option<&'a Path>) -> Result<&'a Path, RegistryError> {
         Ok(match (root, &self.origin) {
             (Some(root), _) => root,
             (None, Origin::File(path)) => path.parent().unwrap_or(Path::new("")),

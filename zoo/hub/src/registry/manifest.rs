@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{Origin, RegistryError, document::Document};
-use laps_data::SplitSize;
+use laps_data::{SplitSize, sources::KnownIds};
 
 /// The server of the COCO images.
 pub const COCO_IMAGES: &str = "http://images.cocodataset.org";
@@ -21,6 +21,8 @@ pub struct Manifest {
     pub captions: CaptionFiles,
     /// Sizes of the splits, by data set and split.
     pub splits: BTreeMap<String, BTreeMap<String, SplitSize>>,
+    /// Hashes of the ids of splits, by data set and split.
+    pub split_ids: BTreeMap<String, BTreeMap<String, KnownIds>>,
     /// Images, by data set.
     pub images: BTreeMap<String, ImageArchive>,
     /// Human judgements, by package.

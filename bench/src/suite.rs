@@ -1,0 +1,291 @@
+//! Suites: lists of evaluations whose results are kept, so that none is computed twice.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use laps::{embedded, open_checkpoint};
+use laps_align::Protocol;
+use laps_data::{Split, hash_data, sources::SourceKind};
+use laps_hub::registry::{self, Entry};
+use laps_onnx::graph::GraphPrecision;
+use serde::Deserialize;
+
+use crate::{
+    Error, Result,
+    reproduce::{Reproduction, SourceFile, recalls},
+    results,
+};
+
+/// A suite file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Suite {
+    /// The evaluations.
+    pub runs: Vec<SuiteRun>,
+}
+
+/// An evaluation of an entry, or of what another program computed. Paths are relative to the suite file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SuiteRun {
+    /// Name, different from those of the other runs. Default: made of the other fields.
+    pub name: Option<String>,
+    /// Name of an entry, or path of an entry file.
+    pub entry: Option<String>,
+    /// Similarity matrix or run file of another program.
+    pub sims: Option<PathBuf>,
+    /// Result of `reproduce` or `evaluate`, which is used as it is.
+    pub result: Option<PathBuf>,
+    /// Checkpoint of the entry.
+    pub checkpoint: Option<PathBuf>,
+    /// Root of the data.
+    pub data: Option<PathBuf>,
+    /// Layout of the data.
+    pub source: Option<SourceKind>,
+    /// Split; default: the test split of the entry, or `test`.
+    pub split: Option<String>,
+    /// Evaluate only the first images.
+    pub limit: Option<NonZeroUsize>,
+    /// Protocols of `sims`; default: those that fit the sizes. An entry has its own.
+    #[serde(default)]
+    pub protocol: Vec<Protocol>,
+    /// Engine of an entry: `auto`, `torch`, `rust` or `ort`.
+    pub engine: Option<String>,
+    /// Precision of an entry with the engine `ort`: `fp32`, `fp16` or `int8`.
+    pub precision: Option<String>,
+}
+
+/// Some runs of a suite: every `of`-th one from number `index`, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    index: usize,
+    of: usize,
+}
+
+impl Shard {
+    /// All items.
+    pub const ALL: Self = Self { index: 1, of: 1 };
+
+    /// Whether item `number`, from 0, belongs to it.
+    pub fn has(self, number: usize) -> bool {
+        number % self.of == self.index - 1
+    }
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let parts = text.split_once('/').and_then(|(index, of)| Some((index.parse().ok()?, of.parse().ok()?)));
+        match parts {
+            Some((index, of)) if (1..=of).contains(&index) => Ok(Self { index, of }),
+            _ => Err("expected I/N with I from 1 to N, such as 2/8".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.index, self.of)
+    }
+}
+
+impl Suite {
+    /// Reads a suite file and makes its paths relative to the current folder.
+    ///
+    /// # Errors
+    /// [`Error::Suite`] for other content: unknown keys, a run without exactly one of `entry`, `sims` and `result`, names
+    /// that occur twice.
+    pub fn read(path: &Path) -> Result<Self> {
+        let refuse = |expected: &str, found: String| Error::Suite {
+            path: path.to_owned(),
+            expected: expected.to_owned(),
+            found,
+        };
+        let text = laps_files::read_text(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let suite = serde_yaml::from_str(&text);
+        let mut suite: Self = suite.map_err(|error| refuse("a list `runs` with known keys", error.to_string()))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut names = BTreeSet::new();
+        for (number, run) in (1..).zip(&mut suite.runs) {
+            let inputs = [run.entry.is_some(), run.sims.is_some(), run.result.is_some()];
+            let given = inputs.into_iter().filter(|&given| given).count();
+            if given != 1 {
+                let found = format!("{given} of them in run {number}");
+                return Err(refuse("one of `entry`, `sims` and `result` in each run", found));
+            }
+            let is_entry = run.entry.is_some();
+            let entry_only =
+                [run.checkpoint.is_some(), run.engine.is_some(), run.precision.is_some(), run.limit.is_some()];
+            if !is_entry && entry_only.contains(&true) {
+                let expected = "`checkpoint`, `engine`, `precision` and `limit` in runs with an `entry`";
+                return Err(refuse(expected, format!("one of them in run {number}")));
+            }
+            if is_entry && !run.protocol.is_empty() {
+                return Err(refuse("`protocol` in runs with `sims`", format!("run {number}")));
+            }
+            for path in [&mut run.sims, &mut run.result, &mut run.checkpoint, &mut run.data].into_iter().flatten() {
+                *path = folder.join(&*path);
+            }
+            if let Some(entry) = run.entry.as_mut().filter(|entry| entry.ends_with(".yaml") || entry.ends_with(".yml"))
+            {
+                *entry = folder.join(&*entry).to_string_lossy().into_owned();
+            }
+            let name = run.label();
+            if !laps_files::is_file_name(&name) {
+                return Err(refuse("a `name` that can be the name of a file", format!("`{name}` in run {number}")));
+            }
+            if !names.insert(name.clone()) {
+                return Err(refuse("a `name` of its own for each run", format!("`{name}` twice, in run {number}")));
+            }
+            run.name = Some(name);
+        }
+        match suite.runs.is_empty() {
+            true => Err(refuse("at least one run", "none".to_owned())),
+            false => Ok(suite),
+        }
+    }
+}
+
+impl SuiteRun {
+    /// The name, or one from the other fields.
+    fn label(&self) -> String {
+        if let Some(name) = &self.name {
+            return name.clone();
+        }
+        let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let input = self.entry.as_deref().map(Path::new).or(self.sims.as_deref()).or(self.result.as_deref());
+        let limit = self.limit.map(|limit| limit.to_string());
+        let parts = [self.split.clone(), limit, self.engine.clone(), self.precision.clone()];
+        let first = input.map(stem).into_iter();
+        first.chain(parts.into_iter().flatten()).collect::<Vec<_>>().join("-")
+    }
+
+    /// The entry with the layout of the run.
+    ///
+    /// # Errors
+    /// Errors of the registry; [`Error::Argument`] for a run without one.
+    pub fn entry(&self) -> Result<Entry> {
+        let name = self.entry.as_deref().ok_or_else(|| Error::Argument {
+            argument: "entry",
+            expected: "an entry".to_owned(),
+            found: "none".to_owned(),
+        })?;
+        let entry = registry::find(name)?;
+        Ok(match self.source {
+            Some(source) => entry.with_source(source)?,
+            None => entry,
+        })
+    }
+
+    /// The precision; fp32 by default.
+    ///
+    /// # Errors
+    /// An unknown precision.
+    pub fn precision(&self) -> Result<GraphPrecision> {
+        Ok(self.precision.as_deref().map_or(Ok(GraphPrecision::Fp32), str::parse)?)
+    }
+
+    /// The split of a run with `sims`; `None` without data.
+    ///
+    /// # Errors
+    /// Errors of the data.
+    pub fn split(&self) -> Result<Option<Split>> {
+        let Some(data) = &self.data else { return Ok(None) };
+        let folders = laps::sources::folders_of(data, self.source.unwrap_or_default())?;
+        Ok(Some(Split::open(&folders.captions, self.split.as_deref().unwrap_or("test"))?))
+    }
+
+    /// Hash of everything that determines the recalls: the configuration, checkpoint and data of an entry with `threads`
+    /// threads to hash them, or the files of another program, and the options. Results of the same hash are the same.
+    ///
+    /// # Errors
+    /// Inputs that cannot be read.
+    pub fn key(&self, threads: usize) -> Result<String> {
+        let mut text = format!(
+            "suite 1\n{:?} {:?} {:?}\n",
+            self.limit,
+            self.protocol,
+            self.name.as_ref().filter(|_| self.entry.is_none())
+        );
+        if let Some(path) = self.sims.as_ref().or(self.result.as_ref()) {
+            text += &format!("{}\n", SourceFile::of(path)?.sha256);
+            if let Some(split) = self.split()? {
+                let ids: Vec<&str> = split.image_of().iter().map(|&image| split.images()[image].id.as_str()).collect();
+                text += &format!("{} {}\n", split.name(), registry::sha256(ids.join("\n").as_bytes()));
+            }
+        } else {
+            let entry = self.entry()?;
+            let (checkpoint, _) = open_checkpoint(&entry, self.checkpoint.as_deref())?;
+            let paths = embedded::data_paths(&entry, self.data.as_deref(), self.split.as_deref())?;
+            let mut split = Split::open(&paths.captions, self.split.as_deref().unwrap_or(&entry.data.test))?;
+            if let Some(limit) = self.limit {
+                split = split.limit(limit);
+            }
+            let data = hash_data(&split, &paths.images, threads, || ())?.sha256;
+            let engine = self.engine.as_deref().unwrap_or("auto");
+            let precision = self.precision()?;
+            let sha256 = checkpoint.sha256()?;
+            text += &format!("{} {sha256} {data} {engine} {precision}\n{}\n", entry.config_sha256, split.name());
+        }
+        Ok(registry::sha256(text.as_bytes()))
+    }
+
+    /// Name of the result file.
+    pub fn file_name(&self, key: &str) -> String {
+        format!("{}.{}.json", self.name.as_deref().unwrap_or_default(), key.get(..16).unwrap_or(key))
+    }
+}
+
+/// The committed result of the run `name` in `folder`: the file `NAME.HASH.json`.
+///
+/// # Errors
+/// [`Error::Suite`] if there is none, or more than one.
+pub fn committed(folder: &Path, name: &str) -> Result<Reproduction> {
+    let read = |source| Error::Read { path: folder.to_owned(), source };
+    let mut found = Vec::new();
+    for entry in fs_err::read_dir(folder).map_err(read)? {
+        let path = entry.map_err(read)?.path();
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let hash = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".json"));
+        if hash.is_some_and(|hash| laps_files::is_hex(hash, 16)) {
+            found.push(path);
+        }
+    }
+    match found.as_slice() {
+        [path] => results::read(path),
+        _ => Err(Error::Suite {
+            path: folder.to_owned(),
+            expected: format!("one result `{name}.HASH.json`"),
+            found: found.len().to_string(),
+        }),
+    }
+}
+
+/// Recalls of `result` that differ from those of `committed` by more than `tolerance` points, as lines.
+pub fn differences(name: &str, result: &Reproduction, committed: &Reproduction, tolerance: f64) -> Vec<String> {
+    let mut lines = Vec::new();
+    let protocols = |result: &Reproduction| result.evaluations.iter().map(|found| found.protocol).collect::<Vec<_>>();
+    if protocols(result) != protocols(committed) {
+        lines.push(format!("{name}: the committed result has other protocols"));
+        return lines;
+    }
+    for (found, expected) in result.evaluations.iter().zip(&committed.evaluations) {
+        let names = ["i2t R@1", "i2t R@5", "i2t R@10", "t2i R@1", "t2i R@5", "t2i R@10", "rSum"];
+        let values = |evaluation: &laps_align::Evaluation| {
+            recalls(&evaluation.headline).into_iter().chain([evaluation.headline.rsum])
+        };
+        for ((column, found), expected) in names.into_iter().zip(values(found)).zip(values(expected)) {
+            // Recalls are quotients of counts: the last digits may differ between versions.
+            if (found - expected).abs() > tolerance + 1e-9 {
+                lines.push(format!("{name}: {column} is {found:.2}, committed {expected:.2}"));
+            }
+        }
+    }
+    lines
+}

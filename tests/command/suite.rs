@@ -1,0 +1,152 @@
+//! Suites: results are kept, interrupted suites resume, and committed results are compared.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use laps_model::random::SplitMix64;
+
+use crate::{
+    files::npy,
+    support::{json, laps_zoo},
+};
+
+/// A suite of an entry with two sizes, the same evaluation under another name, and a matrix.
+fn suite(folder: &Path) -> PathBuf {
+    let mut random = SplitMix64::new(1);
+    let matrix: Vec<f32> = (0..20 * 100).map(|_| random.below(1000) as f32).collect();
+    fs_err::write(folder.join("other.npy"), npy(&matrix, [20, 100], false)).unwrap();
+    let path = folder.join("suite.yaml");
+    let text = "runs:\n\
+        - { entry: shapes_vit, limit: 48, engine: rust }\n\
+        - { name: again, entry: shapes_vit, limit: 48, engine: rust }\n\
+        - { sims: other.npy, protocol: [f30k] }\n\
+        - { entry: shapes_vit, limit: 16, engine: rust }\n";
+    fs_err::write(&path, text).unwrap();
+    path
+}
+
+fn arguments(suite: &Path, out: &Path, more: &[&str]) -> Vec<String> {
+    let fixed = ["suite", suite.to_str().unwrap(), "--out", out.to_str().unwrap(), "--device", "cpu", "--threads", "1"];
+    fixed.iter().chain(more).map(|&argument| argument.to_owned()).collect()
+}
+
+/// What a result says, apart from times and what an interruption leaves in the notes.
+fn contents(out: &Path) -> BTreeMap<String, serde_json::Value> {
+    let files = fs_err::read_dir(out.join("results")).unwrap().map(|file| file.unwrap().path());
+    let result = |path: PathBuf| {
+        let result = json(&path);
+        let kept =
+            ["entry", "evaluations", "ranks", "failures", "provenance", "verdict"].map(|key| result[key].clone());
+        (path.file_name().unwrap().to_str().unwrap().to_owned(), serde_json::json!(kept))
+    };
+    files.map(result).collect()
+}
+
+#[test]
+fn killed_suite_is_complete_and_identical_in_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let suite = suite(folder.path());
+    let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
+    let run = laps_zoo(arguments(&suite, &whole, &[]));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    assert_eq!(contents(&whole).len(), 4);
+    // The same evaluation is not computed again.
+    assert_eq!(run.stderr.matches("rank").count(), 2, "{}", run.stderr);
+
+    let mut random = SplitMix64::new(11);
+    let mut kills = 0;
+    for _ in 0..20 {
+        let mut child = Command::new(crate::PROGRAM)
+            .env("LAPS_ZOO_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"))
+            .args(arguments(&suite, &broken, &[]))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A seeded number of lines of progress, then SIGKILL.
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let wanted = random.below(12);
+        let seen = (0..wanted).take_while(|_| stderr.read_line(&mut String::new()).unwrap() > 0).count();
+        kills += usize::from(seen == wanted);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(kills >= 5, "{kills}");
+    let run = laps_zoo(arguments(&suite, &broken, &["--quiet"]));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    assert_eq!(contents(&broken), contents(&whole));
+    let table = |out: &Path| fs_err::read_to_string(out.join("table.md")).unwrap();
+    assert_eq!(table(&broken), table(&whole));
+    assert!(fs_err::read_to_string(broken.join("report.html")).unwrap().contains("</html>"));
+
+    // Nothing is computed a second time.
+    let again = laps_zoo(arguments(&suite, &broken, &[]));
+    assert_eq!((again.status, again.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn shards_share_a_suite_and_the_gate_compares_recalls() {
+    let folder = tempfile::tempdir().unwrap();
+    let suite = suite(folder.path());
+    let out = folder.path().join("out");
+    let first = laps_zoo(arguments(&suite, &out, &["--quiet", "--shard", "1/2"]));
+    assert_eq!(first.status, 0, "{}", first.stderr);
+    // `again` is run 2 of 4, and has the result of run 1.
+    assert!(
+        first.stdout.contains("3 of 4 runs are finished; these belong to other shards than 1/2: shapes_vit-16-rust"),
+        "{}",
+        first.stdout
+    );
+    assert!(!out.join("table.md").exists());
+    let second = laps_zoo(arguments(&suite, &out, &["--quiet", "--shard", "2/2"]));
+    assert_eq!(second.status, 0, "{}", second.stderr);
+    assert!(out.join("table.md").exists());
+
+    let committed = folder.path().join("committed");
+    fs_err::rename(out.join("results"), &committed).unwrap();
+    let gate = ["--quiet", "--gate", committed.to_str().unwrap()];
+    let same = laps_zoo(arguments(&suite, &out, &gate));
+    assert_eq!(same.status, 0, "{}{}", same.stdout, same.stderr);
+    // The other program's matrix changes: its hash is another one, and so are its recalls.
+    let matrix: Vec<f32> = (0..20 * 100).map(|index| if index / 100 == index % 100 / 5 { 1.0 } else { 0.0 }).collect();
+    fs_err::write(folder.path().join("other.npy"), npy(&matrix, [20, 100], false)).unwrap();
+    let other = laps_zoo(arguments(&suite, &out, &gate));
+    assert_eq!(other.status, 1, "{}{}", other.stdout, other.stderr);
+    assert!(other.stdout.contains("other: rSum is 600.00, committed "), "{}", other.stdout);
+}
+
+#[test]
+fn invalid_suites_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("suite.yaml");
+    let refusal = |text: &str| {
+        fs_err::write(&path, text).unwrap();
+        let run = laps_zoo(arguments(&path, &folder.path().join("out"), &[]));
+        assert_eq!(run.status, 2);
+        run.stderr.split_once("expected: ").unwrap().1.to_owned()
+    };
+    insta::assert_snapshot!(refusal("runs: []"), @r"
+    at least one run
+      found: none
+    ");
+    insta::assert_snapshot!(refusal("runs: [{ entry: a, sims: b }]"), @r"
+    one of `entry`, `sims` and `result` in each run
+      found: 2 of them in run 1
+    ");
+    insta::assert_snapshot!(refusal("runs: [{ sims: a.npy }, { sims: b/a.npy }]"), @r"
+    a `name` of its own for each run
+      found: `a` twice, in run 2
+    ");
+    insta::assert_snapshot!(refusal("runs: [{ sims: a.npy, engine: rust }]"), @r"
+    `checkpoint`, `engine`, `precision` and `limit` in runs with an `entry`
+      found: one of them in run 1
+    ");
+    insta::assert_snapshot!(refusal("runs: [{ sims: a.npy, name: ../a }]"), @r"
+    a `name` that can be the name of a file
+      found: `../a` in run 1
+    ");
+}

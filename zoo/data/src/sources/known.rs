@@ -1,0 +1,90 @@
+//! Known splits and known traps of published data sets.
+
+use std::collections::BTreeMap;
+
+use laps_files::sha256_hex;
+use serde::{Deserialize, Serialize};
+
+use crate::{Split, SplitSize};
+
+/// Hashes of the ids of a split.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownIds {
+    /// SHA-256 of the distinct ids, sorted as texts, each with a line break.
+    pub ids_sha256: String,
+    /// SHA-256 of the distinct ids in the order of the split, each with a line break.
+    pub ordered_ids_sha256: String,
+}
+
+/// Hashes of the ids of `split`.
+pub fn id_hashes(split: &Split) -> KnownIds {
+    let ids: Vec<&str> = split.images().iter().map(|image| image.id.as_str()).collect();
+    let mut sorted = ids.clone();
+    sorted.sort_unstable();
+    let hash = |ids: &[&str]| sha256_hex(ids.iter().flat_map(|id| [id, "\n"]).collect::<String>().as_bytes());
+    KnownIds { ids_sha256: hash(&sorted), ordered_ids_sha256: hash(&ids) }
+}
+
+/// What is unusual in `split`, where `known` are the ids of the published splits by data set and name.
+pub fn traps(split: &Split, known: &BTreeMap<String, BTreeMap<String, KnownIds>>) -> Vec<String> {
+    let mut notes = Vec::new();
+    let found = id_hashes(split);
+    for (set, splits) in known {
+        for (name, ids) in splits.iter().filter(|(_, ids)| ids.ids_sha256 == found.ids_sha256) {
+            notes.push(match ids.ordered_ids_sha256 == found.ordered_ids_sha256 {
+                true => format!("the images are those of `{set}` `{name}`, in the published order"),
+                false => format!(
+                    "the images are those of `{set}` `{name}`, in another order: the folds of `coco_1k` have other images"
+                ),
+            });
+        }
+    }
+    let mut captions = vec![0; split.images().len()];
+    split.image_of().iter().for_each(|&image| captions[image] += 1);
+    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+    captions.into_iter().for_each(|count| *counts.entry(count).or_default() += 1);
+    let usual = counts.iter().max_by_key(|&(_, images)| images).map_or(0, |(&count, _)| count);
+    for (&count, &images) in counts.iter().filter(|&(&count, _)| usual == 5 && count != 5) {
+        notes.push(format!("images with {count} instead of 5 captions: {images}"));
+    }
+    let size = SplitSize { images: split.images().len(), captions: split.captions().len() };
+    notes.extend(caption_trap(size).map(str::to_owned));
+    notes
+}
+
+/// Traps that the sizes of the splits of a data set show.
+pub(super) fn count_traps(splits: &BTreeMap<String, SplitSize>) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let (1, Some((name, size))) = (splits.len(), splits.first_key_value()) {
+        let whole = match size.images {
+            31_014 => Some("the training, validation and test images of Flickr30K"),
+            31_783 => Some("all images of Flickr30K, which no published split has"),
+            123_287 => Some("the training, validation and test images of COCO"),
+            _ => None,
+        };
+        notes.extend(whole.map(|whole| {
+            format!(
+                "all {} images are in the split `{name}`: they are {whole}, and recalls in all of them cannot be compared \
+                 with published ones; give a list of splits",
+                size.images
+            )
+        }));
+    }
+    notes
+}
+
+/// What the number of captions of the test split of COCO says.
+fn caption_trap(size: SplitSize) -> Option<&'static str> {
+    match (size.images, size.captions) {
+        (5000, 24_809) => Some(
+            "24,809 captions instead of the 25,000 of the published protocol: captions are missing, as in copies without \
+             repeated texts, and recalls cannot be compared",
+        ),
+        (5000, 25_010) => Some(
+            "25,010 captions instead of the 25,000 of the published protocol: all captions are there, also the sixth and \
+             seventh ones of some images, and recalls cannot be compared",
+        ),
+        _ => None,
+    }
+}

@@ -1,0 +1,147 @@
+//! Embeddings of many images as shards, each of which is complete or absent.
+
+use std::{
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+use laps_data::{OnFault, sources::unpack_images};
+use laps_files::{TemporaryFolder, path_to_text, sha256_hex};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    EmbeddingFormat, EmbeddingGranularity, EmbeddingPipeline, ImageInput, ModelUsed, SkippedItem, embed_images,
+};
+use crate::{Error, Result, SearchError};
+
+/// The images of a shard.
+#[derive(Clone, Debug)]
+pub enum ShardInput {
+    /// Image files.
+    Images(Vec<ImageInput>),
+    /// A tar file of the WebDataset format, or a Parquet file.
+    Archive(PathBuf),
+}
+
+/// What a shard contains: the file `shard-NUMBER.json`, which is written last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardSummary {
+    /// Version of the file format.
+    pub schema: u32,
+    /// Hash of the model, of what is written for an image, and of names, sizes and times of modification of the inputs.
+    pub inputs_sha256: String,
+    /// Number of images in the input.
+    pub images: usize,
+    /// Number of images with an embedding.
+    pub embedded: usize,
+    /// Images without an embedding, with the reason.
+    pub skipped: Vec<SkippedItem>,
+    /// Number of images that are missing: their files were listed, and are gone.
+    pub missing: usize,
+}
+
+impl ShardSummary {
+    /// Whether every image of the input has an embedding, or a reason why it has none.
+    pub fn is_complete(&self) -> bool {
+        self.missing == 0 && self.embedded + self.skipped.len() == self.images
+    }
+}
+
+/// Writes shards to a folder.
+pub struct ShardWriter<'a> {
+    /// The folder.
+    pub folder: &'a Path,
+    /// What is written for each image.
+    pub granularity: EmbeddingGranularity,
+    /// The model.
+    pub model: &'a ModelUsed,
+    /// Encodes the images.
+    pub pipeline: EmbeddingPipeline<'a>,
+}
+
+impl ShardWriter<'_> {
+    /// Writes shard `number`: `shard-NUMBER.safetensors`, unless no image can be used, and then `shard-NUMBER.json`. Returns
+    /// what is there if it is of the same inputs and the same model.
+    ///
+    /// # Errors
+    /// Errors of [`embed_images`], and of a tar or Parquet file that cannot be used.
+    pub fn write(&self, number: usize, input: &ShardInput) -> Result<ShardSummary> {
+        let path = self.folder.join(format!("shard-{number:05}.safetensors"));
+        let summary_path = path.with_extension("json");
+        let inputs_sha256 = self.identity(input)?;
+        if let Some(found) = read(&summary_path)
+            && found.inputs_sha256 == inputs_sha256
+            && (found.embedded == 0 || path.is_file())
+        {
+            return Ok(found);
+        }
+        let unpacked;
+        let images = match input {
+            ShardInput::Images(images) => images,
+            ShardInput::Archive(archive) => {
+                let folder = TemporaryFolder::create_in(self.folder).map_err(io("create", self.folder))?;
+                let names = unpack_images(archive, folder.path()).map_err(laps_data::Error::from)?;
+                let image = |name: String| ImageInput {
+                    path: folder.path().join(&name),
+                    name: format!("{}/{name}", path_to_text(archive)),
+                    on_fault: OnFault::Skip,
+                };
+                unpacked = (names.into_iter().map(image).collect::<Vec<_>>(), folder);
+                &unpacked.0
+            }
+        };
+        let format = EmbeddingFormat::Safetensors;
+        let (embedded, skipped) =
+            match embed_images(images, &path, format, self.granularity, self.model, &self.pipeline) {
+                Ok(written) => (written.items.len(), written.skipped),
+                Err(Error::Search(SearchError::Unusable { reason, .. })) => {
+                    let skipped = |image: &ImageInput| {
+                        let cause = laps_data::image::read(&image.path).err();
+                        let reason = cause.map_or_else(|| reason.clone(), |cause| cause.to_string());
+                        SkippedItem { name: image.name.clone(), line: None, reason }
+                    };
+                    (0, images.iter().map(skipped).collect())
+                }
+                Err(error) => return Err(error),
+            };
+        let missing = images.iter().filter(|image| !image.path.exists()).count();
+        let summary = ShardSummary { schema: 1, inputs_sha256, images: images.len(), embedded, skipped, missing };
+        let text = serde_json::to_string_pretty(&summary).map_err(|error| io("write", &summary_path)(error.into()))?;
+        laps_files::replace(&summary_path, format!("{text}\n").as_bytes()).map_err(io("write", &summary_path))?;
+        Ok(summary)
+    }
+
+    /// The summary of shard `number`, if it is finished.
+    pub fn finished(&self, number: usize) -> Option<ShardSummary> {
+        read(&self.folder.join(format!("shard-{number:05}.json")))
+    }
+
+    fn identity(&self, input: &ShardInput) -> Result<String> {
+        let model = serde_json::to_string(self.model).map_err(|error| io("write", self.folder)(error.into()))?;
+        let mut text = format!("shard 1\n{model}\n{:?}\n", self.granularity);
+        let files: Vec<(&Path, String)> = match input {
+            ShardInput::Images(images) => {
+                images.iter().map(|image| (image.path.as_path(), image.name.clone())).collect()
+            }
+            ShardInput::Archive(path) => vec![(path, path_to_text(path))],
+        };
+        for (path, name) in files {
+            // A file that is gone is counted when it is embedded.
+            let metadata = fs_err::metadata(path).ok();
+            let modified = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
+            let modified = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+            let size = metadata.map_or(0, |metadata| metadata.len());
+            text += &format!("{name:?} {size} {}\n", modified.as_nanos());
+        }
+        Ok(sha256_hex(text.as_bytes()))
+    }
+}
+
+fn read(path: &Path) -> Option<ShardSummary> {
+    serde_json::from_slice(&fs_err::read(path).ok()?).ok()
+}
+
+fn io(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path: path.clone(), source }
+}
