@@ -82,7 +82,7 @@ fn unusable_captions_and_images_are_all_listed_at_once() {
       caption in line 14 of `DIR/captions/test_caps.txt`: empty
       image `3` (line 6 of `DIR/captions/test_ids.txt`, file `DIR/images/test_00001.png`): cannot be read: No such file or directory (os error 2)
       image `5` (line 16 of `DIR/captions/test_ids.txt`, file `DIR/images/test_00003.png`): not a JPEG, PNG, GIF, BMP or WebP file
-    hint: captions are not cut: shorten or remove those that are too long
+    hint: shorten or remove captions that are too long; an evaluation can also truncate them, and count them
     ");
     // Without a model, no caption is too long; the images of a matrix are not read.
     let sims = folder.path().join("sims.npy");

@@ -91,6 +91,16 @@ impl OutputFile {
     /// # Errors
     /// [`Error::Io`] if the path cannot be written, for example because it is a folder.
     pub fn create(path: &Path) -> Result<Self> {
+        remove_abandoned_files(path);
+        Self::create_among_many(path)
+    }
+
+    /// As [`create`](Self::create), but does not list the folder to find what killed writers of `path` left, for many files
+    /// in one folder.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_among_many(path: &Path) -> Result<Self> {
         let open = || Target::find(path)?.open();
         let sink = open().map_err(|source| write_error(path, source))?;
         Ok(Self { path: path.to_owned(), sink })
@@ -221,7 +231,6 @@ impl Sink {
         let Some(name) = target.file_name() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"));
         };
-        remove_abandoned_files(&target);
         let prefix = temporary_prefix(name);
         loop {
             let mut temporary = prefix.clone();

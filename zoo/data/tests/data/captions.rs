@@ -204,7 +204,7 @@ fn every_unusable_caption_is_reported_with_file_and_line() {
     let split = Split::open(folder.path(), "test").unwrap();
     let message = |split: &Split| {
         let error = split.tokenize(&tokenizer, 5).unwrap_err();
-        assert!(error.hint().unwrap().starts_with("captions are not cut"));
+        assert!(error.hint().unwrap().starts_with("shorten or remove captions"));
         error.to_string().replace(&folder.path().display().to_string(), "DIR")
     };
     let [empty, long] = ["empty", "too long: 6 tokens, where 5 are allowed"];

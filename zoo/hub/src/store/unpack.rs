@@ -71,7 +71,7 @@ pub(crate) fn unpack(path: &Path, folder: &Path, mut advance: impl FnMut(u64)) -
         }
         let mut entry = archive.by_index(index).map_err(|error| damaged(path, &error))?;
         let write = |source| StoreError::io("write", &target, source);
-        let mut output = OutputFile::create(&target).map_err(|error| write(error.into()))?;
+        let mut output = OutputFile::create_among_many(&target).map_err(|error| write(error.into()))?;
         copy(path, &mut entry, &mut output, bytes, &mut advance, write)?;
         output.persist_unsynced().map_err(|error| write(error.into()))?;
     }
