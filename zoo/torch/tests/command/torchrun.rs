@@ -103,7 +103,7 @@ impl Hosts {
     fn new() -> Option<Self> {
         let hosts = Self([0, 1].map(|host| format!("laps-{}-{host}", std::process::id())));
         let [first, second] = &hosts.0;
-        let [here, there] = [0, 1].map(|host| format!("v{}-{host}", std::process::id()));
+        let [here, there] = [0, 1].map(|host| hosts.link(host));
         let mut commands = vec![
             format!("netns add {first}"),
             format!("netns add {second}"),
@@ -124,10 +124,15 @@ impl Hosts {
         Some(hosts)
     }
 
+    /// Network interface of a host.
+    fn link(&self, host: usize) -> String {
+        format!("v{}-{host}", std::process::id())
+    }
+
     /// Delays and drops packets of both hosts; false if the kernel or the program `tc` cannot.
     fn impair(&self) -> bool {
         self.0.iter().enumerate().all(|(host, name)| {
-            let link = format!("v{}-{host}", std::process::id());
+            let link = self.link(host);
             let netem = format!("netns exec {name} tc qdisc add dev {link} root netem delay 2ms loss 1%");
             Command::new("ip").args(netem.split(' ')).output().is_ok_and(|output| output.status.success())
         })
@@ -155,7 +160,9 @@ fn ranks_in_two_network_namespaces_train_together() {
         Command::new("ip")
             .args(["netns", "exec", &hosts.0[node], crate::PROGRAM, "launch", "-n", "1", "--nnodes", "2"])
             .args(["--node-rank", &node.to_string(), "--master-addr", "10.77.0.1", "--"])
-            .args(arguments(folder.path(), &out, &[]))
+            .args(arguments(folder.path(), &out, &["--dist-timeout=120"]))
+            // The name of the machine has an address of the loopback interface, which the other namespace cannot reach.
+            .env("GLOO_SOCKET_IFNAME", hosts.link(node))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
