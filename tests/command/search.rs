@@ -297,7 +297,7 @@ fn bad_input_of_index_and_search_is_rejected() {
     error: caption 1 is too long
       expected: at most 64 tokens
       found: 82 tokens
-    hint: captions are not cut: shorten or remove this one
+    hint: shorten or remove this caption; an evaluation can also truncate captions, and count them
     ");
 }
 
