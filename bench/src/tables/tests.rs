@@ -245,9 +245,11 @@ fn csv_rows_include_provenance() {
 #[test]
 fn metrics_by_judgements_are_a_table_of_their_own() {
     let mut result = sample::result("coco_swin", &[[65.1, 90.2, 94.62, 51.196, 79.3, 87.5]]);
-    let metrics = |map_at_r: f64| serde_json::json!({
-        "queries": 1261, "map_at_r": map_at_r, "r_precision": 41.5, "r1": 70.25, "r5": 90.0, "r10": 95.0,
-    });
+    let metrics = |map_at_r: f64| {
+        serde_json::json!({
+            "queries": 1261, "map_at_r": map_at_r, "r_precision": 41.5, "r1": 70.25, "r5": 90.0, "r10": 95.0,
+        })
+    };
     let judged = serde_json::json!({ "set": "eccv", "sha256": "e", "i2t": metrics(30.125), "t2i": metrics(33.5) });
     result.judged.push(serde_json::from_value(judged).unwrap());
     let tables = RecallTables::new(vec![result]).unwrap();
