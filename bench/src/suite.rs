@@ -289,3 +289,20 @@ pub fn differences(name: &str, result: &Reproduction, committed: &Reproduction, 
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Shard;
+
+    #[test]
+    fn shards_share_all_runs() {
+        let shards: Vec<Shard> = (1..=3).map(|index| format!("{index}/3").parse().unwrap()).collect();
+        for number in 0..10 {
+            assert_eq!(shards.iter().filter(|shard| shard.has(number)).count(), 1, "{number}");
+        }
+        assert!((0..10).all(|number| Shard::ALL.has(number)));
+        for text in ["0/3", "4/3", "1/0", "1", "a/b", "1/2/3"] {
+            assert!(text.parse::<Shard>().is_err(), "{text}");
+        }
+    }
+}

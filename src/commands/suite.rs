@@ -202,10 +202,8 @@ impl SuiteArgs {
         let mut changes = Vec::new();
         if let Some(folder) = &self.gate {
             for Finished { name, result } in &finished {
-                let result = result.iter();
-                for result in result {
-                    changes.extend(differences(name, result, &committed(folder, name)?, self.gate_tolerance));
-                }
+                let Some(result) = result else { continue };
+                changes.extend(differences(name, result, &committed(folder, name)?, self.gate_tolerance));
             }
         }
         let results: Vec<Reproduction> = finished.into_iter().filter_map(|run| run.result).collect();

@@ -142,6 +142,7 @@ fn data_check_names_traps_of_a_source() {
     note: images with more than 5 captions: 1; further captions, which are left out as in the published protocols: 1
     dev: 1 images, 5 captions
     test: 2 images, 9 captions
+      note: images with 4 instead of 5 captions: 1
     train: 1 images, 5 captions
     ");
 }
@@ -188,7 +189,8 @@ fn run_file_gives_the_recalls_of_its_matrix() {
     let mut arguments = vec!["evaluate", "--sims", &sims, "--json", &result, "--quiet"];
     assert_eq!(laps_zoo(&arguments).status, 0);
     let of_matrix = json(Path::new(&result))["evaluations"].clone();
-    assert_eq!(json(&reproduced)["evaluations"][0]["headline"], of_matrix[0]["headline"]);
+    assert!(of_matrix[0]["i2t"]["r1"].is_number());
+    assert_eq!(json(&reproduced)["evaluations"][0]["i2t"], of_matrix[0]["i2t"]);
     // Ids are those of the images; without a data set they are numbers, and a new file has those.
     let numbered = root.join("numbered.run");
     assert_eq!(laps_zoo(["evaluate", "--sims", &sims, "--run", numbered.to_str().unwrap(), "--quiet"]).status, 0);
@@ -198,7 +200,7 @@ fn run_file_gives_the_recalls_of_its_matrix() {
     let of_run = json(Path::new(&result));
     for direction in ["i2t", "t2i"] {
         for recall in ["r1", "r5", "r10"] {
-            let value = |evaluations: &serde_json::Value| evaluations[0]["headline"][direction][recall].clone();
+            let value = |evaluations: &serde_json::Value| evaluations[0][direction][recall].clone();
             assert!(value(&of_matrix).is_number());
             assert_eq!(value(&of_run["evaluations"]), value(&of_matrix), "{direction} {recall}");
         }

@@ -231,7 +231,7 @@ fn csv_rows_include_provenance() {
     assert_eq!(measured.len(), 4);
     let expected = format!(
         "coco_5k,coco_swin,measured,measured,65.100,90.200,94.620,51.196,79.300,87.500,467.916,,3,{},{},{},\
-         \"torch 2.13.0 on cpu, 2 threads\",avx512,\"Another, larger Processor\",linux x86_64,0.1.0,,",
+         \"torch 2.13.0 on cpu, 2 threads\",avx512,\"Another, larger Processor\",linux x86_64,0.1.0,,,,,,",
         "c".repeat(64),
         laps_hub::registry::find("coco_swin").unwrap().config_sha256,
         "d".repeat(64)
@@ -240,6 +240,32 @@ fn csv_rows_include_provenance() {
     let marked =
         "coco_1k,coco_swin,\"LAPS, README\",published,83.900,97.900,,71.900,93.700,,,t2i_r1 inferred; t2i_r5 inferred,";
     assert!(lines.iter().any(|line| line.starts_with(marked)), "{text}");
+}
+
+#[test]
+fn metrics_by_judgements_are_a_table_of_their_own() {
+    let mut result = sample::result("coco_swin", &[[65.1, 90.2, 94.62, 51.196, 79.3, 87.5]]);
+    let metrics = |map_at_r: f64| {
+        serde_json::json!({
+            "queries": 1261, "map_at_r": map_at_r, "r_precision": 41.5, "r1": 70.25, "r5": 90.0, "r10": 95.0,
+        })
+    };
+    let judged = serde_json::json!({ "set": "eccv", "sha256": "e", "i2t": metrics(30.125), "t2i": metrics(33.5) });
+    result.judged.push(serde_json::from_value(judged).unwrap());
+    let tables = RecallTables::new(vec![result]).unwrap();
+    let text = tables.render(TableFormat::Markdown).unwrap();
+    assert!(text.contains("| judgements | mAP@R | R-P | R@1 | R@5 | R@10 |\n"), "{text}");
+    assert!(text.contains("| eccv t2i, coco\\_swin \\[1\\] | 33.50 | 41.50 | 70.25 | 90.00 | 95.00 |\n"), "{text}");
+    for format in [TableFormat::Terminal, TableFormat::Latex] {
+        let text = tables.render(format).unwrap();
+        assert!(text.contains("mAP@R") && text.contains("33.50"), "{text}");
+    }
+    let text = tables.render(TableFormat::Csv).unwrap();
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    let row = lines.iter().find(|line| line[0] == "eccv").unwrap();
+    assert_eq!(row[..7], ["eccv", "coco_swin", "measured", "judged", "70.250", "90.000", "95.000"]);
+    assert!(text.lines().next().unwrap().ends_with("i2t_map_at_r,i2t_r_precision,t2i_map_at_r,t2i_r_precision"));
+    assert!(text.lines().any(|line| line.ends_with("30.125,41.500,33.500,41.500")), "{text}");
 }
 
 #[test]

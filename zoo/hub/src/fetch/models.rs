@@ -97,7 +97,9 @@ pub fn missing_texts(
     (root, paths): (&Path, &DataPaths),
     splits: &[&str],
 ) -> Result<Vec<RemoteFile>, FetchError> {
-    let Some(set) = data_set(entry).filter(|_| root.is_dir()) else { return Ok(Vec::new()) };
+    // Data in another layout may be one file.
+    let exists = if entry.data.source.is_native() { root.is_dir() } else { root.exists() };
+    let Some(set) = data_set(entry).filter(|_| exists) else { return Ok(Vec::new()) };
     let is_of_splits = |file: &RemoteFile| {
         let name = file.key.rsplit('/').next().unwrap_or_default();
         name == "id_mapping.json"

@@ -133,7 +133,7 @@ impl DataConfig {
         let empty = Path::new("");
         for (key, path) in [("captions", &self.captions), ("images", &self.images), ("vocab", &self.vocab)] {
             if path == empty && (is_laps || key == "vocab") {
-                return Err(document.refuse(&["data", key], "a path", "an empty text, or none"));
+                return Err(document.refuse(&["data", key], "a path", "no path"));
             }
         }
         let others = [

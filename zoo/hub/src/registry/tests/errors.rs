@@ -294,7 +294,7 @@ fn value_out_of_range_is_rejected() {
     insta::assert_snapshot!(refused("captions: f30k_mini/captions", "captions: \"\""), @r"
     `models/mine.yaml`, line 8: the value of `data.captions` cannot be used
       expected: a path
-      found: an empty text
+      found: no path
     ");
 }
 
