@@ -218,12 +218,23 @@ fn names(folder: &Path) -> Vec<OsString> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect()
 }
 
-/// The library in `folder`: `libonnxruntime.so`, or else the newest `libonnxruntime.so.N`, as Python packages have it.
+/// Version of the Python package `onnxruntime-gpu` whose library is in `folder`. The package shares its folder with the
+/// package `onnxruntime`, whose library may be newer and cannot use a GPU.
+fn gpu_package_version(folder: &Path) -> Option<String> {
+    let packages = folder.parent()?.parent()?;
+    names(packages)
+        .iter()
+        .find_map(|name| name.to_str()?.strip_prefix("onnxruntime_gpu-")?.strip_suffix(".dist-info").map(str::to_owned))
+}
+
+/// The library in `folder`: `libonnxruntime.so`, or else that of the package `onnxruntime-gpu`, or else the newest
+/// `libonnxruntime.so.N`, as Python packages have it.
 fn in_folder(folder: &Path, origin: LibraryOrigin) -> Option<Library> {
     let numbers = |name: &OsString| -> Option<Vec<u32>> {
         name.to_str()?.strip_prefix(NAME)?.strip_prefix('.')?.split('.').map(|number| number.parse().ok()).collect()
     };
-    library(&folder.join(NAME), origin).or_else(|| {
+    let gpu = || library(&folder.join(format!("{NAME}.{}", gpu_package_version(folder)?)), origin);
+    library(&folder.join(NAME), origin).or_else(gpu).or_else(|| {
         let mut versions: Vec<_> = names(folder).into_iter().filter_map(|name| Some((numbers(&name)?, name))).collect();
         versions.sort();
         versions.iter().rev().find_map(|(_, name)| library(&folder.join(name), origin))
@@ -423,6 +434,19 @@ mod tests {
         let executable = Some(folder(root.path(), "conda/bin", &["laps-zoo"]).join("laps-zoo"));
         let library = Search { executable, ..Search::default() }.run().unwrap();
         assert_eq!(found(&library), (Some("1.30.0"), LibraryOrigin::Executable));
+    }
+
+    #[test]
+    fn library_of_the_gpu_package_comes_before_a_newer_one() {
+        let root = tempfile::tempdir().unwrap();
+        let packages = "env/lib/python3.12/site-packages";
+        let files = ["libonnxruntime.so.1.32.0", "libonnxruntime.so.1.31.1"];
+        folder(root.path(), &format!("{packages}/onnxruntime/capi"), &files);
+        let executable = Some(folder(root.path(), "env/bin", &["laps-zoo"]).join("laps-zoo"));
+        let search = Search { executable, ..Search::default() };
+        assert_eq!(search.clone().run().unwrap().version.as_deref(), Some("1.32.0"));
+        folder(root.path(), &format!("{packages}/onnxruntime_gpu-1.31.1.dist-info"), &[]);
+        assert_eq!(search.run().unwrap().version.as_deref(), Some("1.31.1"));
     }
 
     #[test]
