@@ -18,7 +18,7 @@ fn gpu_on_a_machine_without_one_is_rejected() {
     } else {
         assert_snapshot!(text, @r"
         error: device `cuda:0` cannot be used: the loaded libtorch was built without CUDA
-        hint: run `make setup CUDA=1` and build again, or use device `cpu`
+        hint: run `make setup CUDA=1` and build again, install torch with CUDA, or use device `cpu`
         ");
     }
 }
