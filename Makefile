@@ -1,7 +1,7 @@
 # `make` names the targets. CUDA=1 takes the GPU libraries, PYTHON=... the python that fetches them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint doc deny bench clean-runtime
+.PHONY: help setup build demo wheels test lint doc deny bench clean-runtime
 
 PYTHON ?= python3
 CARGO ?= cargo
@@ -23,6 +23,9 @@ demo: ## the program without libtorch, built, and the embedded entries reproduce
 	$(CARGO) build --locked --release --package laps-zoo
 	target/release/laps-zoo reproduce shapes_vit
 	target/release/laps-zoo reproduce shapes_swin
+
+wheels: setup ## the Python wheels, optimised: dist/ (needs maturin: pip install maturin)
+	@$(PYTHON) .ci/wheels.py laps-zoo laps-zoo-torch
 
 test: setup ## set-up, and every test of both programs
 	$(CARGO) test --locked --workspace

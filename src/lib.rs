@@ -15,9 +15,9 @@ mod report;
 mod torch_program;
 mod training;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::OnceLock};
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use laps::Backends;
 
 /// Reproducible models for LAPS image-text retrieval.
@@ -75,11 +75,23 @@ impl Command {
     }
 }
 
+/// Version, commit, and what differs between builds.
+fn version(backends: Backends) -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let commit = laps_bench::commit().unwrap_or("unknown");
+        let torch = if backends.torch.is_some() { ", torch" } else { "" };
+        let simd = if cfg!(feature = "require-simd") { "; JPEG with SIMD" } else { "" };
+        format!("{} (commit {commit}; engines rust, ort{torch}{simd})", env!("CARGO_PKG_VERSION"))
+    })
+}
+
 /// Runs the command line of this process with the backends of the program.
 ///
 /// A request that needs libtorch is handed to the program `laps-zoo-torch` if this one does not link it.
 pub fn run(backends: Backends) -> ExitCode {
-    let command = Arguments::parse().command;
+    let matches = Arguments::command().version(version(backends)).get_matches();
+    let command = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
     if backends.torch.is_none() && command.needs_libtorch() {
         return match torch_program::execute(std::env::args_os().skip(1)) {
             Ok(code) => code,

@@ -20,8 +20,9 @@ pub(crate) fn exit_code(result: anyhow::Result<CommandStatus>) -> ExitCode {
         Ok(CommandStatus::CheckFailed) => ExitCode::from(1),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
+            let text = format!("{}error: {}", rank_prefix(), laps::describe(error.as_ref(), hint(&error)));
             // If standard error is closed too, only the exit code reports the error.
-            let _ = io::stderr().write_all((rank_prefix() + &describe(&error)).as_bytes());
+            let _ = io::stderr().write_all(text.as_bytes());
             ExitCode::from(2)
         }
     }
@@ -45,24 +46,6 @@ fn rank_prefix() -> String {
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
     io.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// Formats the error, its causes and the hint, one per line.
-fn describe(error: &anyhow::Error) -> String {
-    let mut text = format!("error: {error}\n");
-    let mut last = error.to_string();
-    for cause in error.chain().skip(1) {
-        let cause = cause.to_string();
-        // Transparent wrappers repeat the message of their source.
-        if !last.ends_with(&cause) {
-            text += &format!("  caused by: {cause}\n");
-        }
-        last = cause;
-    }
-    if let Some(hint) = hint(error) {
-        text += &format!("hint: {hint}\n");
-    }
-    text
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {

@@ -79,7 +79,8 @@ fn missing() -> anyhow::Error {
 }
 
 /// How to get the program.
-pub(crate) const HOW_TO_GET: &str = "`make build` in the repository builds it: `target/release/laps-zoo-torch`";
+pub(crate) const HOW_TO_GET: &str = "`pip install laps-zoo[torch]` installs it, and `make build` in the repository builds it: \
+                                     `target/release/laps-zoo-torch`";
 
 #[cfg(test)]
 mod tests {

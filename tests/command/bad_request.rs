@@ -78,7 +78,7 @@ fn request_for_libtorch_without_its_program_is_rejected() {
             run.stderr,
             "error: engine `torch` cannot be used: this request needs libtorch, and the program `laps-zoo-torch` is \
              neither beside this one nor on PATH\n\
-             hint: `make build` in the repository builds it: `target/release/laps-zoo-torch`\n"
+             hint: `pip install laps-zoo[torch]` installs it, and `make build` in the repository builds it: `target/release/laps-zoo-torch`\n"
         );
         assert!(!folder.path().join("run").exists());
     }

@@ -124,6 +124,24 @@ impl Error {
     }
 }
 
+/// The text of an error: itself, its causes and the hint, one per line.
+pub fn describe(error: &(dyn std::error::Error + 'static), hint: Option<String>) -> String {
+    let mut text = format!("{error}\n");
+    let mut last = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        // Transparent wrappers repeat the message of their source.
+        if !last.ends_with(&cause) {
+            text += &format!("  caused by: {cause}\n");
+        }
+        last = cause;
+    }
+    if let Some(hint) = hint {
+        text += &format!("hint: {hint}\n");
+    }
+    text
+}
+
 /// The hint of an error of any crate of the workspace, without its causes.
 pub fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     macro_rules! first_hint {

@@ -54,7 +54,7 @@ pub use laps_search as search;
 pub use backend::{Backend, Backends};
 pub use checkpoint::open_checkpoint;
 pub use engine::{EngineChoice, EngineUsed};
-pub use error::{Error, Result, hint};
+pub use error::{Error, Result, describe, hint};
 pub use explain::ExplainedPair;
 pub use libtorch::{Libtorch, LibtorchInfo, StepBenchmark, TrainingStep};
 pub use model::{Image, Model, ModelBuilder};

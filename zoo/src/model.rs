@@ -4,7 +4,10 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     rc::Rc,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -21,7 +24,7 @@ use laps_model::{
 use laps_onnx::{package::Package, runtime::SessionOptions};
 use laps_search::{
     DEFAULT_CANDIDATES, EmbeddingPipeline, Exclusions, ImageFolder, Index, IndexDescription, IndexKind, IndexPrecision,
-    IndexSummary, ModelUsed, SearchScope, Searcher, index_images,
+    IndexSummary, ModelUsed, SearchError, SearchScope, Searcher, index_images,
 };
 
 use crate::{
@@ -362,12 +365,15 @@ impl Model {
     /// Patch embeddings of images, `(images, tokens, width)`, the class token first where the model has one.
     ///
     /// # Errors
-    /// An image that cannot be decoded.
+    /// An image that cannot be decoded, and an interruption by [`stop`](Self::stop).
     pub fn embed_images<I: Into<Image>>(&self, images: impl IntoIterator<Item = I>) -> Result<Array> {
         let mut values = Vec::new();
         let mut count = 0;
         let images: Vec<Image> = images.into_iter().map(Into::into).collect();
         for batch in images.chunks(self.batch_size.get()) {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(SearchError::Interrupted { state: "no embeddings were returned".to_owned() }.into());
+            }
             let mut pixels = vec![0.0; batch.len() * self.preprocessing.values()];
             for (image, target) in batch.iter().zip(pixels.chunks_exact_mut(self.preprocessing.values())) {
                 self.preprocessing.write(&decode(image)?, target)?;

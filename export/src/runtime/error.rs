@@ -100,8 +100,8 @@ impl RuntimeError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Missing { .. } => {
-                "run `make setup` in a checkout, install the Python package `onnxruntime` into the active \
-                                     environment, or set ORT_DYLIB_PATH"
+                "`pip install onnxruntime` into the environment of the program, run `make setup` in a checkout, or set \
+                 ORT_DYLIB_PATH"
                     .to_owned()
             }
             Self::Named { .. } => "unset ORT_DYLIB_PATH to search the usual folders".to_owned(),

@@ -74,16 +74,16 @@ pub fn version() -> &'static str {
     option_env!("LAPS_ZOO_LIBTORCH_VERSION").unwrap_or("unknown")
 }
 
-/// Whether the libtorch that this crate was built with supports CUDA.
+/// Whether the libtorch that this process has loaded supports CUDA.
 pub fn has_cuda() -> bool {
-    option_env!("LAPS_ZOO_LIBTORCH_CUDA").is_some()
+    tch::utils::has_cudart()
 }
 
 fn unavailable(device: Device) -> Error {
     let (reason, hint) = match (has_cuda(), cuda_devices()) {
         (false, _) => (
-            "this build is linked to a libtorch without `libtorch_cuda.so`".to_owned(),
-            "run `make setup CUDA=1` and build again, or use device `cpu`",
+            "the loaded libtorch was built without CUDA".to_owned(),
+            "run `make setup CUDA=1` and build again, install torch with CUDA, or use device `cpu`",
         ),
         (true, 0) => (
             "`libtorch_cuda.so` finds no GPU: no driver (`libcuda.so.1`) or no device".to_owned(),

@@ -17,8 +17,8 @@ fn gpu_on_a_machine_without_one_is_rejected() {
         ");
     } else {
         assert_snapshot!(text, @r"
-        error: device `cuda:0` cannot be used: this build is linked to a libtorch without `libtorch_cuda.so`
-        hint: run `make setup CUDA=1` and build again, or use device `cpu`
+        error: device `cuda:0` cannot be used: the loaded libtorch was built without CUDA
+        hint: run `make setup CUDA=1` and build again, install torch with CUDA, or use device `cpu`
         ");
     }
 }
