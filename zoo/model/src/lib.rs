@@ -8,7 +8,7 @@
 //! | [`params`] | [`ParamPath`](params::ParamPath): how layers request their parameters by name |
 //! | [`params_init`] | initialisation, the same bits on every platform |
 //! | [`nn`] | layers: linear, layer norm, attention, feed-forward, dropout |
-//! | [`models`] | ViT, Swin, BERT, and [`Laps`](models::Laps) on top of them, with their configurations |
+//! | [`models`] | ViT, Swin, BERT, CLIP, and [`Laps`](models::Laps) on top of them, with their configurations |
 //! | [`heads`] | other similarity heads over the same embeddings |
 //! | [`encoder`] | [`Encoder`](encoder::Encoder): images and captions to embeddings; [`Device`](encoder::Device) |
 //! | [`random`] | the random number generator |

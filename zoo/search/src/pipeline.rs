@@ -171,7 +171,8 @@ impl EmbeddingPipeline<'_> {
         let encoded: Result<Vec<_>, _> =
             captions.par_iter().map(|caption| self.tokenizer.encode(&caption.text)).collect();
         let mut usable = UsableCaptions::default();
-        for (caption, tokens) in captions.iter().zip(encoded?) {
+        for (caption, mut tokens) in captions.iter().zip(encoded?) {
+            self.tokenizer.truncate(&mut tokens, self.max_tokens);
             if tokens.len() <= self.max_tokens {
                 usable.lines.push(caption);
                 usable.tokens.push(tokens);

@@ -7,13 +7,14 @@ pub(super) fn hint(report: &Report) -> Option<String> {
     architecture(report).or_else(|| shape(report)).or_else(|| general(report))
 }
 
-/// Swin has its blocks in stages, `encoder.layers.0.blocks.0`; ViT has not, `encoder.layer.0`.
+/// Swin has its blocks in stages, `encoder.layers.0.blocks.0`; ViT has not, `encoder.layer.0`. CLIP has a `vision_model`.
 fn architecture(report: &Report) -> Option<String> {
     let kind = |names: &[String]| {
         let has = |part: &str| names.iter().any(|name| name.starts_with("img_enc.") && name.contains(part));
-        match (has(".encoder.layers."), has(".encoder.layer.")) {
-            (true, false) => Some("Swin"),
-            (false, true) => Some("ViT"),
+        match [has(".vision_model."), has(".encoder.layers."), has(".encoder.layer.")] {
+            [true, _, false] => Some("CLIP"),
+            [false, true, false] => Some("Swin"),
+            [false, false, true] => Some("ViT"),
             _ => None,
         }
     };

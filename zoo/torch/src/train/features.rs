@@ -68,7 +68,7 @@ impl BackboneFeatures {
         let device = weights.device();
         let mut images = Vec::new();
         let mut image_shape = [0; 2];
-        let preprocessing = Preprocessing::imagenet(weights.config().image.image_size());
+        let preprocessing = Preprocessing::of(&weights.config().image);
         let options = LoaderOptions { batch_size: BATCH_SIZE, threads, prefetch: 2 };
         for batch in Loader::start(split.files.clone(), preprocessing, options)? {
             if stop.load(Ordering::Relaxed) {
@@ -171,7 +171,7 @@ impl BackboneFeatures {
 /// files and the tokens.
 fn cache_path(weights: &Weights, split: &TokenizedSplit) -> Result<PathBuf> {
     let mut hasher = Sha256::new();
-    hasher.update(format!("{:?}", Preprocessing::imagenet(weights.config().image.image_size())));
+    hasher.update(format!("{:?}", Preprocessing::of(&weights.config().image)));
     // Options that the shapes of the weights do not show: heads, windows, eps.
     hasher.update(format!("{:?} {:?}", weights.config().image, weights.config().text));
     for array in weights.arrays() {

@@ -11,10 +11,7 @@ use crate::{
 };
 use laps_files::{TensorHeader, safetensors_head};
 use laps_hub::checkpoint::Checkpoint;
-use laps_model::{
-    array::Array,
-    models::config::{ImageConfig, ModelConfig},
-};
+use laps_model::{array::Array, models::config::ModelConfig};
 
 /// Progress of a run. All random numbers are functions of the seed and of this, so no generator state is saved.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -102,12 +99,8 @@ pub(super) fn write_checkpoint(
 }
 
 fn options(model: &ModelConfig) -> serde_json::Value {
-    let kind = match model.image {
-        ImageConfig::Vit(_) => "vit",
-        ImageConfig::Swin(_) => "swin",
-    };
     serde_json::json!({
-        "vit_type": kind,
+        "vit_type": model.image.kind(),
         "img_res": model.image.image_size(),
         "num_patches": model.image.num_patches(),
         "embed_size": model.embed_size,
