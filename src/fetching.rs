@@ -66,10 +66,10 @@ pub(crate) fn images(entry: &Entry, root: Option<&Path>, splits: &[&str], access
     Ok(())
 }
 
-/// Fetches the vocabulary of the published entries into the cache.
-pub(crate) fn vocabulary(access: Access, quiet: bool) -> Result<PathBuf> {
+/// Fetches the vocabulary of a published entry into the cache.
+pub(crate) fn vocabulary(entry: &Entry, access: Access, quiet: bool) -> Result<PathBuf> {
     let fetcher = fetcher(access, false)?;
-    let file = fetcher.settings().store.vocabulary(None)?;
+    let file = fetcher.settings().store.vocabulary(&entry.model, None)?;
     let progress = progress::choose(quiet);
     Ok(fetcher.fetch(&file, |_| Ok(()), progress.as_ref())?.file.path)
 }

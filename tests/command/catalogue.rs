@@ -111,6 +111,10 @@ fn list_shows_every_entry() {
     │ f30k_swin_1024   swin 224              1024      196.6 M   f30k               none published              -            - │
     │ shapes_vit       vit 60                  64      199.8 k   f30k               embedded                    -            - │
     │ shapes_swin      swin 60                 64      174.2 k   f30k               embedded                    -            - │
+    │ f30k_clip_b16    clip 224               512      149.4 M   f30k               none published              -            - │
+    │ f30k_clip_l14    clip 224               512      427.2 M   f30k               none published              -            - │
+    │ coco_clip_b16    clip 224               512      149.4 M   coco_5k, coco_1k   none published              -            - │
+    │ coco_clip_l14    clip 224               512      427.2 M   coco_5k, coco_1k   none published              -            - │
     └──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
     ");
     let entries: serde_json::Value = serde_json::from_str(&printed(&["list", "--json"])).unwrap();
@@ -195,6 +199,21 @@ fn info_shows_an_entry_and_its_published_recalls() {
     │ this recipe, f30k      62.5   93.0   99.5      63.9   97.0   99.4      - │
     └──────────────────────────────────────────────────────────────────────────┘
     ");
+}
+
+#[test]
+fn info_prints_a_row_as_a_flat_entry() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.yaml");
+    for name in ["f30k_clip_b16", "coco_clip_l14", "f30k_vit"] {
+        let text = printed(&["info", name, "--yaml"]);
+        assert!(!text.contains("parts:"), "{text}");
+        std::fs::write(&path, text).unwrap();
+        let [own, file] = [name, path.to_str().unwrap()].map(|name| laps_hub::registry::find(name).unwrap());
+        assert_eq!((own.config_sha256, own.name), (file.config_sha256, file.name));
+    }
+    let text = printed(&["info", "f30k_clip_b16"]);
+    assert!(text.contains("  our choice  the image tokens: all of them, after post_layernorm"), "{text}");
 }
 
 #[test]

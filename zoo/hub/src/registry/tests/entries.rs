@@ -16,22 +16,34 @@ fn built_in_entries_are_valid_and_named_after_their_file() {
 }
 
 #[test]
+fn rows_are_entries() {
+    let rows = super::super::rows::expand(super::super::ROWS).unwrap();
+    assert!(rows.len() >= 4);
+    for (name, text) in rows {
+        let entry = find(&name).unwrap();
+        assert_eq!(entry.text_sha256, sha256(text.as_bytes()), "{name}");
+        assert!(!text.contains("parts:"), "{text}");
+    }
+}
+
+#[test]
 fn every_file_in_configs_is_built_in() {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/configs"));
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|file| file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
-        .filter(|name| name != "references")
+        .filter(|name| !["references", "successors", "rows"].contains(&name.as_str()))
         .collect();
     files.sort();
-    let mut known = names();
+    let mut known: Vec<_> = super::super::BUILT_IN.iter().map(|(name, _)| *name).collect();
     known.sort_unstable();
     assert_eq!(files, known);
 }
 
 /// Patches, kept patches and groups by the formulas of LAPS, computed by hand: 384 / 16 = 24, 24 * 24 = 576, 576 * 0.5 = 288,
 /// 576 * 0.4 * 0.5 = 115.2; 384 / 4 / 8 = 12, 12 * 12 = 144, 144 * 0.8 = 115.2, 144 * 0.6 * 0.8 = 69.12; 60 / 10 = 6,
-/// 6 * 6 = 36, 36 * 0.4 * 0.5 = 7.2; 60 / 5 / 2 = 6, 6 * 6 = 36, 36 * 0.8 = 28.8, 36 * 0.6 * 0.8 = 17.28.
+/// 6 * 6 = 36, 36 * 0.4 * 0.5 = 7.2; 60 / 5 / 2 = 6, 6 * 6 = 36, 36 * 0.8 = 28.8, 36 * 0.6 * 0.8 = 17.28;
+/// 224 / 14 = 16, 16 * 16 = 256, 256 * 0.5 = 128, 256 * 0.4 * 0.5 = 51.2.
 #[test]
 fn built_in_patch_counts_are_those_of_the_method() {
     for name in names() {
@@ -43,6 +55,8 @@ fn built_in_patch_counts_are_those_of_the_method() {
             (ImageConfig::Swin(_), 384) => (1024, 144, 116, 69),
             (ImageConfig::Vit(_), 60) => (64, 36, 18, 7),
             (ImageConfig::Swin(_), 60) => (64, 36, 29, 17),
+            (ImageConfig::ClipVisionModel(clip), 224) if clip.patch_size == 16 => (768, 196, 98, 39),
+            (ImageConfig::ClipVisionModel(clip), 224) if clip.patch_size == 14 => (1024, 256, 128, 51),
             (_, size) => panic!("no geometry is known for `{name}` at {size}"),
         };
         let found = (model.image.hidden_size(), model.image.num_patches(), model.kept(), model.groups());
