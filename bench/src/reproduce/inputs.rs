@@ -28,7 +28,9 @@ pub(super) fn read_texts(request: &ReproduceRequest, paths: &DataPaths) -> Resul
         split = split.limit(limit);
     }
     let tokenizer = request.entry.tokenizer(paths)?;
-    let tokens = split.tokenize(&tokenizer, model.text.max_position_embeddings)?;
+    let written = split.tokenize(&tokenizer, model.text.max_position_embeddings)?;
+    let sources = request.caption_order.sources(split.images().len(), split.image_of());
+    let tokens = sources.into_iter().map(|source| written[source].clone()).collect();
     let images = CaptionImages::new(split.images().len(), split.image_of())?;
     Ok(SplitTexts { split, tokens, images })
 }

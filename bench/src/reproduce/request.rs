@@ -10,7 +10,7 @@ use laps::{Backend, Backends, RustBackend};
 use laps_hub::registry::{self, Entry};
 use laps_model::encoder::Device;
 
-use crate::{Error, Result, files};
+use crate::{Error, Result, audit::CaptionOrder, files};
 
 /// What to evaluate, and how.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct ReproduceRequest {
     pub data: Option<PathBuf>,
     /// Split; `None` is the entry's test split.
     pub split: Option<String>,
+    /// Which text each caption has; any order but the one written is for audits.
+    pub caption_order: CaptionOrder,
     /// Evaluate only the first images of the split and their captions.
     pub limit: Option<NonZeroUsize>,
     /// Computes the embeddings.
@@ -51,6 +53,7 @@ impl ReproduceRequest {
             checkpoint: None,
             data: None,
             split: None,
+            caption_order: CaptionOrder::AsWritten,
             limit: None,
             backend: Rc::new(RustBackend::new(Device::Cpu)),
             backends: Backends::default(),

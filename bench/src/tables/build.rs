@@ -10,7 +10,8 @@ use crate::{
 };
 
 /// Methods that the paper compares with: key in `references.yaml`, and name.
-const BASELINES: [(&str, &str); 4] = [("vsepp", "VSE++"), ("scan", "SCAN"), ("sgr", "SGR"), ("chan", "CHAN")];
+pub(super) const BASELINES: [(&str, &str); 4] =
+    [("vsepp", "VSE++"), ("scan", "SCAN"), ("sgr", "SGR"), ("chan", "CHAN")];
 /// Labels of the published rows of built-in sources.
 pub(super) const PAPER: &str = "LAPS, paper";
 pub(super) const README: &str = "LAPS, README";
@@ -44,7 +45,7 @@ impl RecallTables {
             (!groups[0].rows.is_empty()).then_some(RecallTable { protocol, groups })
         };
         let tables = entry.data.protocol.iter().filter_map(table).collect();
-        Ok(Self { schema: SCHEMA, tables, results: Vec::new() })
+        Ok(Self { schema: SCHEMA, source: None, tables, results: Vec::new() })
     }
 
     /// The same as [`RecallTables::new`], with the results in the order of their numbers.
@@ -55,6 +56,7 @@ impl RecallTables {
             Protocol::ALL.into_iter().filter_map(|protocol| table(protocol, &results, &references).transpose());
         let tables = Self {
             schema: SCHEMA,
+            source: None,
             tables: tables.collect::<Result<_>>()?,
             results: results.iter().map(ResultUsed::new).collect(),
         };
@@ -63,7 +65,7 @@ impl RecallTables {
 }
 
 /// Sort key: everything that distinguishes results, except times.
-fn sort_key(result: &Reproduction) -> (usize, String, String, String, usize, [String; 5]) {
+pub(super) fn sort_key(result: &Reproduction) -> (usize, String, String, String, usize, [String; 5]) {
     let Reproduction { entry, split, limit, provenance, .. } = result;
     let position = registry::names().iter().position(|name| name == entry).unwrap_or(usize::MAX);
     let [checkpoint, data, engine] = match &provenance.model {
@@ -138,7 +140,7 @@ fn config_sha256(result: &Reproduction) -> &str {
 
 /// The built-in entry of a result; `None` for a foreign model, and if the configuration differs from the entry of that
 /// name.
-fn built_in(result: &Reproduction) -> Result<Option<Entry>> {
+pub(super) fn built_in(result: &Reproduction) -> Result<Option<Entry>> {
     if !registry::names().contains(&result.entry.as_str()) {
         return Ok(None);
     }
@@ -179,7 +181,7 @@ fn baselines(entry: &Entry, protocol: Protocol, references: &References) -> Vec<
     BASELINES.into_iter().filter_map(row).collect()
 }
 
-fn cells(table: &PublishedTable) -> [Option<Cell>; 7] {
+pub(super) fn cells(table: &PublishedTable) -> [Option<Cell>; 7] {
     let ([a, b, c], [d, e, f]) = (table.i2t, table.t2i);
     [a, b, c, d, e, f, table.rsum]
 }
