@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use laps_model::{
     array::Array,
     encoder::Device,
+    heads::HeadConfig,
     models::config::{ImageConfig, ModelConfig, SwinConfig, TextConfig, TextType, VitConfig},
 };
 use safetensors::{Dtype, SafeTensors};
@@ -71,7 +72,7 @@ pub fn vit_tiny() -> ModelConfig {
         intermediate_size: 64,
         layer_norm_eps: 1e-12,
     });
-    ModelConfig { image, text: text(), embed_size: 24, sparse_ratio: 0.5, aggr_ratio: 0.4 }
+    ModelConfig { image, text: text(), embed_size: 24, sparse_ratio: 0.5, aggr_ratio: 0.4, head: HeadConfig::Laps }
 }
 
 pub fn swin_tiny() -> ModelConfig {
@@ -85,7 +86,7 @@ pub fn swin_tiny() -> ModelConfig {
         mlp_ratio: 4.0,
         layer_norm_eps: 1e-5,
     });
-    ModelConfig { image, text: text(), embed_size: 96, sparse_ratio: 0.8, aggr_ratio: 0.6 }
+    ModelConfig { image, text: text(), embed_size: 96, sparse_ratio: 0.8, aggr_ratio: 0.6, head: HeadConfig::Laps }
 }
 
 /// Maximum absolute difference of two arrays of one shape.

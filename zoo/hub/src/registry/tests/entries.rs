@@ -238,3 +238,19 @@ fn canonical_form_is_unchanged() {
     assert_eq!(entry.config_sha256, sha256(entry.canonical().unwrap().as_bytes()));
     insta::assert_snapshot!(entry.config_sha256, @"e68a57ad351736aaac5b504a4b9c0c05348b724cb31b6b8fe577743576a1d4f9");
 }
+
+/// A name and a mapping are the same head, and the default changes neither the configuration nor its hash.
+#[test]
+fn head_is_a_name_or_a_mapping() {
+    let without = "sparse_ratio: 0.5\n  aggr_ratio: 0.4";
+    let head = |head: &str| edited(without, &format!("head: {head}")).unwrap().model.head.to_string();
+    assert_eq!(head("scan_t2i"), "scan_t2i");
+    assert_eq!(head("sgr"), head("{ type: sgr, sim_dim: 256, steps: 3 }"));
+    assert_eq!(head("{ pooling: gpo, type: vsepp }"), "vsepp, pooling gpo");
+    assert_eq!(head("{ type: chan, aggregation: lse }"), "chan, aggregation lse");
+    let explicit = edited(without, &format!("{without}\n  head: laps")).unwrap();
+    assert_eq!(explicit.config_sha256, read(CONTRACT).unwrap().config_sha256);
+    let other = edited(without, "head: scan_i2t").unwrap();
+    assert_ne!(other.config_sha256, explicit.config_sha256);
+    assert_eq!(read(&other.run_file().unwrap()).unwrap().model, other.model);
+}
