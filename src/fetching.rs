@@ -29,7 +29,7 @@ pub(crate) fn fetcher(access: Access, locked: bool) -> Result<Fetcher> {
 
 /// Fetches the published checkpoint of `entry`. Returns None for an entry without one.
 pub(crate) fn checkpoint(entry: &Entry, access: Access, quiet: bool) -> Result<Option<PathBuf>> {
-    let is_published = entry.checkpoint_source()?.is_some_and(|source| source.gdrive_folder.is_some());
+    let is_published = entry.checkpoint_source()?.is_some_and(|source| source.url().is_some());
     if !is_published {
         return Ok(None);
     }

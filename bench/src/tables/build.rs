@@ -33,7 +33,7 @@ impl RecallTables {
         let references = References::embedded()?;
         let table = |&protocol: &Protocol| {
             let row = |table: &PublishedTable| RecallRow {
-                name: source_name(&table.source).to_owned(),
+                name: source_name(&table.source, Some(entry)),
                 kind: RowKind::Published,
                 result: None,
                 figures: cells(table),
@@ -111,7 +111,7 @@ fn rows(results: &[(usize, &Reproduction, &Evaluation)], references: &References
         result.comparisons.iter().filter(of_this).cloned().collect::<Vec<_>>()
     };
     for comparison in results.iter().flat_map(|(_, result, _)| comparisons(result)) {
-        let name = source_name(&comparison.source).to_owned();
+        let name = source_name(&comparison.source, entry.as_ref());
         let figures = figures(&comparison, |cell| Cell { value: cell.published, status: cell.status });
         let row = RecallRow { name, kind: RowKind::Published, result: None, figures };
         if !rows.contains(&row) {
@@ -125,7 +125,7 @@ fn rows(results: &[(usize, &Reproduction, &Evaluation)], references: &References
         let row = |name, kind, figures| RecallRow { name, kind, result: Some(number), figures };
         rows.push(row("measured".to_owned(), RowKind::Measured, measured));
         for comparison in comparisons(result) {
-            let name = format!("  minus {}", source_name(&comparison.source));
+            let name = format!("  minus {}", source_name(&comparison.source, entry.as_ref()));
             let cell = |cell: RecallDifference| Cell { value: cell.difference, status: Status::Printed };
             rows.push(row(name, RowKind::Difference, figures(&comparison, cell)));
         }
@@ -163,11 +163,15 @@ fn name(result: &Reproduction, entry: Option<&Entry>) -> String {
     name
 }
 
-fn source_name(source: &str) -> &str {
-    match source {
-        "paper" => PAPER,
-        "readme" => README,
-        other => other,
+/// The label of published recalls: in the paper those of the method that `entry` refers to.
+fn source_name(source: &str, entry: Option<&Entry>) -> String {
+    let method = entry.and_then(|entry| entry.reference_row(source)?.split_once('/')).map(|(_, method)| method);
+    let baseline = BASELINES.iter().find(|(key, _)| Some(*key) == method);
+    match (source, baseline) {
+        ("paper", Some((_, name))) => format!("{name}, paper"),
+        ("paper", None) => PAPER.to_owned(),
+        ("readme", _) => README.to_owned(),
+        (other, _) => other.to_owned(),
     }
 }
 

@@ -213,7 +213,7 @@ fn trace(config: &ModelConfig, tokens: usize) {
     let patches = Outline(vec![images, tokens.into(), width]);
     let embeddings = Outline(vec![captions, words, width]);
     let mask = Outline(vec![captions, words]);
-    assert_eq!(model.alignment.forward(&patches, &embeddings, &mask).unwrap().0, [images, captions]);
+    assert_eq!(model.head.forward(&patches, &embeddings, &mask).unwrap().0, [images, captions]);
 }
 
 #[test]

@@ -17,3 +17,8 @@ fn image_encoder_agrees_with_the_reference() {
 fn text_encoder_agrees_with_the_reference() {
     cases::text_encoder_agrees::<Torch>(&TorchDevice::open(support::device()).unwrap());
 }
+
+#[test]
+fn cosine_agrees_with_the_reference() {
+    cases::cosine_agrees::<Torch>(&TorchDevice::open(support::device()).unwrap());
+}

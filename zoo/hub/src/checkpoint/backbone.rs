@@ -39,7 +39,9 @@ impl BackboneKind {
             Self::Vit => "vit.",
             Self::Swin => "swin.",
             Self::Bert => "bert.",
-            Self::ClipVision | Self::ClipText => "clip.",
+            // The names of both sides are those of a model already.
+            Self::ClipVision => "img_enc.visual_encoder.",
+            Self::ClipText => "txt_enc.clip.",
         }
     }
 
@@ -47,8 +49,8 @@ impl BackboneKind {
     fn others(self) -> &'static [&'static str] {
         match self {
             Self::Vit | Self::Swin | Self::Bert => HEADS,
-            Self::ClipVision => &["text_model", "visual_projection", "text_projection", "logit_scale"],
-            Self::ClipText => &["vision_model", "visual_projection", "text_projection", "logit_scale"],
+            Self::ClipVision => &["txt_enc", "visual_projection", "text_projection", "logit_scale"],
+            Self::ClipText => &["img_enc", "visual_projection", "text_projection", "logit_scale"],
         }
     }
 

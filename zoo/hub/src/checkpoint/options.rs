@@ -75,15 +75,19 @@ impl Options {
             ("img_res", count(model.image.image_size())),
             ("num_patches", count(model.image.num_patches())),
             ("embed_size", count(model.embed_size)),
+            ("head", OptionValue::Text(model.head.to_string())),
+        ];
+        let ratios = [
             ("sparse_ratio", OptionValue::Float(model.sparse_ratio)),
             ("aggr_ratio", OptionValue::Float(model.aggr_ratio)),
         ];
+        let ratios = ratios.into_iter().filter(|_| model.head.is_laps());
         let differs = |(key, expected): (&'static str, OptionValue)| {
             let found = self.get(key).filter(|found| **found != OptionValue::None)?;
             let difference = || Difference { key, expected: expected.to_string(), found: found.to_string() };
             (!expected.equals(found)).then(difference)
         };
-        let differences: Vec<_> = expected.into_iter().filter_map(differs).collect();
+        let differences: Vec<_> = expected.into_iter().chain(ratios).filter_map(differs).collect();
         if differences.is_empty() { Ok(()) } else { Err(super::CheckpointError::Options(differences)) }
     }
 

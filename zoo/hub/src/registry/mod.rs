@@ -26,8 +26,8 @@ pub use entry::Entry;
 pub use error::{Origin, RegistryError, SourceLocation};
 pub use laps_align::Protocol;
 pub use manifest::{
-    BackboneSource, COCO_IMAGES, CaptionFile, CaptionFiles, CheckpointSource, ImageArchive, JudgementSource, Manifest,
-    ModelFile, PYPI_FILES,
+    BackboneSource, COCO_IMAGES, CaptionFile, CaptionFiles, CheckpointSource, HubRevision, ImageArchive,
+    JudgementSource, Manifest, ModelFile, PYPI_FILES,
 };
 pub use references::{Cell, PublishedTable, References, Status, Table, Tables};
 pub use train_config::{TrainConfig, TrainPrecision, Validation};
@@ -66,6 +66,11 @@ static ENTRIES: LazyLock<Vec<(Cow<'static, str>, Cow<'static, str>)>> = LazyLock
     let rows = rows::expand(ROWS).unwrap_or_default();
     files.chain(rows.into_iter().map(|(name, text)| (name.into(), text.into()))).collect()
 });
+
+/// The names of the built-in entries that have a file of their own.
+pub fn names_of_files() -> Vec<&'static str> {
+    BUILT_IN.iter().map(|&(name, _)| name).collect()
+}
 
 /// The names of the built-in entries.
 pub fn names() -> Vec<&'static str> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{LOCK_FILE, StoreError};
-use crate::registry::{self, Entry, Manifest};
+use crate::registry::{self, Entry, HubRevision, Manifest};
 use laps_files::ExpectedDigest;
 use laps_files::cache;
 use laps_model::models::config::{ImageConfig, ModelConfig, TextType};
@@ -106,13 +106,18 @@ impl Store {
     pub fn checkpoint(&self, entry: &Entry) -> Result<RemoteFile, StoreError> {
         let unpublished = || StoreError::Unpublished { name: entry.name.clone() };
         let (name, known) = entry.checkpoint.as_ref().zip(entry.checkpoint_source()?).ok_or_else(unpublished)?;
-        let folder = known.gdrive_folder.ok_or_else(unpublished)?;
+        let file = known.file.clone();
+        let source = match (known.gdrive_folder, known.hub) {
+            (Some(folder), _) => FileSource::Drive { folder, file },
+            (None, Some(HubRevision { repository, revision })) => FileSource::Hub { repository, revision, file },
+            (None, None) => return Err(unpublished()),
+        };
         let key = format!("checkpoints/{name}/{}", known.file);
         Ok(RemoteFile {
             path: self.root.join(&key),
             key,
             expected: ExpectedDigest { bytes: known.bytes, sha256: known.sha256, ..ExpectedDigest::default() },
-            source: FileSource::Drive { folder, file: known.file },
+            source,
             mirrors: known.mirrors,
             licence: known.licence,
             max_bytes: MAX_WEIGHTS_BYTES,
@@ -308,6 +313,6 @@ pub fn data_set(entry: &Entry) -> Option<&'static str> {
 /// Errors of the built-in manifest.
 pub fn fetchable_names() -> Result<Vec<String>, StoreError> {
     let manifest = Manifest::embedded()?;
-    let published = manifest.checkpoints.into_iter().filter(|(_, checkpoint)| checkpoint.gdrive_folder.is_some());
+    let published = manifest.checkpoints.into_iter().filter(|(_, checkpoint)| checkpoint.url().is_some());
     Ok(published.map(|(name, _)| name).chain(manifest.backbones.into_keys()).collect())
 }

@@ -5,7 +5,7 @@ mod text;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, heads::HeadConfig};
 
 /// Maximum of any size. A larger one is a typing error, and the product of three sizes below it cannot overflow.
 const MAX_SIZE: usize = 1 << 20;
@@ -20,10 +20,15 @@ pub struct ModelConfig {
     pub text: TextConfig,
     /// Width of the joint space.
     pub embed_size: usize,
-    /// Share of the patches that are kept for a caption.
+    /// Share of the patches that are kept for a caption. 0 for a head that selects no patches.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub sparse_ratio: f64,
-    /// Number of aggregated patches, as a share of the kept ones.
+    /// Number of aggregated patches, as a share of the kept ones. 0 for a head that aggregates no patches.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub aggr_ratio: f64,
+    /// How embeddings become a similarity.
+    #[serde(default, skip_serializing_if = "HeadConfig::is_laps")]
+    pub head: HeadConfig,
 }
 
 /// The image encoder.
@@ -153,6 +158,9 @@ pub enum TextType {
     ClipTextModel,
 }
 
+fn is_zero(ratio: &f64) -> bool {
+    *ratio == 0.0
+}
 fn eps_12() -> f64 {
     1e-12
 }
@@ -220,6 +228,15 @@ impl ImageConfig {
 }
 
 impl ModelConfig {
+    /// Widths of the token and the word embeddings that the encoders give the head: `embed_size`, or those of the backbones
+    /// for a head that projects them itself.
+    pub fn embedding_widths(&self) -> [usize; 2] {
+        match self.head.projects() {
+            true => [self.image.hidden_size(), self.text.hidden_size],
+            false => [self.embed_size; 2],
+        }
+    }
+
     /// Number of patches kept for a caption: `ceil(num_patches * sparse_ratio)`.
     pub fn kept(&self) -> usize {
         (self.image.num_patches() as f64 * self.sparse_ratio).ceil() as usize
@@ -262,12 +279,24 @@ impl ModelConfig {
         multiple("text.hidden_size", text.hidden_size, "num_attention_heads", text.num_attention_heads)?;
         eps("text.layer_norm_eps", text.layer_norm_eps)?;
         at_least("embed_size", self.embed_size, 5)?;
-        ratio("sparse_ratio", self.sparse_ratio)?;
-        ratio("aggr_ratio", self.aggr_ratio)?;
-        if self.groups() == 0 {
-            return Err(config("aggr_ratio", "at least one group of patches", &self.aggr_ratio));
+        if self.head.is_laps() {
+            ratio("sparse_ratio", self.sparse_ratio)?;
+            ratio("aggr_ratio", self.aggr_ratio)?;
+            if self.groups() == 0 {
+                return Err(config("aggr_ratio", "at least one group of patches", &self.aggr_ratio));
+            }
+            return Ok(());
         }
-        Ok(())
+        for (key, value) in [("sparse_ratio", self.sparse_ratio), ("aggr_ratio", self.aggr_ratio)] {
+            if value != 0.0 {
+                return Err(config(
+                    key,
+                    &format!("no ratio, which the head `{}` does not have", self.head.kind()),
+                    &value,
+                ));
+            }
+        }
+        self.head.check(self)
     }
 }
 

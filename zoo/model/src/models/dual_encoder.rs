@@ -1,9 +1,9 @@
-//! LAPS: two encoders, their projections, and the alignment.
+//! A model: two encoders, their projections, and the head.
 
 use crate::{
     Result,
+    heads::Head,
     models::{
-        alignment::Alignment,
         bert::Bert,
         clip::{ClipText, ClipVision},
         config::{ImageConfig, ModelConfig, TextConfig, TextType},
@@ -109,27 +109,28 @@ fn projection<T>(input: usize, output: usize, path: &ParamPath<T>) -> Result<Opt
     if input == output { Ok(None) } else { Linear::with_default_init(input, output, path).map(Some) }
 }
 
-/// A LAPS model.
+/// A model: LAPS, or another head on the same encoders.
 pub struct Laps<T> {
     /// Images to patch embeddings.
     pub image: ImageEncoder<T>,
     /// Captions to word embeddings.
     pub text: TextEncoder<T>,
     /// Patch and word embeddings to similarities.
-    pub alignment: Alignment<T>,
+    pub head: Head<T>,
 }
 
 impl<T> Laps<T> {
-    /// `path` has `img_enc`, `txt_enc` and `cross_net`.
+    /// `path` has `img_enc`, `txt_enc` and, for the head `laps`, `cross_net`.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) if `config` is invalid; otherwise the error of the source of parameters.
     pub fn new(config: &ModelConfig, path: &ParamPath<T>) -> Result<Self> {
         config.check()?;
+        let [width, word_width] = config.embedding_widths();
         Ok(Self {
-            image: ImageEncoder::new(&config.image, config.embed_size, &path.sub("img_enc"))?,
-            text: TextEncoder::new(&config.text, config.embed_size, &path.sub("txt_enc"))?,
-            alignment: Alignment::new(config, &path.sub("cross_net"))?,
+            image: ImageEncoder::new(&config.image, width, &path.sub("img_enc"))?,
+            text: TextEncoder::new(&config.text, word_width, &path.sub("txt_enc"))?,
+            head: Head::of(config, path)?,
         })
     }
 }

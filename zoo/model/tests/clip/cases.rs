@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use laps_model::{
     array::Array,
+    heads::{Head, HeadConfig, HeadSizes},
     models::{
         clip::{ClipText, ClipVision},
         config::ImageConfig,
@@ -66,4 +67,33 @@ where
         let row = |array: &Array| array.rows(row..row + 1).unwrap().narrow(1, 0, length as usize).unwrap();
         compare("last_hidden_state", &row(&words), &row(&masked));
     }
+}
+
+/// The similarities of the golden embeddings, without the factor of the logits.
+pub fn cosine_agrees<T: DeviceTensor + 'static>(device: &T::Device)
+where
+    T::Device: 'static,
+{
+    let [vision, text] =
+        ["clip_vision_tiny.safetensors", "clip_text_tiny.safetensors"].map(|file| Rc::new(Tensors::open(file)));
+    let (images, captions, on) = (Rc::clone(&vision), Rc::clone(&text), device.clone());
+    let path = ParamPath::root(Rc::new(move |parameter: Parameter| {
+        let source = if parameter.name == "visual_projection.weight" { &images } else { &captions };
+        T::upload(&source.get(&parameter.name), &on)
+    }));
+    let sizes = HeadSizes { tokens: 37, has_class_token: true, width: 32, word_width: 24 };
+    let head = Head::<T>::new(&HeadConfig::Cosine { embed_size: 20 }, &sizes, &path).unwrap();
+    let upload = |array: &Array| T::upload(array, device).unwrap();
+    let tokens = upload(&vision.get("last_hidden_state_post_layernorm"));
+    let words = upload(&text.get("last_hidden_state"));
+    let mask = upload(&text.get("attention_mask"));
+    let found = head.forward(&tokens, &words, &mask).unwrap().download().unwrap();
+    let factor = text.get("logit_scale").values()[0].exp();
+    let logits = text.get("logits_per_image");
+    let expected = Array::new(logits.dims(), logits.values().iter().map(|logit| logit / factor).collect()).unwrap();
+    compare("cosines", &found, &expected);
+    let vectors = head.image_vectors(&tokens).unwrap().unwrap().download().unwrap();
+    compare("image_embeds_normalized", &vectors, &vision.get("image_embeds_normalized"));
+    let vectors = head.caption_vectors(&words, &mask).unwrap().unwrap().download().unwrap();
+    compare("text_embeds_normalized", &vectors, &text.get("text_embeds_normalized"));
 }

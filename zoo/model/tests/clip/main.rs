@@ -15,3 +15,8 @@ fn image_encoder_agrees_with_the_reference() {
 fn text_encoder_agrees_with_the_reference() {
     cases::text_encoder_agrees::<Array>(&());
 }
+
+#[test]
+fn cosine_agrees_with_the_reference() {
+    cases::cosine_agrees::<Array>(&());
+}

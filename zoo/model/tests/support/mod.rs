@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use laps_model::{
     array::Array,
     encoder::Device,
+    heads::HeadConfig,
     models::config::{
         ClipVisionConfig, ImageConfig, ModelConfig, PreprocessingType, SwinConfig, TextConfig, TextType, VitConfig,
     },
@@ -73,7 +74,7 @@ pub fn vit_tiny() -> ModelConfig {
         intermediate_size: 64,
         layer_norm_eps: 1e-12,
     });
-    ModelConfig { image, text: text(), embed_size: 24, sparse_ratio: 0.5, aggr_ratio: 0.4 }
+    ModelConfig { image, text: text(), embed_size: 24, sparse_ratio: 0.5, aggr_ratio: 0.4, head: HeadConfig::Laps }
 }
 
 pub fn swin_tiny() -> ModelConfig {
@@ -87,7 +88,7 @@ pub fn swin_tiny() -> ModelConfig {
         mlp_ratio: 4.0,
         layer_norm_eps: 1e-5,
     });
-    ModelConfig { image, text: text(), embed_size: 96, sparse_ratio: 0.8, aggr_ratio: 0.6 }
+    ModelConfig { image, text: text(), embed_size: 96, sparse_ratio: 0.8, aggr_ratio: 0.6, head: HeadConfig::Laps }
 }
 
 /// The image encoder of `clip_vision_tiny.safetensors`.

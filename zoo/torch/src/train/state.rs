@@ -99,14 +99,19 @@ pub(super) fn write_checkpoint(
 }
 
 fn options(model: &ModelConfig) -> serde_json::Value {
-    serde_json::json!({
+    let mut options = serde_json::json!({
         "vit_type": model.image.kind(),
         "img_res": model.image.image_size(),
         "num_patches": model.image.num_patches(),
         "embed_size": model.embed_size,
-        "sparse_ratio": model.sparse_ratio,
-        "aggr_ratio": model.aggr_ratio,
-    })
+    });
+    if model.head.is_laps() {
+        options["sparse_ratio"] = model.sparse_ratio.into();
+        options["aggr_ratio"] = model.aggr_ratio.into();
+    } else {
+        options["head"] = model.head.to_string().into();
+    }
+    options
 }
 
 fn write(folder: &RunFolder, name: &str, tensors: &[(String, Array)], metadata: &BTreeMap<&str, String>) -> Result<()> {

@@ -59,7 +59,7 @@ fn unreadable_file_is_reported_with_its_path() {
 fn unknown_key_is_rejected_at_any_depth() {
     insta::assert_snapshot!(refused("sparse_ratio", "sparse_ration"), @r"
     `models/mine.yaml`, line 6: there is no key `model.sparse_ration`
-      expected: `image`, `text`, `embed_size`, `sparse_ratio`, `aggr_ratio`
+      expected: `image`, `text`, `embed_size`, `sparse_ratio`, `aggr_ratio`, `head`
       found: `sparse_ration`
     hint: did you mean `sparse_ratio`?
     ");

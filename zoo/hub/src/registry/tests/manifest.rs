@@ -30,7 +30,7 @@ fn hashes_are_well_formed() {
     for (name, checkpoint) in &manifest.checkpoints {
         checkpoint.sha256.iter().for_each(|hash| assert_hex(hash, 64));
         // The hash of a file of this project is always known.
-        assert!(checkpoint.gdrive_folder.is_some() || checkpoint.sha256.is_some(), "{name}");
+        assert!(checkpoint.url().is_some() || checkpoint.sha256.is_some(), "{name}");
     }
     for entry in names() {
         let entry = find(entry).unwrap();
@@ -54,7 +54,7 @@ fn splits_of_entries_have_files_and_sizes() {
         if entry.data.drawn.is_some() {
             continue;
         }
-        let set = if name.starts_with("coco") { "coco" } else { "f30k" };
+        let set = if entry.data.captions.starts_with("coco") { "coco" } else { "f30k" };
         let splits = &manifest.splits[set];
         for split in [&entry.data.train, &entry.data.dev, &entry.data.test] {
             for kind in ["ids", "caps"] {
