@@ -29,7 +29,7 @@ pub(crate) fn fetcher(access: Access, locked: bool) -> Result<Fetcher> {
 
 /// Fetches the published checkpoint of `entry`. Returns None for an entry without one.
 pub(crate) fn checkpoint(entry: &Entry, access: Access, quiet: bool) -> Result<Option<PathBuf>> {
-    let is_published = entry.checkpoint_source()?.is_some_and(|source| source.gdrive_folder.is_some());
+    let is_published = entry.checkpoint_source()?.is_some_and(|source| source.url().is_some());
     if !is_published {
         return Ok(None);
     }
@@ -66,10 +66,10 @@ pub(crate) fn images(entry: &Entry, root: Option<&Path>, splits: &[&str], access
     Ok(())
 }
 
-/// Fetches the vocabulary of the published entries into the cache.
-pub(crate) fn vocabulary(access: Access, quiet: bool) -> Result<PathBuf> {
+/// Fetches the vocabulary of a published entry into the cache.
+pub(crate) fn vocabulary(entry: &Entry, access: Access, quiet: bool) -> Result<PathBuf> {
     let fetcher = fetcher(access, false)?;
-    let file = fetcher.settings().store.vocabulary(None)?;
+    let file = fetcher.settings().store.vocabulary(&entry.model, None)?;
     let progress = progress::choose(quiet);
     Ok(fetcher.fetch(&file, |_| Ok(()), progress.as_ref())?.file.path)
 }

@@ -116,7 +116,7 @@ impl ModelOptions {
             if data_set(&entry).is_none() {
                 return Err(name_vocabulary_option(laps::Error::NoVocabulary { entry: entry.name }));
             }
-            builder = builder.vocabulary(fetching::vocabulary(self.access, self.quiet)?);
+            builder = builder.vocabulary(fetching::vocabulary(&entry, self.access, self.quiet)?);
         }
         let checkpoint = match &self.checkpoint {
             Some(path) => Some(path.clone()),

@@ -8,10 +8,7 @@ use laps_hub::{
     store::{CacheItem, CacheState, Store},
 };
 use laps_model::{
-    models::{
-        self,
-        config::{ImageConfig, ModelConfig},
-    },
+    models::{self, config::ModelConfig},
     params::Parameter,
 };
 use serde::Serialize;
@@ -114,11 +111,7 @@ fn summary(name: &'static str, store: Option<&Store>) -> Result<EntrySummary> {
 }
 
 fn image(model: &ModelConfig) -> String {
-    let kind = match model.image {
-        ImageConfig::Vit(_) => "vit",
-        ImageConfig::Swin(_) => "swin",
-    };
-    format!("{kind} {}", model.image.image_size())
+    format!("{} {}", model.image.kind(), model.image.image_size())
 }
 
 fn elements(parameters: &[Parameter]) -> usize {
@@ -203,6 +196,9 @@ pub struct EntryInfo {
     pub stored: Option<CacheItem>,
     /// Whether the data is drawn if no data root is given.
     pub drawn: bool,
+    /// What the source of the model leaves open and the entry decides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<String>,
     #[serde(skip)]
     published: Vec<PublishedTable>,
 }
@@ -234,6 +230,7 @@ impl EntryInfo {
             stored: stored(entry, &checkpoint, store)?,
             checkpoint,
             drawn: entry.data.drawn.is_some(),
+            choices: entry.choices.clone(),
             published: entry.data.protocol.iter().flat_map(|&protocol| entry.published(protocol)).collect(),
         })
     }
@@ -263,6 +260,9 @@ impl EntryInfo {
         if let Some(item) = &self.stored {
             line("cache", cache_state(item));
             line("licence", item.licence.clone().unwrap_or_else(|| "none stated".to_owned()));
+        }
+        for choice in &self.choices {
+            line("our choice", choice.clone());
         }
         line("config", format!("sha256 {}", self.config_sha256));
         if !self.published.is_empty() {

@@ -26,6 +26,7 @@
 //! ```
 //!
 //! # Map
+//! - [`audit`]: what a sound evaluation must not depend on.
 //! - [`reproduce`]: one evaluation with its verdict; [`results`] reads and checks the JSON.
 //! - [`tables`], [`report`], [`card`]: results as tables (terminal, Markdown, CSV, LaTeX, JSON), as one HTML page, and as
 //!   a model card.
@@ -41,6 +42,7 @@
 //! libtorch is never linked here: requests take a [`Backend`](laps::Backend) or [`Backends`](laps::Backends).
 
 pub mod alignment;
+pub mod audit;
 pub mod card;
 pub mod catalogue;
 pub mod error;

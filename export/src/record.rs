@@ -5,7 +5,8 @@ use std::{cell::RefCell, rc::Rc};
 use laps_model::{
     array::Array,
     dim::Dim,
-    models::{ImageEncoder, TextEncoder, alignment::Alignment, config::ModelConfig},
+    heads::Head,
+    models::{ImageEncoder, TextEncoder, config::ModelConfig},
     params::Parameter,
     tensor::Tensor,
 };
@@ -29,7 +30,7 @@ pub fn record(
     config.check()?;
     let graph = Rc::new(RefCell::new(Graph::new(kind.name(), target)));
     let root = GraphTensor::parameters(&graph, read);
-    let width = config.embed_size;
+    let [width, word_width] = config.embedding_widths();
     let input = |name: &str, element, shape: &[Dim]| GraphTensor::input(&graph, name, element, shape);
     match kind {
         GraphKind::Image => {
@@ -42,18 +43,18 @@ pub fn record(
             let shape = ["batch", "length"].map(Dim::symbol);
             let input_ids = input("input_ids", ElementType::I64, &shape)?;
             let mask = input("attention_mask", ElementType::I64, &shape)?.to_float();
-            let encoder = TextEncoder::new(&config.text, width, &root.sub("txt_enc"))?;
+            let encoder = TextEncoder::new(&config.text, word_width, &root.sub("txt_enc"))?;
             encoder.forward(&input_ids, &mask)?.output("word_embeddings")?;
         }
         GraphKind::Score => {
             let tokens = config.image.num_patches() + usize::from(config.image.has_class_token());
             let [images, captions, words] = ["images", "captions", "words"].map(Dim::symbol);
             let patches = input("patch_embeddings", ElementType::F32, &[images, tokens.into(), width.into()])?;
-            let embeddings = input("word_embeddings", ElementType::F32, &[captions, words, width.into()])?;
+            let embeddings = input("word_embeddings", ElementType::F32, &[captions, words, word_width.into()])?;
             let lengths = input("lengths", ElementType::I64, &[captions])?;
-            let alignment = Alignment::new(config, &root.sub("cross_net"))?;
+            let head = Head::of(config, &root)?;
             let mask = word_mask(&embeddings, &lengths)?;
-            alignment.forward(&patches, &embeddings, &mask)?.output("similarities")?;
+            head.forward(&patches, &embeddings, &mask)?.output("similarities")?;
         }
     }
     // The parameters hold a reference to the graph.

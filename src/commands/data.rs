@@ -310,9 +310,10 @@ impl DataFetchArgs {
 
     fn fetch_set(&self, set: DatasetName, fetcher: &Fetcher, progress: &dyn Progress, text: &mut String) -> Result<()> {
         let store = &fetcher.settings().store;
-        let paths = set.entry()?.data_paths(self.data.as_deref())?;
+        let entry = set.entry()?;
+        let paths = entry.data_paths(self.data.as_deref())?;
         let mut items = store.captions(set.name(), &paths.captions)?;
-        items.push(store.vocabulary(Some(&paths.vocab))?);
+        items.push(store.vocabulary(&entry.model, Some(&paths.vocab))?);
         let outcomes = fetcher.fetch_all(&items, progress);
         let fetched = outcomes.into_iter().collect::<Result<Vec<_>, _>>().map_err(laps::Error::from)?;
         fetched.iter().for_each(|one| verified(one, text));

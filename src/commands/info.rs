@@ -18,10 +18,18 @@ pub(crate) struct InfoArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Print the entry file: flat and complete, also if the entry is a row of a file of several
+    #[arg(long, conflicts_with_all = ["json", "parameters"])]
+    yaml: bool,
 }
 
 impl InfoArgs {
     pub(crate) fn run(self) -> Result<CommandStatus> {
+        if self.yaml {
+            let (_, text) = laps_hub::registry::text(&self.entry)?;
+            print(&text)?;
+            return Ok(CommandStatus::Success);
+        }
         let info = catalogue::EntryInfo::new(
             &laps_hub::registry::find(&self.entry)?,
             Store::from_environment().ok().as_ref(),

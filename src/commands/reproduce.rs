@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use laps::{Backend, BackendRequest, Backends, OnnxBackend, Workload};
 use laps_bench::{
+    audit::{self, CaptionOrder, audit},
     files::write_atomic,
     machine::processors,
     reproduce::{LongCaptions, PrecisionComparison, ReproduceRequest, render_losses, reproduce, table},
@@ -76,6 +77,9 @@ pub(crate) struct ReproduceArgs {
     /// Write the result and its provenance as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also evaluate with captions shuffled within and between images, and look for images that other splits have too
+    #[arg(long)]
+    audit: bool,
     #[command(flatten)]
     access: crate::fetching::Access,
     /// Hide progress output
@@ -109,6 +113,7 @@ impl ReproduceArgs {
             data: self.data,
             split: self.split,
             long_captions: if self.truncate { LongCaptions::Truncate } else { LongCaptions::Refuse },
+            caption_order: CaptionOrder::AsWritten,
             limit: self.limit,
             backend: selected.backend,
             backends,
@@ -147,7 +152,11 @@ impl ReproduceArgs {
         }
         print(&table::render(&result))?;
         print(&tables)?;
-        let failed = result.verdict.failed() || result.precisions.iter().any(PrecisionComparison::failed);
+        let checks = if self.audit { audit(&request, &result, &stop, progress.as_ref())? } else { Vec::new() };
+        print(&audit::render(&checks))?;
+        let failed = result.verdict.failed()
+            || result.precisions.iter().any(PrecisionComparison::failed)
+            || checks.iter().any(|check| check.passed == Some(false));
         Ok(if failed { CommandStatus::CheckFailed } else { CommandStatus::Success })
     }
 }

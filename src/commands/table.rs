@@ -7,7 +7,7 @@ use clap::Args;
 use laps_bench::{
     files::{check_writable, write_atomic},
     results, statistics,
-    tables::{RecallTables, TableFormat},
+    tables::{PrintedTable, RecallTables, TableFormat},
 };
 
 use crate::report::{CommandStatus, print};
@@ -16,8 +16,11 @@ use crate::report::{CommandStatus, print};
 #[derive(Args)]
 pub(crate) struct TableArgs {
     /// Results of `reproduce --json` and `evaluate --json`, in any order
-    #[arg(required_unless_present = "compare", conflicts_with = "compare", value_name = "RESULT")]
+    #[arg(required_unless_present_any = ["compare", "paper"], conflicts_with = "compare", value_name = "RESULT")]
     results: Vec<PathBuf>,
+    /// Print a whole published table, with the results beside its rows: 1, 2 or 4 of the paper, or d2s for D2S-VSE
+    #[arg(long, value_name = "TABLE", conflicts_with = "compare")]
+    paper: Option<String>,
     /// Compare two results on the same data: differences of the recalls, with p-values of a paired test over queries
     #[arg(long, num_args = 2, value_names = ["A", "B"])]
     compare: Vec<PathBuf>,
@@ -32,12 +35,17 @@ pub(crate) struct TableArgs {
 impl TableArgs {
     pub(crate) fn run(self) -> Result<CommandStatus> {
         let format = self.format.parse::<TableFormat>()?;
+        let paper = self.paper.as_deref().map(str::parse::<PrintedTable>).transpose()?;
         self.out.as_deref().into_iter().try_for_each(check_writable)?;
         let text = match self.compare.as_slice() {
             [first, second] => compare([first, second], format)?,
             _ => {
                 let results = self.results.iter().map(|path| results::read(path)).collect::<Result<_, _>>()?;
-                RecallTables::new(results)?.render(format)?
+                let tables = match paper {
+                    Some(table) => RecallTables::printed(table, results)?,
+                    None => RecallTables::new(results)?,
+                };
+                tables.render(format)?
             }
         };
         match &self.out {

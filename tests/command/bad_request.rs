@@ -34,7 +34,7 @@ fn unknown_key_in_entry_file_gets_a_suggestion() {
     fs_err::write(&path, text.replace("sparse_ratio", "sparse_ration")).unwrap();
     assert_snapshot!(expect_error(folder.path(), ["reproduce".as_ref(), path.as_os_str()]), @r"
     error: `DIR/entry.yaml`, line 24: there is no key `model.sparse_ration`
-      expected: `image`, `text`, `embed_size`, `sparse_ratio`, `aggr_ratio`
+      expected: `image`, `text`, `embed_size`, `sparse_ratio`, `aggr_ratio`, `head`
       found: `sparse_ration`
     hint: did you mean `sparse_ratio`?
     ");

@@ -39,7 +39,9 @@ impl Model {
         let image = Array::new(&[config.tokens(), config.width], images.into_values())?;
         let explanation = self.similarity().explain(&image, &words)?;
         let tokenizer = self.tokenizer();
-        let words = tokenizer.encode(caption.trim())?.into_iter().map(|id| tokenizer.token(id)).collect();
+        let mut tokens = tokenizer.encode(caption.trim())?;
+        tokenizer.truncate(&mut tokens, words.dims().first().copied().unwrap_or(0));
+        let words = tokens.into_iter().map(|id| tokenizer.token(id)).collect();
         let side = config.patches.isqrt();
         Ok(ExplainedPair { words, grid: [side, config.patches / side.max(1)], explanation })
     }

@@ -261,7 +261,7 @@ impl ModelBuilder {
             engine,
             config: AlignmentConfig::of(&entry.model),
             weights,
-            preprocessing: Preprocessing::imagenet(entry.model.image.image_size()),
+            preprocessing: Preprocessing::of(&entry.model.image),
             vocabulary,
             vocab_size: entry.model.text.vocab_size,
             max_tokens: entry.model.text.max_position_embeddings,

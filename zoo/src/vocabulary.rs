@@ -1,4 +1,4 @@
-//! Finds the WordPiece vocabulary of an entry.
+//! Finds the vocabulary of an entry.
 
 use std::path::Path;
 
@@ -34,7 +34,7 @@ fn find(entry: &Entry, given: Option<&Path>, data: Option<&Path>) -> Result<Opti
     if data_set(entry).is_some()
         && let Ok(store) = Store::from_environment()
     {
-        let path = store.vocabulary(None)?.path;
+        let path = store.vocabulary(&entry.model, None)?.path;
         if path.is_file() {
             return Ok(Some(Vocabulary::read(&path)?));
         }

@@ -101,6 +101,13 @@ fn image(config: &ImageConfig) -> String {
             layers = vit.num_hidden_layers,
             width = vit.hidden_size
         ),
+        ImageConfig::ClipVisionModel(clip) => format!(
+            "CLIP ViT, {size} x {size} pixels, patch size {patch}, {layers} blocks, hidden size {width}",
+            size = clip.image_size,
+            patch = clip.patch_size,
+            layers = clip.num_hidden_layers,
+            width = clip.hidden_size
+        ),
         ImageConfig::Swin(swin) => format!(
             "Swin, {size} x {size} pixels, patch size {patch}, window size {window}, stages of {depths:?} blocks, embedding size {width}",
             size = swin.image_size,

@@ -28,10 +28,6 @@ use crate::{
 const TILE_IMAGES: usize = 16;
 const TILE_CAPTIONS: usize = 32;
 
-/// Types of heads, as `--head` and `type:` name them.
-pub const TYPES: [&str; 9] =
-    ["laps", "vsepp", "scan_t2i", "scan_i2t", "scan_all", "max_mean", "sgr", "chan", "d2s_vse"];
-
 /// A head and its parameters.
 #[derive(Clone, Debug)]
 pub struct HeadSource {
@@ -73,11 +69,8 @@ impl HeadSource {
         if document.get("model").is_some() {
             return Ok(of(HeadKind::Laps(Box::new(registry::find(name)?))));
         }
-        let mut head = document.get("head").cloned().unwrap_or(document);
-        if let serde_yaml::Value::String(kind) = head {
-            head = serde_yaml::Value::Mapping([("type".into(), kind.into())].into_iter().collect());
-        }
-        if let Some(kind) = head.get("type").and_then(serde_yaml::Value::as_str) {
+        let head = document.get("head").cloned().unwrap_or(document);
+        if let Some(kind) = head.get("type").unwrap_or(&head).as_str() {
             check_type(kind)?;
         }
         let config = serde_yaml::from_value(head).map_err(|error| unreadable(name, &error))?;
@@ -94,14 +87,17 @@ fn check_type(kind: &str) -> Result<()> {
             found: "`laps`".to_owned(),
         });
     }
-    if TYPES.contains(&kind) { Ok(()) } else { Err(unknown(kind)) }
+    if HeadConfig::TYPES.contains(&kind) { Ok(()) } else { Err(unknown(kind)) }
 }
 
 fn unknown(name: &str) -> Error {
-    let nearest = TYPES.into_iter().max_by(|a, b| strsim::jaro(name, a).total_cmp(&strsim::jaro(name, b)));
+    let nearest = HeadConfig::TYPES.into_iter().max_by(|a, b| strsim::jaro(name, a).total_cmp(&strsim::jaro(name, b)));
     Error::Argument {
         argument: "head",
-        expected: format!("{}, an entry, or a YAML file with one", TYPES.map(|kind| format!("`{kind}`")).join(", ")),
+        expected: format!(
+            "{}, an entry, or a YAML file with one",
+            HeadConfig::TYPES.map(|kind| format!("`{kind}`")).join(", ")
+        ),
         found: format!("`{name}`; did you mean `{}`?", nearest.unwrap_or("laps")),
     }
 }
@@ -141,19 +137,9 @@ pub(super) fn similarities(
             let found = head_similarities(embeddings, config, source, notes)?;
             let checkpoint = source.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
             let checkpoint = checkpoint.as_ref().map(SourceFile::of_checkpoint).transpose()?;
-            Ok((held(found), HeadUsed { name: describe(config), checkpoint }))
+            Ok((held(found), HeadUsed { name: config.to_string(), checkpoint }))
         }
     }
-}
-
-/// Type and options of a head: `vsepp, pooling gpo`.
-fn describe(config: &HeadConfig) -> String {
-    let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(config) else { return String::new() };
-    let mut name = fields.remove("type").and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
-    for (option, value) in fields {
-        name += &value.as_str().map_or_else(|| format!(", {option} {value}"), |text| format!(", {option} {text}"));
-    }
-    name
 }
 
 /// `(n, tokens, width)` of the images or the captions; one token for pooled embeddings.
@@ -231,7 +217,7 @@ fn head_similarities(
         }
         assumed
     });
-    let sizes = HeadSizes { tokens, has_class_token, width };
+    let sizes = HeadSizes { tokens, has_class_token, width, word_width: captions.dims()[2] };
     let (config, head) = open_head(config, &sizes, source.checkpoint.as_deref())?;
     let images = blocks(&images, TILE_IMAGES)?;
     // The padding of a caption reaches the vector of `d2s_vse`, so it is kept; elsewhere it is cut off.
@@ -275,7 +261,7 @@ fn head_similarities(
 /// The head, and its configuration with the sizes that the checkpoint's parameters have.
 fn open_head(config: &HeadConfig, sizes: &HeadSizes, checkpoint: Option<&Path>) -> Result<(HeadConfig, Head<Array>)> {
     let checkpoint = checkpoint.map(Checkpoint::open).transpose()?.map(Rc::new);
-    let mut config = config.clone();
+    let mut config = *config;
     let shape_of = |checkpoint: &Checkpoint, name: &str| {
         checkpoint.tensors().find(|&(known, ..)| known == name).map(|(_, _, shape)| shape.to_vec())
     };

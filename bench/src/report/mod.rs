@@ -13,7 +13,7 @@ use askama::Template;
 use crate::{
     Error, Result,
     reproduce::Reproduction,
-    tables::{COLUMNS, RecallTables},
+    tables::{COLUMNS, PrintedTable, RecallTables},
 };
 
 pub use thumbnails::Thumbnails;
@@ -40,11 +40,22 @@ pub fn page(results: Vec<Reproduction>, thumbnails: &Thumbnails) -> Result<Strin
     let mut titles: Vec<String> = results.iter().map(Reproduction::title).collect();
     titles.dedup();
     let has_laps = results.iter().any(|result| result.provenance.foreign().is_none());
+    let mut views = tables(&recalls, "");
+    let mut notes = recalls.notes();
+    for (_, table) in PrintedTable::ALL {
+        // The order of the results, and so their numbers, are the same.
+        let printed = RecallTables::printed(table, results.clone())?;
+        if printed.has_measured() {
+            views.extend(tables(&printed, &format!("{}: ", table.title())));
+            let known: Vec<String> = notes.clone();
+            notes.extend(printed.notes().into_iter().filter(|note| !known.contains(note)));
+        }
+    }
     let page = Page {
         title: format!("{}: {}", if has_laps { "LAPS" } else { "Retrieval" }, titles.join(", ")),
         columns: COLUMNS,
-        tables: tables(&recalls),
-        notes: recalls.notes(),
+        tables: views,
+        notes,
         results: (1..).zip(&results).map(|(number, result)| ResultView::new(number, result, thumbnails)).collect(),
     };
     page.render().map_err(|source| Error::Template { source: source.into() })

@@ -20,7 +20,7 @@ const BARS: [u32; 7] = [1, 2, 3, 6, 11, 21, 51];
 
 /// The table of one protocol.
 pub(super) struct TableView {
-    pub(super) protocol: &'static str,
+    pub(super) title: String,
     pub(super) groups: Vec<(String, Vec<RowView>)>,
 }
 
@@ -78,19 +78,20 @@ pub(super) struct AnswerView<'a> {
     pub(super) is_right: bool,
 }
 
-pub(super) fn tables(tables: &RecallTables) -> Vec<TableView> {
+/// The tables of one kind; `prefix` comes before the protocol in their titles.
+pub(super) fn tables(tables: &RecallTables, prefix: &str) -> Vec<TableView> {
     let row = |row: &RecallRow| RowView {
         class: match row.kind {
             RowKind::Baseline => "baseline",
             RowKind::Published => "published",
             RowKind::Measured => "measured",
-            RowKind::Difference => "difference",
+            RowKind::Difference | RowKind::NotMeasured => "difference",
         },
         label: row.label(),
         texts: row.texts(),
     };
     let view = tables.tables.iter().map(|table| TableView {
-        protocol: table.protocol.name(),
+        title: format!("{prefix}{}", table.protocol.name()),
         groups: table.groups.iter().map(|group| (group.name.clone(), group.rows.iter().map(row).collect())).collect(),
     });
     view.collect()

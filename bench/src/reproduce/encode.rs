@@ -67,7 +67,7 @@ impl ImageScorer<'_> {
         let [blocks, before] = [matrix.blocks(), matrix.blocks() - missing.len()];
         let images = files.len();
         let mut damaged = Vec::new();
-        let preprocessing = Preprocessing::imagenet(request.entry.model.image.image_size());
+        let preprocessing = Preprocessing::of(&request.entry.model.image);
         let options =
             LoaderOptions { batch_size: request.batch_size.get(), threads: request.threads, prefetch: PREFETCH };
         let mut loader = Loader::start(files.clone(), preprocessing, options)?;

@@ -31,13 +31,15 @@ pub(super) fn read_texts(request: &ReproduceRequest, paths: &DataPaths) -> Resul
     }
     let tokenizer = request.entry.tokenizer(paths)?;
     let limit = model.text.max_position_embeddings;
-    let (tokens, truncated) = match request.long_captions {
+    let (written, truncated) = match request.long_captions {
         LongCaptions::Refuse => {
             let tokens = split.tokenize(&tokenizer, limit);
             (tokens.map_err(|error| all_faults(error.into(), request, &split, paths))?, 0)
         }
         LongCaptions::Truncate => tokenizer.encode_truncated(split.captions(), limit)?,
     };
+    let sources = request.caption_order.sources(split.images().len(), split.image_of());
+    let tokens = sources.into_iter().map(|source| written[source].clone()).collect();
     let images = CaptionImages::new(split.images().len(), split.image_of())?;
     Ok(SplitTexts { split, tokens, truncated, images })
 }

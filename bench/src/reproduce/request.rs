@@ -10,7 +10,7 @@ use laps::{Backend, Backends, RustBackend};
 use laps_hub::registry::{self, Entry};
 use laps_model::encoder::Device;
 
-use crate::{Error, Result, files};
+use crate::{Error, Result, audit::CaptionOrder, files};
 
 /// What happens to captions that are longer than the text encoder has positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct ReproduceRequest {
     pub split: Option<String>,
     /// What happens to captions that are longer than the text encoder has positions.
     pub long_captions: LongCaptions,
+    /// Which text each caption has; any order but the one written is for audits.
+    pub caption_order: CaptionOrder,
     /// Evaluate only the first images of the split and their captions.
     pub limit: Option<NonZeroUsize>,
     /// Computes the embeddings.
@@ -65,6 +67,7 @@ impl ReproduceRequest {
             data: None,
             split: None,
             long_captions: LongCaptions::Refuse,
+            caption_order: CaptionOrder::AsWritten,
             limit: None,
             backend: Rc::new(RustBackend::new(Device::Cpu)),
             backends: Backends::default(),

@@ -10,7 +10,8 @@ use crate::{
 };
 
 /// Methods that the paper compares with: key in `references.yaml`, and name.
-const BASELINES: [(&str, &str); 4] = [("vsepp", "VSE++"), ("scan", "SCAN"), ("sgr", "SGR"), ("chan", "CHAN")];
+pub(super) const BASELINES: [(&str, &str); 4] =
+    [("vsepp", "VSE++"), ("scan", "SCAN"), ("sgr", "SGR"), ("chan", "CHAN")];
 /// Labels of the published rows of built-in sources.
 pub(super) const PAPER: &str = "LAPS, paper";
 pub(super) const README: &str = "LAPS, README";
@@ -32,7 +33,7 @@ impl RecallTables {
         let references = References::embedded()?;
         let table = |&protocol: &Protocol| {
             let row = |table: &PublishedTable| RecallRow {
-                name: source_name(&table.source).to_owned(),
+                name: source_name(&table.source, Some(entry)),
                 kind: RowKind::Published,
                 result: None,
                 figures: cells(table),
@@ -44,7 +45,7 @@ impl RecallTables {
             (!groups[0].rows.is_empty()).then_some(RecallTable { protocol, groups })
         };
         let tables = entry.data.protocol.iter().filter_map(table).collect();
-        Ok(Self { schema: SCHEMA, tables, judged: Vec::new(), results: Vec::new() })
+        Ok(Self { schema: SCHEMA, source: None, tables, judged: Vec::new(), results: Vec::new() })
     }
 
     /// The same as [`RecallTables::new`], with the results in the order of their numbers.
@@ -55,6 +56,7 @@ impl RecallTables {
             Protocol::ALL.into_iter().filter_map(|protocol| table(protocol, &results, &references).transpose());
         let tables = Self {
             schema: SCHEMA,
+            source: None,
             tables: tables.collect::<Result<_>>()?,
             judged: judged(&results),
             results: results.iter().map(ResultUsed::new).collect(),
@@ -78,7 +80,7 @@ fn judged(results: &[Reproduction]) -> Vec<JudgedRow> {
 }
 
 /// Sort key: everything that distinguishes results, except times.
-fn sort_key(result: &Reproduction) -> (usize, String, String, String, usize, [String; 5]) {
+pub(super) fn sort_key(result: &Reproduction) -> (usize, String, String, String, usize, [String; 5]) {
     let Reproduction { entry, split, limit, provenance, .. } = result;
     let position = registry::names().iter().position(|name| name == entry).unwrap_or(usize::MAX);
     let [checkpoint, data, engine] = match &provenance.model {
@@ -124,7 +126,7 @@ fn rows(results: &[(usize, &Reproduction, &Evaluation)], references: &References
         result.comparisons.iter().filter(of_this).cloned().collect::<Vec<_>>()
     };
     for comparison in results.iter().flat_map(|(_, result, _)| comparisons(result)) {
-        let name = source_name(&comparison.source).to_owned();
+        let name = source_name(&comparison.source, entry.as_ref());
         let figures = figures(&comparison, |cell| Cell { value: cell.published, status: cell.status });
         let row = RecallRow { name, kind: RowKind::Published, result: None, figures };
         if !rows.contains(&row) {
@@ -138,7 +140,7 @@ fn rows(results: &[(usize, &Reproduction, &Evaluation)], references: &References
         let row = |name, kind, figures| RecallRow { name, kind, result: Some(number), figures };
         rows.push(row("measured".to_owned(), RowKind::Measured, measured));
         for comparison in comparisons(result) {
-            let name = format!("  minus {}", source_name(&comparison.source));
+            let name = format!("  minus {}", source_name(&comparison.source, entry.as_ref()));
             let cell = |cell: RecallDifference| Cell { value: cell.difference, status: Status::Printed };
             rows.push(row(name, RowKind::Difference, figures(&comparison, cell)));
         }
@@ -153,7 +155,7 @@ fn config_sha256(result: &Reproduction) -> &str {
 
 /// The built-in entry of a result; `None` for a foreign model, and if the configuration differs from the entry of that
 /// name.
-fn built_in(result: &Reproduction) -> Result<Option<Entry>> {
+pub(super) fn built_in(result: &Reproduction) -> Result<Option<Entry>> {
     if !registry::names().contains(&result.entry.as_str()) {
         return Ok(None);
     }
@@ -176,11 +178,15 @@ fn name(result: &Reproduction, entry: Option<&Entry>) -> String {
     name
 }
 
-fn source_name(source: &str) -> &str {
-    match source {
-        "paper" => PAPER,
-        "readme" => README,
-        other => other,
+/// The label of published recalls: in the paper those of the method that `entry` refers to.
+fn source_name(source: &str, entry: Option<&Entry>) -> String {
+    let method = entry.and_then(|entry| entry.reference_row(source)?.split_once('/')).map(|(_, method)| method);
+    let baseline = BASELINES.iter().find(|(key, _)| Some(*key) == method);
+    match (source, baseline) {
+        ("paper", Some((_, name))) => format!("{name}, paper"),
+        ("paper", None) => PAPER.to_owned(),
+        ("readme", _) => README.to_owned(),
+        (other, _) => other.to_owned(),
     }
 }
 
@@ -194,7 +200,7 @@ fn baselines(entry: &Entry, protocol: Protocol, references: &References) -> Vec<
     BASELINES.into_iter().filter_map(row).collect()
 }
 
-fn cells(table: &PublishedTable) -> [Option<Cell>; 7] {
+pub(super) fn cells(table: &PublishedTable) -> [Option<Cell>; 7] {
     let ([a, b, c], [d, e, f]) = (table.i2t, table.t2i);
     [a, b, c, d, e, f, table.rsum]
 }

@@ -2,7 +2,7 @@
 
 use laps_hub::registry::Status;
 
-use super::{RecallTables, ResultUsed};
+use super::{RecallTables, ResultUsed, RowKind};
 use crate::reproduce::ForeignModel;
 
 const HEADER: [&str; 13] = [
@@ -29,7 +29,14 @@ pub(super) fn render(tables: &RecallTables) -> String {
     let mut text = line(HEADER.iter().chain(&PROVENANCE).chain(&JUDGED).map(|name| (*name).to_owned()));
     for table in &tables.tables {
         for (group, row) in table.groups.iter().flat_map(|group| group.rows.iter().map(move |row| (group, row))) {
-            let kind = format!("{:?}", row.kind).to_lowercase();
+            let kind = match row.kind {
+                RowKind::Baseline => "baseline",
+                RowKind::Published => "published",
+                RowKind::Measured => "measured",
+                RowKind::Difference => "difference",
+                RowKind::NotMeasured => "not_measured",
+            }
+            .to_owned();
             let name = row.name.trim_start().to_owned();
             let figures = row.figures.map(|cell| cell.map_or_else(String::new, |cell| number(cell.value)));
             let marked = HEADER[4..11].iter().zip(row.figures).filter_map(|(name, cell)| {

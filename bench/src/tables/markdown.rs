@@ -30,7 +30,11 @@ pub(crate) fn table(title: &str, groups: &[RowGroup]) -> String {
         text += &line(&[&format!("**{}**", escape(&group.name))], &[const { String::new() }; 7]);
         for row in &group.rows {
             let label = escape(row.label().trim_start());
-            let label = if row.kind == RowKind::Difference { format!("&nbsp;&nbsp;{label}") } else { label };
+            let label = if matches!(row.kind, RowKind::Difference | RowKind::NotMeasured) {
+                format!("&nbsp;&nbsp;{label}")
+            } else {
+                label
+            };
             text += &line(&[&label], &row.texts());
         }
     }

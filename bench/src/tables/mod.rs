@@ -7,6 +7,7 @@ mod build;
 mod csv;
 mod latex;
 mod markdown;
+mod printed;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -24,9 +25,13 @@ use crate::{
 };
 
 pub(crate) use markdown::table as markdown_table;
+pub use printed::PrintedTable;
 
 /// Version of the JSON format of [`RecallTables`]; it changes when a field changes its meaning.
 pub const SCHEMA: u32 = 1;
+
+/// Text of a cell that was not measured.
+const NOT_MEASURED: &str = "n/m";
 
 /// Names of the columns.
 pub const COLUMNS: [&str; 7] = ["i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rSum"];
@@ -36,6 +41,9 @@ pub const COLUMNS: [&str; 7] = ["i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@1
 pub struct RecallTables {
     /// [`SCHEMA`].
     pub schema: u32,
+    /// Where the published recalls of a printed table come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// One per protocol, in the order of [`Protocol::ALL`].
     pub tables: Vec<RecallTable>,
     /// Metrics by human judgements, of the results that have them.
@@ -117,6 +125,8 @@ pub enum RowKind {
     Measured,
     /// Measured minus published.
     Difference,
+    /// Stands where no result measures a published row.
+    NotMeasured,
 }
 
 /// A result in the tables.
@@ -217,6 +227,10 @@ impl RecallTables {
                     .to_owned(),
             );
         }
+        notes.extend(self.source.clone());
+        if has(RowKind::NotMeasured, "") {
+            notes.push(format!("{NOT_MEASURED}: not measured here"));
+        }
         notes.extend((1..).zip(&self.results).map(|(number, result)| format!("[{number}] {}", result.describe())));
         notes
     }
@@ -224,9 +238,10 @@ impl RecallTables {
 
 impl RecallRow {
     /// Column `index` as text: one decimal and the mark of its status; sign and two decimals for a difference; `-` for
-    /// `None`.
+    /// `None`; [`NOT_MEASURED`] in a row without a result.
     fn text(&self, index: usize) -> String {
         match (self.kind, self.figures[index]) {
+            (RowKind::NotMeasured, _) => NOT_MEASURED.to_owned(),
             (_, None) => "-".to_owned(),
             (RowKind::Difference, Some(cell)) => signed(cell.value),
             (_, Some(cell)) => format!("{:.1}{}", cell.value, mark(cell.status)),

@@ -325,3 +325,72 @@ fn unknown_format_is_rejected() {
       found: `excel`
     ");
 }
+
+fn printed(table: PrintedTable, results: Vec<Reproduction>) -> RecallTables {
+    RecallTables::printed(table, results).unwrap()
+}
+
+#[test]
+fn printed_table_without_results_has_every_published_row() {
+    let rows = |table, kind| printed(table, Vec::new()).rows().filter(|row| row.kind == kind).count();
+    // Four encoders with five methods by three protocols, two encoders by two, nine ablations, six models.
+    let expected = [("1", 60), ("2", 4), ("4", 9), ("d2s", 6)];
+    for ((name, table), (known, count)) in PrintedTable::ALL.into_iter().zip(expected) {
+        assert_eq!((name, name.parse::<PrintedTable>().unwrap()), (known, table));
+        assert_eq!((rows(table, RowKind::Published), rows(table, RowKind::NotMeasured)), (count, count), "{name}");
+        assert_eq!(rows(table, RowKind::Measured), 0);
+    }
+    assert!("3".parse::<PrintedTable>().is_err());
+    insta::assert_snapshot!(printed(PrintedTable::Two, Vec::new()).render(TableFormat::Markdown).unwrap(), @r"
+    | f30k | i2t R@1 | R@5 | R@10 | t2i R@1 | R@5 | R@10 | rSum |
+    |---|---:|---:|---:|---:|---:|---:|---:|
+    | **clip\_vit\_base\_224** |  |  |  |  |  |  |  |
+    | LAPS | 92.9 | 99.3 | - | 80.6 | 95.5 | - | - |
+    | &nbsp;&nbsp;not measured, f30k\_clip\_b16 | n/m | n/m | n/m | n/m | n/m | n/m | n/m |
+    | **clip\_vit\_large\_224** |  |  |  |  |  |  |  |
+    | LAPS | 94.6 | 99.9 | - | 84.9 | 97.3 | - | - |
+    | &nbsp;&nbsp;not measured, f30k\_clip\_l14 | n/m | n/m | n/m | n/m | n/m | n/m | n/m |
+
+    | coco_5k | i2t R@1 | R@5 | R@10 | t2i R@1 | R@5 | R@10 | rSum |
+    |---|---:|---:|---:|---:|---:|---:|---:|
+    | **clip\_vit\_base\_224** |  |  |  |  |  |  |  |
+    | LAPS | 69.8 | 90.4 | - | 54.3 | 80.0 | - | - |
+    | &nbsp;&nbsp;not measured, coco\_clip\_b16 | n/m | n/m | n/m | n/m | n/m | n/m | n/m |
+    | **clip\_vit\_large\_224** |  |  |  |  |  |  |  |
+    | LAPS | 72.9 | 91.7 | - | 57.1 | 81.3 | - | - |
+    | &nbsp;&nbsp;not measured, coco\_clip\_l14 | n/m | n/m | n/m | n/m | n/m | n/m | n/m |
+
+    - published: Table 2 of the paper (CVPR 2024), which has no R@10; no checkpoint and no code is published
+    - n/m: not measured here
+    ");
+}
+
+#[test]
+fn printed_table_shows_results_of_whole_test_splits_beside_the_published_rows() {
+    let whole = sample::result("f30k_vit", &[[75.8, 93.8, 97.1, 62.46, 87.5, 92.0]]);
+    let mut small = whole.clone();
+    small.limit = Some(200);
+    let ablations = printed(PrintedTable::Four, vec![small.clone(), whole.clone()]);
+    let measured: Vec<&RecallRow> = ablations.rows().filter(|row| row.kind == RowKind::Measured).collect();
+    assert_eq!(measured.len(), 1);
+    assert_eq!(measured[0].name, "  measured, f30k_vit");
+    let number = measured[0].result.unwrap();
+    assert_eq!(ablations.results[number - 1].split, "test");
+    for (_, format) in TableFormat::ALL {
+        let text = ablations.render(format).unwrap();
+        let marks = [
+            "75.8",
+            "74.0",
+            if format == TableFormat::Csv || format == TableFormat::Json { "not_measured" } else { "n/m" },
+        ];
+        assert!(marks.iter().all(|mark| text.contains(mark)), "{}: {text}", format.name());
+    }
+    let first = printed(PrintedTable::One, vec![whole, small]);
+    let kinds = |name: &str| {
+        let vit = &first.tables[0].groups[0];
+        let position = vit.rows.iter().position(|row| row.name == name).unwrap();
+        vit.rows[position + 1].kind
+    };
+    assert_eq!((first.tables[0].protocol, first.tables[0].groups[0].name.as_str()), (Protocol::F30k, "vit_224"));
+    assert_eq!((kinds("LAPS"), kinds("SCAN")), (RowKind::Measured, RowKind::NotMeasured));
+}

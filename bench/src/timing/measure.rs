@@ -246,7 +246,7 @@ fn files(request: &TimingRequest, part: BenchPart) -> Result<Vec<TimingRow>> {
         }
         files = files.iter().cycle().take(count).cloned().collect();
         let (engine, steps) = if part == BenchPart::Loading {
-            let preprocessing = Preprocessing::imagenet(entry.model.image.image_size());
+            let preprocessing = Preprocessing::of(&entry.model.image);
             let options = LoaderOptions { batch_size: batch, threads: request.threads, prefetch: PREFETCH };
             let steps = StepTimes::measure::<_, Error>(request.warm_up, request.repeats, || {
                 for loaded in Loader::start(files.clone(), preprocessing, options)? {

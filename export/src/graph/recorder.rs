@@ -246,6 +246,9 @@ impl Tensor for GraphTensor {
     fn tanh(&self) -> Result<Self> {
         self.float((Operator::new("Tanh"), "tanh"), &[self], self.shape(), |known| known[0].tanh())
     }
+    fn sigmoid(&self) -> Result<Self> {
+        self.float((Operator::new("Sigmoid"), "sigmoid"), &[self], self.shape(), |known| known[0].sigmoid())
+    }
     fn sort_descending(&self, axis: usize) -> Result<Self> {
         arithmetic::sort_descending(self, axis)
     }

@@ -13,7 +13,6 @@ use crate::{Error, Result};
 
 /// File of the alignment parameters. The similarity engine reads them; it computes the same as the graph `score`, faster.
 pub(super) const ALIGNMENT_FILE: &str = "alignment.safetensors";
-const VOCABULARY_FILE: &str = "vocab.txt";
 
 /// Writes the alignment parameters of a checkpoint to `folder`.
 pub(super) fn write_alignment(config: &ModelConfig, checkpoint: &Checkpoint, folder: &Path) -> Result<AlignmentFile> {
@@ -34,7 +33,7 @@ pub(super) fn write_alignment(config: &ModelConfig, checkpoint: &Checkpoint, fol
     Ok(AlignmentFile { file, sizes: AlignmentConfig::of(config) })
 }
 
-/// Writes a WordPiece vocabulary to `folder`, if it has the size that the model expects, and its settings beside it if there
+/// Writes a vocabulary to `folder`, if it has the size that the model expects, and its settings beside it if there
 /// are any.
 pub(super) fn write_vocabulary(
     config: &ModelConfig,
@@ -43,7 +42,7 @@ pub(super) fn write_vocabulary(
 ) -> Result<(FileEntry, Option<FileEntry>)> {
     let tokenizer = Tokenizer::new(vocabulary).map_err(laps_data::Error::from)?;
     tokenizer.check_fits(config.text.vocab_size).map_err(laps_data::Error::from)?;
-    let file = write_file(folder, VOCABULARY_FILE, &vocabulary.bytes)?;
+    let file = write_file(folder, vocabulary.file_name(), &vocabulary.bytes)?;
     if vocabulary.config == TokenizerConfig::default() {
         return Ok((file, None));
     }

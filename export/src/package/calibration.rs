@@ -27,15 +27,14 @@ const BERT_FIRST_WORD: usize = 1996;
 /// [`laps_data::Error`] for an invalid image size.
 pub(super) fn inputs(kind: GraphKind, config: &ModelConfig) -> Result<Vec<Sample>> {
     match kind {
-        GraphKind::Image => Ok(vec![Sample::F32(images(config.image.image_size())?)]),
+        GraphKind::Image => Ok(vec![Sample::F32(images(Preprocessing::of(&config.image))?)]),
         GraphKind::Text => Ok(captions(config.text.vocab_size, config.text.max_position_embeddings).into()),
         GraphKind::Score => Ok(Vec::new()),
     }
 }
 
-fn images(size: usize) -> Result<Array> {
+fn images(preprocessing: Preprocessing) -> Result<Array> {
     let mut random = SplitMix64::named(SEED, "pictures");
-    let preprocessing = Preprocessing::imagenet(size);
     let mut values = vec![0.0; SQUARES.len() * preprocessing.values()];
     for (squares, target) in SQUARES.into_iter().zip(values.chunks_exact_mut(preprocessing.values().max(1))) {
         let pixels = (0..squares * squares * 3).map(|_| random.below(256) as u8).collect();
@@ -43,6 +42,7 @@ fn images(size: usize) -> Result<Array> {
             preprocessing.write(&image, target)?;
         }
     }
+    let size = preprocessing.size;
     Ok(Array::new(&[SQUARES.len(), 3, size, size], values)?)
 }
 

@@ -92,7 +92,7 @@ impl Golden {
         let float = |values: &[i64]| Array::new(&shape, values.iter().map(|&value| value as f32).collect());
         let words = model.text.forward(&float(&input_ids)?, &float(&mask)?)?;
 
-        let similarities = model.alignment.forward(&patches, &words, &float(&mask)?)?;
+        let similarities = model.head.forward(&patches, &words, &float(&mask)?)?;
         let lengths = lengths.map(|length| length as i64).to_vec();
         let integers = |values| Sample::I64(shape.clone(), values);
         let image = GoldenCase {

@@ -10,7 +10,11 @@ use fs_err as fs;
 use laps_data::{Vocabulary, image::Preprocessing};
 use laps_files::{FileLock, TemporaryFolder};
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
-use laps_model::{array::Array, models::config::ModelConfig, params::Parameter};
+use laps_model::{
+    array::Array,
+    models::config::{ModelConfig, TextType},
+    params::Parameter,
+};
 
 use super::{
     Drift, FileEntry, GraphFile, Manifest, NodeDrift, TextPreprocessing,
@@ -240,9 +244,15 @@ fn describe(request: &ExportRequest) -> Result<Manifest> {
         windowed: entry.model.image.is_windowed(),
         precision: *precision,
         opset: target.opset.number(),
-        image: Preprocessing::imagenet(entry.model.image.image_size()),
+        image: Preprocessing::of(&entry.model.image),
         text: TextPreprocessing {
-            tokenizer: "BERT, lower-cased: basic tokens, then WordPiece, between [CLS] and [SEP], not cut".to_owned(),
+            tokenizer: match entry.model.text.model_type {
+                TextType::Bert => "BERT, lower-cased: basic tokens, then WordPiece, between [CLS] and [SEP], not cut",
+                TextType::ClipTextModel => {
+                    "CLIP: NFC, white space, lower case, byte-pair encoding, between <|startoftext|> and <|endoftext|>, cut"
+                }
+            }
+            .to_owned(),
             vocabulary: entry.model.text.vocab_size,
             longest: entry.model.text.max_position_embeddings,
             padding: 0,

@@ -163,7 +163,7 @@ pub fn score_case(model: &Tiny, encoder: &ModelEncoder<Array>, images: usize, ca
     let embeddings = normal(&[captions, words, width], &mut random);
     let lengths = lengths(captions, words);
     let mask = floats(&[captions, words], &masks(&lengths, words));
-    let output = encoder.model().alignment.forward(&patches, &embeddings, &mask).unwrap();
+    let output = encoder.model().head.forward(&patches, &embeddings, &mask).unwrap();
     let lengths: Vec<i64> = lengths.into_iter().map(|length| length as i64).collect();
     Case {
         inputs: vec![

@@ -72,7 +72,7 @@ impl Augment {
     }
 
     /// The tokens of a caption from the word pieces of its basic tokens, from `[CLS]` to `[SEP]`. `entries` is the size of
-    /// the vocabulary.
+    /// the vocabulary. Without a token for masked pieces these are dropped.
     pub fn tokens(self, sample: usize, pieces: &[Vec<u32>], special: SpecialTokens, entries: usize) -> Vec<u32> {
         let mut random = self.random("tokens", sample);
         let mut tokens = vec![special.first];
@@ -81,7 +81,7 @@ impl Augment {
             if draw >= 1.0 {
                 tokens.extend(pieces);
             } else if draw < MASKED {
-                tokens.extend(pieces.iter().map(|_| special.mask));
+                tokens.extend(pieces.iter().filter_map(|_| special.mask));
             } else if draw < MASKED + REPLACED {
                 tokens.extend(pieces.iter().map(|_| random.below(entries) as u32));
             }
@@ -114,7 +114,7 @@ mod tests {
     use super::{Augment, Crop};
     use crate::{SpecialTokens, image::RgbImage};
 
-    const SPECIAL: SpecialTokens = SpecialTokens { padding: 0, unknown: 1, first: 2, last: 3, mask: 4 };
+    const SPECIAL: SpecialTokens = SpecialTokens { padding: 0, unknown: 1, first: 2, last: 3, mask: Some(4) };
 
     #[test]
     fn crops_stay_in_the_ranges_of_area_and_ratio() {

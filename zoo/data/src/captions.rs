@@ -118,7 +118,7 @@ impl Split {
     /// # Errors
     /// [`DataError::Unusable`] with file and line of every caption that is empty or has more than `max_positions` tokens.
     pub fn tokenize(&self, tokenizer: &Tokenizer, max_positions: usize) -> Result<Vec<Vec<u32>>, DataError> {
-        let encoded = tokenizer.encode_each(&self.captions)?;
+        let encoded = tokenizer.encode_each(&self.captions, max_positions)?;
         self.refuse(encoded.iter().map(|tokens| match tokens.len() {
             0..=SPECIAL_TOKENS => Some(CaptionError::Empty),
             count => CaptionError::of_length(count, max_positions),

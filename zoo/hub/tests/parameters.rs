@@ -16,7 +16,7 @@ use laps_model::{
 };
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
-use support::{golden, swin_tiny, vit_tiny};
+use support::{clip_text, clip_vision, golden, swin_tiny, vit_tiny};
 
 /// Number of tensors and of elements, and the hash of the lines `name shape`.
 fn summary(name: &str) -> String {
@@ -59,6 +59,35 @@ fn assert_matches_golden(config: &ModelConfig, file: &str) {
 fn parameter_lists_match_the_reference() {
     assert_matches_golden(&vit_tiny(), "vit_tiny.safetensors");
     assert_matches_golden(&swin_tiny(), "swin_tiny.safetensors");
+}
+
+/// The names of Hugging Face's `CLIPVisionModel` and `CLIPTextModel`, and the size of `openai/clip-vit-base-patch16`, which
+/// has 149,620,737 numbers: 393,216 and 262,144 of them in the projections, and the logit scale.
+#[test]
+fn parameter_lists_of_clip_match_the_reference() {
+    let config = ModelConfig { image: clip_vision(), text: clip_text(), ..vit_tiny() };
+    let sides = [
+        ("clip_vision_tiny.safetensors", "vision_model.", "img_enc.visual_encoder."),
+        ("clip_text_tiny.safetensors", "text_model.", "txt_enc.clip."),
+    ];
+    let parameters = models::parameters(&config).unwrap();
+    let published = models::parameters(&registry::find("f30k_clip_b16").unwrap().model).unwrap();
+    let mut elements = 0;
+    for (file, own, prefix) in sides {
+        let bytes = std::fs::read(golden(file)).unwrap();
+        let stored = SafeTensors::deserialize(&bytes).unwrap();
+        let stored = stored.iter().filter(|(name, _)| name.starts_with(own));
+        let expected: BTreeSet<_> =
+            stored.map(|(name, view)| (format!("{prefix}{name}"), view.shape().to_vec())).collect();
+        let of_side = parameters.iter().filter(|parameter| parameter.name.starts_with(prefix));
+        assert_eq!(of_side.map(|p| (p.name.clone(), p.shape.clone())).collect::<BTreeSet<_>>(), expected);
+        elements += published.iter().filter(|p| p.name.starts_with(prefix)).map(Parameter::elements).sum::<usize>();
+    }
+    assert_eq!(elements, 149_620_737 - 393_216 - 262_144 - 1);
+    let total: usize = published.iter().map(Parameter::elements).sum();
+    assert_eq!((published.len(), total), (404, 149_416_472));
+    let large = models::parameters(&registry::find("f30k_clip_l14").unwrap().model).unwrap();
+    assert_eq!((large.len(), large.iter().map(Parameter::elements).sum::<usize>()), (598, 427_217_388));
 }
 
 /// The hidden size of Swin-B is 1024, so that an embed_size of 1024 needs no projection.

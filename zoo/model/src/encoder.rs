@@ -142,7 +142,7 @@ impl<T: DeviceTensor> ModelEncoder<T> {
         let (words, mask) = pad_words(captions)?;
         let upload = |array| T::upload(array, &self.device);
         let (images, words, mask) = (upload(images)?, upload(&words)?, upload(&mask)?);
-        self.model.alignment.forward(&images, &words, &mask)?.download()
+        self.model.head.forward(&images, &words, &mask)?.download()
     }
 }
 

@@ -8,7 +8,7 @@
 //! | [`params`] | [`ParamPath`](params::ParamPath): how layers request their parameters by name |
 //! | [`params_init`] | initialisation, the same bits on every platform |
 //! | [`nn`] | layers: linear, layer norm, attention, feed-forward, dropout |
-//! | [`models`] | ViT, Swin, BERT, and [`Laps`](models::Laps) on top of them, with their configurations |
+//! | [`models`] | ViT, Swin, BERT, CLIP, and [`Laps`](models::Laps) on top of them, with their configurations |
 //! | [`heads`] | other similarity heads over the same embeddings |
 //! | [`encoder`] | [`Encoder`](encoder::Encoder): images and captions to embeddings; [`Device`](encoder::Device) |
 //! | [`random`] | the random number generator |
@@ -26,6 +26,7 @@
 //! use laps_model::{
 //!     array::Array,
 //!     encoder::{Encoder, ModelEncoder},
+//!     heads::HeadConfig,
 //!     models::{self, config::{ImageConfig, ModelConfig, TextConfig, TextType, VitConfig}},
 //!     params_init::init_parameters,
 //! };
@@ -50,8 +51,14 @@
 //!     type_vocab_size: 2,
 //!     layer_norm_eps: 1e-12,
 //! };
-//! let config =
-//!     ModelConfig { image: ImageConfig::Vit(image), text, embed_size: 8, sparse_ratio: 0.5, aggr_ratio: 0.4 };
+//! let config = ModelConfig {
+//!     image: ImageConfig::Vit(image),
+//!     text,
+//!     embed_size: 8,
+//!     sparse_ratio: 0.5,
+//!     aggr_ratio: 0.4,
+//!     head: HeadConfig::Laps,
+//! };
 //!
 //! let parameters = models::parameters(&config)?;
 //! assert_eq!(parameters[0].name, "img_enc.visual_encoder.embeddings.cls_token");

@@ -63,6 +63,14 @@ pub trait Tensor: Clone + Sized {
     fn sqrt(&self) -> Result<Self>;
     /// The hyperbolic tangent of `x`.
     fn tanh(&self) -> Result<Self>;
+    /// `1 / (1 + exp(-x))`, computed as `(tanh(x / 2) + 1) / 2`, which cannot overflow.
+    fn sigmoid(&self) -> Result<Self> {
+        self.affine(0.5, 0.0)?.tanh()?.affine(0.5, 0.5)
+    }
+    /// `x * sigmoid(1.702 x)`, OpenAI's approximation of GELU.
+    fn quick_gelu(&self) -> Result<Self> {
+        self.mul(&self.affine(1.702, 0.0)?.sigmoid()?)
+    }
     /// The values along `axis` in descending order, each line of the other axes on its own.
     fn sort_descending(&self, axis: usize) -> Result<Self>;
     /// `max(x, slope * x)` for a slope below 1.
@@ -135,14 +143,14 @@ pub trait Tensor: Clone + Sized {
     /// of `(out, channels, patch, patch)` to `(batch, patches, out)`, in row-major order of the patches.
     ///
     /// It is a matrix product and not a convolution, because cuDNN's convolutions round to TF32 by default.
-    fn embed_patches(&self, weight: &Self, bias: &Self, patch: usize) -> Result<Self> {
+    fn embed_patches(&self, weight: &Self, bias: Option<&Self>, patch: usize) -> Result<Self> {
         let [batch, channels, height, width] = self.sizes()?;
         let [out, ..] = weight.sizes::<4>()?;
         let (down, across) = (height.divide(patch)?, width.divide(patch)?);
         let length = channels.times(patch * patch);
         let x = self.reshape(&[batch, channels, down, patch.into(), across, patch.into()])?;
         let x = x.permute(&[0, 2, 4, 1, 3, 5])?.reshape(&[batch, down.times(across.fixed()?), length])?;
-        x.linear(&weight.reshape(&[out, length])?, Some(bias))
+        x.linear(&weight.reshape(&[out, length])?, bias)
     }
 
     /// Mean along `axis`, which keeps size 1. Its size must be a number.

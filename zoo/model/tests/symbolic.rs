@@ -10,7 +10,7 @@ use laps_model::{
     params::{ParamPath, Parameter},
     tensor::Tensor,
 };
-use support::{swin_tiny, vit_tiny};
+use support::{clip_text, clip_vision, swin_tiny, vit_tiny};
 
 /// A shape without values. Operations check shapes as for tensors with values.
 #[derive(Clone, Debug)]
@@ -203,7 +203,8 @@ fn trace(config: &ModelConfig, tokens: usize) {
     let [batch, length, images, captions, words] = ["batch", "length", "images", "captions", "words"].map(Dim::symbol);
     let width = Dim::from(config.embed_size);
 
-    let pixels = Outline(vec![batch, 3.into(), 224.into(), 224.into()]);
+    let size = Dim::from(config.image.image_size());
+    let pixels = Outline(vec![batch, 3.into(), size, size]);
     assert_eq!(model.image.forward(&pixels).unwrap().0, [batch, tokens.into(), width]);
 
     let input_ids = Outline(vec![batch, length]);
@@ -212,7 +213,7 @@ fn trace(config: &ModelConfig, tokens: usize) {
     let patches = Outline(vec![images, tokens.into(), width]);
     let embeddings = Outline(vec![captions, words, width]);
     let mask = Outline(vec![captions, words]);
-    assert_eq!(model.alignment.forward(&patches, &embeddings, &mask).unwrap().0, [images, captions]);
+    assert_eq!(model.head.forward(&patches, &embeddings, &mask).unwrap().0, [images, captions]);
 }
 
 #[test]
@@ -223,4 +224,9 @@ fn vit_accepts_symbolic_sizes() {
 #[test]
 fn swin_accepts_symbolic_sizes() {
     trace(&swin_tiny(), 49);
+}
+
+#[test]
+fn clip_accepts_symbolic_sizes() {
+    trace(&ModelConfig { image: clip_vision(), text: clip_text(), ..vit_tiny() }, 37);
 }

@@ -181,7 +181,7 @@ impl EmbeddingPipeline<'_> {
     /// [`DataError`](laps_data::DataError) of the tokenizer.
     pub(crate) fn tokenize_usable<'b>(&self, captions: &'b [CaptionLine]) -> Result<UsableCaptions<'b>> {
         let texts: Vec<&str> = captions.iter().map(|caption| caption.text.as_str()).collect();
-        let encoded = self.tokenizer.encode_each(&texts)?;
+        let encoded = self.tokenizer.encode_each(&texts, self.max_tokens)?;
         let mut usable = UsableCaptions::default();
         for (caption, tokens) in captions.iter().zip(encoded) {
             if let Some(cause) = CaptionError::of_length(tokens.len(), self.max_tokens) {

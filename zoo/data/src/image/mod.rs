@@ -17,7 +17,7 @@ pub use compress::{jpeg, png};
 pub use decode::{Decoded, MAX_PIXELS, decode, read};
 pub use error::ImageError;
 pub use format::{ExtensionKind, ImageFormat, READABLE_EXTENSIONS};
-pub use preprocess::Preprocessing;
+pub use preprocess::{Fit, Preprocessing};
 pub use resize::resize;
 
 /// An 8-bit RGB image.

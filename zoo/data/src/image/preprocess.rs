@@ -2,12 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RgbImage, resize};
+use super::{
+    RgbImage,
+    resize::{resize, resize_part},
+};
 use crate::Result;
-use laps_model::array::Array;
+use laps_model::{
+    array::Array,
+    models::config::{ImageConfig, PreprocessingType},
+};
 
-/// Resizes to `size` x `size` with antialiased bicubic resampling (the aspect ratio is not kept), scales to 0..1, and
-/// normalises.
+/// Resizes to `size` x `size` with antialiased bicubic resampling, scales to 0..1, and normalises.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
@@ -17,12 +22,64 @@ pub struct Preprocessing {
     pub mean: [f32; 3],
     /// Standard deviation of red, green and blue.
     pub std: [f32; 3],
+    /// What becomes of an image that is not square.
+    #[serde(default, skip_serializing_if = "Fit::is_squash")]
+    pub fit: Fit,
+}
+
+/// What becomes of an image that is not square.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fit {
+    /// The whole image is resized to a square; the aspect ratio is not kept.
+    #[default]
+    Squash,
+    /// The shortest side is resized to the size and the centre square is cut out, as Hugging Face's `CLIPImageProcessor`
+    /// does: the other side is rounded down, and so is the offset of the square.
+    CenterCrop,
+}
+
+impl Fit {
+    fn is_squash(&self) -> bool {
+        *self == Self::Squash
+    }
+
+    /// A square of `size` pixels.
+    fn square(self, image: &RgbImage, size: usize) -> RgbImage {
+        match self {
+            Self::Squash => resize(image, size, size),
+            Self::CenterCrop => {
+                let shortest = image.width.min(image.height);
+                let [width, height] = [image.width, image.height].map(|side| size * side / shortest.max(1));
+                let (left, top) = ((width - size) / 2, (height - size) / 2);
+                resize_part(image, width, height, left..left + size, top..top + size)
+            }
+        }
+    }
 }
 
 impl Preprocessing {
-    /// The mean and standard deviation of ImageNet, which LAPS uses for every backbone.
+    /// The preprocessing of an image encoder.
+    pub fn of(config: &ImageConfig) -> Self {
+        match config.preprocessing() {
+            PreprocessingType::Laps => Self::imagenet(config.image_size()),
+            PreprocessingType::Clip => Self::clip(config.image_size()),
+        }
+    }
+
+    /// The mean and standard deviation of ImageNet, which LAPS uses for its backbones.
     pub fn imagenet(size: usize) -> Self {
-        Self { size, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
+        Self { size, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], fit: Fit::Squash }
+    }
+
+    /// The centre square, with CLIP's mean and standard deviation.
+    pub fn clip(size: usize) -> Self {
+        Self {
+            size,
+            mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+            std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+            fit: Fit::CenterCrop,
+        }
     }
 
     /// Number of values of a result: three channels of `size` x `size`.
@@ -40,7 +97,7 @@ impl Preprocessing {
             }
             .into());
         }
-        let image = resize(image, self.size, self.size);
+        let image = self.fit.square(image, self.size);
         let pixels = image.pixels().as_chunks::<3>().0;
         for (channel, plane) in target.chunks_exact_mut(self.size * self.size).enumerate() {
             let levels = self.levels(channel);

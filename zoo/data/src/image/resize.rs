@@ -4,6 +4,8 @@
 //! fixed point; first all rows are resampled horizontally to 8-bit values, then all columns. A side that keeps its size
 //! is not resampled. Pillow 13 swaps the two passes for portrait images: its results differ by 1 in places.
 
+use std::ops::Range;
+
 use super::RgbImage;
 
 /// Fractional bits of a weight: what 32 bits leave after 8 of a value and 2 for the overshoot and the sign.
@@ -16,12 +18,23 @@ const A: f64 = -0.5;
 /// Resizes `image` to `width` x `height`, both at least 1.
 pub fn resize(image: &RgbImage, width: usize, height: usize) -> RgbImage {
     let [width, height] = [width, height].map(|side| side.max(1));
+    resize_part(image, width, height, 0..width, 0..height)
+}
+
+/// The pixels `columns` and `rows` of `image` resized to `width` x `height`. No others are computed.
+pub(super) fn resize_part(
+    image: &RgbImage,
+    width: usize,
+    height: usize,
+    columns: Range<usize>,
+    rows: Range<usize>,
+) -> RgbImage {
     let mut result = image.clone();
-    if width != image.width {
-        result = horizontal(&result, width);
+    if width != image.width || columns != (0..width) {
+        result = horizontal(&result, width, columns);
     }
-    if height != image.height {
-        result = vertical(&result, height);
+    if height != image.height || rows != (0..height) {
+        result = vertical(&result, height, rows);
     }
     result
 }
@@ -33,7 +46,8 @@ struct Window {
     weights: Vec<i32>,
 }
 
-fn windows(from: usize, to: usize) -> Vec<Window> {
+/// The windows `part` of a side that is resized to `to` pixels.
+fn windows(from: usize, to: usize, part: Range<usize>) -> Vec<Window> {
     let scale = from as f64 / to as f64;
     let widening = scale.max(1.0);
     let support = SUPPORT * widening;
@@ -49,7 +63,7 @@ fn windows(from: usize, to: usize) -> Vec<Window> {
         let weights = weights.iter().map(|weight| fixed_point(if sum == 0.0 { *weight } else { weight / sum }));
         Window { start, weights: weights.collect() }
     };
-    (0..to).map(window).collect()
+    part.map(window).collect()
 }
 
 fn bicubic(x: f64) -> f64 {
@@ -74,8 +88,9 @@ fn clip(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
 
-fn horizontal(image: &RgbImage, width: usize) -> RgbImage {
-    let windows = windows(image.width, width);
+fn horizontal(image: &RgbImage, width: usize, columns: Range<usize>) -> RgbImage {
+    let windows = windows(image.width, width, columns);
+    let width = windows.len();
     let mut pixels = vec![0; width * image.height * 3];
     for (source, target) in image.pixels.chunks_exact(image.width * 3).zip(pixels.chunks_exact_mut(width * 3)) {
         let source = source.as_chunks::<3>().0;
@@ -92,11 +107,13 @@ fn horizontal(image: &RgbImage, width: usize) -> RgbImage {
     RgbImage { width, height: image.height, pixels }
 }
 
-fn vertical(image: &RgbImage, height: usize) -> RgbImage {
+fn vertical(image: &RgbImage, height: usize, rows: Range<usize>) -> RgbImage {
+    let windows = windows(image.height, height, rows);
+    let height = windows.len();
     let row = image.width * 3;
     let mut pixels = vec![0; row * height];
     let mut sums = vec![0; row];
-    for (window, target) in windows(image.height, height).iter().zip(pixels.chunks_exact_mut(row)) {
+    for (window, target) in windows.iter().zip(pixels.chunks_exact_mut(row)) {
         sums.fill(HALF);
         for (source, &weight) in image.pixels[window.start * row..].chunks_exact(row).zip(&window.weights) {
             for (sum, &value) in sums.iter_mut().zip(source) {

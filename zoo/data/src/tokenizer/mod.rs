@@ -1,9 +1,10 @@
-//! Captions to token ids: BERT's basic tokenizer, then WordPiece on each basic token.
+//! Captions to token ids: BERT's basic tokenizer, then WordPiece on each basic token; or CLIP's byte-pair encoding.
 //!
-//! The two steps are separate because training drops, masks and replaces whole basic tokens. A special token that is written
-//! in a caption, such as `[MASK]`, is treated as text.
+//! BERT's two steps are separate because training drops, masks and replaces whole basic tokens. A special token that is
+//! written in a caption, such as `[MASK]`, is treated as text.
 
 mod basic;
+mod clip;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
@@ -15,38 +16,43 @@ use tokenizers::{Model, models::wordpiece::WordPiece};
 
 use super::{CaptionError, CaptionFault, DataError, FileLine, UnusableData};
 use basic::basic_tokens;
+use clip::ClipTokenizer;
 pub use vocabulary::{TOKENIZER_CONFIG, TokenizerConfig, Vocabulary};
 
 /// Maximum length of a basic token in characters. Longer ones become `[UNK]`.
 const MAX_WORD_CHARS: usize = 100;
 
-/// The tokenizer of BERT, with the results of `BertTokenizer` of transformers 4.46 on Python 3.11 (Unicode 14.0).
+/// The tokenizer of BERT, with the results of `BertTokenizer` of transformers 4.46 on Python 3.11 (Unicode 14.0), or that of
+/// CLIP, with the results of `CLIPTokenizerFast`.
 pub struct Tokenizer {
     path: PathBuf,
-    config: TokenizerConfig,
-    model: WordPiece,
+    model: TokenizerModel,
     entries: usize,
     special: SpecialTokens,
+}
+
+enum TokenizerModel {
+    Bert { config: TokenizerConfig, word_piece: Box<WordPiece> },
+    Clip(Box<ClipTokenizer>),
 }
 
 /// Ids of the special tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpecialTokens {
-    /// `[PAD]`, always 0.
+    /// `[PAD]`, always 0; `<|endoftext|>` of CLIP.
     pub padding: u32,
-    /// `[UNK]`
+    /// `[UNK]`; `<|endoftext|>` of CLIP.
     pub unknown: u32,
-    /// `[CLS]`
+    /// `[CLS]`; `<|startoftext|>` of CLIP.
     pub first: u32,
-    /// `[SEP]`
+    /// `[SEP]`; `<|endoftext|>` of CLIP.
     pub last: u32,
-    /// `[MASK]`
-    pub mask: u32,
+    /// `[MASK]`, which CLIP does not have.
+    pub mask: Option<u32>,
 }
 
 impl Tokenizer {
-    /// Reads a `vocab.txt`, one token per line, and the `tokenizer_config.json` beside it if there is one. The id of a token
-    /// is its line, counted from 0.
+    /// Reads the vocabulary at `path`, see [`Vocabulary::read`].
     pub fn open(path: &Path) -> Result<Self, DataError> {
         Self::new(&Vocabulary::read(path)?)
     }
@@ -54,10 +60,15 @@ impl Tokenizer {
     /// The tokenizer of a vocabulary.
     ///
     /// # Errors
-    /// A vocabulary that is not UTF-8, repeats a token, or lacks a special token; one with capital letters whose settings do
-    /// not say whether captions are converted to lower case.
+    /// A vocabulary that is not UTF-8, repeats a token, or lacks a special token; one of BERT with capital letters whose
+    /// settings do not say whether captions are converted to lower case; one of CLIP whose merges do not fit its tokens.
     pub fn new(vocabulary: &Vocabulary) -> Result<Self, DataError> {
         let path = &vocabulary.path;
+        if vocabulary.is_byte_pair() {
+            let model = ClipTokenizer::new(vocabulary)?;
+            let (entries, special) = (model.entries(), model.special());
+            return Ok(Self { path: path.clone(), model: TokenizerModel::Clip(Box::new(model)), entries, special });
+        }
         let ids = vocabulary.ids()?;
         let content = |expected: &str, found: String| DataError::Content {
             path: path.to_owned(),
@@ -74,7 +85,7 @@ impl Tokenizer {
             unknown: find("[UNK]")?,
             first: find("[CLS]")?,
             last: find("[SEP]")?,
-            mask: find("[MASK]")?,
+            mask: Some(find("[MASK]")?),
         };
         if special.padding != 0 {
             return Err(content("`[PAD]` in the first line", format!("it in line {}", special.padding + 1)));
@@ -83,14 +94,15 @@ impl Tokenizer {
         // The map of the crate `tokenizers` has a type that it does not export.
         let mut token_ids = WordPiece::read_bytes(&[]).map_err(tokenizer)?;
         token_ids.extend(ids);
-        let model = WordPiece::builder()
+        let word_piece = WordPiece::builder()
             .vocab(token_ids)
             .unk_token("[UNK]".to_owned())
             .continuing_subword_prefix("##".to_owned())
             .max_input_chars_per_word(MAX_WORD_CHARS)
             .build()
             .map_err(tokenizer)?;
-        Ok(Self { path: path.clone(), config: vocabulary.config, model, entries, special })
+        let model = TokenizerModel::Bert { config: vocabulary.config, word_piece: Box::new(word_piece) };
+        Ok(Self { path: path.clone(), model, entries, special })
     }
 
     /// Size of the vocabulary.
@@ -115,16 +127,31 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// The word pieces of each basic token of `caption`, without `[CLS]` and `[SEP]`.
+    /// The word pieces of each basic token of `caption`, without the special tokens around them. Each token of CLIP is a piece
+    /// of its own.
     pub fn pieces(&self, caption: &str) -> Result<Vec<Vec<u32>>, DataError> {
-        let pieces = basic_tokens(caption, &self.config).into_iter().map(|word| {
-            let tokens = self.model.tokenize(&word).map_err(tokenizer)?;
+        let (config, word_piece) = match &self.model {
+            TokenizerModel::Bert { config, word_piece } => (config, word_piece),
+            TokenizerModel::Clip(clip) => return Ok(clip.ids(caption)?.into_iter().map(|id| vec![id]).collect()),
+        };
+        let pieces = basic_tokens(caption, config).into_iter().map(|word| {
+            let tokens = word_piece.tokenize(&word).map_err(tokenizer)?;
             Ok(tokens.iter().map(|token| token.id).collect())
         });
         pieces.collect()
     }
 
-    /// Token ids of `caption`, from `[CLS]` to `[SEP]`, of any length.
+    /// Cuts the token ids of a caption to `max_positions` as CLIP does: the last one is kept. BERT's are not cut.
+    pub fn truncate(&self, tokens: &mut Vec<u32>, max_positions: usize) {
+        if let TokenizerModel::Clip(_) = self.model
+            && tokens.len() > max_positions
+        {
+            tokens.truncate(max_positions.saturating_sub(1));
+            tokens.push(self.special.last);
+        }
+    }
+
+    /// Token ids of `caption`, from `[CLS]` to `[SEP]` or their counterparts, of any length.
     pub fn encode(&self, caption: &str) -> Result<Vec<u32>, DataError> {
         let mut tokens = vec![self.special.first];
         tokens.extend(self.pieces(caption)?.into_iter().flatten());
@@ -134,20 +161,32 @@ impl Tokenizer {
 
     /// The text of a token id, such as `dog` or `##s`; that of the unknown token for an id outside the vocabulary.
     pub fn token(&self, id: u32) -> String {
-        self.model.id_to_token(id).unwrap_or_else(|| "[UNK]".to_owned())
+        match &self.model {
+            TokenizerModel::Bert { word_piece, .. } => word_piece.id_to_token(id).unwrap_or_else(|| "[UNK]".to_owned()),
+            TokenizerModel::Clip(clip) => clip.token(id),
+        }
     }
 
-    /// Token ids of each caption, of any length.
-    pub fn encode_each<T: AsRef<str> + Sync>(&self, captions: &[T]) -> Result<Vec<Vec<u32>>, DataError> {
-        captions.par_iter().map(|caption| self.encode(caption.as_ref())).collect()
+    /// Token ids of each caption, of any length, those of CLIP cut to `max_positions`.
+    pub fn encode_each<T: AsRef<str> + Sync>(
+        &self,
+        captions: &[T],
+        max_positions: usize,
+    ) -> Result<Vec<Vec<u32>>, DataError> {
+        let encode = |caption: &T| {
+            let mut tokens = self.encode(caption.as_ref())?;
+            self.truncate(&mut tokens, max_positions);
+            Ok(tokens)
+        };
+        captions.par_iter().map(encode).collect()
     }
 
-    /// Token ids of each caption.
+    /// Token ids of each caption, those of CLIP cut to `max_positions`.
     ///
     /// # Errors
     /// [`DataError::Unusable`] with the number of each caption of more than `max_positions` tokens.
     pub fn encode_all(&self, captions: &[String], max_positions: usize) -> Result<Vec<Vec<u32>>, DataError> {
-        let encoded = self.encode_each(captions)?;
+        let encoded = self.encode_each(captions, max_positions)?;
         let faults: Vec<CaptionFault> = (1..)
             .zip(&encoded)
             .filter_map(|(line, tokens)| {

@@ -1,4 +1,5 @@
-//! The files of a tokenizer: `vocab.txt`, and `tokenizer_config.json` beside it.
+//! The files of a tokenizer: `vocab.txt` and `tokenizer_config.json` beside it, or `tokenizer.json`, or `vocab.json` and
+//! `merges.txt` beside it.
 
 use std::{
     collections::HashMap,
@@ -9,6 +10,7 @@ use std::{
 use laps_files::{decode_text, lines};
 use serde::{Deserialize, Serialize};
 
+use super::clip::{BytePairs, TokenizerJson};
 use crate::DataError;
 
 /// The file beside a vocabulary that says how text is split.
@@ -60,21 +62,49 @@ impl TokenizerConfig {
     }
 }
 
-/// A WordPiece vocabulary and the settings beside it.
+/// The file of the merges beside a `vocab.json`.
+const MERGES: &str = "merges.txt";
+
+/// A WordPiece vocabulary and the settings beside it, or the `tokenizer.json` of CLIP.
 #[derive(Clone, Debug)]
 pub struct Vocabulary {
     /// Path for messages.
     pub path: PathBuf,
-    /// Content of the file.
+    /// Content of the file. A `vocab.json` is turned into a `tokenizer.json` that has the merges as well.
     pub bytes: Vec<u8>,
     /// Settings of the tokenizer.
     pub config: TokenizerConfig,
 }
 
 impl Vocabulary {
-    /// Reads a `vocab.txt`, and the `tokenizer_config.json` beside it if there is one.
+    /// Reads a WordPiece vocabulary with one token a line, whose ids are the lines, counted from 0, and the
+    /// `tokenizer_config.json` beside it if there is one; or a `tokenizer.json` of CLIP; or a `vocab.json` with the
+    /// `merges.txt` beside it.
     pub fn read(path: &Path) -> Result<Self, DataError> {
-        Ok(Self { path: path.to_owned(), bytes: fs_err::read(path)?, config: TokenizerConfig::beside(path)? })
+        let mut vocabulary =
+            Self { path: path.to_owned(), bytes: fs_err::read(path)?, config: TokenizerConfig::default() };
+        if !vocabulary.is_byte_pair() {
+            vocabulary.config = TokenizerConfig::beside(path)?;
+        } else if let Ok(vocab) = serde_json::from_slice::<HashMap<String, u32>>(&vocabulary.bytes) {
+            let merges_path = path.with_file_name(MERGES);
+            let merges = decode_text(fs_err::read(&merges_path)?);
+            let merges = merges.map_err(|error| DataError::not_utf8(&merges_path, error))?;
+            let merges = lines(&merges).filter(|line| !line.starts_with("#version") && !line.is_empty()).collect();
+            let vocab = vocab.into_iter().map(|(token, id)| (token, id.into())).collect();
+            let json = TokenizerJson { model: BytePairs { kind: "BPE".to_owned(), vocab, merges } };
+            vocabulary.bytes = serde_json::to_vec(&json).map_err(io::Error::from)?;
+        }
+        Ok(vocabulary)
+    }
+
+    /// Whether this is a byte-pair encoding, whose file is JSON, and not a WordPiece vocabulary.
+    pub fn is_byte_pair(&self) -> bool {
+        self.bytes.trim_ascii_start().starts_with(b"{")
+    }
+
+    /// Name of a file of this vocabulary.
+    pub fn file_name(&self) -> &'static str {
+        if self.is_byte_pair() { "tokenizer.json" } else { "vocab.txt" }
     }
 
     /// The vocabulary with `do_lower_case` in place of what `tokenizer_config.json` says, if it is given.

@@ -1,8 +1,8 @@
 //! Decoding, resizing and normalising against Pillow.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::Path};
 
-use laps_data::image::{ImageError, MAX_PIXELS, Preprocessing, RgbImage, decode, read, resize};
+use laps_data::image::{Fit, ImageError, MAX_PIXELS, Preprocessing, RgbImage, decode, read, resize};
 use safetensors::SafeTensors;
 
 use crate::real;
@@ -211,4 +211,71 @@ fn broken_files_never_panic() {
             assert!(!matches!(decode(&bytes), Err(ImageError::Panic)), "{name} changed at {step}");
         }
     }
+}
+
+/// Pixels after the resize and the crop, `(size, size, 3)`.
+fn square(image: &RgbImage, size: usize) -> Vec<u8> {
+    let identity = Preprocessing { size, mean: [0.0; 3], std: [1.0 / 255.0; 3], fit: Fit::CenterCrop };
+    let planes = identity.array(image).unwrap().into_values();
+    let plane = size * size;
+    (0..plane).flat_map(|pixel| [0, 1, 2].map(|channel| planes[channel * plane + pixel].round() as u8)).collect()
+}
+
+fn image_of(view: &safetensors::tensor::TensorView<'_>) -> RgbImage {
+    let [height, width, 3] = *view.shape() else { panic!("an image of {:?}", view.shape()) };
+    RgbImage::new(width, height, view.data().to_vec()).unwrap()
+}
+
+#[test]
+fn clip_pixels_equal_the_reference() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden/clip_preprocess.safetensors");
+    if !path.exists() {
+        println!("skipped: there is no `{}`", path.display());
+        return;
+    }
+    let bytes = fs::read(path).unwrap();
+    let golden = SafeTensors::deserialize(&bytes).unwrap();
+    let image = image_of(&golden.tensor("input_u8").unwrap());
+    assert_eq!(square(&image, 224), golden.tensor("hf_u8").unwrap().data());
+    // The offset of the crop is 21.5, which OpenAI rounds to 22.
+    assert_ne!(square(&image, 224), golden.tensor("openai_u8").unwrap().data());
+    let pixels = Preprocessing::clip(224).array(&image).unwrap().into_values();
+    let corner = golden.tensor("hf_pixel_values_corner").unwrap();
+    let corner = corner.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+    let largest = corner.enumerate().map(|(index, expected)| {
+        let (channel, row, column) = (index / 256, index / 16 % 16, index % 16);
+        (pixels[(channel * 224 + row) * 224 + column] - expected).abs()
+    });
+    let largest = largest.fold(0.0, f32::max);
+    println!("normalised pixels differ by {largest:e}");
+    // NumPy normalises in another order.
+    assert!(largest <= 5e-7, "{largest:e}");
+}
+
+#[test]
+fn clip_pixels_of_photos_equal_the_reference() {
+    let Some(real) = real() else { return };
+    let folder = real.join("preprocess");
+    let bytes = fs::read(folder.join("clip_reference.safetensors")).unwrap();
+    let golden = SafeTensors::deserialize(&bytes).unwrap();
+    let names: Vec<&str> = golden.names().into_iter().filter_map(|name| name.strip_suffix(".hf_u8")).collect();
+    assert_eq!(names.len(), 3);
+    for name in names {
+        let image = read(&folder.join(name)).unwrap().image;
+        assert_eq!(square(&image, 224), golden.tensor(&format!("{name}.hf_u8")).unwrap().data(), "{name}");
+    }
+}
+
+/// Only the pixels of the square are computed, so that an extreme aspect ratio takes no memory.
+#[test]
+fn center_crop_of_a_long_image_is_that_of_the_resized_image() {
+    let pixels: Vec<u8> = (0..7 * 90 * 3).map(|index| (index * 37 % 251) as u8).collect();
+    let image = RgbImage::new(90, 7, pixels).unwrap();
+    let whole = resize(&image, 10 * 90 / 7, 10);
+    let left = (whole.width() - 10) / 2;
+    let rows = whole.pixels().chunks_exact(3 * whole.width());
+    let expected: Vec<u8> = rows.flat_map(|row| row[3 * left..3 * (left + 10)].to_vec()).collect();
+    assert_eq!(square(&image, 10), expected);
+    let line = RgbImage::new(65_000, 1, vec![9; 3 * 65_000]).unwrap();
+    assert_eq!(square(&line, 224), vec![9; 224 * 224 * 3]);
 }

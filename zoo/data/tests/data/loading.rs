@@ -13,7 +13,7 @@ use laps_data::Error;
 use laps_data::{
     Augment, DataError, ExifOrientation, FileLine, ImageFile, Loader, LoaderOptions, OnFault, Split, SplitImage,
     check_images, hash_data,
-    image::{ImageError, Preprocessing},
+    image::{Fit, ImageError, Preprocessing},
 };
 use tempfile::TempDir;
 
@@ -50,7 +50,7 @@ fn images(count: usize) -> (TempDir, Vec<ImageFile>) {
 }
 
 fn start(files: &[ImageFile], batch: usize, threads: usize, ahead: usize) -> Loader {
-    let preprocessing = Preprocessing { size: SIZE, mean: [0.0; 3], std: [1.0 / 255.0; 3] };
+    let preprocessing = Preprocessing { size: SIZE, mean: [0.0; 3], std: [1.0 / 255.0; 3], fit: Fit::Squash };
     Loader::start(files.to_vec(), preprocessing, LoaderOptions { batch_size: batch, threads, prefetch: ahead }).unwrap()
 }
 
@@ -97,7 +97,7 @@ fn random_crops_are_the_same_for_any_number_of_threads() {
         })
         .collect();
     let pixels = |first: usize, threads: usize, augment: Option<Augment>| -> Vec<u32> {
-        let preprocessing = Preprocessing { size: SIZE, mean: [0.0; 3], std: [1.0; 3] };
+        let preprocessing = Preprocessing { size: SIZE, mean: [0.0; 3], std: [1.0; 3], fit: Fit::Squash };
         let options = LoaderOptions { batch_size: 5, threads, prefetch: 2 };
         let augment = augment.map(|augment| (augment, (first..files.len()).collect()));
         let batches = Loader::start_with(files[first..].to_vec(), preprocessing, options, augment).unwrap();
@@ -311,7 +311,7 @@ fn bad_images_are_skipped_with_on_fault_skip() {
     for (index, content) in [(0, &b"<html>"[..]), (4, b""), (5, b"BM"), (10, b"BM")] {
         fs::write(folder.path().join(format!("{index}.bmp")), content).unwrap();
     }
-    let preprocessing = Preprocessing { size: SIZE, mean: [0.0; 3], std: [1.0 / 255.0; 3] };
+    let preprocessing = Preprocessing { size: SIZE, mean: [0.0; 3], std: [1.0 / 255.0; 3], fit: Fit::Squash };
     for threads in [1, 4] {
         let options = LoaderOptions { batch_size: 4, threads, prefetch: 2 };
         let loader =

@@ -1,6 +1,11 @@
 //! Tokens of real and adversarial captions.
 
-use std::{fs, path::PathBuf};
+use std::{
+    collections::HashMap,
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use laps_data::Tokenizer;
 use tempfile::TempDir;
@@ -30,9 +35,8 @@ fn tokens_equal_the_reference() {
     assert_eq!((references.len(), wrong.len()), (615, 0));
 
     let special = tokenizer.special();
-    let found =
-        [special.padding, special.unknown, special.first, special.last, special.mask, tokenizer.entries() as u32];
-    assert_eq!(found, [0, 100, 101, 102, 103, 30522]);
+    let found = [special.padding, special.unknown, special.first, special.last, tokenizer.entries() as u32];
+    assert_eq!((found, special.mask), ([0, 100, 101, 102, 30522], Some(103)));
 }
 
 fn vocabulary(text: &str) -> (TempDir, PathBuf) {
@@ -117,4 +121,125 @@ fn cased_vocabulary_needs_do_lower_case() {
     assert_eq!(pieces("\u{feff}{\"do_lower_case\": true}"), Ok(vec![vec![1], vec![5]]));
     assert!(pieces(r#"{"do_basic_tokenize": false}"#).unwrap_err().contains("`do_basic_tokenize` true, or absent"));
     assert!(pieces("{").unwrap_err().contains("tokenizer_config.json` cannot be used"));
+}
+
+/// The 256 characters that stand for bytes in CLIP's vocabulary, in the order of their ids.
+fn byte_characters() -> Vec<char> {
+    let own = (33..=126).chain(161..=172).chain(174..=255u32);
+    own.chain(256..256 + 68).map(|code| char::from_u32(code).unwrap()).collect()
+}
+
+/// Writes `vocab.json` and `merges.txt` of CLIP's form to a folder, and returns the path of the former.
+fn byte_pairs(folder: &Path, merges: &[&str]) -> PathBuf {
+    let bytes: Vec<String> = byte_characters().into_iter().map(String::from).collect();
+    let tokens = bytes.iter().cloned().chain(bytes.iter().map(|byte| format!("{byte}</w>")));
+    let tokens = tokens.chain(merges.iter().map(|merge| merge.replace(' ', "")));
+    let tokens = tokens.chain(["<|startoftext|>", "<|endoftext|>"].map(str::to_owned));
+    let vocabulary: HashMap<String, usize> = tokens.enumerate().map(|(id, token)| (token, id)).collect();
+    let path = folder.join("vocab.json");
+    fs::write(&path, serde_json::to_string(&vocabulary).unwrap()).unwrap();
+    fs::write(folder.join("merges.txt"), format!("#version: 0.2\n{}\n", merges.join("\n"))).unwrap();
+    path
+}
+
+const MERGES: [&str; 7] = ["d o", "do g</w>", "o g</w>", "a t</w>", "c at</w>", "' s</w>", "r e"];
+
+#[test]
+fn clip_merges_the_bytes_of_each_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer = Tokenizer::open(&byte_pairs(folder.path(), &MERGES)).unwrap();
+    let (start, end) = (512 + 7, 512 + 8);
+    let special = tokenizer.special();
+    assert_eq!((special.first, special.last, special.padding, special.mask), (start, end, end, None));
+    assert_eq!(tokenizer.entries(), 521);
+    let texts = |caption: &str| {
+        let ids = tokenizer.encode(caption).unwrap();
+        ids.iter().map(|&id| tokenizer.token(id)).collect::<Vec<_>>().join("|")
+    };
+    assert_eq!(texts("  A\tDOG's\u{a0}cat42 "), "<|startoftext|>|a|dog|'s|cat|4|2|<|endoftext|>");
+    // A merge applies within a word only, that of the lowest rank first.
+    assert_eq!(texts("dogs do redo"), "<|startoftext|>|do|g|s|d|o|re|d|o|<|endoftext|>");
+    // Two bytes of one letter, also if it is written as a letter and an accent.
+    let ids = tokenizer.encode("\u{e9}").unwrap();
+    assert_eq!(ids.len(), 4);
+    assert_eq!(tokenizer.encode("e\u{301}").unwrap(), ids);
+    // Special tokens are recognised in a caption.
+    assert_eq!(tokenizer.encode("<|endoftext|>a").unwrap()[..2], [start, end]);
+    assert_eq!(tokenizer.pieces("dog cat").unwrap(), [vec![513], vec![516]]);
+}
+
+#[test]
+fn clip_captions_are_cut_before_the_end_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer = Tokenizer::open(&byte_pairs(folder.path(), &MERGES)).unwrap();
+    let tokens = tokenizer.encode_all(&["dog ".repeat(100), "dog".to_owned()], 77).unwrap();
+    assert_eq!((tokens[0].len(), tokens[0][75], tokens[0][76]), (77, 513, 520));
+    assert_eq!(tokens[1], [519, 513, 520]);
+}
+
+#[test]
+fn clip_vocabularies_that_cannot_be_used_are_rejected() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |text: &str| {
+        let path = folder.path().join("tokenizer.json");
+        fs::write(&path, text).unwrap();
+        let error = Tokenizer::open(&path).err().unwrap().to_string();
+        error.lines().skip(1).collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(open(r#"{"model": {"type": "WordPiece", "vocab": {}, "merges": []}}"#), @r"
+      expected: a `model` of the type `BPE`
+      found: `WordPiece`
+    ");
+    insta::assert_snapshot!(open(r#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}"#), @r"
+      expected: the token `<|startoftext|>`
+      found: 1 tokens without it
+    ");
+    assert!(open(r#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"]}}"#).contains("byte-pair encoding"));
+    assert!(open("{").contains("byte-pair encoding"));
+    // Without the merges the tokens cannot be found.
+    let path = byte_pairs(folder.path(), &MERGES);
+    fs::remove_file(folder.path().join("merges.txt")).unwrap();
+    assert!(Tokenizer::open(&path).is_err());
+}
+
+#[derive(serde::Deserialize)]
+struct ClipReference {
+    text: String,
+    ids: Vec<u32>,
+    untruncated_length: Option<usize>,
+}
+
+/// The ids of Hugging Face's `CLIPTokenizerFast`, with the merges of the wheel of open_clip.
+#[test]
+fn clip_tokens_equal_the_reference() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let wheel = root.join(".runtime/clip/open_clip_torch-3.3.0-py3-none-any.whl");
+    let references = root.join("../shared/golden/clip_tokens.jsonl");
+    if !wheel.exists() || !references.exists() {
+        println!("skipped: there is no `{}` or no `{}`", wheel.display(), references.display());
+        return;
+    }
+    let mut archive = zip::ZipArchive::new(fs::File::open(wheel).unwrap()).unwrap();
+    let packed = archive.by_name("open_clip/bpe_simple_vocab_16e6.txt.gz").unwrap();
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(packed).read_to_string(&mut text).unwrap();
+    let merges: Vec<&str> = text.lines().skip(1).take(48_894).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer = Tokenizer::open(&byte_pairs(folder.path(), &merges)).unwrap();
+    assert_eq!(tokenizer.entries(), 49_408);
+
+    let references = fs::read_to_string(references).unwrap();
+    let references: Vec<ClipReference> = references.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut equal = 0;
+    for reference in &references {
+        let found = tokenizer.encode_all(std::slice::from_ref(&reference.text), 77).unwrap().remove(0);
+        let whole = tokenizer.encode(&reference.text).unwrap().len();
+        if found == reference.ids && reference.untruncated_length.is_none_or(|length| length == whole) {
+            equal += 1;
+        } else {
+            println!("{:?}\n  expected: {:?}\n  found: {found:?}", reference.text, reference.ids);
+        }
+    }
+    println!("{equal} of {} captions have the ids of the reference", references.len());
+    assert_eq!((equal, references.len()), (70, 70));
 }

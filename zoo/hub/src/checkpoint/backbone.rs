@@ -13,6 +13,10 @@ pub enum BackboneKind {
     Swin,
     /// `BertModel`.
     Bert,
+    /// The image side of `CLIPModel`.
+    ClipVision,
+    /// The text side of `CLIPModel`.
+    ClipText,
 }
 
 /// First steps of the names of task heads next to the base model: classification, the two pretraining tasks of BERT,
@@ -23,8 +27,9 @@ impl BackboneKind {
     /// Prefix of the encoder in the names of a LAPS model, without the dot.
     pub fn model_prefix(self) -> &'static str {
         match self {
-            Self::Vit | Self::Swin => "img_enc.visual_encoder",
+            Self::Vit | Self::Swin | Self::ClipVision => "img_enc.visual_encoder",
             Self::Bert => "txt_enc.bert",
+            Self::ClipText => "txt_enc.clip",
         }
     }
 
@@ -34,6 +39,18 @@ impl BackboneKind {
             Self::Vit => "vit.",
             Self::Swin => "swin.",
             Self::Bert => "bert.",
+            // The names of both sides are those of a model already.
+            Self::ClipVision => "img_enc.visual_encoder.",
+            Self::ClipText => "txt_enc.clip.",
+        }
+    }
+
+    /// First steps of names that this encoder does not have. The two sides of CLIP come in one file.
+    fn others(self) -> &'static [&'static str] {
+        match self {
+            Self::Vit | Self::Swin | Self::Bert => HEADS,
+            Self::ClipVision => &["txt_enc", "visual_projection", "text_projection", "logit_scale"],
+            Self::ClipText => &["img_enc", "visual_projection", "text_projection", "logit_scale"],
         }
     }
 
@@ -48,7 +65,7 @@ impl BackboneKind {
         let mut renamed = BTreeMap::new();
         for (name, tensor) in tensors {
             let base = name.strip_prefix(self.file_prefix());
-            let is_head = || name.split('.').next().is_some_and(|step| HEADS.contains(&step));
+            let is_head = || name.split('.').next().is_some_and(|step| self.others().contains(&step));
             if base.is_none() && is_head() {
                 continue;
             }

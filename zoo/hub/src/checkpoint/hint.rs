@@ -4,16 +4,54 @@ use super::report::Report;
 
 /// A hint from the most specific difference.
 pub(super) fn hint(report: &Report) -> Option<String> {
-    architecture(report).or_else(|| shape(report)).or_else(|| general(report))
+    architecture(report).or_else(|| head(report)).or_else(|| shape(report)).or_else(|| general(report))
 }
 
-/// Swin has its blocks in stages, `encoder.layers.0.blocks.0`; ViT has not, `encoder.layer.0`.
+/// The head whose parameters are among `names`, in words. Heads without parameters have none.
+fn head_of(names: &[String]) -> Option<&'static str> {
+    let starts = |start: &str| names.iter().any(|name| name.starts_with(start));
+    if starts("cross_net.") {
+        Some("`laps`")
+    } else if starts("visual_projection.") {
+        Some("`cosine`")
+    } else if starts("sim_enc.") {
+        Some("`sgr`")
+    } else if starts("img_enc.image_encoder.") {
+        Some("`d2s_vse`")
+    } else if starts("img_enc.gpool.") {
+        Some("`vsepp` with the pooling `gpo`")
+    } else {
+        None
+    }
+}
+
+fn head(report: &Report) -> Option<String> {
+    // All parameters are missing from a checkpoint of something else.
+    if report.missing.len() == report.parameters && report.parameters > 0 {
+        return None;
+    }
+    match (head_of(&report.unexpected), head_of(&report.missing)) {
+        (Some(found), Some(expected)) if found != expected => {
+            Some(format!("the checkpoint is of another head: it has {found}, the model has {expected}"))
+        }
+        (Some(found), None) => {
+            Some(format!("the checkpoint is of another head: it has {found}, the model's head has no parameters"))
+        }
+        (None, Some(expected)) if report.unexpected.is_empty() => {
+            Some(format!("the checkpoint has no parameters of a head, the model has {expected}"))
+        }
+        _ => None,
+    }
+}
+
+/// Swin has its blocks in stages, `encoder.layers.0.blocks.0`; ViT has not, `encoder.layer.0`. CLIP has a `vision_model`.
 fn architecture(report: &Report) -> Option<String> {
     let kind = |names: &[String]| {
         let has = |part: &str| names.iter().any(|name| name.starts_with("img_enc.") && name.contains(part));
-        match (has(".encoder.layers."), has(".encoder.layer.")) {
-            (true, false) => Some("Swin"),
-            (false, true) => Some("ViT"),
+        match [has(".vision_model."), has(".encoder.layers."), has(".encoder.layer.")] {
+            [true, _, false] => Some("CLIP"),
+            [false, true, false] => Some("Swin"),
+            [false, false, true] => Some("ViT"),
             _ => None,
         }
     };

@@ -13,6 +13,9 @@ const WRAPPERS: [&str; 2] = ["module", "_orig_mod"];
 /// First steps of the names of a LAPS model.
 const ROOTS: [&str; 3] = ["img_enc", "txt_enc", "cross_net"];
 
+/// The two encoders of Hugging Face's `CLIPModel`, and where a model has them.
+const CLIP: [(&str, &str); 2] = [("vision_model", "img_enc.visual_encoder"), ("text_model", "txt_enc.clip")];
+
 /// The step that Lightning and other trainers put in front of the names of the model they train.
 const TRAINER: &str = "model";
 
@@ -29,7 +32,7 @@ pub fn is_ignored(name: &str) -> bool {
 }
 
 /// The tensors under the names that their model has for them, and the steps that were removed from the names, each with a
-/// dot at its end. `module.` and `_orig_mod.` are removed wherever they are; `model.` is removed from the front where the
+/// dot at its end. The encoders of `CLIPModel` get the names that a model has for them. `module.` and `_orig_mod.` are removed wherever they are; `model.` is removed from the front where the
 /// names of a LAPS model follow.
 ///
 /// # Errors
@@ -55,7 +58,13 @@ pub(super) fn unwrap<T>(tensors: BTreeMap<String, T>) -> Result<(BTreeMap<String
         }
         unwrapped = inner;
     }
-    Ok((unwrapped, removed))
+    let mut renamed = BTreeMap::new();
+    for (name, tensor) in unwrapped {
+        let side = CLIP.iter().find(|(side, _)| name.split('.').next() == Some(side));
+        let name = side.map_or(name.clone(), |(_, prefix)| format!("{prefix}.{name}"));
+        insert(&mut renamed, name, tensor)?;
+    }
+    Ok((renamed, removed))
 }
 
 fn insert<T>(tensors: &mut BTreeMap<String, T>, name: String, tensor: T) -> Result<(), String> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::Serialize;
 
 use super::pickle::{Id, Pickle, Value};
-use laps_model::models::config::{ImageConfig, ModelConfig};
+use laps_model::models::config::ModelConfig;
 
 /// Deepest nesting of an option. The options of LAPS have one list of numbers.
 const MAX_DEPTH: usize = 16;
@@ -70,24 +70,24 @@ impl Options {
     /// # Errors
     /// [`super::CheckpointError::Options`] with every option that differs and both of its values.
     pub fn check(&self, model: &ModelConfig) -> Result<(), super::CheckpointError> {
-        let kind = match model.image {
-            ImageConfig::Vit(_) => "vit",
-            ImageConfig::Swin(_) => "swin",
-        };
         let expected = [
-            ("vit_type", OptionValue::Text(kind.to_owned())),
+            ("vit_type", OptionValue::Text(model.image.kind().to_owned())),
             ("img_res", count(model.image.image_size())),
             ("num_patches", count(model.image.num_patches())),
             ("embed_size", count(model.embed_size)),
+            ("head", OptionValue::Text(model.head.to_string())),
+        ];
+        let ratios = [
             ("sparse_ratio", OptionValue::Float(model.sparse_ratio)),
             ("aggr_ratio", OptionValue::Float(model.aggr_ratio)),
         ];
+        let ratios = ratios.into_iter().filter(|_| model.head.is_laps());
         let differs = |(key, expected): (&'static str, OptionValue)| {
             let found = self.get(key).filter(|found| **found != OptionValue::None)?;
             let difference = || Difference { key, expected: expected.to_string(), found: found.to_string() };
             (!expected.equals(found)).then(difference)
         };
-        let differences: Vec<_> = expected.into_iter().filter_map(differs).collect();
+        let differences: Vec<_> = expected.into_iter().chain(ratios).filter_map(differs).collect();
         if differences.is_empty() { Ok(()) } else { Err(super::CheckpointError::Options(differences)) }
     }
 

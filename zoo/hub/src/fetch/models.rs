@@ -10,7 +10,7 @@ use crate::{
     checkpoint::Checkpoint,
     registry::{DataPaths, Entry},
     store::{
-        Pin, RemoteFile, Store, TEXT_ENCODER, check_checkpoint, convert_fetched, converted_key, data_set, image_encoder,
+        Pin, RemoteFile, Store, check_checkpoint, convert_fetched, converted_key, data_set, image_encoder, text_encoder,
     },
 };
 use laps_data::Split;
@@ -66,7 +66,7 @@ impl Fetcher {
     /// As for [`Fetcher::fetch`].
     pub fn backbones(&self, entry: &Entry, progress: &dyn Progress) -> Result<(Option<PathBuf>, PathBuf), FetchError> {
         let image = image_encoder(&entry.model.image).map(|name| self.backbone(name, progress)).transpose()?;
-        let text = self.backbone(TEXT_ENCODER, progress)?;
+        let text = self.backbone(text_encoder(&entry.model), progress)?;
         Ok((image.map(|fetched| fetched.file.path), text.file.path))
     }
 
@@ -112,7 +112,7 @@ pub fn missing_texts(
     }
     let mut files = store.captions(set, &paths.captions)?;
     files.retain(is_of_splits);
-    files.push(store.vocabulary(Some(&paths.vocab))?);
+    files.push(store.vocabulary(&entry.model, Some(&paths.vocab))?);
     files.retain(|file| !file.path.exists());
     Ok(files)
 }

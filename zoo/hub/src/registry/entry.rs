@@ -32,6 +32,8 @@ pub struct Entry {
     pub train: TrainConfig,
     /// The published checkpoint, if there is one: a key of [`Manifest::checkpoints`].
     pub checkpoint: Option<String>,
+    /// What the source of the model leaves open and the entry decides.
+    pub choices: Vec<String>,
     /// Origin of the entry.
     pub origin: Origin,
     /// SHA-256 of the entry file.
@@ -51,6 +53,8 @@ struct EntryFile {
     train: Option<TrainConfig>,
     checkpoint: Option<String>,
     references: Option<BTreeMap<String, Reference>>,
+    #[serde(default)]
+    choices: Vec<String>,
 }
 
 /// Everything that determines the results of an evaluation.
@@ -79,7 +83,7 @@ impl Entry {
     /// Parses and checks the text of an entry file.
     pub fn from_yaml(origin: Origin, text: &str) -> Result<Self, RegistryError> {
         let document = Document { origin: &origin, text: strip_mark(text) };
-        let EntryFile { name, model, data, train, checkpoint, references } = document.read()?;
+        let EntryFile { name, model, data, train, checkpoint, references, choices } = document.read()?;
         check_name(&document, &name)?;
         model.check().map_err(|error| document.refuse_config("model", error))?;
         data.check(&document)?;
@@ -101,7 +105,7 @@ impl Entry {
         let rows = rows.collect();
         let config_sha256 = sha256(canonical(&Effective { model: &model, data: &data })?.as_bytes());
         let text_sha256 = sha256(text.as_bytes());
-        Ok(Self { name, model, data, train, checkpoint, origin, text_sha256, config_sha256, published, rows })
+        Ok(Self { name, model, data, train, checkpoint, choices, origin, text_sha256, config_sha256, published, rows })
     }
 
     /// The effective configuration: `model` and `data` with all defaults, as JSON without white space and with sorted keys.

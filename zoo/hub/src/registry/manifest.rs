@@ -87,12 +87,15 @@ pub struct JudgementSource {
     pub licence: String,
 }
 
-/// A trained model: in a public Google Drive folder, or in `checkpoints/`.
+/// A trained model: in a public Google Drive folder, on the Hugging Face Hub, or in `checkpoints/`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointSource {
-    /// Id of the Drive folder; None for a file in `checkpoints/`.
+    /// Id of the Drive folder.
     pub gdrive_folder: Option<String>,
+    /// The repository on the Hugging Face Hub.
+    #[serde(default)]
+    pub hub: Option<HubRevision>,
     /// Name of the file.
     pub file: String,
     /// Size.
@@ -104,6 +107,16 @@ pub struct CheckpointSource {
     /// Further URLs of the file, `https://` or `file://`, tried in this order.
     #[serde(default)]
     pub mirrors: Vec<String>,
+}
+
+/// A revision of a repository on the Hugging Face Hub.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubRevision {
+    /// `owner/name`.
+    pub repository: String,
+    /// A commit of 40 hexadecimal digits, or a branch that the first fetch resolves and pins.
+    pub revision: String,
 }
 
 /// A pretrained encoder on the Hugging Face Hub.
@@ -146,9 +159,14 @@ impl CaptionFiles {
 }
 
 impl CheckpointSource {
-    /// The URL of the Drive folder.
+    /// The URL of the Drive folder or of the repository.
     pub fn url(&self) -> Option<String> {
-        self.gdrive_folder.as_ref().map(|folder| format!("https://drive.google.com/drive/folders/{folder}"))
+        let drive =
+            self.gdrive_folder.as_ref().map(|folder| format!("https://drive.google.com/drive/folders/{folder}"));
+        drive.or_else(|| {
+            let HubRevision { repository, revision } = self.hub.as_ref()?;
+            Some(format!("https://huggingface.co/{repository}/tree/{revision}"))
+        })
     }
 }
 

@@ -107,9 +107,9 @@ fn find_row(document: &Document<'_>, source: &str, row: &str) -> Result<Tables, 
         return Err(document.refuse_key(&["references"], &References::SOURCES, source));
     };
     match rows.get(row) {
-        Some(&tables) => Ok(tables.clone()),
+        Some(tables) => Ok(tables.clone()),
         None => {
-            let known: Vec<_> = rows.into_keys().collect();
+            let known: Vec<_> = rows.keys().map(String::as_str).collect();
             Err(document.refuse_word(&["references", source], &known, row))
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Origin, Protocol, RegistryError, document::Document};
 
 /// Tables by protocol.
-pub(super) type Tables = BTreeMap<Protocol, Table>;
+pub type Tables = BTreeMap<Protocol, Table>;
 
 /// `configs/references.yaml`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -21,6 +21,20 @@ pub struct References {
     pub paper_ablation_f30k_vit_224: BTreeMap<String, [f64; 4]>,
     /// The numbers next to the checkpoint of each entry in the authors' README.
     pub readme: BTreeMap<String, Tables>,
+    /// The README of D2S-VSE, from `configs/successors.yaml`.
+    #[serde(skip)]
+    pub d2s_vse: BTreeMap<String, Tables>,
+    /// CLIP without training, as open_clip measured it, from `configs/successors.yaml`.
+    #[serde(skip)]
+    pub clip_zero_shot: BTreeMap<String, Tables>,
+}
+
+/// `configs/successors.yaml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Successors {
+    d2s_vse: BTreeMap<String, Tables>,
+    clip_zero_shot: BTreeMap<String, Tables>,
 }
 
 /// Recalls at 1, 5 and 10 in percent, as published. None for a number that is not printed.
@@ -103,29 +117,62 @@ impl PublishedTable {
 
 impl References {
     /// The sources whose rows an entry can refer to.
-    pub const SOURCES: [&str; 3] = ["paper", "paper_clip", "readme"];
+    pub const SOURCES: [&str; 6] = ["paper", "paper_clip", "paper_ablation", "readme", "d2s_vse", "clip_zero_shot"];
 
-    /// The tables of `configs/references.yaml`.
+    /// The tables of `configs/references.yaml` and `configs/successors.yaml`.
     pub fn embedded() -> Result<Self, RegistryError> {
         const TEXT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/references.yaml"));
-        Document { origin: &Origin::BuiltIn("references.yaml"), text: TEXT }.read()
+        const SUCCESSORS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/successors.yaml"));
+        let references: Self = Document { origin: &Origin::BuiltIn("references.yaml"), text: TEXT }.read()?;
+        let Successors { d2s_vse, clip_zero_shot } =
+            Document { origin: &Origin::BuiltIn("successors.yaml"), text: SUCCESSORS }.read()?;
+        Ok(Self { d2s_vse, clip_zero_shot, ..references })
     }
 
-    /// The rows of `source` that an entry can refer to; those of LAPS in Table 1. None for an unknown source.
-    pub(super) fn rows(&self, source: &str) -> Option<BTreeMap<&str, &Tables>> {
-        let by_name = |(name, tables)| (String::as_str(name), tables);
+    /// The rows of `source` that an entry can refer to: in Table 1 `vit_224` for LAPS, and `vit_224/scan` for another method.
+    /// None for an unknown source.
+    pub fn rows(&self, source: &str) -> Option<BTreeMap<String, Tables>> {
         match source {
             "paper" => Some(
-                self.paper.iter().filter_map(|(name, methods)| Some((name.as_str(), methods.get("laps")?))).collect(),
+                self.paper
+                    .iter()
+                    .flat_map(|(encoder, methods)| {
+                        methods.iter().map(move |(method, tables)| match method.as_str() {
+                            "laps" => (encoder.clone(), tables.clone()),
+                            method => (format!("{encoder}/{method}"), tables.clone()),
+                        })
+                    })
+                    .collect(),
             ),
-            "paper_clip" => Some(self.paper_clip.iter().map(by_name).collect()),
-            "readme" => Some(self.readme.iter().map(by_name).collect()),
+            "paper_clip" => Some(self.paper_clip.clone()),
+            "paper_ablation" => Some(
+                self.paper_ablation_f30k_vit_224
+                    .iter()
+                    .map(|(name, &recalls)| {
+                        (name.clone(), BTreeMap::from([(Protocol::F30k, Table::ablation(recalls))]))
+                    })
+                    .collect(),
+            ),
+            "readme" => Some(self.readme.clone()),
+            "d2s_vse" => Some(self.d2s_vse.clone()),
+            "clip_zero_shot" => Some(self.clip_zero_shot.clone()),
             _ => None,
         }
     }
 }
 
 impl Table {
+    /// A row of Table 4: i2t R@1 and R@5, t2i R@1 and R@5.
+    fn ablation([a, b, c, d]: [f64; 4]) -> Self {
+        Self {
+            i2t: [Some(a), Some(b), None],
+            t2i: [Some(c), Some(d), None],
+            rsum: None,
+            status: Status::Printed,
+            printed_t2i: None,
+        }
+    }
+
     /// This table as `source` publishes it.
     pub fn published(&self, source: &str, protocol: Protocol) -> PublishedTable {
         let cell = |status| move |value| Cell { value, status };

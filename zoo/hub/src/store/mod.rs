@@ -19,7 +19,7 @@ pub(crate) use pins::utc_now;
 pub use pins::{LOCK_FILE, Pin, Pins};
 pub use prune::{PrunedFile, prune};
 pub use remote_file::{
-    FileSource, MAX_WEIGHTS_BYTES, RemoteFile, Store, TEXT_ENCODER, data_set, fetchable_names, image_encoder,
+    FileSource, MAX_WEIGHTS_BYTES, RemoteFile, Store, data_set, fetchable_names, image_encoder, text_encoder,
 };
 pub use unpack::UnpackSummary;
 pub(crate) use unpack::unpack;

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{LOCK_FILE, StoreError};
-use crate::registry::{self, Entry, Manifest};
+use crate::registry::{self, Entry, HubRevision, Manifest};
 use laps_files::ExpectedDigest;
 use laps_files::cache;
-use laps_model::models::config::ImageConfig;
+use laps_model::models::config::{ImageConfig, ModelConfig, TextType};
 
 /// A file that can be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,13 +106,18 @@ impl Store {
     pub fn checkpoint(&self, entry: &Entry) -> Result<RemoteFile, StoreError> {
         let unpublished = || StoreError::Unpublished { name: entry.name.clone() };
         let (name, known) = entry.checkpoint.as_ref().zip(entry.checkpoint_source()?).ok_or_else(unpublished)?;
-        let folder = known.gdrive_folder.ok_or_else(unpublished)?;
+        let file = known.file.clone();
+        let source = match (known.gdrive_folder, known.hub) {
+            (Some(folder), _) => FileSource::Drive { folder, file },
+            (None, Some(HubRevision { repository, revision })) => FileSource::Hub { repository, revision, file },
+            (None, None) => return Err(unpublished()),
+        };
         let key = format!("checkpoints/{name}/{}", known.file);
         Ok(RemoteFile {
             path: self.root.join(&key),
             key,
             expected: ExpectedDigest { bytes: known.bytes, sha256: known.sha256, ..ExpectedDigest::default() },
-            source: FileSource::Drive { folder, file: known.file },
+            source,
             mirrors: known.mirrors,
             licence: known.licence,
             max_bytes: MAX_WEIGHTS_BYTES,
@@ -125,17 +130,17 @@ impl Store {
     /// [`StoreError::UnknownName`], and errors of the built-in manifest.
     pub fn backbone(&self, name: &str) -> Result<Vec<RemoteFile>, StoreError> {
         let files = self.backbone_files(name)?;
-        Ok(files.into_iter().filter(|file| !file.key.ends_with(".txt")).collect())
+        Ok(files.into_iter().filter(|file| !is_vocabulary(file)).collect())
     }
 
-    /// The WordPiece vocabulary, stored at `path` or in the cache.
+    /// The vocabulary of a model, stored at `path` or in the cache.
     ///
     /// # Errors
     /// Errors of the built-in manifest.
-    pub fn vocabulary(&self, path: Option<&Path>) -> Result<RemoteFile, StoreError> {
-        let files = self.backbone_files(TEXT_ENCODER)?;
-        let file = files.into_iter().find(|file| file.key.ends_with("vocab.txt"));
-        let mut file = file.ok_or_else(|| StoreError::unknown_name("vocab.txt", Vec::new()))?;
+    pub fn vocabulary(&self, model: &ModelConfig, path: Option<&Path>) -> Result<RemoteFile, StoreError> {
+        let name = text_encoder(model);
+        let file = self.backbone_files(name)?.into_iter().find(is_vocabulary);
+        let mut file = file.ok_or_else(|| StoreError::unknown_name(name, Vec::new()))?;
         if let Some(path) = path {
             path.clone_into(&mut file.path);
         }
@@ -260,8 +265,22 @@ impl Store {
     }
 }
 
-/// The pretrained text encoder of all entries.
-pub const TEXT_ENCODER: &str = "bert-base-uncased";
+/// The pretrained text encoder of all models with BERT.
+const BERT: &str = "bert-base-uncased";
+
+/// The pretrained text encoder of a model. CLIP's comes with its image encoder; without a known one it is that of the smallest
+/// CLIP, whose tokenizer all share.
+pub fn text_encoder(model: &ModelConfig) -> &'static str {
+    match model.text.model_type {
+        TextType::Bert => BERT,
+        TextType::ClipTextModel => image_encoder(&model.image).unwrap_or("clip-vit-base-patch32"),
+    }
+}
+
+/// Whether a file of a pretrained encoder is its vocabulary.
+fn is_vocabulary(file: &RemoteFile) -> bool {
+    file.key.ends_with("vocab.txt") || file.key.ends_with("tokenizer.json")
+}
 
 /// The pretrained image encoder that matches `image`, if known.
 pub fn image_encoder(image: &ImageConfig) -> Option<&'static str> {
@@ -272,17 +291,20 @@ pub fn image_encoder(image: &ImageConfig) -> Option<&'static str> {
         ImageConfig::Swin(swin) if (swin.image_size, swin.embed_dim, swin.window_size) == (224, 128, 7) => {
             Some("swin-base-patch4-window7-224")
         }
+        ImageConfig::ClipVisionModel(clip) => match (clip.image_size, clip.patch_size, clip.hidden_size) {
+            (224, 32, 768) => Some("clip-vit-base-patch32"),
+            (224, 16, 768) => Some("clip-vit-base-patch16"),
+            (224, 14, 1024) => Some("clip-vit-large-patch14"),
+            _ => None,
+        },
         _ => None,
     }
 }
 
 /// The data set of the built-in entry `entry`: `f30k` or `coco`. None for drawn scenes and entry files.
 pub fn data_set(entry: &Entry) -> Option<&'static str> {
-    match &entry.origin {
-        registry::Origin::BuiltIn(name) if name.starts_with("f30k") => Some("f30k"),
-        registry::Origin::BuiltIn(name) if name.starts_with("coco") => Some("coco"),
-        _ => None,
-    }
+    let registry::Origin::BuiltIn(_) = entry.origin else { return None };
+    ["f30k", "coco"].into_iter().find(|set| entry.data.captions.starts_with(set))
 }
 
 /// The names that can be fetched: entries with a published checkpoint, and pretrained encoders.
@@ -291,6 +313,6 @@ pub fn data_set(entry: &Entry) -> Option<&'static str> {
 /// Errors of the built-in manifest.
 pub fn fetchable_names() -> Result<Vec<String>, StoreError> {
     let manifest = Manifest::embedded()?;
-    let published = manifest.checkpoints.into_iter().filter(|(_, checkpoint)| checkpoint.gdrive_folder.is_some());
+    let published = manifest.checkpoints.into_iter().filter(|(_, checkpoint)| checkpoint.url().is_some());
     Ok(published.map(|(name, _)| name).chain(manifest.backbones.into_keys()).collect())
 }

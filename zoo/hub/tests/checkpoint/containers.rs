@@ -200,6 +200,28 @@ fn base_model_is_renamed_to_its_encoder() {
     }
 }
 
+/// CLIP comes as one file of both encoders, with the positions as a buffer in older releases.
+#[test]
+fn each_side_of_a_clip_file_is_read_as_a_base_model() {
+    let bytes = safetensors(&[
+        ("logit_scale", &[], vec![1.0]),
+        ("text_model.final_layer_norm.weight", &[3], vec![2.0; 3]),
+        ("text_model.embeddings.position_ids", &[1, 4], vec![0.0; 4]),
+        ("text_projection.weight", &[2, 3], vec![1.0; 6]),
+        ("vision_model.pre_layrnorm.weight", &[2], vec![3.0; 2]),
+        ("vision_model.embeddings.position_ids", &[1, 5], vec![0.0; 5]),
+        ("visual_projection.weight", &[2, 2], vec![1.0; 4]),
+    ]);
+    for (kind, name, size) in [
+        (BackboneKind::ClipVision, "img_enc.visual_encoder.vision_model.pre_layrnorm.weight", 2),
+        (BackboneKind::ClipText, "txt_enc.clip.text_model.final_layer_norm.weight", 3),
+    ] {
+        let side = open(&bytes).unwrap().backbone(kind).unwrap();
+        side.check(&[parameter(name, &[size])]).unwrap();
+        assert_eq!(side.read(name).unwrap().values(), vec![if size == 2 { 3.0 } else { 2.0 }; size]);
+    }
+}
+
 #[test]
 fn encoder_of_a_golden_checkpoint_is_read_as_a_base_model() {
     let whole = Checkpoint::open(golden("vit_tiny.safetensors")).unwrap();

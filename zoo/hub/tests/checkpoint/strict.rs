@@ -1,7 +1,10 @@
 //! The report of a mismatch is complete, and its wording is fixed.
 
 use laps_hub::checkpoint::{Checkpoint, CheckpointError};
-use laps_model::models::config::{ImageConfig, ModelConfig, SwinConfig, TextConfig, TextType, VitConfig};
+use laps_model::{
+    heads::HeadConfig,
+    models::config::{ImageConfig, ModelConfig, SwinConfig, TextConfig, TextType, VitConfig},
+};
 
 use crate::{
     golden, message, model, open, parameter,
@@ -139,7 +142,7 @@ fn tiny(image: ImageConfig, embed_size: usize, sparse_ratio: f64, aggr_ratio: f6
         type_vocab_size: 2,
         layer_norm_eps: 1e-12,
     };
-    ModelConfig { image, text, embed_size, sparse_ratio, aggr_ratio }
+    ModelConfig { image, text, embed_size, sparse_ratio, aggr_ratio, head: HeadConfig::Laps }
 }
 
 fn vit(patch_size: usize) -> ImageConfig {

@@ -1,15 +1,29 @@
 //! Configurations of heads: section `head` of an entry.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-/// A head and its options. In YAML a head without options may be its name alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+use crate::{Error, Result, models::config::ModelConfig};
+
+/// Maximum of an option. A larger one is a typing error.
+const MAX_SIZE: usize = 1 << 16;
+
+/// A head and its options. In YAML a head may be its type alone, `scan_t2i`, or a mapping, `{ type: vsepp, pooling: gpo }`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum HeadConfig {
+    /// LAPS's own. Its options are the ratios of the model.
+    #[default]
+    Laps,
+    /// CLIP's own: the cosine of the projected class token and the projected end token.
+    Cosine {
+        /// Width of the joint space.
+        embed_size: usize,
+    },
     /// Cosine of pooled vectors.
     Vsepp {
         /// How tokens and words are pooled.
-        #[serde(default)]
         pooling: Pooling,
     },
     /// Words attend to tokens.
@@ -23,16 +37,13 @@ pub enum HeadConfig {
     /// Similarity graph reasoning.
     Sgr {
         /// Width of the graph's nodes.
-        #[serde(default = "default_sim_dim")]
         sim_dim: usize,
         /// Reasoning steps.
-        #[serde(default = "default_steps")]
         steps: usize,
     },
     /// Hard assignment of words to tokens.
     Chan {
         /// How the words' maxima become a similarity.
-        #[serde(default)]
         aggregation: ChanAggregation,
     },
     /// Pooled vectors with a prompt on the text side.
@@ -92,22 +103,96 @@ pub struct HeadSizes {
     pub tokens: usize,
     /// Whether the first token is a class token.
     pub has_class_token: bool,
-    /// Width of the embeddings.
+    /// Width of the token embeddings.
     pub width: usize,
+    /// Width of the word embeddings. It is the same, except for `cosine` and `d2s_vse`, which project both themselves.
+    pub word_width: usize,
 }
 
-fn default_sim_dim() -> usize {
-    256
-}
-
-fn default_steps() -> usize {
-    3
+impl HeadSizes {
+    /// What the encoders of a model give its head.
+    pub fn of(model: &ModelConfig) -> Self {
+        let has_class_token = model.image.has_class_token();
+        let [width, word_width] = model.embedding_widths();
+        Self { tokens: model.image.num_patches() + usize::from(has_class_token), has_class_token, width, word_width }
+    }
 }
 
 impl HeadConfig {
+    /// The types of heads.
+    pub const TYPES: [&str; 10] =
+        ["laps", "cosine", "vsepp", "scan_t2i", "scan_i2t", "scan_all", "max_mean", "sgr", "chan", "d2s_vse"];
+
+    /// Whether this is LAPS's own head.
+    pub fn is_laps(&self) -> bool {
+        *self == Self::Laps
+    }
+
+    /// The type, one of [`TYPES`](Self::TYPES).
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Laps => "laps",
+            Self::Cosine { .. } => "cosine",
+            Self::Vsepp { .. } => "vsepp",
+            Self::ScanT2i => "scan_t2i",
+            Self::ScanI2t => "scan_i2t",
+            Self::ScanAll => "scan_all",
+            Self::MaxMean => "max_mean",
+            Self::Sgr { .. } => "sgr",
+            Self::Chan { .. } => "chan",
+            Self::D2sVse(_) => "d2s_vse",
+        }
+    }
+
+    /// Whether the head gives each image and each caption one vector, whose inner products are the similarities.
+    pub fn pools(&self) -> bool {
+        matches!(self, Self::Cosine { .. } | Self::Vsepp { .. } | Self::D2sVse(_))
+    }
+
+    /// Whether the head projects the outputs of the backbones itself.
+    pub fn projects(&self) -> bool {
+        matches!(self, Self::Cosine { .. } | Self::D2sVse(_))
+    }
+
+    /// Checks that the head can be built on the encoders of `model`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the first invalid key.
+    pub fn check(&self, model: &ModelConfig) -> Result<()> {
+        let size = |key: &str, value: usize| match value {
+            1..=MAX_SIZE => Ok(()),
+            _ => Err(refused(key, format!("from 1 to {MAX_SIZE}"), value)),
+        };
+        match *self {
+            Self::Cosine { embed_size } if embed_size != model.embed_size => {
+                Err(refused("embed_size", format!("the model's embed_size, {}", model.embed_size), embed_size))
+            }
+            Self::Sgr { sim_dim, steps } => {
+                size("sim_dim", sim_dim)?;
+                size("steps", steps)
+            }
+            Self::D2sVse(D2sVseConfig { embed_size, mlp_size, prompt_tokens, blocks, heads }) => {
+                size("mlp_size", mlp_size)?;
+                size("heads", heads)?;
+                if embed_size != model.embed_size {
+                    return Err(refused(
+                        "embed_size",
+                        format!("the model's embed_size, {}", model.embed_size),
+                        embed_size,
+                    ));
+                }
+                if !embed_size.is_multiple_of(heads) {
+                    return Err(refused("heads", format!("a divisor of embed_size = {embed_size}"), heads));
+                }
+                if prompt_tokens > 0 { size("blocks", blocks) } else { Ok(()) }
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the head treats the class token of an image apart from the others.
     pub fn uses_class_token(&self) -> bool {
-        matches!(self, Self::Vsepp { pooling: Pooling::Cls })
+        matches!(self, Self::Cosine { .. } | Self::Vsepp { pooling: Pooling::Cls })
     }
 
     /// Takes the sizes that the configuration leaves open from the shapes of a checkpoint's parameters, which `shape` gives
@@ -115,6 +200,7 @@ impl HeadConfig {
     pub fn take_sizes(&mut self, shape: impl Fn(&str) -> Option<Vec<usize>>) {
         let size = |name: &str, axis: usize| shape(name).and_then(|shape| shape.get(axis).copied());
         match self {
+            Self::Cosine { embed_size } => *embed_size = size("visual_projection.weight", 0).unwrap_or(*embed_size),
             Self::Sgr { sim_dim, steps } => {
                 *sim_dim = size("sim_enc.sim_eval_w.weight", 1).unwrap_or(*sim_dim);
                 let is_there = |step: &usize| shape(&format!("sim_enc.SGR_module.{step}.sim_graph_w.weight")).is_some();
@@ -134,4 +220,21 @@ impl HeadConfig {
             _ => {}
         }
     }
+}
+
+/// Type and options: `vsepp, pooling gpo`.
+impl fmt::Display for HeadConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())?;
+        let Ok(serde_json::Value::Object(mut options)) = serde_json::to_value(self) else { return Ok(()) };
+        options.remove("type");
+        options.into_iter().try_for_each(|(option, value)| match value.as_str() {
+            Some(text) => write!(f, ", {option} {text}"),
+            None => write!(f, ", {option} {value}"),
+        })
+    }
+}
+
+fn refused(key: &str, expected: String, found: usize) -> Error {
+    Error::Config { key: format!("head.{key}"), expected, found: found.to_string() }
 }

@@ -100,8 +100,8 @@ impl<T> D2sVse<T> {
         Ok(Self {
             image_fc: linear(image.sub("fc"), sizes.width, width)?,
             image_pool: Gpo::new(&image.sub("gpool"))?,
-            text_fc: linear(text.sub("fc"), sizes.width, width)?,
-            text_hidden: linear(text.sub("mlp.layers.0"), sizes.width, config.mlp_size)?,
+            text_fc: linear(text.sub("fc"), sizes.word_width, width)?,
+            text_hidden: linear(text.sub("mlp.layers.0"), sizes.word_width, config.mlp_size)?,
             text_norm: BatchNorm::new(config.mlp_size, &text.sub("mlp.bns.0"))?,
             text_output: linear(text.sub("mlp.layers.1"), config.mlp_size, width)?,
             text_pool: Gpo::new(&text.sub("gpool"))?,

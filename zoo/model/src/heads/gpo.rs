@@ -55,16 +55,11 @@ impl<T: Tensor> Gru<T> {
         let input = input.linear(&self.weight_ih, Some(&self.bias_ih))?;
         let hidden = state.linear(&self.weight_hh, Some(&self.bias_hh))?;
         let gate = |tensor: &T, index: usize| tensor.narrow(1, index * WIDTH, WIDTH);
-        let reset = sigmoid(&gate(&input, 0)?.add(&gate(&hidden, 0)?)?)?;
-        let update = sigmoid(&gate(&input, 1)?.add(&gate(&hidden, 1)?)?)?;
+        let reset = gate(&input, 0)?.add(&gate(&hidden, 0)?)?.sigmoid()?;
+        let update = gate(&input, 1)?.add(&gate(&hidden, 1)?)?.sigmoid()?;
         let candidate = gate(&input, 2)?.add(&reset.mul(&gate(&hidden, 2)?)?)?.tanh()?;
         update.affine(-1.0, 1.0)?.mul(&candidate)?.add(&update.mul(state)?)
     }
-}
-
-/// The logistic function, by tanh.
-pub(super) fn sigmoid<T: Tensor>(x: &T) -> Result<T> {
-    x.affine(0.5, 0.0)?.tanh()?.affine(0.5, 0.5)
 }
 
 /// A pooling operator.

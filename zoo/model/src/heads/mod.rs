@@ -2,10 +2,12 @@
 //!
 //! Each head is defined once, for every tensor, as its public code computes it. `forward` takes the embeddings of all tokens
 //! of an image (class token first, if there is one) and of all words of a caption (`[CLS]` and `[SEP]` included) and returns
-//! the similarities `(images, captions)`. LAPS's own head is [`crate::models::alignment::Alignment`].
+//! the similarities `(images, captions)`. LAPS's own head is an [`Alignment`].
 //!
 //! | head | source | one vector an item |
 //! |---|---|---|
+//! | `laps` | LAPS (CrossmodalGroup/LAPS) | no |
+//! | `cosine` | CLIP (openai/CLIP) | yes |
 //! | `vsepp` | VSE++ (fartashf/vsepp); GPO (woodfrog/vse_infty) | yes |
 //! | `scan_t2i`, `scan_i2t`, `scan_all` | SCAN (kuanghuei/SCAN), as LAPS's code has it | no |
 //! | `max_mean` | LAPS's plain alignment | no |
@@ -16,7 +18,9 @@
 mod attention;
 mod chan;
 mod config;
+mod cosine;
 mod d2s_vse;
+mod deserialize;
 mod gpo;
 mod max_mean;
 mod scan;
@@ -26,8 +30,11 @@ mod vsepp;
 pub use config::{ChanAggregation, D2sVseConfig, HeadConfig, HeadSizes, Pooling};
 
 use crate::{
-    Result,
-    models::alignment::{LEAKY_SLOPE, NORM_EPS},
+    Error, Result,
+    models::{
+        alignment::{Alignment, LEAKY_SLOPE, NORM_EPS},
+        config::ModelConfig,
+    },
     params::{self, ParamPath, Parameter},
     tensor::{MASK_LOGIT, Tensor},
 };
@@ -36,6 +43,10 @@ use crate::{
 const SOFT_NORM_EPS: f64 = 1e-8;
 /// A head over tensors of type `T`.
 pub enum Head<T> {
+    /// Patches, selected and aggregated for each caption.
+    Laps(Box<Alignment<T>>),
+    /// Cosine of CLIP's projected class and end tokens.
+    Cosine(Box<cosine::Cosine<T>>),
     /// Cosine of pooled vectors.
     Vsepp(vsepp::Vsepp<T>),
     /// Stacked cross attention.
@@ -51,12 +62,31 @@ pub enum Head<T> {
 }
 
 impl<T> Head<T> {
-    /// The head of `config` with parameters below `path`, which is the root of the checkpoint.
+    /// The head of a model, with parameters below `path`, which is the root of the checkpoint.
     ///
     /// # Errors
     /// A parameter that cannot be loaded.
+    pub fn of(model: &ModelConfig, path: &ParamPath<T>) -> Result<Self> {
+        match model.head {
+            HeadConfig::Laps => Ok(Self::Laps(Box::new(Alignment::new(model, &path.sub("cross_net"))?))),
+            _ => Self::new(&model.head, &HeadSizes::of(model), path),
+        }
+    }
+
+    /// A head other than LAPS's, with parameters below `path`, which is the root of the checkpoint.
+    ///
+    /// # Errors
+    /// The head `laps`, whose sizes only a model has, and a parameter that cannot be loaded.
     pub fn new(config: &HeadConfig, sizes: &HeadSizes, path: &ParamPath<T>) -> Result<Self> {
         Ok(match *config {
+            HeadConfig::Laps => {
+                return Err(Error::Config {
+                    key: "head".to_owned(),
+                    expected: "a head that needs no ratios".to_owned(),
+                    found: config.to_string(),
+                });
+            }
+            HeadConfig::Cosine { embed_size } => Self::Cosine(Box::new(cosine::Cosine::new(embed_size, sizes, path)?)),
             HeadConfig::Vsepp { pooling } => Self::Vsepp(vsepp::Vsepp::new(pooling, sizes.has_class_token, path)?),
             HeadConfig::ScanT2i => Self::Scan(scan::Scan::TextToImage),
             HeadConfig::ScanI2t => Self::Scan(scan::Scan::ImageToText),
@@ -77,6 +107,8 @@ impl<T: Tensor> Head<T> {
     /// Shapes that do not fit the head.
     pub fn forward(&self, tokens: &T, words: &T, mask: &T) -> Result<T> {
         match self {
+            Self::Laps(alignment) => alignment.forward(tokens, words, mask),
+            Self::Cosine(head) => inner_products(&head.pool_tokens(tokens)?, &head.pool_words(words, mask)?),
             Self::Vsepp(head) => inner_products(&head.pool_tokens(tokens)?, &head.pool_words(words, mask)?),
             Self::Scan(head) => head.forward(tokens, words, mask),
             Self::MaxMean => max_mean::forward(tokens, words, mask),
@@ -92,6 +124,7 @@ impl<T: Tensor> Head<T> {
     /// [`caption_vectors`](Self::caption_vectors), so each item is pooled only once.
     pub fn image_vectors(&self, tokens: &T) -> Option<Result<T>> {
         match self {
+            Self::Cosine(head) => Some(head.pool_tokens(tokens)),
             Self::Vsepp(head) => Some(head.pool_tokens(tokens)),
             Self::D2sVse(head) => Some(head.pool_tokens(tokens)),
             _ => None,
@@ -101,6 +134,7 @@ impl<T: Tensor> Head<T> {
     /// The vectors `(captions, size)` of a head that gives each caption one; None for a head that compares words.
     pub fn caption_vectors(&self, words: &T, mask: &T) -> Option<Result<T>> {
         match self {
+            Self::Cosine(head) => Some(head.pool_words(words, mask)),
             Self::Vsepp(head) => Some(head.pool_words(words, mask)),
             Self::D2sVse(head) => Some(head.pool_words(words, mask)),
             _ => None,
@@ -108,7 +142,7 @@ impl<T: Tensor> Head<T> {
     }
 }
 
-/// Name and shape of every parameter of a head.
+/// Name and shape of every parameter of a head other than LAPS's.
 ///
 /// # Errors
 /// Sizes that the head cannot have.

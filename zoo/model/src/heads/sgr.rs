@@ -1,6 +1,6 @@
 //! Similarity graph reasoning (Diao et al., AAAI 2021).
 
-use super::{HeadSizes, MASK_LOGIT, attention, cosines, gpo::sigmoid, mean_word, soft_normalize};
+use super::{HeadSizes, MASK_LOGIT, attention, cosines, mean_word, soft_normalize};
 use crate::{
     Result,
     dim::Dim,
@@ -157,7 +157,7 @@ impl<T: Tensor> Sgr<T> {
             nodes = step.graph.forward(&edges.matmul(&nodes)?)?.leaky_relu(0.0)?;
         }
         let first = nodes.narrow(2, 0, 1)?.reshape(&[images, captions, size])?;
-        sigmoid(&self.output.forward(&first)?)?.reshape(&[images, captions])
+        self.output.forward(&first)?.sigmoid()?.reshape(&[images, captions])
     }
 }
 

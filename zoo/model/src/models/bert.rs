@@ -6,12 +6,13 @@
 use crate::{
     Result,
     models::config::TextConfig,
-    nn::{Attention, AttentionNames, Dropout, FeedForward, LayerNorm},
+    nn::{Attention, AttentionNames, Dropout, FeedForward, LayerNorm, PROJECTIONS},
     params::{Init, ParamPath},
     tensor::Tensor,
 };
 
-const ATTENTION: AttentionNames = AttentionNames { inner: "attention.self", output: "attention.output.dense" };
+const ATTENTION: AttentionNames =
+    AttentionNames { inner: "attention.self", projections: PROJECTIONS, output: "attention.output.dense" };
 
 struct Embeddings<T> {
     words: T,

@@ -1,10 +1,11 @@
 //! Model configurations, with the key names of Hugging Face `config.json` and of the LAPS options.
 
 mod image;
+mod text;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, heads::HeadConfig};
 
 /// Maximum of any size. A larger one is a typing error, and the product of three sizes below it cannot overflow.
 const MAX_SIZE: usize = 1 << 20;
@@ -19,10 +20,15 @@ pub struct ModelConfig {
     pub text: TextConfig,
     /// Width of the joint space.
     pub embed_size: usize,
-    /// Share of the patches that are kept for a caption.
+    /// Share of the patches that are kept for a caption. 0 for a head that selects no patches.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub sparse_ratio: f64,
-    /// Number of aggregated patches, as a share of the kept ones.
+    /// Number of aggregated patches, as a share of the kept ones. 0 for a head that aggregates no patches.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub aggr_ratio: f64,
+    /// How embeddings become a similarity.
+    #[serde(default, skip_serializing_if = "HeadConfig::is_laps")]
+    pub head: HeadConfig,
 }
 
 /// The image encoder.
@@ -33,6 +39,8 @@ pub enum ImageConfig {
     Vit(VitConfig),
     /// A Swin transformer, version 1.
     Swin(SwinConfig),
+    /// The image encoder of CLIP.
+    ClipVisionModel(ClipVisionConfig),
 }
 
 /// `ViTConfig`.
@@ -79,9 +87,45 @@ pub struct SwinConfig {
     pub layer_norm_eps: f64,
 }
 
-/// `BertConfig`; `model_type` is `bert`.
+/// `CLIPVisionConfig`, with `hidden_act: quick_gelu`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct ClipVisionConfig {
+    /// Width and height of the image in pixels.
+    pub image_size: usize,
+    /// Width and height of a patch in pixels.
+    pub patch_size: usize,
+    /// Width of a token.
+    pub hidden_size: usize,
+    /// Number of blocks.
+    pub num_hidden_layers: usize,
+    /// Number of attention heads.
+    pub num_attention_heads: usize,
+    /// Hidden width of a block's MLP.
+    pub intermediate_size: usize,
+    /// `eps` of the layer norms.
+    #[serde(default = "eps_5")]
+    pub layer_norm_eps: f64,
+    /// How images are resized and normalised.
+    #[serde(default)]
+    pub preprocessing: PreprocessingType,
+}
+
+/// How images are resized and normalised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PreprocessingType {
+    /// As Hugging Face's `CLIPImageProcessor`: the shortest side to `image_size`, the centre square, CLIP's mean and standard
+    /// deviation.
+    #[default]
+    Clip,
+    /// As LAPS: the whole image to a square, ImageNet's mean and standard deviation.
+    Laps,
+}
+
+/// `BertConfig` or `CLIPTextConfig`, by `model_type`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "text::TextFields")]
 pub struct TextConfig {
     /// The architecture.
     pub model_type: TextType,
@@ -96,13 +140,11 @@ pub struct TextConfig {
     /// Hidden width of a block's MLP.
     pub intermediate_size: usize,
     /// Maximum length of a caption in tokens.
-    #[serde(default = "positions_512")]
     pub max_position_embeddings: usize,
-    /// Number of token types, of which captions use the first.
-    #[serde(default = "types_2")]
+    /// Number of token types, of which captions use the first. 0 for CLIP, which has none.
+    #[serde(skip_serializing_if = "has_no_types")]
     pub type_vocab_size: usize,
     /// `eps` of the layer norms.
-    #[serde(default = "eps_12")]
     pub layer_norm_eps: f64,
 }
 
@@ -112,19 +154,21 @@ pub struct TextConfig {
 pub enum TextType {
     /// BERT.
     Bert,
+    /// The text encoder of CLIP.
+    ClipTextModel,
 }
 
+fn is_zero(ratio: &f64) -> bool {
+    *ratio == 0.0
+}
 fn eps_12() -> f64 {
     1e-12
 }
 fn eps_5() -> f64 {
     1e-5
 }
-fn positions_512() -> usize {
-    512
-}
-fn types_2() -> usize {
-    2
+fn has_no_types(number: &usize) -> bool {
+    *number == 0
 }
 
 impl ImageConfig {
@@ -133,6 +177,7 @@ impl ImageConfig {
         match self {
             Self::Vit(vit) => vit.image_size,
             Self::Swin(swin) => swin.image_size,
+            Self::ClipVisionModel(clip) => clip.image_size,
         }
     }
 
@@ -140,7 +185,17 @@ impl ImageConfig {
     pub fn num_patches(&self) -> usize {
         match self {
             Self::Vit(vit) => (vit.image_size / vit.patch_size).pow(2),
+            Self::ClipVisionModel(clip) => (clip.image_size / clip.patch_size).pow(2),
             Self::Swin(swin) => ((swin.image_size / swin.patch_size) >> (swin.depths.len() - 1)).pow(2),
+        }
+    }
+
+    /// Short name of the architecture, as the option `vit_type` of the authors' code.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Vit(_) => "vit",
+            Self::Swin(_) => "swin",
+            Self::ClipVisionModel(_) => "clip",
         }
     }
 
@@ -151,19 +206,37 @@ impl ImageConfig {
 
     /// Whether the first token is a class token.
     pub fn has_class_token(&self) -> bool {
-        matches!(self, Self::Vit(_))
+        matches!(self, Self::Vit(_) | Self::ClipVisionModel(_))
+    }
+
+    /// How images are resized and normalised.
+    pub fn preprocessing(&self) -> PreprocessingType {
+        match self {
+            Self::Vit(_) | Self::Swin(_) => PreprocessingType::Laps,
+            Self::ClipVisionModel(clip) => clip.preprocessing,
+        }
     }
 
     /// Width of the encoder's output.
     pub fn hidden_size(&self) -> usize {
         match self {
             Self::Vit(vit) => vit.hidden_size,
+            Self::ClipVisionModel(clip) => clip.hidden_size,
             Self::Swin(swin) => swin.embed_dim << (swin.depths.len() - 1),
         }
     }
 }
 
 impl ModelConfig {
+    /// Widths of the token and the word embeddings that the encoders give the head: `embed_size`, or those of the backbones
+    /// for a head that projects them itself.
+    pub fn embedding_widths(&self) -> [usize; 2] {
+        match self.head.projects() {
+            true => [self.image.hidden_size(), self.text.hidden_size],
+            false => [self.embed_size; 2],
+        }
+    }
+
     /// Number of patches kept for a caption: `ceil(num_patches * sparse_ratio)`.
     pub fn kept(&self) -> usize {
         (self.image.num_patches() as f64 * self.sparse_ratio).ceil() as usize
@@ -188,37 +261,64 @@ impl ModelConfig {
         match &self.image {
             ImageConfig::Vit(vit) => vit.check()?,
             ImageConfig::Swin(swin) => swin.check()?,
+            ImageConfig::ClipVisionModel(clip) => clip.check()?,
         }
         let text = &self.text;
         positive("text.vocab_size", text.vocab_size)?;
         positive("text.num_hidden_layers", text.num_hidden_layers)?;
         positive("text.intermediate_size", text.intermediate_size)?;
         positive("text.max_position_embeddings", text.max_position_embeddings)?;
-        positive("text.type_vocab_size", text.type_vocab_size)?;
+        match text.model_type {
+            TextType::Bert => positive("text.type_vocab_size", text.type_vocab_size)?,
+            TextType::ClipTextModel if text.type_vocab_size != 0 => {
+                return Err(config("text.type_vocab_size", "no such key for clip_text_model", &text.type_vocab_size));
+            }
+            TextType::ClipTextModel => {}
+        }
         positive("text.num_attention_heads", text.num_attention_heads)?;
         multiple("text.hidden_size", text.hidden_size, "num_attention_heads", text.num_attention_heads)?;
         eps("text.layer_norm_eps", text.layer_norm_eps)?;
         at_least("embed_size", self.embed_size, 5)?;
-        ratio("sparse_ratio", self.sparse_ratio)?;
-        ratio("aggr_ratio", self.aggr_ratio)?;
-        if self.groups() == 0 {
-            return Err(config("aggr_ratio", "at least one group of patches", &self.aggr_ratio));
+        if self.head.is_laps() {
+            ratio("sparse_ratio", self.sparse_ratio)?;
+            ratio("aggr_ratio", self.aggr_ratio)?;
+            if self.groups() == 0 {
+                return Err(config("aggr_ratio", "at least one group of patches", &self.aggr_ratio));
+            }
+            return Ok(());
         }
-        Ok(())
+        for (key, value) in [("sparse_ratio", self.sparse_ratio), ("aggr_ratio", self.aggr_ratio)] {
+            if value != 0.0 {
+                return Err(config(
+                    key,
+                    &format!("no ratio, which the head `{}` does not have", self.head.kind()),
+                    &value,
+                ));
+            }
+        }
+        self.head.check(self)
     }
 }
 
-impl VitConfig {
-    fn check(&self) -> Result<()> {
-        positive("image.patch_size", self.patch_size)?;
-        multiple("image.image_size", self.image_size, "patch_size", self.patch_size)?;
-        positive("image.num_attention_heads", self.num_attention_heads)?;
-        multiple("image.hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads)?;
-        positive("image.num_hidden_layers", self.num_hidden_layers)?;
-        positive("image.intermediate_size", self.intermediate_size)?;
-        eps("image.layer_norm_eps", self.layer_norm_eps)
-    }
+/// The checks of an encoder of one width, whose configuration has the field names of `ViTConfig`.
+macro_rules! check_plain {
+    ($config:ty) => {
+        impl $config {
+            fn check(&self) -> Result<()> {
+                positive("image.patch_size", self.patch_size)?;
+                multiple("image.image_size", self.image_size, "patch_size", self.patch_size)?;
+                positive("image.num_attention_heads", self.num_attention_heads)?;
+                multiple("image.hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads)?;
+                positive("image.num_hidden_layers", self.num_hidden_layers)?;
+                positive("image.intermediate_size", self.intermediate_size)?;
+                eps("image.layer_norm_eps", self.layer_norm_eps)
+            }
+        }
+    };
 }
+
+check_plain!(VitConfig);
+check_plain!(ClipVisionConfig);
 
 impl SwinConfig {
     fn check(&self) -> Result<()> {

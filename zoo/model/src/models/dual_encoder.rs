@@ -1,11 +1,12 @@
-//! LAPS: two encoders, their projections, and the alignment.
+//! A model: two encoders, their projections, and the head.
 
 use crate::{
     Result,
+    heads::Head,
     models::{
-        alignment::Alignment,
         bert::Bert,
-        config::{ImageConfig, ModelConfig, TextConfig},
+        clip::{ClipText, ClipVision},
+        config::{ImageConfig, ModelConfig, TextConfig, TextType},
         swin::Swin,
         vit::Vit,
     },
@@ -17,6 +18,12 @@ use crate::{
 enum Backbone<T> {
     Vit(Vit<T>),
     Swin(Swin<T>),
+    Clip(ClipVision<T>),
+}
+
+enum TextBackbone<T> {
+    Bert(Bert<T>),
+    Clip(ClipText<T>),
 }
 
 /// Images to patch embeddings.
@@ -32,6 +39,7 @@ impl<T> ImageEncoder<T> {
         let backbone = match config {
             ImageConfig::Vit(vit) => Backbone::Vit(Vit::new(vit, &inner)?),
             ImageConfig::Swin(swin) => Backbone::Swin(Swin::new(swin, &inner)?),
+            ImageConfig::ClipVisionModel(clip) => Backbone::Clip(ClipVision::new(clip, &inner)?),
         };
         Ok(Self { backbone, projection: projection(config.hidden_size(), embed_size, &path.sub("vision_proj"))? })
     }
@@ -49,6 +57,7 @@ impl<T: Tensor> ImageEncoder<T> {
         match &self.backbone {
             Backbone::Vit(vit) => vit.forward(pixels),
             Backbone::Swin(swin) => swin.forward(pixels),
+            Backbone::Clip(clip) => clip.forward(pixels),
         }
     }
 
@@ -60,15 +69,19 @@ impl<T: Tensor> ImageEncoder<T> {
 
 /// Captions to word embeddings.
 pub struct TextEncoder<T> {
-    bert: Bert<T>,
+    backbone: TextBackbone<T>,
     projection: Option<Linear<T>>,
 }
 
 impl<T> TextEncoder<T> {
-    /// `path` has `bert` and, if the widths differ, `fc`.
+    /// `path` has `bert` or `clip` and, if the widths differ, `fc`.
     pub fn new(config: &TextConfig, embed_size: usize, path: &ParamPath<T>) -> Result<Self> {
         let projection = projection(config.hidden_size, embed_size, &path.sub("fc"))?;
-        Ok(Self { bert: Bert::new(config, &path.sub("bert"))?, projection })
+        let backbone = match config.model_type {
+            TextType::Bert => TextBackbone::Bert(Bert::new(config, &path.sub("bert"))?),
+            TextType::ClipTextModel => TextBackbone::Clip(ClipText::new(config, &path.sub("clip"))?),
+        };
+        Ok(Self { backbone, projection })
     }
 }
 
@@ -80,7 +93,10 @@ impl<T: Tensor> TextEncoder<T> {
 
     /// `input_ids` and mask `(batch, length)` to the output of the backbone, `(batch, length, hidden)`.
     pub fn features(&self, input_ids: &T, mask: &T) -> Result<T> {
-        self.bert.forward(input_ids, mask)
+        match &self.backbone {
+            TextBackbone::Bert(bert) => bert.forward(input_ids, mask),
+            TextBackbone::Clip(clip) => clip.forward(input_ids, mask),
+        }
     }
 
     /// `(..., hidden)` to `(..., embed_size)`.
@@ -93,27 +109,28 @@ fn projection<T>(input: usize, output: usize, path: &ParamPath<T>) -> Result<Opt
     if input == output { Ok(None) } else { Linear::with_default_init(input, output, path).map(Some) }
 }
 
-/// A LAPS model.
+/// A model: LAPS, or another head on the same encoders.
 pub struct Laps<T> {
     /// Images to patch embeddings.
     pub image: ImageEncoder<T>,
     /// Captions to word embeddings.
     pub text: TextEncoder<T>,
     /// Patch and word embeddings to similarities.
-    pub alignment: Alignment<T>,
+    pub head: Head<T>,
 }
 
 impl<T> Laps<T> {
-    /// `path` has `img_enc`, `txt_enc` and `cross_net`.
+    /// `path` has `img_enc`, `txt_enc` and, for the head `laps`, `cross_net`.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) if `config` is invalid; otherwise the error of the source of parameters.
     pub fn new(config: &ModelConfig, path: &ParamPath<T>) -> Result<Self> {
         config.check()?;
+        let [width, word_width] = config.embedding_widths();
         Ok(Self {
-            image: ImageEncoder::new(&config.image, config.embed_size, &path.sub("img_enc"))?,
-            text: TextEncoder::new(&config.text, config.embed_size, &path.sub("txt_enc"))?,
-            alignment: Alignment::new(config, &path.sub("cross_net"))?,
+            image: ImageEncoder::new(&config.image, width, &path.sub("img_enc"))?,
+            text: TextEncoder::new(&config.text, word_width, &path.sub("txt_enc"))?,
+            head: Head::of(config, path)?,
         })
     }
 }

@@ -7,12 +7,13 @@ use crate::{
     Result,
     dim::Dim,
     models::config::SwinConfig,
-    nn::{Attention, AttentionNames, DropPath, FeedForward, LayerNorm, Linear},
+    nn::{Attention, AttentionNames, DropPath, FeedForward, LayerNorm, Linear, PROJECTIONS},
     params::{Init, ParamPath},
     tensor::Tensor,
 };
 
-const ATTENTION: AttentionNames = AttentionNames { inner: "attention.self", output: "attention.output.dense" };
+const ATTENTION: AttentionNames =
+    AttentionNames { inner: "attention.self", projections: PROJECTIONS, output: "attention.output.dense" };
 /// `SwinModel` adds this to the attention logits of two tokens that share a window only because of the shift.
 const SHIFT_MASK: f32 = -100.0;
 
@@ -237,7 +238,7 @@ impl<T: Tensor> Embeddings<T> {
     /// `(batch, 3, size, size)` to `(batch, tokens, width)`.
     fn forward(&self, pixels: &T) -> Result<T> {
         pixels.module(&self.name, || {
-            let x = pixels.embed_patches(&self.weight, &self.bias, self.patch)?;
+            let x = pixels.embed_patches(&self.weight, Some(&self.bias), self.patch)?;
             self.norm.forward(&x)
         })
     }

@@ -6,12 +6,13 @@
 use crate::{
     Result,
     models::config::VitConfig,
-    nn::{Attention, AttentionNames, FeedForward, LayerNorm},
+    nn::{Attention, AttentionNames, FeedForward, LayerNorm, PROJECTIONS},
     params::{Init, ParamPath},
     tensor::Tensor,
 };
 
-const ATTENTION: AttentionNames = AttentionNames { inner: "attention.attention", output: "attention.output.dense" };
+const ATTENTION: AttentionNames =
+    AttentionNames { inner: "attention.attention", projections: PROJECTIONS, output: "attention.output.dense" };
 
 struct Embeddings<T> {
     class_token: T,
@@ -42,7 +43,7 @@ impl<T: Tensor> Embeddings<T> {
     /// `(batch, 3, size, size)` to `(batch, patches + 1, width)`.
     fn forward(&self, pixels: &T) -> Result<T> {
         pixels.module(&self.name, || {
-            let x = pixels.embed_patches(&self.weight, &self.bias, self.patch)?;
+            let x = pixels.embed_patches(&self.weight, Some(&self.bias), self.patch)?;
             let [batch, _, width] = x.sizes()?;
             let class_token = self.class_token.expand(&[batch, 1.into(), width])?;
             T::concat(&[&class_token, &x], 1)?.add(&self.positions)

@@ -3,10 +3,15 @@
 use super::{Dropout, Linear};
 use crate::{Result, dim::Dim, params::ParamPath, tensor::Tensor};
 
+/// Names of the projections of `ViTModel`, `SwinModel` and `BertModel`.
+pub const PROJECTIONS: [&str; 3] = ["query", "key", "value"];
+
 /// Names of the projections below the block, which differ between model families.
 pub struct AttentionNames {
-    /// The path of `query`, `key` and `value`.
+    /// The path of the projections of query, key and value.
     pub inner: &'static str,
+    /// Their names.
+    pub projections: [&'static str; 3],
     /// The path of the output projection.
     pub output: &'static str,
 }
@@ -27,7 +32,8 @@ impl<T> Attention<T> {
     pub fn new(width: usize, heads: usize, names: &AttentionNames, path: &ParamPath<T>) -> Result<Self> {
         let inner = path.sub(names.inner);
         let projection = |name| Linear::new(width, width, &inner.sub(name));
-        let [query, key, value] = [projection("query")?, projection("key")?, projection("value")?];
+        let [query, key, value] = names.projections.map(projection);
+        let (query, key, value) = (query?, key?, value?);
         let output = Linear::new(width, width, &path.sub(names.output))?;
         let name = inner.name().to_owned();
         Ok(Self { query, key, value, output, heads, dropout: Dropout::NONE, name })

@@ -6,7 +6,7 @@ mod feed_forward;
 mod layer_norm;
 mod linear;
 
-pub use attention::{Attention, AttentionNames};
+pub use attention::{Attention, AttentionNames, PROJECTIONS};
 pub use dropout::{DropPath, Dropout};
 pub use feed_forward::FeedForward;
 pub use layer_norm::LayerNorm;

@@ -52,7 +52,7 @@ where
         let golden = Rc::new(Tensors::open(&file));
         let (images, words) = (golden.get("images"), golden.get("words"));
         let [_, tokens, width] = *images.dims() else { panic!("images of {:?}", images.dims()) };
-        let sizes = HeadSizes { tokens, has_class_token, width };
+        let sizes = HeadSizes { tokens, has_class_token, width, word_width: width };
         let (source, on) = (Rc::clone(&golden), device.clone());
         let path = ParamPath::root(Rc::new(move |parameter: Parameter| T::upload(&source.get(&parameter.name), &on)));
         let head = Head::<T>::new(config, &sizes, &path).unwrap();

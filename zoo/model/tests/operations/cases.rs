@@ -105,10 +105,10 @@ pub fn patches<T: DeviceTensor>(on: &On<T>) {
     let weight =
         on.tensor(&[2, 2, 2, 2], &[1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
     let bias = on.tensor(&[2], &[0.5, -1.0]);
-    same(image.embed_patches(&weight, &bias, 2), &[1, 2, 2], &[10.5, 12.0, 18.5, 14.0], EXACT);
+    same(image.embed_patches(&weight, Some(&bias), 2), &[1, 2, 2], &[10.5, 12.0, 18.5, 14.0], EXACT);
     // Another number of channels, half a patch, no batch.
     for shape in [&[1, 3, 2, 4][..], &[1, 2, 2, 3], &[2, 2, 4]] {
-        assert!(on.counting(shape).embed_patches(&weight, &bias, 2).is_err(), "{shape:?}");
+        assert!(on.counting(shape).embed_patches(&weight, Some(&bias), 2).is_err(), "{shape:?}");
     }
 }
 
@@ -189,6 +189,9 @@ pub fn functions<T: DeviceTensor>(on: &On<T>) {
     // x Phi(x) with Phi(1) = 0.841344746 and Phi(-2) = 0.022750132; far out it is x or nothing.
     let points = on.tensor(&[5], &[0.0, 1.0, -2.0, 20.0, -20.0]);
     same(points.gelu(), &[5], &[0.0, 0.841_344_7, -0.045_500_264, 20.0, 0.0], ROUNDED);
+    // x / (1 + exp(-1.702 x)).
+    same(points.quick_gelu(), &[5], &[0.0, 0.845_795_8, -0.064_341_38, 20.0, 0.0], ROUNDED);
+    same(points.sigmoid(), &[5], &[0.5, 0.731_058_6, 0.119_202_92, 1.0, 0.0], ROUNDED);
     same(points.leaky_relu(0.1), &[5], &[0.0, 1.0, -0.2, 20.0, -2.0], ROUNDED);
     let vectors = on.tensor(&[3, 2], &[3.0, -4.0, 0.0, 0.0, 0.003, 0.004]);
     same(vectors.normalize(1e-12), &[3, 2], &[0.6, -0.8, 0.0, 0.0, 0.6, 0.8], ROUNDED);

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use laps_model::{
     array::Array,
     encoder::Device,
-    models::config::{ImageConfig, ModelConfig, SwinConfig, TextConfig, TextType, VitConfig},
+    heads::HeadConfig,
+    models::config::{
+        ClipVisionConfig, ImageConfig, ModelConfig, PreprocessingType, SwinConfig, TextConfig, TextType, VitConfig,
+    },
 };
 use safetensors::{Dtype, SafeTensors};
 
@@ -71,7 +74,7 @@ pub fn vit_tiny() -> ModelConfig {
         intermediate_size: 64,
         layer_norm_eps: 1e-12,
     });
-    ModelConfig { image, text: text(), embed_size: 24, sparse_ratio: 0.5, aggr_ratio: 0.4 }
+    ModelConfig { image, text: text(), embed_size: 24, sparse_ratio: 0.5, aggr_ratio: 0.4, head: HeadConfig::Laps }
 }
 
 pub fn swin_tiny() -> ModelConfig {
@@ -85,7 +88,36 @@ pub fn swin_tiny() -> ModelConfig {
         mlp_ratio: 4.0,
         layer_norm_eps: 1e-5,
     });
-    ModelConfig { image, text: text(), embed_size: 96, sparse_ratio: 0.8, aggr_ratio: 0.6 }
+    ModelConfig { image, text: text(), embed_size: 96, sparse_ratio: 0.8, aggr_ratio: 0.6, head: HeadConfig::Laps }
+}
+
+/// The image encoder of `clip_vision_tiny.safetensors`.
+pub fn clip_vision() -> ImageConfig {
+    ImageConfig::ClipVisionModel(ClipVisionConfig {
+        image_size: 96,
+        patch_size: 16,
+        hidden_size: 32,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        intermediate_size: 128,
+        layer_norm_eps: 1e-5,
+        preprocessing: PreprocessingType::Clip,
+    })
+}
+
+/// The text encoder of `clip_text_tiny.safetensors`.
+pub fn clip_text() -> TextConfig {
+    TextConfig {
+        model_type: TextType::ClipTextModel,
+        vocab_size: 512,
+        hidden_size: 24,
+        num_hidden_layers: 2,
+        num_attention_heads: 3,
+        intermediate_size: 96,
+        max_position_embeddings: 77,
+        type_vocab_size: 0,
+        layer_norm_eps: 1e-5,
+    }
 }
 
 /// Maximum absolute difference of two arrays of one shape.

@@ -25,6 +25,7 @@ pub(super) struct EpochBatches<'a> {
     waited: Duration,
     /// Number of the next caption within the epoch.
     next: usize,
+    max_positions: usize,
 }
 
 enum Input<'a> {
@@ -78,13 +79,14 @@ impl<'a> EpochBatches<'a> {
                 let files = images.map(|image| split.files[image].clone()).collect();
                 let batch_size = rows.count(order.batch_size());
                 let options = LoaderOptions { batch_size, threads: request.threads, prefetch: PREFETCH };
-                let preprocessing = Preprocessing::imagenet(request.entry.model.image.image_size());
+                let preprocessing = Preprocessing::of(&request.entry.model.image);
                 let samples = || positions().map(|position| first + position).collect();
                 let augment = image_augment.map(|augment| (augment, samples()));
                 (Input::Files(Loader::start_with(files, preprocessing, options, augment)?), word_augment)
             }
         };
-        Ok(Self { split, tokenizer, word_augment, input, rows, waited: Duration::ZERO, next: first })
+        let max_positions = request.entry.model.text.max_position_embeddings;
+        Ok(Self { split, tokenizer, word_augment, input, rows, waited: Duration::ZERO, next: first, max_positions })
     }
 
     /// The next batch. `batch` are all of its captions in the epoch's order.
@@ -112,7 +114,9 @@ impl<'a> EpochBatches<'a> {
     fn input_ids(&self, number: usize, caption: usize) -> Result<Vec<u32>> {
         let Some(augment) = self.word_augment else { return Ok(self.split.input_ids[caption].clone()) };
         let pieces = self.tokenizer.pieces(&self.split.split.captions()[caption])?;
-        Ok(augment.tokens(number, &pieces, self.tokenizer.special(), self.tokenizer.entries()))
+        let mut tokens = augment.tokens(number, &pieces, self.tokenizer.special(), self.tokenizer.entries());
+        self.tokenizer.truncate(&mut tokens, self.max_positions);
+        Ok(tokens)
     }
 
     /// Time spent waiting for images so far.

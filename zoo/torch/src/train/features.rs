@@ -87,7 +87,7 @@ impl BackboneFeatures {
         let shares: Vec<Range<usize>> =
             (0..group.world_size()).map(|rank| share(split.files.len(), rank, group.world_size())).collect();
         let mut images = Vec::with_capacity(split.files.len() * image_values);
-        let preprocessing = Preprocessing::imagenet(weights.config().image.image_size());
+        let preprocessing = Preprocessing::of(&weights.config().image);
         let options = LoaderOptions { batch_size: BATCH_SIZE, threads, prefetch: 2 };
         for batch in Loader::start(split.files[shares[group.rank()].clone()].to_vec(), preprocessing, options)? {
             if stop.load(Ordering::Relaxed) {
@@ -235,7 +235,7 @@ fn exchange(group: &Collective, own: Vec<f16>, sizes: &[usize]) -> Result<Vec<f1
 /// files and the tokens.
 fn cache_path(weights: &Weights, split: &TokenizedSplit) -> Result<PathBuf> {
     let mut hasher = Sha256::new();
-    hasher.update(format!("{:?}", Preprocessing::imagenet(weights.config().image.image_size())));
+    hasher.update(format!("{:?}", Preprocessing::of(&weights.config().image)));
     // Options that the shapes of the weights do not show: heads, windows, eps.
     hasher.update(format!("{:?} {:?}", weights.config().image, weights.config().text));
     for array in weights.arrays() {

@@ -8,7 +8,7 @@ use laps_model::{
     array::Array,
     models::{
         self,
-        config::{ImageConfig, ModelConfig},
+        config::{ImageConfig, ModelConfig, TextType},
     },
     params::Parameter,
     params_init::init_parameters,
@@ -26,10 +26,15 @@ impl WeightSources {
         let image = match config.image {
             ImageConfig::Vit(_) => BackboneKind::Vit,
             ImageConfig::Swin(_) => BackboneKind::Swin,
+            ImageConfig::ClipVisionModel(_) => BackboneKind::ClipVision,
+        };
+        let text = match config.text.model_type {
+            TextType::Bert => BackboneKind::Bert,
+            TextType::ClipTextModel => BackboneKind::ClipText,
         };
         let parameters = models::parameters(config)?;
         let mut files = Vec::new();
-        for (path, kind) in [(&start.image_backbone, image), (&start.text_backbone, BackboneKind::Bert)] {
+        for (path, kind) in [(&start.image_backbone, image), (&start.text_backbone, text)] {
             let Some(path) = path else { continue };
             let file = Checkpoint::open(path)?.backbone(kind)?;
             let prefix = format!("{}.", kind.model_prefix());

@@ -5,7 +5,7 @@ use std::{ops::Range, rc::Rc};
 use tch::Tensor as Tch;
 
 use super::{
-    AdamW, HingeLoss, Weights,
+    AdamW, HingeLoss, TrainError, Weights,
     distribution::{GlobalBatch, sum_gradients},
     objective::{BatchEmbeddings, EmbeddingGradient, Objective},
     precision::{LossScale, TorchPrecision},
@@ -15,6 +15,7 @@ use laps_align::similarity::AlignmentConfig;
 use laps_hub::registry::{TrainConfig, TrainPrecision};
 use laps_model::{
     array::Array,
+    heads::{Head, HeadConfig},
     models::{Laps, alignment::Alignment},
     params::{Mode, Regularization},
     random::SplitMix64,
@@ -114,6 +115,9 @@ impl Learner {
     pub fn new(weights: Weights, options: StepOptions) -> Result<Self> {
         options.precision.check(weights.device())?;
         let config = weights.config();
+        if !config.head.is_laps() {
+            return Err(TrainError::UnsupportedHead { head: config.head }.into());
+        }
         let mut learner = Self {
             objective: Objective::new(AlignmentConfig::of(config), config.sparse_ratio, options.ratio_weight),
             optimizer: AdamW::new(&weights, options.weight_decay)?,
@@ -268,6 +272,7 @@ impl Learner {
     fn embedder(&self) -> Embedder {
         Embedder {
             config: AlignmentConfig::of(self.weights.config()),
+            head: self.weights.config().head,
             device: self.weights.device(),
             precision: self.options.precision,
             half_threads: (self.options.threads / 2).max(1),
@@ -279,6 +284,7 @@ impl Learner {
 #[derive(Clone, Copy)]
 struct Embedder {
     config: AlignmentConfig,
+    head: HeadConfig,
     device: TorchDevice,
     precision: TrainPrecision,
     /// Threads of one operation of a half.
@@ -317,7 +323,10 @@ impl Embedder {
             }
         };
         let words = to_f32(&model.text.project(&words)?)?;
-        alignment_inputs(&model.alignment, &self.config, images, words, lengths)
+        let Head::Laps(alignment) = &model.head else {
+            return Err(TrainError::UnsupportedHead { head: self.head }.into());
+        };
+        alignment_inputs(alignment, &self.config, images, words, lengths)
     }
 
     fn upload(&self, array: &Array) -> Result<Torch> {

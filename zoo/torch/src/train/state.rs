@@ -11,10 +11,7 @@ use crate::{
 };
 use laps_files::{TensorHeader, safetensors_head};
 use laps_hub::checkpoint::Checkpoint;
-use laps_model::{
-    array::Array,
-    models::config::{ImageConfig, ModelConfig},
-};
+use laps_model::{array::Array, models::config::ModelConfig};
 
 /// Progress of a run. All random numbers are functions of the seed and of this, so no generator state is saved.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -102,18 +99,19 @@ pub(super) fn write_checkpoint(
 }
 
 fn options(model: &ModelConfig) -> serde_json::Value {
-    let kind = match model.image {
-        ImageConfig::Vit(_) => "vit",
-        ImageConfig::Swin(_) => "swin",
-    };
-    serde_json::json!({
-        "vit_type": kind,
+    let mut options = serde_json::json!({
+        "vit_type": model.image.kind(),
         "img_res": model.image.image_size(),
         "num_patches": model.image.num_patches(),
         "embed_size": model.embed_size,
-        "sparse_ratio": model.sparse_ratio,
-        "aggr_ratio": model.aggr_ratio,
-    })
+    });
+    if model.head.is_laps() {
+        options["sparse_ratio"] = model.sparse_ratio.into();
+        options["aggr_ratio"] = model.aggr_ratio.into();
+    } else {
+        options["head"] = model.head.to_string().into();
+    }
+    options
 }
 
 fn write(folder: &RunFolder, name: &str, tensors: &[(String, Array)], metadata: &BTreeMap<&str, String>) -> Result<()> {

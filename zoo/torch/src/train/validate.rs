@@ -94,7 +94,7 @@ pub(super) fn validate(
             }
         }
         None => {
-            let preprocessing = Preprocessing::imagenet(weights.config().image.image_size());
+            let preprocessing = Preprocessing::of(&weights.config().image);
             let options = LoaderOptions { batch_size: BATCH_SIZE, threads, prefetch: 2 };
             for batch in Loader::start(split.files[own].to_vec(), preprocessing, options)? {
                 score(&model.image.features(&upload(&batch?.pixels)?)?)?;

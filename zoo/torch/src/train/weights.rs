@@ -26,8 +26,8 @@ pub enum ParamGroup {
 impl ParamGroup {
     /// The group of the parameter `name`.
     pub fn of(name: &str) -> Self {
-        let in_backbone = ["img_enc.visual_encoder.", "txt_enc.bert."].iter().any(|prefix| name.starts_with(prefix));
-        if in_backbone { Self::Backbones } else { Self::Heads }
+        let backbones = ["img_enc.visual_encoder.", "txt_enc.bert.", "txt_enc.clip."];
+        if backbones.iter().any(|prefix| name.starts_with(prefix)) { Self::Backbones } else { Self::Heads }
     }
 
     pub(super) fn index(self) -> usize {

@@ -7,8 +7,8 @@ use std::{collections::HashSet, fmt};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Mapping, Value};
 
-/// The key whose value decides how the other keys of its mapping are read, so that it comes first.
-const TAG: &str = "model_type";
+/// The keys whose value decides how the other keys of their mapping are read, so that they come first.
+const TAGS: [&str; 2] = ["model_type", "type"];
 
 /// A step from a mapping or a list to a value in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
             let value = map.next_value_seed(self.below(&Step::Key(key.clone())))?;
             pairs.push((key, value));
         }
-        pairs.sort_by_key(|(key, _)| key != TAG);
+        pairs.sort_by_key(|(key, _)| !TAGS.contains(&key.as_str()));
         Ok(Value::Mapping(pairs.into_iter().map(|(key, value)| (key.into(), value)).collect::<Mapping>()))
     }
 }

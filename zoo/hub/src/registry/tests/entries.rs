@@ -16,22 +16,34 @@ fn built_in_entries_are_valid_and_named_after_their_file() {
 }
 
 #[test]
+fn rows_are_entries() {
+    let rows = super::super::rows::expand(super::super::ROWS).unwrap();
+    assert_eq!(rows.len(), 32 + 4 + 6);
+    for (name, text) in rows {
+        let entry = find(&name).unwrap();
+        assert_eq!(entry.text_sha256, sha256(text.as_bytes()), "{name}");
+        assert!(!text.contains("parts:"), "{text}");
+    }
+}
+
+#[test]
 fn every_file_in_configs_is_built_in() {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/configs"));
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|file| file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
-        .filter(|name| name != "references")
+        .filter(|name| !["references", "successors", "rows"].contains(&name.as_str()))
         .collect();
     files.sort();
-    let mut known = names();
+    let mut known: Vec<_> = super::super::BUILT_IN.iter().map(|(name, _)| *name).collect();
     known.sort_unstable();
     assert_eq!(files, known);
 }
 
 /// Patches, kept patches and groups by the formulas of LAPS, computed by hand: 384 / 16 = 24, 24 * 24 = 576, 576 * 0.5 = 288,
 /// 576 * 0.4 * 0.5 = 115.2; 384 / 4 / 8 = 12, 12 * 12 = 144, 144 * 0.8 = 115.2, 144 * 0.6 * 0.8 = 69.12; 60 / 10 = 6,
-/// 6 * 6 = 36, 36 * 0.4 * 0.5 = 7.2; 60 / 5 / 2 = 6, 6 * 6 = 36, 36 * 0.8 = 28.8, 36 * 0.6 * 0.8 = 17.28.
+/// 6 * 6 = 36, 36 * 0.4 * 0.5 = 7.2; 60 / 5 / 2 = 6, 6 * 6 = 36, 36 * 0.8 = 28.8, 36 * 0.6 * 0.8 = 17.28;
+/// 224 / 14 = 16, 16 * 16 = 256, 256 * 0.5 = 128, 256 * 0.4 * 0.5 = 51.2.
 #[test]
 fn built_in_patch_counts_are_those_of_the_method() {
     for name in names() {
@@ -43,12 +55,17 @@ fn built_in_patch_counts_are_those_of_the_method() {
             (ImageConfig::Swin(_), 384) => (1024, 144, 116, 69),
             (ImageConfig::Vit(_), 60) => (64, 36, 18, 7),
             (ImageConfig::Swin(_), 60) => (64, 36, 29, 17),
+            (ImageConfig::ClipVisionModel(clip), 224) if clip.patch_size == 16 => (768, 196, 98, 39),
+            (ImageConfig::ClipVisionModel(clip), 224) if clip.patch_size == 32 => (768, 49, 0, 0),
+            (ImageConfig::ClipVisionModel(clip), 224) if clip.patch_size == 14 => (1024, 256, 128, 51),
             (_, size) => panic!("no geometry is known for `{name}` at {size}"),
         };
+        let expected = if model.head.is_laps() { expected } else { (expected.0, expected.1, 0, 0) };
         let found = (model.image.hidden_size(), model.image.num_patches(), model.kept(), model.groups());
         assert_eq!(found, expected, "{name}");
         let embed_size = match name {
             "f30k_swin_1024" => 1024,
+            "clip_vit_l14" | "clip_vit_l14_coco" => 768,
             "shapes_vit" | "shapes_swin" => 64,
             _ => 512,
         };
@@ -59,9 +76,9 @@ fn built_in_patch_counts_are_those_of_the_method() {
 #[test]
 fn data_sets_have_their_splits_and_protocols() {
     for name in names() {
-        let DataConfig { train, dev, test, protocol, .. } = find(name).unwrap().data;
+        let DataConfig { captions, train, dev, test, protocol, .. } = find(name).unwrap().data;
         assert_eq!((train.as_str(), dev.as_str()), ("train", "dev"));
-        if name.starts_with("coco") {
+        if captions.starts_with("coco") {
             assert_eq!(
                 (test.as_str(), protocol.as_slice()),
                 ("testall", [Protocol::Coco5k, Protocol::Coco1k].as_slice())
@@ -73,9 +90,10 @@ fn data_sets_have_their_splits_and_protocols() {
 }
 
 #[test]
-fn only_the_four_author_entries_have_a_published_checkpoint() {
+fn only_the_four_author_entries_and_clip_have_a_published_checkpoint() {
     for name in names() {
-        let published = ["f30k_vit", "f30k_swin", "coco_vit", "coco_swin"].contains(&name);
+        let published =
+            ["f30k_vit", "f30k_swin", "coco_vit", "coco_swin"].contains(&name) || name.starts_with("clip_vit_");
         let source = find(name).unwrap().checkpoint_source().unwrap();
         assert_eq!(source.is_some(), published, "{name}");
         assert!(source.is_none_or(|source| source.url().is_some()), "{name}");
@@ -244,4 +262,20 @@ fn canonical_form_is_unchanged() {
     insta::assert_snapshot!(entry.canonical().unwrap(), @r#"{"data":{"captions":"f30k_mini/captions","dev":"dev","images":"f30k_mini/images","protocol":["f30k"],"test":"test","train":"train","vocab":"tokenizer/vocab.txt"},"model":{"aggr_ratio":0.4,"embed_size":256,"image":{"hidden_size":384,"image_size":224,"intermediate_size":1536,"layer_norm_eps":1e-6,"model_type":"vit","num_attention_heads":6,"num_hidden_layers":12,"patch_size":14},"sparse_ratio":0.5,"text":{"hidden_size":384,"intermediate_size":1536,"layer_norm_eps":1e-12,"max_position_embeddings":512,"model_type":"bert","num_attention_heads":12,"num_hidden_layers":6,"type_vocab_size":2,"vocab_size":30522}}}"#);
     assert_eq!(entry.config_sha256, sha256(entry.canonical().unwrap().as_bytes()));
     insta::assert_snapshot!(entry.config_sha256, @"e68a57ad351736aaac5b504a4b9c0c05348b724cb31b6b8fe577743576a1d4f9");
+}
+
+/// A name and a mapping are the same head, and the default changes neither the configuration nor its hash.
+#[test]
+fn head_is_a_name_or_a_mapping() {
+    let without = "sparse_ratio: 0.5\n  aggr_ratio: 0.4";
+    let head = |head: &str| edited(without, &format!("head: {head}")).unwrap().model.head.to_string();
+    assert_eq!(head("scan_t2i"), "scan_t2i");
+    assert_eq!(head("sgr"), head("{ type: sgr, sim_dim: 256, steps: 3 }"));
+    assert_eq!(head("{ pooling: gpo, type: vsepp }"), "vsepp, pooling gpo");
+    assert_eq!(head("{ type: chan, aggregation: lse }"), "chan, aggregation lse");
+    let explicit = edited(without, &format!("{without}\n  head: laps")).unwrap();
+    assert_eq!(explicit.config_sha256, read(CONTRACT).unwrap().config_sha256);
+    let other = edited(without, "head: scan_i2t").unwrap();
+    assert_ne!(other.config_sha256, explicit.config_sha256);
+    assert_eq!(read(&other.run_file().unwrap()).unwrap().model, other.model);
 }

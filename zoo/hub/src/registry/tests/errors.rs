@@ -59,7 +59,7 @@ fn unreadable_file_is_reported_with_its_path() {
 fn unknown_key_is_rejected_at_any_depth() {
     insta::assert_snapshot!(refused("sparse_ratio", "sparse_ration"), @r"
     `models/mine.yaml`, line 6: there is no key `model.sparse_ration`
-      expected: `image`, `text`, `embed_size`, `sparse_ratio`, `aggr_ratio`
+      expected: `image`, `text`, `embed_size`, `sparse_ratio`, `aggr_ratio`, `head`
       found: `sparse_ration`
     hint: did you mean `sparse_ratio`?
     ");
@@ -77,7 +77,7 @@ fn unknown_key_is_rejected_at_any_depth() {
     ");
     insta::assert_snapshot!(refused("references: { }", "training: { epochs: 30 }"), @r"
     `models/mine.yaml`, line 9: there is no key `training`
-      expected: `name`, `model`, `data`, `train`, `checkpoint`, `references`
+      expected: `name`, `model`, `data`, `train`, `checkpoint`, `references`, `choices`
       found: `training`
     ");
     insta::assert_snapshot!(refused("test: test,", "test: test,\n  drawn: { seed: 1, train: 1,\n    devel: 1, test: 1 },"), @r"
@@ -108,13 +108,13 @@ fn keys_of_another_encoder_are_rejected() {
     ");
     insta::assert_snapshot!(refused("model_type: vit", "model_type: vitt"), @r"
     `models/mine.yaml`, line 3: the value of `model.image.model_type` cannot be used
-      expected: one of `vit`, `swin`
+      expected: one of `vit`, `swin`, `clip_vision_model`
       found: `vitt`
     hint: did you mean `vit`?
     ");
     insta::assert_snapshot!(refused("model_type: bert", "model_type: roberta"), @r"
     `models/mine.yaml`, line 4: the value of `model.text.model_type` cannot be used
-      expected: `bert`
+      expected: one of `bert`, `clip_text_model`
       found: `roberta`
     ");
 }
@@ -189,7 +189,7 @@ fn value_of_the_wrong_kind_is_rejected() {
     ");
     insta::assert_snapshot!(refused("model_type: vit", "model_type: 3"), @r"
     `models/mine.yaml`, line 3: the value of `model.image.model_type` cannot be used
-      expected: one of `vit`, `swin`
+      expected: one of `vit`, `swin`, `clip_vision_model`
       found: `3`
     ");
 }
@@ -333,13 +333,13 @@ fn unknown_or_duplicate_protocol_is_rejected() {
 fn unknown_reference_or_checkpoint_is_rejected() {
     insta::assert_snapshot!(refused("{ }", "{ paper: vit_225 }"), @r"
     `models/mine.yaml`, line 9: the value of `references.paper` cannot be used
-      expected: one of `swin_224`, `swin_384`, `vit_224`, `vit_384`
+      expected: one of `swin_224`, `swin_224/chan`, `swin_224/scan`, `swin_224/sgr`, `swin_224/vsepp`, `swin_384`, `swin_384/chan`, `swin_384/scan`, `swin_384/sgr`, `swin_384/vsepp`, `vit_224`, `vit_224/chan`, `vit_224/scan`, `vit_224/sgr`, `vit_224/vsepp`, `vit_384`, `vit_384/chan`, `vit_384/scan`, `vit_384/sgr`, `vit_384/vsepp`
       found: `vit_225`
     hint: did you mean `vit_224`?
     ");
     insta::assert_snapshot!(refused("{ }", "{ papre: vit_224 }"), @r"
     `models/mine.yaml`, line 9: there is no key `references.papre`
-      expected: `paper`, `paper_clip`, `readme`
+      expected: `paper`, `paper_clip`, `paper_ablation`, `readme`, `d2s_vse`, `clip_zero_shot`
       found: `papre`
     hint: did you mean `paper`?
     ");

@@ -115,3 +115,46 @@ fn numbers_are_those_of_the_shared_tables() {
     };
     assert_eq!(numbers(ours), numbers(&theirs));
 }
+
+/// The shared file of the successors has the same numbers.
+#[test]
+fn numbers_of_successors_are_those_of_the_shared_file() {
+    let shared = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/successors.yaml");
+    let Ok(theirs) = std::fs::read_to_string(shared) else {
+        println!("skipped: {shared} does not exist");
+        return;
+    };
+    let theirs: serde_json::Value = serde_yaml::from_str(&theirs).unwrap();
+    let ours = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/successors.yaml"));
+    let ours: serde_json::Value = serde_yaml::from_str(ours).unwrap();
+    let mut compared = 0;
+    for (source, rows) in ours.as_object().unwrap() {
+        for (row, protocols) in rows.as_object().unwrap() {
+            let theirs = match source.as_str() {
+                "d2s_vse" => &theirs[source]["rows"][row],
+                _ => &theirs[source][format!("openai/{}", row.replace('_', "-"))],
+            };
+            for (protocol, table) in protocols.as_object().unwrap() {
+                let mut expected = theirs[protocol].clone();
+                // A note there that the cells sum to another value.
+                expected.as_object_mut().unwrap().remove("cells_sum_to");
+                assert_eq!(table, &expected, "{source} {row} {protocol}");
+                compared += 1;
+            }
+        }
+    }
+    assert_eq!(compared, 6 + 6);
+}
+
+#[test]
+fn rows_of_every_source_can_be_referred_to() {
+    let references = References::embedded().unwrap();
+    let counts = References::SOURCES.map(|source| references.rows(source).unwrap().len());
+    assert_eq!(counts, [20, 2, 9, 4, 6, 3]);
+    let rows = references.rows("paper").unwrap();
+    assert_eq!(rows["vit_224"][&Protocol::F30k].rsum, Some(507.3));
+    assert_eq!(rows["vit_224/scan"][&Protocol::F30k].rsum, Some(485.6));
+    let ablation = &references.rows("paper_ablation").unwrap()["scan_alignment"][&Protocol::F30k];
+    assert_eq!((ablation.i2t, ablation.t2i), ([Some(71.3), Some(91.4), None], [Some(60.8), Some(85.6), None]));
+    assert!(references.rows("other").is_none());
+}

@@ -10,7 +10,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::{ImageConfig, SwinConfig, VitConfig};
+use super::{ClipVisionConfig, ImageConfig, SwinConfig, VitConfig};
 
 const TAG: &str = "model_type";
 
@@ -19,6 +19,7 @@ const TAG: &str = "model_type";
 enum ImageType {
     Vit,
     Swin,
+    ClipVisionModel,
 }
 
 impl ImageType {
@@ -26,6 +27,7 @@ impl ImageType {
         match self {
             Self::Vit => VitConfig::deserialize(deserializer).map(ImageConfig::Vit),
             Self::Swin => SwinConfig::deserialize(deserializer).map(ImageConfig::Swin),
+            Self::ClipVisionModel => ClipVisionConfig::deserialize(deserializer).map(ImageConfig::ClipVisionModel),
         }
     }
 }

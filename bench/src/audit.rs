@@ -1,0 +1,298 @@
+//! What a sound evaluation must not depend on, checked by evaluating again.
+//!
+//! | check | passes if |
+//! |---|---|
+//! | captions shuffled within their image | the recalls stay the same |
+//! | captions shuffled between images | the recalls are those of chance: nothing but the texts tells the images apart |
+//! | duplicate images across splits | no image of the evaluated split is in another split |
+//! | duplicate captions across splits | counted; two people may well write the same sentence |
+//! | resolution against the name | a size in the name of the entry is that of its image encoder |
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::atomic::AtomicBool,
+};
+
+use laps::embedded;
+use laps_align::{Evaluation, Protocol};
+use laps_data::Split;
+use laps_files::{Progress, read_regular, sha256};
+use laps_hub::registry::Entry;
+
+use crate::{
+    Result,
+    reproduce::{ReproduceRequest, Reproduction, recalls, reproduce},
+};
+
+/// Sizes of images in names of entries.
+const SIZES: [usize; 6] = [224, 256, 336, 384, 448, 480];
+/// Recalls of shuffled captions may be this many standard errors above chance.
+const STANDARD_ERRORS: f64 = 6.0;
+
+/// Which text each caption has when it is encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CaptionOrder {
+    /// Its own.
+    #[default]
+    AsWritten,
+    /// That of the next caption of its image.
+    WithinImages,
+    /// That of a caption of another image, half the split away.
+    BetweenImages,
+}
+
+impl CaptionOrder {
+    /// For each caption the caption whose text it gets. `image_of` has the image of each caption.
+    pub(crate) fn sources(self, images: usize, image_of: &[usize]) -> Vec<usize> {
+        let mut captions = vec![Vec::new(); images];
+        for (caption, &image) in image_of.iter().enumerate() {
+            captions[image].push(caption);
+        }
+        let mut sources: Vec<usize> = (0..image_of.len()).collect();
+        for (image, own) in captions.iter().enumerate() {
+            let (from, shift) = match self {
+                Self::AsWritten => (own, 0),
+                Self::WithinImages => (own, 1),
+                Self::BetweenImages => (&captions[(image + images / 2) % images.max(1)], 0),
+            };
+            for (index, &caption) in own.iter().enumerate() {
+                if let Some(&source) = from.get((index + shift) % from.len().max(1)) {
+                    sources[caption] = source;
+                }
+            }
+        }
+        sources
+    }
+}
+
+/// The result of a check.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditCheck {
+    /// What was checked.
+    pub name: &'static str,
+    /// Whether it passed; `None` for a count that decides nothing.
+    pub passed: Option<bool>,
+    /// What was found.
+    pub detail: String,
+}
+
+/// Runs all checks on the request of `result`.
+///
+/// # Errors
+/// As [`reproduce`].
+pub fn audit(
+    request: &ReproduceRequest,
+    result: &Reproduction,
+    stop: &AtomicBool,
+    progress: &dyn Progress,
+) -> Result<Vec<AuditCheck>> {
+    let again =
+        |caption_order| reproduce(&ReproduceRequest { caption_order, sims: None, ..request.clone() }, stop, progress);
+    let within = again(CaptionOrder::WithinImages)?;
+    let between = again(CaptionOrder::BetweenImages)?;
+    let mut checks = vec![unchanged(result, &within, request.tolerance), chance(&between)];
+    checks.extend(duplicates(request)?);
+    checks.extend(resolution(&request.entry));
+    Ok(checks)
+}
+
+/// The checks as text, one a line.
+pub fn render(checks: &[AuditCheck]) -> String {
+    let line = |check: &AuditCheck| {
+        let state = match check.passed {
+            Some(true) => "ok",
+            Some(false) => "FAILED",
+            None => "note",
+        };
+        format!("audit: {:<39} {state:<7} {}\n", check.name, check.detail)
+    };
+    checks.iter().map(line).collect()
+}
+
+/// Whether all recalls of two results are within `tolerance` points.
+fn unchanged(result: &Reproduction, other: &Reproduction, tolerance: f64) -> AuditCheck {
+    let pairs = result.evaluations.iter().zip(&other.evaluations);
+    let differences = pairs.flat_map(|(one, other)| {
+        let (one, other) = (recalls(&one.headline), recalls(&other.headline));
+        one.into_iter().zip(other).map(|(one, other)| (one - other).abs())
+    });
+    let largest = differences.fold(0.0, f64::max);
+    AuditCheck {
+        name: "captions shuffled within their image",
+        passed: Some(largest <= tolerance),
+        detail: format!("recalls differ by {largest:.2} points at most"),
+    }
+}
+
+/// Whether all recalls are those of a random order of the candidates.
+fn chance(result: &Reproduction) -> AuditCheck {
+    let mut worst: Option<(f64, String)> = None;
+    for evaluation in &result.evaluations {
+        for (measured, (name, expected, limit)) in
+            recalls(&evaluation.headline).into_iter().zip(chances(evaluation, result))
+        {
+            let detail = format!("{name} is {measured:.1}, chance is {expected:.1}, the limit {limit:.1}");
+            if worst.as_ref().is_none_or(|(margin, _)| measured - limit > *margin) {
+                worst = Some((measured - limit, detail));
+            }
+        }
+    }
+    let (margin, detail) = worst.unwrap_or((0.0, "there are no recalls".to_owned()));
+    AuditCheck { name: "captions shuffled between images", passed: Some(margin <= 0.0), detail }
+}
+
+/// Name, chance and limit of each recall, in percent: of image to text at 1, 5 and 10, then of text to image.
+fn chances(evaluation: &Evaluation, result: &Reproduction) -> [(String, f64, f64); 6] {
+    let images = match evaluation.protocol {
+        Protocol::Coco1k => result.images.min(1000),
+        _ => result.images,
+    };
+    let per_image = result.captions / result.images.max(1);
+    let captions = images * per_image;
+    let recall = |direction: &str, k: usize, share: f64| {
+        // Captions of one image depend on each other, so an image counts as one query.
+        let error = (share * (1.0 - share) / result.images as f64).sqrt();
+        (format!("{direction} R@{k}"), 100.0 * share, 100.0 * (share + STANDARD_ERRORS * error))
+    };
+    let i2t = |k: usize| {
+        let missed = (0..k.min(captions))
+            .map(|drawn| captions.saturating_sub(per_image + drawn) as f64 / (captions - drawn).max(1) as f64);
+        recall("i2t", k, 1.0 - missed.product::<f64>())
+    };
+    let t2i = |k: usize| recall("t2i", k, (k as f64 / images.max(1) as f64).min(1.0));
+    [i2t(1), i2t(5), i2t(10), t2i(1), t2i(5), t2i(10)]
+}
+
+/// Images and captions of the evaluated split that are in another split of the entry too.
+fn duplicates(request: &ReproduceRequest) -> Result<[AuditCheck; 2]> {
+    let data = &request.entry.data;
+    let evaluated = request.split.as_deref().unwrap_or(&data.test);
+    let names = [&data.train, &data.dev, &data.test].map(String::as_str);
+    let mut names: Vec<&str> = names.into_iter().filter(|name| *name != evaluated).collect();
+    names.sort_unstable();
+    names.dedup();
+    let wanted: Vec<&str> = names.iter().copied().chain([evaluated]).collect();
+    let paths = embedded::split_paths(&request.entry, request.data.as_deref(), &wanted)?;
+    let split = Split::open(&paths.captions, evaluated)?;
+    let own_images = image_hashes(&split, &paths.images)?;
+    let own_captions: HashSet<&str> = split.captions().iter().map(|caption| caption.trim()).collect();
+    let (mut images, mut captions, mut compared) = (Vec::new(), 0, Vec::new());
+    for name in names {
+        // A data folder may have the evaluated split only.
+        if !laps_data::splits(&paths.captions).iter().any(|known| known == name) {
+            continue;
+        }
+        compared.push(name);
+        let other = Split::open(&paths.captions, name)?;
+        for (hash, file) in image_hashes(&other, &paths.images)? {
+            if let Some(own) = own_images.get(&hash) {
+                images.push(format!("`{own}` of `{evaluated}` is `{file}` of `{name}`"));
+            }
+        }
+        captions += other.captions().iter().filter(|caption| own_captions.contains(caption.trim())).count();
+    }
+    images.sort();
+    let compared = if compared.is_empty() { "no other split is there".to_owned() } else { compared.join(", ") };
+    let detail = match images.first() {
+        Some(first) => format!("{}: {first}", images.len()),
+        None => format!("none ({compared})"),
+    };
+    Ok([
+        AuditCheck { name: "duplicate images across splits", passed: Some(images.is_empty()), detail },
+        AuditCheck {
+            name: "duplicate captions across splits",
+            passed: None,
+            detail: format!("{captions} captions of other splits are in `{evaluated}` ({compared})"),
+        },
+    ])
+}
+
+/// The name of each image that can be read, by the hash of its file.
+fn image_hashes(split: &Split, root: &Path) -> Result<HashMap<[u8; 32], String>> {
+    let files = split.image_files(root).into_iter();
+    // Images of a split that is not evaluated may be missing.
+    Ok(files.filter_map(|file| Some((sha256(&read_regular(&file.path).ok()?), file.image.name))).collect())
+}
+
+/// Whether a size in the name of an entry is that of its image encoder.
+fn resolution(entry: &Entry) -> Option<AuditCheck> {
+    let named = entry.name.split(['_', '-']).filter_map(|part| part.parse().ok()).find(|size| SIZES.contains(size))?;
+    let size = entry.model.image.image_size();
+    Some(AuditCheck {
+        name: "resolution against the name",
+        passed: Some(named == size),
+        detail: format!("`{}` is evaluated at {size} pixels", entry.name),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use laps_data::scenes::{self, DrawnConfig};
+    use laps_hub::registry;
+
+    use super::*;
+
+    #[test]
+    fn texts_move_within_and_between_images() {
+        let image_of = [0, 0, 1, 1, 1, 2, 3];
+        assert_eq!(CaptionOrder::AsWritten.sources(4, &image_of), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(CaptionOrder::WithinImages.sources(4, &image_of), [1, 0, 3, 4, 2, 5, 6]);
+        assert_eq!(CaptionOrder::BetweenImages.sources(4, &image_of), [5, 5, 6, 6, 6, 0, 2]);
+    }
+
+    #[test]
+    fn planted_leak_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let drawn = DrawnConfig { seed: 3, train: 8, dev: 4, test: 6 };
+        scenes::write(folder.path(), &drawn, &scenes::Split::ALL).unwrap();
+        let entry = registry::find("shapes_vit").unwrap();
+        let request = ReproduceRequest { data: Some(folder.path().to_owned()), ..ReproduceRequest::new(entry) };
+        let passed = |request: &ReproduceRequest| duplicates(request).unwrap()[0].clone();
+        assert_eq!(passed(&request).detail, "none (dev, train)");
+        assert_eq!(passed(&request).passed, Some(true));
+
+        let paths = request.entry.data_paths(Some(folder.path())).unwrap();
+        let file = |split, index: usize| {
+            Split::open(&paths.captions, split).unwrap().image_files(&paths.images).swap_remove(index).path
+        };
+        std::fs::copy(file("test", 2), file("train", 5)).unwrap();
+        let check = passed(&request);
+        assert_eq!(check.passed, Some(false));
+        assert!(check.detail.starts_with("1: `") && check.detail.contains("of `train`"), "{}", check.detail);
+    }
+
+    #[test]
+    fn embedded_entry_passes_and_a_score_by_position_fails() {
+        let entry = registry::find("shapes_vit").unwrap();
+        let request = ReproduceRequest { limit: NonZeroUsize::new(60), ..ReproduceRequest::new(entry) };
+        let stop = AtomicBool::new(false);
+        let result = reproduce(&request, &stop, &()).unwrap();
+        let checks = audit(&request, &result, &stop, &()).unwrap();
+        println!("{}", render(&checks));
+        assert!(checks.iter().all(|check| check.passed != Some(false)), "{checks:?}");
+        // Recalls that stay high with the texts of other images come from something else than the texts.
+        assert_eq!(chance(&result).passed, Some(false));
+        assert_eq!(
+            unchanged(
+                &result,
+                &reproduce(&ReproduceRequest { caption_order: CaptionOrder::BetweenImages, ..request }, &stop, &())
+                    .unwrap(),
+                0.1
+            )
+            .passed,
+            Some(false)
+        );
+    }
+
+    #[test]
+    fn size_in_a_name_has_to_be_that_of_the_encoder() {
+        let entry = registry::find("f30k_vit_384").unwrap();
+        assert_eq!(resolution(&entry).unwrap().passed, Some(true));
+        let renamed = Entry { name: "d2s_vit_224".to_owned(), ..entry };
+        assert_eq!(resolution(&renamed).unwrap().passed, Some(false));
+        assert!(resolution(&registry::find("f30k_vit").unwrap()).is_none());
+    }
+}

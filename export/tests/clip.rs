@@ -1,0 +1,83 @@
+//! Graphs of CLIP's encoders in ONNX Runtime against tensors of Hugging Face transformers 4.46.3.
+#![allow(clippy::unwrap_used, clippy::panic)] // tests
+
+mod support;
+
+use laps_model::{array::Array, models::config::ModelConfig, params::Parameter, tensor::Tensor as _};
+use laps_onnx::{
+    graph::{Flavour, Graph, GraphKind},
+    record::record,
+};
+use support::{
+    Sample, Tensors, difference, encode,
+    models::{clip_text, clip_vision},
+    open, runtime, target, vit_tiny,
+};
+
+/// See `zoo/model/tests/clip/cases.rs`.
+const TOLERANCE: f32 = 3e-5;
+
+/// The encoder graph `kind`, with the width of its backbone, so that it needs no projection.
+fn graph(kind: GraphKind, flavour: Flavour, opset: u32) -> Graph {
+    let (file, prefix) = match kind {
+        GraphKind::Image => ("clip_vision_tiny.safetensors", "img_enc.visual_encoder."),
+        _ => ("clip_text_tiny.safetensors", "txt_enc.clip."),
+    };
+    let embed_size = if kind == GraphKind::Image { 32 } else { 24 };
+    let config = ModelConfig { image: clip_vision(), text: clip_text(), embed_size, ..vit_tiny() };
+    let golden = Tensors::open(file);
+    let read = move |parameter: &Parameter| Ok(golden.get(parameter.name.strip_prefix(prefix).unwrap()));
+    record(kind, &config, target(flavour, opset), read).unwrap()
+}
+
+/// Runs a graph on `inputs`.
+fn run(graph: &Graph, inputs: &[Sample]) -> Array {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("graph.onnx");
+    std::fs::write(&path, encode(graph)).unwrap();
+    let inputs: Vec<_> = inputs.iter().map(Sample::input).collect();
+    open(&path).run(&inputs).unwrap()
+}
+
+#[test]
+fn clip_graphs_agree_with_the_reference() {
+    if !runtime() {
+        return;
+    }
+    let [vision, text] = ["clip_vision_tiny.safetensors", "clip_text_tiny.safetensors"].map(Tensors::open);
+    let integers = |name: &str| {
+        let array = text.get(name);
+        Sample::I64(array.dims().to_vec(), array.values().iter().map(|&value| value as i64).collect())
+    };
+    for flavour in Flavour::ALL {
+        for opset in [17, 18, 20, 23] {
+            let image = graph(GraphKind::Image, flavour, opset);
+            let tokens = run(&image, &[Sample::F32(vision.get("pixel_values"))]);
+            let image_drift = difference(&tokens, &vision.get("last_hidden_state_post_layernorm"));
+            let words =
+                run(&graph(GraphKind::Text, flavour, opset), &[integers("input_ids"), integers("attention_mask")]);
+            let mut text_drift = difference(&words, &text.get("last_hidden_state_without_mask"));
+            let masked = text.get("last_hidden_state");
+            for (row, &length) in text.get("lengths").values().iter().enumerate() {
+                let row = |array: &Array| array.rows(row..row + 1).unwrap().narrow(1, 0, length as usize).unwrap();
+                text_drift = text_drift.max(difference(&row(&words), &row(&masked)));
+            }
+            println!("{flavour} opset {opset}: images {image_drift:e}, captions {text_drift:e}");
+            assert!(image_drift <= TOLERANCE && text_drift <= TOLERANCE, "{flavour} {opset}");
+        }
+    }
+}
+
+/// Two blocks with one fused attention each, which takes the causal mask as its bias.
+#[test]
+fn attention_of_both_encoders_is_fused_for_onnx_runtime() {
+    for kind in [GraphKind::Image, GraphKind::Text] {
+        let count = |flavour, name: &str| {
+            graph(kind, flavour, 18).nodes().iter().filter(|node| node.operator.name == name).count()
+        };
+        assert_eq!(count(Flavour::Ort, "MultiHeadAttention"), 2);
+        assert_eq!(count(Flavour::Ort, "Softmax"), 0);
+        assert_eq!(count(Flavour::Portable, "MultiHeadAttention"), 0);
+        assert_eq!(count(Flavour::Portable, "Softmax"), 2);
+    }
+}
