@@ -14,7 +14,7 @@ use laps_bench::{
     reproduce::table,
     statistics::bootstrap,
 };
-use laps_data::Split;
+use laps_data::{Split, splits};
 
 use crate::{
     data_source::DataSource,
@@ -136,10 +136,36 @@ fn protocol(name: &str) -> Result<Protocol> {
     })?)
 }
 
-/// The split of the caption files in `data` or in its folder `captions`, or of data in another layout.
+/// The split of the caption files in `data` or below it, or of data in another layout.
 fn open_split(data: &Path, source: DataSource, split: &str) -> Result<Split> {
-    let folders = laps::sources::folders_of(data, source.kind().unwrap_or_default())?;
-    let split = Split::open(&folders.captions, split).map_err(laps::Error::from)?;
+    let folder = match source.kind() {
+        Some(kind) => laps::sources::folders_of(data, kind)?.captions,
+        None => caption_folder(data, split)?,
+    };
+    let split = Split::open(&folder, split).map_err(laps::Error::from)?;
     split.check_captions().map_err(laps::Error::from)?;
     Ok(split)
+}
+
+/// The folder of a split: `data` itself or `captions` in it, else the only such folder of a data set in `data`, as in the
+/// trees `f30k/captions/` and `f30k/`.
+fn caption_folder(data: &Path, split: &str) -> Result<PathBuf> {
+    let has_split = |folder: &PathBuf| splits(folder).iter().any(|name| name == split);
+    let places = |folder: &Path| [folder.join("captions"), folder.to_owned()];
+    if let Some(folder) = places(data).into_iter().find(has_split) {
+        return Ok(folder);
+    }
+    let sets = fs_err::read_dir(data).into_iter().flatten().flatten().map(|set| set.path());
+    let mut found: Vec<PathBuf> = sets.flat_map(|set| places(&set).into_iter().find(has_split)).collect();
+    found.sort();
+    match found.as_slice() {
+        [] => Ok(places(data).into_iter().find(|folder| folder.is_dir()).unwrap_or(data.to_owned())),
+        [only] => Ok(only.clone()),
+        several => Err(laps_bench::Error::Argument {
+            argument: "--data",
+            expected: format!("a folder with one split `{split}`"),
+            found: several.iter().map(|folder| format!("`{}`", folder.display())).collect::<Vec<_>>().join(", "),
+        }
+        .into()),
+    }
 }

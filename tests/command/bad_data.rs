@@ -96,6 +96,32 @@ fn unusable_captions_and_images_are_all_listed_at_once() {
     ");
 }
 
+/// As in the tree of the authors' README, where the files of captions are in `f30k`.
+#[test]
+fn evaluate_finds_the_captions_of_a_data_set_in_a_tree() {
+    let folder = scenes(2);
+    let (root, captions) = (folder.path().join("data"), folder.path().join("captions"));
+    fs_err::create_dir(&root).unwrap();
+    fs_err::rename(&captions, root.join("f30k")).unwrap();
+    let sims = folder.path().join("sims.npy");
+    fs_err::write(&sims, "").unwrap();
+    let message = || {
+        let arguments = ["evaluate", "--sims", sims.to_str().unwrap(), "--data", root.to_str().unwrap()];
+        expect_error(folder.path(), arguments)
+    };
+    // The split is found, so the matrix is read.
+    assert!(message().contains("DIR/sims.npy"), "{}", message());
+    fs_err::create_dir_all(root.join("coco/captions")).unwrap();
+    for name in ["test_ids.txt", "test_caps.txt"] {
+        fs_err::copy(root.join("f30k").join(name), root.join("coco/captions").join(name)).unwrap();
+    }
+    assert_snapshot!(message(), @r"
+    error: `--data` cannot be used
+      expected: a folder with one split `test`
+      found: `DIR/data/coco/captions`, `DIR/data/f30k`
+    ");
+}
+
 #[test]
 fn missing_vocabulary_is_named_with_the_tree() {
     let folder = scenes(2);

@@ -183,7 +183,7 @@ fn missing_data_is_named() {
     ");
     assert_snapshot!(message(&["reproduce", "f30k_vit", "--checkpoint", "model_best.pth", "--data", "/nowhere"]), @r"
     error: the data of entry `f30k_vit` are incomplete: there is no folder `DIR/f30k/captions`
-      expected: captions in `f30k/captions` and images in `f30k/flickr30k-images`, or captions in `f30k` and images in `flickr30k-images`
+      expected: captions in `f30k/captions` and images in `f30k/flickr30k-images`, or captions in `f30k` and images in `flickr30k-images`; and the vocabulary `bert-base-uncased/vocab.txt`
       found: no folder `DIR`
     hint: a caption folder holds `<split>_ids.txt`, `<split>_caps.txt` and `id_mapping.json`
     ");

@@ -213,7 +213,7 @@ fn unusable_environment_variables_fail_at_once_and_are_named() {
         ("HF_ENDPOINT", "hub.example", "relative URL without a base"),
         ("HF_ENDPOINT", "https://hub.example?token=1", "a query or a fragment"),
         ("LAPS_ZOO_MIRRORS", "ftp://mirror.example", "the scheme `ftp`"),
-        ("HTTPS_PROXY", "socks5://127.0.0.1:1", "the scheme `socks5`"),
+        ("HTTPS_PROXY", "quic://127.0.0.1:1", "the scheme `quic`"),
         ("REQUESTS_CA_BUNDLE", "/nowhere/bundle.pem", "/nowhere/bundle.pem"),
     ] {
         let mut command = command(folder.path(), &server);
@@ -225,6 +225,53 @@ fn unusable_environment_variables_fail_at_once_and_are_named() {
         assert!(run.stderr.starts_with(&expected) && run.stderr.contains(found), "{}", run.stderr);
         assert!(run.stderr.ends_with(&format!("hint: change or unset `{variable}`\n")), "{}", run.stderr);
     }
+}
+
+/// The proxy resolves the name of the server, so it is never looked up here.
+#[test]
+fn socks_proxy_is_used() {
+    use std::{
+        io::{Read, Write},
+        net::{TcpListener, TcpStream},
+        thread,
+    };
+
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|_| Reply::new(500, ""));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let proxy = format!("socks5h://{address}");
+    // RFC 1928: version 5 without authentication, then CONNECT to a name (type 3).
+    let connection = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut read = |count: usize| {
+            let mut bytes = vec![0; count];
+            stream.read_exact(&mut bytes).unwrap();
+            bytes
+        };
+        let methods = read(2);
+        read(usize::from(methods[1]));
+        stream.write_all(&[5, 0]).unwrap();
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).unwrap();
+        assert_eq!(head[..4], [5, 1, 0, 3]);
+        let mut name = vec![0; usize::from(head[4]) + 2];
+        stream.read_exact(&mut name).unwrap();
+        stream.write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 80]).unwrap();
+        let mut request = [0; 4];
+        stream.read_exact(&mut request).unwrap();
+        stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+        (name, request)
+    });
+    let mut command = command(folder.path(), &server);
+    command.env("HF_ENDPOINT", "http://hub.invalid").env("ALL_PROXY", proxy).args(["fetch", SWIN, "--quiet"]);
+    let run = finished(command.output().unwrap());
+    assert_eq!(run.status, 2, "{}", run.stderr);
+    // Ends the thread if the proxy was not used.
+    drop(TcpStream::connect(address));
+    let (name, request) = connection.join().expect("the proxy was not used");
+    assert_eq!((name.as_slice(), &request), (&b"hub.invalid\0\x50"[..], b"GET "), "{}", run.stderr);
+    assert!(server.log().is_empty());
 }
 
 #[test]

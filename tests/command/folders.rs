@@ -174,7 +174,7 @@ fn photos_that_are_decoded_in_part_are_counted_and_named() {
     let lines: Vec<&str> = run.stdout.lines().skip(1).collect();
     assert_snapshot!(lines.join("\n").replace(text(data.path()), "DIR"), @r"
     2 images in `DIR/photos.index`: 2 encoded, 0 unchanged, 1 damaged
-      damaged `test_00001.png`, decoded in part: the JPEG data end before the image is complete
+      damaged `test_00001.png`, decoded in part: Premature end of JPEG file
     ");
     let embedded = json(&["embed", text(&images), "--out", text(&data.path().join("photos.npy"))]);
     let damaged = &embedded["damaged"][0];

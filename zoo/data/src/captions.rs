@@ -8,13 +8,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ffi::OsString,
-    fmt,
+    fmt, io,
     num::NonZeroUsize,
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
-use laps_files::{decode_text, lines, path_to_text};
+use laps_files::{decode_text, lines, path_to_text, read_regular};
 use serde::{Deserialize, Deserializer, de};
 
 use super::{CaptionError, CaptionFault, DataError, FileLine, MappingFault, Tokenizer, UnusableData};
@@ -310,7 +310,9 @@ impl de::Visitor<'_> for MappedNameVisitor {
 
 impl Mapping {
     fn read(path: &Path) -> Result<Self, DataError> {
-        let text = read_text(path)?;
+        let bytes = read_regular(path)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot read `{}`: {error}", path.display())))?;
+        let text = decode_text(bytes).map_err(|error| DataError::not_utf8(path, error))?;
         let names = serde_json::from_str(&text).map_err(|error| DataError::Content {
             path: path.to_owned(),
             expected: "a JSON object from image id to file name".to_owned(),

@@ -186,6 +186,10 @@ impl Seek for OutputFile {
 
 impl Target {
     fn find(path: &Path) -> io::Result<Self> {
+        // `Path` drops the slash, and the rename would fail at the end of the work.
+        if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is the name of a folder"));
+        }
         let mut target = path.to_owned();
         for _ in 0..MAX_LINKS {
             // Descriptors before links: on Linux they are links to the file that the shell opened, which is not ours to
@@ -622,6 +626,15 @@ mod tests {
             let mut text = String::new();
             reader.read_to_string(&mut text).unwrap();
             assert_eq!(text, "into the pipe");
+        }
+
+        #[test]
+        fn name_of_a_folder_is_rejected_before_the_work() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = format!("{}/new/", folder.path().display());
+            let error = OutputFile::create(Path::new(&path)).unwrap_err();
+            assert!(error.to_string().contains("cannot write"), "{error}");
+            assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0);
         }
 
         /// The shell opened the file: its other contents stay, and its name is not taken from it.

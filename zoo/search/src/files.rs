@@ -83,6 +83,7 @@ impl Exclusions {
 }
 
 fn parse(glob: &str) -> Result<Glob, globset::Error> {
+    let glob = glob.strip_prefix("./").unwrap_or(glob);
     let glob = glob.strip_suffix('/').unwrap_or(glob);
     let relative = match glob.strip_prefix('/') {
         Some(anchored) => anchored.to_owned(),

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use laps_files::{decode_text, lines};
+use laps_files::{decode_text, lines, read_regular};
 use serde::{Deserialize, Serialize};
 
 use super::clip::{BytePairs, TokenizerJson};
@@ -42,10 +42,15 @@ impl TokenizerConfig {
     /// Reads the `tokenizer_config.json` beside the vocabulary at `path`; all defaults if there is none.
     fn beside(path: &Path) -> Result<Self, DataError> {
         let path = path.with_file_name(TOKENIZER_CONFIG);
-        let bytes = match fs_err::read(&path) {
+        let bytes = match read_regular(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(error.into()),
+            // Beside a descriptor such as `/dev/fd/63` there is no folder.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Self::default());
+            }
+            Err(error) => {
+                return Err(io::Error::new(error.kind(), format!("cannot read `{}`: {error}", path.display())).into());
+            }
         };
         let invalid = |expected: &str, found: String| DataError::Content {
             path: path.clone(),

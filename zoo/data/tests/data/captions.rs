@@ -161,6 +161,16 @@ fn one_id_stands_for_five_captions() {
     assert!(message(&folder, "test").contains("or one id for five captions\n  found: 2 ids and 8 captions"));
 }
 
+#[cfg(unix)]
+#[test]
+fn mapping_that_is_a_fifo_is_not_waited_for() {
+    let folder = folder();
+    fs::remove_file(folder.path().join("id_mapping.json")).unwrap();
+    let mkfifo = std::process::Command::new("mkfifo").arg(folder.path().join("id_mapping.json")).status();
+    assert!(mkfifo.unwrap().success());
+    assert_eq!(message(&folder, "test"), "cannot read `DIR/id_mapping.json`: it is a FIFO, not a regular file");
+}
+
 #[test]
 fn all_ids_that_cannot_be_used_are_listed() {
     let folder = folder();

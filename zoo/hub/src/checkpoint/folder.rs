@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use laps_files::irregular;
+
 use super::{CheckpointError, format::is_checkpoint_name, shards::LISTS};
 
 /// Names of the weights in the folder of a Hugging Face model, preferred to other files. Where several are there,
@@ -23,6 +25,12 @@ pub(super) enum Source {
 /// # Errors
 /// [`CheckpointError::Foreign`] for a folder with none or several, [`CheckpointError::Io`] for one that cannot be read.
 pub(super) fn resolve(path: PathBuf) -> Result<Source, CheckpointError> {
+    let foreign =
+        |found: String, hint: String| CheckpointError::Foreign { path: path.clone(), found, hint: Some(hint) };
+    if let Some(found) = fs_err::metadata(&path).ok().and_then(|metadata| irregular(metadata.file_type())) {
+        // Tensors are read at their offsets, and opening a FIFO waits for its writer.
+        return Err(foreign(found.to_owned(), "name a file on a disk".to_owned()));
+    }
     if !path.is_dir() {
         return Ok(match path.file_name().is_some_and(|name| LISTS.iter().any(|list| name == *list)) {
             true => Source::ShardList(path),
@@ -36,8 +44,6 @@ pub(super) fn resolve(path: PathBuf) -> Result<Source, CheckpointError> {
     let unpacked = unpacked(&path, &names).map(Source::Unpacked);
     let files = names.iter().filter(|name| is_checkpoint_name(name)).map(|name| path.join(name));
     let mut checkpoints: Vec<Source> = unpacked.chain(files.filter(|path| path.is_file()).map(Source::File)).collect();
-    let foreign =
-        |found: String, hint: String| CheckpointError::Foreign { path: path.clone(), found, hint: Some(hint) };
     match (checkpoints.pop(), checkpoints.len()) {
         (Some(only), 0) => Ok(only),
         (None, _) => {

@@ -184,10 +184,10 @@ fn check_proxy(url: &Url) -> Result<(), FetchError> {
     let Some((variable, value)) = proxy else { return Ok(()) };
     let scheme = value.split_once("://").map_or("http", |(scheme, _)| scheme).to_ascii_lowercase();
     match scheme.as_str() {
-        "http" | "https" => Ok(()),
+        "http" | "https" | "socks4" | "socks4a" | "socks5" | "socks5h" => Ok(()),
         _ => Err(FetchError::Environment {
             variable,
-            expected: "a proxy `http://host:port` or `https://host:port`".to_owned(),
+            expected: "a proxy `http://host:port`, `https://host:port` or `socks5h://host:port`".to_owned(),
             found: format!("the scheme `{scheme}`"),
         }),
     }

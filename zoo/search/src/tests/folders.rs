@@ -128,6 +128,7 @@ fn excluded_files_and_folders_are_left_out() {
     assert_eq!(listed(root.path(), &[]), all);
     assert_eq!(listed(root.path(), &["*.gif", "thumbs/"]), &all[..4]);
     assert_eq!(listed(root.path(), &["raw", "a.bmp"]), ["2019/d.bmp", "b.gif"]);
+    assert_eq!(listed(root.path(), &["./raw/", "./a.bmp"]), listed(root.path(), &["raw", "a.bmp"]));
     assert_eq!(listed(root.path(), &["2019/**/*.bmp", "/a.bmp"]), ["2020/raw/e.bmp", "b.gif", "thumbs/a.bmp"]);
     let error = Exclusions::new(&["a[".to_owned()]).unwrap_err();
     assert!(matches!(&error, SearchError::Option { option: "exclude", .. }), "{error:?}");
