@@ -182,7 +182,7 @@ impl Entry {
         };
         let [captions, images] = [captions, images].map(PathBuf::from);
         let splits = None;
-        self.data = DataConfig { captions, images, file, splits, max_captions: None, drawn: None, ..self.data };
+        self.data = DataConfig { captions, images, file, splits, max_captions: None, ..self.data };
         self.data.source = source;
         self.config_sha256 = sha256(self.canonical()?.as_bytes());
         Ok(self)
