@@ -49,16 +49,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 /// Formats the error, its causes and the hint, one per line.
 fn describe(error: &anyhow::Error) -> String {
-    let mut text = format!("error: {error}\n");
-    let mut last = error.to_string();
-    for cause in error.chain().skip(1) {
-        let cause = cause.to_string();
-        // Transparent wrappers repeat the message of their source.
-        if !last.ends_with(&cause) {
-            text += &format!("  caused by: {cause}\n");
-        }
-        last = cause;
-    }
+    let mut text = format!("error: {}\n", laps::describe(error.as_ref()));
     if let Some(hint) = hint(error) {
         text += &format!("hint: {hint}\n");
     }

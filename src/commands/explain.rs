@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use laps::{Backends, ExplainedPair, Image, Workload};
+use laps::{Backends, ExplainedPair, ExplanationDocument, Image, Workload};
 use laps_align::similarity::TokenKind;
 use laps_bench::{
-    explanation::ExplanationDocument,
+    explanation,
     files::{check_writable, write_atomic},
 };
 use laps_data::image;
@@ -60,17 +60,18 @@ impl ExplainArgs {
         let (model, _) = model.open(backends, Workload::of(1))?;
         let pixels = image::read(&path).map_err(|source| laps::Error::Image { path: path.clone(), source })?.image;
         let pair = model.explain(Image::Pixels(pixels.clone()), caption)?;
-        let document = ExplanationDocument::new(model.used(), model.engine(), &path, caption, &pair);
+        let document =
+            ExplanationDocument::new(model.used(), model.engine(), path.display().to_string(), caption, &pair);
         let word = word.map(|word| find(&document, &word)).transpose()?;
         for (path, kind) in outputs {
             match kind {
-                OutputKind::Html => write_atomic(path, document.page(&pixels)?.as_bytes())?,
-                OutputKind::Png => write_atomic(path, &document.overlay(&pixels, word)?)?,
-                OutputKind::Json => write_atomic(path, document.json()?.as_bytes())?,
+                OutputKind::Html => write_atomic(path, explanation::page(&document, &pixels)?.as_bytes())?,
+                OutputKind::Png => write_atomic(path, &explanation::overlay(&document, &pixels, word)?)?,
+                OutputKind::Json => write_atomic(path, explanation::json(&document)?.as_bytes())?,
             }
         }
         match json {
-            true => print(&document.json()?)?,
+            true => print(&explanation::json(&document)?)?,
             false => print(&format!("{}\n\n{}\n{}", summary_line(&model), plain(caption), render(&pair)))?,
         }
         Ok(CommandStatus::Success)
@@ -96,10 +97,14 @@ fn kind(path: &Path) -> Result<OutputKind> {
 
 /// Index of the first word piece `text`.
 fn find(document: &ExplanationDocument<'_>, text: &str) -> Result<usize> {
-    let index = document.words().position(|word| word == text);
+    let mut words = document.words.iter().map(|word| word.text);
+    let index = words.position(|word| word == text);
     Ok(index.ok_or_else(|| laps_bench::Error::Argument {
         argument: "--word",
-        expected: format!("one of the word pieces {}", document.words().collect::<Vec<_>>().join(", ")),
+        expected: format!(
+            "one of the word pieces {}",
+            document.words.iter().map(|word| word.text).collect::<Vec<_>>().join(", ")
+        ),
         found: text.to_owned(),
     })?)
 }

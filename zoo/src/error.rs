@@ -124,6 +124,23 @@ impl Error {
     }
 }
 
+/// The message of an error and of its causes, one a line.
+pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut last = text.clone();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let message = cause.to_string();
+        // Transparent wrappers repeat the message of their source.
+        if !last.ends_with(&message) {
+            text += &format!("\n  caused by: {message}");
+        }
+        last = message;
+        next = cause.source();
+    }
+    text
+}
+
 /// The hint of an error of any crate of the workspace, without its causes.
 pub fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     macro_rules! first_hint {

@@ -53,7 +53,7 @@ pub use captions::{ImageFile, Split, SplitImage, rows, splits};
 pub use checks::{Damage, DataHash, check_images, hash_data};
 pub use error::{DataError, Error, ImageFault, Result};
 pub use loader::{ImageBatch, Loader, LoaderOptions, LoaderStats, OnFault};
-pub use orientation::ExifOrientation;
+pub use orientation::{ExifOrientation, orient};
 pub use split_size::SplitSize;
 pub use survey::{SplitSurvey, Survey, survey};
 pub use tokenizer::{SpecialTokens, TOKENIZER_CONFIG, Tokenizer, TokenizerConfig, Vocabulary};

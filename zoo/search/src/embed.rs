@@ -10,11 +10,9 @@ use serde::Serialize;
 
 use super::{
     EmbeddingPipeline, IndexKind, IndexPrecision, ModelUsed, SearchError, SkippedItem,
-    pool::{Pooling, pool},
     staged_file::{StagedFile, TensorHeader, numpy_header, safetensors_header},
 };
 use crate::{Error, Result};
-use laps_align::similarity::AlignmentConfig;
 use laps_data::{ExifOrientation, OnFault};
 use laps_files::path_to_text;
 
@@ -107,8 +105,7 @@ pub fn embed_images(
     model: &ModelUsed,
     pipeline: &EmbeddingPipeline<'_>,
 ) -> Result<EmbeddingFile> {
-    let AlignmentConfig { width, has_class_token, .. } = pipeline.sizes;
-    let pooling = if has_class_token { Pooling::ClassTokenAndMean } else { Pooling::Mean };
+    let width = pipeline.sizes.width;
     let (mut items, mut skipped) = (Vec::with_capacity(images.len()), Vec::new());
     let mut file = StagedFile::create(path, format.header_bytes())?;
     let paths = images.iter().map(|image| image.path.clone()).collect();
@@ -125,7 +122,7 @@ pub fn embed_images(
         items.push(path_to_text(path));
         match granularity {
             EmbeddingGranularity::Tokens => write(&mut file, embeddings),
-            EmbeddingGranularity::Pooled => write(&mut file, &pool(embeddings, width, pooling)),
+            EmbeddingGranularity::Pooled => write(&mut file, &pipeline.pool(IndexKind::Images, embeddings)),
         }
     })?;
     if let (true, Some(SkippedItem { name, reason, .. })) = (items.is_empty(), skipped.first()) {
@@ -165,7 +162,7 @@ pub fn embed_captions(
             values.resize(longest * width, 0.0);
             write(&mut file, &values)
         }
-        EmbeddingGranularity::Pooled => write(&mut file, &pool(words.values(), width, Pooling::Mean)),
+        EmbeddingGranularity::Pooled => write(&mut file, &pipeline.pool(IndexKind::Captions, words.values())),
     })?;
     let (tensor, shape) = match granularity {
         EmbeddingGranularity::Tokens => ("word_embeddings", vec![captions.len(), longest, width]),
