@@ -52,6 +52,7 @@ enum Command {
     Explain(Box<commands::explain::ExplainArgs>),
     Index(Box<commands::index::IndexArgs>),
     Search(Box<commands::search::SearchArgs>),
+    Serve(Box<commands::serve::ServeArgs>),
     Bench(Box<commands::bench::BenchArgs>),
     Completions(commands::completions::CompletionsArgs),
     Man(commands::man::ManArgs),
@@ -69,6 +70,7 @@ impl Command {
             Self::Explain(explain) => explain.needs_libtorch(),
             Self::Index(index) => index.needs_libtorch(),
             Self::Search(search) => search.needs_libtorch(),
+            Self::Serve(serve) => serve.needs_libtorch(),
             Self::Bench(bench) => bench.needs_libtorch(),
             _ => false,
         }
@@ -86,11 +88,22 @@ fn version(backends: Backends) -> &'static str {
     })
 }
 
+/// The command line. Options of `serve` are also read from the environment, as containers are configured: `--max-body` from
+/// `LAPS_ZOO_SERVE_MAX_BODY`.
+fn command_line() -> clap::Command {
+    Arguments::command().mut_subcommand("serve", |serve| {
+        serve.mut_args(|argument| {
+            let name = argument.get_id().as_str().to_uppercase();
+            argument.env(format!("LAPS_ZOO_SERVE_{name}")).hide_env_values(true).hide_env(true)
+        })
+    })
+}
+
 /// Runs the command line of this process with the backends of the program.
 ///
 /// A request that needs libtorch is handed to the program `laps-zoo-torch` if this one does not link it.
 pub fn run(backends: Backends) -> ExitCode {
-    let matches = Arguments::command().version(version(backends)).get_matches();
+    let matches = command_line().version(version(backends)).get_matches();
     let command = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
     if backends.torch.is_none() && command.needs_libtorch() {
         return match torch_program::execute(std::env::args_os().skip(1)) {
@@ -124,9 +137,10 @@ pub fn run(backends: Backends) -> ExitCode {
         Command::Explain(explain) => explain.run(backends),
         Command::Index(index) => index.run(backends),
         Command::Search(search) => search.run(backends),
+        Command::Serve(serve) => serve.run(backends),
         Command::Bench(bench) => bench.run(backends),
-        Command::Completions(completions) => completions.run(Arguments::command()),
-        Command::Man(manual) => manual.run(Arguments::command()),
+        Command::Completions(completions) => completions.run(command_line()),
+        Command::Man(manual) => manual.run(command_line()),
     };
     report::exit_code(result)
 }

@@ -50,6 +50,8 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
-        cause.downcast_ref::<laps_bench::Error>().and_then(laps_bench::Error::hint).or_else(|| laps::hint(cause))
+        let of_bench = cause.downcast_ref::<laps_bench::Error>().and_then(laps_bench::Error::hint);
+        let of_serve = || cause.downcast_ref::<laps_serve::Error>().and_then(laps_serve::Error::hint);
+        of_bench.or_else(of_serve).or_else(|| laps::hint(cause))
     })
 }

@@ -35,6 +35,7 @@
 //! - [`alignment`]: the similarity engine alone, on random embeddings, stage by stage.
 //! - [`foreign`]: recalls of a similarity matrix or of embeddings from another program.
 //! - [`statistics`]: confidence intervals of recalls, and a paired test of two results.
+//! - [`explanation`]: explanations as a page and as a picture; [`faithfulness`]: whether the patches that they name matter.
 //! - [`gate`]: deterministic measures (no clock) compared with committed baselines.
 //! - [`machine`]: the machine that a result was measured on.
 //! - [`progress`]: the trait that receives progress.
@@ -47,6 +48,7 @@ pub mod card;
 pub mod catalogue;
 pub mod error;
 pub mod explanation;
+pub mod faithfulness;
 pub mod files;
 pub mod foreign;
 pub mod gate;

@@ -21,6 +21,7 @@ pub(crate) mod report;
 pub(crate) mod reproduce;
 pub(crate) mod score;
 pub(crate) mod search;
+pub(crate) mod serve;
 pub(crate) mod suite;
 pub(crate) mod table;
 pub(crate) mod train;

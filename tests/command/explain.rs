@@ -87,3 +87,39 @@ fn unknown_formats_and_words_are_rejected() {
       found: dog
     ");
 }
+
+#[test]
+fn batch_prints_a_line_for_each_pair() {
+    let arguments = ["explain", "--batch", "--limit", "2", "--entry", "shapes_vit", "--engine", "rust", "--quiet"];
+    let run = laps_zoo(arguments);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let lines: Vec<serde_json::Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 10);
+    for line in &lines {
+        let number = |value: &serde_json::Value| value.as_f64().unwrap();
+        let parts: f64 = line["patches"].as_array().unwrap().iter().map(|patch| number(&patch["contribution"])).sum();
+        assert!((parts + number(&line["class_token"]) - number(&line["similarity"])).abs() < 1e-6);
+    }
+    let images: Vec<&str> = lines.iter().map(|line| line["image"].as_str().unwrap()).collect();
+    assert!(images[0] == images[4] && images[4] != images[5], "{images:?}");
+}
+
+#[test]
+fn maps_of_nouns_of_swin_lie_on_their_objects() {
+    let arguments = ["explain", "--faithfulness", "--limit", "20", "--entry", "shapes_swin", "--engine", "rust"];
+    let run = laps_zoo(arguments.iter().chain(&["--quiet", "--json"]));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let measured: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let at = |pointer: &str| measured.pointer(pointer).and_then(serde_json::Value::as_f64).unwrap();
+    // 100 captions name two or three objects each, some of them with a noun that another object shares.
+    assert_eq!((at("/images"), at("/nouns/count")), (20.0, 210.0));
+    // Measured: 14.9 % against 5.3 %, and 53 % against 15 %. A map without information gives equal shares.
+    assert!(at("/nouns/on_object") > 2.0 * at("/nouns/area"), "{measured}");
+    assert!(at("/nouns/pointing") > 2.0 * at("/nouns/pointing_random"), "{measured}");
+    // Similarities range from -0.2 to 2.
+    for curve in ["deletion", "insertion"] {
+        for order in ["explained", "random"] {
+            assert!((-0.2..=2.0).contains(&at(&format!("/{curve}/{order}"))), "{measured}");
+        }
+    }
+}

@@ -27,9 +27,11 @@ mod harness;
 mod homeless;
 mod interruption;
 mod matrix;
+mod page;
 mod readme;
 mod real;
 mod search;
+mod serve;
 #[path = "../../zoo/hub/tests/fetch/server.rs"]
 #[allow(dead_code, reason = "the tests of fetching use the rest")]
 mod server;

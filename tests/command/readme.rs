@@ -14,6 +14,7 @@ use safetensors::{Dtype, serialize, tensor::TensorView};
 use crate::{
     files::{npy, repository_file, shapes_vit},
     graphs::runtime,
+    serve,
     support::{command, finished},
 };
 
@@ -263,6 +264,11 @@ fn run_commands(document: &Path, room: &Path) -> usize {
             let bless = ["bench", "--bless", "--quiet"];
             let blessed = command().current_dir(room).args(bless).args(more).output().unwrap();
             assert_eq!(finished(blessed).status, 0);
+        }
+        if line.starts_with("serve ") {
+            serve::start_and_stop(room, &words(&line.replace("--port 8080", "--port 0")));
+            run += 1;
+            continue;
         }
         // Use the engines of this build.
         let line = &line.replace("torch,ort", &format!("{},ort", crate::NATIVE_ENGINE[1]));

@@ -37,7 +37,16 @@ impl Model {
         let words = self.embed_captions(&[caption])?.remove(0);
         let config = self.similarity().config();
         let image = Array::new(&[config.tokens(), config.width], images.into_values())?;
-        let explanation = self.similarity().explain(&image, &words)?;
+        self.explain_embeddings(&image, &words, caption)
+    }
+
+    /// As [`explain`](Self::explain), from the embeddings `(tokens, width)` of the image and `(words, width)` of the caption.
+    ///
+    /// # Errors
+    /// Embeddings of another model.
+    pub fn explain_embeddings(&self, image: &Array, words: &Array, caption: &str) -> Result<ExplainedPair> {
+        let config = self.similarity().config();
+        let explanation = self.similarity().explain(image, words)?;
         let tokenizer = self.tokenizer();
         let mut tokens = tokenizer.encode(caption.trim())?;
         tokenizer.truncate(&mut tokens, words.dims().first().copied().unwrap_or(0));

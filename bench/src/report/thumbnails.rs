@@ -57,10 +57,7 @@ impl Thumbnails {
 
 /// The image as a `data:` URL of a JPEG file, with its longer side reduced to at most `longest` pixels.
 pub(crate) fn data_url(image: &RgbImage, longest: usize, quality: u8) -> Result<String, ImageError> {
-    let longer = image.width().max(image.height());
-    let side = |side: usize| if longer > longest { (side * longest).div_ceil(longer).max(1) } else { side };
-    let small = image::resize(image, side(image.width()), side(image.height()));
-    Ok(format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(image::jpeg(&small, quality)?)))
+    Ok(format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(image::thumbnail(image, longest, quality)?)))
 }
 
 #[cfg(test)]

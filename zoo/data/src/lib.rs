@@ -57,7 +57,7 @@ pub use checks::{Damage, DataHash, check_images, hash_data};
 pub use error::{DataError, Error, MappingFault, Result};
 pub use faults::{CaptionError, CaptionFault, FileLine, ImageFault, UnusableData};
 pub use loader::{ImageBatch, Loader, LoaderOptions, LoaderStats, OnFault};
-pub use orientation::ExifOrientation;
+pub use orientation::{ExifOrientation, orient};
 pub use split_size::SplitSize;
 pub use survey::{CaptionLimit, SplitSurvey, Survey, SurveyedImage, survey};
 pub use tokenizer::{SpecialTokens, TOKENIZER_CONFIG, Tokenizer, TokenizerConfig, Vocabulary};

@@ -20,7 +20,7 @@ pub enum ExifOrientation {
 }
 
 /// The decoded `image` of the file `bytes`, upright if `orientation` says so. Metadata that cannot be read change nothing.
-pub(crate) fn orient(bytes: &[u8], image: RgbImage, orientation: ExifOrientation) -> RgbImage {
+pub fn orient(bytes: &[u8], image: RgbImage, orientation: ExifOrientation) -> RgbImage {
     let stated = match orientation {
         ExifOrientation::Ignore => None,
         ExifOrientation::Apply => exif(bytes).as_deref().and_then(Orientation::from_exif_chunk),

@@ -48,6 +48,7 @@ mod read;
 mod safetensors;
 mod temporary;
 mod text;
+mod time;
 
 pub use digest::{
     BLOCK, DigestWriter, ExpectedDigest, FileDigest, Mismatch, Verified, digest_file, hex, is_hex, sha256, sha256_hex,
@@ -63,3 +64,4 @@ pub use read::{irregular, read_regular};
 pub use safetensors::{TensorHeader, safetensors_head, safetensors_header};
 pub use temporary::{TemporaryFolder, memory_file, remove_temporary_files};
 pub use text::{NotUtf8, decode_text, lines, read_text, strip_mark};
+pub use time::utc_now;

@@ -112,10 +112,7 @@ impl IndexDescription {
 
     /// How embeddings of `kind` are pooled.
     pub(super) fn pooling(&self, kind: IndexKind) -> Pooling {
-        match kind {
-            IndexKind::Images if self.class_token => Pooling::ClassTokenAndMean,
-            IndexKind::Images | IndexKind::Captions => Pooling::Mean,
-        }
+        Pooling::of(kind, self.class_token)
     }
 
     /// Checks that the index at `path` was written by `model`: same configuration and checkpoint.

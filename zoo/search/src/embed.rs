@@ -11,11 +11,9 @@ use serde::Serialize;
 use super::{
     DamagedImage, EmbeddingPipeline, IndexKind, IndexPrecision, ModelUsed, SearchError, SkippedItem,
     pipeline::EncodedImage,
-    pool::{Pooling, pool},
     staged_file::{StagedFile, TensorHeader, numpy_header, safetensors_header},
 };
 use crate::{Error, Result};
-use laps_align::similarity::AlignmentConfig;
 use laps_data::{ExifOrientation, OnFault};
 
 /// Bytes reserved for the header of a safetensors file.
@@ -112,8 +110,7 @@ pub fn embed_images(
     model: &ModelUsed,
     pipeline: &EmbeddingPipeline<'_>,
 ) -> Result<EmbeddingFile> {
-    let AlignmentConfig { width, has_class_token, .. } = pipeline.sizes;
-    let pooling = if has_class_token { Pooling::ClassTokenAndMean } else { Pooling::Mean };
+    let width = pipeline.sizes.width;
     let (mut items, mut skipped, mut damaged) = (Vec::with_capacity(images.len()), Vec::new(), Vec::new());
     let mut file = StagedFile::create(path, format.header_bytes())?;
     let paths = images.iter().map(|image| image.path.clone()).collect();
@@ -131,7 +128,7 @@ pub fn embed_images(
         items.push(name.clone());
         match granularity {
             EmbeddingGranularity::Tokens => write(&mut file, embeddings),
-            EmbeddingGranularity::Pooled => write(&mut file, &pool(embeddings, width, pooling)),
+            EmbeddingGranularity::Pooled => write(&mut file, &pipeline.pool(IndexKind::Images, embeddings)),
         }
     })?;
     if let (true, Some(SkippedItem { name, reason, .. })) = (items.is_empty(), skipped.first()) {
@@ -171,7 +168,7 @@ pub fn embed_captions(
             values.resize(longest * width, 0.0);
             write(&mut file, &values)
         }
-        EmbeddingGranularity::Pooled => write(&mut file, &pool(words.values(), width, Pooling::Mean)),
+        EmbeddingGranularity::Pooled => write(&mut file, &pipeline.pool(IndexKind::Captions, words.values())),
     })?;
     let (tensor, shape) = match granularity {
         EmbeddingGranularity::Tokens => ("word_embeddings", vec![captions.len(), longest, width]),

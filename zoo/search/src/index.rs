@@ -15,6 +15,7 @@ use safetensors::{Dtype, tensor::Metadata};
 use super::{IndexDescription, IndexItem, IndexKind, IndexPrecision, SearchError, description::READABLE_SCHEMAS};
 use crate::{Error, Result};
 use laps_files::safetensors_header;
+use laps_model::array::Array;
 
 /// Key of the description in the metadata of the file.
 pub(super) const METADATA_KEY: &str = "laps_zoo.index";
@@ -112,6 +113,25 @@ impl Index {
     /// Images or captions of the index, in order.
     pub fn items(&self) -> &[IndexItem] {
         &self.items
+    }
+
+    /// The stored embeddings `(rows, dim)` of an item.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io); [`laps_model::Error::Operation`] for an item that the index does not have.
+    pub fn embeddings(&self, item: usize) -> Result<Array> {
+        if item >= self.items.len() {
+            return Err(laps_model::Error::Operation {
+                operation: "embeddings",
+                expected: format!("an item below {}", self.items.len()),
+                found: item.to_string(),
+            }
+            .into());
+        }
+        let rows = self.rows(item).len();
+        let mut values = vec![0.0; rows * self.description.width];
+        self.read(item, &mut values)?;
+        Ok(Array::new(&[rows, self.description.width], values)?)
     }
 
     /// Rows of the embeddings that belong to an item.

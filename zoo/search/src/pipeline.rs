@@ -6,7 +6,10 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use super::{CaptionLine, SearchError, SkippedItem};
+use super::{
+    CaptionLine, IndexKind, SearchError, SkippedItem,
+    pool::{Pooling, pool},
+};
 use crate::{Error, Result};
 use laps_align::similarity::AlignmentConfig;
 use laps_data::{
@@ -118,7 +121,7 @@ impl EmbeddingPipeline<'_> {
         let mut encoded = Vec::with_capacity(paths.len());
         self.for_each_image(paths.to_vec(), orientation, |index, image| {
             let image = image.map_err(|cause| SearchError::Image { path: paths[index].clone(), cause })?;
-            encoded.push(self.image_array(&image)?);
+            encoded.push(self.image_array(image.embeddings)?);
             Ok(())
         })?;
         Ok(encoded)
@@ -132,7 +135,7 @@ impl EmbeddingPipeline<'_> {
         let (mut encoded, mut skipped) = (Vec::with_capacity(paths.len()), Vec::new());
         self.for_each_image(paths.to_vec(), ExifOrientation::Ignore, |index, image| {
             match image {
-                Ok(image) => encoded.push(self.image_array(&image)?),
+                Ok(image) => encoded.push(self.image_array(image.embeddings)?),
                 Err(cause) => {
                     let name = path_to_text(&paths[index]);
                     skipped.push(SkippedItem { name, line: None, reason: cause.to_string() });
@@ -143,8 +146,32 @@ impl EmbeddingPipeline<'_> {
         Ok((encoded, skipped))
     }
 
-    fn image_array(&self, image: &EncodedImage<'_>) -> Result<Array> {
-        Ok(Array::new(&[self.sizes.tokens(), self.sizes.width], image.embeddings.to_vec())?)
+    /// Encodes preprocessed images `(3, size, size)`: the embeddings `(tokens, dim)` of each.
+    ///
+    /// # Errors
+    /// [`SearchError::Interrupted`], and the errors of the encoder.
+    pub fn encode_pixels(&self, images: &[Vec<f32>]) -> Result<Vec<Array>> {
+        let size = self.preprocessing.size;
+        let mut encoded = Vec::with_capacity(images.len());
+        for batch in images.chunks(self.batch_size.get()) {
+            let pixels = Array::new(&[batch.len(), 3, size, size], batch.concat())?;
+            let embeddings = self.encoder.encode_images(&pixels)?;
+            let rows = embeddings.values().chunks_exact(self.sizes.tokens() * self.sizes.width);
+            encoded.extend(rows.map(|values| self.image_array(values)).collect::<Result<Vec<_>>>()?);
+            (self.progress)(batch.len());
+            self.check_stop()?;
+        }
+        Ok(encoded)
+    }
+
+    /// The vector `(dim)` by which candidates are selected, of the embeddings of an item of `kind`.
+    pub fn pool(&self, kind: IndexKind, embeddings: &[f32]) -> Vec<f32> {
+        let pooling = Pooling::of(kind, self.sizes.has_class_token);
+        pool(embeddings, self.sizes.width, pooling)
+    }
+
+    fn image_array(&self, embeddings: &[f32]) -> Result<Array> {
+        Ok(Array::new(&[self.sizes.tokens(), self.sizes.width], embeddings.to_vec())?)
     }
 
     /// Encodes a few captions: the embeddings `(words, dim)` of each.
@@ -153,8 +180,16 @@ impl EmbeddingPipeline<'_> {
     /// [`DataError`](laps_data::DataError) for a caption that is too long, [`SearchError::Interrupted`], and the errors of
     /// the encoder.
     pub fn encode_captions(&self, captions: &[String]) -> Result<Vec<Array>> {
-        let mut encoded = Vec::with_capacity(captions.len());
-        self.for_each_caption(&self.tokenize(captions)?, |_, words| {
+        self.encode_input_ids(&self.tokenize(captions)?)
+    }
+
+    /// Encodes tokenized captions: the embeddings `(words, dim)` of each.
+    ///
+    /// # Errors
+    /// [`SearchError::Interrupted`], and the errors of the encoder.
+    pub fn encode_input_ids(&self, input_ids: &[Vec<u32>]) -> Result<Vec<Array>> {
+        let mut encoded = Vec::with_capacity(input_ids.len());
+        self.for_each_caption(input_ids, |_, words| {
             encoded.push(words.clone());
             Ok(())
         })?;
@@ -167,12 +202,7 @@ impl EmbeddingPipeline<'_> {
     /// [`SearchError::Interrupted`], and the errors of the encoder.
     pub fn encode_usable_captions(&self, captions: &[CaptionLine]) -> Result<(Vec<Array>, Vec<SkippedItem>)> {
         let UsableCaptions { tokens, skipped, .. } = self.tokenize_usable(captions)?;
-        let mut encoded = Vec::with_capacity(tokens.len());
-        self.for_each_caption(&tokens, |_, words| {
-            encoded.push(words.clone());
-            Ok(())
-        })?;
-        Ok((encoded, skipped))
+        Ok((self.encode_input_ids(&tokens)?, skipped))
     }
 
     /// The captions that are not too long with their `input_ids`, and the others.
@@ -199,7 +229,7 @@ impl EmbeddingPipeline<'_> {
     ///
     /// # Errors
     /// [`DataError`](laps_data::DataError) with the number of every caption that is too long.
-    pub(crate) fn tokenize(&self, captions: &[String]) -> Result<Vec<Vec<u32>>> {
+    pub fn tokenize(&self, captions: &[String]) -> Result<Vec<Vec<u32>>> {
         Ok(self.tokenizer.encode_all(captions, self.max_tokens)?)
     }
 

@@ -1,5 +1,7 @@
 //! One vector for an image or a caption.
 
+use super::IndexKind;
+
 /// How the embeddings of an item are reduced to one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pooling {
@@ -7,6 +9,16 @@ pub(crate) enum Pooling {
     Mean,
     /// The class token, which is the first row, plus the mean of the other rows, each of the two normalised.
     ClassTokenAndMean,
+}
+
+impl Pooling {
+    /// How embeddings of `kind` are pooled.
+    pub(crate) fn of(kind: IndexKind, has_class_token: bool) -> Self {
+        match kind {
+            IndexKind::Images if has_class_token => Self::ClassTokenAndMean,
+            IndexKind::Images | IndexKind::Captions => Self::Mean,
+        }
+    }
 }
 
 /// Pools embeddings `(rows, dim)` into one vector `(dim)` of norm 1.

@@ -160,14 +160,10 @@ impl Searcher<'_> {
     }
 
     fn captions(&self, items: &[usize]) -> Result<CaptionMatrix> {
-        let width = self.index.description().width;
-        let mut captions = CaptionMatrix::new(width);
-        let mut values = Vec::new();
+        let mut captions = CaptionMatrix::new(self.index.description().width);
         for &item in items {
-            let rows = self.index.rows(item).len();
-            values.resize(rows * width, 0.0);
-            self.index.read(item, &mut values)?;
-            captions.push(&[rows, width], &values)?;
+            let words = self.index.embeddings(item)?;
+            captions.push(words.dims(), words.values())?;
         }
         Ok(captions)
     }

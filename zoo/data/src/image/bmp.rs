@@ -54,9 +54,9 @@ struct Header {
 }
 
 /// Decodes a file. Rows that a cut file lacks have index or value 0.
-pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
+pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, ImageError> {
     let header = Header::read(bytes)?;
-    check_size(ImageFormat::Bmp, header.width, header.height)?;
+    check_size(ImageFormat::Bmp, header.width, header.height, max_pixels)?;
     let data = bytes.get(header.offset..).unwrap_or_default();
     let indices;
     let rows: Vec<&[u8]> = if header.is_run_length() {

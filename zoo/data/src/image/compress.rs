@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_int};
 
 use turbojpeg_sys as turbo;
 
-use super::{ImageError, RgbImage};
+use super::{ImageError, RgbImage, resize};
 
 /// Encodes `image` as a JPEG file of `quality` 1 to 100, without chroma subsampling.
 ///
@@ -33,6 +33,19 @@ pub fn png(image: &RgbImage) -> Result<Vec<u8>, ImageError> {
     let color = image::ExtendedColorType::Rgb8;
     image::ImageEncoder::write_image(encoder, image.pixels(), width, height, color).map_err(|_| too_large())?;
     Ok(bytes)
+}
+
+/// Encodes `image` as a JPEG file of `quality` 1 to 100, with its longer side reduced to at most `longest` pixels.
+///
+/// # Errors
+/// As [`jpeg`].
+pub fn thumbnail(image: &RgbImage, longest: usize, quality: u8) -> Result<Vec<u8>, ImageError> {
+    let longer = image.width().max(image.height());
+    if longer <= longest {
+        return jpeg(image, quality);
+    }
+    let side = |side: usize| (side * longest).div_ceil(longer).max(1);
+    jpeg(&resize(image, side(image.width()), side(image.height())), quality)
 }
 
 struct Compressor(turbo::tjhandle);

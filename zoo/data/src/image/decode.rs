@@ -26,13 +26,21 @@ pub struct Decoded {
 
 /// Decodes the content of a JPEG, PNG, GIF, BMP or WebP file; of an animation, the first frame.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
+    decode_within(bytes, MAX_PIXELS)
+}
+
+/// As [`decode()`], but an image of more than `max_pixels` pixels is an error before memory is allocated for it.
+///
+/// # Errors
+/// [`ImageError::Size`], and those of [`decode()`].
+pub fn decode_within(bytes: &[u8], max_pixels: usize) -> Result<Decoded, ImageError> {
     // The bytes are untrusted. A decoder that panics must not end hours of work.
     catch_unwind(AssertUnwindSafe(|| match ImageFormat::detect(bytes) {
-        Some(ImageFormat::Jpeg) => jpeg::decode(bytes),
-        Some(ImageFormat::Png) => png::decode(bytes),
-        Some(ImageFormat::Gif) => gif::decode(bytes),
-        Some(ImageFormat::Bmp) => bmp::decode(bytes),
-        Some(ImageFormat::WebP) => webp::decode(bytes),
+        Some(ImageFormat::Jpeg) => jpeg::decode(bytes, max_pixels),
+        Some(ImageFormat::Png) => png::decode(bytes, max_pixels),
+        Some(ImageFormat::Gif) => gif::decode(bytes, max_pixels),
+        Some(ImageFormat::Bmp) => bmp::decode(bytes, max_pixels),
+        Some(ImageFormat::WebP) => webp::decode(bytes, max_pixels),
         None if bytes.is_empty() => Err(ImageError::Empty),
         None => Err(ImageError::Format),
     }))
@@ -44,11 +52,17 @@ pub fn read(path: &Path) -> Result<Decoded, ImageError> {
     decode(&laps_files::read_regular(path)?)
 }
 
-/// Rejects images without pixels, and sizes above [`MAX_PIXELS`] before memory is allocated.
-pub(super) fn check_size(format: ImageFormat, width: usize, height: usize) -> Result<(), ImageError> {
+/// Rejects images without pixels, and sizes above `max_pixels` before memory is allocated.
+pub(super) fn check_size(
+    format: ImageFormat,
+    width: usize,
+    height: usize,
+    max_pixels: usize,
+) -> Result<(), ImageError> {
+    let limit = max_pixels.min(MAX_PIXELS);
     match width.checked_mul(height) {
         Some(0) => Err(ImageError::Undecodable { format, reason: format!("an image of {width} x {height} pixels") }),
-        Some(..=MAX_PIXELS) => Ok(()),
-        _ => Err(ImageError::Size { width, height, limit: MAX_PIXELS }),
+        Some(pixels) if pixels <= limit => Ok(()),
+        _ => Err(ImageError::Size { width, height, limit }),
     }
 }

@@ -10,11 +10,11 @@ use super::{Decoded, ImageError, ImageFormat, RgbImage, cursor::Cursor, decode::
 type Palette = [[u8; 3]; 256];
 
 /// Decodes the first frame. Pixels that a cut file lacks have the colour of the screen.
-pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
+pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, ImageError> {
     let frame = read_frame(bytes)?;
     let [mut left, mut top, mut width, mut height] = frame.rectangle;
     let [screen_width, screen_height] = [frame.screen[0].max(left + width), frame.screen[1].max(top + height)];
-    check_size(ImageFormat::Gif, screen_width, screen_height)?;
+    check_size(ImageFormat::Gif, screen_width, screen_height, max_pixels)?;
     // Pillow takes this for the whole screen.
     if left == 0 && width == 0 {
         [left, top, width, height] = [0, 0, screen_width, screen_height];

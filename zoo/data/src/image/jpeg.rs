@@ -22,11 +22,11 @@ fn undecodable(reason: String) -> ImageError {
 /// Decodes a file. The missing part of a truncated file is grey, as in libjpeg. A file without image data, or with an error
 /// that stops the decoder, is rejected, and so is one of several scans that ends within a table, of which Pillow decodes
 /// nothing.
-pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
+pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, ImageError> {
     check_segments(bytes)?;
     let mut decompressor = Decompressor::new()?;
     let header = decompressor.header(bytes)?;
-    check_size(ImageFormat::Jpeg, header.width, header.height)?;
+    check_size(ImageFormat::Jpeg, header.width, header.height, max_pixels)?;
     let format = if header.is_cmyk { turbo::TJPF_TJPF_CMYK } else { turbo::TJPF_TJPF_RGB };
     let row = header.width * if header.is_cmyk { 4 } else { 3 };
     let mut pixels = vec![0; row * header.height];

@@ -13,8 +13,8 @@ mod preprocess;
 mod resize;
 mod webp;
 
-pub use compress::{jpeg, png};
-pub use decode::{Decoded, MAX_PIXELS, decode, read};
+pub use compress::{jpeg, png, thumbnail};
+pub use decode::{Decoded, MAX_PIXELS, decode, decode_within, read};
 pub use error::ImageError;
 pub use format::{ExtensionKind, ImageFormat, READABLE_EXTENSIONS};
 pub use preprocess::{Fit, Preprocessing};

@@ -8,9 +8,9 @@ use flate2::{Crc, Decompress, FlushDecompress, Status};
 use super::{Decoded, ImageError, ImageFormat, RgbImage, cursor::Cursor, decode::check_size};
 
 /// Decodes a file. Pixels that a cut or corrupt file lacks have sample 0.
-pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
+pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, ImageError> {
     let (header, file) = Header::read(bytes)?;
-    check_size(ImageFormat::Png, header.width, header.height)?;
+    check_size(ImageFormat::Png, header.width, header.height, max_pixels)?;
     let [left, top, width, height] = header.frame.unwrap_or([0, 0, header.width, header.height]);
     let mut pixels = vec![header.rgb(0); header.width * header.height];
     let mut stream = DataStream { file, crc_fault: false };

@@ -14,10 +14,10 @@ const ANIMATION: u8 = 0x02;
 const ALPHA: u8 = 0x10;
 
 /// Decodes a file. Pillow reads no WebP file that is cut.
-pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
+pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, ImageError> {
     let file = File::read(bytes)?;
     let [width, height] = file.canvas;
-    check_size(ImageFormat::WebP, width, height)?;
+    check_size(ImageFormat::WebP, width, height, max_pixels)?;
     let frame = &file.frame;
     let [frame_width, frame_height] = frame.size;
     let pixels = frame.decode()?;

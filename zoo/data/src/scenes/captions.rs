@@ -73,7 +73,7 @@ fn colour_words(colour: Colour) -> [&'static str; 2] {
     }
 }
 
-fn shape_words(shape: Shape) -> [&'static str; 2] {
+pub(super) fn shape_words(shape: Shape) -> [&'static str; 2] {
     match shape {
         Shape::Circle => ["circle", "disc"],
         Shape::Square => ["square"; 2],

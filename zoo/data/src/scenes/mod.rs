@@ -9,6 +9,7 @@ mod captions;
 mod error;
 mod groups;
 mod layout;
+mod objects;
 mod outline;
 mod raster;
 mod scene;
@@ -22,6 +23,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use error::SceneError;
+pub use objects::{DrawnObject, objects};
 pub use raster::PIXELS;
 pub use vocabulary::vocabulary;
 pub use write::{Outcome, write};

@@ -22,8 +22,8 @@ use super::{
     space::free_space,
     url_file::UrlFile,
 };
-use crate::store::{FileSource, Pin, Pins, RemoteFile, Store, StoreError, utc_now};
-use laps_files::{ExpectedDigest, FileDigest, FileLock, Progress, digest_file, with_suffix};
+use crate::store::{FileSource, Pin, Pins, RemoteFile, Store, StoreError};
+use laps_files::{ExpectedDigest, FileDigest, FileLock, Progress, digest_file, utc_now, with_suffix};
 
 /// Concurrent downloads: enough that small files do not wait for each other, few enough for any server.
 const CONCURRENT_DOWNLOADS: usize = 4;

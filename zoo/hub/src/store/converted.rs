@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use super::{Pin, Pins, RemoteFile, Store, StoreError, utc_now};
+use super::{Pin, Pins, RemoteFile, Store, StoreError};
 use crate::{
     checkpoint::{Checkpoint, convert_verified},
     registry::Entry,
 };
 use laps_files::ExpectedDigest;
-use laps_files::{Verified, digest_file};
+use laps_files::{Verified, digest_file, utc_now};
 use laps_model::models;
 
 /// Checks that the file at `path` is a checkpoint of `entry`: matching options, all parameters with the right shapes,

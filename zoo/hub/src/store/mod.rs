@@ -15,7 +15,6 @@ mod verify;
 pub use cache_item::{CacheItem, CacheState};
 pub use converted::{check_checkpoint, convert_fetched, converted_key};
 pub use error::StoreError;
-pub(crate) use pins::utc_now;
 pub use pins::{LOCK_FILE, Pin, Pins};
 pub use prune::{PrunedFile, prune};
 pub use remote_file::{

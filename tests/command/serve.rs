@@ -1,0 +1,691 @@
+//! `serve`: a real process, asked over loopback.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Barrier,
+    thread,
+};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    files::scenes,
+    support::{expect_error, laps_zoo},
+};
+
+const MODEL: [&str; 5] = ["--entry", "shapes_vit", "--engine", "rust", "--quiet"];
+
+/// A running server. It is killed when it is dropped.
+pub(crate) struct RunningServer {
+    child: Child,
+    address: SocketAddr,
+}
+
+/// An answer.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    fn read(mut stream: impl Read) -> Self {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        Self::parse(&bytes).unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(&bytes)))
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_lowercase();
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        let body = bytes[end + 4..].to_vec();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        assert_eq!(length.map(|length| length.parse().unwrap()), Some(body.len()), "{head}");
+        Some(Self { status, head, body })
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// The message of an error.
+    fn error(&self) -> String {
+        let body = self.json();
+        let hint = body["error"]["hint"].as_str().map(|hint| format!("\nhint: {hint}"));
+        format!("{} {}", self.status, body["error"]["message"].as_str().unwrap()) + &hint.unwrap_or_default()
+    }
+}
+
+impl RunningServer {
+    pub(crate) fn start(index: &Path, more: &[&str]) -> Self {
+        Self::spawn(Command::new(crate::PROGRAM).arg("serve").arg(index).args(["--port", "0"]).args(MODEL).args(more))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let command = command.env("LAPS_ZOO_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines.find_map(|line| Some(line.unwrap().strip_prefix("listening on http://")?.parse().unwrap()));
+        let Some(address) = address else {
+            let mut message = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut message).unwrap();
+            panic!("the server does not listen: {message}");
+        };
+        Self { child, address }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).unwrap()
+    }
+
+    /// Sends the bytes of a request and reads the answer until the server closes the connection.
+    fn raw(&self, request: &[u8]) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(request).unwrap();
+        Answer::read(stream)
+    }
+
+    fn send(&self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Answer {
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+        if !headers.iter().any(|header| header.starts_with("Host:")) {
+            request += &format!("Host: {}\r\n", self.address);
+        }
+        headers.iter().for_each(|header| request += &format!("{header}\r\n"));
+        self.raw(&[request.as_bytes(), b"\r\n", body].concat())
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], b"")
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send("POST", path, &["Content-Type: application/json"], body.to_string().as_bytes())
+    }
+
+    fn ok(&self, path: &str, body: &Value) -> Value {
+        let answer = self.post(path, body);
+        assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
+        answer.json()
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits for the end; returns the exit code and standard error.
+    fn wait(mut self) -> (Option<i32>, String) {
+        let mut text = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        (self.child.wait().unwrap().code(), text)
+    }
+
+    fn stop(self) -> (Option<i32>, String) {
+        self.signal("-TERM");
+        self.wait()
+    }
+
+    /// Resident memory in bytes.
+    #[cfg(target_os = "linux")]
+    fn resident_bytes(&self) -> usize {
+        let status = fs_err::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+}
+
+impl Drop for RunningServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a documented command in `folder` until it listens, and stops it.
+pub(crate) fn start_and_stop(folder: &Path, arguments: &[&str]) {
+    let (status, log) = RunningServer::spawn(Command::new(crate::PROGRAM).current_dir(folder).args(arguments)).stop();
+    assert_eq!(status, Some(0), "{arguments:?}: {log}");
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// An index of `images` drawn scenes.
+pub(crate) fn index(images: usize) -> (TempDir, PathBuf) {
+    let data = scenes(images);
+    let [folder, out] = ["images", "photos.index"].map(|name| data.path().join(name));
+    let run = laps_zoo(["index", text(&folder), "--out", text(&out)].iter().chain(&MODEL));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    (data, out)
+}
+
+fn image(data: &TempDir, number: usize) -> PathBuf {
+    data.path().join(format!("images/test_{number:05}.png"))
+}
+
+fn data_url(path: &Path) -> String {
+    format!("data:image/png;base64,{}", BASE64_STANDARD.encode(fs_err::read(path).unwrap()))
+}
+
+/// The JSON output of the command.
+fn command(arguments: &[&str]) -> Value {
+    let run = laps_zoo(arguments.iter().chain(&MODEL).chain(&["--json"]));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    serde_json::from_str(&run.stdout).unwrap()
+}
+
+/// Removes what only one side has.
+fn without(mut value: Value, field: &str) -> Value {
+    value.as_array_mut().unwrap().iter_mut().for_each(|row| {
+        row.as_object_mut().unwrap().remove(field);
+    });
+    value
+}
+
+#[test]
+fn answers_equal_those_of_the_command_bit_for_bit() {
+    let (data, path) = index(6);
+    let server = RunningServer::start(&path, &[]);
+    let [first, second] = [image(&data, 0), image(&data, 1)];
+    let caption = "A red circle contains a square";
+
+    let expected = command(&["search", text(&path), caption, "--top", "4"]);
+    let found = server.ok("/v1/search", &json!({ "query": caption, "top": 4 }));
+    assert_eq!(without(found["results"].clone(), "item"), expected["results"]);
+    for field in ["model", "engine", "items", "compared", "ranked_by", "kind"] {
+        assert_eq!(found[field], expected[field], "{field}");
+    }
+    let expected = command(&["search", text(&path), "--image", text(&first), "--top", "4"]);
+    let found = server.ok("/v1/search", &json!({ "query": data_url(&first), "top": 4 }));
+    assert_eq!(without(found["results"].clone(), "item"), expected["results"]);
+    assert_eq!(found["ranked_by"], "pooled");
+
+    let other = "two green triangles";
+    let expected = command(&["score", text(&first), text(&second), "--caption", caption, "--caption", other]);
+    let images = [data_url(&first), data_url(&second)];
+    let found = server.ok("/v1/score", &json!({ "images": images, "texts": [caption, other] }));
+    assert_eq!(found["similarities"], expected["similarities"]);
+
+    let ranked = server.ok("/v1/rerank", &json!({ "query": caption, "documents": images }));
+    let mut scores: Vec<f64> =
+        expected["similarities"].as_array().unwrap().iter().map(|row| row[0].as_f64().unwrap()).collect();
+    for result in ranked["results"].as_array().unwrap() {
+        let place = result["index"].as_u64().unwrap() as usize;
+        assert_eq!(result["relevance_score"].as_f64().unwrap(), scores[place]);
+    }
+    scores.sort_by(|a, b| b.total_cmp(a));
+    assert_eq!(ranked["results"][0]["relevance_score"].as_f64().unwrap(), scores[0]);
+    let texts = server.ok("/v1/rerank", &json!({ "query": images[0], "documents": [caption, other], "top_n": 1 }));
+    assert_eq!(texts["results"].as_array().unwrap().len(), 1);
+
+    let mut expected = command(&["explain", text(&first), "--caption", caption]);
+    expected["image"] = "image".into();
+    assert_eq!(server.ok("/v1/explain", &json!({ "image": images[0], "caption": caption })), expected);
+
+    let file = data.path().join("pooled.npy");
+    let run = laps_zoo(["embed", text(&first), "--out", text(&file), "--pooled"].iter().chain(&MODEL));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let stored = fs_err::read(&file).unwrap();
+    let encoded = json!({ "input": images[0], "encoding_format": "base64", "model": "shapes_vit" });
+    let found = server.ok("/v1/embeddings", &encoded);
+    let bytes = BASE64_STANDARD.decode(found["data"][0]["embedding"].as_str().unwrap()).unwrap();
+    assert!(stored.ends_with(&bytes) && !bytes.is_empty());
+    let floats = server.ok("/v1/embeddings", &json!({ "input": [images[0], caption] }));
+    let vector: Vec<u8> = floats["data"][0]["embedding"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|value| (value.as_f64().unwrap() as f32).to_le_bytes())
+        .collect();
+    assert_eq!(vector, bytes);
+    assert_eq!(floats["data"][1]["index"], 1);
+    assert!(floats["usage"]["prompt_tokens"].as_u64().unwrap() > 2);
+}
+
+#[test]
+fn items_forms_and_small_endpoints_answer() {
+    let (data, path) = index(3);
+    let server = RunningServer::start(&path, &[]);
+    for (address, content) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/page.js", "text/javascript; charset=utf-8"),
+        ("/page.css", "text/css; charset=utf-8"),
+        ("/healthz", "application/json"),
+        ("/readyz", "application/json"),
+        ("/openapi.json", "application/json"),
+        ("/metrics", "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        ("/v1/items/2/image", "image/jpeg"),
+    ] {
+        let answer = server.get(address);
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some(content)), "{address}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{address}");
+        assert!(answer.header("content-security-policy").unwrap().starts_with("default-src 'none'; "), "{address}");
+        assert_eq!(answer.header("access-control-allow-origin"), None, "{address}");
+    }
+    // The image is made from the pixels: its file has no metadata of the original.
+    let jpeg = server.get("/v1/items/2/image").body;
+    let shown = laps_data::image::decode(&jpeg).unwrap().image;
+    let original = laps_data::image::read(&image(&data, 2)).unwrap().image;
+    assert_eq!((shown.width(), shown.height()), (original.width(), original.height()));
+
+    // An item is its stored embedding, and finds itself.
+    let near = server.ok("/v1/search", &json!({ "query": { "item": 1 }, "top": 1 }));
+    assert_eq!(near["results"][0]["item"], 1);
+    let found = server.ok("/v1/search", &json!({ "query": "a red circle", "top": 3 }));
+    let explained = server.ok("/v1/explain", &json!({ "image": { "item": 1 }, "caption": "a red circle" }));
+    let result = found["results"].as_array().unwrap().iter().find(|result| result["item"] == 1).unwrap();
+    let [shown, similarity] = [&explained["similarity"], &result["similarity"]].map(|value| value.as_f64().unwrap());
+    // The search computes in single precision, the explanation in double precision.
+    assert!((shown - similarity).abs() < 1e-6, "{shown} {similarity}");
+    assert_eq!(explained["image"], "test_00001.png");
+
+    // A form with a file is the same request as JSON with a `data:` URL.
+    let file = fs_err::read(image(&data, 0)).unwrap();
+    let form = |fields: &[(&str, &[u8])]| {
+        let mut body = Vec::new();
+        for (head, value) in fields {
+            body.extend(format!("--border\r\nContent-Disposition: form-data; {head}\r\n\r\n").bytes());
+            body.extend(*value);
+            body.extend(b"\r\n");
+        }
+        body.extend(b"--border--\r\n");
+        body
+    };
+    let kind = ["Content-Type: multipart/form-data; boundary=border"];
+    let body = form(&[("name=\"query\"; filename=\"a\"", &file), ("name=\"top\"", b"2")]);
+    let answer = server.send("POST", "/v1/search", &kind, &body);
+    let expected = server.ok("/v1/search", &json!({ "query": data_url(&image(&data, 0)), "top": 2 }));
+    assert_eq!(answer.json(), expected);
+    let body = form(&[("name=\"input\"; filename=\"a\"", &file), ("name=\"input\"", b"a red circle")]);
+    let answer = server.send("POST", "/v1/embeddings", &kind, &body);
+    assert_eq!(answer.json()["data"].as_array().unwrap().len(), 2, "{}", answer.json());
+
+    let document = server.get("/openapi.json").json();
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(document["paths"].as_object().unwrap().len(), 9);
+}
+
+#[test]
+fn unusable_requests_are_errors_with_the_texts_of_the_command() {
+    let (data, path) = index(2);
+    let server = RunningServer::start(&path, &["--max-inputs", "4", "--max-body", "20000", "--max-pixels", "20000"]);
+    let error = |path: &str, body: Value| server.post(path, &body).error();
+    insta::assert_snapshot!(error("/v1/search", json!({ "query": "circle ".repeat(80) })), @r"
+    422 caption 1 is too long
+      expected: at most 64 tokens
+      found: 82 tokens
+    hint: captions are not cut: shorten or remove this one
+    ");
+    insta::assert_snapshot!(error("/v1/search", json!({ "query": "data:image/png;base64,aGVsbG8=" })), @"422 `query` cannot be used: not a JPEG, PNG, GIF, BMP or WebP file");
+    insta::assert_snapshot!(error("/v1/search", json!({ "query": "data:image/png;base64,%%" })), @r"
+    422 `query` cannot be used
+      expected: `data:image/...;base64,` and the file in base64
+      found: Invalid symbol 37, offset 0.
+    ");
+    insta::assert_snapshot!(error("/v1/search", json!({ "query": { "image": "https://example.org/a.png" } })), @r"
+    422 `query` cannot be used
+      expected: `data:image/...;base64,` and the file in base64
+      found: no `data:` URL
+    hint: the server does not fetch URLs
+    ");
+    insta::assert_snapshot!(error("/v1/search", json!({ "query": { "item": 2 } })), @r"
+    422 `query` cannot be used
+      expected: an item of the index, below 2
+      found: 2
+    ");
+    insta::assert_snapshot!(error("/v1/search", json!({ "query": 7 })), @"422 the body cannot be used: `query`: expected a text, a `data:` URL of an image, or an object with one of `text`, `image` and `item`");
+    insta::assert_snapshot!(error("/v1/search", json!({ "query": "a", "top": 0 })), @r"
+    422 `top` cannot be used
+      expected: 1 to 1000
+      found: 0
+    ");
+    insta::assert_snapshot!(error("/v1/search", json!({ "query": "a", "tops": 1 })), @"422 the body cannot be used: `tops`: unknown field `tops`, expected one of `query`, `top`, `candidates`");
+    insta::assert_snapshot!(error("/v1/score", json!({ "images": ["a"], "texts": ["b"] })), @r"
+    422 `images` cannot be used
+      expected: an image
+      found: a text
+    ");
+    insta::assert_snapshot!(error("/v1/score", json!({ "images": [], "texts": ["b"] })), @r"
+    422 `images` cannot be used
+      expected: 1 or more
+      found: none
+    ");
+    insta::assert_snapshot!(error("/v1/embeddings", json!({ "input": ["a", "b", "c", "d", "e"] })), @r"
+    413 too many inputs
+      expected: at most 4 texts and images in one request
+      found: more
+    ");
+    insta::assert_snapshot!(error("/v1/embeddings", json!({ "input": "a", "model": "clip" })), @r"
+    404 there is no model `clip`
+      expected: shapes_vit
+      found: clip
+    ");
+    insta::assert_snapshot!(error("/v1/embeddings", json!({ "input": "a", "dimensions": 3 })), @r"
+    422 `dimensions` cannot be used
+      expected: 64
+      found: 3
+    ");
+    insta::assert_snapshot!(server.send("POST", "/v1/search", &["Content-Type: application/json"], b"{").error(), @"400 the body is not valid JSON: EOF while parsing an object at line 1 column 1");
+    insta::assert_snapshot!(server.send("POST", "/v1/search", &["Content-Type: text/plain"], b"{}").error(), @r"
+    415 the content type cannot be used
+      expected: application/json, or multipart/form-data with a boundary
+      found: text/plain
+    ");
+    insta::assert_snapshot!(server.get("/v1/search").error(), @"405 the path has no such method");
+    insta::assert_snapshot!(server.get("/v2").error(), @"404 there is no such path");
+
+    // An oversized body is refused before it is read, and one without a length when it passes the limit.
+    let head = "POST /v1/search HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
+    let oversized = server.raw(format!("{head}Content-Length: 20001\r\n\r\n").as_bytes());
+    insta::assert_snapshot!(oversized.error(), @r"
+    413 the body is too large
+      expected: at most 20000 bytes
+      found: more
+    ");
+    let chunk = format!("{:x}\r\n{}\r\n", 20_001, " ".repeat(20_001));
+    assert_eq!(server.raw(format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunk}").as_bytes()).status, 413);
+
+    // A file of 54 bytes that claims 12 GB of pixels, and more pixels than this server takes.
+    let url = |bytes: &[u8]| json!({ "query": format!("data:image/bmp;base64,{}", BASE64_STANDARD.encode(bytes)) });
+    let mut bomb = b"BM".to_vec();
+    [54_u32, 0, 54, 40, 65_000, 65_000, 1 | 24 << 16, 0, 0, 0, 0, 0, 0]
+        .iter()
+        .for_each(|field| bomb.extend(field.to_le_bytes()));
+    let large =
+        laps_data::image::png(&laps_data::image::RgbImage::new(200, 101, vec![9; 200 * 101 * 3]).unwrap()).unwrap();
+    let before = server.resident_bytes();
+    insta::assert_snapshot!(error("/v1/search", url(&bomb)), @"422 `query` cannot be used: too large: 65000 x 65000 pixels, where 20000 in all are allowed");
+    insta::assert_snapshot!(error("/v1/search", url(&large)), @"422 `query` cannot be used: too large: 200 x 101 pixels, where 20000 in all are allowed");
+    // Decoding the first would take 12 GB.
+    assert!(server.resident_bytes() < before + (64 << 20));
+
+    // A text is no query for an index of captions.
+    let captions = data.path().join("captions.index");
+    let texts = data.path().join("captions/test_caps.txt");
+    let run = laps_zoo(["index", "--captions", text(&texts), "--out", text(&captions)].iter().chain(&MODEL));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let server = RunningServer::start(&captions, &[]);
+    insta::assert_snapshot!(server.post("/v1/search", &json!({ "query": "a red circle" })).error(), @r"
+    422 `captions.index` is an index of captions
+      expected: an index of images
+      found: an index of captions
+    hint: search it by image, or create an index of images with `laps-zoo index`
+    ");
+    let found = server.ok("/v1/search", &json!({ "query": data_url(&image(&data, 0)), "top": 3 }));
+    let expected = command(&["search", text(&captions), "--image", text(&image(&data, 0)), "--top", "3"]);
+    assert_eq!(without(found["results"].clone(), "item"), expected["results"]);
+    assert_eq!(server.get("/v1/items/0/image").status, 404);
+}
+
+#[test]
+fn no_path_leads_out_of_the_index() {
+    let (data, path) = index(2);
+    fs_err::copy(image(&data, 0), data.path().join("secret1.png")).unwrap();
+    // An index is a file from outside: here one of its names leads out of the folder.
+    let bytes = fs_err::read(&path).unwrap();
+    let name = b"test_00001.png";
+    let place = bytes.windows(name.len()).position(|window| window == name).unwrap();
+    let mut hostile = bytes.clone();
+    hostile[place..place + name.len()].copy_from_slice(b"../secret1.png");
+    fs_err::write(&path, &hostile).unwrap();
+    let server = RunningServer::start(&path, &[]);
+    assert_eq!(server.get("/v1/items/0/image").status, 200);
+    for path in [
+        "/v1/items/1/image",
+        "/v1/items/2/image",
+        "/v1/items/-1/image",
+        "/v1/items/..%2f..%2fsecret1.png/image",
+        "/v1/items/../../secret1.png",
+        "/v1/items/%00/image",
+        "/../../../../etc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "//etc/passwd",
+        "/page.html",
+    ] {
+        assert_eq!(server.get(path).status, 404, "{path}");
+    }
+    // A name with a line feed neither adds a header nor a line to the log.
+    let server = RunningServer::spawn(
+        Command::new(crate::PROGRAM).args(["serve", text(&path), "--port", "0"]).args(&MODEL[..4]),
+    );
+    let answer = server.get("/v1/items/1%0d%0aX-Injected:%20yes/image");
+    assert_eq!((answer.status, answer.header("x-injected")), (404, None));
+    let answer = server.raw(b"GET /a HTTP/1.1\r\nHost: localhost\r\nX-Name: a\rb\r\nConnection: close\r\n\r\n");
+    assert_eq!((answer.status, answer.header("b")), (400, None));
+    let (status, log) = server.stop();
+    assert_eq!(status, Some(0), "{log}");
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert_eq!((&lines[0]["status"], &lines[0]["method"]), (&404.into(), &"GET".into()));
+}
+
+#[test]
+fn token_host_and_origin_are_checked() {
+    let (data, path) = index(2);
+    let file = data.path().join("token");
+    fs_err::write(&file, "s3cret-token\n").unwrap();
+    let server = RunningServer::start(&path, &["--token-file", text(&file)]);
+    let score = json!({ "images": [{ "item": 0 }], "texts": ["a"] }).to_string();
+    let with = |headers: &[&str]| {
+        let headers = [headers, &["Content-Type: application/json"]].concat();
+        server.send("POST", "/v1/score", &headers, score.as_bytes())
+    };
+    insta::assert_snapshot!(with(&[]).error(), @r"
+    401 the token of the request cannot be used
+      expected: `Authorization: Bearer` and the token of the server
+      found: none
+    ");
+    assert_eq!(with(&[]).header("www-authenticate"), Some("bearer"));
+    for wrong in ["Bearer s3cret-toke", "Bearer s3cret-tokens", "Bearer", "Basic s3cret-token", "Bearer \u{fc}"] {
+        assert_eq!(with(&[&format!("Authorization: {wrong}")]).status, 401, "{wrong}");
+    }
+    assert_eq!(with(&["Authorization: Bearer s3cret-token"]).status, 200);
+    // With a token, a proxy may pass another name on.
+    assert_eq!(with(&["Authorization: bearer s3cret-token", "Host: photos.example.org"]).status, 200);
+    for path in ["/metrics", "/v1/items/0/image", "/none"] {
+        assert_eq!(server.get(path).status, 401, "{path}");
+    }
+    for path in ["/", "/healthz", "/readyz", "/openapi.json", "/page.js"] {
+        assert_eq!(server.get(path).status, 200, "{path}");
+    }
+    assert!(server.get("/openapi.json").json()["security"][0]["token"].is_array());
+
+    let server = RunningServer::start(&path, &[]);
+    let answer = server.send("GET", "/healthz", &["Host: evil.example.org"], b"");
+    insta::assert_snapshot!(answer.error(), @r"
+    403 the `Host` of the request is not this machine
+      expected: localhost or a loopback address
+    hint: a server with a token accepts requests under other names
+    ");
+    let own = format!("Origin: http://{}", server.address);
+    for (origin, status) in [(own.as_str(), 200), ("Origin: https://evil.example.org", 403), ("Origin: null", 403)] {
+        assert_eq!(server.send("GET", "/healthz", &[origin], b"").status, status, "{origin}");
+    }
+    let preflight = ["Origin: https://evil.example.org", "Access-Control-Request-Method: POST"];
+    let answer = server.send("OPTIONS", "/v1/search", &preflight, b"");
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, None));
+
+    insta::assert_snapshot!(
+        expect_error(data.path(), ["serve", text(&path), "--token", "a b"].iter().chain(&MODEL)), @r"
+        error: the token cannot be used
+          expected: 1 or more printable ASCII characters without spaces
+          found: another character
+        "
+    );
+    let port = server.address.port().to_string();
+    let taken = expect_error(data.path(), ["serve", text(&path), "--port", &port].iter().chain(&MODEL));
+    assert!(taken.starts_with(&format!("error: cannot listen on `127.0.0.1:{port}`\n")), "{taken}");
+}
+
+#[test]
+fn options_come_from_the_environment() {
+    let (_data, path) = index(2);
+    let server = RunningServer::spawn(
+        Command::new(crate::PROGRAM)
+            .arg("serve")
+            .env("LAPS_ZOO_SERVE_INDEX", &path)
+            .envs([("LAPS_ZOO_SERVE_PORT", "0"), ("LAPS_ZOO_SERVE_ENGINE", "rust"), ("LAPS_ZOO_SERVE_TOKEN", "abc")])
+            .env("LAPS_ZOO_SERVE_QUIET", "true"),
+    );
+    assert_eq!(server.get("/metrics").status, 401);
+    assert_eq!(server.send("GET", "/metrics", &["Authorization: Bearer abc"], b"").status, 200);
+}
+
+#[test]
+fn slow_clients_are_cut_off() {
+    let (_data, path) = index(2);
+    let server = RunningServer::start(&path, &["--read-timeout", "1"]);
+    let mut slow_body = server.connect();
+    slow_body
+        .write_all(
+            b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+              Content-Length: 100\r\n\r\n{",
+        )
+        .unwrap();
+    let mut slow_head = server.connect();
+    slow_head.write_all(b"GET /healthz HTTP/1.1\r\nHost:").unwrap();
+    // Both are waiting while others are answered.
+    assert_eq!(server.get("/healthz").status, 200);
+    assert_eq!(Answer::read(slow_body).error(), "408 the body did not arrive within 1 s");
+    let mut rest = Vec::new();
+    slow_head.read_to_end(&mut rest).unwrap();
+    assert!(!rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest));
+}
+
+#[test]
+fn overload_is_refused_and_requests_in_batches_keep_their_answers() {
+    let (_data, path) = index(4);
+    let server = RunningServer::start(&path, &["--queue", "8"]);
+    let captions: Vec<String> = (1..8).map(|words| "red ".repeat(words) + "circle").collect();
+    let asked = |caption: &str| json!({ "images": [{ "item": 0 }, { "item": 1 }], "texts": [caption] });
+    let alone: Vec<Value> = captions.iter().map(|caption| server.ok("/v1/score", &asked(caption))).collect();
+    let barrier = Barrier::new(captions.len());
+    // Until the queue was full once; it is for three inputs at a time, and seven clients ask for it.
+    let outcomes: Vec<(usize, usize)> = thread::scope(|scope| {
+        let client = |number: usize| {
+            let (server, barrier, asked, captions, alone) = (&server, &barrier, &asked, &captions, &alone);
+            scope.spawn(move || {
+                let (mut answered, mut refused) = (0, 0);
+                barrier.wait();
+                for _ in 0..40 {
+                    let answer = server.post("/v1/score", &asked(&captions[number]));
+                    match answer.status {
+                        200 => {
+                            answered += 1;
+                            for row in 0..2 {
+                                let value = |answer: &Value| answer["similarities"][row][0].as_f64().unwrap();
+                                // Another batch changes the last bits of an embedding.
+                                let difference = value(&answer.json()) - value(&alone[number]);
+                                assert!(difference.abs() < 1e-5, "{number}: {difference}");
+                            }
+                        }
+                        429 => {
+                            refused += 1;
+                            assert_eq!(answer.header("retry-after"), Some("1"));
+                        }
+                        status => panic!("{status}: {}", answer.error()),
+                    }
+                }
+                (answered, refused)
+            })
+        };
+        let clients: Vec<_> = (0..captions.len()).map(client).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    let [answered, refused] =
+        [outcomes.iter().map(|pair| pair.0).sum::<usize>(), outcomes.iter().map(|pair| pair.1).sum()];
+    assert!(answered > 0 && refused > 0, "{answered} answered, {refused} refused");
+    assert_eq!(answered + refused, 40 * captions.len());
+
+    let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+    let line = |start: &str| metrics.lines().find_map(|line| line.strip_prefix(start)?.trim().parse::<usize>().ok());
+    let score = |status: u16| format!("laps_zoo_http_requests_total{{endpoint=\"/v1/score\",status=\"{status}\"}}");
+    assert_eq!(line(&score(200)), Some(answered + alone.len()), "{metrics}");
+    assert_eq!(line(&score(429)), Some(refused), "{metrics}");
+    assert!(metrics.ends_with("# EOF\n"));
+}
+
+#[test]
+fn stop_under_load_answers_every_request_in_flight() {
+    let (_data, path) = index(2);
+    let server = RunningServer::start(&path, &[]);
+    // 16 requests of 16 texts each; all have been read when the counter says so.
+    let texts: Vec<String> = (0..16).map(|number| format!("{number} red circles {}", "and ".repeat(40))).collect();
+    let body = json!({ "images": [{ "item": 0 }, { "item": 1 }], "texts": texts }).to_string();
+    let clients: Vec<TcpStream> = (0..12)
+        .map(|_| {
+            let mut stream = server.connect();
+            let head = format!(
+                "POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            stream.write_all((head + &body).as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let accepted = || -> usize {
+        let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+        let value = |name: &str| -> usize {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+            line.map_or(0, |value| value.trim().parse().unwrap())
+        };
+        // Without the request for the counters itself.
+        value("laps_zoo_http_requests_in_flight ") - 1
+            + value("laps_zoo_http_requests_total{endpoint=\"/v1/score\",status=\"200\"}")
+    };
+    while accepted() < clients.len() {}
+    server.signal("-TERM");
+    for client in clients {
+        let answer = Answer::read(client);
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        assert_eq!(answer.json()["similarities"][1].as_array().unwrap().len(), 16);
+    }
+    let address = server.address;
+    let (status, log) = server.wait();
+    assert_eq!((status, log.as_str()), (Some(0), ""));
+    assert!(TcpStream::connect(address).is_err());
+}
+
+/// Needs the packages that `.ci/run http_clients` installs.
+#[test]
+fn openai_prometheus_and_schemathesis_find_no_fault() {
+    let folder = crate::files::repository_file(".runtime/http_clients");
+    if !folder.join("installed").is_file() {
+        println!("skipped: there is no {}, which `.ci/run http_clients` makes", folder.display());
+        return;
+    }
+    let (data, path) = index(3);
+    let server = RunningServer::start(&path, &[]);
+    let succeeds = |program: &str, arguments: &[&str]| {
+        // schemathesis writes into its working folder.
+        let program = folder.join("bin").join(program);
+        let output = Command::new(program).args(arguments).current_dir(data.path()).output().unwrap();
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        assert!(output.status.success(), "{stdout}{stderr}");
+        stdout
+    };
+    let script = crate::files::repository_file("tests/http_clients.py");
+    let printed = succeeds("python", &[text(&script), &server.url(""), text(&image(&data, 0))]);
+    assert_eq!(printed, "ok\n");
+    // A string that is no image fits the schema of an image, and is refused nevertheless.
+    let document = server.url("/openapi.json");
+    let arguments = ["run", &document, "--exclude-checks", "positive_data_acceptance", "--max-examples", "30"];
+    let printed =
+        succeeds("schemathesis", &[&arguments[..], &["--generation-database", "none", "--no-color"]].concat());
+    println!("{printed}");
+}
