@@ -71,7 +71,7 @@ pub fn source_paths(entry: &Entry, root: Option<&Path>) -> Result<(DataPaths, Op
         && data_set(entry).is_some()
         && let Ok(store) = Store::from_environment()
     {
-        paths.vocab = store.vocabulary(None).map_err(laps_hub::Error::from)?.path;
+        paths.vocab = store.vocabulary(&entry.model, None).map_err(laps_hub::Error::from)?.path;
     }
     Ok((paths, imported))
 }

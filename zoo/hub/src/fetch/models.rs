@@ -107,7 +107,7 @@ pub fn missing_texts(
     };
     if !entry.data.source.is_native() {
         // Nothing is written to the folder of the source.
-        let vocabulary = store.vocabulary(None)?;
+        let vocabulary = store.vocabulary(&entry.model, None)?;
         return Ok(if paths.vocab.exists() || vocabulary.path.exists() { Vec::new() } else { vec![vocabulary] });
     }
     let mut files = store.captions(set, &paths.captions)?;
