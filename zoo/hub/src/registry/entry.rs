@@ -227,10 +227,11 @@ impl Entry {
 
     /// The error of the data folder `root`, in which `missing` is missing.
     fn data_tree(&self, root: Option<&Path>, missing: &Path) -> Result<RegistryError, RegistryError> {
-        let DataPaths { captions, images, vocab } = self.data.below(Path::new(""));
-        let mut trees = vec![[captions, images]];
+        let own = self.data.below(Path::new(""));
+        let vocab = own.vocab.clone();
+        let mut trees = vec![own];
         if let [Some(captions), Some(images)] = self.data.authors_tree() {
-            trees.push([captions, images]);
+            trees.push(DataPaths { captions, images, vocab });
         }
         let root = self.data_root(root)?;
         // The folder of an entry file in the current folder is empty.
@@ -240,7 +241,6 @@ impl Entry {
             entry: self.name.clone(),
             missing: missing.to_owned(),
             trees,
-            vocab,
             existing: inside.into_iter().find(is_folder).map(Path::to_owned),
             root: root.to_owned(),
         })

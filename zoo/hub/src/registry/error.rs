@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::DataPaths;
+
 /// An entry, a manifest or a setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
@@ -85,19 +87,17 @@ pub enum RegistryError {
     },
     /// A folder or the vocabulary of the data of an entry does not exist.
     #[error(
-        "the data of entry `{entry}` are incomplete: there is no {} `{}`\n  expected: {}; and the vocabulary `{}`\n  found: {}",
-        if missing.ends_with(vocab) { "vocabulary" } else { "folder" },
-        missing.display(), describe_trees(trees), vocab.display(), describe_folder(existing.as_deref(), root)
+        "the data of entry `{entry}` are incomplete: there is no {} `{}`\n  expected: {}\n  found: {}",
+        if trees.iter().any(|tree| missing.ends_with(&tree.vocab)) { "vocabulary" } else { "folder" },
+        missing.display(), describe_trees(trees), describe_folder(existing.as_deref(), root)
     )]
     DataTree {
         /// Name of the entry.
         entry: String,
         /// The first folder or file that is missing.
         missing: PathBuf,
-        /// Folders of captions and of images that would do, relative to the data folder.
-        trees: Vec<[PathBuf; 2]>,
-        /// The vocabulary, relative to the data folder.
-        vocab: PathBuf,
+        /// Paths that would do, relative to the data folder. They differ in the folders.
+        trees: Vec<DataPaths>,
         /// The nearest folder above the missing one in the data folder.
         existing: Option<PathBuf>,
         /// The data folder.
@@ -127,11 +127,13 @@ impl RegistryError {
     }
 }
 
-fn describe_trees(trees: &[[PathBuf; 2]]) -> String {
-    let tree = |[captions, images]: &[PathBuf; 2]| {
+fn describe_trees(trees: &[DataPaths]) -> String {
+    let folders = |DataPaths { captions, images, .. }: &DataPaths| {
         format!("captions in `{}` and images in `{}`", captions.display(), images.display())
     };
-    trees.iter().map(tree).collect::<Vec<_>>().join(", or ")
+    let vocabulary =
+        trees.first().map_or_else(String::new, |tree| format!("; and the vocabulary `{}`", tree.vocab.display()));
+    trees.iter().map(folders).collect::<Vec<_>>().join(", or ") + &vocabulary
 }
 
 /// The names in a folder, as many as a message can hold.
