@@ -169,7 +169,7 @@ fn is_laps(source: &SourceKind) -> bool {
     *source == SourceKind::Laps
 }
 
-fn is_empty(path: &PathBuf) -> bool {
+fn is_empty(path: &Path) -> bool {
     path.as_os_str().is_empty()
 }
 
