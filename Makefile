@@ -24,7 +24,7 @@ demo: ## the program without libtorch, built, and the embedded entries reproduce
 	target/release/laps-zoo reproduce shapes_vit
 	target/release/laps-zoo reproduce shapes_swin
 
-wheels: setup ## the Python wheels, optimised: dist/ (needs maturin: pip install maturin)
+wheels: setup ## the Python wheels, optimised: dist/ (needs nasm, and maturin: pip install maturin)
 	@$(PYTHON) .ci/wheels.py laps-zoo laps-zoo-torch
 
 test: setup ## set-up, and every test of both programs

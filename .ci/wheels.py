@@ -23,9 +23,9 @@ DIST = ROOT / "dist"
 OLDEST_GLIBC = 17
 
 
-def run(*command, **variables):
+def run(*command, folder=ROOT, **variables):
     print("+", *command, file=sys.stderr)
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **variables}, check=True)
+    subprocess.run(command, cwd=folder, env={**os.environ, **variables}, check=True)
 
 
 def target_folder(profile):
@@ -63,7 +63,7 @@ def laps_zoo_torch(maturin, profile):
     options = ["--locked", "--profile", profile, "--strip", "--compatibility", tag(program), "--out", str(DIST)]
     # libtorch is in the package `torch`, which no platform tag allows for.
     options += ["--auditwheel", "skip"]
-    run(maturin, "build", *options, "--manifest-path", "python/torch/pyproject.toml", LAPS_ZOO_RELOCATABLE="1")
+    run(maturin, "build", *options, folder=ROOT / "python/torch", LAPS_ZOO_RELOCATABLE="1")
 
 
 WHEELS = {"laps-zoo": laps_zoo, "laps-zoo-torch": laps_zoo_torch}
