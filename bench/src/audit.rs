@@ -291,7 +291,11 @@ mod tests {
     fn size_in_a_name_has_to_be_that_of_the_encoder() {
         let entry = registry::find("f30k_vit_384").unwrap();
         assert_eq!(resolution(&entry).unwrap().passed, Some(true));
-        let renamed = Entry { name: "d2s_vit_224".to_owned(), ..entry };
+        let renamed = Entry::from_yaml(
+            entry.origin.clone(),
+            &registry::text("f30k_vit_384").unwrap().1.replace("name: f30k_vit_384", "name: d2s_vit_224"),
+        );
+        let renamed = renamed.unwrap();
         assert_eq!(resolution(&renamed).unwrap().passed, Some(false));
         assert!(resolution(&registry::find("f30k_vit").unwrap()).is_none());
     }
