@@ -228,7 +228,7 @@ impl ModelConfig {
             if value != 0.0 {
                 return Err(config(
                     key,
-                    &format!("no ratio, which the head `{}` does not have", self.head.kind()),
+                    &format!("no value: the head `{}` selects no patches", self.head.kind()),
                     &value,
                 ));
             }
