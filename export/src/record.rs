@@ -28,6 +28,7 @@ pub fn record(
     read: impl Fn(&Parameter) -> laps_model::Result<Array> + 'static,
 ) -> Result<Graph> {
     config.check()?;
+    config.require_laps("the export of graphs")?;
     let graph = Rc::new(RefCell::new(Graph::new(kind.name(), target)));
     let root = GraphTensor::parameters(&graph, read);
     let [width, word_width] = config.embedding_widths();

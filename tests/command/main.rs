@@ -24,6 +24,7 @@ mod full_size;
 mod gate;
 mod graphs;
 mod harness;
+mod heads;
 mod homeless;
 mod interruption;
 mod matrix;

@@ -246,6 +246,7 @@ impl ModelBuilder {
     }
 
     fn entry_parts(&self, entry: Entry) -> Result<Parts> {
+        entry.model.require_laps("scoring and search")?;
         let backend = self.request().select(self.backends)?.backend;
         backend.check()?;
         let missing = || Error::NoVocabulary { entry: entry.name.clone() };

@@ -5,13 +5,16 @@ use std::{
     rc::Rc,
 };
 
-use laps_align::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions};
+use laps_align::similarity::{
+    AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, HeadEngine, SimdLevel, SimilarityEngine,
+};
 use laps_hub::{
     checkpoint::Checkpoint,
     registry::{self, Entry},
 };
 use laps_model::{
     array::Array,
+    dim::Dim,
     heads::{self, Head, HeadConfig, HeadSizes},
     params::{ParamPath, Parameter},
     tensor::Tensor,
@@ -189,14 +192,20 @@ fn laps_similarities(
     let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;
     let options = EngineOptions { threads: rayon::current_num_threads(), ..EngineOptions::default() };
     let engine = Engine::new(config, &weights, options)?;
-    let captions = array(embeddings, false)?;
-    let mut matrix = CaptionMatrix::new(config.width);
-    let size = captions.dims()[1] * config.width;
-    for (words, &length) in captions.values().chunks_exact(size).zip(&embeddings.lengths) {
-        matrix.push(&[length, config.width], &words[..length * config.width])?;
-    }
+    let matrix = caption_matrix(embeddings, &array(embeddings, false)?)?;
     let found = engine.similarities(&images, &matrix)?.values().to_vec();
     Ok((found, SourceFile::of_checkpoint(&checkpoint)?))
+}
+
+/// The words of captions `(captions, words, width)` over their true lengths.
+fn caption_matrix(embeddings: &Embeddings, captions: &Array) -> Result<CaptionMatrix> {
+    let [_, words, width] = captions.sizes()?.map(|size: Dim| size.fixed());
+    let (words, width) = (words?, width?);
+    let mut matrix = CaptionMatrix::new(width);
+    for (values, &length) in captions.values().chunks_exact(words * width).zip(&embeddings.lengths) {
+        matrix.push(&[length, width], &values[..length * width])?;
+    }
+    Ok(matrix)
 }
 
 fn head_similarities(
@@ -218,6 +227,13 @@ fn head_similarities(
         assumed
     });
     let sizes = HeadSizes { tokens, has_class_token, width, word_width: captions.dims()[2] };
+    if source.checkpoint.is_none() && !config.pools() && !matches!(config, HeadConfig::Sgr { .. }) {
+        let matrix = caption_matrix(embeddings, &captions)?;
+        let options = EngineOptions { threads: rayon::current_num_threads(), ..EngineOptions::default() };
+        let no_parameter = |parameter: &Parameter| Array::new(&parameter.shape, Vec::new());
+        let engine = HeadEngine::with_sizes(*config, sizes, no_parameter, options, SimdLevel::detect())?;
+        return Ok(engine.similarities(&images, &matrix)?.values().to_vec());
+    }
     let (config, head) = open_head(config, &sizes, source.checkpoint.as_deref())?;
     let images = blocks(&images, TILE_IMAGES)?;
     // The padding of a caption reaches the vector of `d2s_vse`, so it is kept; elsewhere it is cut off.

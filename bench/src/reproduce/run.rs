@@ -9,7 +9,7 @@ use std::{
 use laps::embedded;
 use laps_align::{
     Evaluation, evaluate,
-    similarity::{AggregationWeights, AlignmentConfig, EngineOptions, Tile},
+    similarity::{AggregationWeights, AlignmentConfig, EngineOptions, HeadEngine, SimilarityEngine, Tile},
 };
 use laps_data::{ImageFile, Split, check_images};
 use laps_files::Progress;
@@ -50,10 +50,14 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
     let hashed = hash_images(request, &texts.split, &paths, &mut log)?;
 
     let (encoder, engine_used) = request.backend.encoder(entry, &checkpoint, &checkpoint_used.sha256)?;
-    let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;
     let options = EngineOptions { threads: request.threads, memory_limit: request.memory_limit };
-    let sizes = AlignmentConfig::of(&entry.model);
-    let similarity = request.backends.similarity(engine_used.device.parse()?, sizes, &weights, options)?;
+    let similarity: Box<dyn SimilarityEngine> = if entry.model.head.is_laps() {
+        let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;
+        let sizes = AlignmentConfig::of(&entry.model);
+        request.backends.similarity(engine_used.device.parse()?, sizes, &weights, options)?
+    } else {
+        Box::new(HeadEngine::new(&entry.model, |parameter| Ok(checkpoint.read(&parameter.name)?), options)?)
+    };
     let inputs = MatrixInputs {
         request,
         checkpoint_sha256: &checkpoint_used.sha256,

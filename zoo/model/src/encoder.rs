@@ -14,10 +14,10 @@ use crate::{
 /// Runtime.
 pub trait Encoder {
     /// Normalised pixels `(batch, 3, size, size)` to patch embeddings `(batch, tokens, width)`. The class token comes first,
-    /// if the model has one.
+    /// if the model has one. A head that pools gives each image one vector, `(batch, 1, size)`.
     fn encode_images(&self, pixels: &Array) -> Result<Array>;
 
-    /// Token ids of each caption, without padding, to word embeddings `(words, width)` of each.
+    /// Token ids of each caption, without padding, to word embeddings `(words, width)` of each, or its vector `(1, size)`.
     fn encode_captions(&self, captions: &[&[u32]]) -> Result<Vec<Array>>;
 }
 
@@ -148,7 +148,15 @@ impl<T: DeviceTensor> ModelEncoder<T> {
 
 impl<T: DeviceTensor> Encoder for ModelEncoder<T> {
     fn encode_images(&self, pixels: &Array) -> Result<Array> {
-        self.model.image.forward(&T::upload(pixels, &self.device)?)?.download()
+        let tokens = self.model.image.forward(&T::upload(pixels, &self.device)?)?;
+        match self.model.head.image_vectors(&tokens) {
+            None => tokens.download(),
+            Some(vectors) => {
+                let vectors = vectors?;
+                let [images, size] = vectors.sizes()?;
+                vectors.reshape(&[images, 1.into(), size])?.download()
+            }
+        }
     }
 
     fn encode_captions(&self, captions: &[&[u32]]) -> Result<Vec<Array>> {
@@ -172,7 +180,18 @@ impl<T: DeviceTensor> Encoder for ModelEncoder<T> {
             }
         }
         let upload = |values| T::upload(&Array::new(&[captions.len(), length], values)?, &self.device);
-        let words = self.model.text.forward(&upload(input_ids)?, &upload(mask)?)?.download()?;
+        let mask = upload(mask)?;
+        let words = self.model.text.forward(&upload(input_ids)?, &mask)?;
+        // Without padding, so that the vector of a caption does not depend on its batch: the prompt of `d2s_vse` reads padding.
+        if self.model.head.pools() {
+            let vector = |(row, caption): (usize, &&[u32])| {
+                let words = words.narrow(0, row, 1)?.narrow(1, 0, caption.len())?;
+                let mask = mask.narrow(0, row, 1)?.narrow(1, 0, caption.len())?;
+                self.model.head.caption_vectors(&words, &mask).unwrap_or(Ok(words))?.download()
+            };
+            return captions.iter().enumerate().map(vector).collect();
+        }
+        let words = words.download()?;
         let [.., width] = *words.dims() else { return Ok(Vec::new()) };
         captions
             .iter()

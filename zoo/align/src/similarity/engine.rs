@@ -2,10 +2,6 @@
 
 use std::{
     ops::{ControlFlow, Range},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
     thread,
     time::Instant,
 };
@@ -15,6 +11,7 @@ use super::{
     config::AlignmentConfig,
     images::PreparedImages,
     plan::{Plan, Planner, Tile},
+    run::{RunOutcome, TileWorker, run_tiles},
     scratch::PairCounts,
     simd::SimdLevel,
     sink::TileSink,
@@ -40,15 +37,6 @@ impl Default for EngineOptions {
     fn default() -> Self {
         Self { threads: 0, memory_limit: 1 << 30 }
     }
-}
-
-/// Result of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RunOutcome {
-    /// Whether every tile that the sink wanted was computed; false if the sink stopped the run.
-    pub finished: bool,
-    /// What was computed.
-    pub counts: PairCounts,
 }
 
 /// Computes the exact similarities of image and caption embeddings on a CPU.
@@ -208,69 +196,13 @@ impl Engine {
             let found = format!("{} images and {} captions", images.len(), captions.len());
             return Err(invalid(format!("the inputs of the plan {plan:?}"), found));
         }
-        let shared = RunState {
-            next: AtomicUsize::new(0),
-            stopped: AtomicBool::new(false),
-            sink: Mutex::new(sink),
-            end: Mutex::new((PairCounts::default(), None)),
-        };
-        thread::scope(|scope| {
-            for _ in 1..plan.threads.min(plan.len()) {
-                scope.spawn(|| self.work(images, captions, plan, &shared));
-            }
-            self.work(images, captions, plan, &shared);
-        });
-        let finished = !shared.stopped.load(Ordering::Relaxed);
-        match shared.end.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            (_, Some(error)) => Err(error),
-            (counts, None) => Ok(RunOutcome { finished, counts }),
-        }
-    }
-
-    /// Work of one thread: computes tiles until none is left or the run is stopped.
-    fn work(&self, images: &dyn ImageSource, captions: &CaptionMatrix, plan: &Plan, shared: &RunState<'_>) {
-        let mut worker = Worker::new(&self.config, self.level, plan.block_words);
-        let result = self.take_tiles(images, captions, plan, shared, &mut worker);
-        let mut end = shared.end.lock().unwrap_or_else(PoisonError::into_inner);
-        end.0.add(worker.scratch.counts);
-        if let Err(error) = result {
-            shared.stopped.store(true, Ordering::Relaxed);
-            end.1.get_or_insert(error);
-        }
-    }
-
-    fn take_tiles(
-        &self,
-        images: &dyn ImageSource,
-        captions: &CaptionMatrix,
-        plan: &Plan,
-        shared: &RunState<'_>,
-        worker: &mut Worker,
-    ) -> Result<()> {
-        let mut output = vec![0.0; plan.tile_images * plan.tile_captions];
-        let mut prepared: Option<PreparedImages> = None;
-        while !shared.stopped.load(Ordering::Relaxed) {
-            let index = shared.next.fetch_add(1, Ordering::Relaxed);
-            if index >= plan.len() {
-                break;
-            }
-            let tile = plan.tile(index);
-            if !shared.sink.lock().unwrap_or_else(PoisonError::into_inner).wants(&tile) {
-                continue;
-            }
-            prepared = prepared.filter(|block| block.range() == tile.images);
-            let block = match &mut prepared {
-                Some(block) => block,
-                none => none.insert(self.prepare(images, tile.images.clone())?),
-            };
-            let output = &mut output[..tile.images.len() * tile.captions.len()];
-            worker.compute(block, captions, tile.captions.clone(), output, &mut ());
-            let mut sink = shared.sink.lock().unwrap_or_else(PoisonError::into_inner);
-            if sink.accept(&tile, output)?.is_break() {
-                shared.stopped.store(true, Ordering::Relaxed);
-            }
-        }
-        Ok(())
+        run_tiles(plan, sink, || TileEngine {
+            engine: self,
+            images,
+            captions,
+            worker: Worker::new(&self.config, self.level, plan.block_words),
+            prepared: None,
+        })
     }
 
     fn check_images(&self, images: &dyn ImageSource) -> Result<()> {
@@ -289,14 +221,31 @@ impl Engine {
     }
 }
 
-/// State that the threads of a run share.
-struct RunState<'a> {
-    /// Index of the next tile.
-    next: AtomicUsize,
-    stopped: AtomicBool,
-    sink: Mutex<&'a mut dyn TileSink>,
-    /// Sum of the counts, and the first error.
-    end: Mutex<(PairCounts, Option<Error>)>,
+/// Work of one thread.
+struct TileEngine<'a> {
+    engine: &'a Engine,
+    images: &'a dyn ImageSource,
+    captions: &'a CaptionMatrix,
+    worker: Worker,
+    /// The images of the last tile.
+    prepared: Option<PreparedImages>,
+}
+
+impl TileWorker for TileEngine<'_> {
+    fn compute(&mut self, tile: &Tile, output: &mut [f32]) -> Result<()> {
+        let prepared = self.prepared.take().filter(|block| block.range() == tile.images);
+        let block = match prepared {
+            Some(block) => block,
+            None => self.engine.prepare(self.images, tile.images.clone())?,
+        };
+        self.worker.compute(&block, self.captions, tile.captions.clone(), output, &mut ());
+        self.prepared = Some(block);
+        Ok(())
+    }
+
+    fn counts(&self) -> PairCounts {
+        self.worker.scratch.counts
+    }
 }
 
 fn invalid(expected: String, found: String) -> Error {

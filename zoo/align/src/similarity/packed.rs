@@ -65,7 +65,8 @@ impl PackedRows {
         output
     }
 
-    fn multiply_block(&self, rows: &[f32], packed: &mut [f32], output: &mut [f32]) {
+    /// As [`multiply`](Self::multiply), for one block, whose sizes fit.
+    pub(super) fn multiply_block(&self, rows: &[f32], packed: &mut [f32], output: &mut [f32]) {
         let stride = self.columns();
         let panels: Range<usize> = 0..stride / self.panels.panel();
         self.level.run(PackRows { rows, width: self.panels.width(), output: packed });

@@ -9,7 +9,7 @@ use super::{
 use crate::{Error, Result};
 
 /// Target number of tokens in the images of a tile: large enough that the padding of the last panel is negligible.
-const TILE_TOKENS: usize = 3200;
+pub(super) const TILE_TOKENS: usize = 3200;
 
 /// Number of words in a block. At the published sizes, the words, their products with the tokens of an image, and the tables
 /// of the image fit into a second-level cache of 512 KiB.
@@ -81,29 +81,35 @@ impl Plan {
     }
 }
 
-/// Inputs of a plan.
-pub(super) struct Planner<'a> {
-    pub(super) config: &'a AlignmentConfig,
-    pub(super) aggregation: &'a PackedAggregation,
-    pub(super) level: SimdLevel,
+/// Limits of the tiles of a plan.
+pub(super) struct TileLimits {
+    /// Maximum number of images in a tile.
+    pub(super) max_images: usize,
+    /// Number of threads.
     pub(super) threads: usize,
+    /// Maximum bytes of all threads.
     pub(super) memory_limit: usize,
 }
 
-impl Planner<'_> {
-    /// The largest tiles that fit into the memory limit.
-    pub(super) fn plan(&self, images: usize, captions: &CaptionMatrix) -> Result<Plan> {
+impl TileLimits {
+    /// The largest tiles that fit. `bytes` of one thread is a function of the images and captions of a tile and the words of a
+    /// block.
+    pub(super) fn plan(
+        &self,
+        images: usize,
+        captions: &CaptionMatrix,
+        bytes: impl Fn(usize, usize, usize) -> usize,
+    ) -> Result<Plan> {
         let longest = captions.longest().max(1);
-        let max_images = (TILE_TOKENS / self.config.tokens()).clamp(1, images.max(1));
         let mut min_bytes = usize::MAX;
         for block_words in [BLOCK_WORDS.max(longest), longest] {
-            for tile_images in (1..=max_images).rev() {
+            for tile_images in (1..=self.max_images.clamp(1, images.max(1))).rev() {
                 let columns = captions.len().max(1);
                 // Several tiles per thread, none of which takes long.
                 let rows = images.div_ceil(tile_images).max(1);
                 let share = columns.div_ceil((4 * self.threads).div_ceil(rows)).max(32);
                 let tile_captions = share.min(MAX_TILE_PAIRS / tile_images).min(columns);
-                let bytes = self.threads * self.bytes(tile_images, tile_captions, block_words);
+                let bytes = self.threads * bytes(tile_images, tile_captions, block_words);
                 min_bytes = min_bytes.min(bytes);
                 if bytes <= self.memory_limit {
                     let [captions, threads] = [captions.len(), self.threads];
@@ -116,6 +122,24 @@ impl Planner<'_> {
             expected: format!("a memory limit of at least {min_bytes} bytes for {} threads", self.threads),
             found: format!("{} bytes", self.memory_limit),
         })
+    }
+}
+
+/// Inputs of a plan.
+pub(super) struct Planner<'a> {
+    pub(super) config: &'a AlignmentConfig,
+    pub(super) aggregation: &'a PackedAggregation,
+    pub(super) level: SimdLevel,
+    pub(super) threads: usize,
+    pub(super) memory_limit: usize,
+}
+
+impl Planner<'_> {
+    /// The largest tiles that fit into the memory limit.
+    pub(super) fn plan(&self, images: usize, captions: &CaptionMatrix) -> Result<Plan> {
+        let max_images = TILE_TOKENS / self.config.tokens();
+        let limits = TileLimits { max_images, threads: self.threads, memory_limit: self.memory_limit };
+        limits.plan(images, captions, |images, captions, words| self.bytes(images, captions, words))
     }
 
     /// Bytes of one thread.

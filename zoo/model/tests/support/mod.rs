@@ -26,6 +26,7 @@ pub fn device() -> Device {
 }
 
 /// A file of tensors, read as f32.
+#[derive(Clone)]
 pub struct Tensors(Vec<u8>);
 
 impl Tensors {

@@ -94,7 +94,7 @@ impl GlobalBatch {
             embeddings: BatchEmbeddings {
                 images: group.all_gather_rows(&own.images, &pairs)?,
                 words: group.all_gather_rows(&own.words, &words)?,
-                logits: group.all_gather_rows(&own.logits, &pairs)?,
+                logits: own.logits.as_ref().map(|logits| group.all_gather_rows(logits, &pairs)).transpose()?,
                 lengths,
                 aggregation: own.aggregation,
             },

@@ -5,7 +5,7 @@ use std::{ops::Range, rc::Rc};
 use tch::Tensor as Tch;
 
 use super::{
-    AdamW, HingeLoss, TrainError, Weights,
+    AdamW, HingeLoss, Weights,
     distribution::{GlobalBatch, sum_gradients},
     objective::{BatchEmbeddings, EmbeddingGradient, Objective},
     precision::{LossScale, TorchPrecision},
@@ -15,7 +15,7 @@ use laps_align::similarity::AlignmentConfig;
 use laps_hub::registry::{TrainConfig, TrainPrecision};
 use laps_model::{
     array::Array,
-    heads::{Head, HeadConfig},
+    heads::{Head, HeadConfig, HeadSizes},
     models::{Laps, alignment::Alignment},
     params::{Mode, Regularization},
     random::SplitMix64,
@@ -115,11 +115,13 @@ impl Learner {
     pub fn new(weights: Weights, options: StepOptions) -> Result<Self> {
         options.precision.check(weights.device())?;
         let config = weights.config();
-        if !config.head.is_laps() {
-            return Err(TrainError::UnsupportedHead { head: config.head }.into());
-        }
+        let sizes = AlignmentConfig::of(config);
+        let objective = match config.head {
+            HeadConfig::Laps => Objective::new(sizes, config.sparse_ratio, options.ratio_weight),
+            head => Objective::of_head(&head, &HeadSizes::of(config), sizes)?,
+        };
         let mut learner = Self {
-            objective: Objective::new(AlignmentConfig::of(config), config.sparse_ratio, options.ratio_weight),
+            objective,
             optimizer: AdamW::new(&weights, options.weight_decay)?,
             scale: LossScale::new(options.precision),
             options,
@@ -272,7 +274,6 @@ impl Learner {
     fn embedder(&self) -> Embedder {
         Embedder {
             config: AlignmentConfig::of(self.weights.config()),
-            head: self.weights.config().head,
             device: self.weights.device(),
             precision: self.options.precision,
             half_threads: (self.options.threads / 2).max(1),
@@ -284,7 +285,6 @@ impl Learner {
 #[derive(Clone, Copy)]
 struct Embedder {
     config: AlignmentConfig,
-    head: HeadConfig,
     device: TorchDevice,
     precision: TrainPrecision,
     /// Threads of one operation of a half.
@@ -323,10 +323,13 @@ impl Embedder {
             }
         };
         let words = to_f32(&model.text.project(&words)?)?;
-        let Head::Laps(alignment) = &model.head else {
-            return Err(TrainError::UnsupportedHead { head: self.head }.into());
-        };
-        alignment_inputs(alignment, &self.config, images, words, lengths)
+        match &model.head {
+            Head::Laps(alignment) => alignment_inputs(alignment, &self.config, images, words, lengths),
+            _ => {
+                let [images, words] = [images, words].map(|tensor| tensor.0.shallow_clone());
+                Ok(BatchEmbeddings { images, words, lengths, logits: None, aggregation: None })
+            }
+        }
     }
 
     fn upload(&self, array: &Array) -> Result<Torch> {
@@ -346,7 +349,7 @@ pub(crate) fn alignment_inputs(
     let patches = images.narrow(1, usize::from(config.has_class_token), config.patches)?;
     let logits = alignment.logits(&patches)?;
     let [images, words, logits] = [images, words, logits].map(|tensor| tensor.0.shallow_clone());
-    Ok(BatchEmbeddings { images, words, lengths, logits, aggregation: None })
+    Ok(BatchEmbeddings { images, words, lengths, logits: Some(logits), aggregation: None })
 }
 
 fn to_f32(tensor: &Torch) -> Result<Torch> {

@@ -9,18 +9,24 @@
 //! | CPU | the exact engine, [`laps_align::similarity`] | [`laps_align::gradient`] |
 //! | GPU | [`crate::similarity`], as for evaluation | the definition of [`laps_model`], recorded on libtorch tensors |
 
-use std::ops::Range;
+use std::{ops::Range, rc::Rc};
 
 use tch::{Kind, Tensor as Tch};
 
-use super::HingeLoss;
+use super::{HingeLoss, TrainError};
 use crate::{
     Error, Result, Torch, TorchDevice,
     error::model_error,
     similarity::{CaptionBlock, batch_similarities, normalise},
 };
 use laps_align::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions};
-use laps_model::{array::Array, models::alignment::PairSimilarity, tensor::DeviceTensor};
+use laps_model::{
+    array::Array,
+    heads::{self, Head, HeadConfig, HeadSizes},
+    models::alignment::PairSimilarity,
+    params::{ParamPath, Parameter},
+    tensor::DeviceTensor,
+};
 
 /// Embeddings of a batch. Pair `i` is image `i` and caption `i`. If the tensors were recorded,
 /// [`EmbeddingGradient::propagate`] passes gradients on to what they were computed from.
@@ -31,8 +37,8 @@ pub(crate) struct BatchEmbeddings {
     pub(super) words: Tch,
     /// Number of words of each caption.
     pub(super) lengths: Vec<usize>,
-    /// Logits of the aggregation, `(images, patches, groups)`.
-    pub(super) logits: Tch,
+    /// Logits of the aggregation, `(images, patches, groups)`. None for a head other than LAPS's.
+    pub(super) logits: Option<Tch>,
     /// Weights that computed the logits, for the CPU engine. Without them libtorch computes the similarities.
     pub(super) aggregation: Option<AggregationWeights>,
 }
@@ -41,27 +47,41 @@ impl BatchEmbeddings {
     /// Concatenates and detaches the embeddings of several parts. On the CPU the weights of the aggregation are added, which
     /// `weight` returns by name.
     pub(crate) fn gather(parts: &[Self], mut weight: impl FnMut(&str) -> Result<Array>) -> Result<Self> {
-        let concat = |field: fn(&Self) -> &Tch| -> Result<Tch> {
-            let parts = parts.iter().map(|part| field(part).f_detach()).collect::<Result<Vec<_>, _>>()?;
-            if let [whole] = &parts[..] { Ok(whole.shallow_clone()) } else { Ok(Tch::f_cat(&parts, 0)?) }
+        let concat_some = |field: fn(&Self) -> Option<&Tch>| -> Result<Option<Tch>> {
+            let Some(parts) = parts.iter().map(field).collect::<Option<Vec<_>>>() else { return Ok(None) };
+            let parts = parts.into_iter().map(Tch::f_detach).collect::<Result<Vec<_>, _>>()?;
+            Ok(Some(if let [whole] = &parts[..] { whole.shallow_clone() } else { Tch::f_cat(&parts, 0)? }))
         };
-        let images = concat(|part| &part.images)?;
+        let missing = || operation("embeddings of every part", "none".to_owned());
+        let concat = |field| concat_some(field)?.ok_or_else(missing);
+        let images = concat(|part| Some(&part.images))?;
+        let logits = concat_some(|part| part.logits.as_ref())?;
         let on_cpu = images.device() == tch::Device::Cpu;
         Ok(Self {
-            words: concat(|part| &part.words)?,
-            logits: concat(|part| &part.logits)?,
+            words: concat(|part| Some(&part.words))?,
             lengths: parts.iter().flat_map(|part| &part.lengths).copied().collect(),
-            aggregation: on_cpu.then(|| AggregationWeights::load(|name| Ok(weight(name)?))).transpose()?,
+            aggregation: (on_cpu && logits.is_some())
+                .then(|| AggregationWeights::load(|name| Ok(weight(name)?)))
+                .transpose()?,
+            logits,
             images,
         })
+    }
+}
+
+impl BatchEmbeddings {
+    /// The logits, which the head of LAPS needs.
+    fn logits(&self) -> Result<&Tch> {
+        self.logits.as_ref().ok_or_else(|| operation("logits of the aggregation", "none".to_owned()))
     }
 }
 
 /// Gradient with respect to [`BatchEmbeddings`]; 0 in rows that are not local.
 pub(crate) struct EmbeddingGradient {
     images: Tch,
+    /// With respect to the normalised words if there are logits, otherwise to the words as they are.
     words: Tch,
-    logits: Tch,
+    logits: Option<Tch>,
 }
 
 /// Value of the objective.
@@ -88,13 +108,32 @@ pub(crate) struct Objective {
     pub(super) memory: usize,
     /// The engine of the CPU, created by the first step.
     engine: Option<Engine>,
+    /// A head other than LAPS's. It has no parameters.
+    head: Option<Head<Torch>>,
 }
 
 impl Objective {
     /// `ratio_weight` is the weight of the squared difference between the ratio of kept patches and `sparse_ratio`.
     pub(crate) fn new(config: AlignmentConfig, sparse_ratio: f64, ratio_weight: f64) -> Self {
         let ratio_term = ratio_weight * (config.kept as f64 / config.patches as f64 - sparse_ratio).powi(2);
-        Self { config, ratio_term, memory: 1 << 30, engine: None }
+        Self { config, ratio_term, memory: 1 << 30, engine: None, head: None }
+    }
+
+    /// The objective of a head other than LAPS's.
+    ///
+    /// # Errors
+    /// [`TrainError::UnsupportedHead`] for a head with parameters.
+    pub(crate) fn of_head(head: &HeadConfig, sizes: &HeadSizes, config: AlignmentConfig) -> Result<Self> {
+        let unsupported = || TrainError::UnsupportedHead { head: *head };
+        if head.is_laps() || !heads::parameters(head, sizes)?.is_empty() {
+            return Err(unsupported().into());
+        }
+        let no_parameter = |parameter: Parameter| {
+            let expected = "a head without parameters".to_owned();
+            Err(laps_model::Error::Parameter { name: parameter.name, expected, found: "one with".to_owned() })
+        };
+        let head = Head::new(head, sizes, &ParamPath::root(Rc::new(no_parameter)))?;
+        Ok(Self { config, ratio_term: 0.0, memory: 1 << 30, engine: None, head: Some(head) })
     }
 
     /// The loss of all pairs, and its gradient with respect to the rows `local` of images and captions. `image_ids` holds
@@ -111,18 +150,76 @@ impl Objective {
     ) -> Result<ObjectiveValue> {
         let images = all.images.size()[0] as usize;
         if images != all.lengths.len() || images != image_ids.len() || local.end > images {
-            return Err(laps_model::Error::Operation {
-                operation: "objective",
-                expected: "as many images as captions and image ids".to_owned(),
-                found: format!("{images} images, {} captions, {} image ids", all.lengths.len(), image_ids.len()),
-            }
-            .into());
+            let found = format!("{images} images, {} captions, {} image ids", all.lengths.len(), image_ids.len());
+            return Err(operation("as many images as captions and image ids", found));
         }
         let _guard = tch::no_grad_guard();
+        if let Some(head) = &self.head {
+            return self.with_head(head, all, image_ids, hinge, &local);
+        }
         match &all.aggregation {
             Some(aggregation) => self.with_engine(all, aggregation, image_ids, hinge, &local),
             None => self.with_libtorch(all, image_ids, hinge, local),
         }
+    }
+
+    /// The loss of a head, which is differentiated in chunks of captions. Each chunk is computed again with recording, so the
+    /// memory of a chunk is bounded. Chunks without a gradient are skipped.
+    fn with_head(
+        &self,
+        head: &Head<Torch>,
+        all: &BatchEmbeddings,
+        image_ids: &[u64],
+        hinge: &HingeLoss,
+        local: &Range<usize>,
+    ) -> Result<ObjectiveValue> {
+        let images = all.images.f_detach()?;
+        let padding = CaptionPadding::new(&all.lengths, &all.words)?;
+        let captions = padding.pad(&all.words.f_detach()?)?;
+        let mask = padding.mask.f_logical_not()?.f_to_kind(Kind::Float)?;
+        let [count, length, width] = [0, 1, 2].map(|axis| captions.size()[axis]);
+        let [_, tokens, _] = [0, 1, 2].map(|axis| images.size()[axis]);
+        // Of a pair: attention weights and what they are computed from, and attended vectors.
+        let values = images.size()[0] * length * (8 * tokens + 4 * width);
+        let chunk = (self.memory as i64 / (4 * values)).clamp(1, count.max(1));
+        let starts: Vec<i64> = (0..count).step_by(chunk as usize).collect();
+        let rows = |tensor: &Tch, start: i64| tensor.f_narrow(0, start, chunk.min(count - start));
+        let compare = |images: &Tch, captions: &Tch, start: i64| -> Result<Tch> {
+            let [images, captions, mask] =
+                [images.shallow_clone(), captions.shallow_clone(), rows(&mask, start)?].map(Torch::new);
+            Ok(head.forward(&images, &captions, &mask)?.0.shallow_clone())
+        };
+        let columns = starts.iter().map(|&start| compare(&images, &rows(&captions, start)?, start));
+        let similarities = Tch::f_cat(&columns.collect::<Result<Vec<_>>>()?, 1)?;
+        let (loss, factors) = tch::with_grad(|| hinge.differentiate(&similarities, image_ids))?;
+        if !loss.is_finite() {
+            return Ok(ObjectiveValue::without_gradient(loss));
+        }
+        let mut images_gradient = images.f_zeros_like()?;
+        let mut captions_gradient = Vec::with_capacity(starts.len());
+        for &start in &starts {
+            let factors = factors.f_narrow(1, start, chunk.min(count - start))?;
+            let captions = rows(&captions, start)?.f_detach()?;
+            if factors.f_count_nonzero(None)?.f_int64_value(&[])? == 0 {
+                captions_gradient.push(captions.f_zeros_like()?);
+                continue;
+            }
+            let leaves = [images.f_detach()?, captions].map(|leaf| leaf.f_set_requires_grad(true));
+            let [images, captions] = leaves;
+            let (images, captions) = (images?, captions?);
+            let [of_images, of_captions] = tch::with_grad(|| {
+                let weighted = compare(&images, &captions, start)?.f_mul(&factors)?.f_sum(Kind::Float)?;
+                let gradients = Tch::f_run_backward(&[weighted], &[&images, &captions], false, false)?;
+                <[Tch; 2]>::try_from(gradients).map_err(|_| operation("two gradients", "another number".to_owned()))
+            })?;
+            let _ = images_gradient.f_add_(&of_images)?;
+            captions_gradient.push(of_captions);
+        }
+        let words = padding.unpad(&Tch::f_cat(&captions_gradient, 0)?)?;
+        let mut gradient = EmbeddingGradient { images: images_gradient, words, logits: None };
+        gradient.clear_outside(local, &all.lengths)?;
+        let pairs = factors.f_count_nonzero(None)?.f_int64_value(&[])? as usize;
+        Ok(ObjectiveValue { loss, pairs, gradient: Some(gradient) })
     }
 
     fn with_libtorch(
@@ -132,7 +229,7 @@ impl Objective {
         hinge: &HingeLoss,
         local: Range<usize>,
     ) -> Result<ObjectiveValue> {
-        let [images, words, logits] = [&all.images, &all.words, &all.logits].map(Tch::f_detach);
+        let [images, words, logits] = [&all.images, &all.words, all.logits()?].map(Tch::f_detach);
         let (images, words, logits) = (images?, words?, logits?);
         let padding = CaptionPadding::new(&all.lengths, &words)?;
         let captions = padding.pad(&words)?;
@@ -174,11 +271,9 @@ impl Objective {
         let device = images.device();
         let AlignmentConfig { patches, kept, has_class_token, .. } = self.config;
         let similarity = PairSimilarity { patches, kept, has_class_token };
-        let mut gradient = EmbeddingGradient {
-            images: images.f_zeros_like()?,
-            words: captions.f_zeros_like()?,
-            logits: logits.f_zeros_like()?,
-        };
+        let mut gradient =
+            EmbeddingGradient { images: images.f_zeros_like()?, words: captions.f_zeros_like()?, logits: None };
+        let mut logits_gradient = logits.f_zeros_like()?;
         for chunk in pairs.chunks(self.chunk_size(captions.size()[1] as usize)) {
             let index = |field: fn(&(usize, usize)) -> usize| {
                 let rows: Vec<i64> = chunk.iter().map(|pair| field(pair) as i64).collect();
@@ -200,12 +295,13 @@ impl Objective {
                 let leaves = [images, captions, logits].map(|leaf| &*leaf.0);
                 Ok::<_, Error>(Tch::f_run_backward(&[weighted], &leaves, false, false)?)
             })?;
-            let sums = [&mut gradient.images, &mut gradient.words, &mut gradient.logits];
+            let sums = [&mut gradient.images, &mut gradient.words, &mut logits_gradient];
             let rows = [&image_rows, &caption_rows, &image_rows];
             for ((sum, gradient), rows) in sums.into_iter().zip(&gradients).zip(rows) {
                 add_rows(sum, gradient, rows)?;
             }
         }
+        gradient.logits = Some(logits_gradient);
         Ok(gradient)
     }
 
@@ -227,7 +323,7 @@ impl Objective {
         hinge: &HingeLoss,
         local: &Range<usize>,
     ) -> Result<ObjectiveValue> {
-        let tensors = [&all.images, &all.words, &all.logits];
+        let tensors = [&all.images, &all.words, all.logits()?];
         let [images, words, logits] =
             tensors.map(|tensor| Torch::new(tensor.f_detach().map_err(model_error)?).download());
         let (images, words, logits) = (images?, words?, logits?);
@@ -272,11 +368,15 @@ impl Objective {
         let mut gradient = EmbeddingGradient {
             images: upload(&result.images)?,
             words: upload(&result.words)?,
-            logits: upload(&result.logits)?,
+            logits: Some(upload(&result.logits)?),
         };
         gradient.clear_outside(local, &all.lengths)?;
         Ok(ObjectiveValue { loss, pairs: non_zero(&factors), gradient: Some(gradient) })
     }
+}
+
+fn operation(expected: &str, found: String) -> Error {
+    laps_model::Error::Operation { operation: "objective", expected: expected.to_owned(), found }.into()
 }
 
 /// Number of pairs with a gradient, local or not.
@@ -344,7 +444,7 @@ impl EmbeddingGradient {
         let words = |captions: Range<usize>| lengths[captions].iter().sum::<usize>() as i64;
         for outside in [0..local.start, local.end..lengths.len()] {
             let [start, count] = [outside.start, outside.len()].map(|number| number as i64);
-            for tensor in [&self.images, &self.logits] {
+            for tensor in std::iter::once(&self.images).chain(&self.logits) {
                 let _ = tensor.f_narrow(0, start, count)?.f_zero_()?;
             }
             let _ = self.words.f_narrow(0, words(0..outside.start), words(outside))?.f_zero_()?;
@@ -359,7 +459,7 @@ impl EmbeddingGradient {
         Ok(Self {
             images: self.images.f_narrow(0, start, count)?,
             words: self.words.f_narrow(0, words(0..range.start), words(range.clone()))?,
-            logits: self.logits.f_narrow(0, start, count)?,
+            logits: self.logits.as_ref().map(|logits| logits.f_narrow(0, start, count)).transpose()?,
         })
     }
 
@@ -371,7 +471,10 @@ impl EmbeddingGradient {
         };
         let [first_images, second_images] = split(&self.images, images)?;
         let [first_words, second_words] = split(&self.words, words)?;
-        let [first_logits, second_logits] = split(&self.logits, images)?;
+        let [first_logits, second_logits] = match &self.logits {
+            Some(logits) => split(logits, images)?.map(Some),
+            None => [None, None],
+        };
         Ok([
             Self { images: first_images, words: first_words, logits: first_logits },
             Self { images: second_images, words: second_words, logits: second_logits },
@@ -381,13 +484,16 @@ impl EmbeddingGradient {
     /// Passes the gradient, times `factor`, on to the tensors that the embeddings were computed from.
     pub(crate) fn propagate(&self, embeddings: &BatchEmbeddings, factor: f64) -> Result<()> {
         tch::with_grad(|| {
-            let (unit_words, _) = normalise(&embeddings.words)?;
             let dot = |x: &Tch, gradient: &Tch| x.f_reshape([-1])?.f_dot(&gradient.f_reshape([-1])?);
             let images = dot(&embeddings.images, &self.images)?;
-            let words = dot(&unit_words, &self.words)?;
-            let logits = dot(&embeddings.logits, &self.logits)?;
-            let sum = images.f_add(&words)?.f_add(&logits)?.f_mul_scalar(factor)?;
-            Ok(sum.f_backward()?)
+            let sum = match (&self.logits, &embeddings.logits) {
+                (Some(gradient), Some(logits)) => {
+                    let words = dot(&normalise(&embeddings.words)?.0, &self.words)?;
+                    images.f_add(&words)?.f_add(&dot(logits, gradient)?)?
+                }
+                _ => images.f_add(&dot(&embeddings.words, &self.words)?)?,
+            };
+            Ok(sum.f_mul_scalar(factor)?.f_backward()?)
         })
     }
 }

@@ -14,6 +14,7 @@ use laps_hub::registry;
 use laps_model::{
     array::Array,
     encoder::Device,
+    heads::{ChanAggregation, HeadConfig, HeadSizes, Pooling},
     models::{alignment::Alignment, config::ModelConfig},
     params::{ParamPath, Parameter},
     params_init::init_parameters,
@@ -81,7 +82,7 @@ impl GradientCase {
         let patches = self.images.narrow(1, i64::from(config.has_class_token), config.patches as i64);
         let logits = self.alignment.logits(&Torch::new(patches)).unwrap().0.shallow_clone();
         let (images, words) = (self.images.shallow_clone(), self.words.shallow_clone());
-        BatchEmbeddings { images, words, lengths: self.lengths.clone(), logits, aggregation: None }
+        BatchEmbeddings { images, words, lengths: self.lengths.clone(), logits: Some(logits), aggregation: None }
     }
 
     /// Embeddings for the CPU engine.
@@ -213,4 +214,85 @@ fn mismatched_sizes_are_rejected() {
     let mut objective = Objective::new(AlignmentConfig::of(&case.model), case.model.sparse_ratio, 0.0);
     let found = objective.differentiate(&case.for_libtorch(), &IDS[1..], 0..PAIRS, &hinge(Negatives::All));
     assert!(found.err().unwrap().to_string().contains("4 image ids"));
+}
+
+#[path = "../../../model/tests/support/mod.rs"]
+mod support;
+
+/// HEADS.md: relative to the largest gradient of a tensor, plus f32 noise.
+const HEAD_TOLERANCE: [f64; 2] = [1e-4, 1e-7];
+
+/// Loss and gradients of the heads that can be trained, against those of the original implementations; in one chunk of captions
+/// and in several.
+#[test]
+fn heads_match_the_originals() {
+    let heads = [
+        ("vsepp_mean", HeadConfig::Vsepp { pooling: Pooling::Mean }),
+        ("vsepp_cls", HeadConfig::Vsepp { pooling: Pooling::Cls }),
+        ("scan_t2i", HeadConfig::ScanT2i),
+        ("scan_i2t", HeadConfig::ScanI2t),
+        ("scan_all", HeadConfig::ScanAll),
+        ("max_mean", HeadConfig::MaxMean),
+        ("chan", HeadConfig::Chan { aggregation: ChanAggregation::Mean }),
+        ("chan_lse", HeadConfig::Chan { aggregation: ChanAggregation::Lse }),
+    ];
+    let model = model("f30k_vit");
+    for (name, head) in heads {
+        for (geometry, has_class_token) in [("vit", true), ("swin", false)] {
+            let file = format!("head_{name}_{geometry}.safetensors");
+            let shared = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/golden/");
+            let file = if has_class_token { format!("{shared}{file}") } else { file };
+            if !support::golden(&file).exists() {
+                println!("skipped: there is no `{file}`");
+                continue;
+            }
+            let golden = support::Tensors::open(&file);
+            let upload = |array: &Array| Torch::upload(array, &device()).unwrap().0.shallow_clone();
+            let [images, words] = ["images", "words"].map(|name| upload(&golden.get(name)).set_requires_grad(true));
+            let ids: Vec<i64> = golden.get("img_ids").values().iter().map(|&id| id as i64).collect();
+            let lengths: Vec<usize> = golden.get("lengths").values().iter().map(|&length| length as usize).collect();
+            let [tokens, width] = [1, 2].map(|axis| images.size()[axis] as usize);
+            let sizes = HeadSizes { tokens, has_class_token, width, word_width: width };
+            for memory in [1 << 30, 1] {
+                let mut objective = Objective::of_head(&head, &sizes, AlignmentConfig::of(&model)).unwrap();
+                objective.memory = memory;
+                let rows = lengths.iter().enumerate();
+                let words_of = rows.map(|(row, &length)| words.select(0, row as i64).narrow(0, 0, length as i64));
+                let embeddings = BatchEmbeddings {
+                    images: images.index_select(0, &Tch::from_slice(&ids).to_device(images.device())),
+                    words: Tch::cat(&words_of.collect::<Vec<_>>(), 0),
+                    lengths: lengths.clone(),
+                    logits: None,
+                    aggregation: None,
+                };
+                let hinge = HingeLoss { margin: 0.2, negatives: Negatives::Hardest, weight: 1.0 };
+                let image_ids: Vec<u64> = ids.iter().map(|id| id.cast_unsigned()).collect();
+                let value = objective.differentiate(&embeddings, &image_ids, 0..ids.len(), &hinge).unwrap();
+                let expected = f64::from(golden.get("loss").values()[0]);
+                assert!((value.loss - expected).abs() <= 1e-5 * expected.abs(), "{name} {geometry}: {}", value.loss);
+                value.gradient.unwrap().propagate(&embeddings, 1.0).unwrap();
+                for (leaf, key) in [(&images, "grad.images"), (&words, "grad.words")] {
+                    let expected = upload(&golden.get(key));
+                    let largest = expected.abs().max().double_value(&[]);
+                    let mut gradient = leaf.grad();
+                    let drift = (&gradient - expected).abs().max().double_value(&[]);
+                    println!("{name} {geometry}, {key}: {drift:e} of {largest:e}");
+                    assert!(
+                        drift <= HEAD_TOLERANCE[0] * largest + HEAD_TOLERANCE[1],
+                        "{name} {geometry}, {key}: {drift:e}"
+                    );
+                    let _ = gradient.zero_();
+                }
+            }
+        }
+    }
+}
+
+/// A head with parameters cannot be trained, and is named.
+#[test]
+fn training_of_a_head_with_parameters_is_an_error() {
+    let model = model("f30k_vit");
+    let head = HeadConfig::Sgr { sim_dim: 256, steps: 3 };
+    let error = Objective::of_head(&head, &HeadSizes::of(&model), AlignmentConfig::of(&model)).err().unwrap();
+    assert_eq!(error.to_string(), "training of the head `sgr, sim_dim 256, steps 3` is not supported");
 }

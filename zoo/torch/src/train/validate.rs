@@ -1,18 +1,21 @@
 //! Validation: recalls of the current weights.
 
-use std::ops::Range;
+use std::{ops::Range, rc::Rc};
 
 use super::{Weights, distribution::share, features::BackboneFeatures, split::TokenizedSplit};
 use crate::{Result, Torch, distributed::Collective};
 use laps_align::{
     CaptionImages, Directions, PartialRanks, Rank, Ranks, Scores, TieRule,
-    similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions},
+    similarity::{
+        AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, HeadEngine, SimilarityEngine,
+    },
 };
 use laps_data::{Loader, LoaderOptions, image::Preprocessing};
 use laps_hub::registry::TrainPrecision;
 use laps_model::{
     array::Array,
-    params::Mode,
+    heads::{Head, HeadConfig, HeadSizes},
+    params::{Mode, ParamPath, Parameter},
     tensor::{DeviceTensor, Tensor},
 };
 use tch::{Kind, Tensor as Tch};
@@ -66,13 +69,37 @@ pub(super) fn validate(
         embedded[caption] = start..end;
         start = end;
     }
+    // Only heads without parameters are trained.
+    let no_parameter = |parameter: &Parameter| Array::new(&parameter.shape, Vec::new());
+    let head = match weights.config().head {
+        HeadConfig::Laps => None,
+        head => {
+            let read = move |parameter: Parameter| no_parameter(&parameter);
+            Some(Head::<Array>::new(&head, &HeadSizes::of(weights.config()), &ParamPath::root(Rc::new(read)))?)
+        }
+    };
     let mut captions = CaptionMatrix::new(config.width);
     for Range { start, end } in embedded {
-        captions.push(&[end - start, config.width], &words[start * config.width..end * config.width])?;
+        let (count, words) = (end - start, &words[start * config.width..end * config.width]);
+        match &head {
+            Some(head) if head.pools() => {
+                let mask = Array::new(&[1, count], vec![1.0; count])?;
+                let words = Array::new(&[1, count, config.width], words.to_vec())?;
+                let vector = head.caption_vectors(&words, &mask).unwrap_or(Ok(words))?;
+                captions.push(vector.dims(), vector.values())?;
+            }
+            _ => captions.push(&[count, config.width], words)?,
+        }
     }
 
-    let aggregation = AggregationWeights::load(|name| Ok(weights.array(name)?))?;
-    let engine = Engine::new(config, &aggregation, EngineOptions { threads, ..EngineOptions::default() })?;
+    let options = EngineOptions { threads, ..EngineOptions::default() };
+    let engine: Box<dyn SimilarityEngine> = match &head {
+        None => {
+            let aggregation = AggregationWeights::load(|name| Ok(weights.array(name)?))?;
+            Box::new(Engine::new(config, &aggregation, options)?)
+        }
+        Some(_) => Box::new(HeadEngine::new(weights.config(), no_parameter, options)?),
+    };
     let images = split.files.len();
     let shares = (0..group.world_size()).map(|rank| {
         let batches = share(images.div_ceil(BATCH_SIZE), rank, group.world_size());
@@ -82,7 +109,11 @@ pub(super) fn validate(
     let own = shares[group.rank()].clone();
     let mut similarities = Vec::with_capacity(own.len() * captions.len());
     let mut score = |features: &Torch| -> Result<()> {
-        let images = model.image.project(features)?.download()?;
+        let mut images = model.image.project(features)?.download()?;
+        if let Some(vectors) = head.as_ref().and_then(|head| head.image_vectors(&images)) {
+            let vectors = vectors?;
+            images = vectors.reshape(&[vectors.dims()[0].into(), 1.into(), config.width.into()])?;
+        }
         similarities.extend_from_slice(engine.similarities(&images, &captions)?.values());
         Ok(())
     };

@@ -420,3 +420,55 @@ fn built_in_entry_needs_a_data_folder() {
     hint: the folder has to contain `f30k/captions`, `f30k/flickr30k-images`, `bert-base-uncased/vocab.txt`
     ");
 }
+
+#[test]
+fn head_that_cannot_be_used_is_named() {
+    let without = "sparse_ratio: 0.5\n  aggr_ratio: 0.4";
+    let refused = |head: &str| refused(without, &format!("head: {head}"));
+    insta::assert_snapshot!(refused("scna_t2i"), @r"
+    `models/mine.yaml`, line 6: the value of `model.head` cannot be used
+      expected: one of `laps`, `vsepp`, `scan_t2i`, `scan_i2t`, `scan_all`, `max_mean`, `sgr`, `chan`, `d2s_vse`
+      found: `scna_t2i`
+    hint: did you mean `scan_t2i`?
+    ");
+    insta::assert_snapshot!(refused("{ type: sgr, simdim: 3 }"), @r"
+    `models/mine.yaml`, line 6: there is no key `model.head.simdim`
+      expected: `sim_dim`, `steps`
+      found: `simdim`
+    hint: did you mean `sim_dim`?
+    ");
+    insta::assert_snapshot!(refused("{ type: max_mean, steps: 3 }"), @r"
+    `models/mine.yaml`, line 6: there is no key `model.head.steps`
+      expected: `type`
+      found: `steps`
+    ");
+    insta::assert_snapshot!(refused("{ type: vsepp, pooling: max }"), @r"
+    `models/mine.yaml`, line 6: the value of `model.head.pooling` cannot be used
+      expected: one of `mean`, `cls`, `gpo`
+      found: `max`
+    ");
+    insta::assert_snapshot!(refused("{ pooling: gpo }"), @r"
+    `models/mine.yaml`, line 6: the key `model.head.type` is missing
+    ");
+    insta::assert_snapshot!(refused("{ type: sgr, steps: 0 }"), @r"
+    `models/mine.yaml`, line 6: the value of `model.head.steps` cannot be used
+      expected: from 1 to 65536
+      found: `0`
+    ");
+    // The head projects to 512, the model has 256.
+    insta::assert_snapshot!(refused("d2s_vse"), @r"
+    `models/mine.yaml`: the value of `model.head.embed_size` cannot be used
+      expected: the model's embed_size, 256
+      found: `512`
+    ");
+    insta::assert_snapshot!(refused("chan\n  sparse_ratio: 0.5"), @r"
+    `models/mine.yaml`, line 7: the value of `model.sparse_ratio` cannot be used
+      expected: no value: the head `chan` selects no patches
+      found: `0.5`
+    ");
+    insta::assert_snapshot!(refused("laps"), @r"
+    `models/mine.yaml`: the value of `model.sparse_ratio` cannot be used
+      expected: more than 0 and at most 1
+      found: `0`
+    ");
+}

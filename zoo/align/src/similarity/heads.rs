@@ -1,0 +1,441 @@
+//! The similarity engine of the heads besides LAPS's.
+//!
+//! Heads that pool compare one vector an image with one vector a caption: one matrix product. Heads without parameters that
+//! compare tokens with words are vectorised, see `head_kernel.rs`. `sgr` is computed by its definition in laps-model, one
+//! pair at a time, so that its sums do not depend on the tile.
+
+use std::{ops::Range, thread};
+
+use laps_model::{
+    array::Array,
+    heads::{ChanAggregation, Head, HeadConfig, HeadSizes},
+    models::config::ModelConfig,
+    params::{ParamPath, Parameter},
+};
+
+use super::{
+    CaptionMatrix, EngineOptions, ImageSource, Plan, RunOutcome, SimdLevel, SimilarityEngine, StageTimes, Tile,
+    TileSink,
+    captions::norm,
+    head_kernel::{BestTokens, BestWords, TokenSimilarity, WordAttention, WordSimilarity},
+    packed::PackedRows,
+    plan::{TILE_TOKENS, TileLimits},
+    run::{TileWorker, run_tiles},
+    scratch::PairCounts,
+};
+use crate::{Error, Result};
+
+/// Images of a tile whose vectors are compared in one product.
+const POOLED_IMAGES: usize = 1024;
+/// Temperature of the log-sum-exp of `chan`, which is not multiplied back.
+const LSE_TEMPERATURE: f64 = 0.1;
+
+/// Computes the exact similarities of a head on a CPU. A similarity has the same bits in any tile and with any number of
+/// threads.
+pub struct HeadEngine {
+    head: HeadConfig,
+    sizes: HeadSizes,
+    /// Parameters of the head, for one that is computed by its definition.
+    parameters: Vec<(String, Array)>,
+    level: SimdLevel,
+    threads: usize,
+    memory_limit: usize,
+}
+
+impl HeadEngine {
+    /// The engine of the head of `model`, which is not `laps`. `read` returns the parameters. The embeddings of a head that
+    /// pools are its vectors: one token an image, one word a caption.
+    ///
+    /// # Errors
+    /// The head `laps`, and errors of `read`.
+    pub fn new(
+        model: &ModelConfig,
+        read: impl Fn(&Parameter) -> laps_model::Result<Array>,
+        options: EngineOptions,
+    ) -> Result<Self> {
+        let sizes = match model.head.pools() {
+            true => {
+                HeadSizes { tokens: 1, has_class_token: false, width: model.embed_size, word_width: model.embed_size }
+            }
+            false => HeadSizes::of(model),
+        };
+        Self::with_sizes(model.head, sizes, read, options, SimdLevel::detect())
+    }
+
+    /// As [`new`](Self::new), for embeddings of `sizes`, and with a given instruction set.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_sizes(
+        head: HeadConfig,
+        sizes: HeadSizes,
+        read: impl Fn(&Parameter) -> laps_model::Result<Array>,
+        options: EngineOptions,
+        level: SimdLevel,
+    ) -> Result<Self> {
+        if head.is_laps() {
+            return Err(invalid("a head other than `laps`".to_owned(), head.to_string()));
+        }
+        let wanted = match head.pools() {
+            true => Vec::new(),
+            false => laps_model::heads::parameters(&head, &sizes)?,
+        };
+        let parameters = wanted
+            .into_iter()
+            .map(|parameter| Ok((parameter.name.clone(), read(&parameter)?)))
+            .collect::<Result<_>>()?;
+        let threads = match options.threads {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        Ok(Self { head, sizes, parameters, level, threads, memory_limit: options.memory_limit })
+    }
+
+    fn check(&self, images: &dyn ImageSource, captions: &CaptionMatrix) -> Result<()> {
+        let expected = [self.sizes.tokens, self.sizes.width];
+        if !images.is_empty() && images.shape() != expected {
+            return Err(invalid(format!("images of shape {expected:?}"), format!("{:?}", images.shape())));
+        }
+        if captions.width() != self.sizes.word_width {
+            return Err(invalid(format!("captions of width {}", self.sizes.word_width), captions.width().to_string()));
+        }
+        if self.head.pools() && captions.longest() > 1 {
+            return Err(invalid("one vector a caption".to_owned(), format!("{} words", captions.longest())));
+        }
+        Ok(())
+    }
+
+    /// The definition of the head, for one that is computed by it.
+    fn definition(&self) -> Result<Option<Head<Array>>> {
+        if self.parameters.is_empty() {
+            return Ok(None);
+        }
+        let parameters: std::collections::HashMap<_, _> = self.parameters.iter().cloned().collect();
+        let missing = |name: String| laps_model::Error::Parameter {
+            name,
+            expected: "a parameter of the head".to_owned(),
+            found: "none".to_owned(),
+        };
+        let read = move |parameter: Parameter| {
+            parameters.get(&parameter.name).cloned().ok_or_else(|| missing(parameter.name.clone()))
+        };
+        Ok(Some(Head::new(&self.head, &self.sizes, &ParamPath::root(std::rc::Rc::new(read)))?))
+    }
+
+    fn prepare(&self, source: &dyn ImageSource, images: Range<usize>) -> Result<Vec<PreparedTokens>> {
+        let HeadSizes { tokens, width, .. } = self.sizes;
+        let mut values = vec![0.0; tokens * width];
+        let mut read = |image: usize| -> Result<Vec<f32>> {
+            source.read(image, &mut values)?;
+            let mut normalised = Vec::with_capacity(values.len());
+            for token in values.chunks_exact(width) {
+                let norm = norm(token);
+                if !norm.is_finite() {
+                    let found = format!("norm {norm} of a token of image {image}");
+                    return Err(invalid("finite embeddings".to_owned(), found));
+                }
+                let factor = 1.0 / norm;
+                normalised.extend(token.iter().map(|&value| (f64::from(value) * factor) as f32));
+            }
+            Ok(normalised)
+        };
+        let pack = |rows: &[f32]| PackedRows::new(rows, width, self.level);
+        if self.head.pools() {
+            let rows = images.map(read).collect::<Result<Vec<_>>>()?.concat();
+            return Ok(vec![PreparedTokens { tokens: pack(&rows)?, gram: None, array: None }]);
+        }
+        let needs_gram = matches!(self.head, HeadConfig::ScanT2i | HeadConfig::ScanAll);
+        let is_defined = !self.parameters.is_empty();
+        let prepare = |image| {
+            let rows = read(image)?;
+            let tokens = pack(&rows)?;
+            // Rows and columns behind the tokens are 0.
+            let gram = needs_gram.then(|| {
+                let gram = tokens.product(&rows);
+                PackedRows::new(&gram, tokens.columns(), self.level)
+            });
+            let array = is_defined.then(|| Array::new(&[1, self.sizes.tokens, width], rows)).transpose()?;
+            Ok(PreparedTokens { tokens, gram: gram.transpose()?, array })
+        };
+        images.map(prepare).collect()
+    }
+
+    /// Bytes of one thread.
+    fn bytes(&self, images: usize, captions: usize, words: usize) -> usize {
+        let HeadSizes { tokens, width, .. } = self.sizes;
+        let panel = 2 * self.level.lanes();
+        let columns = if self.head.pools() { images.next_multiple_of(panel) } else { tokens.next_multiple_of(panel) };
+        let prepared = match self.head.pools() {
+            true => columns * width,
+            false => images * columns * (2 * width + columns),
+        };
+        4 * (prepared + words * (2 * width + 3 * columns) + words * words + images * captions)
+    }
+}
+
+/// An image, or all images of a tile for a head that pools.
+struct PreparedTokens {
+    /// Normalised tokens.
+    tokens: PackedRows,
+    /// Products of the tokens with each other, `(tokens, columns)`.
+    gram: Option<PackedRows>,
+    /// Normalised tokens `(1, tokens, width)`, for a head that is computed by its definition.
+    array: Option<Array>,
+}
+
+/// Work of one thread.
+struct HeadWorker<'a> {
+    engine: &'a HeadEngine,
+    images: &'a dyn ImageSource,
+    captions: &'a CaptionMatrix,
+    block_words: usize,
+    prepared: Option<(Range<usize>, Vec<PreparedTokens>)>,
+    definition: Option<Result<Option<Head<Array>>>>,
+    packed: Vec<f32>,
+    products: Vec<f32>,
+    weights: Vec<f32>,
+    attended: Vec<f32>,
+    norms: Vec<f32>,
+    sums: Vec<f32>,
+    pairs: u64,
+}
+
+impl TileWorker for HeadWorker<'_> {
+    fn compute(&mut self, tile: &Tile, output: &mut [f32]) -> Result<()> {
+        let prepared = match self.prepared.take().filter(|(range, _)| *range == tile.images) {
+            Some((_, prepared)) => prepared,
+            None => self.engine.prepare(self.images, tile.images.clone())?,
+        };
+        let columns = tile.captions.len();
+        let captions = self.captions;
+        let definition = self.definition.take().unwrap_or_else(|| self.engine.definition())?;
+        let mut start = tile.captions.start;
+        while start < tile.captions.end {
+            let end = captions.block_end(start, tile.captions.end, self.block_words);
+            let first = start - tile.captions.start;
+            if self.engine.head.pools() {
+                self.pooled(&prepared, start..end, &mut output[first..], columns);
+            } else if let Some(head) = &definition {
+                for caption in start..end {
+                    let words = captions.normalised(captions.span(caption..caption + 1));
+                    let length = words.len() / captions.width();
+                    let words = Array::new(&[1, length, captions.width()], words.to_vec())?;
+                    let mask = Array::new(&[1, length], vec![1.0; length])?;
+                    let arrays = prepared.iter().filter_map(|image| image.array.as_ref());
+                    for (place, image) in arrays.enumerate() {
+                        let similarity = head.forward(image, &words, &mask)?;
+                        output[place * columns + caption - tile.captions.start] =
+                            similarity.values().first().copied().unwrap_or(f32::NAN);
+                    }
+                }
+            } else {
+                let grams = self.word_grams(start..end);
+                for (place, image) in prepared.iter().enumerate() {
+                    self.block(image, start..end, &grams, &mut output[place * columns + first..][..end - start])?;
+                }
+            }
+            start = end;
+        }
+        self.pairs += output.len() as u64;
+        self.definition = Some(Ok(definition));
+        self.prepared = Some((tile.images.clone(), prepared));
+        Ok(())
+    }
+
+    fn counts(&self) -> PairCounts {
+        PairCounts { pairs: self.pairs, ..PairCounts::default() }
+    }
+}
+
+impl HeadWorker<'_> {
+    /// Products of the words of each caption of a block with each other, concatenated. Empty for heads without them.
+    fn word_grams(&self, block: Range<usize>) -> Vec<f32> {
+        let mut grams = Vec::new();
+        if !matches!(self.engine.head, HeadConfig::ScanI2t | HeadConfig::ScanAll) {
+            return grams;
+        }
+        let width = self.captions.width();
+        for caption in block {
+            let words = self.captions.normalised(self.captions.span(caption..caption + 1));
+            for left in words.chunks_exact(width) {
+                let dot = |right: &[f32]| -> f32 {
+                    let terms = left.iter().zip(right).map(|(a, b)| f64::from(*a) * f64::from(*b));
+                    terms.sum::<f64>() as f32
+                };
+                grams.extend(words.chunks_exact(width).map(dot));
+            }
+        }
+        grams
+    }
+
+    /// One vector an image: the products are the similarities.
+    fn pooled(&mut self, images: &[PreparedTokens], block: Range<usize>, output: &mut [f32], columns: usize) {
+        for image in images {
+            let stride = image.tokens.columns();
+            self.multiply(&image.tokens, block.clone());
+            for (caption, row) in self.products.chunks_exact(stride).take(block.len()).enumerate() {
+                for (place, &product) in row[..image.tokens.rows()].iter().enumerate() {
+                    output[place * columns + caption] = product;
+                }
+            }
+        }
+    }
+
+    /// Products of the words of a block with the tokens, `(words, columns)`.
+    fn multiply(&mut self, tokens: &PackedRows, block: Range<usize>) {
+        let words = self.captions.normalised(self.captions.span(block));
+        let rows = words.len() / self.captions.width();
+        self.packed.resize(words.len().max(self.packed.len()), 0.0);
+        self.products.resize((rows * tokens.columns()).max(self.products.len()), 0.0);
+        tokens.multiply_block(words, &mut self.packed[..words.len()], &mut self.products[..rows * tokens.columns()]);
+    }
+
+    /// Similarities of an image with the captions of a block.
+    fn block(&mut self, image: &PreparedTokens, block: Range<usize>, grams: &[f32], output: &mut [f32]) -> Result<()> {
+        let HeadEngine { head, level, .. } = *self.engine;
+        let [tokens, stride] = [self.engine.sizes.tokens, image.tokens.columns()];
+        self.multiply(&image.tokens, block.clone());
+        let span = self.captions.span(block.clone());
+        let rows = span.len();
+        for buffer in [&mut self.weights, &mut self.attended] {
+            buffer.resize((rows * stride).max(buffer.len()), 0.0);
+        }
+        self.norms.resize(stride, 0.0);
+        self.sums.resize(rows.max(self.sums.len()), 0.0);
+        let captions = self.captions;
+        let words_of = |caption: usize| {
+            let words = captions.span(caption..caption + 1);
+            words.start - span.start..words.end - span.start
+        };
+        let values = |words: &Range<usize>| words.start * stride..words.end * stride;
+        if let Some(gram) = &image.gram {
+            for caption in block.clone() {
+                let words = words_of(caption);
+                level.run(WordAttention {
+                    products: &self.products[values(&words)],
+                    stride,
+                    norms: &mut self.norms,
+                    weights: &mut self.weights[values(&words)],
+                    sums: &mut self.sums[words],
+                });
+            }
+            self.packed.resize((rows * stride).max(self.packed.len()), 0.0);
+            let size = rows * stride;
+            // Rows of the products of tokens have as many values as there are columns.
+            gram.multiply_block(&self.weights[..size], &mut self.packed[..size], &mut self.attended[..size]);
+        }
+        let mut gram_start = 0;
+        for (caption, output) in block.zip(output) {
+            let words = words_of(caption);
+            let products = &self.products[values(&words)];
+            let mut of_words = || {
+                level.run(WordSimilarity {
+                    weights: &self.weights[values(&words)],
+                    attended: &self.attended[values(&words)],
+                    stride,
+                    sums: &self.sums[words.clone()],
+                })
+            };
+            let gram = grams.get(gram_start..gram_start + words.len().pow(2)).unwrap_or_default();
+            gram_start += words.len().pow(2);
+            *output = match head {
+                HeadConfig::ScanT2i => of_words(),
+                HeadConfig::ScanI2t | HeadConfig::ScanAll => {
+                    let text_to_image = (head == HeadConfig::ScanAll).then(&mut of_words);
+                    let weights = &mut self.weights[values(&words)];
+                    let image_to_text = level.run(TokenSimilarity { products, stride, tokens, gram, weights });
+                    text_to_image.map_or(image_to_text, |other| 0.5 * (other + image_to_text))
+                }
+                HeadConfig::MaxMean | HeadConfig::Chan { .. } => {
+                    let best = &mut self.sums[words.clone()];
+                    level.run(BestTokens { products, stride, tokens, best: &mut *best });
+                    let count = best.len() as f32;
+                    match head {
+                        HeadConfig::Chan { aggregation: ChanAggregation::Mean } => best.iter().sum::<f32>() / count,
+                        HeadConfig::Chan { aggregation: ChanAggregation::Lse } => {
+                            let terms = best.iter().map(|&value| (f64::from(value) / LSE_TEMPERATURE).exp());
+                            terms.sum::<f64>().ln() as f32
+                        }
+                        _ => {
+                            let leaky = |&value: &f32| value.max(super::LEAKY_SLOPE * value);
+                            let of_words = best.iter().map(leaky).sum::<f32>() / count;
+                            0.5 * (of_words + level.run(BestWords { products, stride, tokens }))
+                        }
+                    }
+                }
+                _ => return Err(invalid("a head that compares tokens with words".to_owned(), head.to_string())),
+            };
+        }
+        Ok(())
+    }
+}
+
+impl SimilarityEngine for HeadEngine {
+    fn description(&self) -> String {
+        self.level.name().to_owned()
+    }
+
+    fn similarities(&self, images: &dyn ImageSource, captions: &CaptionMatrix) -> Result<Array> {
+        let [rows, columns] = [images.len(), captions.len()];
+        let mut matrix = vec![0.0; rows * columns];
+        let mut sink = |tile: &Tile, similarities: &[f32]| {
+            tile.copy_to(similarities, columns, &mut matrix);
+            Ok(std::ops::ControlFlow::Continue(()))
+        };
+        self.run(images, captions, &self.plan(rows, captions)?, &mut sink)?;
+        Ok(Array::new(&[rows, columns], matrix)?)
+    }
+
+    fn plan(&self, images: usize, captions: &CaptionMatrix) -> Result<Plan> {
+        let max_images = if self.head.pools() { POOLED_IMAGES } else { TILE_TOKENS / self.sizes.tokens };
+        let limits = TileLimits { max_images, threads: self.threads, memory_limit: self.memory_limit };
+        limits.plan(images, captions, |images, captions, words| self.bytes(images, captions, words))
+    }
+
+    fn run(
+        &self,
+        images: &dyn ImageSource,
+        captions: &CaptionMatrix,
+        plan: &Plan,
+        sink: &mut dyn TileSink,
+    ) -> Result<RunOutcome> {
+        self.check(images, captions)?;
+        if [plan.images, plan.captions] != [images.len(), captions.len()] || plan.block_words < captions.longest() {
+            let found = format!("{} images and {} captions", images.len(), captions.len());
+            return Err(invalid(format!("the inputs of the plan {plan:?}"), found));
+        }
+        run_tiles(plan, sink, || HeadWorker {
+            engine: self,
+            images,
+            captions,
+            block_words: plan.block_words,
+            prepared: None,
+            definition: None,
+            packed: Vec::new(),
+            products: Vec::new(),
+            weights: Vec::new(),
+            attended: Vec::new(),
+            norms: Vec::new(),
+            sums: Vec::new(),
+            pairs: 0,
+        })
+    }
+
+    fn prepare_only(&self, images: &dyn ImageSource, count: usize) -> Result<()> {
+        self.prepare(images, 0..count.min(images.len())).map(drop)
+    }
+
+    fn stage_times(
+        &self,
+        _images: &dyn ImageSource,
+        _captions: &CaptionMatrix,
+        _image_count: usize,
+        _caption_count: usize,
+    ) -> Result<Option<StageTimes>> {
+        Ok(None)
+    }
+}
+
+fn invalid(expected: String, found: String) -> Error {
+    Error::Operation { operation: "similarity", expected, found }
+}
