@@ -151,7 +151,7 @@ impl RecallTables {
             }
         }
         let results = results.iter().map(ResultUsed::new).collect();
-        Ok(Self { schema: SCHEMA, source: Some(table.source().to_owned()), tables, results })
+        Ok(Self { schema: SCHEMA, source: Some(table.source().to_owned()), tables, judged: Vec::new(), results })
     }
 
     /// Whether any row is measured.
