@@ -31,6 +31,7 @@ mod matrix;
 mod page;
 mod readme;
 mod real;
+mod running_server;
 mod search;
 mod serve;
 #[path = "../../zoo/hub/tests/fetch/server.rs"]

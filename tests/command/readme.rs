@@ -14,7 +14,7 @@ use safetensors::{Dtype, serialize, tensor::TensorView};
 use crate::{
     files::{npy, repository_file, shapes_vit},
     graphs::runtime,
-    serve,
+    running_server,
     support::{command, finished},
 };
 
@@ -266,7 +266,7 @@ fn run_commands(document: &Path, room: &Path) -> usize {
             assert_eq!(finished(blessed).status, 0);
         }
         if line.starts_with("serve ") {
-            serve::start_and_stop(room, &words(&line.replace("--port 8080", "--port 0")));
+            running_server::start_and_stop(room, &words(&line.replace("--port 8080", "--port 0")));
             run += 1;
             continue;
         }

@@ -20,6 +20,8 @@ mod readme;
 #[path = "../../../../tests/command/real.rs"]
 mod real;
 mod requests;
+#[path = "../../../../tests/command/running_server.rs"]
+mod running_server;
 #[path = "../../../../tests/command/shapes.rs"]
 mod shapes;
 #[path = "../../../../tests/command/support.rs"]
