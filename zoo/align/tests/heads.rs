@@ -1,5 +1,7 @@
 //! The similarity engine of the heads besides LAPS's, against golden tensors of the original implementations.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at what is not as it should be")]
+
 #[path = "../../model/tests/support/mod.rs"]
 mod support;
 
