@@ -16,7 +16,7 @@ fn message(arguments: &[&str]) -> String {
 fn unknown_entry_suggests_the_nearest_name() {
     assert_snapshot!(message(&["reproduce", "f30k_vti"]), @r"
     error: there is no entry `f30k_vti`
-      expected: the path of a YAML file, or one of `f30k_vit`, `f30k_swin`, `coco_vit`, `coco_swin`, `f30k_vit_384`, `f30k_swin_384`, `coco_vit_384`, `coco_swin_384`, `f30k_swin_1024`, `shapes_vit`, `shapes_swin`
+      expected: the path of a YAML file, or one of `f30k_vit`, `f30k_swin`, `coco_vit`, `coco_swin`, `f30k_vit_384`, `f30k_swin_384`, `coco_vit_384`, `coco_swin_384`, `f30k_swin_1024`, `shapes_vit`, `shapes_swin`, `f30k_vit_vsepp`, `f30k_vit_scan`, `f30k_vit_sgr`, `f30k_vit_chan`, `coco_vit_vsepp`, `coco_vit_scan`, `coco_vit_sgr`, `coco_vit_chan`, `f30k_swin_vsepp`, `f30k_swin_scan`, `f30k_swin_sgr`, `f30k_swin_chan`, `coco_swin_vsepp`, `coco_swin_scan`, `coco_swin_sgr`, `coco_swin_chan`, `f30k_vit_384_vsepp`, `f30k_vit_384_scan`, `f30k_vit_384_sgr`, `f30k_vit_384_chan`, `coco_vit_384_vsepp`, `coco_vit_384_scan`, `coco_vit_384_sgr`, `coco_vit_384_chan`, `f30k_swin_384_vsepp`, `f30k_swin_384_scan`, `f30k_swin_384_sgr`, `f30k_swin_384_chan`, `coco_swin_384_vsepp`, `coco_swin_384_scan`, `coco_swin_384_sgr`, `coco_swin_384_chan`, `f30k_clip_b16`, `f30k_clip_l14`, `coco_clip_b16`, `coco_clip_l14`, `clip_vit_b32`, `clip_vit_b32_coco`, `clip_vit_b16`, `clip_vit_b16_coco`, `clip_vit_l14`, `clip_vit_l14_coco`
       found: `f30k_vti`
     hint: did you mean `f30k_vit`?
     ");

@@ -29,6 +29,7 @@ fn help_names_the_commands() {
       reproduce    Evaluate a checkpoint and compare its recalls with the published ones
       evaluate     Compute recalls of a similarity matrix, or of embeddings and a head, from another
                    program
+      suite        Run a list of evaluations, keep their results, and write one table and one report
       table        Print results of `reproduce --json` and `evaluate --json` as the tables of the paper,
                    or compare two of them
       report       Write results of `reproduce --json` and `evaluate --json` as an HTML report with
@@ -43,6 +44,8 @@ fn help_names_the_commands() {
       explain      Show which patches of an image match which words of a caption
       index        Create or update a search index of images or captions
       search       Search an index of images by text or image, or an index of captions by image
+      serve        Serve search, embeddings, scores and explanations over HTTP, with a page for the
+                   browser
       bench        Benchmark an entry, or compare deterministic measures with the baselines
       completions  Print a shell completion script
       man          Print the manual page, or write one per command
@@ -107,21 +110,21 @@ fn list_shows_every_entry() {
     };
     let shown: Vec<&str> = text.lines().filter(is_shown).collect();
     insta::assert_snapshot!(shown.join("\n"), @r"
-    ┌───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┐
-    │ entry                 image encoder   embed size   parameters   protocols          checkpoint               size   paper rSum │
-    ╞═══════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════╡
-    │ f30k_vit              vit 224                512      195.5 M   f30k               to fetch         about 782 MB        507.3 │
-    │ f30k_swin             swin 224               512      196.6 M   f30k               to fetch         about 786 MB        536.3 │
-    │ coco_vit              vit 224                512      195.5 M   coco_5k, coco_1k   to fetch         about 782 MB        434.4 │
-    │ coco_swin             swin 224               512      196.6 M   coco_5k, coco_1k   to fetch         about 786 MB        465.8 │
-    │ f30k_vit_384          vit 384                512      195.8 M   f30k               none published              -        525.4 │
-    │ f30k_swin_384         swin 384               512      196.7 M   f30k               none published              -        545.3 │
-    │ coco_vit_384          vit 384                512      195.8 M   coco_5k, coco_1k   none published              -        442.2 │
-    │ coco_swin_384         swin 384               512      196.7 M   coco_5k, coco_1k   none published              -        470.1 │
-    │ f30k_swin_1024        swin 224              1024      196.6 M   f30k               none published              -            - │
-    │ shapes_vit            vit 60                  64      199.8 k   f30k               embedded                    -            - │
-    │ shapes_swin           swin 60                 64      174.2 k   f30k               embedded                    -            - │
-    └───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+    ┌────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┐
+    │ entry                 image encoder   embed size   parameters   protocols          checkpoint                size   paper rSum │
+    ╞════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════╡
+    │ f30k_vit              vit 224                512      195.5 M   f30k               to fetch          about 782 MB        507.3 │
+    │ f30k_swin             swin 224               512      196.6 M   f30k               to fetch          about 786 MB        536.3 │
+    │ coco_vit              vit 224                512      195.5 M   coco_5k, coco_1k   to fetch          about 782 MB        434.4 │
+    │ coco_swin             swin 224               512      196.6 M   coco_5k, coco_1k   to fetch          about 786 MB        465.8 │
+    │ f30k_vit_384          vit 384                512      195.8 M   f30k               none published               -        525.4 │
+    │ f30k_swin_384         swin 384               512      196.7 M   f30k               none published               -        545.3 │
+    │ coco_vit_384          vit 384                512      195.8 M   coco_5k, coco_1k   none published               -        442.2 │
+    │ coco_swin_384         swin 384               512      196.7 M   coco_5k, coco_1k   none published               -        470.1 │
+    │ f30k_swin_1024        swin 224              1024      196.6 M   f30k               none published               -            - │
+    │ shapes_vit            vit 60                  64      199.8 k   f30k               embedded                     -            - │
+    │ shapes_swin           swin 60                 64      174.2 k   f30k               embedded                     -            - │
+    └────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
     ");
     let entries: serde_json::Value = serde_json::from_str(&printed(&["list", "--json"])).unwrap();
     let names: Vec<_> = entries.as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();

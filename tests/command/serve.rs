@@ -184,10 +184,9 @@ fn unusable_requests_are_errors_with_the_texts_of_the_command() {
     let server = RunningServer::start(&path, &["--max-inputs", "4", "--max-body", "20000", "--max-pixels", "20000"]);
     let error = |path: &str, body: Value| server.post(path, &body).error();
     insta::assert_snapshot!(error("/v1/search", json!({ "query": "circle ".repeat(80) })), @r"
-    422 caption 1 is too long
-      expected: at most 64 tokens
-      found: 82 tokens
-    hint: captions are not cut: shorten or remove this one
+    422 1 of 1 captions cannot be used
+      caption 1: too long: 82 tokens, where 64 are allowed
+    hint: shorten or remove captions that are too long; an evaluation can also truncate them, and count them
     ");
     insta::assert_snapshot!(error("/v1/search", json!({ "query": "data:image/png;base64,aGVsbG8=" })), @"422 `query` cannot be used: not a JPEG, PNG, GIF, BMP or WebP file");
     insta::assert_snapshot!(error("/v1/search", json!({ "query": "data:image/png;base64,%%" })), @r"

@@ -45,6 +45,8 @@ fn bench_help() {
                                     otherwise random weights]
           --data <DIR>              Root of the caption and image folders, for the parts loading and
                                     decoding
+          --data-source <LAYOUT>    Layout of the data: laps, karpathy, coco, parquet, kaggle,
+                                    webdataset, folder or authors [default: the entry's]
           --json <FILE>             Write the result as JSON
           --csv <FILE>              Write one CSV row per measurement
           --markdown <FILE>         Write the table as Markdown

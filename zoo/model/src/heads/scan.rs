@@ -43,8 +43,9 @@ fn image_to_text<T: Tensor>(cosines: &T, tokens: &T, words: &T, mask: &T) -> Res
     let [images, captions, length, count] = cosines.sizes()?;
     let [_, _, width] = words.sizes()?;
     let positive = cosines.leaky_relu(LEAKY_SLOPE)?.permute(&[0, 1, 3, 2])?;
-    // The norm of each word's column is over the tokens.
-    let norms = positive.mul(&positive)?.sum(2)?.sqrt()?.affine(1.0, SOFT_NORM_EPS)?;
+    // The norm of each word's column is over the tokens. That of padding is 0, where the root has no finite gradient.
+    let padding = mask.affine(-1.0, 1.0)?.reshape(&[captions, 1.into(), length])?;
+    let norms = positive.mul(&positive)?.sum(2)?.add(&padding)?.sqrt()?.affine(1.0, SOFT_NORM_EPS)?;
     let absent = mask.affine(MASK_LOGIT, -MASK_LOGIT)?.reshape(&[captions, 1.into(), length])?;
     let weights = positive.div(&norms)?.affine(TOKEN_TEMPERATURE, 0.0)?.add(&absent)?.softmax()?;
     let context = weights.matmul(words)?.normalize(NORM_EPS)?;

@@ -375,7 +375,7 @@ fn unknown_reference_or_checkpoint_is_rejected() {
     ");
     insta::assert_snapshot!(refused("references: { }", "checkpoint: f30k_vitt"), @r"
     `models/mine.yaml`, line 9: the value of `checkpoint` cannot be used
-      expected: one of `coco_swin`, `coco_vit`, `f30k_swin`, `f30k_vit`
+      expected: one of `clip_vit_b16`, `clip_vit_b32`, `clip_vit_l14`, `coco_swin`, `coco_vit`, `f30k_swin`, `f30k_vit`
       found: `f30k_vitt`
     hint: did you mean `f30k_vit`?
     ");
@@ -427,7 +427,7 @@ fn head_that_cannot_be_used_is_named() {
     let refused = |head: &str| refused(without, &format!("head: {head}"));
     insta::assert_snapshot!(refused("scna_t2i"), @r"
     `models/mine.yaml`, line 6: the value of `model.head` cannot be used
-      expected: one of `laps`, `vsepp`, `scan_t2i`, `scan_i2t`, `scan_all`, `max_mean`, `sgr`, `chan`, `d2s_vse`
+      expected: one of `laps`, `cosine`, `vsepp`, `scan_t2i`, `scan_i2t`, `scan_all`, `max_mean`, `sgr`, `chan`, `d2s_vse`
       found: `scna_t2i`
     hint: did you mean `scan_t2i`?
     ");

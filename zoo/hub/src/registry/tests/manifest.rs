@@ -76,7 +76,8 @@ fn urls_are_pinned_to_the_hashed_revision() {
     insta::assert_snapshot!(manifest.checkpoints["coco_vit"].url().unwrap(), @"https://drive.google.com/drive/folders/1C0XZ7FAoq47huy6gItcIV4XqudRVfe3n");
 }
 
-/// The shared list of sources has the same hashes. It does not list the judgements and CLIP, of which no hash is known.
+/// The shared list of sources has the same hashes. It does not list the judgements, CLIP, of which no hash is known, and the
+/// ids of splits.
 #[test]
 fn hashes_are_those_of_the_shared_sources() {
     let shared = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/sources.yaml");
@@ -87,7 +88,9 @@ fn hashes_are_those_of_the_shared_sources() {
     let ours = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/checkpoints/manifest.yaml"));
     let (before, rest) = ours.split_once("\njudgements:").unwrap();
     let (rest, _) = rest.split_once("  # OpenAI's CLIP").unwrap();
-    let ours = &format!("{before}\n{}", &rest[rest.find("\nbackbones:").unwrap()..]);
+    let ours = format!("{before}\n{}", &rest[rest.find("\nbackbones:").unwrap()..]);
+    let (before, rest) = ours.split_once("\nsplit_ids:").unwrap();
+    let ours = &format!("{before}\n{}", &rest[rest.find("\nimages:").unwrap()..]);
     let words = |text: &str| {
         let uncommented = text.lines().map(|line| line.split('#').next().unwrap()).collect::<Vec<_>>().join("\n");
         let long = |word: &&str| {
