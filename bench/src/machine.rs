@@ -82,8 +82,17 @@ pub fn load() -> Option<f64> {
 
 /// Peak resident memory of this process so far, in bytes; `None` if the system does not report it.
 pub fn peak_memory() -> Option<u64> {
+    status_bytes("VmHWM:")
+}
+
+/// Resident pages of files that are mapped now, such as the program, in bytes; `None` if the system does not report it.
+pub(crate) fn mapped_files() -> Option<u64> {
+    status_bytes("RssFile:")
+}
+
+fn status_bytes(key: &str) -> Option<u64> {
     let status = fs_err::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 

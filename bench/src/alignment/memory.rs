@@ -1,8 +1,11 @@
 //! Peak memory of a piece of work.
 
-use crate::machine::peak_memory;
+use crate::machine::{mapped_files, peak_memory};
 
 /// Measures the peak memory of this process since a point in time.
+///
+/// Pages of mapped files that were read since then do not count: they depend on the size of the program, and the system can
+/// drop them. What was mapped after the peak is subtracted as well.
 #[derive(Clone, Copy, Debug)]
 pub struct Watermark(Option<u64>);
 
@@ -11,13 +14,17 @@ impl Watermark {
     pub fn reset() -> Self {
         // proc(5): writing 5 resets the peak resident set size to the present size.
         let reset = fs_err::write("/proc/self/clear_refs", "5").is_ok();
-        Self(if reset { peak_memory() } else { None })
+        Self(if reset { peak_without_files() } else { None })
     }
 
     /// Peak memory since [`reset`](Self::reset), in bytes above the memory at that time.
     pub fn above(self) -> Option<u64> {
-        Some(peak_memory()?.saturating_sub(self.0?))
+        Some(peak_without_files()?.saturating_sub(self.0?))
     }
+}
+
+fn peak_without_files() -> Option<u64> {
+    Some(peak_memory()?.saturating_sub(mapped_files()?))
 }
 
 #[cfg(test)]
