@@ -196,7 +196,7 @@ pub struct EntryInfo {
     pub stored: Option<CacheItem>,
     /// Whether the data is drawn if no data root is given.
     pub drawn: bool,
-    /// What the source of the model leaves open and the entry decides.
+    /// Choices of the entry that the source of the model does not state.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<String>,
     #[serde(skip)]

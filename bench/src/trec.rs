@@ -34,7 +34,7 @@ impl RunIds {
         Self::new(images, split.image_of().iter().copied())
     }
 
-    /// Names from the numbers of images, from 0, where there is no data set.
+    /// Numbers images from 0, for matrices without a data set.
     pub fn numbered(captions: &CaptionImages) -> Self {
         let image_of = (0..captions.captions()).map(|caption| captions.image(caption as u32) as usize);
         Self::new((0..captions.images()).map(|image| image.to_string()).collect(), image_of)
@@ -124,7 +124,7 @@ pub fn write_run(path: &Path, scores: &Scores<'_>, ids: &RunIds, tag: &str) -> R
 pub(crate) struct RunMatrix {
     /// Images x captions.
     pub(crate) values: Vec<f32>,
-    /// What the file leaves open.
+    /// Candidates that the file does not list, if any.
     pub(crate) note: Option<String>,
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn image(value: &Bound<'_, PyAny>) -> PyResult<Image> {
         return rgb(width, height, converted.call_method0("tobytes")?.cast::<PyBytes>()?.as_bytes().to_vec());
     }
     Err(PyTypeError::new_err(format!(
-        "this is no image\n  expected: a path, bytes of an image file, a PIL image, or an array (height, width, 3) of \
+        "not an image\n  expected: a path, bytes of an image file, a PIL image, or an array (height, width, 3) of \
          uint8\n  found: {}",
         value.get_type().qualname()?
     )))

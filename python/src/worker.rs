@@ -29,7 +29,7 @@ pub(crate) struct Worker {
     state: Arc<State>,
 }
 
-/// What the thread and the calls share.
+/// State that is shared by the worker thread and the callers.
 #[derive(Default)]
 struct State {
     /// The flag of the model, which ends the work in progress.

@@ -244,7 +244,7 @@ fn page_searches_explains_and_fits_at_both_widths() {
         tab.wait(&format!("{loaded} === 8"));
         assert_eq!(tab.console, [""; 0]);
 
-        // A file that is no picture is an error in words, which the browser also notes as a failed request.
+        // The page shows an error for a file that is not an image. The browser also logs the failed request.
         tab.evaluate(&drop("aGVsbG8="));
         tab.wait("document.getElementById('error').textContent");
         let error = tab.evaluate("document.getElementById('error').textContent");

@@ -54,7 +54,7 @@ impl PrintedTable {
     /// Every table by name.
     pub const ALL: [(&str, Self); 4] = [("1", Self::One), ("2", Self::Two), ("4", Self::Four), ("d2s", Self::D2sVse)];
 
-    /// What the table is.
+    /// Title of the table.
     pub fn title(self) -> &'static str {
         match self {
             Self::One => "Table 1 of the paper",

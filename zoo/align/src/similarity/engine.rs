@@ -192,10 +192,7 @@ impl Engine {
     ) -> Result<RunOutcome> {
         self.check_images(images)?;
         self.check_captions(captions)?;
-        if [plan.images, plan.captions] != [images.len(), captions.len()] || plan.block_words < captions.longest() {
-            let found = format!("{} images and {} captions", images.len(), captions.len());
-            return Err(invalid(format!("the inputs of the plan {plan:?}"), found));
-        }
+        plan.check(images, captions)?;
         run_tiles(plan, sink, || TileEngine {
             engine: self,
             images,
@@ -248,6 +245,6 @@ impl TileWorker for TileEngine<'_> {
     }
 }
 
-fn invalid(expected: String, found: String) -> Error {
+pub(super) fn invalid(expected: String, found: String) -> Error {
     Error::Operation { operation: "similarity", expected, found }
 }

@@ -17,13 +17,14 @@ use super::{
     CaptionMatrix, EngineOptions, ImageSource, Plan, RunOutcome, SimdLevel, SimilarityEngine, StageTimes, Tile,
     TileSink,
     captions::norm,
+    engine::invalid,
     head_kernel::{BestTokens, BestWords, TokenSimilarity, WordAttention, WordSimilarity},
     packed::PackedRows,
     plan::{TILE_TOKENS, TileLimits},
     run::{TileWorker, run_tiles},
     scratch::PairCounts,
 };
-use crate::{Error, Result};
+use crate::Result;
 
 /// Images of a tile whose vectors are compared in one product.
 const POOLED_IMAGES: usize = 1024;
@@ -400,10 +401,7 @@ impl SimilarityEngine for HeadEngine {
         sink: &mut dyn TileSink,
     ) -> Result<RunOutcome> {
         self.check(images, captions)?;
-        if [plan.images, plan.captions] != [images.len(), captions.len()] || plan.block_words < captions.longest() {
-            let found = format!("{} images and {} captions", images.len(), captions.len());
-            return Err(invalid(format!("the inputs of the plan {plan:?}"), found));
-        }
+        plan.check(images, captions)?;
         run_tiles(plan, sink, || HeadWorker {
             engine: self,
             images,
@@ -434,8 +432,4 @@ impl SimilarityEngine for HeadEngine {
     ) -> Result<Option<StageTimes>> {
         Ok(None)
     }
-}
-
-fn invalid(expected: String, found: String) -> Error {
-    Error::Operation { operation: "similarity", expected, found }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    captions::CaptionMatrix, config::AlignmentConfig, images::PreparedImages, simd::SimdLevel,
+    captions::CaptionMatrix, config::AlignmentConfig, images::PreparedImages, simd::SimdLevel, source::ImageSource,
     weights::PackedAggregation, worker::Worker,
 };
 use crate::{Error, Result};
@@ -66,6 +66,22 @@ impl Plan {
     /// Whether there is no tile.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Checks that the plan is for these images and captions.
+    ///
+    /// # Errors
+    /// [`Error::Operation`] if it is not.
+    pub fn check(&self, images: &dyn ImageSource, captions: &CaptionMatrix) -> Result<()> {
+        let [rows, columns] = [images.len(), captions.len()];
+        if [self.images, self.captions] == [rows, columns] && self.block_words >= captions.longest() {
+            return Ok(());
+        }
+        Err(Error::Operation {
+            operation: "similarity",
+            expected: format!("the inputs of the plan {self:?}"),
+            found: format!("{rows} images and {columns} captions"),
+        })
     }
 
     /// The tile at `index`. Tiles of the same images are consecutive.

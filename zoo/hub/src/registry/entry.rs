@@ -32,7 +32,7 @@ pub struct Entry {
     pub train: TrainConfig,
     /// The published checkpoint, if there is one: a key of [`Manifest::checkpoints`].
     pub checkpoint: Option<String>,
-    /// What the source of the model leaves open and the entry decides.
+    /// Choices of the entry that the source of the model does not state.
     pub choices: Vec<String>,
     /// Origin of the entry.
     pub origin: Origin,

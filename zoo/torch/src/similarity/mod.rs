@@ -126,10 +126,7 @@ impl TorchEngine {
         if captions.width() != self.config.width {
             return Err(invalid(format!("captions of width {}", self.config.width), captions.width().to_string()));
         }
-        if [plan.images, plan.captions] != [images.len(), captions.len()] || plan.block_words < captions.longest() {
-            let found = format!("{} images and {} captions", images.len(), captions.len());
-            return Err(invalid(format!("the inputs of the plan {plan:?}"), found));
-        }
+        plan.check(images, captions)?;
         let memory = MemoryModel(&self.config);
         let block_bytes = memory.block_bytes(plan, captions);
         let mut counts = PairCounts::default();
