@@ -4,6 +4,7 @@
 mod command_line_page;
 mod commands;
 mod data_source;
+mod distributed;
 mod fetching;
 mod gate;
 mod graphs;

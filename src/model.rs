@@ -4,13 +4,12 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use laps::{BackendRequest, Backends, Model, ModelBuilder, Workload, find_vocabulary};
-use laps_bench::machine::processors;
+use laps::{BackendRequest, Backends, Model, ModelBuilder, ProcessGroup, Workload, find_vocabulary};
 use laps_files::Progress;
 use laps_hub::{registry, store::data_set};
 
 use crate::{
-    fetching,
+    distributed, fetching,
     graphs::{self, Providers},
     interrupt, progress,
 };
@@ -61,8 +60,10 @@ impl ModelOptions {
     ///
     /// Invalid requests fail before anything large is read or downloaded.
     pub(crate) fn open(self, backends: Backends, workload: Workload) -> Result<(Model, Box<dyn Progress>)> {
-        let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
+        let group = ProcessGroup::from_environment()?;
+        let threads = self.threads.map_or_else(|| distributed::threads(group.as_ref()), NonZeroUsize::get);
         let device = self.device.parse()?;
+        let device = group.map_or(device, |group| group.device(device, backends.gpus()));
         let request = BackendRequest {
             engine: self.engine.parse()?,
             device,

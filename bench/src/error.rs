@@ -41,6 +41,13 @@ pub enum Error {
         /// Advice for the user, if there is any.
         hint: Option<&'static str>,
     },
+    /// The part of a result that another rank of a distributed run sent.
+    #[error("the result of another rank cannot be read")]
+    RankResult {
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
     /// The template of a report or a card cannot be filled in.
     #[error("cannot fill in the template")]
     Template {
@@ -106,7 +113,8 @@ impl Error {
             Self::Laps(error) => error.hint(),
             Self::Interrupted { hint, .. } | Self::Foreign { hint, .. } => Some((*hint).to_owned()),
             Self::InvalidResult { hint, .. } => hint.map(str::to_owned),
-            Self::Template { .. }
+            Self::RankResult { .. }
+            | Self::Template { .. }
             | Self::Read { .. }
             | Self::Write { .. }
             | Self::Baseline { .. }

@@ -71,6 +71,11 @@ impl Shard {
     /// All items.
     pub const ALL: Self = Self { index: 1, of: 1 };
 
+    /// The items of a rank of a distributed run, from 0.
+    pub fn of_rank(rank: usize, world_size: usize) -> Self {
+        Self { index: rank + 1, of: world_size }
+    }
+
     /// Whether item `number`, from 0, belongs to it.
     pub fn has(self, number: usize) -> bool {
         number % self.of == self.index - 1

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 use clap::{ArgGroup, Args};
-use laps::{Backends, EngineUsed, Workload};
+use laps::{Backends, EngineUsed, ProcessGroup, Workload};
 use laps_bench::{files::check_writable, progress::StageProgress, suite::Shard};
 use laps_data::OnFault;
 use laps_files::{OutputFile, path_to_text};
@@ -42,9 +42,10 @@ pub(crate) struct EmbedArgs {
     /// Write shards of N images, and one per tar or Parquet file, each with a list of the images that were skipped
     #[arg(long, value_name = "N", requires = "images")]
     shard_size: Option<NonZeroUsize>,
-    /// Write only every N-th shard from number I, for job arrays
-    #[arg(long, value_name = "I/N", default_value_t = Shard::ALL, requires = "shard_size")]
-    shard: Shard,
+    /// Write only every N-th shard from number I, for job arrays [default: the shards of the rank of a distributed run,
+    /// otherwise all]
+    #[arg(long, value_name = "I/N", requires = "shard_size")]
+    shard: Option<Shard>,
     /// Write one pooled vector per item, as an index uses to select candidates
     #[arg(long)]
     pooled: bool,
@@ -89,8 +90,19 @@ impl EmbedArgs {
     }
 
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
+        let group = ProcessGroup::from_environment()?.filter(ProcessGroup::is_distributed);
         if let Some(size) = self.shard_size {
-            return self.shards(size, backends);
+            let of_rank = group.map_or(Shard::ALL, |group| Shard::of_rank(group.rank, group.world_size));
+            let shard = self.shard.unwrap_or(of_rank);
+            return self.shards(size, shard, backends);
+        }
+        if let Some(group) = group {
+            return Err(laps_bench::Error::Argument {
+                argument: "--shard-size",
+                expected: "a size, so that each process writes files of its own".to_owned(),
+                found: format!("none, with WORLD_SIZE={}", group.world_size),
+            }
+            .into());
         }
         let ending = self.out.extension().map(|ending| ending.to_string_lossy().into_owned()).unwrap_or_default();
         let format = ending.parse::<EmbeddingFormat>().map_err(laps::Error::from)?;
@@ -133,8 +145,8 @@ impl EmbedArgs {
         Ok(CommandStatus::Success)
     }
 
-    /// Writes the shards that belong to `--shard`.
-    fn shards(self, size: NonZeroUsize, backends: Backends) -> Result<CommandStatus> {
+    /// Writes the shards of `shard`.
+    fn shards(self, size: NonZeroUsize, shard: Shard, backends: Backends) -> Result<CommandStatus> {
         let is_archive = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "tar" || ending == "parquet");
         let (archives, others): (Vec<PathBuf>, Vec<PathBuf>) = self.images.iter().cloned().partition(is_archive);
         let (mut images, unused) = images(&others)?;
@@ -150,7 +162,7 @@ impl EmbedArgs {
         let writer = ShardWriter { folder: &self.out, granularity, model: model.used(), pipeline };
         let (mut summaries, mut waiting) = (Vec::new(), 0);
         for (number, input) in inputs.iter().enumerate() {
-            match self.shard.has(number) {
+            match shard.has(number) {
                 true => summaries.push(writer.write(number, input)?),
                 false => match writer.finished(number) {
                     Some(summary) => summaries.push(summary),
@@ -176,7 +188,7 @@ impl EmbedArgs {
             let ShardsOutput { shards, images, embedded, skipped, missing, .. } = output;
             let waiting = match waiting {
                 0 => String::new(),
-                count => format!("; {count} shards of other jobs are not finished"),
+                count => format!("; {count} shards of other processes are not finished"),
             };
             print(&format!(
                 "{}\n{} of {shards} shards in `{}`: {images} images, {embedded} embedded, {skipped} skipped, {missing} \

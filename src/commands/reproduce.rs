@@ -4,17 +4,17 @@ use std::{num::NonZeroUsize, path::PathBuf, rc::Rc};
 
 use anyhow::Result;
 use clap::Args;
-use laps::{Backend, BackendRequest, Backends, OnnxBackend, Workload};
+use laps::{Backend, BackendRequest, Backends, OnnxBackend, SingleRank, Workload};
 use laps_bench::{
     audit::{self, CaptionOrder, audit},
     files::write_atomic,
-    machine::processors,
     reproduce::{LongCaptions, PrecisionComparison, ReproduceRequest, render_losses, reproduce, table},
 };
 use laps_model::encoder::Device;
 use laps_onnx::graph::GraphPrecision;
 
 use crate::{
+    distributed::{self, DistributedArgs},
     graphs, interrupt, progress,
     report::{CommandStatus, print},
 };
@@ -82,6 +82,8 @@ pub(crate) struct ReproduceArgs {
     audit: bool,
     #[command(flatten)]
     access: crate::fetching::Access,
+    #[command(flatten)]
+    distributed: DistributedArgs,
     /// Hide progress output
     #[arg(long, short)]
     quiet: bool,
@@ -90,12 +92,19 @@ pub(crate) struct ReproduceArgs {
 impl ReproduceArgs {
     /// Whether the request can only be met with libtorch.
     pub(crate) fn needs_libtorch(&self) -> bool {
-        graphs::needs_libtorch(&self.engine, &self.device, self.graphs.is_some() || self.providers.given())
+        distributed::is_distributed()
+            || graphs::needs_libtorch(&self.engine, &self.device, self.graphs.is_some() || self.providers.given())
     }
 
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
-        let threads = self.threads.map_or_else(processors, NonZeroUsize::get);
+        let process_group = self.distributed.process_group()?;
+        let process_group = process_group.as_ref();
+        let threads = self.threads.map_or_else(|| distributed::threads(process_group), NonZeroUsize::get);
         let device = self.device.parse::<Device>()?;
+        let device = process_group.map_or(device, |group| group.device(device, backends.gpus()));
+        // Rank 0 prints and writes.
+        let is_first = process_group.is_none_or(|group| group.rank == 0);
+        let quiet = self.quiet || !is_first;
         let selected = BackendRequest {
             engine: self.engine.parse()?,
             device,
@@ -117,6 +126,7 @@ impl ReproduceArgs {
             limit: self.limit,
             backend: selected.backend,
             backends,
+            group: Rc::new(SingleRank),
             threads,
             batch_size: self.batch_size,
             tolerance: self.tolerance,
@@ -125,11 +135,14 @@ impl ReproduceArgs {
             run: self.run,
         };
         request.check_options()?;
-        fetch(&mut request, self.access, self.quiet)?;
-        request.check(self.json.as_deref().into_iter())?;
+        fetch(&mut request, self.access, quiet)?;
+        if is_first {
+            request.check(self.json.as_deref().into_iter())?;
+        }
+        request.group = distributed::join(process_group, backends, device)?;
         backends.set_threads(threads)?;
         let stop = interrupt::flag(interrupt::Deadline::Seconds);
-        let progress = progress::choose(self.quiet);
+        let progress = progress::choose(quiet);
         let mut result = reproduce(&request, &stop, progress.as_ref())?;
         let mut tables = String::new();
         for graphs in precisions.into_iter().map(Rc::new) {
@@ -147,13 +160,17 @@ impl ReproduceArgs {
             }
             result.precisions.push(comparison);
         }
-        if let Some(path) = &self.json {
-            write_atomic(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
+        if is_first {
+            if let Some(path) = &self.json {
+                write_atomic(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
+            }
+            print(&table::render(&result))?;
+            print(&tables)?;
         }
-        print(&table::render(&result))?;
-        print(&tables)?;
         let checks = if self.audit { audit(&request, &result, &stop, progress.as_ref())? } else { Vec::new() };
-        print(&audit::render(&checks))?;
+        if is_first {
+            print(&audit::render(&checks))?;
+        }
         let failed = result.verdict.failed()
             || result.precisions.iter().any(PrecisionComparison::failed)
             || checks.iter().any(|check| check.passed == Some(false));

@@ -1,20 +1,19 @@
 //! `laps-zoo train`
 
 use std::{
-    num::{NonZeroU32, NonZeroUsize},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use laps::{Backends, CommBackend, InitialWeights, ProcessGroup, Resume, TrainRequest, Trained, embedded};
-use laps_bench::machine::processors;
+use laps::{Backends, InitialWeights, Resume, TrainRequest, Trained, embedded};
 use laps_hub::registry::Validation;
 use laps_model::encoder::Device;
 
 use crate::{
+    distributed::{self, DistributedArgs},
     fetching, interrupt,
     report::{CommandStatus, print},
     training,
@@ -72,12 +71,8 @@ pub(crate) struct TrainArgs {
     from_scratch: bool,
     #[command(flatten)]
     access: fetching::Access,
-    /// Library that the processes of a distributed run communicate with
-    #[arg(long, value_enum, value_name = "NAME", default_value = "auto")]
-    dist_backend: DistBackend,
-    /// Seconds after which a process that does not answer ends a distributed run
-    #[arg(long, value_name = "SECONDS", default_value = "1800")]
-    dist_timeout: NonZeroU32,
+    #[command(flatten)]
+    distributed: DistributedArgs,
     /// Hide progress output
     #[arg(long, short)]
     quiet: bool,
@@ -97,23 +92,12 @@ enum ResumeWhen {
     Auto,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum DistBackend {
-    /// NCCL on GPUs and Gloo on CPUs
-    Auto,
-    /// Over TCP
-    Gloo,
-    /// One GPU per process
-    Nccl,
-}
-
 impl TrainArgs {
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let torch = backends.libtorch()?;
-        let group = self.process_group()?;
-        let (local_world_size, rank) = group.as_ref().map_or((1, 0), |group| (group.local_world_size, group.rank));
-        // The processes of a machine share its CPUs.
-        let threads = self.threads.map_or_else(|| (processors() / local_world_size).max(1), NonZeroUsize::get);
+        let group = self.distributed.process_group()?;
+        let rank = group.as_ref().map_or(0, |group| group.rank);
+        let threads = self.threads.map_or_else(|| distributed::threads(group.as_ref()), NonZeroUsize::get);
         let device = self.device.parse::<Device>()?;
         let entry = self.source.apply(laps_hub::registry::find(&self.entry)?)?;
         let mut entry = entry.with_settings(&self.set)?;
@@ -179,17 +163,5 @@ impl TrainArgs {
             request.out.display()
         ))?;
         Ok(CommandStatus::Success)
-    }
-
-    /// The process group of the environment, with the options of the command line.
-    fn process_group(&self) -> Result<Option<ProcessGroup>> {
-        let backend = match self.dist_backend {
-            DistBackend::Auto => CommBackend::Auto,
-            DistBackend::Gloo => CommBackend::Gloo,
-            DistBackend::Nccl => CommBackend::Nccl,
-        };
-        let timeout = Duration::from_secs(self.dist_timeout.get().into());
-        let group = ProcessGroup::from_environment()?;
-        Ok(group.map(|group| ProcessGroup { backend, timeout, ..group }))
     }
 }

@@ -12,7 +12,7 @@ use safetensors::SafeTensors;
 
 use crate::{
     files::{repository_file, scenes},
-    support::laps_zoo,
+    support::{command, finished, laps_zoo},
 };
 
 fn arguments(inputs: &[&str], out: &Path, more: &[&str]) -> Vec<String> {
@@ -80,8 +80,24 @@ fn killed_shards_are_complete_and_identical_in_the_end() {
     // Job arrays write the same files, and the last one sees all of them.
     let shared = folder.path().join("shared");
     let first = laps_zoo(arguments(&inputs, &shared, &["--quiet", "--shard", "2/2"]));
-    assert!(first.stdout.contains("3 shards of other jobs are not finished"), "{}", first.stdout);
+    assert!(first.stdout.contains("3 shards of other processes are not finished"), "{}", first.stdout);
     let second = laps_zoo(arguments(&inputs, &shared, &["--quiet", "--shard", "1/2"]));
     assert!(second.stdout.contains("6 of 6 shards") && second.stdout.contains("35 embedded"), "{}", second.stdout);
     assert_eq!(files(&shared), expected);
+
+    // So do the ranks of a distributed run, which need no communication.
+    let ranks = folder.path().join("ranks");
+    let of_rank = |rank: &str, arguments: Vec<String>| {
+        let mut rank_of_two = command();
+        rank_of_two.env("WORLD_SIZE", "2").env("RANK", rank).env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", "1");
+        finished(rank_of_two.args(arguments).output().unwrap())
+    };
+    for (rank, shards) in [("0", "3 of 6 shards"), ("1", "6 of 6 shards")] {
+        let run = of_rank(rank, arguments(&inputs, &ranks, &["--quiet"]));
+        assert!(run.status == 0 && run.stdout.contains(shards), "{}{}", run.stdout, run.stderr);
+    }
+    assert_eq!(files(&ranks), expected);
+    let one_file = ["embed", "--entry", "shapes_vit", "--text", "a red circle", "--out", "x.npy"];
+    let refused = of_rank("0", one_file.map(str::to_owned).to_vec());
+    assert!(refused.status == 2 && refused.stderr.contains("found: none, with WORLD_SIZE=2"), "{}", refused.stderr);
 }

@@ -12,6 +12,8 @@ mod bad_data;
 mod bad_request;
 mod cased;
 mod catalogue;
+#[path = "../../bench/src/report/tests/chromium.rs"]
+mod chromium;
 mod determinism;
 mod embed;
 mod embed_shards;

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -11,22 +11,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{running_server::RunningServer, serve::index};
-
-/// Names of the browser's program.
-const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
-
-/// The browser; prints a note and returns `None` if it is not installed.
-fn chromium() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let program =
-        NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file());
-    if program.is_none() {
-        println!("skipped: Chromium is not installed (Debian package `chromium`)");
-    }
-    program
-}
+use crate::{chromium::chromium, running_server::RunningServer, serve::index};
 
 /// A tab that is controlled over two named pipes: the protocol's messages are JSON that ends with a NUL byte.
 struct Tab {

@@ -6,7 +6,7 @@ use laps_align::similarity::{AggregationWeights, AlignmentConfig, SimilarityEngi
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
 use laps_model::{array::Array, encoder::Device};
 
-use crate::{Backend, Observer, Result, TrainRequest, Trained};
+use crate::{Backend, Observer, ProcessGroup, RankGroup, Result, TrainRequest, Trained};
 
 /// libtorch: embeddings and similarities on its devices, and training.
 pub trait Libtorch: Sync {
@@ -30,6 +30,12 @@ pub trait Libtorch: Sync {
         weights: &AggregationWeights,
         memory_limit: usize,
     ) -> Result<Box<dyn SimilarityEngine>>;
+
+    /// Joins the process group of a distributed run, whose operations are on `device`.
+    ///
+    /// # Errors
+    /// A device or communication library that is not there, ranks that are missing, and a store that does not answer.
+    fn join(&self, group: &ProcessGroup, device: Device) -> Result<Rc<dyn RankGroup>>;
 
     /// Trains the model of an entry. Invalid input fails before the first step. When `stop` becomes true, the current step
     /// is finished, the state is saved and training ends with an error.

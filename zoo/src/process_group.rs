@@ -2,6 +2,8 @@
 
 use std::{str::FromStr, time::Duration};
 
+use laps_model::encoder::Device;
+
 use crate::{Error, Result};
 
 /// One process of a distributed run.
@@ -84,6 +86,14 @@ impl ProcessGroup {
             backend: CommBackend::Auto,
             timeout: Self::TIMEOUT,
         }))
+    }
+
+    /// The device of this process. `Device::Auto` is the GPU of the local rank, if there are GPUs.
+    pub fn device(&self, requested: Device, gpus: usize) -> Device {
+        match requested {
+            Device::Auto if gpus > 0 => Device::Cuda(self.local_rank),
+            device => device,
+        }
     }
 
     /// Whether other processes belong to the run.

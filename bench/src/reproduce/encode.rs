@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use laps::{RankGroup, share};
 use laps_align::similarity::{CaptionMatrix, SimilarityEngine, Tile};
 use laps_data::{Damage, ImageFile, Loader, LoaderOptions, image::Preprocessing};
 use laps_model::{
     array::Array,
-    encoder::{Encoder, encode_by_length},
+    encoder::{Encoder, by_length, encode_by_length},
 };
 
 use super::{ReproduceRequest, log::RunLog, matrix::SimilarityMatrix};
@@ -19,8 +20,8 @@ use crate::{Error, Result, progress::StageProgress};
 /// Batches of images that the loader decodes ahead of the encoder.
 pub(crate) const PREFETCH: usize = 3;
 
-/// Encodes the captions in batches of similar length, which keeps padding short. Setting `stop` ends it with the error
-/// `interrupted`.
+/// Encodes the captions in batches of similar length, which keeps padding short. The ranks of a group share the batches.
+/// Setting `stop` ends it with the error `interrupted`.
 pub(super) fn encode_captions(
     request: &ReproduceRequest,
     encoder: &dyn Encoder,
@@ -29,17 +30,56 @@ pub(super) fn encode_captions(
     interrupted: &dyn Fn() -> Error,
     log: &mut RunLog<'_>,
 ) -> Result<CaptionMatrix> {
-    log.run("encode captions", tokens.len(), "captions", |progress| {
-        let words = encode_by_length(encoder, tokens, request.batch_size, |count| {
+    let group = request.group.as_ref();
+    let order = by_length(tokens);
+    let batches: Vec<&[usize]> = order.chunks(request.batch_size.get()).collect();
+    let shares: Vec<&[&[usize]]> =
+        (0..group.world_size()).map(|rank| &batches[share(batches.len(), rank, group.world_size())]).collect();
+    let own: Vec<Vec<u32>> =
+        shares[group.rank()].iter().copied().flatten().map(|&caption| tokens[caption].clone()).collect();
+    // In the order of their lengths already, so the batches are those of a single process.
+    let own = log.run("encode captions", own.len(), "captions", |progress| {
+        encode_by_length(encoder, &own, request.batch_size, |count| {
             progress.advance(count);
             if stop.load(Ordering::Relaxed) { Err(interrupted()) } else { Ok(()) }
-        })?;
-        let mut captions = CaptionMatrix::new(request.entry.model.embed_size);
-        for embeddings in words {
-            captions.push(embeddings.dims(), embeddings.values())?;
-        }
-        Ok(captions)
-    })
+        })
+    })?;
+    let words = match group.world_size() {
+        1 => own,
+        _ => gather_arrays(group, &own, request.entry.model.embed_size, &shares)?,
+    };
+    let mut by_caption: Vec<Option<Array>> = vec![None; tokens.len()];
+    for (&caption, words) in order.iter().zip(words) {
+        by_caption[caption] = Some(words);
+    }
+    let mut captions = CaptionMatrix::new(request.entry.model.embed_size);
+    for embeddings in by_caption.into_iter().flatten() {
+        captions.push(embeddings.dims(), embeddings.values())?;
+    }
+    Ok(captions)
+}
+
+/// The embeddings `(words, width)` of the captions of all ranks, in the order of the ranks.
+fn gather_arrays(group: &dyn RankGroup, own: &[Array], width: usize, shares: &[&[&[usize]]]) -> Result<Vec<Array>> {
+    let rows: Vec<u32> = own.iter().map(|array| array.dims()[0] as u32).collect();
+    let counts: Vec<usize> = shares.iter().map(|share| share.iter().map(|batch| batch.len()).sum()).collect();
+    let rows = group.all_gather_u32(&rows, &counts)?;
+    let mut rest = rows.as_slice();
+    let sizes = counts.into_iter().map(|count| {
+        let (own, others) = rest.split_at(count);
+        rest = others;
+        own.iter().map(|&rows| rows as usize * width).sum()
+    });
+    let sizes: Vec<usize> = sizes.collect();
+    let own: Vec<f32> = own.iter().flat_map(|array| array.values().iter().copied()).collect();
+    let values = group.all_gather_f32(&own, &sizes)?;
+    let mut start = 0;
+    let arrays = rows.into_iter().map(|rows| {
+        let end = start + rows as usize * width;
+        let values = values[std::mem::replace(&mut start, end)..end].to_vec();
+        Ok(Array::new(&[rows as usize, width], values)?)
+    });
+    arrays.collect()
 }
 
 /// Encodes each image once, block by block, and compares each block with every caption. Only the embeddings of one
@@ -64,7 +104,6 @@ impl ImageScorer<'_> {
     ) -> Result<Vec<Damage>> {
         let Self { request, captions, .. } = self;
         let missing = matrix.missing();
-        let [blocks, before] = [matrix.blocks(), matrix.blocks() - missing.len()];
         let images = files.len();
         let mut damaged = Vec::new();
         let preprocessing = Preprocessing::of(&request.entry.model.image);
@@ -74,7 +113,7 @@ impl ImageScorer<'_> {
         let [mut encoding, mut scoring] = [Duration::ZERO; 2];
         let mut buffer = EmbeddingBuffer::default();
         let stage = StageProgress::begin(log.progress, "encode and score images", images);
-        for (done, block) in missing.iter().enumerate() {
+        for block in &missing {
             // Blocks are whole batches, except for the last block of the split.
             while buffer.images < block.images.len() {
                 let Some(batch) = loader.next() else { break };
@@ -93,9 +132,9 @@ impl ImageScorer<'_> {
             let began = Instant::now();
             let Some(rows) = self.score(&buffer.take()?)? else { return Err(matrix.interrupted()) };
             scoring += began.elapsed();
-            matrix.accept(block, &rows)?;
-            if matrix.is_resumable() {
-                stage.saved(before + done + 1, blocks);
+            matrix.accept(&rows)?;
+            if let Some(saved) = matrix.saved() {
+                stage.saved(saved, matrix.blocks());
             }
         }
         stage.end(&format!("{images} images against {} captions", captions.len()));

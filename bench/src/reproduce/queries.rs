@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use laps::MatrixParts;
 use laps_align::{
-    Candidate, CaptionImages, Evaluation, Failure, Fold, Protocol, Rank, Scores, TieRule, evaluate, failures,
+    Candidate, CaptionImages, Evaluation, Failure, Fold, HardestQueries, Protocol, Rank, Scores, TieRule, evaluate,
+    failures,
 };
 use laps_data::Split;
 use serde::{Deserialize, Serialize};
@@ -137,7 +139,25 @@ impl QueryFailures {
             }
         };
         let Some(fold) = whole.folds.first() else { return Ok(Self::default()) };
-        let [images, texts] = failures(scores, captions, &fold.ranks, LISTED, TOP)?;
+        Ok(Self::new(failures(scores, captions, &fold.ranks, LISTED, TOP)?, split))
+    }
+
+    /// As [`find`](Self::find), in a matrix whose rows the ranks of a group share.
+    pub(crate) fn of_parts(parts: &MatrixParts<'_>, split: &Split, evaluations: &[Evaluation]) -> Result<Self> {
+        let counted;
+        let ranks = match evaluations.iter().find(|evaluation| evaluation.folds.len() == 1) {
+            Some(Evaluation { folds, .. }) => &folds[0].ranks,
+            None => {
+                counted = parts.ranks(0..parts.captions.images())?;
+                &counted
+            }
+        };
+        let queries = HardestQueries::of(ranks, LISTED);
+        let scores = parts.query_scores(&queries)?;
+        Ok(Self::new(queries.failures(parts.captions, &scores, TOP), split))
+    }
+
+    fn new([images, texts]: [Vec<Failure>; 2], split: &Split) -> Self {
         let image = |index: usize| split.images()[index].name.clone();
         let of_caption = |index: usize| image(split.image_of()[index]);
         let caption = |index: usize| Some(split.captions()[index].clone());
@@ -152,13 +172,13 @@ impl QueryFailures {
                 right: answer(&failure.best_match),
                 first: failure.top.iter().map(answer).collect(),
             };
-        Ok(Self {
+        Self {
             i2t: images.iter().map(|failure| failed(failure, image(failure.query), None, &captions)).collect(),
             t2i: texts
                 .iter()
                 .map(|failure| failed(failure, of_caption(failure.query), caption(failure.query), &images_found))
                 .collect(),
-        })
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use laps::{Backend, Backends, RustBackend};
+use laps::{Backend, Backends, RankGroup, RustBackend, SingleRank};
 use laps_hub::registry::{self, Entry};
 use laps_model::encoder::Device;
 
@@ -42,6 +42,8 @@ pub struct ReproduceRequest {
     pub backend: Rc<dyn Backend>,
     /// Backends of this program, which offer similarities on a GPU.
     pub backends: Backends,
+    /// The processes that share the work. Rank 0 writes the files.
+    pub group: Rc<dyn RankGroup>,
     /// Number of threads.
     pub threads: usize,
     /// Batch size of the encoders, in images or captions.
@@ -71,6 +73,7 @@ impl ReproduceRequest {
             limit: None,
             backend: Rc::new(RustBackend::new(Device::Cpu)),
             backends: Backends::default(),
+            group: Rc::new(SingleRank),
             threads: 1,
             batch_size: NonZeroUsize::MIN.saturating_add(15),
             tolerance: 0.1,
@@ -89,7 +92,9 @@ impl ReproduceRequest {
         if self.checkpoint.is_none() && registry::embedded_checkpoint(&self.entry.name).is_none() {
             return Err(laps::Error::no_checkpoint(&self.entry).into());
         }
-        outputs.chain(self.sims.as_deref()).chain(self.run.as_deref()).try_for_each(files::check_writable)?;
+        if self.group.rank() == 0 {
+            outputs.chain(self.sims.as_deref()).chain(self.run.as_deref()).try_for_each(files::check_writable)?;
+        }
         Ok(self.backend.check()?)
     }
 

@@ -1,17 +1,19 @@
 //! The run.
 
 use std::{
+    collections::HashMap,
     num::NonZeroUsize,
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
 
-use laps::embedded;
+use laps::{MatrixParts, RankGroup, embedded};
 use laps_align::{
-    Evaluation, evaluate,
+    Evaluation, Scores, evaluate,
     similarity::{AggregationWeights, AlignmentConfig, EngineOptions, HeadEngine, SimilarityEngine, Tile},
 };
-use laps_data::{ImageFile, Split, check_images};
+use laps_data::{Damage, ImageFile, Split, check_images};
 use laps_files::Progress;
 
 use super::{
@@ -20,10 +22,10 @@ use super::{
     encode::{ImageScorer, encode_captions},
     inputs::{all_faults, hash_images, protocols, read_checkpoint, read_texts},
     log::RunLog,
-    matrix::{MatrixInputs, SimilarityMatrix},
+    matrix::{FinishedMatrix, MatrixInputs, SimilarityMatrix},
 };
 use crate::{
-    Result,
+    Error, Result,
     machine::{Machine, peak_memory},
     trec::{self, RunIds},
 };
@@ -33,9 +35,21 @@ use crate::{
 /// Captions, checkpoint and the presence of every image are checked before the encoders start. Setting `stop` ends the run
 /// within seconds.
 ///
+/// The ranks of [`ReproduceRequest::group`] share the captions and the images. Recalls, ranks and the matrix do not depend
+/// on their number, and every rank returns the result; stages, memory and machine are those of the rank.
+///
 /// # Errors
-/// Invalid inputs, what the engine refuses, and [`Error::Interrupted`](crate::Error::Interrupted) after `stop` is set.
+/// Invalid inputs, what the engine refuses, ranks that failed or have other inputs, and
+/// [`Error::Interrupted`](crate::Error::Interrupted) after `stop` is set.
 pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn Progress) -> Result<Reproduction> {
+    let result = reproduce_in_group(request, stop, progress);
+    if let Err(error) = &result {
+        request.group.leave(&error.to_string());
+    }
+    result
+}
+
+fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn Progress) -> Result<Reproduction> {
     let ReproduceRequest { entry, .. } = request;
     let mut log = RunLog::new(progress);
     request.check(std::iter::empty())?;
@@ -48,6 +62,19 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
     let protocols = protocols(request, &texts, &mut log)?;
     let (checkpoint, checkpoint_used) = read_checkpoint(request, &mut log)?;
     let hashed = hash_images(request, &texts.split, &paths, &mut log)?;
+
+    let group = request.group.as_ref();
+    if group.world_size() > 1 {
+        group.require_equal("version of the program", env!("CARGO_PKG_VERSION"))?;
+        group.require_equal("configuration", &entry.config_sha256)?;
+        group.require_equal("checkpoint", &checkpoint_used.sha256)?;
+        group.require_equal("data hash", &hashed.sha256)?;
+        group.require_equal("batch size", &request.batch_size.to_string())?;
+        let files = [("similarity matrix", &request.sims), ("run file", &request.run)];
+        let files: Vec<&str> = files.into_iter().filter_map(|(name, path)| path.as_ref().map(|_| name)).collect();
+        group.require_equal("list of output files", &files.join(", "))?;
+        log.notes.push(format!("computed by {} processes", group.world_size()));
+    }
 
     let (encoder, engine_used) = request.backend.encoder(entry, &checkpoint, &checkpoint_used.sha256)?;
     let options = EngineOptions { threads: request.threads, memory_limit: request.memory_limit };
@@ -69,41 +96,69 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
     let sizes = [texts.images.images(), texts.images.captions()];
     let mut matrix = SimilarityMatrix::open(request, sizes, &inputs.fingerprint())?;
     let missing = matrix.missing();
-    let (files, finished) = split_files(&texts.split.image_files(&paths.images), &missing);
+    let all_files = texts.split.image_files(&paths.images);
+    let files = split_files(&all_files, &missing).0;
     // Only images that this run does not encode are decoded here, for the warnings of the result.
-    let mut damaged = check_images(&finished, request.threads, || ())?;
+    let finished = split_files(&all_files, &matrix.missing_of_all()).1;
+    let mut damaged = match group.rank() {
+        0 => check_images(&finished, request.threads, || ())?,
+        _ => Vec::new(),
+    };
     if !finished.is_empty() {
         log.notes.push(format!("{} images were encoded and scored by an earlier run", finished.len()));
     }
-    if !missing.is_empty() {
+    if !matrix.missing_of_all().is_empty() {
         let encoder = encoder.as_ref();
         let interrupted = || matrix.interrupted();
         let captions = encode_captions(request, encoder, &texts.tokens, stop, &interrupted, &mut log)?;
-        let scoring = ImageScorer { request, encoder, engine: similarity.as_ref(), captions: &captions, stop };
-        let scored = scoring.run(&mut matrix, files, &mut log);
-        damaged.extend(scored.map_err(|error| all_faults(error, request, &texts.split, &paths))?);
+        if !missing.is_empty() {
+            let scoring = ImageScorer { request, encoder, engine: similarity.as_ref(), captions: &captions, stop };
+            let scored = scoring.run(&mut matrix, files, &mut log);
+            damaged.extend(scored.map_err(|error| all_faults(error, request, &texts.split, &paths))?);
+        }
     }
-    log.notes.extend(damaged.iter().map(|damage| {
-        format!("image `{}` is damaged and was decoded partially: {}", damage.file.image.id, damage.warning)
-    }));
     if stop.load(Ordering::Relaxed) {
         return Err(matrix.interrupted());
     }
+    let damaged = gather_damaged(group, damaged, &all_files)?;
+    log.notes.extend(damaged.iter().map(|damage| {
+        format!("image `{}` is damaged and was decoded partially: {}", damage.file.image.id, damage.warning)
+    }));
 
+    let matrix = matrix.finish()?;
     let began = Instant::now();
-    let (evaluations, failures) = matrix.finish(|scores| {
-        if let Some(run) = &request.run {
-            trec::write_run(run, scores, &RunIds::of(&texts.split), &entry.name)?;
+    let ranked = match matrix {
+        FinishedMatrix::Whole(matrix) => Some(matrix.read(|scores| {
+            if let Some(run) = &request.run {
+                trec::write_run(run, scores, &RunIds::of(&texts.split), &entry.name)?;
+            }
+            let evaluate = |&protocol| Ok(evaluate(scores, &texts.images, protocol)?);
+            let evaluations = protocols.iter().map(evaluate).collect::<Result<Vec<Evaluation>>>()?;
+            let failures = QueryFailures::find(scores, &texts.images, &texts.split, &evaluations)?;
+            Ok((evaluations, failures))
+        })?),
+        FinishedMatrix::Parts { values, shares } => {
+            let own = &shares[group.rank()];
+            let own = match own.is_empty() {
+                true => None,
+                false => Some(Scores::new(&values, own.len(), texts.images.captions())?),
+            };
+            let parts = MatrixParts { group, own, shares: &shares, captions: &texts.images };
+            let evaluate = |&protocol| Evaluation::of(&texts.images, protocol, |images| Ok(parts.ranks(images)?));
+            let evaluations = protocols.iter().map(evaluate).collect::<Result<Vec<Evaluation>>>()?;
+            let failures = QueryFailures::of_parts(&parts, &texts.split, &evaluations)?;
+            Some((evaluations, failures))
         }
-        let evaluate = |&protocol| Ok(evaluate(scores, &texts.images, protocol)?);
-        let evaluations = protocols.iter().map(evaluate).collect::<Result<Vec<Evaluation>>>()?;
-        let failures = QueryFailures::find(scores, &texts.images, &texts.split, &evaluations)?;
-        Ok((evaluations, failures))
-    })?;
+        FinishedMatrix::Remote => None,
+    };
     log.add("rank", sizes.iter().sum(), "queries", began.elapsed());
+    let on_one_rank = request.sims.is_some() || request.run.is_some();
+    let Some((evaluations, failures)) = ranked else {
+        return received(group);
+    };
 
     let (comparisons, verdict) = judge(request, &texts.split, &evaluations);
-    Ok(Reproduction {
+    let result = Reproduction {
         schema: SCHEMA,
         entry: entry.name.clone(),
         split: texts.split.name().to_owned(),
@@ -139,7 +194,33 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
         judged: Vec::new(),
         intervals: Vec::new(),
         precisions: Vec::new(),
-    })
+    };
+    if on_one_rank && group.world_size() > 1 {
+        group.all_gather_text(&serde_json::to_string(&result).map_err(|source| Error::RankResult { source })?)?;
+    }
+    Ok(result)
+}
+
+/// The result of rank 0, which alone has the matrix.
+fn received(group: &dyn RankGroup) -> Result<Reproduction> {
+    let texts = group.all_gather_text("")?;
+    serde_json::from_str(texts.first().map_or("", String::as_str)).map_err(|source| Error::RankResult { source })
+}
+
+/// The images that any rank decoded in part, in the order of `files`.
+fn gather_damaged(group: &dyn RankGroup, own: Vec<Damage>, files: &[ImageFile]) -> Result<Vec<Damage>> {
+    if group.world_size() == 1 {
+        return Ok(own);
+    }
+    let rows: HashMap<&Path, usize> = files.iter().enumerate().map(|(row, file)| (file.path.as_path(), row)).collect();
+    let own: Vec<(usize, String)> =
+        own.into_iter().filter_map(|damage| Some((*rows.get(damage.file.path.as_path())?, damage.warning))).collect();
+    let mut all: Vec<(usize, String)> = Vec::new();
+    for text in group.all_gather_text(&serde_json::to_string(&own).map_err(|source| Error::RankResult { source })?)? {
+        all.extend(serde_json::from_str::<Vec<_>>(&text).map_err(|source| Error::RankResult { source })?);
+    }
+    all.sort();
+    Ok(all.into_iter().map(|(row, warning)| Damage { file: files[row].clone(), warning }).collect())
 }
 
 /// The images of the missing blocks, and the others.

@@ -2,7 +2,7 @@
 
 use std::cmp::{Ordering, Reverse};
 
-use super::{CaptionImages, Ranks, RetrievalError, Scores, TieRule};
+use super::{CaptionImages, Rank, Ranks, RetrievalError, Scores, TieRule};
 
 /// A candidate of a query and its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,27 +56,85 @@ pub fn failures(
             ),
         });
     }
-    let mut buffer = Vec::new();
-    let images = hardest(ranks.i2t.iter().map(|rank| rank.under(TieRule::HEADLINE)), count);
-    let images = images.into_iter().map(|(query, rank)| {
-        let row = scores.row(query, &mut buffer)?;
-        Ok(Failure::new(query, rank, row, depth, |caption| captions.image(caption as u32) as usize == query))
-    });
-    let images = images.collect::<Result<_, RetrievalError>>()?;
+    let queries = HardestQueries::of(ranks, count);
+    let scores = queries.scores(scores, 0)?;
+    Ok(queries.failures(captions, &scores, depth))
+}
 
-    let hard = hardest(ranks.t2i.iter().map(|rank| rank.under(TieRule::HEADLINE)), count);
-    let mut columns = vec![Vec::with_capacity(scores.images()); hard.len()];
-    if !hard.is_empty() {
-        for image in 0..scores.images() {
-            let row = scores.row(image, &mut buffer)?;
-            columns.iter_mut().zip(&hard).for_each(|(column, &(query, _))| column.push(row[query]));
-        }
+/// The queries of [`failures`], for processes that hold one part of the rows each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HardestQueries {
+    /// Images with their ranks.
+    images: Vec<(usize, u32)>,
+    /// Captions with their ranks.
+    captions: Vec<(usize, u32)>,
+}
+
+/// Scores of the hardest queries in consecutive rows of a matrix.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QueryScores {
+    /// The rows of the images among the queries, in ascending order, one after the other.
+    pub rows: Vec<f32>,
+    /// For each row of the matrix the scores of the captions among the queries.
+    pub columns: Vec<f32>,
+}
+
+impl HardestQueries {
+    /// The images and the captions with the highest ranks above 1, at most `count` of each.
+    pub fn of(ranks: &Ranks, count: usize) -> Self {
+        let hardest = |ranks: &[Rank]| hardest(ranks.iter().map(|rank| rank.under(TieRule::HEADLINE)), count);
+        Self { images: hardest(&ranks.i2t), captions: hardest(&ranks.t2i) }
     }
-    let texts = hard.into_iter().zip(columns).map(|((query, rank), column)| {
-        let own = captions.image(query as u32) as usize;
-        Failure::new(query, rank, &column, depth, |image| image == own)
-    });
-    Ok([images, texts.collect()])
+
+    /// The images, ascending.
+    pub fn images(&self) -> Vec<usize> {
+        let mut images: Vec<usize> = self.images.iter().map(|&(image, _)| image).collect();
+        images.sort_unstable();
+        images
+    }
+
+    /// Number of captions.
+    pub fn captions(&self) -> usize {
+        self.captions.len()
+    }
+
+    /// Reads the scores of the queries from the rows of the images from `first_image` on.
+    ///
+    /// # Errors
+    /// A matrix that cannot be read.
+    pub fn scores(&self, scores: &Scores, first_image: usize) -> Result<QueryScores, RetrievalError> {
+        let mut buffer = Vec::new();
+        let mut found = QueryScores::default();
+        let rows = first_image..first_image + scores.images();
+        for image in self.images().into_iter().filter(|image| rows.contains(image)) {
+            found.rows.extend_from_slice(scores.row(image - first_image, &mut buffer)?);
+        }
+        if !self.captions.is_empty() {
+            for row in 0..scores.images() {
+                let row = scores.row(row, &mut buffer)?;
+                found.columns.extend(self.captions.iter().map(|&(caption, _)| row[caption]));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The failures, images first, each with its top `depth` candidates. `scores` are those of the whole matrix.
+    pub fn failures(&self, captions: &CaptionImages, scores: &QueryScores, depth: usize) -> [Vec<Failure>; 2] {
+        let order = self.images();
+        let images = self.images.iter().filter_map(|&(query, rank)| {
+            let position = order.iter().position(|&image| image == query)?;
+            let row = scores.rows.get(position * captions.captions()..(position + 1) * captions.captions())?;
+            Some(Failure::new(query, rank, row, depth, |caption| captions.image(caption as u32) as usize == query))
+        });
+        let images = images.collect();
+        let width = self.captions.len().max(1);
+        let texts = self.captions.iter().enumerate().map(|(position, &(query, rank))| {
+            let column: Vec<f32> = scores.columns.iter().skip(position).step_by(width).copied().collect();
+            let own = captions.image(query as u32) as usize;
+            Failure::new(query, rank, &column, depth, |image| image == own)
+        });
+        [images, texts.collect()]
+    }
 }
 
 /// The `count` highest ranks above 1, counted from 1, with their queries.

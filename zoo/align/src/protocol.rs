@@ -1,6 +1,6 @@
 //! Evaluation protocols: which parts of the matrix the published tables were computed on.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::Range, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -146,39 +146,54 @@ pub fn evaluate(scores: &Scores, captions: &CaptionImages, protocol: Protocol) -
             found: format!("{} images x {} captions", scores.images(), scores.captions()),
         });
     }
-    let size = protocol.fold_size(images)?;
-    let starts = (0..images).step_by(size);
-    let folds = starts.map(|start| Fold::new(scores, captions, start, size)).collect::<Result<Vec<_>, _>>()?;
-    let mean = |side: fn(&Fold) -> Directions| Directions::mean(&folds.iter().map(side).collect::<Vec<_>>());
-    Ok(Evaluation {
-        protocol,
-        images,
-        captions: columns,
-        published_size: (images, columns) == protocol.published_size(),
-        rule: TieRule::HEADLINE,
-        headline: mean(|fold| fold.headline),
-        optimistic: mean(|fold| fold.optimistic),
-        pessimistic: mean(|fold| fold.pessimistic),
-        ties: Ties {
-            i2t: folds.iter().map(|fold| fold.ties.i2t).sum(),
-            t2i: folds.iter().map(|fold| fold.ties.t2i).sum(),
-        },
-        folds,
-    })
+    Evaluation::of(captions, protocol, |images| Ranks::of(scores, captions, images))
+}
+
+impl Evaluation {
+    /// Metrics from the ranks of each fold, which `ranks` returns for the images of the fold.
+    ///
+    /// # Errors
+    /// A size that does not fit the protocol, and the errors of `ranks`.
+    pub fn of<E: From<RetrievalError>>(
+        captions: &CaptionImages,
+        protocol: Protocol,
+        mut ranks: impl FnMut(Range<usize>) -> Result<Ranks, E>,
+    ) -> Result<Self, E> {
+        let (images, columns) = (captions.images(), captions.captions());
+        let size = protocol.fold_size(images)?;
+        let starts = (0..images).step_by(size);
+        let folds = starts.map(|start| Ok(Fold::new(start, ranks(start..start + size)?)));
+        let folds = folds.collect::<Result<Vec<_>, E>>()?;
+        let mean = |side: fn(&Fold) -> Directions| Directions::mean(&folds.iter().map(side).collect::<Vec<_>>());
+        Ok(Self {
+            protocol,
+            images,
+            captions: columns,
+            published_size: (images, columns) == protocol.published_size(),
+            rule: TieRule::HEADLINE,
+            headline: mean(|fold| fold.headline),
+            optimistic: mean(|fold| fold.optimistic),
+            pessimistic: mean(|fold| fold.pessimistic),
+            ties: Ties {
+                i2t: folds.iter().map(|fold| fold.ties.i2t).sum(),
+                t2i: folds.iter().map(|fold| fold.ties.t2i).sum(),
+            },
+            folds,
+        })
+    }
 }
 
 impl Fold {
-    fn new(scores: &Scores, captions: &CaptionImages, start: usize, size: usize) -> Result<Self, RetrievalError> {
-        let ranks = Ranks::of(scores, captions, start..start + size)?;
-        Ok(Self {
-            first_image: start,
-            images: size,
+    fn new(first_image: usize, ranks: Ranks) -> Self {
+        Self {
+            first_image,
+            images: ranks.i2t.len(),
             captions: ranks.t2i.len(),
             headline: Directions::of(&ranks, TieRule::HEADLINE),
             optimistic: Directions::of(&ranks, TieRule::Optimistic),
             pessimistic: Directions::of(&ranks, TieRule::Pessimistic),
             ties: Ties::of(&ranks),
             ranks,
-        })
+        }
     }
 }

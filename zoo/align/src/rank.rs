@@ -72,7 +72,8 @@ impl Ranks {
     }
 }
 
-/// What the rows of some images add to the ranks of the whole matrix, for processes that hold one part of the rows each.
+/// What some rows of a matrix add to the ranks of its images and their captions among each other, for processes that hold
+/// one part of the rows each.
 ///
 /// ```
 /// use laps_align::{CaptionImages, PartialRanks, Scores};
@@ -83,12 +84,12 @@ impl Ranks {
 /// // Every process needs the score of each caption with its own image.
 /// let mut own_scores = Vec::new();
 /// for (row, part) in parts.iter().enumerate() {
-///     own_scores.extend(PartialRanks::own_scores(part, &captions, row)?);
+///     own_scores.extend(PartialRanks::own_scores(part, &captions, row, 0..2)?);
 /// }
 /// let mut counts = vec![0; 9];
 /// let mut i2t = Vec::new();
 /// for (row, part) in parts.iter().enumerate() {
-///     let part = PartialRanks::new(part, &captions, row, own_scores.clone())?;
+///     let part = PartialRanks::new(part, &captions, row, 0..2, own_scores.clone())?;
 ///     counts.iter_mut().zip(part.counts()).for_each(|(sum, count)| *sum += count);
 ///     i2t.extend(part.i2t);
 /// }
@@ -102,8 +103,8 @@ pub struct PartialRanks {
 }
 
 impl PartialRanks {
-    /// Scores of the captions of the images of a part with their image, in the order of the images. `scores` has the rows
-    /// from `first_image` on.
+    /// Scores of the captions of those of `images` that the part has, each with its own image, in the order of the images.
+    /// `scores` has the rows from `first_image` on.
     ///
     /// # Errors
     /// A matrix that cannot be read.
@@ -111,15 +112,15 @@ impl PartialRanks {
         scores: &Scores,
         captions: &CaptionImages,
         first_image: usize,
+        images: Range<usize>,
     ) -> Result<Vec<f32>, RetrievalError> {
-        let images = first_image..first_image + scores.images();
-        let pairs =
-            images.flat_map(|image| captions.of_images(image..image + 1).iter().map(move |caption| (image, caption)));
+        let pairs = rows(scores, first_image, &images)
+            .flat_map(|image| captions.of_images(image..image + 1).iter().map(move |caption| (image, caption)));
         pairs.map(|(image, &caption)| scores.get(image - first_image, caption as usize)).collect()
     }
 
-    /// Ranks the rows from `first_image` on. `own_scores` are those of all parts in the order of the images, that is, of
-    /// [`own_scores`](Self::own_scores).
+    /// Ranks `images` and their captions among each other, as far as the rows of the part decide it: those from
+    /// `first_image` on. `own_scores` are the [`own_scores`](Self::own_scores) of all parts in the order of the images.
     ///
     /// # Errors
     /// A NaN, and a matrix that cannot be read.
@@ -127,15 +128,15 @@ impl PartialRanks {
         scores: &Scores,
         captions: &CaptionImages,
         first_image: usize,
+        images: Range<usize>,
         own_scores: Vec<f32>,
     ) -> Result<Self, RetrievalError> {
-        let images = 0..captions.images();
+        let rows = rows(scores, first_image, &images);
         let mut by_column: Vec<(u32, f32)> =
             captions.of_images(images.clone()).iter().copied().zip(own_scores).collect();
         by_column.sort_unstable_by_key(|&(column, _)| column);
         let own_scores = by_column.into_iter().map(|(_, score)| score).collect();
         let fold = FoldCaptions::new(captions, images, first_image, own_scores);
-        let rows = first_image..first_image + scores.images();
         let RowBlockRanks { i2t, counts } = fold.rank(scores, captions, rows)?;
         Ok(Self { i2t, counts })
     }
@@ -152,6 +153,12 @@ impl PartialRanks {
         let mut next = || parts.next().unwrap_or_default();
         CaptionCounts { greater: next(), equal: next(), equal_later: next() }.ranks()
     }
+}
+
+/// Those of `images` whose rows `scores` has.
+fn rows(scores: &Scores, first_image: usize, images: &Range<usize>) -> Range<usize> {
+    let start = images.start.max(first_image);
+    start..images.end.min(first_image + scores.images()).max(start)
 }
 
 /// Score of each caption of `images` with its image, by column.

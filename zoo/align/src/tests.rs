@@ -47,25 +47,38 @@ fn ranks_of_parts_of_the_rows_are_those_of_the_matrix() {
     let captions = CaptionImages::new(11, &image_of).unwrap();
     // Few different values, so that there are ties.
     let values: Vec<f32> = (0..440_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 29) as f32).collect();
-    let whole = evaluate(&Scores::new(&values, 11, 40).unwrap(), &captions, Protocol::F30k).unwrap();
+    let whole = Scores::new(&values, 11, 40).unwrap();
     let bounds = [0, 4, 5, 11];
     let parts: Vec<_> = bounds
         .windows(2)
         .map(|part| Scores::new(&values[part[0] * 40..part[1] * 40], part[1] - part[0], 40).unwrap())
         .collect();
     let parts = || parts.iter().zip(bounds);
-    let own_scores: Vec<f32> =
-        parts().flat_map(|(part, first)| PartialRanks::own_scores(part, &captions, first).unwrap()).collect();
-    let mut ranks = Ranks::default();
-    let mut counts = vec![0; 120];
-    for (part, first) in parts() {
-        let part = PartialRanks::new(part, &captions, first, own_scores.clone()).unwrap();
-        counts.iter_mut().zip(part.counts()).for_each(|(sum, count)| *sum += count);
-        ranks.i2t.extend(part.i2t);
+    for images in [0..11, 3..8] {
+        let own_scores =
+            parts().flat_map(|(part, first)| PartialRanks::own_scores(part, &captions, first, images.clone()).unwrap());
+        let own_scores: Vec<f32> = own_scores.collect();
+        let mut ranks = Ranks::default();
+        let mut counts = vec![0; 3 * own_scores.len()];
+        for (part, first) in parts() {
+            let part = PartialRanks::new(part, &captions, first, images.clone(), own_scores.clone()).unwrap();
+            counts.iter_mut().zip(part.counts()).for_each(|(sum, count)| *sum += count);
+            ranks.i2t.extend(part.i2t);
+        }
+        ranks.t2i = PartialRanks::t2i(&counts);
+        assert!(ranks.t2i.iter().any(|rank| rank.optimistic != rank.pessimistic));
+        assert_eq!(ranks, Ranks::of(&whole, &captions, images).unwrap());
     }
-    ranks.t2i = PartialRanks::t2i(&counts);
-    assert!(whole.ties.t2i > 0);
-    assert_eq!(ranks, whole.folds[0].ranks);
+
+    let ranks = Ranks::of(&whole, &captions, 0..11).unwrap();
+    let queries = HardestQueries::of(&ranks, 4);
+    let mut scores = QueryScores::default();
+    for (part, first) in parts() {
+        let part = queries.scores(part, first).unwrap();
+        scores.rows.extend(part.rows);
+        scores.columns.extend(part.columns);
+    }
+    assert_eq!(queries.failures(&captions, &scores, 3), failures(&whole, &captions, &ranks, 4, 3).unwrap());
 }
 
 /// Images 2 and 3 are equal, so each of their ten captions has a tie. The headline rule decides the ties of the captions of

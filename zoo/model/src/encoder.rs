@@ -29,8 +29,7 @@ pub fn encode_by_length<E: From<Error>>(
     batch: NonZeroUsize,
     mut encoded: impl FnMut(usize) -> Result<(), E>,
 ) -> Result<Vec<Array>, E> {
-    let mut order: Vec<usize> = (0..captions.len()).collect();
-    order.sort_by_key(|&index| captions[index].len());
+    let order = by_length(captions);
     let mut words: Vec<Option<Array>> = vec![None; captions.len()];
     for chunk in order.chunks(batch.get()) {
         let rows: Vec<&[u32]> = chunk.iter().map(|&index| captions[index].as_slice()).collect();
@@ -45,6 +44,13 @@ pub fn encode_by_length<E: From<Error>>(
         found: "fewer".to_owned(),
     };
     Ok(words.into_iter().map(|words| words.ok_or_else(missing)).collect::<Result<_>>()?)
+}
+
+/// Indexes of captions in the order in which [`encode_by_length`] encodes them.
+pub fn by_length(captions: &[Vec<u32>]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..captions.len()).collect();
+    order.sort_by_key(|&index| captions[index].len());
+    order
 }
 
 /// A device, as the user writes it: `auto`, `cpu`, `cuda` or `cuda:N`.

@@ -27,6 +27,9 @@ pub enum Error {
     /// See [`laps_files::Error`].
     #[error(transparent)]
     Files(#[from] laps_files::Error),
+    /// See [`laps::Error`].
+    #[error(transparent)]
+    Laps(Box<laps::Error>),
     /// libtorch refused an operation.
     #[error("libtorch refused an operation")]
     Torch(#[source] Box<tch::TchError>),
@@ -54,6 +57,7 @@ impl Error {
             Self::Align(error) => error.hint(),
             Self::Hub(error) => error.hint(),
             Self::Files(error) => error.hint(),
+            Self::Laps(error) => error.hint(),
             Self::Torch(_) | Self::Io { .. } => None,
         }
     }
@@ -118,6 +122,23 @@ impl From<Error> for laps_align::Error {
     }
 }
 
+impl From<laps::Error> for Error {
+    fn from(error: laps::Error) -> Self {
+        match error {
+            laps::Error::Model(error) => error.into(),
+            laps::Error::Data(error) => error.into(),
+            laps::Error::Align(error) => error.into(),
+            laps::Error::Hub(error) => error.into(),
+            laps::Error::Files(error) => error.into(),
+            laps::Error::Other { source, hint } => match source.downcast::<Self>() {
+                Ok(error) => *error,
+                Err(source) => Self::Laps(Box::new(laps::Error::Other { source, hint })),
+            },
+            other => Self::Laps(Box::new(other)),
+        }
+    }
+}
+
 /// For the backend interface. Text and hint are kept.
 impl From<Error> for laps::Error {
     fn from(error: Error) -> Self {
@@ -127,6 +148,7 @@ impl From<Error> for laps::Error {
             Error::Align(error) => error.into(),
             Error::Hub(error) => error.into(),
             Error::Files(error) => error.into(),
+            Error::Laps(error) => *error,
             other => {
                 let hint = other.hint();
                 Self::Other { source: Box::new(other), hint }

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, rc::Rc, sync::atomic::AtomicBool};
 
-use laps::{Backend, EngineUsed, Libtorch, LibtorchInfo, Observer, StepBenchmark, TrainRequest, Trained, TrainingStep};
+use laps::{
+    Backend, EngineUsed, Libtorch, LibtorchInfo, Observer, ProcessGroup, RankGroup, StepBenchmark, TrainRequest,
+    Trained, TrainingStep,
+};
 use laps_align::similarity::{
     AggregationWeights, AlignmentConfig, CaptionMatrix, ImageSource, Plan, RunOutcome, SimilarityEngine, StageTimes,
     TileSink,
@@ -15,7 +18,9 @@ use laps_model::{
 };
 
 use crate::{
-    NoGradEncoder, Torch, TorchDevice, cuda_devices, has_cuda, set_threads,
+    NoGradEncoder, Torch, TorchDevice, cuda_devices,
+    distributed::Collective,
+    has_cuda, set_threads,
     similarity::TorchEngine,
     threads,
     train::{CaptionInputs, HingeLoss, ImageInputs, Learner, Negatives, PairBatch, StepOptions, Weights, train},
@@ -54,6 +59,11 @@ impl Libtorch for TorchLibrary {
     ) -> laps::Result<Box<dyn SimilarityEngine>> {
         let device = TorchDevice::open(device)?;
         Ok(Box::new(TorchEngine::new(config, weights, device, memory_limit)?))
+    }
+
+    fn join(&self, group: &ProcessGroup, device: Device) -> laps::Result<Rc<dyn RankGroup>> {
+        let device = TorchDevice::open(group.device(device, cuda_devices()))?;
+        Ok(Rc::new(Collective::open(group, device)?))
     }
 
     fn train(&self, request: &TrainRequest, stop: &AtomicBool, observer: &mut dyn Observer) -> laps::Result<Trained> {

@@ -1,28 +1,14 @@
 //! The page in Chromium, at the widths of a desktop and of a phone.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
-use super::{Thumbnails, images, page, with_folds, with_queries};
+use super::{Thumbnails, chromium::chromium, images, page, with_folds, with_queries};
 
-/// Names of the browser's program.
-const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 /// Widths in pixels.
 const WIDTHS: [u32; 2] = [1280, 390];
-
-/// The browser; prints a note and returns `None` if it is not installed.
-fn chromium() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let program =
-        NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file());
-    if program.is_none() {
-        println!("skipped: Chromium is not installed (Debian package `chromium`)");
-    }
-    program
-}
 
 /// Opens `file` with `options`; returns standard output and standard error.
 fn open(browser: &Path, folder: &Path, file: &Path, options: &[String]) -> [String; 2] {

@@ -1,6 +1,7 @@
 //! Content of the page, and its rendering in a browser.
 
 mod browser;
+mod chromium;
 
 use laps_data::image::{RgbImage, jpeg};
 use serde_json::{Value, json};

@@ -7,14 +7,59 @@ use std::{
     time::{Duration, Instant},
 };
 
-use laps::{CommBackend, ProcessGroup};
+use laps::{CommBackend, ProcessGroup, RankGroup};
 use tch::{Kind, Tensor as Tch};
 
 use super::{
     DistributedError,
     raw_group::{self, GroupOptions, RawGroup},
 };
-use crate::{Result, TorchDevice};
+use crate::{Error, Result, TorchDevice};
+
+impl RankGroup for Collective {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn world_size(&self) -> usize {
+        self.world_size
+    }
+
+    fn all_gather_f32(&self, own: &[f32], counts: &[usize]) -> laps::Result<Vec<f32>> {
+        Ok(self.gather_values(own, counts)?)
+    }
+
+    fn all_gather_u32(&self, own: &[u32], counts: &[usize]) -> laps::Result<Vec<u32>> {
+        // The tensors have no unsigned type that every backend can send.
+        let own: Vec<i64> = own.iter().copied().map(i64::from).collect();
+        Ok(self.gather_values(&own, counts)?.into_iter().map(|value| value as u32).collect())
+    }
+
+    fn all_gather_text(&self, text: &str) -> laps::Result<Vec<String>> {
+        Ok(Self::all_gather_text(self, text)?)
+    }
+
+    fn sum_u32(&self, own: &[u32]) -> laps::Result<Vec<u32>> {
+        if self.group.is_none() {
+            return Ok(own.to_vec());
+        }
+        let own: Vec<i64> = own.iter().copied().map(i64::from).collect();
+        let tensor = Tch::f_from_slice(&own).map_err(Error::from)?;
+        let tensor = tensor.f_to_device(self.device()).map_err(Error::from)?;
+        self.all_reduce(std::slice::from_ref(&tensor))?;
+        let sums = tensor.f_to_device(tch::Device::Cpu).map_err(Error::from)?;
+        let sums = Vec::<i64>::try_from(&sums).map_err(Error::from)?;
+        Ok(sums.into_iter().map(|value| value as u32).collect())
+    }
+
+    fn require_equal(&self, what: &'static str, value: &str) -> laps::Result<()> {
+        Ok(Self::require_equal(self, what, value)?)
+    }
+
+    fn leave(&self, reason: &str) {
+        Self::leave(self, reason);
+    }
+}
 
 /// Longest time that ranks wait for each other to find out who failed.
 const DIAGNOSIS: Duration = Duration::from_secs(5);
@@ -29,13 +74,23 @@ pub struct Collective {
     group: Option<RawGroup>,
     time: Cell<Duration>,
     bytes: Cell<u64>,
+    /// Whether an operation failed, so the other ranks know about it.
+    failed: Cell<bool>,
 }
 
 impl Collective {
     /// A group of this process alone.
     pub fn single(device: TorchDevice) -> Self {
-        let (time, bytes) = (Cell::default(), Cell::default());
-        Self { rank: 0, world_size: 1, device, timeout: Duration::ZERO, group: None, time, bytes }
+        Self {
+            rank: 0,
+            world_size: 1,
+            device,
+            timeout: Duration::ZERO,
+            group: None,
+            time: Cell::default(),
+            bytes: Cell::default(),
+            failed: Cell::default(),
+        }
     }
 
     /// Joins a group whose tensors are on `device`. A group of one creates no store.
@@ -150,6 +205,19 @@ impl Collective {
         Ok(Tch::f_cat(&parts.collect::<Result<Vec<_>, _>>()?, 0)?)
     }
 
+    /// The values of all ranks one after the other, of which rank `i` has `counts[i]`.
+    fn gather_values<T: tch::kind::Element + Copy>(&self, own: &[T], counts: &[usize]) -> Result<Vec<T>>
+    where
+        Vec<T>: for<'a> TryFrom<&'a Tch, Error = tch::TchError>,
+    {
+        if self.group.is_none() {
+            return Ok(own.to_vec());
+        }
+        let own = Tch::f_from_slice(own)?.f_to_device(self.device())?;
+        let all = self.all_gather_rows(&own, counts)?;
+        Ok(Vec::try_from(&all.f_to_device(tch::Device::Cpu)?)?)
+    }
+
     /// One number of each rank, in the order of the ranks.
     pub fn all_gather_number(&self, number: i64) -> Result<Vec<i64>> {
         if self.group.is_none() {
@@ -194,15 +262,19 @@ impl Collective {
         match values.iter().position(|other| *other != values[0]) {
             None => Ok(()),
             Some(rank) => {
+                self.failed.set(true);
                 let [expected, found] = [0, rank].map(|rank| values[rank].clone());
                 Err(DistributedError::Different { what, rank, expected, found }.into())
             }
         }
     }
 
-    /// Tells the other ranks why this one ends. Their next operation fails and names it.
+    /// Tells the other ranks why this one ends. Their next operation fails and names it. Does nothing after an operation
+    /// failed.
     pub fn leave(&self, reason: &str) {
-        if let Some(group) = &self.group {
+        if let Some(group) = &self.group
+            && !self.failed.get()
+        {
             let reason = reason.lines().next().unwrap_or_default();
             // Without a store nobody can be told.
             let _ = group.set(&state_key(self.rank), &format!("{ENDED}{reason}"));
@@ -221,6 +293,7 @@ impl Collective {
         self.time.set(self.time.get() + began.elapsed());
         self.bytes.set(self.bytes.get() + bytes);
         result.map_err(|reason| {
+            self.failed.set(true);
             let ranks = self.failed_ranks(group);
             DistributedError::Failed { operation, ranks, reason }.into()
         })

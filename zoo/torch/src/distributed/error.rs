@@ -40,7 +40,7 @@ pub enum DistributedError {
     },
     /// Ranks differ in what has to be the same.
     #[error(
-        "the ranks do not train the same run: rank {rank} has another {what}\n  expected: {expected}\n  found: {found}"
+        "the ranks do not run the same work: rank {rank} has another {what}\n  expected: {expected}\n  found: {found}"
     )]
     Different {
         /// What differs.

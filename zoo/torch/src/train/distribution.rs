@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use laps::share;
 use sha2::{Digest, Sha256};
 use tch::Tensor as Tch;
 
@@ -50,11 +51,6 @@ impl RankRows {
     pub(super) fn count(&self, pairs: usize) -> usize {
         pairs / self.part * self.rows.len()
     }
-}
-
-/// The consecutive items of `count` that belong to a rank; the shares differ by one at most.
-pub(super) fn share(count: usize, rank: usize, world_size: usize) -> Range<usize> {
-    rank * count / world_size..(rank + 1) * count / world_size
 }
 
 /// Embeddings of all ranks, detached.
@@ -188,17 +184,9 @@ pub(super) fn largest(group: &Collective, number: f64) -> Result<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{RankRows, share};
+    use laps::share;
 
-    #[test]
-    fn shares_cover_all_items_in_order() {
-        for (count, world_size) in [(7, 3), (2, 3), (128, 4), (5, 5)] {
-            let items: Vec<usize> = (0..world_size).flat_map(|rank| share(count, rank, world_size)).collect();
-            assert_eq!(items, (0..count).collect::<Vec<_>>());
-            let sizes = (0..world_size).map(|rank| share(count, rank, world_size).len());
-            assert!(sizes.clone().max().unwrap() - sizes.min().unwrap() <= 1);
-        }
-    }
+    use super::RankRows;
 
     #[test]
     fn rank_takes_its_rows_of_every_part() {

@@ -13,8 +13,9 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use sha2::{Digest, Sha256};
 use tch::Tensor as Tch;
 
-use super::{CaptionInputs, ImageInputs, ParamGroup, Weights, distribution::share, split::TokenizedSplit};
+use super::{CaptionInputs, ImageInputs, ParamGroup, Weights, split::TokenizedSplit};
 use crate::{Result, Torch, distributed::Collective, train::TrainError};
+use laps::share;
 use laps_data::{Loader, LoaderOptions, image::Preprocessing};
 use laps_files::cache;
 use laps_hub::registry::TrainPrecision;

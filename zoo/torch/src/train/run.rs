@@ -22,11 +22,11 @@ use super::{
     state::{self, RunPosition},
     validate::validate,
 };
-use crate::{Error, Result, TorchDevice, cuda_devices, distributed::Collective};
-use laps::{EpochLine, Observer, ProcessGroup, Resume, StepLine, Timing, TrainRequest, Trained};
+use crate::{Result, TorchDevice, cuda_devices, distributed::Collective};
+use laps::{EpochLine, Observer, Resume, StepLine, Timing, TrainRequest, Trained};
 use laps_align::Directions;
 use laps_data::{Augment, Tokenizer};
-use laps_model::{encoder::Device, random::SplitMix64};
+use laps_model::random::SplitMix64;
 
 /// Trains a recipe. The input is checked completely before the first step.
 ///
@@ -40,27 +40,18 @@ use laps_model::{encoder::Device, random::SplitMix64};
 /// # Errors
 /// Invalid input, files that cannot be read or written, operations that libtorch refuses, and ranks that fail.
 pub fn train(request: &TrainRequest, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Trained> {
-    let device = TorchDevice::open(rank_device(request))?;
+    let device = request.group.as_ref().map_or(request.device, |group| group.device(request.device, cuda_devices()));
+    let device = TorchDevice::open(device)?;
     request.entry.train.precision.check(device)?;
     let group = Rc::new(match &request.group {
         Some(group) => Collective::open(group, device)?,
         None => Collective::single(device),
     });
     let trained = train_in(request, &group, device, stop, observer);
-    if let Err(error) = &trained
-        && !matches!(error, Error::Distributed(_))
-    {
+    if let Err(error) = &trained {
         group.leave(&error.to_string());
     }
     trained
-}
-
-/// The requested device. `Device::Auto` is the GPU of the local rank, if there are GPUs.
-fn rank_device(request: &TrainRequest) -> Device {
-    match (request.device, &request.group) {
-        (Device::Auto, Some(ProcessGroup { local_rank, .. })) if cuda_devices() > 0 => Device::Cuda(*local_rank),
-        (device, _) => device,
-    }
 }
 
 fn train_in(

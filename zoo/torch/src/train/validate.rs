@@ -2,10 +2,11 @@
 
 use std::{ops::Range, rc::Rc};
 
-use super::{Weights, distribution::share, features::BackboneFeatures, split::TokenizedSplit};
+use super::{Weights, features::BackboneFeatures, split::TokenizedSplit};
 use crate::{Result, Torch, distributed::Collective};
+use laps::{MatrixParts, RankGroup, share};
 use laps_align::{
-    CaptionImages, Directions, PartialRanks, Rank, Ranks, Scores, TieRule,
+    Directions, Scores, TieRule,
     similarity::{
         AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, HeadEngine, SimilarityEngine,
     },
@@ -18,7 +19,6 @@ use laps_model::{
     params::{Mode, ParamPath, Parameter},
     tensor::{DeviceTensor, Tensor},
 };
-use tch::{Kind, Tensor as Tch};
 
 /// Images or captions of an encoder batch.
 const BATCH_SIZE: usize = 32;
@@ -58,10 +58,11 @@ pub(super) fn validate(
             start += padded_length.unwrap_or(count);
         }
     }
-    let words = |share: &Range<usize>| {
+    let words = |share: &Range<usize>| -> usize {
         batches[share.clone()].iter().flatten().map(|&caption| split.input_ids[caption].len()).sum()
     };
-    let words = gather_rows(group, weights, own, config.width, &shares.iter().map(words).collect::<Vec<_>>())?;
+    let counts: Vec<usize> = shares.iter().map(|share| words(share) * config.width).collect();
+    let words = group.all_gather_f32(&own, &counts)?;
     let mut embedded = vec![0..0; split.input_ids.len()];
     let mut start = 0;
     for &caption in batches.iter().flatten() {
@@ -127,62 +128,16 @@ pub(super) fn validate(
         None => {
             let preprocessing = Preprocessing::of(&weights.config().image);
             let options = LoaderOptions { batch_size: BATCH_SIZE, threads, prefetch: 2 };
-            for batch in Loader::start(split.files[own].to_vec(), preprocessing, options)? {
+            for batch in Loader::start(split.files[own.clone()].to_vec(), preprocessing, options)? {
                 score(&model.image.features(&upload(&batch?.pixels)?)?)?;
             }
         }
     }
-    let ranks = rank_parts(group, weights, &similarities, &split.images, &shares)?;
-    Ok(Directions::of(&ranks, TieRule::HEADLINE))
-}
-
-/// Ranks of a similarity matrix of which each rank of the group holds the rows of its share of the images.
-fn rank_parts(
-    group: &Collective,
-    weights: &Weights,
-    similarities: &[f32],
-    captions: &CaptionImages,
-    shares: &[Range<usize>],
-) -> Result<Ranks> {
-    let own = &shares[group.rank()];
     // A rank has no images if there are more ranks than encoder batches.
-    let scores = match own.is_empty() {
+    let own = match own.is_empty() {
         true => None,
-        false => Some(Scores::new(similarities, own.len(), captions.captions())?),
+        false => Some(Scores::new(&similarities, own.len(), captions.len())?),
     };
-    let own_scores = scores.as_ref().map(|scores| PartialRanks::own_scores(scores, captions, own.start));
-    let counts: Vec<usize> = shares.iter().map(|share| captions.of_images(share.clone()).len()).collect();
-    let own_scores = gather_rows(group, weights, own_scores.transpose()?.unwrap_or_default(), 1, &counts)?;
-    let part = scores.map(|scores| PartialRanks::new(&scores, captions, own.start, own_scores)).transpose()?;
-
-    let device = weights.device().device();
-    let counts = match &part {
-        Some(part) => Tch::f_from_slice(&part.counts().map(i64::from).collect::<Vec<_>>())?,
-        None => Tch::f_zeros(3 * captions.captions() as i64, (Kind::Int64, tch::Device::Cpu))?,
-    };
-    let counts = counts.f_to_device(device)?;
-    group.all_reduce(std::slice::from_ref(&counts))?;
-    let numbers = |tensor: &Tch| -> Result<Vec<u32>> {
-        let numbers = Vec::<i64>::try_from(&tensor.f_to_device(tch::Device::Cpu)?.f_reshape([-1])?)?;
-        Ok(numbers.into_iter().map(|number| number as u32).collect())
-    };
-    let t2i = PartialRanks::t2i(&numbers(&counts)?);
-
-    let i2t = part.map(|part| part.i2t).unwrap_or_default();
-    let i2t = i2t.iter().flat_map(|rank| [rank.optimistic, rank.later_first, rank.pessimistic].map(i64::from));
-    let i2t = Tch::f_from_slice(&i2t.collect::<Vec<_>>())?.f_reshape([-1, 3])?.f_to_device(device)?;
-    let rows: Vec<usize> = shares.iter().map(Range::len).collect();
-    let i2t = numbers(&group.all_gather_rows(&i2t, &rows)?)?;
-    let (i2t, _) = i2t.as_chunks::<3>();
-    let rank = |&[optimistic, later_first, pessimistic]: &[u32; 3]| Rank { optimistic, later_first, pessimistic };
-    Ok(Ranks { i2t: i2t.iter().map(rank).collect(), t2i })
-}
-
-/// Rows of `width` values of all ranks, of which rank `i` has `rows[i]`.
-fn gather_rows(group: &Collective, weights: &Weights, own: Vec<f32>, width: usize, rows: &[usize]) -> Result<Vec<f32>> {
-    if group.world_size() == 1 {
-        return Ok(own);
-    }
-    let own = Torch::upload(&Array::new(&[own.len() / width.max(1), width], own)?, &weights.device())?;
-    Ok(Torch::new(group.all_gather_rows(&own.0, rows)?).download()?.values().to_vec())
+    let ranks = MatrixParts { group, own, shares: &shares, captions: &split.images }.ranks(0..images)?;
+    Ok(Directions::of(&ranks, TieRule::HEADLINE))
 }

@@ -7,6 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use laps_model::random::SplitMix64;
 use serde_json::Value;
 
 use crate::{
@@ -21,12 +22,18 @@ pub(crate) fn free_port() -> String {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port().to_string()
 }
 
-/// Starts the ranks of a run with plain environment variables.
+/// Starts the ranks of a training run with plain environment variables.
 fn start(folder: &Path, out: &Path, world_size: usize, more: impl Fn(usize) -> Vec<&'static str>) -> Vec<Child> {
+    let owned = |more: Vec<&str>| arguments(folder, out, &more).into_iter().map(str::to_owned).collect();
+    start_ranks(world_size, |rank| owned(more(rank)))
+}
+
+/// Starts the ranks of a run with plain environment variables.
+fn start_ranks(world_size: usize, arguments: impl Fn(usize) -> Vec<String>) -> Vec<Child> {
     let port = free_port();
     let rank = |rank: usize| {
         Command::new(crate::PROGRAM)
-            .args(arguments(folder, out, &more(rank)))
+            .args(arguments(rank))
             .args(["--dist-timeout", "300"])
             .env("RANK", rank.to_string())
             .env("WORLD_SIZE", world_size.to_string())
@@ -110,6 +117,34 @@ fn killed_run_is_resumed_to_the_files_of_an_uninterrupted_one() {
     assert_eq!(steps(&broken).len(), 35);
 }
 
+/// Each rank is killed about ten times, after a seeded number of saved states.
+#[test]
+#[ignore = "20 restarts take minutes"]
+fn run_that_is_killed_twenty_times_ends_like_an_uninterrupted_one() {
+    let folder = data();
+    let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
+    let epochs = "--set=train.epochs=24";
+    trained_on(2, folder.path(), &whole, &[epochs]);
+    let mut random = SplitMix64::new(20);
+    let mut kills = [0, 0];
+    for _ in 0..20 {
+        let (killed, states) = (random.below(2), 1 + random.below(3));
+        let mut ranks = start(folder.path(), &broken, 2, |_| vec![epochs, "--resume=auto"]);
+        let lines = BufReader::new(ranks[0].stderr.take().unwrap()).lines();
+        let mut saved = lines.map(|line| line.unwrap()).filter(|line| line.contains("saved"));
+        assert!((0..states).all(|_| saved.next().is_some()), "it ended before it was killed");
+        std::thread::spawn(move || saved.for_each(drop));
+        ranks[killed].kill().unwrap();
+        kills[killed] += 1;
+        ranks[killed].wait().unwrap();
+        assert_eq!(ranks[1 - killed].wait().unwrap().code(), Some(2));
+    }
+    trained_on(2, folder.path(), &broken, &[epochs, "--resume=auto"]);
+    println!("kills of rank 0 and 1: {kills:?}");
+    assert!(without_events(&broken) == without_events(&whole));
+    assert_eq!(steps(&broken), steps(&whole));
+}
+
 #[test]
 fn signal_on_one_rank_stops_all_at_the_same_step() {
     let folder = data();
@@ -143,7 +178,7 @@ fn ranks_with_another_seed_are_refused() {
     for run in finish(start(folder.path(), &out, 2, more)) {
         assert_eq!(run.status, 2);
         let expected =
-            "error: the ranks do not train the same run: rank 1 has another seed\n  expected: 7\n  found: 8\n";
+            "error: the ranks do not run the same work: rank 1 has another seed\n  expected: 7\n  found: 8\n";
         assert!(run.stderr.contains(expected), "{}", run.stderr);
     }
     assert!(!out.exists());
@@ -165,4 +200,94 @@ fn launch_starts_the_ranks_and_fails_if_one_fails() {
     let refused = launch(&["--set=train.epochs=1"]);
     assert_eq!(refused.status, 2, "{}", refused.stderr);
     assert!(refused.stderr.contains("holds a run already"), "{}", refused.stderr);
+}
+
+/// `reproduce shapes_vit` on several ranks, with files in `folder`.
+fn reproduce(
+    folder: &Path,
+    files: &[&str],
+    more: impl Fn(usize) -> Vec<&'static str>,
+) -> impl Fn(usize) -> Vec<String> {
+    let mut fixed = ["reproduce", "shapes_vit", "--device=cpu", "--threads=1"].map(str::to_owned).to_vec();
+    fixed.extend(files.iter().map(|name| format!("--{name}={}", folder.join(name).display())));
+    move |rank| fixed.iter().cloned().chain(more(rank).into_iter().map(str::to_owned)).collect()
+}
+
+fn results(folder: &Path) -> Value {
+    let mut result: Value = serde_json::from_slice(&fs_err::read(folder.join("json")).unwrap()).unwrap();
+    let fields = result.as_object_mut().unwrap();
+    // Times, memory, and the note on the number of ranks.
+    for field in ["stages", "peak_memory_bytes", "notes"] {
+        fields.remove(field).unwrap();
+    }
+    result
+}
+
+/// 200 images in four blocks. The ranks keep their rows; with a file, rank 0 has all of them.
+#[test]
+fn reproduce_on_several_ranks_is_bit_identical() {
+    let run = |name: &str, world_size: usize, files: &[&str]| {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = finish(start_ranks(world_size, reproduce(folder.path(), files, |_| vec!["--engine=torch"])));
+        for (rank, run) in runs.iter().enumerate() {
+            assert_eq!(run.status, 0, "{name}, rank {rank}: {}", run.stderr);
+            assert_eq!(run.stdout.is_empty(), rank > 0, "{name}: {}", run.stdout);
+        }
+        (folder, runs[0].stdout.clone())
+    };
+    let (one, table) = run("one", 1, &["json", "sims", "run"]);
+    let expected = results(one.path());
+    for world_size in [2, 3, 5] {
+        let (folder, found) = run("parts", world_size, &["json"]);
+        assert_eq!(results(folder.path()), expected);
+        assert!(found.contains(&format!("computed by {world_size} processes")), "{found}");
+        let lines = |text: &str| text.lines().filter(|line| line.contains("R@") || line.contains("rSum")).count();
+        assert_eq!(lines(&found), lines(&table));
+    }
+    let (folder, _) = run("files", 3, &["json", "sims", "run"]);
+    assert_eq!(results(folder.path()), expected);
+    for name in ["sims", "run"] {
+        let [found, expected] = [&folder, &one].map(|folder| fs_err::read(folder.path().join(name)).unwrap());
+        assert!(found == expected, "{name} differs");
+    }
+}
+
+#[test]
+fn matrix_of_a_killed_rank_is_resumed_on_another_number_of_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    // Rank 1 waits for the second block of rank 0 when it is killed.
+    let slow = reproduce(folder.path(), &["sims"], |_| vec!["--engine=rust"]);
+    let mut ranks = start_ranks(2, &slow);
+    let mut stderr = BufReader::new(ranks[0].stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("saved ") {
+        assert!(stderr.read_line(&mut text).unwrap() > 0, "it ended without having saved: {text}");
+    }
+    ranks[1].kill().unwrap();
+    stderr.read_to_string(&mut text).unwrap();
+    assert_eq!(ranks[0].wait().unwrap().code(), Some(2), "{text}");
+    assert!(text.contains("rank 1 does not answer"), "{text}");
+    ranks[1].wait().unwrap();
+    assert!(!folder.path().join("sims").exists());
+
+    for run in finish(start_ranks(3, &slow)) {
+        assert_eq!(run.status, 0, "{}", run.stderr);
+    }
+    let whole = tempfile::tempdir().unwrap();
+    assert_eq!(finish(start_ranks(1, reproduce(whole.path(), &["sims"], |_| vec!["--engine=rust"])))[0].status, 0);
+    let [found, expected] = [&folder, &whole].map(|folder| fs_err::read(folder.path().join("sims")).unwrap());
+    assert!(found == expected);
+}
+
+#[test]
+fn ranks_that_evaluate_something_else_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases: [(&'static str, &str); 2] = [("--limit=8", "data hash"), ("--batch-size=8", "batch size")];
+    for (option, what) in cases {
+        let more = |rank| if rank == 1 { vec![option] } else { vec![] };
+        for run in finish(start_ranks(2, reproduce(folder.path(), &[], more))) {
+            assert_eq!(run.status, 2, "{}", run.stdout);
+            assert!(run.stderr.contains(&format!("rank 1 has another {what}")), "{}", run.stderr);
+        }
+    }
 }
