@@ -27,7 +27,10 @@ mod scan;
 mod sgr;
 mod vsepp;
 
+pub use attention::WORD_TEMPERATURE;
+pub use chan::LSE_TEMPERATURE;
 pub use config::{ChanAggregation, D2sVseConfig, HeadConfig, HeadSizes, Pooling};
+pub use scan::TOKEN_TEMPERATURE;
 
 use crate::{
     Error, Result,
@@ -165,10 +168,7 @@ fn soft_normalize<T: Tensor>(x: &T) -> Result<T> {
 /// Cosines `(images, captions, words, tokens)` of `(images, tokens, width)` and `(captions, words, width)`, which are
 /// normalised.
 fn cosines<T: Tensor>(tokens: &T, words: &T) -> Result<T> {
-    let [images, count, width] = tokens.sizes()?;
-    let [captions, length, _] = words.sizes()?;
-    let rows = words.reshape(&[captions.times(length.fixed()?), width])?;
-    rows.matmul(&tokens.permute(&[0, 2, 1])?)?.reshape(&[images, captions, length, count])
+    words.matmul_each(&tokens.permute(&[0, 2, 1])?)
 }
 
 /// Mean of `(images, captions, words, 1)` over the words of each caption, `(images, captions)`.
