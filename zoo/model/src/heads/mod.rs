@@ -123,7 +123,7 @@ impl<T: Tensor> Head<T> {
 
     /// Whether the head gives each image and each caption one vector.
     pub fn pools(&self) -> bool {
-        matches!(self, Self::Vsepp(_) | Self::D2sVse(_))
+        matches!(self, Self::Cosine(_) | Self::Vsepp(_) | Self::D2sVse(_))
     }
 
     /// The vectors `(images, size)` of a head that gives each image one; None for a head that compares tokens.
