@@ -110,19 +110,21 @@ impl Pair {
         vec![vec![0.0; self.words.len()]; self.tokens.len()]
     }
 
+    /// Parts by word: `column` gives those of all tokens.
+    fn by_word(&self, column: impl Fn(usize) -> Vec<f64>) -> Parts {
+        let columns: Vec<Vec<f64>> = (0..self.words.len()).map(column).collect();
+        (0..self.tokens.len()).map(|token| columns.iter().map(|column| column[token]).collect()).collect()
+    }
+
     /// SCAN's attention of words to tokens.
     fn words_to_tokens(&self) -> Parts {
         let norms: Vec<f64> = self.cosines.iter().map(|row| leaky_norm(row.iter())).collect();
-        let mut parts = self.zeros();
-        for word in 0..self.words.len() {
+        self.by_word(|word| {
             let logit = |token: usize| Some(WORD_TEMPERATURE * leaky(self.cosines[token][word]) / norms[token]);
             let weights = softmax(self.tokens.len(), logit);
             let norm = attended_norm(&weights, &self.tokens);
-            for (token, weight) in weights.iter().enumerate() {
-                parts[token][word] = weight * self.cosines[token][word] / norm;
-            }
-        }
-        parts
+            weights.iter().zip(&self.cosines).map(|(weight, cosines)| weight * cosines[word] / norm).collect()
+        })
     }
 
     /// SCAN's attention of tokens to words.
@@ -140,12 +142,12 @@ impl Pair {
 
     /// The best token of each word, with `value` of their cosine.
     fn best_tokens(&self, value: fn(f64) -> f64) -> Parts {
-        let mut parts = self.zeros();
-        for word in 0..self.words.len() {
+        self.by_word(|word| {
             let (token, cosine) = best(self.tokens.len(), &|token| self.cosines[token][word]);
-            parts[token][word] = value(cosine);
-        }
-        parts
+            let mut column = vec![0.0; self.tokens.len()];
+            column[token] = value(cosine);
+            column
+        })
     }
 
     /// The best word of each token.
