@@ -145,6 +145,6 @@ fn name_vocabulary_option(error: laps::Error) -> anyhow::Error {
 
 /// One line with entry, engine and instruction set.
 pub(crate) fn summary_line(model: &Model) -> String {
-    let instruction_set = model.similarity().instruction_set();
-    format!("{}, engine {}; similarities {instruction_set}", model.used().entry, model.engine())
+    let similarity = model.similarity().description();
+    format!("{}, engine {}; similarities {similarity}", model.used().entry, model.engine())
 }

@@ -175,10 +175,10 @@ fn curves(model: &Model, image: &RgbImage, caption: &str, grid: [usize; 2], orde
             pictures.push(picture);
         }
     }
-    let sizes = model.similarity().config();
+    let sizes = model.sizes();
     let embeddings = model.encoding(&|_| ()).encode_pixels(&pictures).map_err(laps::Error::from)?;
     let values = embeddings.iter().flat_map(|image| image.values()).copied().collect();
-    let images = Array::new(&[pictures.len(), sizes.tokens(), sizes.width], values)?;
+    let images = Array::new(&[pictures.len(), sizes.tokens, sizes.width], values)?;
     let words = CaptionMatrix::from_arrays(&model.embed_captions(&[caption])?, sizes.width)?;
     let similarities = model.similarity().similarities(&images, &words)?;
     let mean = |values: &[f32]| values.iter().copied().map(f64::from).sum::<f64>() / values.len() as f64;

@@ -169,7 +169,7 @@ fn attribute(name: &str, value: &Attribute) -> AttributeProto {
 fn tensor(fact: &Fact) -> TensorProto {
     TensorProto {
         name: fact.name.clone(),
-        dims: fact.shape.iter().map(|size| size.parts().0 as i64).collect(),
+        dims: fact.shape.iter().map(|size| size.smallest() as i64).collect(),
         data_type: fact.element.onnx() as i32,
         ..TensorProto::default()
     }
@@ -177,9 +177,9 @@ fn tensor(fact: &Fact) -> TensorProto {
 
 fn value(port: &ValueInfo) -> ValueInfoProto {
     let dim = port.shape.iter().map(|size| Dimension {
-        value: Some(match size.parts() {
-            (number, None) => dimension::Value::DimValue(number as i64),
-            (_, Some(_)) => dimension::Value::DimParam(size.to_string()),
+        value: Some(match size.fixed() {
+            Ok(number) => dimension::Value::DimValue(number as i64),
+            Err(_) => dimension::Value::DimParam(size.to_string()),
         }),
         ..Dimension::default()
     });

@@ -28,7 +28,6 @@ pub fn record(
     read: impl Fn(&Parameter) -> laps_model::Result<Array> + 'static,
 ) -> Result<Graph> {
     config.check()?;
-    config.require_laps("the export of graphs")?;
     let graph = Rc::new(RefCell::new(Graph::new(kind.name(), target)));
     let root = GraphTensor::parameters(&graph, read);
     let [width, word_width] = config.embedding_widths();
@@ -49,7 +48,8 @@ pub fn record(
         }
         GraphKind::Score => {
             let tokens = config.image.num_patches() + usize::from(config.image.has_class_token());
-            let [images, captions, words] = ["images", "captions", "words"].map(Dim::symbol);
+            let [images, captions] = ["images", "captions"].map(Dim::symbol);
+            let words = Dim::bounded("words", config.text.max_position_embeddings);
             let patches = input("patch_embeddings", ElementType::F32, &[images, tokens.into(), width.into()])?;
             let embeddings = input("word_embeddings", ElementType::F32, &[captions, words, word_width.into()])?;
             let lengths = input("lengths", ElementType::I64, &[captions])?;

@@ -28,10 +28,7 @@ impl GraphSize {
 /// Multiply-adds of the matrix products in a portable fp32 graph; `size` returns the size of each symbol. ElementType-wise
 /// operations are not counted.
 pub fn multiply_adds(graph: &Graph, size: impl Fn(&str) -> usize) -> u64 {
-    let fixed = |dim: &Dim| {
-        let (factor, symbol) = dim.parts();
-        (factor * symbol.map_or(1, &size)) as u64
-    };
+    let fixed = |dim: &Dim| dim.evaluate(&size) as u64;
     let product = |node: &Node| {
         let inner = node.input(0).and_then(|id| graph.fact(id).shape.last()).map_or(0, fixed);
         node.output().map_or(0, |id| graph.fact(id).shape.iter().map(fixed).product::<u64>() * inner)

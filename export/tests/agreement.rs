@@ -4,19 +4,17 @@
 
 mod support;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    path::Path,
-    process::Command,
-};
+use std::{collections::BTreeSet, path::Path};
 
 use laps_model::tensor::Tensor as _;
 use laps_onnx::{
     graph::{Flavour, GraphKind},
     passes,
 };
-use safetensors::{Dtype, tensor::TensorView};
-use support::{Case, Sample, TOLERANCE, Tensors, Tiny, cases, difference, encode, open, runtime, target, tiny};
+use support::{
+    Case, Sample, TOLERANCE, Tensors, Tiny, cases, difference, encode, open, runtime, second_engine, store, target,
+    tiny,
+};
 
 /// Opsets that differ in operators: axes are an input from 18 on, `Gelu` exists from 20 on.
 const OPSETS: [u32; 4] = [17, 18, 20, 23];
@@ -97,49 +95,16 @@ fn graphs_in_onnx_runtime_agree_with_the_golden_tensors() {
     }
 }
 
-/// Writes a case as safetensors for `second_engine.py`.
-fn store(case: &Case, path: &Path) {
-    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-    let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
-    for (name, value) in &case.inputs {
-        tensors.push(match value {
-            Sample::F32(array) => (format!("input.{name}"), Dtype::F32, array.dims().to_vec(), bytes(array.values())),
-            Sample::I64(shape, values) => {
-                let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                (format!("input.{name}"), Dtype::I64, shape.clone(), bytes)
-            }
-        });
-    }
-    let (name, output) = &case.output;
-    tensors.push((format!("output.{name}"), Dtype::F32, output.dims().to_vec(), bytes(output.values())));
-    if let Some(mask) = &case.mask {
-        let mask = mask.iter().map(|&counts| u8::from(counts)).collect();
-        tensors.push(("mask".to_owned(), Dtype::U8, output.dims().to_vec(), mask));
-    }
-    let views = tensors
-        .iter()
-        .map(|(name, dtype, shape, bytes)| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
-    std::fs::write(path, safetensors::serialize(views, None::<HashMap<String, String>>).unwrap()).unwrap();
-}
-
 /// Runs the checker of the ONNX project on every graph, and its reference evaluator on every case.
 #[test]
 fn graphs_pass_the_checker_and_agree_in_the_reference_evaluator() {
-    let python = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.runtime/real/venv/bin/python"));
-    if !python.exists() {
-        println!("skipped: `{}` with onnx is missing; `.ci/run reference_data` installs it", python.display());
-        return;
-    }
+    let Some(python) = second_engine() else { return };
     let folder = tempfile::tempdir().unwrap();
     for model in tiny() {
         write_cases(&model, folder.path());
         write_reduced(&model, folder.path());
     }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/second_engine.py");
-    let output = Command::new(python).arg(script).arg(folder.path()).arg(TOLERANCE.to_string()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    println!("{text}");
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let text = python.run(folder.path(), TOLERANCE);
     // Two models; the portable flavour with opset 17, 18 and 23, the flavour `ort` with 18; three graphs each.
     assert_eq!(text.lines().filter(|line| line.ends_with(" ok")).count(), 2 * (3 + 1) * 3, "{text}");
     // Two models, two flavours, two precisions, two encoders.

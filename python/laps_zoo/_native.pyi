@@ -51,9 +51,9 @@ class Model:
     ) -> Model:
         """Opens a built-in entry by name, or an entry file by path."""
     def embed_images(self, images: Sequence[_Image]) -> npt.NDArray[np.float32]:
-        """Patch embeddings (images, tokens, width)."""
+        """Patch embeddings (images, tokens, width); of a head that pools, one vector each (images, 1, width)."""
     def embed_captions(self, captions: Sequence[str]) -> list[npt.NDArray[np.float32]]:
-        """Word embeddings (words, width) of each caption."""
+        """Word embeddings (words, width) of each caption; of a head that pools, its vector (1, width)."""
     def similarities(
         self, images: npt.NDArray[np.float32], captions: Sequence[npt.NDArray[np.float32]]
     ) -> npt.NDArray[np.float32]:

@@ -233,6 +233,7 @@ fn render(pair: &ExplainedPair) -> String {
         TokenKind::Class => "class token".to_owned(),
         TokenKind::Group(_) => format!("group {}", index + 1 - first_group),
         TokenKind::Fused(_) => "fused patch".to_owned(),
+        TokenKind::Patch(patch) => format!("row {}, column {}", patch / grid[1] + 1, patch % grid[1] + 1),
     };
     let place = |patches: &[f64]| {
         let strongest = (0..patches.len()).max_by(|&a, &b| patches[a].total_cmp(&patches[b]));

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use laps::EngineUsed;
 use laps::{Backends, Model, Workload};
-use laps_align::similarity::{AlignmentConfig, CaptionMatrix};
+use laps_align::similarity::CaptionMatrix;
 use laps_bench::progress::StageProgress;
 use laps_data::ExifOrientation;
 use laps_files::{Progress, path_to_text};
@@ -83,14 +83,12 @@ fn similarities(model: &Model, progress_bar: &dyn Progress, images: &[PathBuf], 
     let stage = StageProgress::begin(progress_bar, "encode", images.len() + captions.len());
     let progress = |count| stage.advance(count);
     let encoding = model.encoding(&progress);
-    let AlignmentConfig { width, .. } = encoding.sizes;
+    let width = encoding.sizes.width;
     let words = CaptionMatrix::from_arrays(&encoding.encode_captions(captions)?, width)?;
     let patches = encoding.encode_images(images, ExifOrientation::Ignore)?;
     let patches = patches.iter().flat_map(|image| image.values()).copied().collect();
     stage.end(&format!("{} images and {} captions", images.len(), captions.len()));
-    Ok(model
-        .similarity()
-        .similarities(&Array::new(&[images.len(), encoding.sizes.tokens(), width], patches)?, &words)?)
+    Ok(model.similarity().similarities(&Array::new(&[images.len(), encoding.sizes.tokens, width], patches)?, &words)?)
 }
 
 /// One table per caption with its images, best first; for a single image, one table of its captions.

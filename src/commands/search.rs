@@ -146,8 +146,7 @@ impl SearchArgs {
         let (compared, results) = match ranked_by {
             RankedBy::Similarity => {
                 let scope = if exact { SearchScope::All } else { SearchScope::Candidates(candidates.get()) };
-                let compared = if exact { items } else { candidates.max(top).get().min(items) };
-                (compared, exact_results(&searcher, embedded.first(), scope, top.get())?)
+                (searcher.compared(scope, top.get()), exact_results(&searcher, embedded.first(), scope, top.get())?)
             }
             RankedBy::Pooled => (0, pooled_results(&searcher, embedded.first(), top.get())?),
         };

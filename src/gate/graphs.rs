@@ -2,16 +2,20 @@
 
 use anyhow::Result;
 use laps_bench::gate::{GateGroup, GroupMeasures, Measure};
-use laps_hub::registry::Entry;
-use laps_model::{array::Array, models::config::ModelConfig};
+use laps_hub::registry::{Entry, embedded_checkpoint};
+use laps_model::{
+    array::Array,
+    heads::{ChanAggregation, D2sVseConfig, HeadConfig, Pooling},
+    models::config::ModelConfig,
+};
 use laps_onnx::{
     graph::{Flavour, GraphKind, GraphPrecision, Target},
     package,
     size::GraphSize,
 };
 
-/// Nodes, initialisers and bytes of every entry's graphs, in every flavour and precision. They do not depend on the
-/// weights, which are zeros here.
+/// Nodes, initialisers and bytes of every entry's graphs, in every flavour and precision, and of the graph `score` of every
+/// other head on the encoders of the embedded entries. They do not depend on the weights, which are zeros here.
 pub(crate) fn graphs(entries: &[Entry]) -> Result<GroupMeasures> {
     let mut known: Vec<(ModelConfig, Vec<(String, GraphSize)>)> = Vec::new();
     let mut measures = Vec::new();
@@ -24,7 +28,11 @@ pub(crate) fn graphs(entries: &[Entry]) -> Result<GroupMeasures> {
                 known.len() - 1
             }
         };
-        for (graph, structure) in &known[place].1 {
+        let of_heads = match embedded_checkpoint(name) {
+            Some(_) => head_structures(model)?,
+            None => Vec::new(),
+        };
+        for (graph, structure) in known[place].1.iter().chain(&of_heads) {
             let GraphSize { nodes, initialisers, bytes } = *structure;
             for (what, count) in [("nodes", nodes), ("initialisers", initialisers), ("bytes", bytes)] {
                 measures.push(Measure::count(format!("{name}/{graph}/{what}"), count));
@@ -45,6 +53,37 @@ fn structures(model: &ModelConfig) -> Result<Vec<(String, GraphSize)>> {
                 })?;
                 all.push((format!("{flavour}/{precision}/{kind}"), GraphSize::of(&graph)));
             }
+        }
+    }
+    Ok(all)
+}
+
+fn head_structures(model: &ModelConfig) -> Result<Vec<(String, GraphSize)>> {
+    let embed_size = model.embed_size;
+    let vsepp = |pooling| HeadConfig::Vsepp { pooling };
+    let heads = [
+        ("cosine", HeadConfig::Cosine { embed_size }),
+        ("vsepp_mean", vsepp(Pooling::Mean)),
+        ("vsepp_cls", vsepp(Pooling::Cls)),
+        ("vsepp_gpo", vsepp(Pooling::Gpo)),
+        ("scan_t2i", HeadConfig::ScanT2i),
+        ("scan_i2t", HeadConfig::ScanI2t),
+        ("scan_all", HeadConfig::ScanAll),
+        ("max_mean", HeadConfig::MaxMean),
+        ("sgr", HeadConfig::Sgr { sim_dim: 256, steps: 3 }),
+        ("chan_mean", HeadConfig::Chan { aggregation: ChanAggregation::Mean }),
+        ("chan_lse", HeadConfig::Chan { aggregation: ChanAggregation::Lse }),
+        ("d2s_vse", HeadConfig::D2sVse(D2sVseConfig { embed_size, ..D2sVseConfig::default() })),
+    ];
+    let mut all = Vec::new();
+    for (name, head) in heads {
+        let model = ModelConfig { head, sparse_ratio: 0.0, aggr_ratio: 0.0, ..model.clone() };
+        for flavour in Flavour::ALL {
+            let target = Target { flavour, ..Target::default() };
+            let graph = package::build_graph(GraphKind::Score, &model, target, GraphPrecision::Fp32, |parameter| {
+                Array::new(&parameter.shape, vec![0.0; parameter.elements()])
+            })?;
+            all.push((format!("head_{name}/{flavour}/fp32/score"), GraphSize::of(&graph)));
         }
     }
     Ok(all)

@@ -45,7 +45,7 @@ fn changed_node_count_and_hits_fail_the_gate() {
     assert_snapshot!(run.stdout, @"
     recalls     6 values, none changed
     parameters  2 values, none changed
-    graphs      54 values, none changed
+    graphs      126 values, none changed
     ");
     change(folder.path(), "graphs", "shapes_vit/portable/fp32/text/nodes", -1);
     change(folder.path(), "recalls", "shapes_vit/text to image/hits among the first 5", 1);

@@ -4,21 +4,28 @@ use std::{
     collections::BTreeSet,
     io::Write,
     path::{Path, PathBuf},
+    process::Command,
 };
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use insta::assert_snapshot;
 use laps_hub::registry;
 use laps_model::{models, params_init::init_parameters};
+use serde_json::{Value, json as value};
 use tempfile::TempDir;
 
 use crate::{
     NATIVE_ENGINE,
     files::{authors_checkpoint, repository_file, scenes, shapes_vit},
-    matrix::Matrix,
-    support::{expect_error, laps_zoo},
+    graphs::runtime,
+    matrix::{Direction, Matrix},
+    running_server::RunningServer,
+    search::{agrees, place},
+    support::{expect_error, json, laps_zoo},
 };
 
-const HEADS: [&str; 11] = [
+const HEADS: [&str; 12] = [
+    "{ type: cosine, embed_size: 64 }",
     "vsepp",
     "{ type: vsepp, pooling: cls }",
     "{ type: vsepp, pooling: gpo }",
@@ -59,35 +66,68 @@ fn checkpoint(folder: &TempDir, name: &str, entry: &Path) -> PathBuf {
     path
 }
 
+/// Runs the program, which must succeed, and returns what it prints.
+fn ok(arguments: &[&str]) -> String {
+    let run = laps_zoo(arguments);
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{arguments:?}");
+    run.stdout
+}
+
+fn ok_json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&ok(&[arguments, &["--json", "--quiet"]].concat())).unwrap()
+}
+
+/// A checkpoint of each head in the authors' container is converted, evaluated, exported and searched.
 #[test]
-fn entry_of_every_head_is_evaluated() {
+fn every_head_from_checkpoint_to_search() {
     let folder = scenes(4);
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let [data, images, image] = ["", "images", "images/test_00002.png"].map(path);
+    let texts = fs_err::read_to_string(path("captions/test_caps.txt")).unwrap();
+    let caption = texts.lines().nth(7).unwrap();
     let mut matrices = BTreeSet::new();
     for (number, head) in HEADS.into_iter().enumerate() {
         let name = format!("head_{number}");
         let entry = entry(&folder, &name, head);
-        let checkpoint = checkpoint(&folder, &name, &entry);
-        let sims = folder.path().join(format!("{name}.safetensors"));
-        let [data, entry, checkpoint, sims_path] =
-            [folder.path(), &entry, &checkpoint, &sims].map(|path| path.to_str().unwrap());
-        let run = |batch_size: &str| {
-            let options = ["--checkpoint", checkpoint, "--sims", sims_path, "--batch-size", batch_size];
-            let run = laps_zoo(
-                ["reproduce", entry, "--quiet", "--data", data].into_iter().chain(options).chain(NATIVE_ENGINE),
-            );
-            assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{head}");
-            let values = Matrix::open(&sims).values;
+        let original = checkpoint(&folder, &name, &entry);
+        let [entry, original] = [&entry, &original].map(|path| path.to_str().unwrap());
+        let [converted, sims, graphs, index] =
+            ["safetensors", "sims", "graphs", "index"].map(|ending| path(&format!("{name}.{ending}")));
+        ok(&["convert", original, &converted, "--entry", entry]);
+
+        let evaluate = |checkpoint: &str, batch_size: &str| {
+            let options = ["--checkpoint", checkpoint, "--sims", &sims, "--batch-size", batch_size];
+            ok(&[&["reproduce", entry, "--quiet", "--data", &data], &options[..], &NATIVE_ENGINE].concat());
+            let matrix = Matrix::open(sims.as_ref());
             fs_err::remove_file(&sims).unwrap();
-            values
+            matrix
         };
-        let values = run("16");
-        assert_eq!(values.len(), 4 * 20, "{head}");
-        assert!(values.iter().all(|value| value.is_finite()), "{head}");
+        let matrix = evaluate(&converted, "16");
+        assert_eq!((matrix.images, matrix.captions), (4, 20), "{head}");
+        assert!(matrix.values.iter().all(|value| value.is_finite()), "{head}");
         // The padding of a batch reaches no caption; encoders in f32 differ by their order of sums.
-        for (one, other) in values.iter().zip(run("3")) {
+        for (one, other) in matrix.values.iter().zip(evaluate(original, "3").values) {
             assert!((one - other).abs() < 1e-4, "{head}: {one} and {other}");
         }
-        matrices.insert(values.iter().map(|value| value.to_bits()).collect::<Vec<_>>());
+
+        let model = ["--entry", entry, "--checkpoint", &converted, "--engine", "rust"];
+        ok_json(&[&["index", &images, "--out", &index, "--precision", "fp32"], &model[..]].concat());
+        let found = ok_json(&[&["search", &index, caption, "--top", "4", "--exact"], &model[..]].concat());
+        assert_eq!(found["compared"], 4, "{head}");
+        // `lse` divides cosines by 0.1.
+        agrees(&found["results"], place, &matrix.scores(Direction::TextToImage, 7), 1e-4);
+
+        ok(&["export", entry, "--onnx", "--checkpoint", &converted, "--out", &graphs, "--data", &data, "--quiet"]);
+        let manifest = json(format!("{graphs}/manifest.json").as_ref());
+        let kind = head.trim_start_matches("{ type: ").split([',', ' ']).next().unwrap();
+        assert_eq!(manifest["head"]["type"], kind);
+        assert!(manifest["graphs"]["score"]["outputs"][0]["shape"] == value!(["images", "captions"]));
+        if runtime() {
+            let scores = ok_json(&["score", &image, "--caption", caption, "--graphs", &graphs]);
+            let similarity = scores["similarities"][0][0].as_f64().unwrap() as f32;
+            assert!((similarity - matrix.at(2, 7)).abs() < 1e-4, "{head}: {similarity} and {}", matrix.at(2, 7));
+        }
+        matrices.insert(matrix.values.iter().map(|value| value.to_bits()).collect::<Vec<_>>());
     }
     assert_eq!(matrices.len(), HEADS.len(), "two heads have the same similarities");
 }
@@ -111,18 +151,109 @@ fn checkpoint_of_another_head_is_named() {
     assert_snapshot!(hint(&sgr, &of_scan), @"hint: the checkpoint has no parameters of a head, the model has `sgr`");
 }
 
-/// What supports only the head of LAPS says so.
+/// The entry of `head` and a checkpoint of it, as model options.
+fn model(folder: &TempDir, name: &str, head: &str) -> [String; 6] {
+    let entry = entry(folder, name, head);
+    let checkpoint = checkpoint(folder, name, &entry);
+    let [entry, checkpoint] = [entry, checkpoint].map(|path| path.to_str().unwrap().to_owned());
+    ["--entry", &entry, "--checkpoint", &checkpoint, "--engine", "rust"].map(str::to_owned)
+}
+
 #[test]
-fn unsupported_head_is_an_error() {
-    let folder = scenes(2);
-    let scan = entry(&folder, "scan", "scan_t2i");
-    let checkpoint = checkpoint(&folder, "of_scan", &scan);
-    let image = fs_err::read_dir(folder.path().join("images")).unwrap().next().unwrap().unwrap().path();
-    let [entry, checkpoint, image] = [&scan, &checkpoint, &image].map(|path| path.to_str().unwrap());
-    let arguments = ["score", image, "--caption", "a red circle", "--entry", entry, "--checkpoint", checkpoint];
-    assert_snapshot!(expect_error(folder.path(), arguments), @r"
-    error: `head` of the model cannot be used
-      expected: `laps`, the only head for scoring and search
-      found: scan_t2i
+fn heads_with_parts_are_explained() {
+    let folder = scenes(1);
+    let image = folder.path().join("images/test_00000.png");
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for (number, head) in ["scan_t2i", "scan_i2t", "{ type: chan, aggregation: lse }"].into_iter().enumerate() {
+        let model = model(&folder, &format!("head_{number}"), head);
+        let model: Vec<&str> = model.iter().map(String::as_str).collect();
+        let [page, picture] = ["a.html", "a.png"].map(path);
+        let arguments =
+            ["explain", image.to_str().unwrap(), "--caption", "a red circle", "--out", &page, "--out", &picture];
+        let document = ok_json(&[&arguments, &model[..]].concat());
+        let number = |value: &Value| value.as_f64().unwrap();
+        let parts: f64 =
+            document["patches"].as_array().unwrap().iter().map(|patch| number(&patch["contribution"])).sum();
+        assert!((parts + number(&document["class_token"]) - number(&document["similarity"])).abs() < 1e-6, "{head}");
+        let score = ok_json(&[&["score", arguments[1], "--caption", "a red circle"], &model[..]].concat());
+        // Similarities of `lse` are about 10, where neighbours of f32 are 1e-6 apart; the engine sums f32 cosines.
+        assert!((number(&score["similarities"][0][0]) - number(&document["similarity"])).abs() < 1e-5, "{head}");
+        assert_eq!(document["tokens"][1]["kind"], "patch");
+        assert!(fs_err::read_to_string(&page).unwrap().contains("a red circle"));
+        let map = laps_data::image::read(picture.as_ref()).unwrap().image;
+        assert_ne!(map, laps_data::image::read(&image).unwrap().image, "{head}");
+    }
+    let refused = |name: &str, head: &str| {
+        let model = model(&folder, name, head);
+        let arguments = ["explain", image.to_str().unwrap(), "--caption", "a red circle"];
+        expect_error(folder.path(), arguments.into_iter().chain(model.iter().map(String::as_str)))
+    };
+    assert_snapshot!(refused("pooled", "vsepp"), @r"
+    error: a similarity of the head `vsepp, pooling mean` cannot be explained
+      expected: a sum over patches and words
+      found: one vector of each; no patch is compared with a word
+    hint: explain a model with the head `laps`, `scan_*`, `max_mean` or `chan`
+    ");
+    assert_snapshot!(refused("sgr", "{ type: sgr, sim_dim: 16, steps: 2 }"), @r"
+    error: a similarity of the head `sgr, sim_dim 16, steps 2` cannot be explained
+      expected: a sum over patches and words
+      found: a network over all words at once, whose output is no such sum
+    hint: explain a model with the head `laps`, `scan_*`, `max_mean` or `chan`
+    ");
+}
+
+/// One head that pools and one that compares tokens, over HTTP.
+#[test]
+fn index_of_another_head_is_served_and_refused_by_name() {
+    let folder = scenes(3);
+    let images = folder.path().join("images");
+    let image = BASE64_STANDARD.encode(fs_err::read(images.join("test_00001.png")).unwrap());
+    let input = format!("data:image/png;base64,{image}");
+    let mut indexes = Vec::new();
+    for (name, head) in [("pooled", "vsepp"), ("scan", "scan_all")] {
+        let model = model(&folder, name, head);
+        let model: Vec<&str> = model.iter().map(String::as_str).collect();
+        let index = folder.path().join(format!("{name}.index"));
+        let [images, out] = [&images, &index].map(|path| path.to_str().unwrap());
+        ok_json(&[&["index", images, "--out", out], &model[..]].concat());
+        let mut command = Command::new(crate::PROGRAM);
+        let server = RunningServer::spawn(command.arg("serve").arg(out).args(["--port", "0", "--quiet"]).args(&model));
+        let found = server.ok("/v1/search", &value!({ "query": "a red circle", "top": 3, "candidates": 1 }));
+        assert_eq!(found["compared"], 3, "{head}: {found}");
+        assert_eq!(found["model"]["head"]["type"], if name == "pooled" { "vsepp" } else { "scan_all" });
+        let scores = server.ok("/v1/score", &value!({ "images": [input], "texts": ["a red circle"] }));
+        let result = found["results"].as_array().unwrap().iter().find(|result| result["item"] == 1).unwrap();
+        let difference = scores["similarities"][0][0].as_f64().unwrap() - result["similarity"].as_f64().unwrap();
+        // Embeddings of the index are in fp16.
+        assert!(difference.abs() < 2e-3, "{head}: {difference}");
+        let ranked = server.ok("/v1/rerank", &value!({ "query": "a red circle", "documents": [input, { "item": 0 }] }));
+        assert_eq!(ranked["results"].as_array().unwrap().len(), 2);
+        let vectors = server.ok("/v1/embeddings", &value!({ "input": ["a red circle", input] }));
+        let vector = |index: usize| -> Vec<f64> {
+            vectors["data"][index]["embedding"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|value| value.as_f64().unwrap())
+                .collect()
+        };
+        let cosine: f64 = vector(0).iter().zip(vector(1)).map(|(a, b)| a * b).sum();
+        assert_eq!((cosine - scores["similarities"][0][0].as_f64().unwrap()).abs() < 1e-6, name == "pooled");
+        let explained = server.post("/v1/explain", &value!({ "image": input, "caption": "a red circle" }));
+        assert_eq!(explained.status, if name == "pooled" { 422 } else { 200 }, "{head}");
+        server.stop();
+        indexes.push((index, model.iter().map(|&option| option.to_owned()).collect::<Vec<_>>()));
+    }
+    let [(pooled, _), (scan, model)] = &indexes[..] else { panic!("two indexes") };
+    let bytes = |path: &Path| fs_err::metadata(path).unwrap().len();
+    // Each image has 37 tokens of 64 values in fp16 besides its pooled vector.
+    assert!(bytes(pooled) + 3 * 37 * 64 * 2 <= bytes(scan));
+    let arguments = ["search", pooled.to_str().unwrap(), "a red circle"];
+    let message = expect_error(folder.path(), arguments.into_iter().chain(model.iter().map(String::as_str)));
+    assert_snapshot!(message, @r"
+    error: the index `DIR/pooled.index` was written by another head
+      expected: `shapes_vit`, head `scan_all`
+      found: `shapes_vit`, head `vsepp, pooling mean`
+    hint: use the entry, checkpoint or graphs that wrote it, or create another index
     ");
 }

@@ -46,7 +46,7 @@ fn captions(data: &TempDir) -> Vec<String> {
 }
 
 /// The number of an image in a drawn set: 7 for `test_00007.png`.
-fn place(name: &Value) -> usize {
+pub(crate) fn place(name: &Value) -> usize {
     let name = name.as_str().unwrap();
     name.strip_prefix("test_").and_then(|name| name.strip_suffix(".png")).unwrap().parse().unwrap()
 }
@@ -65,7 +65,7 @@ fn reproduced(data: &TempDir) -> Matrix {
 }
 
 /// Checks that results match `expected` within `tolerance`, and its order where differences are larger than that.
-fn agrees(results: &Value, places: impl Fn(&Value) -> usize, expected: &[f32], tolerance: f32) {
+pub(crate) fn agrees(results: &Value, places: impl Fn(&Value) -> usize, expected: &[f32], tolerance: f32) {
     let results = results.as_array().unwrap();
     assert_eq!(results.len(), expected.len());
     let mut seen = vec![false; expected.len()];

@@ -92,6 +92,16 @@ pub enum Error {
         /// The splits that can be drawn.
         expected: String,
     },
+    /// A head whose similarity cannot be taken apart.
+    #[error(
+        "a similarity of the head `{head}` cannot be explained\n  expected: a sum over patches and words\n  found: {found}"
+    )]
+    NotExplained {
+        /// The head.
+        head: String,
+        /// What its similarity is.
+        found: &'static str,
+    },
     /// An image cannot be used.
     #[error("image `{}` cannot be used", path.display())]
     Image {
@@ -119,6 +129,9 @@ impl Error {
             Self::Environment { .. } => Some(
                 "torchrun and `laps-zoo launch` set these variables; unset WORLD_SIZE to run one process".to_owned(),
             ),
+            Self::NotExplained { .. } => {
+                Some("explain a model with the head `laps`, `scan_*`, `max_mean` or `chan`".to_owned())
+            }
             Self::Threads { .. } | Self::NoVocabulary { .. } | Self::NoSuchSplit { .. } | Self::Image { .. } => None,
         }
     }

@@ -1,9 +1,9 @@
 //! Why an image and a caption have the similarity that they have.
 
-use laps_align::similarity::Explanation;
-use laps_model::array::Array;
+use laps_align::similarity::{Explanation, explain_head};
+use laps_model::{array::Array, heads::HeadConfig};
 
-use crate::{Image, Model, Result};
+use crate::{Error, Image, Model, Result, model::HeadSimilarity};
 
 /// The similarity of an image and a caption, taken apart.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +18,8 @@ pub struct ExplainedPair {
 
 impl Model {
     /// Takes the similarity of an image and a caption apart: the scores of all patches, which of them the caption keeps, how
-    /// they are merged, and which token each word matches.
+    /// they are merged, and which token each word matches. Of the other heads, `scan_t2i`, `scan_i2t`, `scan_all`, `max_mean`
+    /// and `chan` have explanations: their attention or best tokens, as what each patch adds.
     ///
     /// ```no_run
     /// # fn main() -> laps::Result<()> {
@@ -31,27 +32,41 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// An image that cannot be decoded, and a caption that is too long.
+    /// An image that cannot be decoded, a caption that is too long, and a head whose similarity has no parts.
     pub fn explain(&self, image: impl Into<Image>, caption: &str) -> Result<ExplainedPair> {
+        self.check_explainable()?;
         let images = self.embed_images([image.into()])?;
         let words = self.embed_captions(&[caption])?.remove(0);
-        let config = self.similarity().config();
-        let image = Array::new(&[config.tokens(), config.width], images.into_values())?;
+        let image = Array::new(&[self.sizes().tokens, self.sizes().width], images.into_values())?;
         self.explain_embeddings(&image, &words, caption)
     }
 
     /// As [`explain`](Self::explain), from the embeddings `(tokens, width)` of the image and `(words, width)` of the caption.
     ///
     /// # Errors
-    /// Embeddings of another model.
+    /// Embeddings of another model, and a head whose similarity has no parts.
     pub fn explain_embeddings(&self, image: &Array, words: &Array, caption: &str) -> Result<ExplainedPair> {
-        let config = self.similarity().config();
-        let explanation = self.similarity().explain(image, words)?;
+        self.check_explainable()?;
+        let explanation = match self.head_similarity() {
+            HeadSimilarity::Laps(engine) => engine.explain(image, words)?,
+            HeadSimilarity::Head(_) => explain_head(&self.used().head, self.sizes(), image, words)?,
+        };
         let tokenizer = self.tokenizer();
         let mut tokens = tokenizer.encode(caption.trim())?;
         tokenizer.truncate(&mut tokens, words.dims().first().copied().unwrap_or(0));
         let words = tokens.into_iter().map(|id| tokenizer.token(id)).collect();
-        let side = config.patches.isqrt();
-        Ok(ExplainedPair { words, grid: [side, config.patches / side.max(1)], explanation })
+        let patches = explanation.patches.len();
+        let side = patches.isqrt();
+        Ok(ExplainedPair { words, grid: [side, patches / side.max(1)], explanation })
+    }
+
+    fn check_explainable(&self) -> Result<()> {
+        let head = self.used().head;
+        let found = match head {
+            HeadConfig::Sgr { .. } => "a network over all words at once, whose output is no such sum",
+            _ if head.pools() => "one vector of each; no patch is compared with a word",
+            _ => return Ok(()),
+        };
+        Err(Error::NotExplained { head: head.to_string(), found })
     }
 }

@@ -56,13 +56,13 @@ pub struct WordDocument<'a> {
 /// A token of the image.
 #[derive(Clone, Debug, Serialize)]
 pub struct TokenDocument<'a> {
-    /// `class`, `group` or `fused`.
+    /// `class`, `group`, `fused`, or with a head other than LAPS's `patch`.
     pub kind: &'static str,
     /// Index of the word that it matches.
     pub word: usize,
     /// The similarity to it.
     pub similarity: f64,
-    /// Weight of each patch; none for the class token.
+    /// Weight of each patch; none for the class token and single patches.
     pub weights: &'a [f64],
 }
 
@@ -95,6 +95,7 @@ impl<'a> ExplanationDocument<'a> {
                 TokenKind::Class => ("class", &[]),
                 TokenKind::Group(weights) => ("group", weights),
                 TokenKind::Fused(weights) => ("fused", weights),
+                TokenKind::Patch(_) => ("patch", &[]),
             };
             TokenDocument { kind, word: token.word, similarity: token.similarity, weights }
         });

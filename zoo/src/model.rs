@@ -11,7 +11,9 @@ use std::{
     thread,
 };
 
-use laps_align::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions};
+use laps_align::similarity::{
+    AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, HeadEngine, SimdLevel, SimilarityEngine,
+};
 use laps_data::{
     Tokenizer, Vocabulary,
     image::{self, Preprocessing, RgbImage},
@@ -20,6 +22,8 @@ use laps_hub::registry::{self, Entry};
 use laps_model::{
     array::Array,
     encoder::{Device, Encoder},
+    heads::{HeadConfig, HeadSizes},
+    params::Parameter,
 };
 use laps_onnx::{package::Package, runtime::SessionOptions};
 use laps_search::{
@@ -51,21 +55,22 @@ pub struct ModelBuilder {
     stop: Arc<AtomicBool>,
 }
 
-/// A LAPS model: encoders, tokenizer and the exact similarity engine.
+/// A model: encoders, tokenizer and the exact similarity engine of its head, LAPS's or another one.
 ///
 /// ```
 /// # fn main() -> laps::Result<()> {
 /// let model = laps::Model::builder("shapes_vit").open()?;
 /// let words = model.embed_captions(&["a red circle above a blue square"])?;
 /// // A token for each word, `[CLS]` and `[SEP]`, in the joint space.
-/// assert_eq!(words[0].dims()[1], model.similarity().config().width);
+/// assert_eq!(words[0].dims()[1], model.sizes().width);
 /// # Ok(())
 /// # }
 /// ```
 pub struct Model {
     used: ModelUsed,
     engine: EngineUsed,
-    similarity: Engine,
+    similarity: HeadSimilarity,
+    sizes: HeadSizes,
     preprocessing: Preprocessing,
     encoder: Box<dyn Encoder>,
     tokenizer: Tokenizer,
@@ -110,13 +115,21 @@ impl From<RgbImage> for Image {
     }
 }
 
+/// The similarity engine of a head.
+pub(crate) enum HeadSimilarity {
+    /// LAPS's.
+    Laps(Engine),
+    /// Another one.
+    Head(HeadEngine),
+}
+
 /// What a model consists of, from an entry and its checkpoint or from a folder of graphs.
 struct Parts {
     used: ModelUsed,
     encoder: Box<dyn Encoder>,
     engine: EngineUsed,
-    config: AlignmentConfig,
-    weights: AggregationWeights,
+    similarity: HeadSimilarity,
+    sizes: HeadSizes,
     preprocessing: Preprocessing,
     vocabulary: Vocabulary,
     vocab_size: usize,
@@ -212,17 +225,17 @@ impl ModelBuilder {
     /// # Errors
     /// An unknown entry, a checkpoint that does not fit it, a missing vocabulary, an engine or a device that is not there.
     pub fn open(self) -> Result<Model> {
-        let Parts { used, encoder, engine, config, weights, preprocessing, vocabulary, vocab_size, max_tokens } =
+        let Parts { used, encoder, engine, similarity, sizes, preprocessing, vocabulary, vocab_size, max_tokens } =
             match &self.entry {
                 Some(name) => self.entry_parts(registry::find(name)?)?,
                 None => self.graph_parts()?,
             };
         let tokenizer = Tokenizer::new(&vocabulary)?;
         tokenizer.check_fits(vocab_size)?;
-        let options = EngineOptions { threads: self.threads, ..EngineOptions::default() };
         Ok(Model {
             used,
-            similarity: Engine::new(config, &weights, options)?,
+            similarity,
+            sizes,
             engine,
             preprocessing,
             encoder,
@@ -245,8 +258,11 @@ impl ModelBuilder {
         }
     }
 
+    fn engine_options(&self) -> EngineOptions {
+        EngineOptions { threads: self.threads, ..EngineOptions::default() }
+    }
+
     fn entry_parts(&self, entry: Entry) -> Result<Parts> {
-        entry.model.require_laps("scoring and search")?;
         let backend = self.request().select(self.backends)?.backend;
         backend.check()?;
         let missing = || Error::NoVocabulary { entry: entry.name.clone() };
@@ -254,14 +270,21 @@ impl ModelBuilder {
         let (checkpoint, _) = open_checkpoint(&entry, self.checkpoint.as_deref())?;
         let checkpoint_sha256 = checkpoint.sha256()?;
         let checkpoint = Rc::new(checkpoint);
-        let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;
+        let options = self.engine_options();
+        let similarity = if entry.model.head.is_laps() {
+            let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;
+            HeadSimilarity::Laps(Engine::new(AlignmentConfig::of(&entry.model), &weights, options)?)
+        } else {
+            let read = |parameter: &Parameter| Ok(checkpoint.read(&parameter.name)?);
+            HeadSimilarity::Head(HeadEngine::new(&entry.model, read, options)?)
+        };
         let (encoder, engine) = backend.encoder(&entry, &checkpoint, &checkpoint_sha256)?;
         Ok(Parts {
-            used: model_used(entry.name, entry.config_sha256, checkpoint_sha256, &engine),
+            used: model_used(entry.name, entry.model.head, entry.config_sha256, checkpoint_sha256, &engine),
             encoder,
             engine,
-            config: AlignmentConfig::of(&entry.model),
-            weights,
+            similarity,
+            sizes: HeadSizes::of(&entry.model).encoded(&entry.model.head),
             preprocessing: Preprocessing::of(&entry.model.image),
             vocabulary,
             vocab_size: entry.model.text.vocab_size,
@@ -278,7 +301,18 @@ impl ModelBuilder {
             });
         };
         let package = Package::open(folder)?;
-        let (config, weights) = package.alignment()?;
+        let head = package.manifest.head;
+        let (similarity, sizes) = if head.is_laps() {
+            let (config, weights) = package.alignment()?;
+            let AlignmentConfig { has_class_token, width, .. } = config;
+            let sizes = HeadSizes { tokens: config.tokens(), has_class_token, width, word_width: width };
+            (HeadSimilarity::Laps(Engine::new(config, &weights, self.engine_options())?), sizes)
+        } else {
+            let (sizes, read) = package.head()?;
+            let sizes = sizes.encoded(&head);
+            let engine = HeadEngine::with_sizes(head, sizes, read, self.engine_options(), SimdLevel::detect())?;
+            (HeadSimilarity::Head(engine), sizes)
+        };
         let vocabulary = match self.vocabulary.clone().or_else(|| package.vocabulary()) {
             Some(path) => Vocabulary::read(&path)?,
             None => return Err(Error::NoVocabulary { entry: folder.display().to_string() }),
@@ -286,11 +320,11 @@ impl ModelBuilder {
         let (encoder, engine) = onnx.open_package(&package)?;
         let manifest = package.manifest;
         Ok(Parts {
-            used: model_used(manifest.entry, manifest.config_sha256, manifest.checkpoint_sha256, &engine),
-            encoder: Box::new(encoder),
+            used: model_used(manifest.entry, head, manifest.config_sha256, manifest.checkpoint_sha256, &engine),
+            encoder,
             engine,
-            config,
-            weights,
+            similarity,
+            sizes,
             preprocessing: manifest.image,
             vocabulary,
             vocab_size: manifest.text.vocabulary,
@@ -299,12 +333,18 @@ impl ModelBuilder {
     }
 }
 
-fn model_used(entry: String, config_sha256: String, checkpoint_sha256: String, engine: &EngineUsed) -> ModelUsed {
+fn model_used(
+    entry: String,
+    head: HeadConfig,
+    config_sha256: String,
+    checkpoint_sha256: String,
+    engine: &EngineUsed,
+) -> ModelUsed {
     let engine = match &engine.graphs {
         Some(graphs) => format!("{}: {graphs}", engine.name),
         None => engine.name.to_string(),
     };
-    ModelUsed { entry, config_sha256, checkpoint_sha256, engine }
+    ModelUsed { entry, head, config_sha256, checkpoint_sha256, engine }
 }
 
 impl Model {
@@ -329,7 +369,19 @@ impl Model {
     }
 
     /// The engine that computes the similarities.
-    pub fn similarity(&self) -> &Engine {
+    pub fn similarity(&self) -> &dyn SimilarityEngine {
+        match &self.similarity {
+            HeadSimilarity::Laps(engine) => engine,
+            HeadSimilarity::Head(engine) => engine,
+        }
+    }
+
+    /// Sizes of the embeddings of images and captions. A head that pools has one vector of each.
+    pub fn sizes(&self) -> &HeadSizes {
+        &self.sizes
+    }
+
+    pub(crate) fn head_similarity(&self) -> &HeadSimilarity {
         &self.similarity
     }
 
@@ -352,7 +404,7 @@ impl Model {
     pub fn encoding<'a>(&'a self, progress: &'a dyn Fn(usize)) -> EmbeddingPipeline<'a> {
         EmbeddingPipeline {
             encoder: self.encoder.as_ref(),
-            sizes: *self.similarity.config(),
+            sizes: self.sizes,
             preprocessing: self.preprocessing,
             tokenizer: &self.tokenizer,
             max_tokens: self.max_tokens,
@@ -363,7 +415,8 @@ impl Model {
         }
     }
 
-    /// Patch embeddings of images, `(images, tokens, width)`, the class token first where the model has one.
+    /// Patch embeddings of images, `(images, tokens, width)`, the class token first where the model has one. A head that pools
+    /// has one vector of each image, `(images, 1, width)`.
     ///
     /// # Errors
     /// An image that cannot be decoded, and an interruption by [`stop`](Self::stop).
@@ -384,11 +437,11 @@ impl Model {
             values.extend_from_slice(embeddings.values());
             count += batch.len();
         }
-        let config = self.similarity.config();
-        Ok(Array::new(&[count, config.tokens(), config.width], values)?)
+        Ok(Array::new(&[count, self.sizes.tokens, self.sizes.width], values)?)
     }
 
-    /// Word embeddings of captions, `(words, width)` of each, `[CLS]` and `[SEP]` included.
+    /// Word embeddings of captions, `(words, width)` of each, `[CLS]` and `[SEP]` included. A head that pools has one vector of
+    /// each caption, `(1, width)`.
     ///
     /// # Errors
     /// A caption with more tokens than the text encoder has positions.
@@ -398,13 +451,13 @@ impl Model {
     }
 
     /// Similarities `(images, captions)` of embeddings from [`embed_images`](Self::embed_images) and
-    /// [`embed_captions`](Self::embed_captions). They range from -0.2 to 2.
+    /// [`embed_captions`](Self::embed_captions). Those of LAPS range from -0.2 to 2.
     ///
     /// # Errors
     /// Embeddings of another model.
     pub fn similarities(&self, images: &Array, captions: &[Array]) -> Result<Array> {
-        let captions = CaptionMatrix::from_arrays(captions, self.similarity.config().width)?;
-        Ok(self.similarity.similarities(images, &captions)?)
+        let captions = CaptionMatrix::from_arrays(captions, self.sizes.width)?;
+        Ok(self.similarity().similarities(images, &captions)?)
     }
 
     /// Writes the index file `index` of the images in `folder`, or updates the one that is there: only new and changed
@@ -429,7 +482,7 @@ impl Model {
         index.description().check_kind(index.path(), IndexKind::Images)?;
         index.description().check_model(index.path(), &self.used)?;
         let words = self.embed_captions(&[caption])?;
-        let searcher = Searcher { index, engine: &self.similarity, stop: &self.stop };
+        let searcher = Searcher { index, engine: self.similarity(), stop: &self.stop };
         let hits = searcher.search(&words[0], SearchScope::Candidates(DEFAULT_CANDIDATES), top)?;
         Ok(hits.into_iter().map(|hit| (index.items()[hit.item].name.clone(), hit.similarity)).collect())
     }

@@ -8,14 +8,18 @@ use std::{
 
 use laps_files::TemporaryFolder;
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
-use laps_model::encoder::Encoder;
+use laps_model::{
+    encoder::{Encoder, PooledEncoder},
+    heads::{HeadConfig, HeadSizes},
+    params::Parameter,
+};
 use laps_onnx::{
     graph::{GraphKind, GraphPrecision, Target},
     package::{self, ExportRequest, Manifest, Package, describe_encoders, encode_graph, write_encoders},
     runtime::{ExecutionDevice, OrtEncoder, Provider, Session, SessionOptions, environment},
 };
 
-use crate::{Backend, EngineUsed, Result};
+use crate::{Array, Backend, EngineUsed, Result};
 
 /// Computes embeddings with graphs in ONNX Runtime.
 #[derive(Debug)]
@@ -61,7 +65,7 @@ impl OnnxBackend {
             Some(folder) => {
                 let package = Package::open(folder)?;
                 package.check(&entry.config_sha256, sha256)?;
-                self.open_package(&package)
+                Self::open_files(folder, &package.manifest, &self.options)
             }
             None => {
                 let request = ExportRequest {
@@ -102,12 +106,18 @@ impl OnnxBackend {
         }
     }
 
-    /// Opens the encoder of a folder of graphs whose hashes were verified.
+    /// Opens the encoder of a folder of graphs whose hashes were verified. The head of the package pools, if it does so.
     ///
     /// # Errors
     /// Graphs that the provider cannot run.
-    pub fn open_package(&self, package: &Package) -> Result<(OrtEncoder, EngineUsed)> {
-        Self::open_files(&package.folder, &package.manifest, &self.options)
+    pub fn open_package(&self, package: &Package) -> Result<(Box<dyn Encoder>, EngineUsed)> {
+        let (encoder, used) = Self::open_files(&package.folder, &package.manifest, &self.options)?;
+        let head = package.manifest.head;
+        if !head.pools() {
+            return Ok((Box::new(encoder), used));
+        }
+        let (sizes, read) = package.head()?;
+        Ok((pooled(encoder, &head, &sizes, read)?, used))
     }
 
     /// Opens the graphs of a folder that `manifest` describes.
@@ -151,6 +161,16 @@ impl OnnxBackend {
     }
 }
 
+/// The graphs compute the embeddings of tokens and words; the head pools them.
+fn pooled(
+    encoder: OrtEncoder,
+    head: &HeadConfig,
+    sizes: &HeadSizes,
+    read: impl Fn(&Parameter) -> laps_model::Result<Array> + 'static,
+) -> Result<Box<dyn Encoder>> {
+    Ok(Box::new(PooledEncoder::new(encoder, head, sizes, read)?))
+}
+
 /// The provider that the user requests; the CPU if none is.
 fn provider(options: &SessionOptions) -> Provider {
     match options.device {
@@ -177,6 +197,12 @@ impl Backend for OnnxBackend {
         sha256: &str,
     ) -> Result<(Box<dyn Encoder>, EngineUsed)> {
         let (encoder, used) = self.open(entry, checkpoint, sha256)?;
-        Ok((Box::new(encoder), used))
+        let model = &entry.model;
+        if !model.head.pools() {
+            return Ok((Box::new(encoder), used));
+        }
+        let checkpoint = Rc::clone(checkpoint);
+        let read = move |parameter: &Parameter| Ok(checkpoint.read(&parameter.name)?);
+        Ok((pooled(encoder, &model.head, &HeadSizes::of(model), read)?, used))
     }
 }

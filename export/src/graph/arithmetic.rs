@@ -50,6 +50,13 @@ pub(super) fn matmul(left: &GraphTensor, right: &GraphTensor, label: &str) -> Re
     left.float((Operator::new("MatMul"), label), &[left, right], shape, |known| known[0].matmul(&known[1]))
 }
 
+/// Products of each matrix of `(b, m, k)` with each of `(a, k, n)`, or of the matrices of `(a, b, m, k)` with the one of their
+/// `a`: the operator broadcasts without copies.
+pub(super) fn matmul_broadcast(left: &GraphTensor, right: &GraphTensor) -> Result<GraphTensor> {
+    let [outer, inner, columns] = right.sizes()?;
+    matmul(left, &right.reshape(&[outer, 1.into(), inner, columns])?, "matmul")
+}
+
 /// Linear layer. Its values are named after the layer: the product `LAYER.matmul`, and with a bias `LAYER.output`.
 pub(super) fn linear(x: &GraphTensor, weight: &GraphTensor, bias: Option<&GraphTensor>) -> Result<GraphTensor> {
     let [out, inner] = weight.sizes()?;
@@ -156,17 +163,27 @@ pub(super) fn top_k_mask(x: &GraphTensor, count: usize) -> Result<GraphTensor> {
     Ok(x.apply(operator, &[&zeros, &indices, &ones], (ElementType::F32, shape), "kept"))
 }
 
-/// Each line along `axis`, whose size is known, in descending order.
+/// Each line along `axis`, in descending order. The number of values of `TopK` is an operand, which is computed from the shape
+/// if the size is a symbol.
 pub(super) fn sort_descending(x: &GraphTensor, axis: usize) -> Result<GraphTensor> {
     let shape = x.shape();
     let Some(size) = shape.get(axis) else { return refused("sort_descending", &format!("an axis {axis}"), x) };
-    let size = size.fixed()?;
+    let count = match size.fixed() {
+        Ok(size) => x.i64_vector(&[size as i64]),
+        Err(_) => {
+            let end = axis as i64 + 1;
+            let operator = Operator::new("Shape").with_int("start", axis as i64).with_int("end", end);
+            x.apply(operator, &[x], (ElementType::I64, vec![1.into()]), "sorted.count")
+        }
+    };
     let mut graph = x.graph.borrow_mut();
     let label = graph.label("sorted");
-    let count = graph.i64_vector(&label, &[size as i64]);
-    let values = graph.value(&label, ElementType::F32, shape);
+    let values = graph.value(&label, ElementType::F32, shape.clone());
+    let indices_label = graph.label("sorted.indices");
+    let indices = graph.value(&indices_label, ElementType::I64, shape);
     let operator = Operator::new("TopK").with_int("axis", axis as i64).with_int("largest", 1).with_int("sorted", 1);
-    graph.append(super::Node { operator, inputs: vec![Some(x.id), Some(count)], outputs: vec![Some(values)] });
+    let (inputs, outputs) = (vec![Some(x.id), Some(count.id)], vec![Some(values), Some(indices)]);
+    graph.append(super::Node { operator, inputs, outputs });
     drop(graph);
     Ok(x.at(values))
 }

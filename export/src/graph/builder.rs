@@ -96,8 +96,11 @@ impl Graph {
     /// The first input with an axis of the symbolic size `symbol`, and that axis.
     pub(super) fn symbol(&self, symbol: &str) -> Option<(ValueId, usize)> {
         self.inputs.iter().find_map(|&id| {
-            let axis =
-                self.fact(id).shape.iter().position(|size| matches!(size.parts(), (1, Some(own)) if own == symbol));
+            let axis = self
+                .fact(id)
+                .shape
+                .iter()
+                .position(|size| matches!(size.parts(), Some((1, Some(own))) if own == symbol));
             axis.map(|axis| (id, axis))
         })
     }

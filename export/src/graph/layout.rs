@@ -75,11 +75,12 @@ pub(super) fn permute(x: &GraphTensor, order: &[usize]) -> Result<GraphTensor> {
 pub(super) fn narrow(x: &GraphTensor, axis: usize, start: usize, length: usize) -> Result<GraphTensor> {
     let shape = x.shape();
     let narrowed = with_axis("narrow", &shape, axis, length.into())?;
-    let size = shape[axis].fixed()?;
-    if start + length > size {
-        return refused("narrow", &format!("at most {size} entries"), (start, length));
+    // Entries that are there for every value of a symbol.
+    let size = shape[axis];
+    if start + length > size.smallest() {
+        return refused("narrow", &format!("at most {} entries of {size}", size.smallest()), (start, length));
     }
-    if length == size {
+    if size == length.into() {
         return Ok(x.clone());
     }
     if let Some(known) = x.constant_array() {
@@ -131,14 +132,14 @@ pub(super) fn concat(parts: &[&GraphTensor], axis: usize) -> Result<GraphTensor>
     if parts.len() == 1 {
         return Ok(first.clone());
     }
-    let mut total = 0;
+    let mut total = Dim::from(0);
     for part in parts {
         let Some(size) = part.shape().get(axis).copied() else { return refused("concat", "an axis", part) };
-        total += size.fixed()?;
+        total = total.plus(size)?;
     }
-    let joined = with_axis("concat", &first.shape(), axis, total.into())?;
+    let joined = with_axis("concat", &first.shape(), axis, total)?;
     for part in parts {
-        if with_axis("concat", &part.shape(), axis, total.into())? != joined {
+        if with_axis("concat", &part.shape(), axis, total)? != joined {
             return refused("concat", "tensors that differ on one axis only", parts);
         }
     }
@@ -171,8 +172,8 @@ pub(super) fn expand(x: &GraphTensor, shape: &[Dim]) -> Result<GraphTensor> {
         let mut outline = vec![Dim::from(1); shape.len()];
         outline[axis] = size;
         let zeros = match size.parts() {
-            (1, Some(symbol)) => zeros(x, symbol)?.reshape(&outline)?,
-            (count, None) => {
+            Some((1, Some(symbol))) => zeros(x, symbol)?.reshape(&outline)?,
+            Some((count, None)) => {
                 let mut sizes = vec![1; shape.len()];
                 sizes[axis] = count;
                 x.constant(&vec![0.0; count], &sizes)?

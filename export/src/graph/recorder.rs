@@ -193,6 +193,12 @@ impl Tensor for GraphTensor {
     fn matmul(&self, other: &Self) -> Result<Self> {
         arithmetic::matmul(self, other, "matmul")
     }
+    fn matmul_each(&self, other: &Self) -> Result<Self> {
+        arithmetic::matmul_broadcast(self, other)
+    }
+    fn matmul_shared(&self, other: &Self) -> Result<Self> {
+        arithmetic::matmul_broadcast(self, other)
+    }
     fn linear(&self, weight: &Self, bias: Option<&Self>) -> Result<Self> {
         arithmetic::linear(self, weight, bias)
     }

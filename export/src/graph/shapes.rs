@@ -22,11 +22,21 @@ pub(super) fn broadcast(operation: &'static str, left: &[Dim], right: &[Dim]) ->
         .collect()
 }
 
-/// Number of elements: the numeric factor, and the symbols that are further factors.
-pub(super) fn elements(shape: &[Dim]) -> (usize, Vec<&'static str>) {
-    let mut symbols: Vec<_> = shape.iter().filter_map(|size| size.parts().1).collect();
-    symbols.sort_unstable();
-    (shape.iter().map(|size| size.parts().0).product(), symbols)
+/// Number of elements: the numeric factor, and the symbols and sums that are further factors.
+pub(super) fn elements(shape: &[Dim]) -> (usize, Vec<String>) {
+    let mut number = 1;
+    let mut others = Vec::new();
+    for size in shape {
+        match size.parts() {
+            Some((factor, symbol)) => {
+                number *= factor;
+                others.extend(symbol.map(str::to_owned));
+            }
+            None => others.push(size.to_string()),
+        }
+    }
+    others.sort_unstable();
+    (number, others)
 }
 
 /// The `shape` operand of `Reshape`: 0 for a symbol that stays on its axis, a number, or a single -1.
@@ -36,7 +46,7 @@ pub(super) fn reshape(from: &[Dim], to: &[Dim]) -> Result<Vec<i64>> {
     }
     let mut free = 0;
     let sizes = to.iter().enumerate().map(|(axis, size)| match size.parts() {
-        (number, None) => i64::try_from(number).unwrap_or(i64::MAX),
+        Some((number, None)) => i64::try_from(number).unwrap_or(i64::MAX),
         _ if from.get(axis) == Some(size) => 0,
         _ => {
             free += 1;

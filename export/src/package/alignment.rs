@@ -1,36 +1,62 @@
-//! The alignment parameters and the vocabulary of a package, which search needs besides the encoders.
+//! The parameters of the head and the vocabulary of a package, which search needs besides the encoders.
 
 use std::path::Path;
 
 use laps_align::similarity::AlignmentConfig;
 use laps_data::{TOKENIZER_CONFIG, Tokenizer, TokenizerConfig, Vocabulary};
 use laps_hub::checkpoint::Checkpoint;
-use laps_model::models::{self, config::ModelConfig};
+use laps_model::{
+    heads::{self, HeadSizes},
+    models::{self, config::ModelConfig},
+    params::Parameter,
+};
 use safetensors::{Dtype, tensor::TensorView};
 
-use super::{AlignmentFile, FileEntry, files::write_file};
+use super::{AlignmentFile, FileEntry, HeadFile, files::write_file};
 use crate::{Error, Result};
 
 /// File of the alignment parameters. The similarity engine reads them; it computes the same as the graph `score`, faster.
 pub(super) const ALIGNMENT_FILE: &str = "alignment.safetensors";
+/// File of the parameters of another head.
+const HEAD_FILE: &str = "head.safetensors";
 
 /// Writes the alignment parameters of a checkpoint to `folder`.
 pub(super) fn write_alignment(config: &ModelConfig, checkpoint: &Checkpoint, folder: &Path) -> Result<AlignmentFile> {
-    let mut tensors = Vec::new();
-    for parameter in models::parameters(config)? {
-        if parameter.name.starts_with("cross_net.aggr_net.") {
-            let values = checkpoint.read(&parameter.name).map_err(laps_hub::Error::from)?;
-            let bytes: Vec<u8> = values.values().iter().flat_map(|value| value.to_le_bytes()).collect();
-            tensors.push((parameter.name, parameter.shape, bytes));
-        }
+    let mut parameters = models::parameters(config)?;
+    parameters.retain(|parameter| parameter.name.starts_with("cross_net.aggr_net."));
+    let file = write_parameters(parameters, checkpoint, folder, ALIGNMENT_FILE)?;
+    Ok(AlignmentFile { file, sizes: AlignmentConfig::of(config) })
+}
+
+/// Writes the parameters of a head other than LAPS's to `folder`.
+pub(super) fn write_head(config: &ModelConfig, checkpoint: &Checkpoint, folder: &Path) -> Result<HeadFile> {
+    let sizes = HeadSizes::of(config);
+    let parameters = heads::parameters(&config.head, &sizes)?;
+    let parameters = match parameters.is_empty() {
+        true => None,
+        false => Some(write_parameters(parameters, checkpoint, folder, HEAD_FILE)?),
+    };
+    Ok(HeadFile { sizes, parameters })
+}
+
+fn write_parameters(
+    parameters: Vec<Parameter>,
+    checkpoint: &Checkpoint,
+    folder: &Path,
+    name: &str,
+) -> Result<FileEntry> {
+    let mut tensors = Vec::with_capacity(parameters.len());
+    for parameter in parameters {
+        let values = checkpoint.read(&parameter.name).map_err(laps_hub::Error::from)?;
+        let bytes: Vec<u8> = values.values().iter().flat_map(|value| value.to_le_bytes()).collect();
+        tensors.push((parameter.name, parameter.shape, bytes));
     }
-    let failed = |error: safetensors::SafeTensorError| Error::io("write", folder.join(ALIGNMENT_FILE), error);
+    let failed = |error: safetensors::SafeTensorError| Error::io("write", folder.join(name), error);
     let views = tensors
         .iter()
         .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(failed)?)));
     let bytes = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, None).map_err(failed)?;
-    let file = write_file(folder, ALIGNMENT_FILE, &bytes)?;
-    Ok(AlignmentFile { file, sizes: AlignmentConfig::of(config) })
+    write_file(folder, name, &bytes)
 }
 
 /// Writes a vocabulary to `folder`, if it has the size that the model expects, and its settings beside it if there

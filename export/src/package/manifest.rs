@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use laps_align::similarity::AlignmentConfig;
 use laps_data::image::Preprocessing;
+use laps_model::heads::{HeadConfig, HeadSizes};
 use serde::{Deserialize, Serialize};
 
 use super::{Drift, NodeDrift};
@@ -44,6 +45,12 @@ pub struct Manifest {
     pub graphs: BTreeMap<String, GraphFile>,
     /// Golden tensors.
     pub golden: FileEntry,
+    /// The head.
+    #[serde(default)]
+    pub head: HeadConfig,
+    /// Sizes and parameters of a head other than LAPS's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_file: Option<HeadFile>,
     /// Alignment parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alignment: Option<AlignmentFile>,
@@ -87,6 +94,16 @@ pub struct AlignmentFile {
     pub file: FileEntry,
     /// Sizes of the alignment.
     pub sizes: AlignmentConfig,
+}
+
+/// Sizes of a head other than LAPS's, and the file of its parameters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadFile {
+    /// Sizes of the embeddings that the graphs of the encoders compute.
+    pub sizes: HeadSizes,
+    /// The file, as safetensors; None for a head without parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<FileEntry>,
 }
 
 /// File of a graph.

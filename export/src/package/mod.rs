@@ -4,7 +4,8 @@
 //! image.onnx  text.onnx  score.onnx   graphs
 //! manifest.json                       entry, hashes, inputs and outputs
 //! golden.safetensors                  inputs, and the outputs of the model definition
-//! alignment.safetensors  vocab.txt    what else is needed to search with the encoders
+//! alignment.safetensors  vocab.txt    what else is needed to search with the encoders; of other heads than LAPS's, those
+//!                                     with parameters have `head.safetensors`
 //! ```
 //!
 //! [`export`] writes a package and compares its graphs with the model; [`Package::open`] verifies and reads one.
@@ -22,7 +23,7 @@ mod worst_nodes;
 mod write;
 
 pub use drift::{Drift, NodeDrift, Tolerance};
-pub use manifest::{AlignmentFile, FileEntry, GraphFile, Manifest, TextPreprocessing, ValueInfoEntry};
+pub use manifest::{AlignmentFile, FileEntry, GraphFile, HeadFile, Manifest, TextPreprocessing, ValueInfoEntry};
 pub use open::Package;
 pub use render::render;
 pub use worst_nodes::worst_nodes;

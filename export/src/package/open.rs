@@ -1,14 +1,18 @@
 //! Reading and verifying a package.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use fs_err as fs;
 use laps_align::similarity::{AggregationWeights, AlignmentConfig};
 use laps_files::{ExpectedDigest, digest_file, is_file_name};
 use laps_hub::checkpoint::Checkpoint;
+use laps_model::{array::Array, heads::HeadSizes, params::Parameter};
 
 use super::{
-    FileEntry, Manifest,
+    FileEntry, HeadFile, Manifest,
     alignment::ALIGNMENT_FILE,
     manifest::{MANIFEST_FILE, SCHEMA},
 };
@@ -35,6 +39,7 @@ impl Package {
         let manifest = Self::read_manifest(folder)?;
         let mut files: Vec<FileEntry> = vec![manifest.golden.clone()];
         files.extend(manifest.alignment.iter().map(|alignment| alignment.file.clone()));
+        files.extend(manifest.head_file.iter().filter_map(|head| head.parameters.clone()));
         files.extend(manifest.vocabulary.clone());
         files.extend(manifest.tokenizer_config.clone());
         for kind in GraphKind::ALL {
@@ -112,6 +117,30 @@ impl Package {
         };
         let checkpoint = Checkpoint::open(self.folder.join(&alignment.file.file)).map_err(laps_hub::Error::from)?;
         Ok((alignment.sizes, AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?))
+    }
+
+    /// Sizes of the embeddings that the encoders of a head other than LAPS's compute, and its parameters by name.
+    ///
+    /// # Errors
+    /// [`Error::Package`] for a package without them.
+    pub fn head(&self) -> Result<(HeadSizes, impl Fn(&Parameter) -> laps_model::Result<Array> + Clone + 'static)> {
+        let Some(HeadFile { sizes, parameters }) = &self.manifest.head_file else {
+            return refused(&self.folder, "sizes of the head", "none".to_owned());
+        };
+        if sizes.tokens == 0 || sizes.width == 0 || sizes.word_width == 0 {
+            return refused(&self.folder, "sizes of the head above 0", format!("{sizes:?}"));
+        }
+        let open = |file: &FileEntry| Checkpoint::open(self.folder.join(&file.file)).map_err(laps_hub::Error::from);
+        let checkpoint = parameters.as_ref().map(open).transpose()?.map(Rc::new);
+        let read = move |parameter: &Parameter| match &checkpoint {
+            Some(checkpoint) => Ok(checkpoint.read(&parameter.name)?),
+            None => Err(laps_model::Error::Parameter {
+                name: parameter.name.clone(),
+                expected: "a parameter of the head".to_owned(),
+                found: "none".to_owned(),
+            }),
+        };
+        Ok((*sizes, read))
     }
 
     /// Path of the vocabulary, if the package has one.

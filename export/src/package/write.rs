@@ -18,7 +18,7 @@ use laps_model::{
 
 use super::{
     Drift, FileEntry, GraphFile, Manifest, NodeDrift, TextPreprocessing,
-    alignment::{write_alignment, write_vocabulary},
+    alignment::{write_alignment, write_head, write_vocabulary},
     files::{write_file, write_graph_file},
     golden::Golden,
     manifest::{MANIFEST_FILE, SCHEMA},
@@ -119,7 +119,10 @@ fn write(request: &ExportRequest, folder: &Path) -> Result<Exported> {
         manifest.graphs.insert(kind.to_string(), graph);
     }
     let model = &request.entry.model;
-    manifest.alignment = Some(write_alignment(model, &request.checkpoint, folder)?);
+    match model.head.is_laps() {
+        true => manifest.alignment = Some(write_alignment(model, &request.checkpoint, folder)?),
+        false => manifest.head_file = Some(write_head(model, &request.checkpoint, folder)?),
+    }
     if let Some(vocabulary) = &request.vocabulary {
         let (file, config) = write_vocabulary(model, vocabulary, folder)?;
         (manifest.vocabulary, manifest.tokenizer_config) = (Some(file), config);
@@ -259,6 +262,8 @@ fn describe(request: &ExportRequest) -> Result<Manifest> {
         },
         graphs: BTreeMap::new(),
         golden: FileEntry { file: "golden.safetensors".to_owned(), bytes: 0, sha256: String::new() },
+        head: entry.model.head,
+        head_file: None,
         alignment: None,
         vocabulary: None,
         tokenizer_config: None,

@@ -14,7 +14,10 @@ pub fn prune(graph: &mut Graph) {
             continue;
         }
         wanted.extend(node.inputs.iter().flatten());
-        if let Some((_, more)) = node.outputs.split_first_mut() {
+        // The second result of `TopK` is not optional.
+        if !node.is("TopK")
+            && let Some((_, more)) = node.outputs.split_first_mut()
+        {
             more.iter_mut().filter(|id| id.is_some_and(|id| !wanted.contains(&id))).for_each(|id| *id = None);
         }
         while node.outputs.len() > 1 && node.outputs.last() == Some(&None) {

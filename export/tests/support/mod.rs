@@ -2,11 +2,20 @@
 #![allow(dead_code, unused_imports)] // each test binary uses some of the helpers
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use laps_hub::checkpoint::Checkpoint;
 use laps_model::{
-    array::Array, encoder::ModelEncoder, models::config::ModelConfig, params::Parameter, random::SplitMix64,
+    array::Array,
+    encoder::ModelEncoder,
+    heads::{Head, HeadSizes},
+    models::config::ModelConfig,
+    params::Parameter,
+    random::SplitMix64,
 };
 use laps_onnx::{
     file,
@@ -14,6 +23,8 @@ use laps_onnx::{
     record::record,
     runtime::{ExecutionDevice, InputTensor, ProviderChoice, Session, SessionOptions, environment},
 };
+
+use safetensors::{Dtype, tensor::TensorView};
 
 #[path = "../../../zoo/model/tests/support/mod.rs"]
 pub mod models;
@@ -124,7 +135,7 @@ pub fn image_case(model: &Tiny, encoder: &ModelEncoder<Array>, batch: usize) -> 
 
 /// Lengths of `batch` captions, the longest of `length` tokens.
 fn lengths(batch: usize, length: usize) -> Vec<usize> {
-    (0..batch).map(|row| length - (row * 3) % (length - 2)).collect()
+    (0..batch).map(|row| length - (row * 3) % length.saturating_sub(2).max(1)).collect()
 }
 
 fn masks(lengths: &[usize], length: usize) -> Vec<i64> {
@@ -155,15 +166,19 @@ pub fn text_case(model: &Tiny, encoder: &ModelEncoder<Array>, batch: usize, leng
 }
 
 pub fn score_case(model: &Tiny, encoder: &ModelEncoder<Array>, images: usize, captions: usize, words: usize) -> Case {
+    head_case(&model.config, &encoder.model().head, images, captions, words)
+}
+
+/// Random embeddings, and their similarities by `head`, which is that of `config`.
+pub fn head_case(config: &ModelConfig, head: &Head<Array>, images: usize, captions: usize, words: usize) -> Case {
     let mut random = SplitMix64::named((images * 10_000 + captions * 100 + words) as u64, "embeddings");
-    let width = model.config.embed_size;
-    let tokens = model.config.image.num_patches() + usize::from(model.config.image.has_class_token());
+    let HeadSizes { tokens, width, word_width, .. } = HeadSizes::of(config);
     let patches = normal(&[images, tokens, width], &mut random);
     // The padding holds values too, which must not affect the result.
-    let embeddings = normal(&[captions, words, width], &mut random);
+    let embeddings = normal(&[captions, words, word_width], &mut random);
     let lengths = lengths(captions, words);
     let mask = floats(&[captions, words], &masks(&lengths, words));
-    let output = encoder.model().head.forward(&patches, &embeddings, &mask).unwrap();
+    let output = head.forward(&patches, &embeddings, &mask).unwrap();
     let lengths: Vec<i64> = lengths.into_iter().map(|length| length as i64).collect();
     Case {
         inputs: vec![
@@ -189,4 +204,54 @@ pub fn cases(model: &Tiny, encoder: &ModelEncoder<Array>) -> Vec<(GraphKind, Cas
         }
     }
     cases
+}
+
+/// Writes a case as safetensors for `second_engine.py`.
+pub fn store(case: &Case, path: &Path) {
+    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (name, value) in &case.inputs {
+        tensors.push(match value {
+            Sample::F32(array) => (format!("input.{name}"), Dtype::F32, array.dims().to_vec(), bytes(array.values())),
+            Sample::I64(shape, values) => {
+                let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                (format!("input.{name}"), Dtype::I64, shape.clone(), bytes)
+            }
+        });
+    }
+    let (name, output) = &case.output;
+    tensors.push((format!("output.{name}"), Dtype::F32, output.dims().to_vec(), bytes(output.values())));
+    if let Some(mask) = &case.mask {
+        let mask = mask.iter().map(|&counts| u8::from(counts)).collect();
+        tensors.push(("mask".to_owned(), Dtype::U8, output.dims().to_vec(), mask));
+    }
+    let views = tensors
+        .iter()
+        .map(|(name, dtype, shape, bytes)| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    std::fs::write(path, safetensors::serialize(views, None::<HashMap<String, String>>).unwrap()).unwrap();
+}
+
+/// Python with the reference evaluator of the ONNX project.
+pub struct SecondEngine(PathBuf);
+
+/// The second engine, or None with a note if it is not installed.
+pub fn second_engine() -> Option<SecondEngine> {
+    let python = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.runtime/real/venv/bin/python"));
+    if python.exists() {
+        return Some(SecondEngine(python));
+    }
+    println!("skipped: `{}` with onnx is missing; `.ci/run reference_data` installs it", python.display());
+    None
+}
+
+impl SecondEngine {
+    /// Runs `second_engine.py` on the graphs and cases of `folder`, and returns what it prints.
+    pub fn run(&self, folder: &Path, tolerance: f32) -> String {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/second_engine.py");
+        let output = Command::new(&self.0).arg(script).arg(folder).arg(tolerance.to_string()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        println!("{text}");
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
 }

@@ -5,9 +5,10 @@ use std::{fmt, num::NonZeroUsize, str::FromStr};
 use crate::{
     Error, Result,
     array::Array,
+    heads::{Head, HeadConfig, HeadSizes},
     models::{Laps, config::ModelConfig},
     params::{ParamPath, Parameter},
-    tensor::DeviceTensor,
+    tensor::{DeviceTensor, Tensor},
 };
 
 /// Computes embeddings of images and captions in the joint space. Implemented for the pure-Rust tensor, libtorch and ONNX
@@ -154,15 +155,7 @@ impl<T: DeviceTensor> ModelEncoder<T> {
 
 impl<T: DeviceTensor> Encoder for ModelEncoder<T> {
     fn encode_images(&self, pixels: &Array) -> Result<Array> {
-        let tokens = self.model.image.forward(&T::upload(pixels, &self.device)?)?;
-        match self.model.head.image_vectors(&tokens) {
-            None => tokens.download(),
-            Some(vectors) => {
-                let vectors = vectors?;
-                let [images, size] = vectors.sizes()?;
-                vectors.reshape(&[images, 1.into(), size])?.download()
-            }
-        }
+        pool_images(&self.model.head, self.model.image.forward(&T::upload(pixels, &self.device)?)?)?.download()
     }
 
     fn encode_captions(&self, captions: &[&[u32]]) -> Result<Vec<Array>> {
@@ -204,6 +197,51 @@ impl<T: DeviceTensor> Encoder for ModelEncoder<T> {
             .zip(words.values().chunks_exact((length * width).max(1)))
             .map(|(caption, row)| Array::new(&[caption.len(), width], row[..caption.len() * width].to_vec()))
             .collect()
+    }
+}
+
+/// Token embeddings `(images, tokens, width)` as they are, or the vectors `(images, 1, size)` of a head that pools.
+fn pool_images<T: Tensor>(head: &Head<T>, tokens: T) -> Result<T> {
+    let Some(vectors) = head.image_vectors(&tokens) else { return Ok(tokens) };
+    let vectors = vectors?;
+    let [images, size] = vectors.sizes()?;
+    vectors.reshape(&[images, 1.into(), size])
+}
+
+/// An encoder of tokens and words, and the head that pools them. For engines that run the encoders alone.
+pub struct PooledEncoder<E> {
+    encoder: E,
+    head: Head<Array>,
+}
+
+impl<E: Encoder> PooledEncoder<E> {
+    /// `sizes` are those of the embeddings of `encoder`; `read` returns the values of a parameter of the head.
+    ///
+    /// # Errors
+    /// A parameter that cannot be loaded.
+    pub fn new(
+        encoder: E,
+        head: &HeadConfig,
+        sizes: &HeadSizes,
+        read: impl Fn(&Parameter) -> Result<Array> + 'static,
+    ) -> Result<Self> {
+        let path = ParamPath::root(std::rc::Rc::new(move |parameter: Parameter| read(&parameter)));
+        Ok(Self { encoder, head: Head::new(head, sizes, &path)? })
+    }
+}
+
+impl<E: Encoder> Encoder for PooledEncoder<E> {
+    fn encode_images(&self, pixels: &Array) -> Result<Array> {
+        pool_images(&self.head, self.encoder.encode_images(pixels)?)
+    }
+
+    fn encode_captions(&self, captions: &[&[u32]]) -> Result<Vec<Array>> {
+        let pool = |words: Array| -> Result<Array> {
+            let [length, width] = words.sizes()?;
+            let mask = Array::new(&[1, length.fixed()?], vec![1.0; length.fixed()?])?;
+            self.head.caption_vectors(&words.reshape(&[1.into(), length, width])?, &mask).unwrap_or(Ok(words))
+        };
+        self.encoder.encode_captions(captions)?.into_iter().map(pool).collect()
     }
 }
 

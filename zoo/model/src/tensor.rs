@@ -31,6 +31,24 @@ pub trait Tensor: Clone + Sized {
 
     /// Matrix product: `(..., m, k)` and `(..., k, n)` to `(..., m, n)`. The leading axes broadcast.
     fn matmul(&self, other: &Self) -> Result<Self>;
+    /// The products of each matrix of this with each matrix of `other`: `(b, m, k)` and `(a, k, n)` to `(a, b, m, n)`.
+    ///
+    /// One product a matrix of `other`: a product that broadcasts would copy both. The recorder, whose sizes are symbols,
+    /// broadcasts.
+    fn matmul_each(&self, other: &Self) -> Result<Self> {
+        let [count, rows, inner] = self.sizes()?;
+        let [others, _, columns] = other.sizes()?;
+        let stacked = self.reshape(&[count.times(rows.fixed()?), inner])?;
+        stacked.matmul(other)?.reshape(&[others, count, rows, columns])
+    }
+    /// The products of all matrices of `a` with its one of `other`: `(a, b, m, k)` and `(a, k, n)` to `(a, b, m, n)`, as
+    /// [`matmul_each`](Self::matmul_each) without copies.
+    fn matmul_shared(&self, other: &Self) -> Result<Self> {
+        let [outer, count, rows, inner] = self.sizes()?;
+        let [_, _, columns] = other.sizes()?;
+        let stacked = self.reshape(&[outer, count.times(rows.fixed()?), inner])?;
+        stacked.matmul(other)?.reshape(&[outer, count, rows, columns])
+    }
     /// `x W^T + b`: `(..., in)` to `(..., out)`, with `weight` of `(out, in)` and `bias` of `(out)`.
     fn linear(&self, weight: &Self, bias: Option<&Self>) -> Result<Self>;
     /// Looks up rows: this table `(rows, width)` and ids of any shape `(...)` to `(..., width)`.

@@ -6,6 +6,7 @@ mod support;
 use laps_model::{Error, Result};
 use laps_model::{
     dim::Dim,
+    heads::{ChanAggregation, D2sVseConfig, HeadConfig, Pooling},
     models::{Laps, config::ModelConfig},
     params::{ParamPath, Parameter},
     tensor::Tensor,
@@ -33,11 +34,22 @@ fn broadcast(operation: &'static str, left: &[Dim], right: &[Dim]) -> Result<Vec
         .collect()
 }
 
-/// The product of the sizes, as a number and the symbols that are its factors.
-fn elements(shape: &[Dim]) -> (usize, Vec<&'static str>) {
-    let mut symbols: Vec<_> = shape.iter().filter_map(|size| size.parts().1).collect();
-    symbols.sort_unstable();
-    (shape.iter().map(|size| size.parts().0).product(), symbols)
+/// The product of the sizes, as a number and the symbols and sums that are its factors.
+fn elements(shape: &[Dim]) -> (usize, Vec<String>) {
+    let mut others = Vec::new();
+    let mut factor = |size: &Dim| match size.parts() {
+        Some((factor, symbol)) => {
+            others.extend(symbol.map(str::to_owned));
+            factor
+        }
+        None => {
+            others.push(size.to_string());
+            1
+        }
+    };
+    let number = shape.iter().map(&mut factor).product();
+    others.sort_unstable();
+    (number, others)
 }
 
 impl Outline {
@@ -95,6 +107,13 @@ impl Tensor for Outline {
         shape.extend([rows, columns]);
         Ok(Self(shape))
     }
+    fn matmul_each(&self, other: &Self) -> Result<Self> {
+        let [outer, inner, columns] = other.sizes()?;
+        self.matmul(&other.reshape(&[outer, 1.into(), inner, columns])?)
+    }
+    fn matmul_shared(&self, other: &Self) -> Result<Self> {
+        self.matmul_each(other)
+    }
     fn linear(&self, weight: &Self, bias: Option<&Self>) -> Result<Self> {
         let [out, inner] = weight.sizes()?;
         if self.0.last() != Some(&inner) || bias.is_some_and(|bias| bias.0 != [out]) {
@@ -116,7 +135,7 @@ impl Tensor for Outline {
         Ok(Self(order.iter().map(|&axis| self.0[axis]).collect()))
     }
     fn narrow(&self, axis: usize, start: usize, length: usize) -> Result<Self> {
-        if self.0[axis].fixed()? < start + length {
+        if self.0[axis].smallest() < start + length {
             return refused("narrow", (self, axis, start, length));
         }
         self.with(axis, length.into())
@@ -129,10 +148,10 @@ impl Tensor for Outline {
         self.with(axis, indices.len().into())
     }
     fn concat(parts: &[&Self], axis: usize) -> Result<Self> {
-        let total = parts.iter().map(|part| part.0[axis].fixed()).sum::<Result<usize>>()?;
-        let joined = parts[0].with(axis, total.into())?;
+        let total = parts.iter().try_fold(Dim::from(0), |total, part| total.plus(part.0[axis]))?;
+        let joined = parts[0].with(axis, total)?;
         for part in parts {
-            if part.with(axis, total.into())?.0 != joined.0 {
+            if part.with(axis, total)?.0 != joined.0 {
                 return refused("concat", parts);
             }
         }
@@ -200,18 +219,19 @@ fn trace(config: &ModelConfig, tokens: usize) {
         Ok(Outline(parameter.shape.iter().map(|&size| size.into()).collect()))
     }));
     let model = Laps::<Outline>::new(config, &path).unwrap();
-    let [batch, length, images, captions, words] = ["batch", "length", "images", "captions", "words"].map(Dim::symbol);
-    let width = Dim::from(config.embed_size);
+    let [batch, length, images, captions] = ["batch", "length", "images", "captions"].map(Dim::symbol);
+    let words = Dim::bounded("words", 12);
+    let [width, word_width] = config.embedding_widths().map(Dim::from);
 
     let size = Dim::from(config.image.image_size());
     let pixels = Outline(vec![batch, 3.into(), size, size]);
     assert_eq!(model.image.forward(&pixels).unwrap().0, [batch, tokens.into(), width]);
 
     let input_ids = Outline(vec![batch, length]);
-    assert_eq!(model.text.forward(&input_ids, &input_ids).unwrap().0, [batch, length, width]);
+    assert_eq!(model.text.forward(&input_ids, &input_ids).unwrap().0, [batch, length, word_width]);
 
     let patches = Outline(vec![images, tokens.into(), width]);
-    let embeddings = Outline(vec![captions, words, width]);
+    let embeddings = Outline(vec![captions, words, word_width]);
     let mask = Outline(vec![captions, words]);
     assert_eq!(model.head.forward(&patches, &embeddings, &mask).unwrap().0, [images, captions]);
 }
@@ -229,4 +249,26 @@ fn swin_accepts_symbolic_sizes() {
 #[test]
 fn clip_accepts_symbolic_sizes() {
     trace(&ModelConfig { image: clip_vision(), text: clip_text(), ..vit_tiny() }, 37);
+}
+
+#[test]
+fn every_head_accepts_symbolic_sizes() {
+    let vsepp = |pooling| HeadConfig::Vsepp { pooling };
+    let d2s_vse = D2sVseConfig { embed_size: 96, mlp_size: 8, prompt_tokens: 3, blocks: 1, heads: 2 };
+    for head in [
+        HeadConfig::Cosine { embed_size: 96 },
+        vsepp(Pooling::Mean),
+        vsepp(Pooling::Cls),
+        vsepp(Pooling::Gpo),
+        HeadConfig::ScanT2i,
+        HeadConfig::ScanI2t,
+        HeadConfig::ScanAll,
+        HeadConfig::MaxMean,
+        HeadConfig::Sgr { sim_dim: 8, steps: 2 },
+        HeadConfig::Chan { aggregation: ChanAggregation::Mean },
+        HeadConfig::Chan { aggregation: ChanAggregation::Lse },
+        HeadConfig::D2sVse(d2s_vse),
+    ] {
+        trace(&ModelConfig { head, sparse_ratio: 0.0, aggr_ratio: 0.0, ..swin_tiny() }, 49);
+    }
 }

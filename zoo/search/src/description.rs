@@ -10,8 +10,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{IndexPrecision, SearchError, pool::Pooling};
-use laps_align::similarity::AlignmentConfig;
 use laps_data::{ExifOrientation, image::Preprocessing};
+use laps_model::heads::{HeadConfig, HeadSizes};
 
 /// Version of the file format. It changes when the meaning of a field or tensor changes. In version 1, names that are not
 /// UTF-8 were stored with replacement characters, and modification times in nanoseconds as one number.
@@ -44,6 +44,9 @@ impl fmt::Display for IndexKind {
 pub struct ModelUsed {
     /// Name of the entry.
     pub entry: String,
+    /// The head.
+    #[serde(default, skip_serializing_if = "HeadConfig::is_laps")]
+    pub head: HeadConfig,
     /// SHA-256 of the effective configuration of the entry.
     pub config_sha256: String,
     /// SHA-256 of the checkpoint.
@@ -87,7 +90,7 @@ impl IndexDescription {
         kind: IndexKind,
         model: ModelUsed,
         image: Preprocessing,
-        sizes: &AlignmentConfig,
+        sizes: &HeadSizes,
         precision: IndexPrecision,
     ) -> Self {
         Self {
@@ -96,7 +99,7 @@ impl IndexDescription {
             kind,
             model,
             image,
-            tokens: sizes.tokens(),
+            tokens: sizes.tokens,
             class_token: sizes.has_class_token,
             width: sizes.width,
             precision,
@@ -110,16 +113,30 @@ impl IndexDescription {
         if self.exif_orientation { ExifOrientation::Apply } else { ExifOrientation::Ignore }
     }
 
+    /// Whether the index stores the vectors that the head pools, and nothing else: their cosines are the similarities.
+    pub fn is_pooled(&self) -> bool {
+        self.model.head.pools()
+    }
+
     /// How embeddings of `kind` are pooled.
     pub(super) fn pooling(&self, kind: IndexKind) -> Pooling {
         Pooling::of(kind, self.class_token)
     }
 
-    /// Checks that the index at `path` was written by `model`: same configuration and checkpoint.
+    /// Checks that the index at `path` was written by `model`: same head, configuration and checkpoint.
     ///
     /// # Errors
     /// [`SearchError::OtherModel`].
     pub fn check_model(&self, path: &Path, model: &ModelUsed) -> Result<(), SearchError> {
+        if model.head != self.model.head {
+            let name = |model: &ModelUsed| format!("`{}`, head `{}`", model.entry, model.head);
+            return Err(SearchError::OtherModel {
+                path: path.to_owned(),
+                what: "head",
+                expected: name(model),
+                found: name(&self.model),
+            });
+        }
         let pairs = [
             ("configuration", &model.config_sha256, &self.model.config_sha256),
             ("checkpoint", &model.checkpoint_sha256, &self.model.checkpoint_sha256),

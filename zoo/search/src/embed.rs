@@ -40,6 +40,13 @@ impl EmbeddingFormat {
     }
 }
 
+impl EmbeddingGranularity {
+    /// What `model` gives for each image or caption if this is asked for.
+    fn with(self, model: &ModelUsed) -> Self {
+        if model.head.pools() { Self::Pooled } else { self }
+    }
+}
+
 impl FromStr for EmbeddingFormat {
     type Err = SearchError;
 
@@ -60,7 +67,7 @@ impl FromStr for EmbeddingFormat {
 /// What is written for each image or caption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EmbeddingGranularity {
-    /// One vector for each token or word.
+    /// One vector for each token or word. A head that pools has none of them: its vectors are written.
     Tokens,
     /// One pooled vector, the one that the candidate stage of a search compares.
     Pooled,
@@ -111,6 +118,7 @@ pub fn embed_images(
     pipeline: &EmbeddingPipeline<'_>,
 ) -> Result<EmbeddingFile> {
     let width = pipeline.sizes.width;
+    let granularity = granularity.with(model);
     let (mut items, mut skipped, mut damaged) = (Vec::with_capacity(images.len()), Vec::new(), Vec::new());
     let mut file = StagedFile::create(path, format.header_bytes())?;
     let paths = images.iter().map(|image| image.path.clone()).collect();
@@ -137,7 +145,7 @@ pub fn embed_images(
         return Err(SearchError::Unusable { path, kind, count, name, reason: reason.clone() }.into());
     }
     let (tensor, shape) = match granularity {
-        EmbeddingGranularity::Tokens => ("patch_embeddings", vec![items.len(), pipeline.sizes.tokens(), width]),
+        EmbeddingGranularity::Tokens => ("patch_embeddings", vec![items.len(), pipeline.sizes.tokens, width]),
         EmbeddingGranularity::Pooled => ("pooled", vec![items.len(), width]),
     };
     finish(file, format, EmbeddingFile { tensor, shape, items, lengths: Vec::new(), skipped, damaged }, model)
@@ -158,6 +166,7 @@ pub fn embed_captions(
     pipeline: &EmbeddingPipeline<'_>,
 ) -> Result<EmbeddingFile> {
     let width = pipeline.sizes.width;
+    let granularity = granularity.with(model);
     let tokens = pipeline.tokenize(&captions)?;
     let lengths: Vec<usize> = tokens.iter().map(Vec::len).collect();
     let longest = lengths.iter().copied().max().unwrap_or(0);

@@ -32,11 +32,11 @@ pub enum SearchError {
     OtherModel {
         /// The file.
         path: PathBuf,
-        /// What differs: `configuration` or `checkpoint`.
+        /// What differs: `head`, `configuration` or `checkpoint`.
         what: &'static str,
-        /// The name and hash of the model in use.
+        /// The model in use: its name, and its head or the hash.
         expected: String,
-        /// The name and hash of the model that wrote the index.
+        /// The model that wrote the index: its name, and its head or the hash.
         found: String,
     },
     /// The index holds images where captions are needed, or the reverse.

@@ -31,7 +31,7 @@ pub struct Index {
     file: Mutex<File>,
     description: IndexDescription,
     items: Vec<IndexItem>,
-    /// First row of each caption, and the end. Empty for images, which have the same number of rows each.
+    /// First row of each caption, and the end. Empty for items that have the same number of rows each.
     caption_starts: Vec<usize>,
     embeddings_offset: u64,
     pooled_offset: u64,
@@ -69,7 +69,7 @@ impl Index {
         let items: Vec<IndexItem> = serde_json::from_slice(&read("items", Dtype::U8)?)
             .map_err(|error| damaged(format!("the list of items is invalid: {error}")))?;
         let mut caption_starts = Vec::new();
-        if description.kind == IndexKind::Captions {
+        if description.kind == IndexKind::Captions && !description.is_pooled() {
             let bytes = read("lengths", Dtype::U32)?;
             let lengths = bytes.as_chunks::<4>().0.iter().map(|&word| u32::from_le_bytes(word) as usize);
             caption_starts.push(0);
@@ -87,10 +87,12 @@ impl Index {
             Some(&rows) => vec![rows, width],
             None => vec![items.len(), tokens, width],
         };
-        let (embeddings_offset, found) =
-            tensor_location(&metadata, data_offset, "embeddings", dtype).map_err(damaged)?;
         let (pooled_offset, pooled_found) =
             tensor_location(&metadata, data_offset, "pooled", dtype).map_err(damaged)?;
+        let (embeddings_offset, found) = match description.is_pooled() {
+            true => (pooled_offset, pooled_found.iter().copied().take(1).chain([tokens, width]).collect()),
+            false => tensor_location(&metadata, data_offset, "embeddings", dtype).map_err(damaged)?,
+        };
         let captions_fit = caption_starts.is_empty() || caption_starts.len() == items.len() + 1;
         let none_empty = caption_starts.windows(2).all(|pair| pair[0] < pair[1]);
         if found != expected || pooled_found != [items.len(), width] || !captions_fit || !none_empty || width == 0 {
@@ -115,7 +117,7 @@ impl Index {
         &self.items
     }
 
-    /// The stored embeddings `(rows, dim)` of an item.
+    /// The stored embeddings `(rows, dim)` of an item; in an index of pooled vectors, its vector `(1, dim)`.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io); [`laps_model::Error::Operation`] for an item that the index does not have.

@@ -16,7 +16,8 @@ const HEADER_BYTES: usize = 1 << 15;
 /// each item.
 ///
 /// The file is safetensors: `embeddings` `(images, tokens, dim)` or `(words, dim)`, `pooled` `(items, dim)`, for captions
-/// `lengths` `(items)` in words, and `items`, the bytes of a JSON array.
+/// `lengths` `(items)` in words, and `items`, the bytes of a JSON array. If the head pools, there are only `pooled` and
+/// `items`.
 #[derive(Debug)]
 pub(crate) struct IndexWriter {
     file: StagedFile,
@@ -50,7 +51,8 @@ impl IndexWriter {
     pub(crate) fn push(&mut self, item: IndexItem, embeddings: &[f32]) -> Result<()> {
         let IndexDescription { width, tokens, precision, kind, .. } = self.description;
         let rows = embeddings.len() / width.max(1);
-        if rows * width != embeddings.len() || rows == 0 || (kind == IndexKind::Images && rows != tokens) {
+        let has_fixed_rows = kind == IndexKind::Images || self.description.is_pooled();
+        if rows * width != embeddings.len() || rows == 0 || (has_fixed_rows && rows != tokens) {
             return Err(laps_model::Error::Operation {
                 operation: "index",
                 expected: format!("embeddings of `{}` as ({tokens}, {width})", item.name),
@@ -67,7 +69,9 @@ impl IndexWriter {
             .into());
         }
         let pooling = self.description.pooling(kind);
-        self.file.append(&precision.encode(embeddings, &item.name)?)?;
+        if !self.description.is_pooled() {
+            self.file.append(&precision.encode(embeddings, &item.name)?)?;
+        }
         self.pooled.extend(precision.encode(&pool(embeddings, width, pooling), &item.name)?);
         self.add(item, rows);
         Ok(())
@@ -76,7 +80,9 @@ impl IndexWriter {
     /// Copies item `item` of another index with the same embeddings, without decoding it.
     pub(crate) fn copy(&mut self, from: &Index, item: usize) -> Result<()> {
         let (embeddings, pooled) = from.stored(item)?;
-        self.file.append(&embeddings)?;
+        if !self.description.is_pooled() {
+            self.file.append(&embeddings)?;
+        }
         self.pooled.extend(pooled);
         self.add(from.items()[item].clone(), from.rows(item).len());
         Ok(())
@@ -107,13 +113,15 @@ impl IndexWriter {
             IndexKind::Images => vec![count, tokens, width],
             IndexKind::Captions => vec![self.rows, width],
         };
-        let bytes = self.rows * width * precision.bytes();
-        let mut tensors = vec![
-            TensorHeader { name: "embeddings", dtype, shape, bytes },
-            TensorHeader { name: "pooled", dtype, shape: vec![count, width], bytes: self.pooled.len() },
-        ];
+        let is_pooled = self.description.is_pooled();
+        let mut tensors = Vec::with_capacity(4);
+        if !is_pooled {
+            let bytes = self.rows * width * precision.bytes();
+            tensors.push(TensorHeader { name: "embeddings", dtype, shape, bytes });
+        }
+        tensors.push(TensorHeader { name: "pooled", dtype, shape: vec![count, width], bytes: self.pooled.len() });
         self.file.append(&std::mem::take(&mut self.pooled))?;
-        if kind == IndexKind::Captions {
+        if kind == IndexKind::Captions && !is_pooled {
             tensors.push(TensorHeader { name: "lengths", dtype: "U32", shape: vec![count], bytes: 4 * count });
             let lengths: Vec<u8> = self.lengths.iter().flat_map(|length| length.to_le_bytes()).collect();
             self.file.append(&lengths)?;

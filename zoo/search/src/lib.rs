@@ -4,7 +4,9 @@
 //! file) and one pooled vector for each of them. A search has two stages:
 //!
 //! 1. **Candidates.** A dot product of the pooled vectors ranks all items, and the nearest ones become candidates.
-//! 2. **Re-ranking.** The LAPS engine computes the exact similarity of the query with each candidate.
+//! 2. **Re-ranking.** The similarity engine computes the exact similarity of the query with each candidate.
+//!
+//! If the model's head pools, its vectors are stored and nothing else, and one scan of them is an exact search.
 //!
 //! [`SearchScope::All`] skips the first stage. [`evaluate()`] measures how many of the best items the first stage finds.
 //! Only the rows that a search needs are read from the file, so an index may be larger than the memory.
@@ -22,12 +24,12 @@
 //! ```
 //! use std::{path::Path, sync::atomic::AtomicBool};
 //!
-//! use laps_align::similarity::Engine;
+//! use laps_align::similarity::SimilarityEngine;
 //! use laps_model::array::Array;
 //! use laps_search::{DEFAULT_CANDIDATES, Index, IndexKind, SearchScope, Searcher};
 //!
 //! /// `words` are the embeddings `(words, dim)` of the caption.
-//! fn print_best(path: &Path, engine: &Engine, words: &Array) -> laps_search::Result<()> {
+//! fn print_best(path: &Path, engine: &dyn SimilarityEngine, words: &Array) -> laps_search::Result<()> {
 //!     let index = Index::open(path)?;
 //!     index.description().check_kind(path, IndexKind::Images)?;
 //!     let searcher = Searcher { index: &index, engine, stop: &AtomicBool::new(false) };

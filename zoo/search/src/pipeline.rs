@@ -11,7 +11,6 @@ use super::{
     pool::{Pooling, pool},
 };
 use crate::{Error, Result};
-use laps_align::similarity::AlignmentConfig;
 use laps_data::{
     CaptionError, ExifOrientation, FileLine, ImageBatch, ImageFile, Loader, LoaderOptions, OnFault, SplitImage,
     Tokenizer,
@@ -21,6 +20,7 @@ use laps_files::path_to_text;
 use laps_model::{
     array::Array,
     encoder::{Encoder, encode_by_length},
+    heads::HeadSizes,
 };
 
 /// Batches of images that are decoded ahead of the encoder.
@@ -33,8 +33,8 @@ const CAPTION_CHUNK: usize = 4096;
 pub struct EmbeddingPipeline<'a> {
     /// The encoder.
     pub encoder: &'a dyn Encoder,
-    /// Sizes of the embeddings.
-    pub sizes: AlignmentConfig,
+    /// Sizes of the embeddings that `encoder` returns.
+    pub sizes: HeadSizes,
     /// Image preprocessing.
     pub preprocessing: Preprocessing,
     /// Caption tokenizer.
@@ -156,7 +156,7 @@ impl EmbeddingPipeline<'_> {
         for batch in images.chunks(self.batch_size.get()) {
             let pixels = Array::new(&[batch.len(), 3, size, size], batch.concat())?;
             let embeddings = self.encoder.encode_images(&pixels)?;
-            let rows = embeddings.values().chunks_exact(self.sizes.tokens() * self.sizes.width);
+            let rows = embeddings.values().chunks_exact(self.sizes.tokens * self.sizes.width);
             encoded.extend(rows.map(|values| self.image_array(values)).collect::<Result<Vec<_>>>()?);
             (self.progress)(batch.len());
             self.check_stop()?;
@@ -171,7 +171,7 @@ impl EmbeddingPipeline<'_> {
     }
 
     fn image_array(&self, embeddings: &[f32]) -> Result<Array> {
-        Ok(Array::new(&[self.sizes.tokens(), self.sizes.width], embeddings.to_vec())?)
+        Ok(Array::new(&[self.sizes.tokens, self.sizes.width], embeddings.to_vec())?)
     }
 
     /// Encodes a few captions: the embeddings `(words, dim)` of each.

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::{Index, IndexKind, SearchError, pool::pool};
 use crate::Result;
-use laps_align::similarity::{CaptionMatrix, Engine, ImageSource, Plan, Tile};
+use laps_align::similarity::{CaptionMatrix, ImageSource, Plan, SimilarityEngine, Tile};
 use laps_model::array::Array;
 
 /// Default number of candidates.
@@ -51,8 +51,8 @@ pub struct Neighbor {
 pub struct Searcher<'a> {
     /// The index.
     pub index: &'a Index,
-    /// Engine that computes the exact similarities.
-    pub engine: &'a Engine,
+    /// Engine that computes the exact similarities. In an index of pooled vectors their cosines are the similarities.
+    pub engine: &'a dyn SimilarityEngine,
     /// Set by the caller to stop the search within seconds.
     pub stop: &'a AtomicBool,
 }
@@ -66,6 +66,7 @@ impl Searcher<'_> {
     /// [`Error::Io`](crate::Error::Io).
     pub fn search(&self, query: &Array, scope: SearchScope, top: usize) -> Result<Vec<Hit>> {
         let pooled = self.pooled(query)?;
+        let is_pooled = self.index.description().is_pooled();
         let items = match scope {
             SearchScope::All => (0..pooled.len()).collect(),
             SearchScope::Candidates(count) => {
@@ -74,7 +75,10 @@ impl Searcher<'_> {
                 order
             }
         };
-        let similarities = self.exact(std::slice::from_ref(query), &items)?;
+        let similarities = match is_pooled {
+            true => items.iter().map(|&item| pooled[item]).collect(),
+            false => self.exact(std::slice::from_ref(query), &items)?,
+        };
         let mut hits: Vec<Hit> = items
             .iter()
             .zip(&similarities)
@@ -85,7 +89,16 @@ impl Searcher<'_> {
         Ok(hits)
     }
 
-    /// The `top` items nearest to a query `(rows, dim)` of the same kind: the images most like an image. LAPS has no
+    /// Number of items whose exact similarity [`search`](Self::search) computes.
+    pub fn compared(&self, scope: SearchScope, top: usize) -> usize {
+        let items = self.index.items().len();
+        match scope {
+            SearchScope::Candidates(count) if !self.index.description().is_pooled() => count.max(top).min(items),
+            _ => items,
+        }
+    }
+
+    /// The `top` items nearest to a query `(rows, dim)` of the same kind: the images most like an image. No head has a
     /// similarity of two images, so they are compared by their pooled vectors alone. Sorted by cosine, descending; ties by
     /// position in the index.
     ///
@@ -137,6 +150,13 @@ impl Searcher<'_> {
         let width = self.index.description().width;
         let mut matrix = vec![0.0; queries.len() * items.len()];
         if matrix.is_empty() {
+            return Ok(matrix);
+        }
+        if self.index.description().is_pooled() {
+            for (query, row) in queries.iter().zip(matrix.chunks_exact_mut(items.len())) {
+                let pooled = self.pooled(query)?;
+                row.iter_mut().zip(items).for_each(|(value, &item)| *value = pooled[item]);
+            }
             return Ok(matrix);
         }
         match self.index.description().kind {

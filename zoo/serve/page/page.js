@@ -109,7 +109,7 @@ async function explain(result, caption, card, image) {
     picture.alt = result.name;
     words.replaceChildren();
     const buttons = [];
-    const names = data.tokens.map((entry, index) => entry.kind === "class" ? "the class token" : entry.kind === "fused" ? "the fused patch" : "group " + (index + 1 - (data.tokens[0].kind === "class")));
+    const names = data.tokens.map((entry, index) => entry.kind === "class" ? "the class token" : entry.kind === "patch" ? "patch " + (index + 1 - (data.tokens[0].kind === "class")) : entry.kind === "fused" ? "the fused patch" : "group " + (index + 1 - (data.tokens[0].kind === "class")));
     const choose = chosen => {
       draw(data.grid, chosen < 0 ? data.patches.map(patch => patch.contribution) : data.words[chosen].patches);
       buttons.forEach((button, index) => button.setAttribute("aria-pressed", String(index - 1 === chosen)));

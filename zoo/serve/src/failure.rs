@@ -99,6 +99,7 @@ impl From<laps::Error> for Failure {
 
         let status = match &error {
             laps::Error::Data(_)
+            | laps::Error::NotExplained { .. }
             | laps::Error::Search(
                 laps_search::Error::Data(_)
                 | laps_search::Error::Search(SearchError::Image { .. } | SearchError::Kind { .. }),

@@ -143,9 +143,10 @@ async fn search(State(app): Shared, request: Request) -> Result<Json<SearchAnswe
         };
         let query = query.into_iter().next().ok_or_else(Failure::internal)?;
         let (ranked_by, compared, results) = if query.kind != index_kind {
-            let hits = searcher.search(&query.values, SearchScope::Candidates(candidates), top)?;
+            let scope = SearchScope::Candidates(candidates);
+            let hits = searcher.search(&query.values, scope, top)?;
             let rows = (1..).zip(hits).map(|(rank, hit)| (rank, hit.item, Some(hit.similarity), hit.pooled));
-            (RankedBy::Similarity, candidates.max(top).min(items.len()), rows.map(result).collect())
+            (RankedBy::Similarity, searcher.compared(scope, top), rows.map(result).collect())
         } else {
             let file = index.path().file_name().unwrap_or_default();
             index.description().check_kind(file.as_ref(), IndexKind::Images).map_err(laps::Error::from)?;
@@ -400,7 +401,7 @@ fn similarities(
     let words: Vec<Array> = texts.iter().map(|text| text.values.clone()).collect();
     let words = CaptionMatrix::from_arrays(&words, sizes.width)?;
     let patches = images.iter().flat_map(|image| image.values.values()).copied().collect();
-    let patches = Array::new(&[images.len(), sizes.tokens(), sizes.width], patches).map_err(laps::Error::from)?;
+    let patches = Array::new(&[images.len(), sizes.tokens, sizes.width], patches).map_err(laps::Error::from)?;
     Ok(context.model.similarity().similarities(&patches, &words)?)
 }
 

@@ -93,7 +93,7 @@ impl Server {
             queue,
             index: Arc::clone(&index),
             model: model.used().clone(),
-            width: model.similarity().config().width,
+            width: model.sizes().width,
             preprocessing: *model.preprocessing(),
             limits: options.limits,
             token: options.token.as_ref().map(|token| sha256(token.as_bytes())),

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// [`class_token`](Self::class_token) plus the sum of [`patches`](Self::patches)' [`contribution`](PatchExplanation::contribution).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
-    /// The similarity, from -0.2 to 2.
+    /// The similarity; that of LAPS is from -0.2 to 2.
     pub similarity: f64,
     /// The patches, row by row from the top left.
     pub patches: Vec<PatchExplanation>,
@@ -39,7 +39,7 @@ pub struct PatchExplanation {
     pub contribution: f64,
 }
 
-/// The kind of a token of an image, with the weights of the patches in it.
+/// The kind of a token of an image, with the weights of the patches in it. LAPS has groups and a fused patch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TokenKind {
     /// The class token.
@@ -48,16 +48,18 @@ pub enum TokenKind {
     Group(Vec<f64>),
     /// The patches that are not kept, with the weight of every patch.
     Fused(Vec<f64>),
+    /// A single patch, by its index, of a head other than LAPS's.
+    Patch(usize),
 }
 
-/// A token of the image: class token, group or fused patch.
+/// A token of the image: class token, group, fused patch or patch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenExplanation {
     /// Its kind and the weights of the patches.
     pub kind: TokenKind,
     /// The word with the highest similarity to the token.
     pub word: usize,
-    /// That similarity: the leaky ReLU of the cosine.
+    /// That similarity: the leaky ReLU of the cosine, or for a head other than LAPS's the cosine.
     pub similarity: f64,
 }
 
@@ -66,13 +68,14 @@ pub struct TokenExplanation {
 pub struct WordExplanation {
     /// The token with the highest similarity to the word.
     pub token: usize,
-    /// That similarity: the leaky ReLU of the cosine.
+    /// That similarity: the leaky ReLU of the cosine. For a head other than LAPS's it is what the word adds to the similarity,
+    /// times the number of words.
     pub similarity: f64,
     /// The token with the highest similarity among those that are made of patches, which the class token is not.
     pub spatial_token: usize,
-    /// The similarity to it.
+    /// The similarity to it; for a head other than LAPS's the sum of `patches`.
     pub spatial_similarity: f64,
-    /// Contribution of each patch to the similarity to `spatial_token`. It counts for the similarity of image and caption if
+    /// Contribution of each patch to `spatial_similarity`. For LAPS it counts for the similarity of image and caption if
     /// `spatial_token` is `token`.
     pub patches: Vec<f64>,
 }
@@ -85,9 +88,9 @@ impl Engine {
     pub fn explain(&self, image: &Array, caption: &Array) -> Result<Explanation> {
         let config = *self.config();
         let (tokens, width) = (config.tokens(), config.width);
-        self.check_explained("image", image, &format!("[{tokens}, {width}]"), image.dims() == [tokens, width])?;
+        check_embeddings("image", image, &format!("[{tokens}, {width}]"), image.dims() == [tokens, width])?;
         let fits = matches!(*caption.dims(), [words, columns] if words > 0 && columns == width);
-        self.check_explained("caption", caption, &format!("[1 or more, {width}]"), fits)?;
+        check_embeddings("caption", caption, &format!("[1 or more, {width}]"), fits)?;
 
         let spatial = &image.values()[(tokens - config.patches) * width..];
         let patches: Vec<Vec<f64>> = spatial.chunks_exact(width).map(doubles).collect();
@@ -131,12 +134,6 @@ impl Engine {
             let part = |(weight, patch): (&f64, &Vec<f64>)| slope * weight * dot(patch, &directions[word]) / norm;
             weights.iter().zip(&patches).map(part).collect()
         };
-        let best = |count: usize, value: &dyn Fn(usize) -> f64| {
-            (0..count)
-                .map(|index| (index, value(index)))
-                .fold((0, f64::NEG_INFINITY), |best, next| if next.1 > best.1 { next } else { best })
-        };
-
         let mut total = vec![0.0; patches.len()];
         let mut class_token = 0.0;
         let mut add = |share: f64, token: usize, value: f64, parts: &[f64]| {
@@ -186,24 +183,32 @@ impl Engine {
             class_token,
         })
     }
+}
 
-    fn check_explained(&self, what: &str, array: &Array, shape: &str, fits: bool) -> Result<()> {
-        let bad = |expected: String, found: String| Error::Operation { operation: "explain", expected, found };
-        if !fits {
-            return Err(bad(format!("embeddings of the {what} of shape {shape}"), format!("{:?}", array.dims())));
-        }
-        match array.values().iter().find(|value| !value.is_finite()) {
-            Some(value) => Err(bad(format!("finite embeddings of the {what}"), value.to_string())),
-            None => Ok(()),
-        }
+/// Checks embeddings of an image or a caption: whether their shape `fits`, and finite values.
+pub(super) fn check_embeddings(what: &str, array: &Array, shape: &str, fits: bool) -> Result<()> {
+    let bad = |expected: String, found: String| Error::Operation { operation: "explain", expected, found };
+    if !fits {
+        return Err(bad(format!("embeddings of the {what} of shape {shape}"), format!("{:?}", array.dims())));
+    }
+    match array.values().iter().find(|value| !value.is_finite()) {
+        Some(value) => Err(bad(format!("finite embeddings of the {what}"), value.to_string())),
+        None => Ok(()),
     }
 }
 
-fn doubles(values: &[f32]) -> Vec<f64> {
+/// The first index below `count` with the largest value, and that value.
+pub(super) fn best(count: usize, value: &dyn Fn(usize) -> f64) -> (usize, f64) {
+    (0..count)
+        .map(|index| (index, value(index)))
+        .fold((0, f64::NEG_INFINITY), |best, next| if next.1 > best.1 { next } else { best })
+}
+
+pub(super) fn doubles(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
@@ -211,17 +216,17 @@ fn norm(vector: &[f64]) -> f64 {
     dot(vector, vector).sqrt().max(NORM_EPS)
 }
 
-fn normalized(vector: &[f64]) -> Vec<f64> {
+pub(super) fn normalized(vector: &[f64]) -> Vec<f64> {
     let norm = norm(vector);
     vector.iter().map(|value| value / norm).collect()
 }
 
-fn mean(vectors: &[Vec<f64>]) -> Vec<f64> {
+pub(super) fn mean(vectors: &[Vec<f64>]) -> Vec<f64> {
     weighted(&vec![1.0 / vectors.len() as f64; vectors.len()], vectors)
 }
 
 /// The sum of `vectors` times `weights`.
-fn weighted(weights: &[f64], vectors: &[Vec<f64>]) -> Vec<f64> {
+pub(super) fn weighted(weights: &[f64], vectors: &[Vec<f64>]) -> Vec<f64> {
     let mut sum = vec![0.0; vectors.first().map_or(0, Vec::len)];
     for (weight, vector) in weights.iter().zip(vectors) {
         sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += weight * value);
@@ -230,7 +235,7 @@ fn weighted(weights: &[f64], vectors: &[Vec<f64>]) -> Vec<f64> {
 }
 
 /// Softmax over the indices for which `logit` is not None; 0 elsewhere.
-fn softmax(count: usize, logit: impl Fn(usize) -> Option<f64>) -> Vec<f64> {
+pub(super) fn softmax(count: usize, logit: impl Fn(usize) -> Option<f64>) -> Vec<f64> {
     let logits: Vec<f64> = (0..count).map(|index| logit(index).unwrap_or(f64::NEG_INFINITY)).collect();
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if largest == f64::NEG_INFINITY {
@@ -254,7 +259,7 @@ fn leaky_slope(cosine: f64) -> f64 {
     if cosine < 0.0 { LEAKY_SLOPE } else { 1.0 }
 }
 
-fn leaky(cosine: f64) -> f64 {
+pub(super) fn leaky(cosine: f64) -> f64 {
     cosine * leaky_slope(cosine)
 }
 

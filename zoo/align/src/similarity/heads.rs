@@ -8,7 +8,7 @@ use std::{ops::Range, thread};
 
 use laps_model::{
     array::Array,
-    heads::{ChanAggregation, Head, HeadConfig, HeadSizes},
+    heads::{ChanAggregation, Head, HeadConfig, HeadSizes, LSE_TEMPERATURE},
     models::config::ModelConfig,
     params::{ParamPath, Parameter},
 };
@@ -28,8 +28,6 @@ use crate::Result;
 
 /// Images of a tile whose vectors are compared in one product.
 const POOLED_IMAGES: usize = 1024;
-/// Temperature of the log-sum-exp of `chan`, which is not multiplied back.
-const LSE_TEMPERATURE: f64 = 0.1;
 
 /// Computes the exact similarities of a head on a CPU. A similarity has the same bits in any tile and with any number of
 /// threads.
@@ -54,13 +52,7 @@ impl HeadEngine {
         read: impl Fn(&Parameter) -> laps_model::Result<Array>,
         options: EngineOptions,
     ) -> Result<Self> {
-        let sizes = match model.head.pools() {
-            true => {
-                HeadSizes { tokens: 1, has_class_token: false, width: model.embed_size, word_width: model.embed_size }
-            }
-            false => HeadSizes::of(model),
-        };
-        Self::with_sizes(model.head, sizes, read, options, SimdLevel::detect())
+        Self::with_sizes(model.head, HeadSizes::of(model).encoded(&model.head), read, options, SimdLevel::detect())
     }
 
     /// As [`new`](Self::new), for embeddings of `sizes`, and with a given instruction set.

@@ -83,6 +83,12 @@ fn shape(report: &Report) -> Option<String> {
             "the checkpoint probably has another image size or patch size: {found} tokens, the model has {expected}"
         ));
     }
+    if let Some((expected, found)) = first("sim_enc.v_global_w.embedding_local.1.weight", 0) {
+        return Some(format!(
+            "the head `sgr` has a scale for each token of an image: {found} in the checkpoint, and the image encoder of the \
+             model has {expected} tokens"
+        ));
+    }
     if let Some((expected, found)) = first("embeddings.word_embeddings.weight", 0) {
         return Some(format!(
             "the checkpoint probably has another vocabulary: {found} tokens, the model has {expected}"

@@ -4,6 +4,7 @@ use laps_hub::checkpoint::{Checkpoint, CheckpointError};
 use laps_model::{
     heads::HeadConfig,
     models::config::{ImageConfig, ModelConfig, SwinConfig, TextConfig, TextType, VitConfig},
+    params::{Init, Parameter},
 };
 
 use crate::{
@@ -94,6 +95,11 @@ fn hint_names_the_likely_cause() {
     insta::assert_snapshot!(resized("aggr_net.weight.3.weight", &[40, 4]), @"the checkpoint probably has another sparse_ratio, aggr_ratio or image size: 39 groups of patches, the model has 40");
     insta::assert_snapshot!(resized("visual_encoder.embeddings.position_embeddings", &[1, 577, 32]), @"the checkpoint probably has another image size or patch size: 197 tokens, the model has 577");
     insta::assert_snapshot!(resized("word_embeddings.weight", &[30_522, 16]), @"the checkpoint probably has another vocabulary: 1024 tokens, the model has 30522");
+
+    let name = "sim_enc.v_global_w.embedding_local.1.weight";
+    let sgr = open(&safetensors(&[(name, &[3], vec![1.0; 3])])).unwrap();
+    let of_49 = Parameter { name: name.to_owned(), shape: vec![49], init: Init::Ones };
+    insta::assert_snapshot!(hint(&sgr, &[of_49]), @"the head `sgr` has a scale for each token of an image: 3 in the checkpoint, and the image encoder of the model has 49 tokens");
 
     let base = open(&safetensors(&[("bert.encoder.layer.0.output.dense.bias", &[1], vec![0.0])])).unwrap();
     insta::assert_snapshot!(hint(&base, &model(&vit)), @"the checkpoint is probably a Hugging Face base model: one encoder, not a complete LAPS model");

@@ -4,7 +4,7 @@ use super::{LEAKY_SLOPE, SOFT_NORM_EPS};
 use crate::{Result, tensor::Tensor};
 
 /// Temperature of the attention of words to tokens.
-const WORD_TEMPERATURE: f64 = 9.0;
+pub const WORD_TEMPERATURE: f64 = 9.0;
 
 /// Attention of each word to the tokens, `(images, captions, words, tokens)`, from their cosines.
 pub(super) fn words_to_tokens<T: Tensor>(cosines: &T, mask: &T) -> Result<T> {
@@ -19,8 +19,5 @@ pub(super) fn words_to_tokens<T: Tensor>(cosines: &T, mask: &T) -> Result<T> {
 /// Weighted sums of tokens for each word: `(images, captions, words, tokens)` and `(images, tokens, width)` to
 /// `(images, captions, words, width)`.
 pub(super) fn attend<T: Tensor>(weights: &T, tokens: &T) -> Result<T> {
-    let [images, captions, length, count] = weights.sizes()?;
-    let [_, _, width] = tokens.sizes()?;
-    let rows = weights.reshape(&[images, captions.times(length.fixed()?), count])?;
-    rows.matmul(tokens)?.reshape(&[images, captions, length, width])
+    weights.matmul_shared(tokens)
 }

@@ -3,8 +3,8 @@
 use super::{ChanAggregation, cosines, mean_over_words, soft_normalize};
 use crate::{Result, tensor::Tensor};
 
-/// Temperature of the log-sum-exp, which is not multiplied back.
-const LSE_TEMPERATURE: f64 = 0.1;
+/// Temperature of the log-sum-exp of `chan`, which is not multiplied back.
+pub const LSE_TEMPERATURE: f64 = 0.1;
 
 pub(super) fn forward<T: Tensor>(aggregation: ChanAggregation, tokens: &T, words: &T, mask: &T) -> Result<T> {
     let best = cosines(&soft_normalize(tokens)?, &soft_normalize(words)?)?.max(3)?;

@@ -97,7 +97,7 @@ pub enum ChanAggregation {
 }
 
 /// What a head has to know of the encoders.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeadSizes {
     /// Tokens of an image, the class token included.
     pub tokens: usize,
@@ -115,6 +115,19 @@ impl HeadSizes {
         let has_class_token = model.image.has_class_token();
         let [width, word_width] = model.embedding_widths();
         Self { tokens: model.image.num_patches() + usize::from(has_class_token), has_class_token, width, word_width }
+    }
+
+    /// Sizes of what an [`Encoder`](crate::encoder::Encoder) of a model with this head returns: tokens and words of these
+    /// sizes, or for a head that pools one vector.
+    pub fn encoded(self, head: &HeadConfig) -> Self {
+        let width = match *head {
+            HeadConfig::Cosine { embed_size } | HeadConfig::D2sVse(D2sVseConfig { embed_size, .. }) => embed_size,
+            _ => self.width,
+        };
+        match head.pools() {
+            true => Self { tokens: 1, has_class_token: false, width, word_width: width },
+            false => self,
+        }
     }
 }
 

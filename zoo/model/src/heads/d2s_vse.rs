@@ -134,13 +134,15 @@ impl<T: Tensor> D2sVse<T> {
 impl<T: Tensor> Prompt<T> {
     /// `(captions, length, width)` to the mean of what the prompt has read, `(captions, width)`.
     fn read(&self, features: &T) -> Result<T> {
-        let [captions, length, width] = features.sizes()?;
+        let [captions, _, width] = features.sizes()?;
         let tokens = self.tokens.reshape(&[1.into(), self.count.into(), width])?;
-        let mut x = T::concat(&[features, &tokens.expand(&[captions, self.count.into(), width])?], 1)?;
+        // The original has the prompt behind the words. Without positions and mask the order does not matter, and in front its
+        // place does not depend on the length.
+        let mut x = T::concat(&[&tokens.expand(&[captions, self.count.into(), width])?, features], 1)?;
         for block in &self.blocks {
             x = block.forward(&x)?;
         }
-        let read = self.norm.forward(&x)?.narrow(1, length.fixed()?, self.count)?;
+        let read = self.norm.forward(&x)?.narrow(1, 0, self.count)?;
         read.mean(1)?.reshape(&[captions, width])
     }
 }

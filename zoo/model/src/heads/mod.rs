@@ -27,7 +27,10 @@ mod scan;
 mod sgr;
 mod vsepp;
 
+pub use attention::WORD_TEMPERATURE;
+pub use chan::LSE_TEMPERATURE;
 pub use config::{ChanAggregation, D2sVseConfig, HeadConfig, HeadSizes, Pooling};
+pub use scan::TOKEN_TEMPERATURE;
 
 use crate::{
     Error, Result,
@@ -120,7 +123,7 @@ impl<T: Tensor> Head<T> {
 
     /// Whether the head gives each image and each caption one vector.
     pub fn pools(&self) -> bool {
-        matches!(self, Self::Vsepp(_) | Self::D2sVse(_))
+        matches!(self, Self::Cosine(_) | Self::Vsepp(_) | Self::D2sVse(_))
     }
 
     /// The vectors `(images, size)` of a head that gives each image one; None for a head that compares tokens.
@@ -165,10 +168,7 @@ fn soft_normalize<T: Tensor>(x: &T) -> Result<T> {
 /// Cosines `(images, captions, words, tokens)` of `(images, tokens, width)` and `(captions, words, width)`, which are
 /// normalised.
 fn cosines<T: Tensor>(tokens: &T, words: &T) -> Result<T> {
-    let [images, count, width] = tokens.sizes()?;
-    let [captions, length, _] = words.sizes()?;
-    let rows = words.reshape(&[captions.times(length.fixed()?), width])?;
-    rows.matmul(&tokens.permute(&[0, 2, 1])?)?.reshape(&[images, captions, length, count])
+    words.matmul_each(&tokens.permute(&[0, 2, 1])?)
 }
 
 /// Mean of `(images, captions, words, 1)` over the words of each caption, `(images, captions)`.

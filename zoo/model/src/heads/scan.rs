@@ -4,7 +4,7 @@ use super::{LEAKY_SLOPE, MASK_LOGIT, NORM_EPS, SOFT_NORM_EPS, attention, cosines
 use crate::{Result, tensor::Tensor};
 
 /// Temperature of the attention of tokens to words.
-const TOKEN_TEMPERATURE: f64 = 4.0;
+pub const TOKEN_TEMPERATURE: f64 = 4.0;
 
 /// The direction of the attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +32,8 @@ impl Scan {
 }
 
 fn text_to_image<T: Tensor>(cosines: &T, tokens: &T, words: &T, mask: &T) -> Result<T> {
-    let [_, captions, length, _] = cosines.sizes()?;
-    let [_, _, width] = words.sizes()?;
     let context = attention::attend(&attention::words_to_tokens(cosines, mask)?, tokens)?.normalize(NORM_EPS)?;
-    let found = context.mul(&words.reshape(&[1.into(), captions, length, width])?)?.sum(3)?;
+    let found = context.mul(words)?.sum(3)?;
     mean_over_words(&found, mask)
 }
 

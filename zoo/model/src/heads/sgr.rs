@@ -132,7 +132,7 @@ impl<T: Tensor> Sgr<T> {
     pub(super) fn forward(&self, tokens: &T, words: &T, mask: &T) -> Result<T> {
         let (tokens, words) = (soft_normalize(tokens)?, soft_normalize(words)?);
         let [images, _, width] = tokens.sizes()?;
-        let [captions, length, _] = words.sizes()?;
+        let [captions, ..] = words.sizes::<3>()?;
         let one: Dim = 1.into();
         let image = self.image_pool.forward(&tokens, &tokens.mean(1)?.reshape(&[images, width])?, None)?;
         let caption = self.text_pool.forward(&words, &mean_word(&words, mask)?, Some(mask))?;
@@ -141,7 +141,7 @@ impl<T: Tensor> Sgr<T> {
         let global = soft_normalize(&self.global.forward(&global)?)?;
         let weights = attention::words_to_tokens(&cosines(&tokens, &words)?, mask)?;
         let context = soft_normalize(&attention::attend(&weights, &tokens)?)?;
-        let local = difference(&context, &words.reshape(&[one, captions, length, width])?)?;
+        let local = difference(&context, &words)?;
         let local = soft_normalize(&self.local.forward(&local)?)?;
 
         // The global node is the first.

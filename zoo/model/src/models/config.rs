@@ -237,17 +237,6 @@ impl ModelConfig {
         }
     }
 
-    /// Checks that the head is LAPS's, for what supports no other. `purpose` is the name of that.
-    ///
-    /// # Errors
-    /// [`Error::Config`] with the key of the head.
-    pub fn require_laps(&self, purpose: &str) -> Result<()> {
-        match self.head.is_laps() {
-            true => Ok(()),
-            false => Err(config("head", &format!("`laps`, the only head for {purpose}"), &self.head)),
-        }
-    }
-
     /// Number of patches kept for a caption: `ceil(num_patches * sparse_ratio)`.
     pub fn kept(&self) -> usize {
         (self.image.num_patches() as f64 * self.sparse_ratio).ceil() as usize

@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use super::{SIZES, description};
+use super::{ENCODED, SIZES, description};
 use crate::{
     CaptionLine, EmbeddingFormat, EmbeddingGranularity, EmbeddingPipeline, Error, Exclusions, ImageFolder, Index,
     IndexKind, IndexPrecision, IndexSummary, Result, SearchError, embed_captions, index_captions, index_images,
@@ -65,7 +65,7 @@ impl Fixture {
     pub(super) fn pipeline<'a>(&'a self, progress: &'a dyn Fn(usize)) -> EmbeddingPipeline<'a> {
         EmbeddingPipeline {
             encoder: &self.encoder,
-            sizes: SIZES,
+            sizes: ENCODED,
             preprocessing: Preprocessing::imagenet(4),
             tokenizer: &self.tokenizer,
             max_tokens: 64,

@@ -13,11 +13,22 @@ use std::path::Path;
 use super::{IndexDescription, IndexItem, IndexKind, IndexPrecision, ModelUsed, index_writer::IndexWriter};
 use laps_align::similarity::{AlignmentConfig, Engine, EngineOptions};
 use laps_data::image::Preprocessing;
-use laps_model::array::Array;
+use laps_model::{
+    array::Array,
+    heads::{HeadConfig, HeadSizes},
+};
 use samples::Random;
 
 /// Small sizes with a class token.
 const SIZES: AlignmentConfig = AlignmentConfig { patches: 9, has_class_token: true, kept: 5, groups: 3, width: 16 };
+
+/// What an encoder of these sizes returns.
+const ENCODED: HeadSizes = HeadSizes {
+    tokens: SIZES.patches + 1,
+    has_class_token: SIZES.has_class_token,
+    width: SIZES.width,
+    word_width: SIZES.width,
+};
 
 fn engine() -> Engine {
     let options = EngineOptions { threads: 2, ..EngineOptions::default() };
@@ -25,14 +36,19 @@ fn engine() -> Engine {
 }
 
 fn description(kind: IndexKind, precision: IndexPrecision) -> IndexDescription {
+    description_of(HeadConfig::Laps, &ENCODED, kind, precision)
+}
+
+fn description_of(head: HeadConfig, sizes: &HeadSizes, kind: IndexKind, precision: IndexPrecision) -> IndexDescription {
     let hash = |digit: &str| digit.repeat(64);
     let model = ModelUsed {
         entry: "small".to_owned(),
+        head,
         config_sha256: hash("a"),
         checkpoint_sha256: hash("b"),
         engine: "fake".to_owned(),
     };
-    IndexDescription::new(kind, model, Preprocessing::imagenet(4), &SIZES, precision)
+    IndexDescription::new(kind, model, Preprocessing::imagenet(4), sizes, precision)
 }
 
 /// Different embeddings around a common direction.
@@ -48,7 +64,11 @@ fn captions(count: usize) -> Vec<Array> {
 }
 
 fn write(path: &Path, kind: IndexKind, precision: IndexPrecision, items: &[Array]) {
-    let mut writer = IndexWriter::create(path, description(kind, precision)).unwrap();
+    write_with(path, description(kind, precision), items);
+}
+
+fn write_with(path: &Path, description: IndexDescription, items: &[Array]) {
+    let mut writer = IndexWriter::create(path, description).unwrap();
     for (index, embeddings) in items.iter().enumerate() {
         writer.push(IndexItem { name: format!("item {index}"), stamp: None }, embeddings.values()).unwrap();
     }
