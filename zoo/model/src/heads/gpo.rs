@@ -86,8 +86,9 @@ impl<T: Tensor> Gpo<T> {
         let [items, count, width] = values.sizes()?;
         let count = count.fixed()?;
         let positions = self.positions(count)?;
-        let weights = self.weights(count, &positions, &self.forward.run(positions.iter())?)?;
-        weights.matmul(&values.sort_descending(1)?)?.reshape(&[items, width])
+        let (forward, mut backward) = (self.forward.run(positions.iter())?, self.backward.run(positions.iter().rev())?);
+        backward.reverse();
+        self.weights(&forward, &backward, None)?.matmul(&values.sort_descending(1)?)?.reshape(&[items, width])
     }
 
     /// `(items, count, width)` over the true lengths, which `mask` `(items, count)` gives, to `(items, width)`.
@@ -107,28 +108,37 @@ impl<T: Tensor> Gpo<T> {
         let positions = self.positions(longest)?;
         // Later positions do not change the states of the forward direction.
         let forward = self.forward.run(positions.iter())?;
-        let zeros = |count: usize| self.linear.constant(&vec![0.0; count], &[1, count]);
-        let mut rows = vec![zeros(longest)?];
-        for length in 1..=longest {
-            let weights = self.weights(length, &positions, &forward)?;
-            rows.push(match longest - length {
-                0 => weights,
-                rest => T::concat(&[&weights, &zeros(rest)?], 1)?,
-            });
+        // One row a length, from 1. The backward direction of a length starts at its last position.
+        let column = |values: Vec<f32>| self.linear.constant(&values, &[longest, 1]);
+        let mut state = self.linear.constant(&vec![0.0; longest * WIDTH], &[longest, WIDTH])?;
+        let mut backward = Vec::with_capacity(longest);
+        for (index, position) in positions.iter().enumerate().rev() {
+            let started = (1..=longest).map(|length| f32::from(u8::from(length > index)));
+            state = self.backward.step(position, &state)?.mul(&column(started.collect())?)?;
+            backward.push(state.clone());
         }
-        T::concat(&rows.iter().collect::<Vec<_>>(), 0)
+        backward.reverse();
+        let present: Vec<f32> = (1..=longest)
+            .flat_map(|length| (0..longest).map(move |index| f32::from(u8::from(index < length))))
+            .collect();
+        let present = self.linear.constant(&present, &[longest, longest])?;
+        let weights = self.weights(&forward, &backward, Some(&present))?;
+        T::concat(&[&self.linear.constant(&vec![0.0; longest], &[1, longest])?, &weights], 0)
     }
 
-    /// The weights `(1, length)` of `length` sorted values.
-    fn weights(&self, length: usize, positions: &[T], forward: &[T]) -> Result<T> {
-        let mut backward = self.backward.run(positions[..length].iter().rev())?;
-        backward.reverse();
-        let mut scores = Vec::with_capacity(length);
-        for (forward, backward) in forward.iter().zip(&backward) {
+    /// The weights `(lengths, count)` of sorted values, from the states of both directions at each position. `present`
+    /// `(lengths, count)` says which positions are weighted; None for all.
+    fn weights(&self, forward: &[T], backward: &[T], present: Option<&T>) -> Result<T> {
+        let mut scores = Vec::with_capacity(forward.len());
+        for (forward, backward) in forward.iter().zip(backward) {
             let mean = forward.add(backward)?.affine(0.5, 0.0)?;
             scores.push(mean.linear(&self.linear, None)?);
         }
-        T::concat(&scores.iter().collect::<Vec<_>>(), 1)?.affine(1.0 / TEMPERATURE, 0.0)?.softmax()
+        let scores = T::concat(&scores.iter().collect::<Vec<_>>(), 1)?.affine(1.0 / TEMPERATURE, 0.0)?;
+        match present {
+            Some(present) => scores.add(&present.affine(MASK_LOGIT, -MASK_LOGIT)?)?.softmax(),
+            None => scores.softmax(),
+        }
     }
 
     /// The position encodings, `(1, 32)` each.
