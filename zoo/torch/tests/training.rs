@@ -5,24 +5,14 @@ mod ranks;
 #[path = "../../model/tests/support/mod.rs"]
 mod support;
 
-use std::{
-    ops::Range,
-    rc::Rc,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::{ops::Range, rc::Rc, sync::atomic::AtomicBool};
 
 use laps_data::scenes;
 use laps_hub::{
     checkpoint::Checkpoint,
     registry::{self, TrainPrecision},
 };
-use laps_model::{
-    array::Array,
-    encoder::Device,
-    heads::{Ablation, D2sVseConfig, HeadConfig, Pooling},
-    models::{self, config::ModelConfig},
-    params::Regularization,
-};
+use laps_model::{array::Array, encoder::Device, models::config::ModelConfig, params::Regularization};
 use laps_torch::{
     TorchDevice,
     distributed::Collective,
@@ -348,97 +338,4 @@ fn run_stopped_before_its_first_step_can_be_started_again() {
     assert!(first.starts_with("training was interrupted before its first step"), "{first}");
     assert!(!request.out.join(RunFiles::STATE).exists());
     assert_eq!(message(), first, "the folder accepts the same run again");
-}
-
-/// Sets `stop` after some steps, and keeps the mean losses of epochs.
-struct StopAfter<'a> {
-    stop: &'a AtomicBool,
-    steps: u64,
-    losses: Vec<f64>,
-}
-
-impl laps::Observer for StopAfter<'_> {
-    fn step(&mut self, line: &laps::StepLine, _: &laps::Timing) {
-        self.stop.store(line.step >= self.steps, Ordering::Relaxed);
-    }
-
-    fn epoch(&mut self, line: &laps::EpochLine) {
-        self.losses.push(line.mean_loss);
-    }
-}
-
-fn assert_head_trains_and_resumes(head: HeadConfig) {
-    let folder = tempfile::tempdir().unwrap();
-    let drawn = scenes::DrawnConfig { seed: 7, train: 8, dev: 4, test: 4 };
-    scenes::write(folder.path(), &drawn, &scenes::Split::ALL).unwrap();
-    let mut entry = registry::find("shapes_vit").unwrap();
-    entry.model.head = head;
-    if !head.has_ratios() {
-        (entry.model.sparse_ratio, entry.model.aggr_ratio) = (0.0, 0.0);
-    }
-    entry.train.epochs = 4;
-    entry.train.batch_size = 8;
-    entry.train.warmup_epochs = 0;
-    entry.train.decay_epochs = Vec::new();
-    let request = |out: &str, resume| laps::TrainRequest {
-        paths: entry.data_paths(Some(folder.path())).unwrap(),
-        entry: entry.clone(),
-        out: folder.path().join(out),
-        device: device(),
-        threads: 1,
-        resume,
-        group: None,
-        start: laps::InitialWeights::default(),
-    };
-    let stop = AtomicBool::new(false);
-    let mut observer = StopAfter { stop: &stop, steps: u64::MAX, losses: Vec::new() };
-    let whole = request("whole", laps::Resume::Never);
-    train(&whole, &stop, &mut observer).unwrap();
-    println!("{head}: mean losses {:?}", observer.losses);
-    assert!(observer.losses.last() < observer.losses.first(), "{head}: {:?}", observer.losses);
-
-    // In the middle of the second epoch of five steps.
-    observer.steps = 7;
-    train(&request("broken", laps::Resume::Never), &stop, &mut observer).unwrap_err();
-    stop.store(false, Ordering::Relaxed);
-    let broken = request("broken", laps::Resume::Always);
-    train(&broken, &stop, &mut ()).unwrap();
-    for file in [RunFiles::STATE, RunFiles::BEST, RunFiles::LAST] {
-        let [found, expected] = [&broken, &whole].map(|request| fs_err::read(request.out.join(file)).unwrap());
-        assert!(found == expected, "{head}: {file}");
-    }
-
-    // The checkpoint has every parameter of the model, and the statistics of the batches.
-    let checkpoint = Checkpoint::open(whole.out.join(RunFiles::LAST)).unwrap();
-    let parameters = models::parameters(&entry.model).unwrap();
-    checkpoint.check(&parameters).unwrap();
-    for parameter in parameters.iter().filter(|parameter| parameter.is_running_statistic()) {
-        let initial = if parameter.name.ends_with("mean") { 0.0 } else { 1.0 };
-        let values = checkpoint.read(&parameter.name).unwrap();
-        assert!(values.values().iter().all(|&value| value.is_finite() && value != initial), "{}", parameter.name);
-    }
-}
-
-#[test]
-fn vsepp_with_gpo_trains_and_resumes() {
-    assert_head_trains_and_resumes(HeadConfig::Vsepp { pooling: Pooling::Gpo });
-}
-
-/// One with aggregation and one without.
-#[test]
-fn ablations_train_and_resume() {
-    for ablation in [Ablation::ScanAlignment, Ablation::WithoutPatchCalibration] {
-        assert_head_trains_and_resumes(HeadConfig::LapsAblation { ablation });
-    }
-}
-
-#[test]
-fn sgr_trains_and_resumes() {
-    assert_head_trains_and_resumes(HeadConfig::Sgr { sim_dim: 16, steps: 2 });
-}
-
-#[test]
-fn d2s_vse_trains_and_resumes() {
-    let config = D2sVseConfig { embed_size: 64, mlp_size: 16, prompt_tokens: 4, blocks: 1, heads: 4 };
-    assert_head_trains_and_resumes(HeadConfig::D2sVse(config));
 }
