@@ -41,7 +41,7 @@ pub(crate) fn write_checkpoint(path: &Path, parameters: &[Parameter], options: &
         let block = match parameter.init {
             Init::Zeros => &zeros,
             Init::Ones => &ones,
-            Init::Normal | Init::Uniform { .. } => &normal,
+            Init::Normal | Init::Uniform { .. } | Init::Xavier { .. } => &normal,
         };
         let mut left = 4 * parameter.elements();
         while left > 0 {

@@ -20,6 +20,11 @@ impl Parameter {
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
+
+    /// Whether it is a running statistic of a batch norm: training moves it without a gradient.
+    pub fn is_running_statistic(&self) -> bool {
+        matches!(self.name.rsplit('.').next(), Some("running_mean" | "running_var"))
+    }
 }
 
 /// Initialisation of a parameter.
@@ -35,6 +40,13 @@ pub enum Init {
     Uniform {
         /// Number of inputs of the layer.
         inputs: usize,
+    },
+    /// Uniform in `±sqrt(6 / (inputs + outputs))` (Glorot, Bengio, AISTATS 2010): weights of `sgr`.
+    Xavier {
+        /// Number of inputs of the layer.
+        inputs: usize,
+        /// Number of its outputs.
+        outputs: usize,
     },
 }
 
@@ -56,6 +68,8 @@ pub struct Regularization {
     /// For the attention branch of the last Swin block, a whole sample at a time. The probability of the blocks before it
     /// rises linearly from 0.
     pub drop_path: f64,
+    /// For the head; None for the probability of its original.
+    pub head_dropout: Option<f64>,
 }
 
 /// A source of tensors by name.

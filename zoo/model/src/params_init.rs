@@ -24,6 +24,9 @@ fn tensor(parameter: &Parameter, seed: u64) -> Result<Array> {
         Init::Ones => vec![1.0; count],
         Init::Normal => (0..count).map(|_| (random.normal() * INITIALIZER_RANGE) as f32).collect(),
         Init::Uniform { inputs } => uniform(&mut random, libm::sqrt(1.0 / inputs.max(1) as f64), count),
+        Init::Xavier { inputs, outputs } => {
+            uniform(&mut random, libm::sqrt(6.0 / (inputs + outputs).max(1) as f64), count)
+        }
     };
     Array::new(&parameter.shape, values)
 }
@@ -54,7 +57,8 @@ mod tests {
     #[test]
     fn values_have_the_distribution_of_their_init() {
         let shape = [30, 10, 4, 4];
-        let kinds = [Init::Zeros, Init::Ones, Init::Normal, Init::Uniform { inputs: 160 }];
+        let xavier = Init::Xavier { inputs: 100, outputs: 50 };
+        let kinds = [Init::Zeros, Init::Ones, Init::Normal, Init::Uniform { inputs: 160 }, xavier];
         let made = init_parameters(&kinds.map(|kind| parameter("weight", &shape, kind)), 7).unwrap();
         assert!(made[0].1.values().iter().all(|&value| value == 0.0));
         assert!(made[1].1.values().iter().all(|&value| value == 1.0));
@@ -63,10 +67,12 @@ mod tests {
         };
         // 4,800 values: the standard error of the deviation is 1 %.
         assert!((deviation(made[2].1.values()) / 0.02 - 1.0).abs() < 0.05);
-        let bound = (1.0_f64 / 160.0).sqrt();
-        let largest = made[3].1.values().iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-        assert!(f64::from(largest) <= bound && f64::from(largest) > 0.99 * bound);
-        assert!((deviation(made[3].1.values()) / (bound / 3.0_f64.sqrt()) - 1.0).abs() < 0.05);
+        for (uniform, bound) in [(&made[3].1, (1.0_f64 / 160.0).sqrt()), (&made[4].1, 0.2)] {
+            let largest = uniform.values().iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+            // Rounding to f32 may exceed the bound by one unit.
+            assert!(f64::from(largest) <= bound * (1.0 + 1e-7) && f64::from(largest) > 0.99 * bound);
+            assert!((deviation(uniform.values()) / (bound / 3.0_f64.sqrt()) - 1.0).abs() < 0.05);
+        }
     }
 
     /// Pinned, because a checkpoint made from a seed must be the same on every platform.

@@ -128,6 +128,18 @@ pub trait Tensor: Clone + Sized {
         })
     }
 
+    /// Moves the values towards those of `target` by the share `weight` of the distance, in place and without a gradient.
+    ///
+    /// # Errors
+    /// [`Error::Operation`] for tensors that cannot be trained.
+    fn lerp_in_place(&self, _target: &Self, weight: f64) -> Result<()> {
+        Err(Error::Operation {
+            operation: "lerp",
+            expected: "a tensor that can be trained".to_owned(),
+            found: format!("a tensor for evaluation, and a weight of {weight}"),
+        })
+    }
+
     /// Casts to the dtype of `other`. Tensors with a single dtype return a clone.
     fn cast_like(&self, _other: &Self) -> Result<Self> {
         Ok(self.clone())

@@ -200,6 +200,12 @@ impl Tensor for Torch {
         Ok(Self::new(self.0.f_dropout(share, true).map_err(model_error)?))
     }
 
+    fn lerp_in_place(&self, target: &Self, weight: f64) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let _ = self.0.shallow_clone().f_lerp_(&target.0, weight).map_err(model_error)?;
+        Ok(())
+    }
+
     fn roll(&self, axis: usize, shift: usize) -> Result<Self> {
         Ok(Self::new(self.0.f_roll([-(shift as i64)], [axis as i64]).map_err(model_error)?))
     }

@@ -32,7 +32,7 @@ const PLAIN: StepOptions = StepOptions {
     ratio_weight: 2.0,
     weight_decay: 1e-4,
     precision: TrainPrecision::F32,
-    regularization: Regularization { dropout: 0.0, drop_path: 0.0 },
+    regularization: Regularization { dropout: 0.0, drop_path: 0.0, head_dropout: None },
     threads: 1,
 };
 /// Encodes a batch in two halves at once.
@@ -304,7 +304,7 @@ fn half_precision_step_has_a_similar_loss() {
 /// With dropout the attention weights are computed separately.
 #[test]
 fn half_precision_supports_dropout() {
-    let regularization = Regularization { dropout: 0.1, drop_path: 0.1 };
+    let regularization = Regularization { dropout: 0.1, drop_path: 0.1, head_dropout: None };
     for (name, config) in [("vit", vit_tiny()), ("swin", swin_tiny())] {
         for precision in half_precisions() {
             let dropout = first_finite_step(name, &config, StepOptions { precision, regularization, ..PLAIN });

@@ -1,16 +1,17 @@
 //! The similarity engine of the heads besides LAPS's.
 //!
 //! Heads that pool compare one vector an image with one vector a caption: one matrix product. Heads without parameters that
-//! compare tokens with words are vectorised, see `head_kernel.rs`. `sgr` is computed by its definition in laps-model, one
-//! pair at a time, so that its sums do not depend on the tile.
+//! compare tokens with words are vectorised, see `head_kernel.rs`, and so is `sgr`, see `sgr.rs`. The ablations of LAPS are computed
+//! by their definition in laps-model, one pair at a time, so that their sums do not depend on the tile: memory is bounded,
+//! and it takes as long as the definition.
 
-use std::{ops::Range, thread};
+use std::{collections::HashMap, ops::Range, panic::resume_unwind, rc::Rc, sync::Arc, thread};
 
 use laps_model::{
     array::Array,
-    heads::{ChanAggregation, Head, HeadConfig, HeadSizes, LSE_TEMPERATURE},
+    heads::{ChanAggregation, Head, HeadConfig, HeadSizes, ItemFeatures, LSE_TEMPERATURE},
     models::config::ModelConfig,
-    params::{ParamPath, Parameter},
+    params::{self, ParamPath, Parameter},
 };
 
 use super::{
@@ -23,6 +24,7 @@ use super::{
     plan::{TILE_TOKENS, TileLimits},
     run::{TileWorker, run_tiles},
     scratch::PairCounts,
+    sgr::{GraphBlock, GraphBuffers, PairWeights, PreparedGraph},
 };
 use crate::Result;
 
@@ -34,8 +36,12 @@ const POOLED_IMAGES: usize = 1024;
 pub struct HeadEngine {
     head: HeadConfig,
     sizes: HeadSizes,
-    /// Parameters of the head, for one that is computed by its definition.
-    parameters: Vec<(String, Array)>,
+    /// The model of an ablation, whose definition has its ratios.
+    model: Option<Box<ModelConfig>>,
+    /// Parameters of what the definition computes.
+    parameters: Arc<HashMap<String, Array>>,
+    /// Those of its pairs, packed.
+    graph: Option<PairWeights>,
     level: SimdLevel,
     threads: usize,
     memory_limit: usize,
@@ -52,13 +58,20 @@ impl HeadEngine {
         read: impl Fn(&Parameter) -> laps_model::Result<Array>,
         options: EngineOptions,
     ) -> Result<Self> {
-        Self::with_sizes(model.head, HeadSizes::of(model).encoded(&model.head), read, options, SimdLevel::detect())
+        let sizes = HeadSizes::of(model).encoded(&model.head);
+        let level = SimdLevel::detect();
+        if !matches!(model.head, HeadConfig::LapsAblation { .. }) {
+            return Self::with_sizes(model.head, sizes, read, options, level);
+        }
+        let parameters = params::list(|path| Head::of(model, path))?;
+        let engine = Self::with_parameters(model.head, sizes, parameters, read, options, level)?;
+        Ok(Self { model: Some(Box::new(model.clone())), ..engine })
     }
 
     /// As [`new`](Self::new), for embeddings of `sizes`, and with a given instruction set.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// As [`new`](Self::new), and the ablations of LAPS, which need the ratios of a model.
     pub fn with_sizes(
         head: HeadConfig,
         sizes: HeadSizes,
@@ -66,22 +79,49 @@ impl HeadEngine {
         options: EngineOptions,
         level: SimdLevel,
     ) -> Result<Self> {
-        if head.is_laps() {
-            return Err(invalid("a head other than `laps`".to_owned(), head.to_string()));
+        if head.has_ratios() {
+            return Err(invalid("a head without ratios".to_owned(), head.to_string()));
         }
         let wanted = match head.pools() {
             true => Vec::new(),
             false => laps_model::heads::parameters(&head, &sizes)?,
         };
+        Self::with_parameters(head, sizes, wanted, read, options, level)
+    }
+
+    fn with_parameters(
+        head: HeadConfig,
+        sizes: HeadSizes,
+        wanted: Vec<Parameter>,
+        read: impl Fn(&Parameter) -> laps_model::Result<Array>,
+        options: EngineOptions,
+        level: SimdLevel,
+    ) -> Result<Self> {
         let parameters = wanted
             .into_iter()
             .map(|parameter| Ok((parameter.name.clone(), read(&parameter)?)))
-            .collect::<Result<_>>()?;
+            .collect::<Result<HashMap<_, _>>>()?;
+        let graph = match head {
+            HeadConfig::Sgr { steps, .. } => {
+                let read = |name: &str| parameters.get(name).cloned().ok_or_else(|| missing(name).into());
+                Some(PairWeights::new(sizes.width, steps, level, read)?)
+            }
+            _ => None,
+        };
         let threads = match options.threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        Ok(Self { head, sizes, parameters, level, threads, memory_limit: options.memory_limit })
+        Ok(Self {
+            head,
+            sizes,
+            model: None,
+            parameters: Arc::new(parameters),
+            graph,
+            level,
+            threads,
+            memory_limit: options.memory_limit,
+        })
     }
 
     fn check(&self, images: &dyn ImageSource, captions: &CaptionMatrix) -> Result<()> {
@@ -98,28 +138,64 @@ impl HeadEngine {
         Ok(())
     }
 
-    /// The definition of the head, for one that is computed by it.
+    /// The definition, for an ablation, and for what belongs to an image or a caption alone in `sgr`.
     fn definition(&self) -> Result<Option<Head<Array>>> {
-        if self.parameters.is_empty() {
+        if self.graph.is_none() && self.model.is_none() {
             return Ok(None);
         }
-        let parameters: std::collections::HashMap<_, _> = self.parameters.iter().cloned().collect();
-        let missing = |name: String| laps_model::Error::Parameter {
-            name,
-            expected: "a parameter of the head".to_owned(),
-            found: "none".to_owned(),
-        };
+        let parameters = Arc::clone(&self.parameters);
         let read = move |parameter: Parameter| {
-            parameters.get(&parameter.name).cloned().ok_or_else(|| missing(parameter.name.clone()))
+            parameters.get(&parameter.name).cloned().ok_or_else(|| missing(&parameter.name))
         };
-        Ok(Some(Head::new(&self.head, &self.sizes, &ParamPath::root(std::rc::Rc::new(read)))?))
+        let path = ParamPath::root(Rc::new(read));
+        Ok(Some(match &self.model {
+            Some(model) => Head::of(model, &path)?,
+            None => Head::new(&self.head, &self.sizes, &path)?,
+        }))
+    }
+
+    /// The pooled vectors of captions for `sgr`, `(captions, width)`; empty for other heads.
+    fn pooled_captions(&self, captions: &CaptionMatrix) -> Result<Vec<f32>> {
+        if self.graph.is_none() {
+            return Ok(Vec::new());
+        }
+        let width = captions.width();
+        let mut pooled = vec![0.0; captions.len() * width];
+        let share = captions.len().div_ceil(self.threads).max(1);
+        thread::scope(|scope| {
+            let threads: Vec<_> = pooled
+                .chunks_mut(share * width)
+                .enumerate()
+                .map(|(index, output)| scope.spawn(move || self.pool_captions(captions, index * share, output)))
+                .collect();
+            let results = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            results.collect::<Result<()>>()
+        })?;
+        Ok(pooled)
+    }
+
+    /// Pooled vectors of the captions from `first` on, as many as fit into `output`.
+    fn pool_captions(&self, captions: &CaptionMatrix, first: usize, output: &mut [f32]) -> Result<()> {
+        let Some(definition) = self.definition()? else { return Ok(()) };
+        let width = captions.width();
+        for (caption, output) in (first..).zip(output.chunks_exact_mut(width)) {
+            let words = captions.normalised(captions.span(caption..caption + 1));
+            let count = words.len() / width;
+            let (words, mask) =
+                (Array::new(&[1, count, width], words.to_vec())?, Array::new(&[1, count], vec![1.0; count])?);
+            output.copy_from_slice(pooled_vector(&definition.caption_features(&words, &mask, None)?)?);
+        }
+        Ok(())
     }
 
     fn prepare(&self, source: &dyn ImageSource, images: Range<usize>) -> Result<Vec<PreparedTokens>> {
         let HeadSizes { tokens, width, .. } = self.sizes;
         let mut values = vec![0.0; tokens * width];
+        let definition = self.definition()?;
         let mut read = |image: usize| -> Result<Vec<f32>> {
             source.read(image, &mut values)?;
+            // LAPS selects by the mean of the tokens as they are.
+            let keeps_norms = self.model.is_some();
             let mut normalised = Vec::with_capacity(values.len());
             for token in values.chunks_exact(width) {
                 let norm = norm(token);
@@ -127,7 +203,7 @@ impl HeadEngine {
                     let found = format!("norm {norm} of a token of image {image}");
                     return Err(invalid("finite embeddings".to_owned(), found));
                 }
-                let factor = 1.0 / norm;
+                let factor = if keeps_norms { 1.0 } else { 1.0 / norm };
                 normalised.extend(token.iter().map(|&value| (f64::from(value) * factor) as f32));
             }
             Ok(normalised)
@@ -135,20 +211,31 @@ impl HeadEngine {
         let pack = |rows: &[f32]| PackedRows::new(rows, width, self.level);
         if self.head.pools() {
             let rows = images.map(read).collect::<Result<Vec<_>>>()?.concat();
-            return Ok(vec![PreparedTokens { tokens: pack(&rows)?, gram: None, array: None }]);
+            return Ok(vec![PreparedTokens { tokens: pack(&rows)?, gram: None, graph: None, features: None }]);
         }
         let needs_gram = matches!(self.head, HeadConfig::ScanT2i | HeadConfig::ScanAll);
-        let is_defined = !self.parameters.is_empty();
         let prepare = |image| {
             let rows = read(image)?;
+            if self.model.is_some() {
+                let array = Array::new(&[1, self.sizes.tokens, width], rows)?;
+                let features = definition.as_ref().map(|head| head.image_features(&array)).transpose()?;
+                return Ok(PreparedTokens { tokens: pack(&[])?, gram: None, graph: None, features });
+            }
             let tokens = pack(&rows)?;
             // Rows and columns behind the tokens are 0.
             let gram = needs_gram.then(|| {
                 let gram = tokens.product(&rows);
                 PackedRows::new(&gram, tokens.columns(), self.level)
             });
-            let array = is_defined.then(|| Array::new(&[1, self.sizes.tokens, width], rows)).transpose()?;
-            Ok(PreparedTokens { tokens, gram: gram.transpose()?, array })
+            let graph = match (&self.graph, &definition) {
+                (Some(weights), Some(definition)) => {
+                    let array = Array::new(&[1, self.sizes.tokens, width], rows.clone())?;
+                    let features = definition.image_features(&array)?;
+                    Some(PreparedGraph::new(weights, &rows, tokens.columns(), pooled_vector(&features)?)?)
+                }
+                _ => None,
+            };
+            Ok(PreparedTokens { tokens, gram: gram.transpose()?, graph, features: None })
         };
         images.map(prepare).collect()
     }
@@ -162,8 +249,39 @@ impl HeadEngine {
             true => columns * width,
             false => images * columns * (2 * width + columns),
         };
-        4 * (prepared + words * (2 * width + 3 * columns) + words * words + images * captions)
+        let graph = self
+            .graph
+            .as_ref()
+            .map_or(0, |weights| images * weights.image_values(columns) + weights.buffer_values(words));
+        // The definition holds every patch and every merged token of a pair a few times.
+        let definition =
+            if self.model.is_some() { images * tokens * width + 8 * tokens * (tokens + width + words) } else { 0 };
+        4 * (prepared + words * (2 * width + 3 * columns) + words * words + images * captions + graph + definition)
     }
+}
+
+fn missing(name: &str) -> laps_model::Error {
+    laps_model::Error::Parameter {
+        name: name.to_owned(),
+        expected: "a parameter of the head".to_owned(),
+        found: "none".to_owned(),
+    }
+}
+
+/// The words of a caption `(1, words, width)`, all divided by the same number, and their mask.
+fn raw_words(captions: &CaptionMatrix, caption: usize) -> Result<(Array, Array)> {
+    let span = captions.span(caption..caption + 1);
+    let rows = captions.normalised(span.clone()).chunks_exact(captions.width());
+    let scaled = rows.zip(captions.mean_weights(span.clone()));
+    let words = scaled.flat_map(|(word, weight)| word.iter().map(move |value| value * weight)).collect();
+    let words = Array::new(&[1, span.len(), captions.width()], words)?;
+    Ok((words, Array::new(&[1, span.len()], vec![1.0; span.len()])?))
+}
+
+/// The pooled vector of one item.
+fn pooled_vector(features: &ItemFeatures<Array>) -> Result<&[f32]> {
+    let pooled = features.pooled.as_ref().map(Array::values);
+    pooled.ok_or_else(|| invalid("a pooled vector".to_owned(), "none".to_owned()))
 }
 
 /// An image, or all images of a tile for a head that pools.
@@ -172,8 +290,10 @@ struct PreparedTokens {
     tokens: PackedRows,
     /// Products of the tokens with each other, `(tokens, columns)`.
     gram: Option<PackedRows>,
-    /// Normalised tokens `(1, tokens, width)`, for a head that is computed by its definition.
-    array: Option<Array>,
+    /// What `sgr` needs.
+    graph: Option<PreparedGraph>,
+    /// What the definition of an ablation needs.
+    features: Option<ItemFeatures<Array>>,
 }
 
 /// Work of one thread.
@@ -183,7 +303,11 @@ struct HeadWorker<'a> {
     captions: &'a CaptionMatrix,
     block_words: usize,
     prepared: Option<(Range<usize>, Vec<PreparedTokens>)>,
-    definition: Option<Result<Option<Head<Array>>>>,
+    /// The definition of an ablation, created by the first tile.
+    definition: Option<Head<Array>>,
+    /// Pooled vectors of the captions for `sgr`.
+    pooled: &'a [f32],
+    graph: GraphBuffers,
     packed: Vec<f32>,
     products: Vec<f32>,
     weights: Vec<f32>,
@@ -201,22 +325,22 @@ impl TileWorker for HeadWorker<'_> {
         };
         let columns = tile.captions.len();
         let captions = self.captions;
-        let definition = self.definition.take().unwrap_or_else(|| self.engine.definition())?;
+        if self.engine.model.is_some() && self.definition.is_none() {
+            self.definition = self.engine.definition()?;
+        }
         let mut start = tile.captions.start;
         while start < tile.captions.end {
             let end = captions.block_end(start, tile.captions.end, self.block_words);
             let first = start - tile.captions.start;
             if self.engine.head.pools() {
                 self.pooled(&prepared, start..end, &mut output[first..], columns);
-            } else if let Some(head) = &definition {
+            } else if let Some(head) = &self.definition {
+                let features = || prepared.iter().filter_map(|image| image.features.as_ref());
                 for caption in start..end {
-                    let words = captions.normalised(captions.span(caption..caption + 1));
-                    let length = words.len() / captions.width();
-                    let words = Array::new(&[1, length, captions.width()], words.to_vec())?;
-                    let mask = Array::new(&[1, length], vec![1.0; length])?;
-                    let arrays = prepared.iter().filter_map(|image| image.array.as_ref());
-                    for (place, image) in arrays.enumerate() {
-                        let similarity = head.forward(image, &words, &mask)?;
+                    let (words, mask) = raw_words(captions, caption)?;
+                    let of_caption = head.caption_features(&words, &mask, None)?;
+                    for (place, of_image) in features().enumerate() {
+                        let similarity = head.compare(of_image, &of_caption, &mask)?;
                         output[place * columns + caption - tile.captions.start] =
                             similarity.values().first().copied().unwrap_or(f32::NAN);
                     }
@@ -230,7 +354,6 @@ impl TileWorker for HeadWorker<'_> {
             start = end;
         }
         self.pairs += output.len() as u64;
-        self.definition = Some(Ok(definition));
         self.prepared = Some((tile.images.clone(), prepared));
         Ok(())
     }
@@ -301,7 +424,7 @@ impl HeadWorker<'_> {
             words.start - span.start..words.end - span.start
         };
         let values = |words: &Range<usize>| words.start * stride..words.end * stride;
-        if let Some(gram) = &image.gram {
+        if image.gram.is_some() || image.graph.is_some() {
             for caption in block.clone() {
                 let words = words_of(caption);
                 level.run(WordAttention {
@@ -312,6 +435,20 @@ impl HeadWorker<'_> {
                     sums: &mut self.sums[words],
                 });
             }
+        }
+        if let (Some(weights), Some(graph)) = (&self.engine.graph, &image.graph) {
+            let width = captions.width();
+            let spans: Vec<_> = block.clone().map(words_of).collect();
+            let captions = GraphBlock {
+                spans: &spans,
+                words: captions.normalised(span.clone()),
+                pooled: &self.pooled[block.start * width..block.end * width],
+                attention: &self.weights[..rows * stride],
+            };
+            captions.similarities(weights, graph, &mut self.graph, output);
+            return Ok(());
+        }
+        if let Some(gram) = &image.gram {
             self.packed.resize((rows * stride).max(self.packed.len()), 0.0);
             let size = rows * stride;
             // Rows of the products of tokens have as many values as there are columns.
@@ -394,6 +531,7 @@ impl SimilarityEngine for HeadEngine {
     ) -> Result<RunOutcome> {
         self.check(images, captions)?;
         plan.check(images, captions)?;
+        let pooled = self.pooled_captions(captions)?;
         run_tiles(plan, sink, || HeadWorker {
             engine: self,
             images,
@@ -401,6 +539,8 @@ impl SimilarityEngine for HeadEngine {
             block_words: plan.block_words,
             prepared: None,
             definition: None,
+            pooled: &pooled,
+            graph: GraphBuffers::default(),
             packed: Vec::new(),
             products: Vec::new(),
             weights: Vec::new(),

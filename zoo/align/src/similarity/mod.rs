@@ -53,6 +53,7 @@ mod product;
 mod run;
 mod scratch;
 mod selection;
+mod sgr;
 mod simd;
 mod similarity_engine;
 mod sink;

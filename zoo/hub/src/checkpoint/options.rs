@@ -81,7 +81,7 @@ impl Options {
             ("sparse_ratio", OptionValue::Float(model.sparse_ratio)),
             ("aggr_ratio", OptionValue::Float(model.aggr_ratio)),
         ];
-        let ratios = ratios.into_iter().filter(|_| model.head.is_laps());
+        let ratios = ratios.into_iter().filter(|_| model.head.has_ratios());
         let differs = |(key, expected): (&'static str, OptionValue)| {
             let found = self.get(key).filter(|found| **found != OptionValue::None)?;
             let difference = || Difference { key, expected: expected.to_string(), found: found.to_string() };

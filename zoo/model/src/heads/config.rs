@@ -16,6 +16,11 @@ pub enum HeadConfig {
     /// LAPS's own. Its options are the ratios of the model.
     #[default]
     Laps,
+    /// LAPS's own with one part changed.
+    LapsAblation {
+        /// What is changed.
+        ablation: Ablation,
+    },
     /// CLIP's own: the cosine of the projected class token and the projected end token.
     Cosine {
         /// Width of the joint space.
@@ -70,6 +75,39 @@ impl Default for D2sVseConfig {
     fn default() -> Self {
         Self { embed_size: 512, mlp_size: 256, prompt_tokens: 100, blocks: 4, heads: 4 }
     }
+}
+
+/// What [`HeadConfig::LapsAblation`] changes, by the names of the paper's Table 4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ablation {
+    /// All tokens are compared.
+    WithoutPatchSelection,
+    /// The caption does not affect the selection.
+    WithoutLanguageContext,
+    /// The kept patches are not aggregated.
+    WithoutPatchCalibration,
+    /// The dropped patches are not fused.
+    WithoutRedundantFusion,
+    /// Words attend to tokens, as in SCAN.
+    ScanAlignment,
+    /// Only the tokens' best words count.
+    PatchToWordOnly,
+    /// Only the words' best tokens count.
+    WordToPatchOnly,
+}
+
+impl Ablation {
+    /// All ablations.
+    pub const ALL: [Self; 7] = [
+        Self::WithoutPatchSelection,
+        Self::WithoutLanguageContext,
+        Self::WithoutPatchCalibration,
+        Self::WithoutRedundantFusion,
+        Self::ScanAlignment,
+        Self::PatchToWordOnly,
+        Self::WordToPatchOnly,
+    ];
 }
 
 /// How [`HeadConfig::Vsepp`] pools.
@@ -133,18 +171,35 @@ impl HeadSizes {
 
 impl HeadConfig {
     /// The types of heads.
-    pub const TYPES: [&str; 10] =
-        ["laps", "cosine", "vsepp", "scan_t2i", "scan_i2t", "scan_all", "max_mean", "sgr", "chan", "d2s_vse"];
+    pub const TYPES: [&str; 11] = [
+        "laps",
+        "laps_ablation",
+        "cosine",
+        "vsepp",
+        "scan_t2i",
+        "scan_i2t",
+        "scan_all",
+        "max_mean",
+        "sgr",
+        "chan",
+        "d2s_vse",
+    ];
 
     /// Whether this is LAPS's own head.
     pub fn is_laps(&self) -> bool {
         *self == Self::Laps
     }
 
+    /// Whether it selects patches by the ratios of the model: LAPS's own, and its ablations.
+    pub fn has_ratios(&self) -> bool {
+        matches!(self, Self::Laps | Self::LapsAblation { .. })
+    }
+
     /// The type, one of [`TYPES`](Self::TYPES).
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Laps => "laps",
+            Self::LapsAblation { .. } => "laps_ablation",
             Self::Cosine { .. } => "cosine",
             Self::Vsepp { .. } => "vsepp",
             Self::ScanT2i => "scan_t2i",

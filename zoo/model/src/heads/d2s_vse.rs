@@ -2,16 +2,20 @@
 //!
 //! The text side sees all positions, padding too, as the released code does: without a mask in its attention a caption's
 //! vector depends on how far it is padded.
+//!
+//! Training adds the prompt's mean to the pooled words as it is; evaluation normalises it first.
 
-use super::{HeadSizes, config::D2sVseConfig, gpo::Gpo, sgr::BatchNorm, soft_normalize};
+use super::{HeadSizes, config::D2sVseConfig, gpo::Gpo, soft_normalize};
 use crate::{
     Result,
-    nn::{LayerNorm, Linear},
-    params::{Init, ParamPath},
+    nn::{BatchNorm, Dropout, LayerNorm, Linear},
+    params::{Init, Mode, ParamPath},
     tensor::Tensor,
 };
 
 const LAYER_NORM_EPS: f64 = 1e-5;
+/// Probability of dropout of the hidden states of words.
+const DROPOUT: f64 = 0.2;
 /// Width of a block's feed-forward layer, in widths of the joint space.
 const FEED_FORWARD_RATIO: usize = 4;
 
@@ -42,8 +46,8 @@ impl<T> Block<T> {
 }
 
 impl<T: Tensor> Block<T> {
-    /// `(items, length, width)` to the same.
-    fn forward(&self, x: &T) -> Result<T> {
+    /// `(items, length, width)` to the same; `bias` is added to the attention logits.
+    fn forward(&self, x: &T, bias: Option<&T>) -> Result<T> {
         let [items, length, width] = x.sizes()?;
         let size = width.fixed()? / self.heads;
         let qkv = self.qkv.forward(&self.norm1.forward(x)?)?;
@@ -51,7 +55,7 @@ impl<T: Tensor> Block<T> {
             let part = qkv.narrow(2, index * self.heads * size, self.heads * size)?;
             part.reshape(&[items, length, self.heads.into(), size.into()])?.permute(&[0, 2, 1, 3])
         };
-        let mixed = T::attention(&part(0)?, &part(1)?, &part(2)?, None)?;
+        let mixed = T::attention(&part(0)?, &part(1)?, &part(2)?, bias)?;
         let mixed = mixed.permute(&[0, 2, 1, 3])?.reshape(&[items, length, width])?;
         let x = x.add(&self.projection.forward(&mixed)?)?;
         x.add(&self.fc2.forward(&self.fc1.forward(&self.norm2.forward(&x)?)?.gelu()?)?)
@@ -77,6 +81,8 @@ pub struct D2sVse<T> {
     text_pool: Gpo<T>,
     pooled_norm: LayerNorm<T>,
     prompt: Option<Prompt<T>>,
+    dropout: Dropout,
+    is_training: bool,
 }
 
 impl<T> D2sVse<T> {
@@ -107,6 +113,8 @@ impl<T> D2sVse<T> {
             text_pool: Gpo::new(&text.sub("gpool"))?,
             pooled_norm: LayerNorm::new(width, LAYER_NORM_EPS, &text.sub("ln"))?,
             prompt,
+            dropout: Dropout::of_head(DROPOUT, path),
+            is_training: path.mode() != Mode::Evaluation,
         })
     }
 }
@@ -118,29 +126,37 @@ impl<T: Tensor> D2sVse<T> {
     }
 
     /// The vectors `(captions, embed_size)` of captions: BERT's hidden states of all positions, `(captions, length,
-    /// width)`, and their mask.
-    pub(super) fn pool_words(&self, words: &T, mask: &T) -> Result<T> {
-        let hidden = self.text_hidden.forward(words)?;
-        let [_, _, channels] = hidden.sizes()?;
-        let hidden = self.text_norm.forward(&hidden, &[1.into(), 1.into(), channels])?.leaky_relu(0.0)?;
-        let features = self.text_fc.forward(words)?.add(&self.text_output.forward(&hidden)?)?;
+    /// width)`, and their mask. `visible` `(captions, length)` is 0 at positions that affect nothing; None if all do.
+    pub(super) fn pool_words(&self, words: &T, mask: &T, visible: Option<&T>) -> Result<T> {
+        let words = self.dropout.forward(words)?;
+        let hidden = self.text_hidden.forward(&words)?;
+        let [captions, length, channels] = hidden.sizes()?;
+        let present = visible.map(|mask| mask.reshape(&[captions, length, 1.into()])).transpose()?;
+        let hidden = self.text_norm.forward(&hidden, &[1.into(), 1.into(), channels], present.as_ref())?;
+        let features = self.text_fc.forward(&words)?.add(&self.text_output.forward(&hidden.leaky_relu(0.0)?)?)?;
         let pooled = self.pooled_norm.forward(&self.text_pool.pool_masked(&features, mask)?)?;
         let Some(prompt) = &self.prompt else { return soft_normalize(&pooled) };
-        let caption = pooled.add(&soft_normalize(&prompt.read(&features)?)?)?;
-        soft_normalize(&soft_normalize(&caption)?)
+        let read = prompt.read(&features, visible)?;
+        let read = if self.is_training { read } else { soft_normalize(&read)? };
+        soft_normalize(&soft_normalize(&pooled.add(&read)?)?)
     }
 }
 
 impl<T: Tensor> Prompt<T> {
-    /// `(captions, length, width)` to the mean of what the prompt has read, `(captions, width)`.
-    fn read(&self, features: &T) -> Result<T> {
+    /// `(captions, length, width)` to the mean of what the prompt has read, `(captions, width)`. `visible` masks positions.
+    fn read(&self, features: &T, visible: Option<&T>) -> Result<T> {
         let [captions, _, width] = features.sizes()?;
         let tokens = self.tokens.reshape(&[1.into(), self.count.into(), width])?;
-        // The original has the prompt behind the words. Without positions and mask the order does not matter, and in front its
-        // place does not depend on the length.
+        // The original has the prompt behind the words. Without positions the order does not matter, and in front its place
+        // does not depend on the length.
         let mut x = T::concat(&[&tokens.expand(&[captions, self.count.into(), width])?, features], 1)?;
+        let bias = visible.map(|mask| {
+            let prompt = mask.narrow(1, 0, 1)?.affine(0.0, 1.0)?.expand(&[captions, self.count.into()])?;
+            T::concat(&[&prompt, mask], 1)?.padding_bias()
+        });
+        let bias = bias.transpose()?;
         for block in &self.blocks {
-            x = block.forward(&x)?;
+            x = block.forward(&x, bias.as_ref())?;
         }
         let read = self.norm.forward(&x)?.narrow(1, 0, self.count)?;
         read.mean(1)?.reshape(&[captions, width])

@@ -14,7 +14,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::{ChanAggregation, D2sVseConfig, HeadConfig, Pooling};
+use super::{Ablation, ChanAggregation, D2sVseConfig, HeadConfig, Pooling};
 
 const TAG: &str = "type";
 const DEFAULT_EMBED_SIZE: usize = 512;
@@ -25,6 +25,7 @@ const DEFAULT_STEPS: usize = 3;
 #[serde(rename_all = "snake_case")]
 enum HeadType {
     Laps,
+    LapsAblation,
     Cosine,
     Vsepp,
     ScanT2i,
@@ -34,6 +35,12 @@ enum HeadType {
     Sgr,
     Chan,
     D2sVse,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LapsAblationOptions {
+    ablation: Ablation,
 }
 
 #[derive(Deserialize)]
@@ -77,6 +84,10 @@ impl HeadType {
     /// The head with the options in the rest of a mapping.
     fn read<'de, M: MapAccess<'de>>(self, mut options: M) -> Result<HeadConfig, M::Error> {
         let without_options = match self {
+            Self::LapsAblation => {
+                let LapsAblationOptions { ablation } = Deserialize::deserialize(MapAccessDeserializer::new(options))?;
+                return Ok(HeadConfig::LapsAblation { ablation });
+            }
             Self::Cosine => {
                 let CosineOptions { embed_size } = Deserialize::deserialize(MapAccessDeserializer::new(options))?;
                 return Ok(HeadConfig::Cosine { embed_size });

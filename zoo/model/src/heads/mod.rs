@@ -6,7 +6,7 @@
 //!
 //! | head | source | one vector an item |
 //! |---|---|---|
-//! | `laps` | LAPS (CrossmodalGroup/LAPS) | no |
+//! | `laps`, `laps_ablation` | LAPS (CrossmodalGroup/LAPS) | no |
 //! | `cosine` | CLIP (openai/CLIP) | yes |
 //! | `vsepp` | VSE++ (fartashf/vsepp); GPO (woodfrog/vse_infty) | yes |
 //! | `scan_t2i`, `scan_i2t`, `scan_all` | SCAN (kuanghuei/SCAN), as LAPS's code has it | no |
@@ -15,6 +15,7 @@
 //! | `chan` | CHAN (ppanzx/CHAN) | no |
 //! | `d2s_vse` | D2S-VSE (liuyyy111/d2s-vse) | yes |
 
+mod ablation;
 mod attention;
 mod chan;
 mod config;
@@ -29,7 +30,7 @@ mod vsepp;
 
 pub use attention::WORD_TEMPERATURE;
 pub use chan::LSE_TEMPERATURE;
-pub use config::{ChanAggregation, D2sVseConfig, HeadConfig, HeadSizes, Pooling};
+pub use config::{Ablation, ChanAggregation, D2sVseConfig, HeadConfig, HeadSizes, Pooling};
 pub use scan::TOKEN_TEMPERATURE;
 
 use crate::{
@@ -48,6 +49,8 @@ const SOFT_NORM_EPS: f64 = 1e-8;
 pub enum Head<T> {
     /// Patches, selected and aggregated for each caption.
     Laps(Box<Alignment<T>>),
+    /// LAPS's with one part changed.
+    LapsAblation(Box<ablation::AblatedAlignment<T>>),
     /// Cosine of CLIP's projected class and end tokens.
     Cosine(Box<cosine::Cosine<T>>),
     /// Cosine of pooled vectors.
@@ -72,17 +75,21 @@ impl<T> Head<T> {
     pub fn of(model: &ModelConfig, path: &ParamPath<T>) -> Result<Self> {
         match model.head {
             HeadConfig::Laps => Ok(Self::Laps(Box::new(Alignment::new(model, &path.sub("cross_net"))?))),
+            HeadConfig::LapsAblation { ablation } => {
+                let head = ablation::AblatedAlignment::new(ablation, model, &path.sub("cross_net"))?;
+                Ok(Self::LapsAblation(Box::new(head)))
+            }
             _ => Self::new(&model.head, &HeadSizes::of(model), path),
         }
     }
 
-    /// A head other than LAPS's, with parameters below `path`, which is the root of the checkpoint.
+    /// A head other than LAPS's and its ablations, with parameters below `path`, which is the root of the checkpoint.
     ///
     /// # Errors
-    /// The head `laps`, whose sizes only a model has, and a parameter that cannot be loaded.
+    /// The heads `laps` and `laps_ablation`, whose sizes only a model has, and a parameter that cannot be loaded.
     pub fn new(config: &HeadConfig, sizes: &HeadSizes, path: &ParamPath<T>) -> Result<Self> {
         Ok(match *config {
-            HeadConfig::Laps => {
+            HeadConfig::Laps | HeadConfig::LapsAblation { .. } => {
                 return Err(Error::Config {
                     key: "head".to_owned(),
                     expected: "a head that needs no ratios".to_owned(),
@@ -102,6 +109,33 @@ impl<T> Head<T> {
     }
 }
 
+/// What a head computes from each image or each caption alone. The items are the first axis.
+pub struct ItemFeatures<T> {
+    /// Tokens or words `(items, count, width)`, or vectors `(items, size)` of a head that gives each item one.
+    pub features: T,
+    /// One more vector an item, `(items, width)`, or logits of its patches, for a head that compares them too.
+    pub pooled: Option<T>,
+}
+
+impl<T> ItemFeatures<T> {
+    fn of(features: T) -> Self {
+        Self { features, pooled: None }
+    }
+
+    /// All tensors of the items.
+    pub fn tensors(&self) -> impl Iterator<Item = &T> {
+        std::iter::once(&self.features).chain(&self.pooled)
+    }
+
+    /// Applies `f` to each tensor.
+    ///
+    /// # Errors
+    /// The first error of `f`.
+    pub fn try_map<U, E>(&self, mut f: impl FnMut(&T) -> Result<U, E>) -> Result<ItemFeatures<U>, E> {
+        Ok(ItemFeatures { features: f(&self.features)?, pooled: self.pooled.as_ref().map(f).transpose()? })
+    }
+}
+
 impl<T: Tensor> Head<T> {
     /// Token embeddings `(images, tokens, width)`, word embeddings `(captions, words, width)` and their mask
     /// `(captions, words)`, 1 where there is a word, to similarities `(images, captions)`.
@@ -109,15 +143,50 @@ impl<T: Tensor> Head<T> {
     /// # Errors
     /// Shapes that do not fit the head.
     pub fn forward(&self, tokens: &T, words: &T, mask: &T) -> Result<T> {
+        self.compare(&self.image_features(tokens)?, &self.caption_features(words, mask, None)?, mask)
+    }
+
+    /// What the head computes from images alone, of token embeddings `(images, tokens, width)`.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn image_features(&self, tokens: &T) -> Result<ItemFeatures<T>> {
+        match self {
+            Self::LapsAblation(head) => head.image_features(tokens),
+            Self::Sgr(head) => head.image_features(tokens),
+            _ => Ok(ItemFeatures::of(self.image_vectors(tokens).unwrap_or(Ok(tokens.clone()))?)),
+        }
+    }
+
+    /// What the head computes from captions alone, of word embeddings `(captions, words, width)` and their mask. `visible`
+    /// `(captions, words)` is 0 at positions that affect nothing. With None all positions affect `d2s_vse`, as in the released
+    /// code, and only words affect the other heads.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn caption_features(&self, words: &T, mask: &T, visible: Option<&T>) -> Result<ItemFeatures<T>> {
+        match self {
+            Self::Sgr(head) => head.caption_features(words, mask),
+            Self::D2sVse(head) => Ok(ItemFeatures::of(head.pool_words(words, mask, visible)?)),
+            _ => Ok(ItemFeatures::of(self.caption_vectors(words, mask).unwrap_or(Ok(words.clone()))?)),
+        }
+    }
+
+    /// Similarities `(images, captions)` of the results of [`image_features`](Self::image_features) and
+    /// [`caption_features`](Self::caption_features).
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn compare(&self, images: &ItemFeatures<T>, captions: &ItemFeatures<T>, mask: &T) -> Result<T> {
+        let (tokens, words) = (&images.features, &captions.features);
         match self {
             Self::Laps(alignment) => alignment.forward(tokens, words, mask),
-            Self::Cosine(head) => inner_products(&head.pool_tokens(tokens)?, &head.pool_words(words, mask)?),
-            Self::Vsepp(head) => inner_products(&head.pool_tokens(tokens)?, &head.pool_words(words, mask)?),
+            Self::LapsAblation(head) => head.compare(images, words, mask),
+            Self::Cosine(_) | Self::Vsepp(_) | Self::D2sVse(_) => inner_products(tokens, words),
             Self::Scan(head) => head.forward(tokens, words, mask),
             Self::MaxMean => max_mean::forward(tokens, words, mask),
-            Self::Sgr(head) => head.forward(tokens, words, mask),
+            Self::Sgr(head) => head.compare(images, captions, mask),
             Self::Chan(aggregation) => chan::forward(*aggregation, tokens, words, mask),
-            Self::D2sVse(head) => inner_products(&head.pool_tokens(tokens)?, &head.pool_words(words, mask)?),
         }
     }
 
@@ -144,7 +213,7 @@ impl<T: Tensor> Head<T> {
         match self {
             Self::Cosine(head) => Some(head.pool_words(words, mask)),
             Self::Vsepp(head) => Some(head.pool_words(words, mask)),
-            Self::D2sVse(head) => Some(head.pool_words(words, mask)),
+            Self::D2sVse(head) => Some(head.pool_words(words, mask, None)),
             _ => None,
         }
     }

@@ -1,46 +1,16 @@
 //! Similarity graph reasoning (Diao et al., AAAI 2021).
 
-use super::{HeadSizes, MASK_LOGIT, attention, cosines, mean_word, soft_normalize};
+use super::{HeadSizes, ItemFeatures, MASK_LOGIT, attention, cosines, mean_word, soft_normalize};
 use crate::{
-    Result,
+    Error, Result,
     dim::Dim,
-    nn::Linear,
-    params::{Init, ParamPath},
+    nn::{BatchNorm, Dropout, Linear},
+    params::ParamPath,
     tensor::Tensor,
 };
 
-/// Added to the variance of a batch norm.
-const BATCH_NORM_EPS: f64 = 1e-5;
-
-/// A batch norm with running statistics, as a factor and a shift a channel.
-pub(super) struct BatchNorm<T> {
-    weight: T,
-    bias: T,
-    running_mean: T,
-    running_var: T,
-}
-
-impl<T> BatchNorm<T> {
-    pub(super) fn new(channels: usize, path: &ParamPath<T>) -> Result<Self> {
-        let get = |name: &str, init| path.get(name, &[channels], init);
-        Ok(Self {
-            weight: get("weight", Init::Ones)?,
-            bias: get("bias", Init::Zeros)?,
-            running_mean: get("running_mean", Init::Zeros)?,
-            running_var: get("running_var", Init::Ones)?,
-        })
-    }
-}
-
-impl<T: Tensor> BatchNorm<T> {
-    /// Values whose channels have the shape `channels` in a broadcast with `x`.
-    pub(super) fn forward(&self, x: &T, channels: &[Dim]) -> Result<T> {
-        let [weight, bias, mean, variance] = [&self.weight, &self.bias, &self.running_mean, &self.running_var]
-            .map(|parameter| parameter.reshape(channels));
-        let deviation = variance?.affine(1.0, BATCH_NORM_EPS)?.sqrt()?;
-        x.sub(&mean?)?.div(&deviation)?.mul(&weight?)?.add(&bias?)
-    }
-}
+/// Probability of dropout after each tanh of the pooling.
+const DROPOUT: f64 = 0.4;
 
 /// Attention that pools tokens or words to one vector: their own values against their mean.
 struct GlobalPool<T> {
@@ -49,6 +19,7 @@ struct GlobalPool<T> {
     global: Linear<T>,
     global_norm: Option<BatchNorm<T>>,
     common: Linear<T>,
+    dropout: Dropout,
 }
 
 impl<T> GlobalPool<T> {
@@ -56,11 +27,12 @@ impl<T> GlobalPool<T> {
     fn new(width: usize, positions: Option<usize>, path: &ParamPath<T>) -> Result<Self> {
         let [local, global] = ["embedding_local", "embedding_global"].map(|name| path.sub(name));
         Ok(Self {
-            local: Linear::with_default_init(width, width, &local.sub(0))?,
+            local: Linear::with_xavier_init(width, width, &local.sub(0))?,
             local_norm: positions.map(|positions| BatchNorm::new(positions, &local.sub(1))).transpose()?,
-            global: Linear::with_default_init(width, width, &global.sub(0))?,
+            global: Linear::with_xavier_init(width, width, &global.sub(0))?,
             global_norm: positions.map(|_| BatchNorm::new(width, &global.sub(1))).transpose()?,
-            common: Linear::with_default_init(width, 1, &path.sub("embedding_common.0"))?,
+            common: Linear::with_xavier_init(width, 1, &path.sub("embedding_common.0"))?,
+            dropout: Dropout::of_head(DROPOUT, path),
         })
     }
 }
@@ -72,14 +44,15 @@ impl<T: Tensor> GlobalPool<T> {
         let [items, count, width] = values.sizes()?;
         let mut local = self.local.forward(values)?;
         if let Some(norm) = &self.local_norm {
-            local = norm.forward(&local, &[1.into(), count, 1.into()])?;
+            local = norm.forward(&local, &[1.into(), count, 1.into()], None)?;
         }
         let mut global = self.global.forward(mean)?;
         if let Some(norm) = &self.global_norm {
-            global = norm.forward(&global, &[1.into(), width])?;
+            global = norm.forward(&global, &[1.into(), width], None)?;
         }
-        let global = global.tanh()?.reshape(&[items, 1.into(), width])?;
-        let mut scores = self.common.forward(&local.tanh()?.mul(&global)?)?.reshape(&[items, count])?;
+        let [local, global] = [local, global].map(|values| self.dropout.forward(&values.tanh()?));
+        let global = global?.reshape(&[items, 1.into(), width])?;
+        let mut scores = self.common.forward(&local?.mul(&global)?)?.reshape(&[items, count])?;
         if let Some(mask) = mask {
             scores = scores.add(&mask.affine(MASK_LOGIT, -MASK_LOGIT)?)?;
         }
@@ -110,10 +83,10 @@ impl<T> Sgr<T> {
     pub(super) fn new(sizes: &HeadSizes, sim_dim: usize, steps: usize, path: &ParamPath<T>) -> Result<Self> {
         let path = path.sub("sim_enc");
         let width = sizes.width;
-        let linear = |name: &str, input, output| Linear::with_default_init(input, output, &path.sub(name));
+        let linear = |name: &str, input, output| Linear::with_xavier_init(input, output, &path.sub(name));
         let step = |index: usize| {
             let path = path.sub("SGR_module").sub(index);
-            let linear = |name: &str| Linear::with_default_init(sim_dim, sim_dim, &path.sub(name));
+            let linear = |name: &str| Linear::with_xavier_init(sim_dim, sim_dim, &path.sub(name));
             Ok(Step { query: linear("graph_query_w")?, key: linear("graph_key_w")?, graph: linear("sim_graph_w")? })
         };
         Ok(Self {
@@ -129,19 +102,36 @@ impl<T> Sgr<T> {
 }
 
 impl<T: Tensor> Sgr<T> {
-    pub(super) fn forward(&self, tokens: &T, words: &T, mask: &T) -> Result<T> {
-        let (tokens, words) = (soft_normalize(tokens)?, soft_normalize(words)?);
+    /// Normalised tokens and the pooled vector of each image.
+    pub(super) fn image_features(&self, tokens: &T) -> Result<ItemFeatures<T>> {
+        let tokens = soft_normalize(tokens)?;
+        let [images, _, width] = tokens.sizes()?;
+        let pooled = self.image_pool.forward(&tokens, &tokens.mean(1)?.reshape(&[images, width])?, None)?;
+        Ok(ItemFeatures { features: tokens, pooled: Some(pooled) })
+    }
+
+    /// Normalised words and the pooled vector of each caption.
+    pub(super) fn caption_features(&self, words: &T, mask: &T) -> Result<ItemFeatures<T>> {
+        let words = soft_normalize(words)?;
+        let pooled = self.text_pool.forward(&words, &mean_word(&words, mask)?, Some(mask))?;
+        Ok(ItemFeatures { features: words, pooled: Some(pooled) })
+    }
+
+    /// Similarities `(images, captions)`.
+    pub(super) fn compare(&self, images: &ItemFeatures<T>, captions: &ItemFeatures<T>, mask: &T) -> Result<T> {
+        let (Some(image), Some(caption)) = (&images.pooled, &captions.pooled) else {
+            let (expected, found) = ("a pooled vector of each item".to_owned(), "none".to_owned());
+            return Err(Error::Operation { operation: "sgr", expected, found });
+        };
+        let (tokens, words) = (&images.features, &captions.features);
         let [images, _, width] = tokens.sizes()?;
         let [captions, ..] = words.sizes::<3>()?;
         let one: Dim = 1.into();
-        let image = self.image_pool.forward(&tokens, &tokens.mean(1)?.reshape(&[images, width])?, None)?;
-        let caption = self.text_pool.forward(&words, &mean_word(&words, mask)?, Some(mask))?;
-
         let global = difference(&image.reshape(&[images, one, width])?, &caption.reshape(&[one, captions, width])?)?;
         let global = soft_normalize(&self.global.forward(&global)?)?;
-        let weights = attention::words_to_tokens(&cosines(&tokens, &words)?, mask)?;
-        let context = soft_normalize(&attention::attend(&weights, &tokens)?)?;
-        let local = difference(&context, &words)?;
+        let weights = attention::words_to_tokens(&cosines(tokens, words)?, mask)?;
+        let context = soft_normalize(&attention::attend(&weights, tokens)?)?;
+        let local = difference(&context, words)?;
         let local = soft_normalize(&self.local.forward(&local)?)?;
 
         // The global node is the first.

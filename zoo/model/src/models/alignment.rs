@@ -131,13 +131,13 @@ impl PairSimilarity {
     }
 
     /// `(images, tokens, width)` to `(images, patches, width)`.
-    fn patches<T: Tensor>(&self, tokens: &T) -> Result<T> {
+    pub(crate) fn patches<T: Tensor>(&self, tokens: &T) -> Result<T> {
         tokens.narrow(1, usize::from(self.has_class_token), self.patches)
     }
 
     /// `(images, patches, width)` and caption means `(captions, width)` or `(images, captions, width)` to the mask of the kept
     /// patches and their scores, both `(images, captions, patches)`. Gradients do not flow through either.
-    fn select<T: Tensor>(&self, patches: &T, captions: &T) -> Result<(T, T)> {
+    pub(crate) fn select<T: Tensor>(&self, patches: &T, captions: &T) -> Result<(T, T)> {
         let (patches, captions) = (patches.detach()?, captions.detach()?);
         let across = patches.normalize(NORM_EPS)?.permute(&[0, 2, 1])?;
         let image = patches.mean(1)?.normalize(NORM_EPS)?.matmul(&across)?;
@@ -186,7 +186,7 @@ fn compare<T: Tensor>(visual: &T, words: &T, mask: &T, count: &T) -> Result<T> {
 
 /// `(images, patches, width)`, their logits `(images, patches, groups)` and the mask `(images, captions, patches)` to
 /// `(images, captions, groups, width)`.
-fn groups<T: Tensor>(patches: &T, logits: &T, kept: &T) -> Result<T> {
+pub(crate) fn groups<T: Tensor>(patches: &T, logits: &T, kept: &T) -> Result<T> {
     let [images, captions, count] = kept.sizes()?;
     let [_, _, width] = patches.sizes()?;
     let logits = logits.permute(&[0, 2, 1])?;
@@ -198,7 +198,7 @@ fn groups<T: Tensor>(patches: &T, logits: &T, kept: &T) -> Result<T> {
 
 /// Fuses the patches that are not kept into one: `(images, patches, width)`, and mask and scores
 /// `(images, captions, patches)`, to `(images, captions, width)`. The result is 0 if every patch is kept.
-fn fuse<T: Tensor>(patches: &T, kept: &T, scores: &T) -> Result<T> {
+pub(crate) fn fuse<T: Tensor>(patches: &T, kept: &T, scores: &T) -> Result<T> {
     let dropped = kept.affine(-1.0, 1.0)?;
     let weights = scores.add(&kept.affine(-MASK_LOGIT, 0.0)?)?.softmax()?;
     weights.mul(&dropped)?.matmul(patches)

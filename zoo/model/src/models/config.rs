@@ -279,7 +279,7 @@ impl ModelConfig {
         multiple("text.hidden_size", text.hidden_size, "num_attention_heads", text.num_attention_heads)?;
         eps("text.layer_norm_eps", text.layer_norm_eps)?;
         at_least("embed_size", self.embed_size, 5)?;
-        if self.head.is_laps() {
+        if self.head.has_ratios() {
             ratio("sparse_ratio", self.sparse_ratio)?;
             ratio("aggr_ratio", self.aggr_ratio)?;
             if self.groups() == 0 {

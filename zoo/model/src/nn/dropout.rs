@@ -24,6 +24,14 @@ impl Dropout {
         }
     }
 
+    /// Dropout of the head at `path`, with the probability `share` of its original unless the mode has another.
+    pub fn of_head<T>(share: f64, path: &ParamPath<T>) -> Self {
+        match path.mode() {
+            Mode::Evaluation => Self::NONE,
+            Mode::Training(regularization) => Self { share: regularization.head_dropout.unwrap_or(share) },
+        }
+    }
+
     /// Whether the probability is 0.
     pub fn is_none(self) -> bool {
         self.share == 0.0

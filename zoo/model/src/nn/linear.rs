@@ -26,6 +26,12 @@ impl<T> Linear<T> {
         Ok(Self { weight, bias: Some(path.get("bias", &[output], init)?) })
     }
 
+    /// A layer with a bias of 0 and Xavier's initialisation.
+    pub fn with_xavier_init(input: usize, output: usize, path: &ParamPath<T>) -> Result<Self> {
+        let weight = path.get("weight", &[output, input], Init::Xavier { inputs: input, outputs: output })?;
+        Ok(Self { weight, bias: Some(path.get("bias", &[output], Init::Zeros)?) })
+    }
+
     /// A layer without a bias.
     pub fn without_bias(input: usize, output: usize, path: &ParamPath<T>) -> Result<Self> {
         Ok(Self { weight: path.get("weight", &[output, input], Init::Normal)?, bias: None })

@@ -135,7 +135,7 @@ impl AdamW {
     pub(super) fn arrays(&self, weights: &Weights) -> impl Iterator<Item = Result<(String, Array)>> {
         let names = MOMENTS.into_iter().zip(&self.moments);
         names.flat_map(|(moment, tensors)| {
-            let named = weights.list.iter().zip(tensors);
+            let named = weights.list.iter().zip(tensors).filter(|(weight, _)| !weight.is_running_statistic);
             named.map(move |(weight, tensor)| Ok((format!("{moment}.{}", weight.name), download(tensor)?)))
         })
     }
@@ -148,7 +148,8 @@ impl AdamW {
         mut read: impl FnMut(&str) -> Result<Array>,
     ) -> Result<()> {
         for (moment, tensors) in MOMENTS.into_iter().zip(&mut self.moments) {
-            for (weight, tensor) in weights.list.iter().zip(tensors) {
+            for (weight, tensor) in weights.list.iter().zip(tensors).filter(|(weight, _)| !weight.is_running_statistic)
+            {
                 let name = format!("{moment}.{}", weight.name);
                 let array = read(&name)?;
                 let restored = Torch::upload(&array, &weights.device())?.0.shallow_clone();

@@ -5,12 +5,6 @@ use std::path::PathBuf;
 /// An error of a training run.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// The head of the model cannot be trained.
-    #[error("training of the head `{head}` is not supported")]
-    UnsupportedHead {
-        /// The head.
-        head: laps_model::heads::HeadConfig,
-    },
     /// The data does not fill one batch.
     #[error(
         "the data does not fill one batch\n  expected: at least {batch_size} captions\n  found: {samples} captions"
@@ -90,7 +84,7 @@ impl TrainError {
             Self::NoState { .. } => "start the run without resuming".to_owned(),
             Self::Interrupted { .. } => "resume the run to continue".to_owned(),
             Self::NotStarted { .. } => "start the run again".to_owned(),
-            Self::UnsupportedHead { .. } | Self::State { .. } => return None,
+            Self::State { .. } => return None,
         })
     }
 }

@@ -15,9 +15,9 @@ use laps_align::similarity::AlignmentConfig;
 use laps_hub::registry::{TrainConfig, TrainPrecision};
 use laps_model::{
     array::Array,
-    heads::{Head, HeadConfig, HeadSizes},
+    heads::{Head, HeadConfig},
     models::{Laps, alignment::Alignment},
-    params::{Mode, Regularization},
+    params::{self, Mode, Parameter, Regularization},
     random::SplitMix64,
     tensor::{DeviceTensor, Tensor},
 };
@@ -47,7 +47,7 @@ impl StepOptions {
             ratio_weight: config.ratio_weight,
             weight_decay: config.weight_decay,
             precision: config.precision,
-            regularization: Regularization { dropout: config.dropout, drop_path: config.drop_path },
+            regularization: Regularization { dropout: config.dropout, drop_path: config.drop_path, head_dropout: None },
             threads,
         }
     }
@@ -118,7 +118,12 @@ impl Learner {
         let sizes = AlignmentConfig::of(config);
         let objective = match config.head {
             HeadConfig::Laps => Objective::new(sizes, config.sparse_ratio, options.ratio_weight),
-            head => Objective::of_head(&head, &HeadSizes::of(config), sizes)?,
+            head => {
+                let mode = Mode::Training(options.regularization);
+                let parameters = params::list(|path| Head::of(config, path))?;
+                let weight = |parameter: &Parameter| weights.tensor(parameter);
+                Objective::of_head(sizes, mode, &head, parameters, weight, |path| Head::of(config, path))?
+            }
         };
         let mut learner = Self {
             objective,
@@ -164,11 +169,20 @@ impl Learner {
             self.embedder().take_threads();
         }
         let mut outcome = StepOutcome { loss: 0.0, grad_norm: 0.0, pairs: 0, finite: true };
-        for batch in batches {
+        for (index, batch) in batches.iter().enumerate() {
+            if self.objective.has_head() && index > 0 {
+                tch::manual_seed(
+                    self.rank_seed(SplitMix64::named(seed, &format!("batch {index}")).bits()).cast_signed(),
+                );
+            }
             let embedded = self.embed(batch, in_halves)?;
             let all = BatchEmbeddings::gather(&embedded, |name| self.weights.array(name))?;
             let GlobalBatch { embeddings: all, image_ids, local } =
                 GlobalBatch::gather(&self.group, all, batch.image_ids)?;
+            if self.objective.has_head() {
+                // Each rank computes the head for the whole batch, with the same dropout.
+                tch::manual_seed(SplitMix64::named(seed, &format!("head {index}")).bits().cast_signed());
+            }
             let value = self.objective.differentiate(&all, &image_ids, local.clone(), hinge)?;
             outcome.loss += value.loss / batches.len() as f64;
             outcome.pairs += value.pairs;
@@ -224,8 +238,8 @@ impl Learner {
     /// themselves. Each half adds to the gradients when it is ready. The sum of two terms and 0 has the same bits in either
     /// order; more parts would not be deterministic, nor would dropout, since both halves would draw from one generator.
     fn in_halves(&self, batches: &[PairBatch<'_>]) -> bool {
-        let no_dropout = self.mode() == Mode::Evaluation
-            || self.options.regularization == Regularization { dropout: 0.0, drop_path: 0.0 };
+        let Regularization { dropout, drop_path, .. } = self.options.regularization;
+        let no_dropout = self.mode() == Mode::Evaluation || [dropout, drop_path] == [0.0; 2];
         let [batch] = batches else { return false };
         !self.weights.device().is_cuda() && self.options.threads > 1 && batch.image_ids.len() > 1 && no_dropout
     }
@@ -372,7 +386,7 @@ pub(super) fn pad_input_ids(captions: &[&[u32]]) -> Result<(Array, Array)> {
 }
 
 /// `(captions, length, dim)` to the words without padding, `(words, dim)`.
-fn unpad(features: &Torch, lengths: &[usize]) -> Result<Torch> {
+pub(super) fn unpad(features: &Torch, lengths: &[usize]) -> Result<Torch> {
     let [_, length, width] = features.sizes()?;
     let (length, width) = (length.fixed()?, width.fixed()?);
     let positions = lengths.iter().enumerate().flat_map(|(row, &count)| row * length..row * length + count);

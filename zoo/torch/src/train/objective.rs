@@ -9,11 +9,11 @@
 //! | CPU | the exact engine, [`laps_align::similarity`] | [`laps_align::gradient`] |
 //! | GPU | [`crate::similarity`], as for evaluation | the definition of [`laps_model`], recorded on libtorch tensors |
 
-use std::{ops::Range, rc::Rc};
+use std::{collections::HashMap, ops::Range, rc::Rc};
 
 use tch::{Kind, Tensor as Tch};
 
-use super::{HingeLoss, TrainError};
+use super::HingeLoss;
 use crate::{
     Error, Result, Torch, TorchDevice,
     error::model_error,
@@ -22,9 +22,9 @@ use crate::{
 use laps_align::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions};
 use laps_model::{
     array::Array,
-    heads::{self, Head, HeadConfig, HeadSizes},
+    heads::{Head, HeadConfig, ItemFeatures},
     models::alignment::PairSimilarity,
-    params::{ParamPath, Parameter},
+    params::{Mode, ParamPath, Parameter},
     tensor::DeviceTensor,
 };
 
@@ -82,6 +82,8 @@ pub(crate) struct EmbeddingGradient {
     /// With respect to the normalised words if there are logits, otherwise to the words as they are.
     words: Tch,
     logits: Option<Tch>,
+    /// Weights of a head and their gradients.
+    weights: Vec<(Tch, Tch)>,
 }
 
 /// Value of the objective.
@@ -108,8 +110,21 @@ pub(crate) struct Objective {
     pub(super) memory: usize,
     /// The engine of the CPU, created by the first step.
     engine: Option<Engine>,
-    /// A head other than LAPS's. It has no parameters.
-    head: Option<Head<Torch>>,
+    /// A head other than LAPS's.
+    head: Option<HeadObjective>,
+}
+
+/// A head other than LAPS's, on the weights that are trained.
+struct HeadObjective {
+    head: Head<Torch>,
+    /// Weights with a gradient.
+    parameters: Vec<Tch>,
+    /// Running statistics.
+    statistics: Vec<Tch>,
+    /// Values of a word of a pair in a graph.
+    nodes: usize,
+    /// Whether each item has one vector.
+    pools: bool,
 }
 
 impl Objective {
@@ -119,21 +134,48 @@ impl Objective {
         Self { config, ratio_term, memory: 1 << 30, engine: None, head: None }
     }
 
-    /// The objective of a head other than LAPS's.
+    /// The objective of a head other than LAPS's, which `build` creates of its `parameters`. `weight` returns their values, which
+    /// stay valid while an optimizer updates them in place.
     ///
     /// # Errors
-    /// [`TrainError::UnsupportedHead`] for a head with parameters.
-    pub(crate) fn of_head(head: &HeadConfig, sizes: &HeadSizes, config: AlignmentConfig) -> Result<Self> {
-        let unsupported = || TrainError::UnsupportedHead { head: *head };
-        if head.is_laps() || !heads::parameters(head, sizes)?.is_empty() {
-            return Err(unsupported().into());
-        }
-        let no_parameter = |parameter: Parameter| {
-            let expected = "a head without parameters".to_owned();
-            Err(laps_model::Error::Parameter { name: parameter.name, expected, found: "one with".to_owned() })
+    /// Errors of `weight` and `build`.
+    pub(crate) fn of_head(
+        config: AlignmentConfig,
+        mode: Mode,
+        head: &HeadConfig,
+        parameters: Vec<Parameter>,
+        weight: impl Fn(&Parameter) -> laps_model::Result<Torch>,
+        build: impl FnOnce(&ParamPath<Torch>) -> laps_model::Result<Head<Torch>>,
+    ) -> Result<Self> {
+        let weights = parameters
+            .into_iter()
+            .map(|parameter| Ok((parameter.name.clone(), weight(&parameter)?)))
+            .collect::<laps_model::Result<HashMap<_, _>>>()?;
+        let tensors = |has_gradient| {
+            let mut tensors: Vec<_> =
+                weights.iter().filter(|(_, weight)| weight.0.requires_grad() == has_gradient).collect();
+            tensors.sort_by_key(|(name, _)| *name);
+            tensors.into_iter().map(|(_, weight)| weight.0.shallow_clone()).collect()
         };
-        let head = Head::new(head, sizes, &ParamPath::root(Rc::new(no_parameter)))?;
+        let [parameters, statistics] = [true, false].map(tensors);
+        let nodes = match *head {
+            HeadConfig::Sgr { sim_dim, steps } => sim_dim * (4 + 6 * steps),
+            // Of a pair, not of a word; a caption has two words at least.
+            HeadConfig::LapsAblation { .. } => {
+                (5 * config.groups * config.patches + 6 * config.tokens() * config.width) / 2
+            }
+            _ => 0,
+        };
+        let pools = head.pools();
+        let path = ParamPath::root(Rc::new(move |parameter: Parameter| Ok(weights[&parameter.name].clone())));
+        let head = build(&path.with_mode(mode))?;
+        let head = HeadObjective { head, parameters, statistics, nodes, pools };
         Ok(Self { config, ratio_term: 0.0, memory: 1 << 30, engine: None, head: Some(head) })
+    }
+
+    /// Whether the head is another than LAPS's.
+    pub(super) fn has_head(&self) -> bool {
+        self.head.is_some()
     }
 
     /// The loss of all pairs, and its gradient with respect to the rows `local` of images and captions. `image_ids` holds
@@ -155,71 +197,12 @@ impl Objective {
         }
         let _guard = tch::no_grad_guard();
         if let Some(head) = &self.head {
-            return self.with_head(head, all, image_ids, hinge, &local);
+            return head.differentiate(all, image_ids, hinge, &local, self.memory);
         }
         match &all.aggregation {
             Some(aggregation) => self.with_engine(all, aggregation, image_ids, hinge, &local),
             None => self.with_libtorch(all, image_ids, hinge, local),
         }
-    }
-
-    /// The loss of a head, which is differentiated in chunks of captions. Each chunk is computed again with recording, so the
-    /// memory of a chunk is bounded. Chunks without a gradient are skipped.
-    fn with_head(
-        &self,
-        head: &Head<Torch>,
-        all: &BatchEmbeddings,
-        image_ids: &[u64],
-        hinge: &HingeLoss,
-        local: &Range<usize>,
-    ) -> Result<ObjectiveValue> {
-        let images = all.images.f_detach()?;
-        let padding = CaptionPadding::new(&all.lengths, &all.words)?;
-        let captions = padding.pad(&all.words.f_detach()?)?;
-        let mask = padding.mask.f_logical_not()?.f_to_kind(Kind::Float)?;
-        let [count, length, width] = [0, 1, 2].map(|axis| captions.size()[axis]);
-        let [_, tokens, _] = [0, 1, 2].map(|axis| images.size()[axis]);
-        // Of a pair: attention weights and what they are computed from, and attended vectors.
-        let values = images.size()[0] * length * (8 * tokens + 4 * width);
-        let chunk = (self.memory as i64 / (4 * values)).clamp(1, count.max(1));
-        let starts: Vec<i64> = (0..count).step_by(chunk as usize).collect();
-        let rows = |tensor: &Tch, start: i64| tensor.f_narrow(0, start, chunk.min(count - start));
-        let compare = |images: &Tch, captions: &Tch, start: i64| -> Result<Tch> {
-            let [images, captions, mask] =
-                [images.shallow_clone(), captions.shallow_clone(), rows(&mask, start)?].map(Torch::new);
-            Ok(head.forward(&images, &captions, &mask)?.0.shallow_clone())
-        };
-        let columns = starts.iter().map(|&start| compare(&images, &rows(&captions, start)?, start));
-        let similarities = Tch::f_cat(&columns.collect::<Result<Vec<_>>>()?, 1)?;
-        let (loss, factors) = tch::with_grad(|| hinge.differentiate(&similarities, image_ids))?;
-        if !loss.is_finite() {
-            return Ok(ObjectiveValue::without_gradient(loss));
-        }
-        let mut images_gradient = images.f_zeros_like()?;
-        let mut captions_gradient = Vec::with_capacity(starts.len());
-        for &start in &starts {
-            let factors = factors.f_narrow(1, start, chunk.min(count - start))?;
-            let captions = rows(&captions, start)?.f_detach()?;
-            if factors.f_count_nonzero(None)?.f_int64_value(&[])? == 0 {
-                captions_gradient.push(captions.f_zeros_like()?);
-                continue;
-            }
-            let leaves = [images.f_detach()?, captions].map(|leaf| leaf.f_set_requires_grad(true));
-            let [images, captions] = leaves;
-            let (images, captions) = (images?, captions?);
-            let [of_images, of_captions] = tch::with_grad(|| {
-                let weighted = compare(&images, &captions, start)?.f_mul(&factors)?.f_sum(Kind::Float)?;
-                let gradients = Tch::f_run_backward(&[weighted], &[&images, &captions], false, false)?;
-                <[Tch; 2]>::try_from(gradients).map_err(|_| operation("two gradients", "another number".to_owned()))
-            })?;
-            let _ = images_gradient.f_add_(&of_images)?;
-            captions_gradient.push(of_captions);
-        }
-        let words = padding.unpad(&Tch::f_cat(&captions_gradient, 0)?)?;
-        let mut gradient = EmbeddingGradient { images: images_gradient, words, logits: None };
-        gradient.clear_outside(local, &all.lengths)?;
-        let pairs = factors.f_count_nonzero(None)?.f_int64_value(&[])? as usize;
-        Ok(ObjectiveValue { loss, pairs, gradient: Some(gradient) })
     }
 
     fn with_libtorch(
@@ -250,7 +233,7 @@ impl Objective {
             .map(|pair| (pair / width, pair % width))
             .filter(|(image, caption)| local.contains(image) || local.contains(caption))
             .collect();
-        let mask = padding.mask.f_logical_not()?.f_to_kind(Kind::Float)?;
+        let mask = padding.mask()?;
         let mut gradient = self.pair_gradients([&images, &captions, &logits], &mask, &pairs, &factors)?;
         // The pairs are differentiated with respect to the words, which is orthogonal to them: times the norms, this is a
         // gradient with respect to the normalised words.
@@ -271,8 +254,12 @@ impl Objective {
         let device = images.device();
         let AlignmentConfig { patches, kept, has_class_token, .. } = self.config;
         let similarity = PairSimilarity { patches, kept, has_class_token };
-        let mut gradient =
-            EmbeddingGradient { images: images.f_zeros_like()?, words: captions.f_zeros_like()?, logits: None };
+        let mut gradient = EmbeddingGradient {
+            images: images.f_zeros_like()?,
+            words: captions.f_zeros_like()?,
+            logits: None,
+            weights: Vec::new(),
+        };
         let mut logits_gradient = logits.f_zeros_like()?;
         for chunk in pairs.chunks(self.chunk_size(captions.size()[1] as usize)) {
             let index = |field: fn(&(usize, usize)) -> usize| {
@@ -369,10 +356,133 @@ impl Objective {
             images: upload(&result.images)?,
             words: upload(&result.words)?,
             logits: Some(upload(&result.logits)?),
+            weights: Vec::new(),
         };
         gradient.clear_outside(local, &all.lengths)?;
         Ok(ObjectiveValue { loss, pairs: non_zero(&factors), gradient: Some(gradient) })
     }
+}
+
+impl HeadObjective {
+    /// What the head computes from each item alone is recorded once, so that dropout and batch statistics are the same for all
+    /// pairs. The pairs are compared in chunks of captions, first without recording for the loss, then again with it, so the
+    /// memory of a chunk is bounded. Chunks without a gradient are skipped.
+    fn differentiate(
+        &self,
+        all: &BatchEmbeddings,
+        image_ids: &[u64],
+        hinge: &HingeLoss,
+        local: &Range<usize>,
+        memory: usize,
+    ) -> Result<ObjectiveValue> {
+        let leaf = |tensor: &Tch| Ok::<_, Error>(tensor.f_detach()?.f_set_requires_grad(true)?);
+        let images = leaf(&all.images)?;
+        let padding = CaptionPadding::new(&all.lengths, &all.words)?;
+        let captions = leaf(&padding.pad(&all.words.f_detach()?)?)?;
+        let mask = padding.mask()?;
+        let copy = |running: &Tch| -> Result<Tch> {
+            let mut copy = running.f_empty_like()?;
+            copy.f_copy_(running)?;
+            Ok(copy)
+        };
+        let statistics = self.statistics.iter().map(copy).collect::<Result<Vec<_>>>()?;
+        let (image_features, caption_features) = tch::with_grad(|| {
+            let [images, captions, mask] = [&images, &captions, &mask].map(|tensor| Torch::new(tensor.shallow_clone()));
+            let captions = self.head.caption_features(&captions, &mask, Some(&mask))?;
+            Ok::<_, Error>((self.head.image_features(&images)?, captions))
+        })?;
+
+        let chunks = self.chunks(&images, &captions, memory);
+        let images_of_all = image_features.try_map(|tensor| Ok::<_, Error>(tensor.0.shallow_clone()))?;
+        let columns = chunks.iter().map(|chunk| {
+            let captions = caption_features.try_map(|tensor| rows(&tensor.0, chunk))?;
+            self.compare(&images_of_all, &captions, &rows(&mask, chunk)?)
+        });
+        let similarities = Tch::f_cat(&columns.collect::<Result<Vec<_>>>()?, 1)?;
+        let (loss, factors) = tch::with_grad(|| hinge.differentiate(&similarities, image_ids))?;
+        if !loss.is_finite() {
+            for (running, before) in self.statistics.iter().zip(&statistics) {
+                running.shallow_clone().f_copy_(before)?;
+            }
+            return Ok(ObjectiveValue::without_gradient(loss));
+        }
+
+        let image_leaves = image_features.try_map(|tensor| leaf(&tensor.0))?;
+        let of_images = image_leaves.try_map(Tch::f_zeros_like)?;
+        let of_captions = caption_features.try_map(|tensor| tensor.0.f_zeros_like())?;
+        let mut of_parameters = self.parameters.iter().map(Tch::f_zeros_like).collect::<Result<Vec<_>, _>>()?;
+        for chunk in &chunks {
+            let factors = factors.f_narrow(1, chunk.start, chunk.end - chunk.start)?;
+            if factors.f_count_nonzero(None)?.f_int64_value(&[])? == 0 {
+                continue;
+            }
+            let caption_leaves = caption_features.try_map(|tensor| leaf(&rows(&tensor.0, chunk)?))?;
+            let inputs: Vec<&Tch> =
+                image_leaves.tensors().chain(caption_leaves.tensors()).chain(&self.parameters).collect();
+            let gradients = tch::with_grad(|| {
+                let similarities = self.compare(&image_leaves, &caption_leaves, &rows(&mask, chunk)?)?;
+                let weighted = similarities.f_mul(&factors)?.f_sum(Kind::Float)?;
+                Ok::<_, Error>(Tch::f_run_backward(&[weighted], &inputs, false, false)?)
+            })?;
+            let of_chunk = of_captions.try_map(|tensor| rows(tensor, chunk))?;
+            let sums = of_images.tensors().chain(of_chunk.tensors()).chain(&of_parameters);
+            for (sum, gradient) in sums.zip(gradients) {
+                // A parameter that is used for each item alone has no gradient here.
+                if gradient.defined() {
+                    let _ = sum.shallow_clone().f_add_(&gradient)?;
+                }
+            }
+        }
+
+        let recorded = image_features.tensors().chain(caption_features.tensors());
+        let gradients = of_images.tensors().chain(of_captions.tensors());
+        let inputs: Vec<&Tch> = [&images, &captions].into_iter().chain(&self.parameters).collect();
+        let gradients = tch::with_grad(|| {
+            let terms =
+                recorded.zip(gradients).map(|(features, gradient)| features.0.f_mul(gradient)?.f_sum(Kind::Float));
+            let sum = Tch::f_stack(&terms.collect::<Result<Vec<_>, _>>()?, 0)?.f_sum(Kind::Float)?;
+            Ok::<_, Error>(Tch::f_run_backward(&[sum], &inputs, false, false)?)
+        })?;
+        let mut gradients = gradients.into_iter();
+        let (Some(images), Some(captions)) = (gradients.next(), gradients.next()) else {
+            return Err(operation("gradients of images and captions", "none".to_owned()));
+        };
+        for (sum, gradient) in of_parameters.iter_mut().zip(gradients).filter(|(_, gradient)| gradient.defined()) {
+            let _ = sum.f_add_(&gradient)?;
+        }
+        // The gradient of the weights is that of the whole batch, so the other ranks add 0.
+        if local.start > 0 {
+            of_parameters.iter_mut().try_for_each(|gradient| gradient.f_zero_().map(drop))?;
+        }
+        let weights = self.parameters.iter().map(Tch::shallow_clone).zip(of_parameters).collect();
+        let mut gradient = EmbeddingGradient { images, words: padding.unpad(&captions)?, logits: None, weights };
+        gradient.clear_outside(local, &all.lengths)?;
+        let pairs = factors.f_count_nonzero(None)?.f_int64_value(&[])? as usize;
+        Ok(ObjectiveValue { loss, pairs, gradient: Some(gradient) })
+    }
+
+    /// Captions that are compared at once with all images, by the memory of their pairs with the backward pass.
+    fn chunks(&self, images: &Tch, captions: &Tch, memory: usize) -> Vec<Range<i64>> {
+        let [count, length, width] = [0, 1, 2].map(|axis| captions.size()[axis]);
+        let [images, tokens] = [0, 1].map(|axis| images.size()[axis]);
+        // Of a pair: attention weights and what they are computed from, attended vectors, and nodes.
+        let values = match self.pools {
+            true => images,
+            false => images * length * (8 * tokens + 4 * width + self.nodes as i64 + 4 * length),
+        };
+        let size = (memory as i64 / (4 * values).max(1)).clamp(1, count.max(1));
+        (0..count).step_by(size as usize).map(|start| start..(start + size).min(count)).collect()
+    }
+
+    fn compare(&self, images: &ItemFeatures<Tch>, captions: &ItemFeatures<Tch>, mask: &Tch) -> Result<Tch> {
+        let wrap = |tensor: &Tch| Ok::<_, Error>(Torch::new(tensor.shallow_clone()));
+        let similarities = self.head.compare(&images.try_map(wrap)?, &captions.try_map(wrap)?, &wrap(mask)?)?;
+        Ok(similarities.0.shallow_clone())
+    }
+}
+
+fn rows(tensor: &Tch, range: &Range<i64>) -> Result<Tch> {
+    Ok(tensor.f_narrow(0, range.start, range.end - range.start)?)
 }
 
 fn operation(expected: &str, found: String) -> Error {
@@ -395,7 +505,7 @@ fn add_rows(sum: &mut Tch, values: &Tch, rows: &Tch) -> Result<()> {
 }
 
 /// Index tensors between concatenated captions and captions padded to the longest.
-struct CaptionPadding {
+pub(super) struct CaptionPadding {
     /// Word of each padded position; the number of words for padding. `(captions * length)`.
     words: Tch,
     /// Padded position of each word, `(words)`.
@@ -405,7 +515,7 @@ struct CaptionPadding {
 }
 
 impl CaptionPadding {
-    fn new(lengths: &[usize], words: &Tch) -> Result<Self> {
+    pub(super) fn new(lengths: &[usize], words: &Tch) -> Result<Self> {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let padding = words.size()[0];
         let mut padded_words = vec![padding; lengths.len() * longest];
@@ -423,8 +533,13 @@ impl CaptionPadding {
         Ok(Self { words: padded_words, positions: upload(&positions)?, mask })
     }
 
+    /// 1 for a word and 0 for padding, `(captions, length)`.
+    pub(super) fn mask(&self) -> Result<Tch> {
+        Ok(self.mask.f_logical_not()?.f_to_kind(Kind::Float)?)
+    }
+
     /// `(words, dim)` to `(captions, length, dim)`, with 0 in the padding.
-    fn pad(&self, words: &Tch) -> Result<Tch> {
+    pub(super) fn pad(&self, words: &Tch) -> Result<Tch> {
         let width = words.size()[1];
         let with_zero = Tch::f_cat(&[words, &Tch::f_zeros([1, width], (Kind::Float, words.device()))?], 0)?;
         let [captions, length] = [0, 1].map(|axis| self.mask.size()[axis]);
@@ -460,10 +575,11 @@ impl EmbeddingGradient {
             images: self.images.f_narrow(0, start, count)?,
             words: self.words.f_narrow(0, words(0..range.start), words(range.clone()))?,
             logits: self.logits.as_ref().map(|logits| logits.f_narrow(0, start, count)).transpose()?,
+            weights: shallow(&self.weights),
         })
     }
 
-    /// Splits into the gradient of the rows of `first` and that of the rows after them.
+    /// Splits into the gradient of the rows of `first`, with that of the weights, and that of the rows after them.
     pub(super) fn halves(&self, first: &BatchEmbeddings) -> Result<[Self; 2]> {
         let [images, words] = [&first.images, &first.words].map(|tensor| tensor.size()[0]);
         let split = |tensor: &Tch, at: i64| -> Result<[Tch; 2]> {
@@ -476,8 +592,8 @@ impl EmbeddingGradient {
             None => [None, None],
         };
         Ok([
-            Self { images: first_images, words: first_words, logits: first_logits },
-            Self { images: second_images, words: second_words, logits: second_logits },
+            Self { images: first_images, words: first_words, logits: first_logits, weights: shallow(&self.weights) },
+            Self { images: second_images, words: second_words, logits: second_logits, weights: Vec::new() },
         ])
     }
 
@@ -486,14 +602,24 @@ impl EmbeddingGradient {
         tch::with_grad(|| {
             let dot = |x: &Tch, gradient: &Tch| x.f_reshape([-1])?.f_dot(&gradient.f_reshape([-1])?);
             let images = dot(&embeddings.images, &self.images)?;
-            let sum = match (&self.logits, &embeddings.logits) {
+            let mut sum = match (&self.logits, &embeddings.logits) {
                 (Some(gradient), Some(logits)) => {
                     let words = dot(&normalise(&embeddings.words)?.0, &self.words)?;
                     images.f_add(&words)?.f_add(&dot(logits, gradient)?)?
                 }
                 _ => images.f_add(&dot(&embeddings.words, &self.words)?)?,
             };
-            Ok(sum.f_mul_scalar(factor)?.f_backward()?)
+            for (weight, gradient) in &self.weights {
+                sum = sum.f_add(&dot(weight, gradient)?)?;
+            }
+            // Frozen backbones without a projection have nothing to train.
+            Ok(if sum.requires_grad() {
+                sum.f_mul_scalar(factor)?.f_backward()?
+            })
         })
     }
+}
+
+fn shallow(weights: &[(Tch, Tch)]) -> Vec<(Tch, Tch)> {
+    weights.iter().map(|(weight, gradient)| (weight.shallow_clone(), gradient.shallow_clone())).collect()
 }

@@ -105,10 +105,11 @@ fn options(model: &ModelConfig) -> serde_json::Value {
         "num_patches": model.image.num_patches(),
         "embed_size": model.embed_size,
     });
-    if model.head.is_laps() {
+    if model.head.has_ratios() {
         options["sparse_ratio"] = model.sparse_ratio.into();
         options["aggr_ratio"] = model.aggr_ratio.into();
-    } else {
+    }
+    if !model.head.is_laps() {
         options["head"] = model.head.to_string().into();
     }
     options

@@ -1,8 +1,10 @@
 //! Validation: recalls of the current weights.
 
-use std::{ops::Range, rc::Rc};
+use std::ops::Range;
 
-use super::{Weights, features::BackboneFeatures, split::TokenizedSplit};
+use super::{
+    Weights, features::BackboneFeatures, learner::unpad, objective::CaptionPadding, split::TokenizedSplit,
+};
 use crate::{Result, Torch, distributed::Collective};
 use laps::{MatrixParts, RankGroup, share};
 use laps_align::{
@@ -15,8 +17,8 @@ use laps_data::{Loader, LoaderOptions, image::Preprocessing};
 use laps_hub::registry::TrainPrecision;
 use laps_model::{
     array::Array,
-    heads::{Head, HeadConfig, HeadSizes},
-    params::{Mode, ParamPath, Parameter},
+    heads::HeadConfig,
+    params::Mode,
     tensor::{DeviceTensor, Tensor},
 };
 
@@ -34,72 +36,58 @@ pub(super) fn validate(
 ) -> Result<Directions> {
     let _guard = tch::no_grad_guard();
     let model = weights.model(TrainPrecision::F32, Mode::Evaluation)?;
-    let config = AlignmentConfig::of(weights.config());
+    let config = weights.config();
+    let pools = config.head.pools();
+    // Of a caption: its words, or one vector.
+    let width = if pools { config.embed_size } else { config.embedding_widths()[1] };
+    let rows = |caption: usize| if pools { 1 } else { split.input_ids[caption].len() };
     let upload = |array: &Array| Torch::upload(array, &weights.device());
 
     let batches = split.batches_by_length(BATCH_SIZE);
     let shares: Vec<_> = (0..group.world_size()).map(|rank| share(batches.len(), rank, group.world_size())).collect();
     let mut own = Vec::new();
     for batch in &batches[shares[group.rank()].clone()] {
-        let (words, padded_length) = match features {
-            Some(features) => (upload(&features.words(batch.iter().copied())?.0)?, None),
+        let lengths: Vec<usize> = batch.iter().map(|&caption| split.input_ids[caption].len()).collect();
+        let words = match features {
+            Some(features) => upload(&features.words(batch.iter().copied())?.0)?,
             None => {
                 let (input_ids, mask) = split.pad(batch)?;
-                let padded = model.text.features(&upload(&input_ids)?, &upload(&mask)?)?;
-                let [_, length, width] = padded.sizes()?;
-                (padded.reshape(&[length.times(batch.len()), width])?, Some(length.fixed()?))
+                unpad(&model.text.features(&upload(&input_ids)?, &upload(&mask)?)?, &lengths)?
             }
         };
-        let words = model.text.project(&words)?.download()?;
-        let mut start = 0;
-        for &caption in batch {
-            let count = split.input_ids[caption].len();
-            own.extend_from_slice(&words.values()[start * config.width..(start + count) * config.width]);
-            start += padded_length.unwrap_or(count);
+        let mut words = model.text.project(&words)?;
+        if pools {
+            let padding = CaptionPadding::new(&lengths, &words.0)?;
+            let mask = Torch::new(padding.mask()?);
+            let padded = Torch::new(padding.pad(&words.0)?);
+            words = model.head.caption_features(&padded, &mask, Some(&mask))?.features;
         }
+        own.extend_from_slice(words.download()?.values());
     }
-    let words = |share: &Range<usize>| -> usize {
-        batches[share.clone()].iter().flatten().map(|&caption| split.input_ids[caption].len()).sum()
+    let size = |share: &Range<usize>| -> usize {
+        batches[share.clone()].iter().flatten().map(|&caption| rows(caption) * width).sum()
     };
-    let counts: Vec<usize> = shares.iter().map(|share| words(share) * config.width).collect();
-    let words = group.all_gather_f32(&own, &counts)?;
+    let words = group.all_gather_f32(&own, &shares.iter().map(size).collect::<Vec<_>>())?;
     let mut embedded = vec![0..0; split.input_ids.len()];
     let mut start = 0;
     for &caption in batches.iter().flatten() {
-        let end = start + split.input_ids[caption].len();
+        let end = start + rows(caption);
         embedded[caption] = start..end;
         start = end;
     }
-    // Only heads without parameters are trained.
-    let no_parameter = |parameter: &Parameter| Array::new(&parameter.shape, Vec::new());
-    let head = match weights.config().head {
-        HeadConfig::Laps => None,
-        head => {
-            let read = move |parameter: Parameter| no_parameter(&parameter);
-            Some(Head::<Array>::new(&head, &HeadSizes::of(weights.config()), &ParamPath::root(Rc::new(read)))?)
-        }
-    };
-    let mut captions = CaptionMatrix::new(config.width);
+    let mut captions = CaptionMatrix::new(width);
     for Range { start, end } in embedded {
-        let (count, words) = (end - start, &words[start * config.width..end * config.width]);
-        match &head {
-            Some(head) if head.pools() => {
-                let mask = Array::new(&[1, count], vec![1.0; count])?;
-                let words = Array::new(&[1, count, config.width], words.to_vec())?;
-                let vector = head.caption_vectors(&words, &mask).unwrap_or(Ok(words))?;
-                captions.push(vector.dims(), vector.values())?;
-            }
-            _ => captions.push(&[count, config.width], words)?,
-        }
+        captions.push(&[end - start, width], &words[start * width..end * width])?;
     }
 
     let options = EngineOptions { threads, ..EngineOptions::default() };
-    let engine: Box<dyn SimilarityEngine> = match &head {
-        None => {
-            let aggregation = AggregationWeights::load(|name| Ok(weights.array(name)?))?;
-            Box::new(Engine::new(config, &aggregation, options)?)
+    let read = |name: &str| weights.array(name).map_err(laps_model::Error::weights);
+    let engine: Box<dyn SimilarityEngine> = match config.head {
+        HeadConfig::Laps => {
+            let aggregation = AggregationWeights::load(|name| Ok(read(name)?))?;
+            Box::new(Engine::new(AlignmentConfig::of(config), &aggregation, options)?)
         }
-        Some(_) => Box::new(HeadEngine::new(weights.config(), no_parameter, options)?),
+        _ => Box::new(HeadEngine::new(config, |parameter| read(&parameter.name), options)?),
     };
     let images = split.files.len();
     let shares = (0..group.world_size()).map(|rank| {
@@ -110,12 +98,13 @@ pub(super) fn validate(
     let own = shares[group.rank()].clone();
     let mut similarities = Vec::with_capacity(own.len() * captions.len());
     let mut score = |features: &Torch| -> Result<()> {
-        let mut images = model.image.project(features)?.download()?;
-        if let Some(vectors) = head.as_ref().and_then(|head| head.image_vectors(&images)) {
+        let mut images = model.image.project(features)?;
+        if let Some(vectors) = model.head.image_vectors(&images) {
             let vectors = vectors?;
-            images = vectors.reshape(&[vectors.dims()[0].into(), 1.into(), config.width.into()])?;
+            let [count, width] = vectors.sizes()?;
+            images = vectors.reshape(&[count, 1.into(), width])?;
         }
-        similarities.extend_from_slice(engine.similarities(&images, &captions)?.values());
+        similarities.extend_from_slice(engine.similarities(&images.download()?, &captions)?.values());
         Ok(())
     };
     match features {

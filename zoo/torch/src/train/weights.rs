@@ -39,7 +39,9 @@ impl ParamGroup {
 pub(super) struct Weight {
     pub(super) name: String,
     pub(super) group: ParamGroup,
+    /// A leaf tensor with a gradient, unless it is a running statistic.
     pub(super) tensor: Tch,
+    pub(super) is_running_statistic: bool,
 }
 
 impl Weight {
@@ -130,8 +132,8 @@ impl Weights {
                 }
                 .into());
             }
-            let same_group =
-                |(first, _): &(Parameter, Array)| ParamGroup::of(&first.name) == ParamGroup::of(&parameter.name);
+            let kind = |parameter: &Parameter| (ParamGroup::of(&parameter.name), parameter.is_running_statistic());
+            let same_group = |(first, _): &(Parameter, Array)| kind(first) == kind(&parameter);
             let elements: usize = members.iter().map(|(member, _)| member.elements()).sum();
             if !members.first().is_none_or(same_group) || elements + parameter.elements() > MAX_BUCKET_VALUES {
                 weights.push_bucket(std::mem::take(&mut members), &mut by_name)?;
@@ -157,9 +159,10 @@ impl Weights {
         let start = self.list.len();
         for ((parameter, _), range) in members.into_iter().zip(&ranges) {
             let shape: Vec<i64> = parameter.shape.iter().map(|&size| size as i64).collect();
-            let tensor = view(&values, range, &shape)?.f_detach()?.f_set_requires_grad(true)?;
+            let is_running_statistic = parameter.is_running_statistic();
+            let tensor = view(&values, range, &shape)?.f_detach()?.f_set_requires_grad(!is_running_statistic)?;
             by_name.insert(parameter.name.clone(), Torch::new(tensor.shallow_clone()));
-            self.list.push(Weight { group, name: parameter.name, tensor });
+            self.list.push(Weight { group, name: parameter.name, tensor, is_running_statistic });
         }
         self.buckets.push(ParamBucket { group, members: start..self.list.len(), ranges, values });
         Ok(())
@@ -179,6 +182,11 @@ impl Weights {
     /// recorded casts of their current values.
     pub(super) fn model(&self, precision: TrainPrecision, mode: Mode) -> Result<Laps<Torch>> {
         model(&self.config, Rc::clone(&self.by_name), precision, mode)
+    }
+
+    /// The weight of `parameter`, which may be a running statistic.
+    pub(super) fn tensor(&self, parameter: &Parameter) -> laps_model::Result<Torch> {
+        find(&self.by_name, &parameter.name).cloned()
     }
 
     /// The same weights, for use in another thread.
@@ -223,14 +231,15 @@ impl Weights {
 
     /// Values of the weight `name`.
     pub fn array(&self, name: &str) -> Result<Array> {
-        match self.by_name.get(name) {
-            Some(weight) => download(&weight.0),
-            None => {
-                let (expected, found) = ("a weight".to_owned(), "none".to_owned());
-                Err(laps_model::Error::Parameter { name: name.to_owned(), expected, found }.into())
-            }
-        }
+        download(&find(&self.by_name, name)?.0)
     }
+}
+
+fn find<'a>(by_name: &'a HashMap<String, Torch>, name: &str) -> laps_model::Result<&'a Torch> {
+    by_name.get(name).ok_or_else(|| {
+        let (expected, found) = ("a weight".to_owned(), "none".to_owned());
+        laps_model::Error::Parameter { name: name.to_owned(), expected, found }
+    })
 }
 
 /// [`Weights`] that can be sent to another thread.
@@ -254,10 +263,7 @@ fn model(
     mode: Mode,
 ) -> Result<Laps<Torch>> {
     let path = ParamPath::root(Rc::new(move |parameter: Parameter| {
-        let Some(weight) = by_name.get(&parameter.name) else {
-            let (expected, found) = ("a weight".to_owned(), "none".to_owned());
-            return Err(laps_model::Error::Parameter { name: parameter.name, expected, found });
-        };
+        let weight = find(&by_name, &parameter.name)?;
         if precision == TrainPrecision::F32 || parameter.name.starts_with("cross_net.") {
             return Ok(weight.clone());
         }

@@ -427,7 +427,7 @@ fn head_that_cannot_be_used_is_named() {
     let refused = |head: &str| refused(without, &format!("head: {head}"));
     insta::assert_snapshot!(refused("scna_t2i"), @r"
     `models/mine.yaml`, line 6: the value of `model.head` cannot be used
-      expected: one of `laps`, `cosine`, `vsepp`, `scan_t2i`, `scan_i2t`, `scan_all`, `max_mean`, `sgr`, `chan`, `d2s_vse`
+      expected: one of `laps`, `laps_ablation`, `cosine`, `vsepp`, `scan_t2i`, `scan_i2t`, `scan_all`, `max_mean`, `sgr`, `chan`, `d2s_vse`
       found: `scna_t2i`
     hint: did you mean `scan_t2i`?
     ");
