@@ -613,9 +613,10 @@ impl EmbeddingGradient {
                 sum = sum.f_add(&dot(weight, gradient)?)?;
             }
             // Frozen backbones without a projection have nothing to train.
-            Ok(if sum.requires_grad() {
-                sum.f_mul_scalar(factor)?.f_backward()?
-            })
+            if sum.requires_grad() {
+                sum.f_mul_scalar(factor)?.f_backward()?;
+            }
+            Ok(())
         })
     }
 }
