@@ -8,7 +8,6 @@ mod head;
 mod judgements;
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -290,8 +289,8 @@ fn evaluate_all(request: &ForeignRequest, scores: &Scores<'_>, pairing: &Caption
 }
 
 /// Groups of equal rows, as a note.
-fn describe_duplicates(what: &str, rows: HashMap<u64, Vec<usize>>) -> Option<String> {
-    let mut groups: Vec<Vec<usize>> = rows.into_values().filter(|rows| rows.len() > 1).collect();
+fn describe_duplicates(what: &str, mut groups: Vec<Vec<usize>>) -> Option<String> {
+    groups.retain(|rows| rows.len() > 1);
     groups.sort_unstable();
     let first = groups.first()?;
     let listed: Vec<String> = first.iter().take(4).map(ToString::to_string).collect();
