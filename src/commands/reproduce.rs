@@ -9,8 +9,9 @@ use laps_bench::{
     audit::{self, CaptionOrder, audit},
     files::write_atomic,
     machine::processors,
-    reproduce::{LongCaptions, PrecisionComparison, ReproduceRequest, render_losses, reproduce, table},
+    reproduce::{PrecisionComparison, ReproduceRequest, render_losses, reproduce, table},
 };
+use laps_data::LongCaptions;
 use laps_model::encoder::Device;
 use laps_onnx::graph::GraphPrecision;
 

@@ -19,6 +19,7 @@ use laps_bench::{
     suite::{Shard, Suite, SuiteRun, committed, differences},
     tables::{RecallTables, TableFormat},
 };
+use laps_data::LongCaptions;
 use laps_files::FileLock;
 use laps_model::encoder::Device;
 use laps_onnx::graph::GraphPrecision;
@@ -175,6 +176,7 @@ impl SuiteArgs {
             data: run.data.clone(),
             split: run.split.clone(),
             limit: run.limit,
+            long_captions: if run.truncate { LongCaptions::Truncate } else { LongCaptions::Refuse },
             backend,
             backends,
             threads,

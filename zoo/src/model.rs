@@ -13,7 +13,7 @@ use std::{
 
 use laps_align::similarity::{AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions};
 use laps_data::{
-    Tokenizer, Vocabulary,
+    LongCaptions, Tokenizer, Vocabulary,
     image::{self, Preprocessing, RgbImage},
 };
 use laps_hub::registry::{self, Entry};
@@ -48,6 +48,7 @@ pub struct ModelBuilder {
     batch_size: NonZeroUsize,
     workload: Workload,
     backends: Backends,
+    long_captions: LongCaptions,
     stop: Arc<AtomicBool>,
 }
 
@@ -137,6 +138,7 @@ impl ModelBuilder {
             batch_size: BATCH_SIZE,
             workload: Workload::Few,
             backends: Backends::default(),
+            long_captions: LongCaptions::default(),
             stop: Arc::default(),
         }
     }
@@ -201,6 +203,12 @@ impl ModelBuilder {
         self
     }
 
+    /// What happens to captions that are longer than the text encoder has positions. Default: they are an error.
+    pub fn long_captions(mut self, long_captions: LongCaptions) -> Self {
+        self.long_captions = long_captions;
+        self
+    }
+
     /// A flag that ends the work with an error once it is set. Default: one that is never set.
     pub fn stop(mut self, stop: Arc<AtomicBool>) -> Self {
         self.stop = stop;
@@ -217,7 +225,7 @@ impl ModelBuilder {
                 Some(name) => self.entry_parts(registry::find(name)?)?,
                 None => self.graph_parts()?,
             };
-        let tokenizer = Tokenizer::new(&vocabulary)?;
+        let tokenizer = Tokenizer::new(&vocabulary)?.with_long_captions(self.long_captions);
         tokenizer.check_fits(vocab_size)?;
         let options = EngineOptions { threads: self.threads, ..EngineOptions::default() };
         Ok(Model {

@@ -7,19 +7,11 @@ use std::{
 };
 
 use laps::{Backend, Backends, RustBackend};
+use laps_data::LongCaptions;
 use laps_hub::registry::{self, Entry};
 use laps_model::encoder::Device;
 
 use crate::{Error, Result, audit::CaptionOrder, files};
-
-/// What happens to captions that are longer than the text encoder has positions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LongCaptions {
-    /// They are an error.
-    Refuse,
-    /// They are truncated, and counted in the result.
-    Truncate,
-}
 
 /// What to evaluate, and how.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use laps_align::{
     Evaluation, evaluate,
     similarity::{AggregationWeights, AlignmentConfig, EngineOptions, HeadEngine, SimilarityEngine, Tile},
 };
-use laps_data::{ImageFile, Split, check_images};
+use laps_data::{ImageFile, Split, check_images, sources::DEFAULT_MAX_CAPTIONS};
 use laps_files::Progress;
 
 use super::{
@@ -39,8 +39,18 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
     let ReproduceRequest { entry, .. } = request;
     let mut log = RunLog::new(progress);
     request.check(std::iter::empty())?;
-    let paths = embedded::data_paths(entry, request.data.as_deref(), request.split.as_deref())?;
+    let (paths, imported) = if entry.data.source.is_native() {
+        (embedded::data_paths(entry, request.data.as_deref(), request.split.as_deref())?, None)
+    } else {
+        embedded::source_paths(entry, request.data.as_deref())?
+    };
     let texts = read_texts(request, &paths)?;
+    let dropped = imported.and_then(|imported| imported.dropped_captions.get(texts.split.name()).copied()).unwrap_or(0);
+    if dropped > 0 {
+        let limit = entry.data.max_captions.unwrap_or(DEFAULT_MAX_CAPTIONS);
+        log.notes
+            .push(format!("captions of the split after the first {limit} of an image, which are left out: {dropped}"));
+    }
     if texts.truncated > 0 {
         let positions = entry.model.text.max_position_embeddings;
         log.notes.push(format!("captions that were truncated to {positions} tokens: {}", texts.truncated));
@@ -128,6 +138,7 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
                     sha256: hashed.sha256,
                     image_bytes: hashed.bytes,
                     truncated_captions: texts.truncated,
+                    dropped_captions: dropped,
                     damaged: damaged.into_iter().map(|damage| damage.file.image.id).collect(),
                 },
                 engine: engine_used,
