@@ -148,16 +148,18 @@ impl ReproduceArgs {
             }
             result.precisions.push(comparison);
         }
+        if self.audit {
+            result.audit = audit(&request, &result, &stop, progress.as_ref())?;
+        }
         if let Some(path) = &self.json {
             write_atomic(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
         }
         print(&table::render(&result))?;
         print(&tables)?;
-        let checks = if self.audit { audit(&request, &result, &stop, progress.as_ref())? } else { Vec::new() };
-        print(&audit::render(&checks))?;
+        print(&audit::render(&result.audit))?;
         let failed = result.verdict.failed()
             || result.precisions.iter().any(PrecisionComparison::failed)
-            || checks.iter().any(|check| check.passed == Some(false));
+            || result.audit.iter().any(|check| check.passed == Some(false));
         Ok(if failed { CommandStatus::CheckFailed } else { CommandStatus::Success })
     }
 }

@@ -164,6 +164,7 @@ pub(crate) fn foreign_result(
         },
         judged: Vec::new(),
         intervals: Vec::new(),
+        audit: Vec::new(),
         precisions: Vec::new(),
     }
 }

@@ -149,6 +149,7 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
         },
         judged: Vec::new(),
         intervals: Vec::new(),
+        audit: Vec::new(),
         precisions: Vec::new(),
     })
 }
