@@ -90,7 +90,7 @@ pub fn audit(
     progress: &dyn Progress,
 ) -> Result<Vec<AuditCheck>> {
     let again = |caption_order| {
-        let request = ReproduceRequest { caption_order, sims: None, run: None, ..request.clone() };
+        let request = ReproduceRequest { caption_order, sims: None, run: None, mteb: None, ..request.clone() };
         reproduce(&request, stop, progress)
     };
     let within = again(CaptionOrder::WithinImages)?;

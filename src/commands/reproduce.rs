@@ -75,6 +75,9 @@ pub(crate) struct ReproduceArgs {
     /// Write the first 100 candidates of each query as a run file of TREC: images by their id, captions as ID#NUMBER
     #[arg(long, value_name = "FILE")]
     run: Option<PathBuf>,
+    /// Write the result files of MTEB's tasks Flickr30kI2TRetrieval and Flickr30kT2IRetrieval to DIR
+    #[arg(long, value_name = "DIR")]
+    mteb: Option<PathBuf>,
     /// Write the result and its provenance as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -124,6 +127,7 @@ impl ReproduceArgs {
             memory_limit: self.memory_limit.get().saturating_mul(1 << 20),
             sims: self.sims,
             run: self.run,
+            mteb: self.mteb,
         };
         request.check_options()?;
         fetch(&mut request, self.access, self.quiet)?;
@@ -136,7 +140,7 @@ impl ReproduceArgs {
         for graphs in precisions.into_iter().map(Rc::new) {
             let backend = Rc::clone(&graphs) as Rc<dyn Backend>;
             let other = reproduce(
-                &ReproduceRequest { backend, sims: None, run: None, ..request.clone() },
+                &ReproduceRequest { backend, sims: None, run: None, mteb: None, ..request.clone() },
                 &stop,
                 progress.as_ref(),
             )?;

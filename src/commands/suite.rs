@@ -137,6 +137,7 @@ impl SuiteArgs {
                 judgements: None,
                 sims: None,
                 run: None,
+                mteb: None,
             })?,
             (None, None) => self.reproduce(run, &sims, backends)?,
         };

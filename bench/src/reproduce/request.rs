@@ -48,6 +48,8 @@ pub struct ReproduceRequest {
     pub sims: Option<PathBuf>,
     /// Write the best candidates of each query to this file, as a run file of TREC.
     pub run: Option<PathBuf>,
+    /// Write the result files of MTEB to this folder, see [`mteb`](crate::publish::mteb).
+    pub mteb: Option<PathBuf>,
 }
 
 impl ReproduceRequest {
@@ -69,6 +71,7 @@ impl ReproduceRequest {
             memory_limit: 1 << 30,
             sims: None,
             run: None,
+            mteb: None,
         }
     }
 

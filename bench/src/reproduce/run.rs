@@ -25,6 +25,7 @@ use super::{
 use crate::{
     Result,
     machine::{Machine, peak_memory},
+    publish::mteb,
     trec::{self, RunIds},
 };
 
@@ -56,6 +57,9 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
         log.notes.push(format!("captions that were truncated to {positions} tokens: {}", texts.truncated));
     }
     let protocols = protocols(request, &texts, &mut log)?;
+    if request.mteb.is_some() {
+        mteb::check(&texts.split, &protocols)?;
+    }
     let (checkpoint, checkpoint_used) = read_checkpoint(request, &mut log)?;
     let hashed = hash_images(request, &texts.split, &paths, &mut log)?;
 
@@ -104,6 +108,10 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
     let (evaluations, failures) = matrix.finish(|scores| {
         if let Some(run) = &request.run {
             trec::write_run(run, scores, &RunIds::of(&texts.split), &entry.name)?;
+        }
+        if let Some(folder) = &request.mteb {
+            let seconds = log.stages.iter().map(|stage| stage.seconds).sum();
+            mteb::write(folder, scores, &texts.images, Some(seconds))?;
         }
         let evaluate = |&protocol| Ok(evaluate(scores, &texts.images, protocol)?);
         let evaluations = protocols.iter().map(evaluate).collect::<Result<Vec<Evaluation>>>()?;
