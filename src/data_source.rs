@@ -8,7 +8,8 @@ use laps_hub::registry::Entry;
 // Not a doc comment: clap would use it as the help text of every command with this option.
 #[derive(Args, Clone, Copy)]
 pub(crate) struct DataSource {
-    /// Layout of the data: laps, karpathy, coco, parquet, kaggle, webdataset, folder or authors [default: the entry's]
+    /// Layout of the data: laps, karpathy, coco, parquet, kaggle, webdataset, folder, authors, docci, dci, urban1k or
+    /// sharegpt4v [default: the entry's]
     #[arg(long, value_name = "LAYOUT")]
     data_source: Option<SourceKind>,
 }

@@ -20,6 +20,13 @@ pub(crate) struct Access {
     offline: bool,
 }
 
+impl Access {
+    /// Whether the network must not be used.
+    pub(crate) fn is_offline(self) -> bool {
+        self.offline
+    }
+}
+
 /// A fetcher with the services and the cache folder of the environment. `locked` forbids new pins.
 pub(crate) fn fetcher(access: Access, locked: bool) -> Result<Fetcher> {
     let network = if access.offline { Network::Offline } else { Network::Online };

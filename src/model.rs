@@ -5,6 +5,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 use anyhow::Result;
 use clap::Args;
 use laps::{BackendRequest, Backends, Model, ModelBuilder, ProcessGroup, Workload, find_vocabulary};
+use laps_data::LongCaptions;
 use laps_files::Progress;
 use laps_hub::{registry, store::data_set};
 
@@ -43,6 +44,9 @@ pub(crate) struct ModelOptions {
     /// Batch size of the encoders, in images or captions
     #[arg(long, value_name = "N", default_value = "16")]
     batch_size: NonZeroUsize,
+    /// Truncate captions that are longer than the text encoder has positions, and count them
+    #[arg(long)]
+    truncate: bool,
     #[command(flatten)]
     access: fetching::Access,
     /// Hide progress output
@@ -94,6 +98,7 @@ impl ModelOptions {
             .batch_size(self.batch_size)
             .workload(workload)
             .backends(backends)
+            .long_captions(if self.truncate { LongCaptions::Truncate } else { LongCaptions::Refuse })
             .stop(interrupt::flag(interrupt::Deadline::Seconds));
         if let Some(vocabulary) = &self.vocab {
             builder = builder.vocabulary(vocabulary);
@@ -143,8 +148,14 @@ fn name_vocabulary_option(error: laps::Error) -> anyhow::Error {
     }
 }
 
-/// One line with entry, engine and instruction set.
+/// One line with entry, engine, instruction set, and the number of captions that were truncated, if any were.
 pub(crate) fn summary_line(model: &Model) -> String {
     let similarity = model.similarity().description();
-    format!("{}, engine {}; similarities {similarity}", model.used().entry, model.engine())
+    let truncated = truncated(model).map_or_else(String::new, |count| format!("; truncated captions: {count}"));
+    format!("{}, engine {}; similarities {similarity}{truncated}", model.used().entry, model.engine())
+}
+
+/// Number of captions that were truncated, if any were.
+pub(crate) fn truncated(model: &Model) -> Option<usize> {
+    Some(model.tokenizer().truncated()).filter(|&count| count > 0)
 }

@@ -9,6 +9,7 @@
 //! | resolution against the name | a size in the name of the entry is that of its image encoder |
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     path::Path,
     sync::atomic::AtomicBool,
@@ -19,6 +20,7 @@ use laps_align::{Evaluation, Protocol};
 use laps_data::Split;
 use laps_files::{Progress, read_regular, sha256};
 use laps_hub::registry::Entry;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Result,
@@ -67,10 +69,10 @@ impl CaptionOrder {
 }
 
 /// The result of a check.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuditCheck {
     /// What was checked.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Whether it passed; `None` for a count that decides nothing.
     pub passed: Option<bool>,
     /// What was found.
@@ -87,8 +89,10 @@ pub fn audit(
     stop: &AtomicBool,
     progress: &dyn Progress,
 ) -> Result<Vec<AuditCheck>> {
-    let again =
-        |caption_order| reproduce(&ReproduceRequest { caption_order, sims: None, ..request.clone() }, stop, progress);
+    let again = |caption_order| {
+        let request = ReproduceRequest { caption_order, sims: None, run: None, mteb: None, ..request.clone() };
+        reproduce(&request, stop, progress)
+    };
     let within = again(CaptionOrder::WithinImages)?;
     let between = again(CaptionOrder::BetweenImages)?;
     let mut checks = vec![unchanged(result, &within, request.tolerance), chance(&between)];
@@ -119,7 +123,7 @@ fn unchanged(result: &Reproduction, other: &Reproduction, tolerance: f64) -> Aud
     });
     let largest = differences.fold(0.0, f64::max);
     AuditCheck {
-        name: "captions shuffled within their image",
+        name: "captions shuffled within their image".into(),
         passed: Some(largest <= tolerance),
         detail: format!("recalls differ by {largest:.2} points at most"),
     }
@@ -139,7 +143,7 @@ fn chance(result: &Reproduction) -> AuditCheck {
         }
     }
     let (margin, detail) = worst.unwrap_or((0.0, "there are no recalls".to_owned()));
-    AuditCheck { name: "captions shuffled between images", passed: Some(margin <= 0.0), detail }
+    AuditCheck { name: "captions shuffled between images".into(), passed: Some(margin <= 0.0), detail }
 }
 
 /// Name, chance and limit of each recall, in percent: of image to text at 1, 5 and 10, then of text to image.
@@ -199,9 +203,9 @@ fn duplicates(request: &ReproduceRequest) -> Result<[AuditCheck; 2]> {
         None => format!("none ({compared})"),
     };
     Ok([
-        AuditCheck { name: "duplicate images across splits", passed: Some(images.is_empty()), detail },
+        AuditCheck { name: "duplicate images across splits".into(), passed: Some(images.is_empty()), detail },
         AuditCheck {
-            name: "duplicate captions across splits",
+            name: "duplicate captions across splits".into(),
             passed: None,
             detail: format!("{captions} captions of other splits are in `{evaluated}` ({compared})"),
         },
@@ -220,7 +224,7 @@ fn resolution(entry: &Entry) -> Option<AuditCheck> {
     let named = entry.name.split(['_', '-']).filter_map(|part| part.parse().ok()).find(|size| SIZES.contains(size))?;
     let size = entry.model.image.image_size();
     Some(AuditCheck {
-        name: "resolution against the name",
+        name: "resolution against the name".into(),
         passed: Some(named == size),
         detail: format!("`{}` is evaluated at {size} pixels", entry.name),
     })
@@ -272,6 +276,10 @@ mod tests {
         let result = reproduce(&request, &stop, &()).unwrap();
         let checks = audit(&request, &result, &stop, &()).unwrap();
         println!("{}", render(&checks));
+        let audited = Reproduction { audit: checks.clone(), ..result.clone() };
+        let written = serde_json::to_value(&audited).unwrap();
+        assert_eq!(written["audit"][0]["name"], "captions shuffled within their image");
+        assert_eq!(serde_json::from_value::<Reproduction>(written).unwrap().audit, checks);
         assert!(checks.iter().all(|check| check.passed != Some(false)), "{checks:?}");
         // Recalls that stay high with the texts of other images come from something else than the texts.
         assert_eq!(chance(&result).passed, Some(false));

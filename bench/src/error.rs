@@ -86,6 +86,14 @@ pub enum Error {
         /// Advice for the user.
         hint: &'static str,
     },
+    /// The result is not one of a task of MTEB.
+    #[error("no task of MTEB has this protocol\n  expected: {expected}\n  found: {found}")]
+    Mteb {
+        /// What the tasks have.
+        expected: String,
+        /// What was evaluated.
+        found: String,
+    },
     /// The run was interrupted.
     #[error("interrupted: {state}")]
     Interrupted {
@@ -113,6 +121,10 @@ impl Error {
             Self::Laps(error) => error.hint(),
             Self::Interrupted { hint, .. } | Self::Foreign { hint, .. } => Some((*hint).to_owned()),
             Self::InvalidResult { hint, .. } => hint.map(str::to_owned),
+            Self::Mteb { .. } => Some(
+                "MTEB has tasks for the test split of Flickr30K with its captions as published; other texts give other results"
+                    .to_owned(),
+            ),
             Self::RankResult { .. }
             | Self::Template { .. }
             | Self::Read { .. }

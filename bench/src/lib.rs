@@ -37,6 +37,7 @@
 //! - [`statistics`]: confidence intervals of recalls, and a paired test of two results.
 //! - [`explanation`]: explanations as a page and as a picture; [`faithfulness`]: whether the patches that they name matter.
 //! - [`gate`]: deterministic measures (no clock) compared with committed baselines.
+//! - [`publish`]: a model folder for the Hugging Face hub, and results in the format of MTEB.
 //! - [`machine`]: the machine that a result was measured on.
 //! - [`progress`]: the trait that receives progress.
 //!
@@ -54,6 +55,7 @@ pub mod foreign;
 pub mod gate;
 pub mod machine;
 pub mod progress;
+pub mod publish;
 pub mod report;
 pub mod reproduce;
 pub mod results;

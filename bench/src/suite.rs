@@ -58,6 +58,9 @@ pub struct SuiteRun {
     pub engine: Option<String>,
     /// Precision of an entry with the engine `ort`: `fp32`, `fp16` or `int8`.
     pub precision: Option<String>,
+    /// Whether captions that are longer than the text encoder of the entry has positions are truncated.
+    #[serde(default)]
+    pub truncate: bool,
 }
 
 /// Some runs of a suite: every `of`-th one from number `index`, from 1.
@@ -125,10 +128,15 @@ impl Suite {
                 return Err(refuse("one of `entry`, `sims` and `result` in each run", found));
             }
             let is_entry = run.entry.is_some();
-            let entry_only =
-                [run.checkpoint.is_some(), run.engine.is_some(), run.precision.is_some(), run.limit.is_some()];
+            let entry_only = [
+                run.checkpoint.is_some(),
+                run.engine.is_some(),
+                run.precision.is_some(),
+                run.limit.is_some(),
+                run.truncate,
+            ];
             if !is_entry && entry_only.contains(&true) {
-                let expected = "`checkpoint`, `engine`, `precision` and `limit` in runs with an `entry`";
+                let expected = "`checkpoint`, `engine`, `precision`, `limit` and `truncate` in runs with an `entry`";
                 return Err(refuse(expected, format!("one of them in run {number}")));
             }
             if is_entry && !run.protocol.is_empty() {
@@ -237,6 +245,8 @@ impl SuiteRun {
             let precision = self.precision()?;
             let sha256 = checkpoint.sha256()?;
             text += &format!("{} {sha256} {data} {engine} {precision}\n{}\n", entry.config_sha256, split.name());
+            // Keys of runs without it are those of earlier versions.
+            text += if self.truncate { "truncate\n" } else { "" };
         }
         Ok(registry::sha256(text.as_bytes()))
     }

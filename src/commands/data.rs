@@ -212,7 +212,7 @@ fn list(text: &mut String, title: &str, lines: &[String], limit: usize) {
 /// Write the layout of LAPS from a data set in another layout, which is not modified
 #[derive(Args)]
 struct DataImportArgs {
-    /// Layout: karpathy, coco, parquet, kaggle, webdataset or folder
+    /// Layout: karpathy, coco, parquet, kaggle, webdataset, folder, docci, dci, urban1k or sharegpt4v
     #[arg(value_name = "LAYOUT")]
     kind: SourceKind,
     /// Root of the data set, or its one file

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::{
     commands::index::{counts, list, list_damaged},
-    model::{ModelOptions, summary_line},
+    model::{ModelOptions, summary_line, truncated},
     report::{CommandStatus, print},
 };
 
@@ -62,6 +62,8 @@ struct EmbedOutput<'a> {
     schema: u32,
     model: &'a ModelUsed,
     engine: &'a EngineUsed,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated_captions: Option<usize>,
     #[serde(flatten)]
     embedded: &'a EmbeddingFile,
 }
@@ -128,7 +130,13 @@ impl EmbedArgs {
         stage.end(&format!("{} items", embedded.items.len()));
         embedded.skipped.extend(skipped);
         embedded.skipped.sort();
-        let output = EmbedOutput { schema: 1, model: model.used(), engine: model.engine(), embedded: &embedded };
+        let output = EmbedOutput {
+            schema: 1,
+            model: model.used(),
+            engine: model.engine(),
+            truncated_captions: truncated(&model),
+            embedded: &embedded,
+        };
         if self.json {
             print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
         } else {

@@ -79,6 +79,9 @@ pub(crate) struct EvaluateArgs {
     /// Write the first 100 candidates of each query as a run file of TREC: images by their id, captions as ID#NUMBER
     #[arg(long, value_name = "FILE")]
     run: Option<PathBuf>,
+    /// Write the result files of MTEB's tasks Flickr30kI2TRetrieval and Flickr30kT2IRetrieval to DIR
+    #[arg(long, value_name = "DIR", requires = "data")]
+    mteb: Option<PathBuf>,
     /// Write the result and its provenance as JSON, for `table`, `report`, `card` and `bench --gate`
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -112,7 +115,16 @@ impl EvaluateArgs {
                 Some((fetching::judgements(self.access, self.quiet)?, sets.collect()))
             }
         };
-        let request = ForeignRequest { name: self.name, input, split, protocols, judgements, sims, run: self.run };
+        let request = ForeignRequest {
+            name: self.name,
+            input,
+            split,
+            protocols,
+            judgements,
+            sims,
+            run: self.run,
+            mteb: self.mteb,
+        };
         let mut result = evaluate(&request)?;
         if let Some(samples) = self.bootstrap {
             result.intervals = bootstrap(&result, samples, self.seed)?;

@@ -15,7 +15,7 @@ use laps_search::{
 use serde::Serialize;
 
 use crate::{
-    model::{ModelOptions, summary_line},
+    model::{ModelOptions, summary_line, truncated},
     ranking::{plain, table},
     report::{CommandStatus, print},
 };
@@ -67,6 +67,8 @@ struct IndexOutput<'a> {
     kind: IndexKind,
     model: &'a ModelUsed,
     engine: &'a EngineUsed,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated_captions: Option<usize>,
     precision: IndexPrecision,
     #[serde(flatten)]
     summary: &'a IndexSummary,
@@ -153,6 +155,7 @@ impl IndexArgs {
                 kind,
                 model: model.used(),
                 engine: model.engine(),
+                truncated_captions: truncated(&model),
                 precision,
                 summary: &summary,
                 evaluation,

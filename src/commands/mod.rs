@@ -17,6 +17,7 @@ pub(crate) mod info;
 pub(crate) mod launch;
 pub(crate) mod list;
 pub(crate) mod man;
+pub(crate) mod push;
 pub(crate) mod report;
 pub(crate) mod reproduce;
 pub(crate) mod score;

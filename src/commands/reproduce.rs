@@ -8,8 +8,9 @@ use laps::{Backend, BackendRequest, Backends, OnnxBackend, SingleRank, Workload}
 use laps_bench::{
     audit::{self, CaptionOrder, audit},
     files::write_atomic,
-    reproduce::{LongCaptions, PrecisionComparison, ReproduceRequest, render_losses, reproduce, table},
+    reproduce::{PrecisionComparison, ReproduceRequest, render_losses, reproduce, table},
 };
+use laps_data::LongCaptions;
 use laps_model::encoder::Device;
 use laps_onnx::graph::GraphPrecision;
 
@@ -74,6 +75,9 @@ pub(crate) struct ReproduceArgs {
     /// Write the first 100 candidates of each query as a run file of TREC: images by their id, captions as ID#NUMBER
     #[arg(long, value_name = "FILE")]
     run: Option<PathBuf>,
+    /// Write the result files of MTEB's tasks Flickr30kI2TRetrieval and Flickr30kT2IRetrieval to DIR
+    #[arg(long, value_name = "DIR")]
+    mteb: Option<PathBuf>,
     /// Write the result and its provenance as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -133,6 +137,7 @@ impl ReproduceArgs {
             memory_limit: self.memory_limit.get().saturating_mul(1 << 20),
             sims: self.sims,
             run: self.run,
+            mteb: self.mteb,
         };
         request.check_options()?;
         fetch(&mut request, self.access, quiet)?;
@@ -148,7 +153,7 @@ impl ReproduceArgs {
         for graphs in precisions.into_iter().map(Rc::new) {
             let backend = Rc::clone(&graphs) as Rc<dyn Backend>;
             let other = reproduce(
-                &ReproduceRequest { backend, sims: None, run: None, ..request.clone() },
+                &ReproduceRequest { backend, sims: None, run: None, mteb: None, ..request.clone() },
                 &stop,
                 progress.as_ref(),
             )?;
@@ -160,20 +165,20 @@ impl ReproduceArgs {
             }
             result.precisions.push(comparison);
         }
+        if self.audit {
+            result.audit = audit(&request, &result, &stop, progress.as_ref())?;
+        }
         if is_first {
             if let Some(path) = &self.json {
                 write_atomic(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
             }
             print(&table::render(&result))?;
             print(&tables)?;
-        }
-        let checks = if self.audit { audit(&request, &result, &stop, progress.as_ref())? } else { Vec::new() };
-        if is_first {
-            print(&audit::render(&checks))?;
+            print(&audit::render(&result.audit))?;
         }
         let failed = result.verdict.failed()
             || result.precisions.iter().any(PrecisionComparison::failed)
-            || checks.iter().any(|check| check.passed == Some(false));
+            || result.audit.iter().any(|check| check.passed == Some(false));
         Ok(if failed { CommandStatus::CheckFailed } else { CommandStatus::Success })
     }
 }

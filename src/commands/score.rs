@@ -15,7 +15,7 @@ use laps_search::ModelUsed;
 use serde::Serialize;
 
 use crate::{
-    model::{ModelOptions, summary_line},
+    model::{ModelOptions, summary_line, truncated},
     ranking::{plain, table},
     report::{CommandStatus, print},
 };
@@ -42,6 +42,8 @@ struct ScoreOutput<'a> {
     schema: u32,
     model: &'a ModelUsed,
     engine: &'a EngineUsed,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated_captions: Option<usize>,
     images: Vec<String>,
     captions: &'a [String],
     /// Shape `(images, captions)`.
@@ -66,6 +68,7 @@ impl ScoreArgs {
                 schema: 1,
                 model: model.used(),
                 engine: model.engine(),
+                truncated_captions: truncated(&model),
                 images: names,
                 captions: &captions,
                 similarities: rows,

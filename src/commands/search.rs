@@ -17,7 +17,7 @@ use laps_search::{DEFAULT_CANDIDATES, Hit, Index, IndexKind, ModelUsed, Neighbor
 use serde::Serialize;
 
 use crate::{
-    model::{ModelOptions, summary_line},
+    model::{ModelOptions, summary_line, truncated},
     ranking::{plain, table},
     report::{CommandStatus, print},
 };
@@ -76,6 +76,8 @@ struct SearchOutput<'a> {
     compared: usize,
     model: &'a ModelUsed,
     engine: &'a EngineUsed,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated_captions: Option<usize>,
     results: Vec<ResultRow<'a>>,
 }
 
@@ -164,6 +166,7 @@ impl SearchArgs {
                 compared,
                 model: model.used(),
                 engine: model.engine(),
+                truncated_captions: truncated(&model),
                 results,
             };
             print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;

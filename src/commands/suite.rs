@@ -19,6 +19,7 @@ use laps_bench::{
     suite::{Shard, Suite, SuiteRun, committed, differences},
     tables::{RecallTables, TableFormat},
 };
+use laps_data::LongCaptions;
 use laps_files::FileLock;
 use laps_model::encoder::Device;
 use laps_onnx::graph::GraphPrecision;
@@ -136,6 +137,7 @@ impl SuiteArgs {
                 judgements: None,
                 sims: None,
                 run: None,
+                mteb: None,
             })?,
             (None, None) => self.reproduce(run, &sims, backends)?,
         };
@@ -175,6 +177,7 @@ impl SuiteArgs {
             data: run.data.clone(),
             split: run.split.clone(),
             limit: run.limit,
+            long_captions: if run.truncate { LongCaptions::Truncate } else { LongCaptions::Refuse },
             backend,
             backends,
             threads,

@@ -36,6 +36,8 @@ fn help_names_the_commands() {
                    charts and the hardest failures
       card         Write a model card in Markdown: description, recipe, recalls, licence and known
                    problems
+      push         Upload a model to a Hugging Face repository: weights, entry, card, results and
+                   graphs
       train        Train the model of an entry
       launch       Start the processes of a distributed run, as torchrun does, without Python
       export       Export an entry to ONNX, and compare the graphs with the model
@@ -69,7 +71,8 @@ fn help_names_the_commands() {
           --data <DIR>            Root of the caption and image folders [default: the folder of the
                                   entry file]
           --data-source <LAYOUT>  Layout of the data: laps, karpathy, coco, parquet, kaggle, webdataset,
-                                  folder or authors [default: the entry's]
+                                  folder, authors, docci, dci, urban1k or sharegpt4v [default: the
+                                  entry's]
           --split <SPLIT>         Split to evaluate [default: the entry's test split]
           --truncate              Truncate captions that are longer than the text encoder has positions,
                                   and count them in the result
@@ -95,6 +98,8 @@ fn help_names_the_commands() {
                                   captions. Rerun the command to resume from FILE.partial
           --run <FILE>            Write the first 100 candidates of each query as a run file of TREC:
                                   images by their id, captions as ID#NUMBER
+          --mteb <DIR>            Write the result files of MTEB's tasks Flickr30kI2TRetrieval and
+                                  Flickr30kT2IRetrieval to DIR
           --json <FILE>           Write the result and its provenance as JSON
           --audit                 Also evaluate with captions shuffled within and between images, and
                                   look for images that other splits have too

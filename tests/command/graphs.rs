@@ -62,7 +62,8 @@ fn export_help() {
           --data <DIR>             Root of the caption and image folders, for --validate and the
                                    vocabulary [default: the folder of the entry file]
           --data-source <LAYOUT>   Layout of the data: laps, karpathy, coco, parquet, kaggle,
-                                   webdataset, folder or authors [default: the entry's]
+                                   webdataset, folder, authors, docci, dci, urban1k or sharegpt4v
+                                   [default: the entry's]
           --split <SPLIT>          Split for --validate [default: the entry's test split]
           --limit <N>              Validate only on the first N images of the split and their captions
           --ep <PROVIDER>          ONNX Runtime execution provider: auto, cpu, cuda or tensorrt; an

@@ -31,6 +31,7 @@ mod homeless;
 mod interruption;
 mod matrix;
 mod page;
+mod push;
 mod readme;
 mod real;
 mod running_server;

@@ -119,6 +119,48 @@ fn shards_share_a_suite_and_the_gate_compares_recalls() {
     assert!(other.stdout.contains("other: rSum is 600.00, committed "), "{}", other.stdout);
 }
 
+/// Lower precisions of the engine `ort`, and a result that is used as it is.
+#[test]
+fn suite_has_precisions_and_results() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let given = root.join("given.json");
+    let arguments_of_given = ["reproduce", "shapes_vit", "--limit", "12", "--engine", "rust", "--quiet", "--json"];
+    let run = laps_zoo(arguments_of_given.into_iter().chain([given.to_str().unwrap()]));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let path = root.join("suite.yaml");
+    let runs = |precisions: &[&str]| {
+        let entry = |precision: &&str| {
+            format!("- {{ entry: shapes_vit, limit: 12, engine: ort, precision: {precision}, truncate: true }}\n")
+        };
+        let entries: String = precisions.iter().map(entry).collect();
+        fs_err::write(&path, format!("runs:\n- {{ result: given.json }}\n{entries}")).unwrap();
+    };
+    runs(&[]);
+    let out = root.join("out");
+    let run = laps_zoo(arguments(&path, &out, &["--quiet"]));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let only = contents(&out);
+    assert_eq!(only.values().next().unwrap()[1], json(&given)["evaluations"]);
+
+    if !crate::graphs::runtime() {
+        return;
+    }
+    runs(&["fp32", "fp16", "int8"]);
+    let run = laps_zoo(arguments(&path, &out, &["--quiet"]));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let found = contents(&out);
+    let engine = |name: &str| {
+        let (_, result) =
+            found.iter().find(|(file, _)| file.starts_with(&format!("shapes_vit-12-ort-{name}."))).unwrap();
+        result[4]["engine"].to_string()
+    };
+    for precision in ["fp16", "int8"] {
+        assert!(engine(precision).contains(precision), "{}", engine(precision));
+    }
+    assert_ne!(engine("fp32"), engine("fp16"));
+}
+
 #[test]
 fn invalid_suites_are_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -142,7 +184,7 @@ fn invalid_suites_are_refused() {
       found: `a` twice, in run 2
     ");
     insta::assert_snapshot!(refusal("runs: [{ sims: a.npy, engine: rust }]"), @r"
-    `checkpoint`, `engine`, `precision` and `limit` in runs with an `entry`
+    `checkpoint`, `engine`, `precision`, `limit` and `truncate` in runs with an `entry`
       found: one of them in run 1
     ");
     insta::assert_snapshot!(refusal("runs: [{ sims: a.npy, name: ../a }]"), @r"

@@ -46,7 +46,8 @@ fn bench_help() {
           --data <DIR>              Root of the caption and image folders, for the parts loading and
                                     decoding
           --data-source <LAYOUT>    Layout of the data: laps, karpathy, coco, parquet, kaggle,
-                                    webdataset, folder or authors [default: the entry's]
+                                    webdataset, folder, authors, docci, dci, urban1k or sharegpt4v
+                                    [default: the entry's]
           --json <FILE>             Write the result as JSON
           --csv <FILE>              Write one CSV row per measurement
           --markdown <FILE>         Write the table as Markdown

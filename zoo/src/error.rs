@@ -177,6 +177,7 @@ pub fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         RegistryError,
         laps_hub::store::StoreError,
         laps_hub::fetch::FetchError,
+        laps_hub::push::PushError,
     )
 }
 

@@ -15,7 +15,7 @@ use laps_align::similarity::{
     AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, HeadEngine, SimdLevel, SimilarityEngine,
 };
 use laps_data::{
-    Tokenizer, Vocabulary,
+    LongCaptions, Tokenizer, Vocabulary,
     image::{self, Preprocessing, RgbImage},
 };
 use laps_hub::registry::{self, Entry};
@@ -52,6 +52,7 @@ pub struct ModelBuilder {
     batch_size: NonZeroUsize,
     workload: Workload,
     backends: Backends,
+    long_captions: LongCaptions,
     stop: Arc<AtomicBool>,
 }
 
@@ -150,6 +151,7 @@ impl ModelBuilder {
             batch_size: BATCH_SIZE,
             workload: Workload::Few,
             backends: Backends::default(),
+            long_captions: LongCaptions::default(),
             stop: Arc::default(),
         }
     }
@@ -214,6 +216,12 @@ impl ModelBuilder {
         self
     }
 
+    /// What happens to captions that are longer than the text encoder has positions. Default: they are an error.
+    pub fn long_captions(mut self, long_captions: LongCaptions) -> Self {
+        self.long_captions = long_captions;
+        self
+    }
+
     /// A flag that ends the work with an error once it is set. Default: one that is never set.
     pub fn stop(mut self, stop: Arc<AtomicBool>) -> Self {
         self.stop = stop;
@@ -230,7 +238,7 @@ impl ModelBuilder {
                 Some(name) => self.entry_parts(registry::find(name)?)?,
                 None => self.graph_parts()?,
             };
-        let tokenizer = Tokenizer::new(&vocabulary)?;
+        let tokenizer = Tokenizer::new(&vocabulary)?.with_long_captions(self.long_captions);
         tokenizer.check_fits(vocab_size)?;
         Ok(Model {
             used,

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::{
     Error, Result,
     catalogue::EntryInfo,
+    publish::HubDataSet,
     reproduce::Reproduction,
     tables::{RecallTable, RecallTables, markdown_table},
 };
@@ -40,11 +41,12 @@ struct Card<'a> {
 }
 
 /// The model card of `entry`, with the recalls that `results` measured. Foreign models are in its tables for comparison,
-/// and not in its index.
+/// and not in its index. `hub_data` is the data set of the hub that the results are of; without it, the one of a built-in
+/// entry.
 ///
 /// # Errors
 /// A result of a different entry or configuration.
-pub fn card(entry: &Entry, results: Vec<Reproduction>) -> Result<String> {
+pub fn card(entry: &Entry, results: Vec<Reproduction>, hub_data: Option<&HubDataSet>) -> Result<String> {
     for result in &results {
         let Some(used) = result.provenance.entry() else { continue };
         if (&result.entry, &used.config_sha256) != (&entry.name, &entry.config_sha256) {
@@ -62,7 +64,8 @@ pub fn card(entry: &Entry, results: Vec<Reproduction>) -> Result<String> {
         let name = table.protocol.name();
         (name, markdown_table(name, &table.groups))
     };
-    let front_matter = serde_yaml::to_string(&index::FrontMatter::new(entry, &results)).map_err(template_error)?;
+    let front_matter =
+        serde_yaml::to_string(&index::FrontMatter::new(entry, &results, hub_data)).map_err(template_error)?;
     let recipe = serde_yaml::to_string(&Recipe { train: &entry.train }).map_err(template_error)?;
     let card = Card {
         front_matter,

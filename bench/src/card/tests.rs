@@ -9,7 +9,7 @@ const COCO: [[f64; 6]; 2] = [[65.1, 90.2, 94.62, 51.196, 79.3, 87.5], [83.9, 97.
 
 /// The card of a built-in entry, and its front matter.
 fn of(name: &str, results: Vec<crate::reproduce::Reproduction>) -> (String, Value) {
-    let text = card(&laps_hub::registry::find(name).unwrap(), results).unwrap();
+    let text = card(&laps_hub::registry::find(name).unwrap(), results, None).unwrap();
     let front = text.strip_prefix("---\n").unwrap().split("\n---\n").next().unwrap();
     let front = serde_yaml::from_str(front).unwrap();
     (text, front)
@@ -23,13 +23,17 @@ fn indexed(front: &Value) -> Vec<&Value> {
 fn model_index_distinguishes_measured_and_published_recalls() {
     let (text, front) = of("coco_swin", vec![sample::result("coco_swin", &COCO)]);
     let results = indexed(&front);
-    let sources: Vec<&str> = results.iter().map(|result| result["source"]["name"].as_str().unwrap()).collect();
-    assert_eq!(sources.len(), 6);
-    assert!(
-        sources[..2].iter().all(|source| source.starts_with("measured by laps-zoo 0.1.0, 5000 images")),
-        "{sources:?}"
-    );
-    assert!(sources[2..].iter().all(|source| source.starts_with("published: ")), "{sources:?}");
+    assert_eq!(results.len(), 6);
+    for result in &results[..2] {
+        let details = &result["dataset"]["args"];
+        assert_eq!((&details["measured_by"], &details["images"]), (&"laps-zoo 0.1.0".into(), &5000.into()));
+        // huggingface_hub refuses a source without a URL.
+        assert!(result["source"].is_null(), "{result:?}");
+    }
+    let sources: Vec<&str> = results[2..].iter().map(|result| result["source"]["name"].as_str().unwrap()).collect();
+    assert!(sources.iter().all(|source| source.starts_with("published: ")), "{sources:?}");
+    assert!(results[2..].iter().all(|result| result["source"]["url"].as_str().unwrap().starts_with("https://")));
+    assert_eq!(results[0]["dataset"]["type"], "nlphuji/mscoco_2014_5k_test_image_text_retrieval");
     assert_eq!(results[0]["metrics"][3]["name"], "text to image R@1");
     assert_eq!(results[0]["metrics"][3]["value"], 51.196);
     assert_eq!(results[0]["dataset"]["name"], "MS-COCO, 5,000 images");
@@ -82,7 +86,7 @@ fn every_built_in_entry_has_a_card() {
 #[test]
 fn result_of_another_entry_is_rejected() {
     let entry = laps_hub::registry::find("f30k_vit").unwrap();
-    let error = card(&entry, vec![sample::result("coco_swin", &COCO)]).unwrap_err().to_string();
+    let error = card(&entry, vec![sample::result("coco_swin", &COCO)], None).unwrap_err().to_string();
     assert!(
         error.starts_with("`results` cannot be used\n  expected: results of `f30k_vit` with the configuration "),
         "{error}"

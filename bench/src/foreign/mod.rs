@@ -8,7 +8,6 @@ mod head;
 mod judgements;
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -19,6 +18,7 @@ use laps_data::Split;
 use crate::{
     Error, Result,
     machine::{Machine, peak_memory},
+    publish::mteb,
     reproduce::{
         EvaluatedModel, ForeignModel, JudgedEvaluation, Provenance, QueryFailures, RankCounts, Reproduction, SCHEMA,
         SourceFile, StageTime, Verdict,
@@ -54,6 +54,8 @@ pub struct ForeignRequest {
     pub sims: Option<PathBuf>,
     /// File that receives the best candidates of each query as a run file of TREC.
     pub run: Option<PathBuf>,
+    /// Folder that receives the result files of MTEB, see [`mteb`]; needs a data set.
+    pub mteb: Option<PathBuf>,
 }
 
 /// The files of another program.
@@ -87,6 +89,16 @@ pub fn evaluate(request: &ForeignRequest) -> Result<Reproduction> {
         Some(split) => Some(CaptionImages::new(split.images().len(), split.image_of())?),
         None => None,
     };
+    if request.mteb.is_some() {
+        let Some(split) = &request.split else {
+            return Err(Error::Mteb {
+                expected: "a data set, whose captions can be compared with those of MTEB".to_owned(),
+                found: "none".to_owned(),
+            });
+        };
+        let protocols = if request.protocols.is_empty() { &[Protocol::F30k] } else { request.protocols.as_slice() };
+        mteb::check(split, protocols)?;
+    }
     let (matrix, paths, head) = match &request.input {
         ForeignInput::Similarities { path, .. } if is_run(path) => {
             (read_run_matrix(request, path, &mut notes)?, vec![path.clone()], None)
@@ -165,6 +177,7 @@ pub(crate) fn foreign_result(
         },
         judged: Vec::new(),
         intervals: Vec::new(),
+        audit: Vec::new(),
         precisions: Vec::new(),
     }
 }
@@ -237,6 +250,9 @@ fn rank(
         let ids = request.split.as_ref().map_or_else(|| RunIds::numbered(&pairing), RunIds::of);
         trec::write_run(run, &scores, &ids, request.name.as_deref().unwrap_or("laps-zoo"))?;
     }
+    if let Some(folder) = &request.mteb {
+        mteb::write(folder, &scores, &pairing, None)?;
+    }
     ranked.evaluations = evaluate_all(request, &scores, &pairing)?;
     if let Some(split) = &request.split {
         ranked.failures = QueryFailures::find(&scores, &pairing, split, &ranked.evaluations)?;
@@ -290,8 +306,8 @@ fn evaluate_all(request: &ForeignRequest, scores: &Scores<'_>, pairing: &Caption
 }
 
 /// Groups of equal rows, as a note.
-fn describe_duplicates(what: &str, rows: HashMap<u64, Vec<usize>>) -> Option<String> {
-    let mut groups: Vec<Vec<usize>> = rows.into_values().filter(|rows| rows.len() > 1).collect();
+fn describe_duplicates(what: &str, mut groups: Vec<Vec<usize>>) -> Option<String> {
+    groups.retain(|rows| rows.len() > 1);
     groups.sort_unstable();
     let first = groups.first()?;
     let listed: Vec<String> = first.iter().take(4).map(ToString::to_string).collect();

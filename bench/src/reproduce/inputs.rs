@@ -11,7 +11,7 @@ use laps_hub::{
 };
 use laps_model::models;
 
-use super::{CheckpointUsed, LongCaptions, ReproduceRequest, log::RunLog};
+use super::{CheckpointUsed, ReproduceRequest, log::RunLog};
 use crate::{Error, Result};
 
 /// The captions of a split: text, token ids, and the image of each.
@@ -29,15 +29,10 @@ pub(super) fn read_texts(request: &ReproduceRequest, paths: &DataPaths) -> Resul
     if let Some(limit) = request.limit {
         split = split.limit(limit);
     }
-    let tokenizer = request.entry.tokenizer(paths)?;
-    let limit = model.text.max_position_embeddings;
-    let (written, truncated) = match request.long_captions {
-        LongCaptions::Refuse => {
-            let tokens = split.tokenize(&tokenizer, limit);
-            (tokens.map_err(|error| all_faults(error.into(), request, &split, paths))?, 0)
-        }
-        LongCaptions::Truncate => tokenizer.encode_truncated(split.captions(), limit)?,
-    };
+    let tokenizer = request.entry.tokenizer(paths)?.with_long_captions(request.long_captions);
+    let written = split.tokenize(&tokenizer, model.text.max_position_embeddings);
+    let written = written.map_err(|error| all_faults(error.into(), request, &split, paths))?;
+    let truncated = tokenizer.truncated();
     let sources = request.caption_order.sources(split.images().len(), split.image_of());
     let tokens = sources.into_iter().map(|source| written[source].clone()).collect();
     let images = CaptionImages::new(split.images().len(), split.image_of())?;

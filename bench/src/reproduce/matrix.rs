@@ -90,7 +90,7 @@ impl SimilarityMatrix {
                 let missing = missing_on_first(group.as_ref(), &missing)?;
                 (file.map_or(Rows::Remote, |file| Rows::File(Box::new(file))), missing)
             }
-            None if request.run.is_none() => (Rows::Own(Vec::new()), all()),
+            None if !request.needs_whole_matrix() => (Rows::Own(Vec::new()), all()),
             None if is_first => (Rows::Memory(vec![0.0; images * captions]), all()),
             None => (Rows::Remote, all()),
         };

@@ -23,7 +23,7 @@ pub use provenance::{
 };
 pub(crate) use queries::counts;
 pub use queries::{QueryAnswer, QueryFailure, QueryFailures, QueryRanks, RankCounts};
-pub use request::{LongCaptions, ReproduceRequest};
+pub use request::ReproduceRequest;
 pub use result::{JudgedEvaluation, Reproduction, SCHEMA, StageTime};
 pub use run::reproduce;
 pub(crate) use table::{footnotes, mark, outcome, signed};

@@ -193,6 +193,9 @@ pub struct DataUsed {
     /// Captions that were truncated to the positions of the text encoder.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub truncated_captions: usize,
+    /// Captions of the split that are left out because their image has more than the entry uses.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropped_captions: usize,
 }
 
 fn is_zero(count: &usize) -> bool {

@@ -7,19 +7,11 @@ use std::{
 };
 
 use laps::{Backend, Backends, RankGroup, RustBackend, SingleRank};
+use laps_data::LongCaptions;
 use laps_hub::registry::{self, Entry};
 use laps_model::encoder::Device;
 
 use crate::{Error, Result, audit::CaptionOrder, files};
-
-/// What happens to captions that are longer than the text encoder has positions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LongCaptions {
-    /// They are an error.
-    Refuse,
-    /// They are truncated, and counted in the result.
-    Truncate,
-}
 
 /// What to evaluate, and how.
 #[derive(Clone, Debug)]
@@ -58,6 +50,8 @@ pub struct ReproduceRequest {
     pub sims: Option<PathBuf>,
     /// Write the best candidates of each query to this file, as a run file of TREC.
     pub run: Option<PathBuf>,
+    /// Write the result files of MTEB to this folder, see [`mteb`](crate::publish::mteb).
+    pub mteb: Option<PathBuf>,
 }
 
 impl ReproduceRequest {
@@ -80,7 +74,13 @@ impl ReproduceRequest {
             memory_limit: 1 << 30,
             sims: None,
             run: None,
+            mteb: None,
         }
+    }
+
+    /// Whether rank 0 needs all rows of the matrix, for a file.
+    pub(super) fn needs_whole_matrix(&self) -> bool {
+        self.sims.is_some() || self.run.is_some() || self.mteb.is_some()
     }
 
     /// Checks the request, and that the files it writes and `outputs` are writable.

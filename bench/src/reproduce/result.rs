@@ -6,7 +6,7 @@ use laps_align::{Evaluation, JudgedDirections};
 use serde::{Deserialize, Serialize};
 
 use super::{Comparison, PrecisionComparison, Provenance, QueryFailures, RankCounts, Verdict};
-use crate::{foreign::JudgementSet, statistics::RecallIntervals};
+use crate::{audit::AuditCheck, foreign::JudgementSet, statistics::RecallIntervals};
 
 /// Version of the JSON format; it changes when a field changes its meaning.
 ///
@@ -55,6 +55,9 @@ pub struct Reproduction {
     /// Confidence intervals of the recalls, if requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub intervals: Vec<RecallIntervals>,
+    /// Checks of the evaluation, if requested.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audit: Vec<AuditCheck>,
     /// The same evaluation in other precisions, if requested.
     #[serde(rename = "beside", default, skip_serializing_if = "Vec::is_empty")]
     pub precisions: Vec<PrecisionComparison>,

@@ -13,7 +13,7 @@ use laps_align::{
     Evaluation, Scores, evaluate,
     similarity::{AggregationWeights, AlignmentConfig, EngineOptions, HeadEngine, SimilarityEngine, Tile},
 };
-use laps_data::{Damage, ImageFile, Split, check_images};
+use laps_data::{Damage, ImageFile, Split, check_images, sources::DEFAULT_MAX_CAPTIONS};
 use laps_files::Progress;
 
 use super::{
@@ -27,6 +27,7 @@ use super::{
 use crate::{
     Error, Result,
     machine::{Machine, peak_memory},
+    publish::mteb,
     trec::{self, RunIds},
 };
 
@@ -53,13 +54,26 @@ fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &
     let ReproduceRequest { entry, .. } = request;
     let mut log = RunLog::new(progress);
     request.check(std::iter::empty())?;
-    let paths = embedded::data_paths(entry, request.data.as_deref(), request.split.as_deref())?;
+    let (paths, imported) = if entry.data.source.is_native() {
+        (embedded::data_paths(entry, request.data.as_deref(), request.split.as_deref())?, None)
+    } else {
+        embedded::source_paths(entry, request.data.as_deref())?
+    };
     let texts = read_texts(request, &paths)?;
+    let dropped = imported.and_then(|imported| imported.dropped_captions.get(texts.split.name()).copied()).unwrap_or(0);
+    if dropped > 0 {
+        let limit = entry.data.max_captions.unwrap_or(DEFAULT_MAX_CAPTIONS);
+        log.notes
+            .push(format!("captions of the split after the first {limit} of an image, which are left out: {dropped}"));
+    }
     if texts.truncated > 0 {
         let positions = entry.model.text.max_position_embeddings;
         log.notes.push(format!("captions that were truncated to {positions} tokens: {}", texts.truncated));
     }
     let protocols = protocols(request, &texts, &mut log)?;
+    if request.mteb.is_some() {
+        mteb::check(&texts.split, &protocols)?;
+    }
     let (checkpoint, checkpoint_used) = read_checkpoint(request, &mut log)?;
     let hashed = hash_images(request, &texts.split, &paths, &mut log)?;
 
@@ -70,7 +84,7 @@ fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &
         group.require_equal("checkpoint", &checkpoint_used.sha256)?;
         group.require_equal("data hash", &hashed.sha256)?;
         group.require_equal("batch size", &request.batch_size.to_string())?;
-        let files = [("similarity matrix", &request.sims), ("run file", &request.run)];
+        let files = [("similarity matrix", &request.sims), ("run file", &request.run), ("results of MTEB", &request.mteb)];
         let files: Vec<&str> = files.into_iter().filter_map(|(name, path)| path.as_ref().map(|_| name)).collect();
         group.require_equal("list of output files", &files.join(", "))?;
         log.notes.push(format!("computed by {} processes", group.world_size()));
@@ -132,6 +146,10 @@ fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &
             if let Some(run) = &request.run {
                 trec::write_run(run, scores, &RunIds::of(&texts.split), &entry.name)?;
             }
+            if let Some(folder) = &request.mteb {
+                let seconds = log.stages.iter().map(|stage| stage.seconds).sum();
+                mteb::write(folder, scores, &texts.images, Some(seconds))?;
+            }
             let evaluate = |&protocol| Ok(evaluate(scores, &texts.images, protocol)?);
             let evaluations = protocols.iter().map(evaluate).collect::<Result<Vec<Evaluation>>>()?;
             let failures = QueryFailures::find(scores, &texts.images, &texts.split, &evaluations)?;
@@ -152,7 +170,6 @@ fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &
         FinishedMatrix::Remote => None,
     };
     log.add("rank", sizes.iter().sum(), "queries", began.elapsed());
-    let on_one_rank = request.sims.is_some() || request.run.is_some();
     let Some((evaluations, failures)) = ranked else {
         return received(group);
     };
@@ -183,6 +200,7 @@ fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &
                     sha256: hashed.sha256,
                     image_bytes: hashed.bytes,
                     truncated_captions: texts.truncated,
+                    dropped_captions: dropped,
                     damaged: damaged.into_iter().map(|damage| damage.file.image.id).collect(),
                 },
                 engine: engine_used,
@@ -193,9 +211,10 @@ fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &
         },
         judged: Vec::new(),
         intervals: Vec::new(),
+        audit: Vec::new(),
         precisions: Vec::new(),
     };
-    if on_one_rank && group.world_size() > 1 {
+    if request.needs_whole_matrix() && group.world_size() > 1 {
         group.all_gather_text(&serde_json::to_string(&result).map_err(|source| Error::RankResult { source })?)?;
     }
     Ok(result)

@@ -53,12 +53,34 @@ pub struct JudgedDirections {
     pub t2i: JudgedMetrics,
 }
 
+/// Ranks of the right candidates of each query, from 0, in the order of the judgements and of their positives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerRanks {
+    /// Ranks of captions, one list per judged image.
+    pub i2t: Vec<Vec<u32>>,
+    /// Ranks of images, one list per judged caption.
+    pub t2i: Vec<Vec<u32>>,
+}
+
 /// Computes the metrics of `judgements` on the whole matrix, with ties in the order of [`TieRule::HEADLINE`]. Reads each
 /// row once.
 ///
 /// # Errors
-/// [`RetrievalError::Size`] if a query or a positive is outside the matrix, or a direction has no query.
+/// As [`answer_ranks`].
 pub fn judged_metrics(scores: &Scores, judgements: &Judgements) -> Result<JudgedDirections, RetrievalError> {
+    let ranks = answer_ranks(scores, judgements)?;
+    Ok(JudgedDirections {
+        i2t: JudgedMetrics::of(&judgements.i2t, ranks.i2t),
+        t2i: JudgedMetrics::of(&judgements.t2i, ranks.t2i),
+    })
+}
+
+/// Computes the rank of every right candidate on the whole matrix, with ties in the order of [`TieRule::HEADLINE`]. Reads
+/// each row once.
+///
+/// # Errors
+/// [`RetrievalError::Size`] if a query or a positive is outside the matrix, or a direction has no query; a NaN.
+pub fn answer_ranks(scores: &Scores, judgements: &Judgements) -> Result<AnswerRanks, RetrievalError> {
     let (images, captions) = (scores.images(), scores.captions());
     check(&judgements.i2t, images, captions, "images")?;
     check(&judgements.t2i, captions, images, "captions")?;
@@ -101,10 +123,7 @@ pub fn judged_metrics(scores: &Scores, judgements: &Judgements) -> Result<Judged
         rest = others;
         own.to_vec()
     });
-    Ok(JudgedDirections {
-        i2t: JudgedMetrics::of(&judgements.i2t, image_ranks.into_iter()),
-        t2i: JudgedMetrics::of(&judgements.t2i, caption_ranks),
-    })
+    Ok(AnswerRanks { i2t: image_ranks, t2i: caption_ranks.collect() })
 }
 
 fn check(judged: &[JudgedQuery], queries: usize, candidates: usize, unit: &str) -> Result<(), RetrievalError> {
@@ -162,7 +181,7 @@ impl CaptionPairs {
 
 impl JudgedMetrics {
     /// From the ranks, counted from 0, of the right candidates of each query.
-    fn of(judged: &[JudgedQuery], ranks: impl Iterator<Item = Vec<u32>>) -> Self {
+    fn of(judged: &[JudgedQuery], ranks: Vec<Vec<u32>>) -> Self {
         let mut sums = [0.0; 5];
         for (judged, mut ranks) in judged.iter().zip(ranks) {
             ranks.sort_unstable();

@@ -87,7 +87,7 @@ pub use captions::CaptionImages;
 pub use error::{Error, Result, RetrievalError};
 pub use failures::{Candidate, Failure, HardestQueries, QueryScores, failures};
 pub use hits::{DirectionHits, Hits, TOP_K, hits};
-pub use judged::{JudgedDirections, JudgedMetrics, JudgedQuery, Judgements, judged_metrics};
+pub use judged::{AnswerRanks, JudgedDirections, JudgedMetrics, JudgedQuery, Judgements, answer_ranks, judged_metrics};
 pub use protocol::{Evaluation, Fold, Protocol, evaluate};
 pub use rank::{PartialRanks, Rank, Ranks, TieRule};
 pub use recall::{Directions, Recall, Ties};

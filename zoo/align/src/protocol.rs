@@ -133,8 +133,8 @@ fn is_whole(folds: &[Fold]) -> bool {
     folds.len() <= 1
 }
 
-/// Computes ranks and recalls of a similarity matrix. It reads each value once per protocol, and needs 12 bytes per caption
-/// and thread.
+/// Computes ranks and recalls of a similarity matrix. It reads each value once per protocol, and needs up to 80 bytes per
+/// caption and thread.
 ///
 /// # Errors
 /// Sizes that differ or do not fit the protocol, a NaN, and a matrix that cannot be read.

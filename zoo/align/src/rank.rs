@@ -168,6 +168,16 @@ fn own_scores(scores: &Scores, captions: &CaptionImages, images: Range<usize>) -
     columns.iter().map(|&column| scores.get(captions.image(column) as usize, column as usize)).collect()
 }
 
+/// Rows that are counted together: enough that the counts of the captions, which are read and written once for them, cost
+/// little, and few enough for the cache.
+const GROUP_ROWS: usize = 8;
+
+/// Captions whose counts stay in the cache while the rows of a group pass.
+const CHUNK: usize = 512;
+
+/// Blocks of rows for each thread, so that a thread that has other work to finish delays the others little.
+const BLOCKS_PER_THREAD: usize = 4;
+
 /// The captions of the ranked images.
 struct FoldCaptions {
     /// Column of each caption, ascending.
@@ -201,7 +211,8 @@ impl FoldCaptions {
         captions: &CaptionImages,
         images: Range<usize>,
     ) -> Result<RowBlockRanks, RetrievalError> {
-        let block_rows = images.len().div_ceil(rayon::current_num_threads()).max(1);
+        let block_rows = images.len().div_ceil(BLOCKS_PER_THREAD * rayon::current_num_threads());
+        let block_rows = block_rows.next_multiple_of(GROUP_ROWS).max(1);
         let starts: Vec<usize> = images.clone().step_by(block_rows).collect();
         let blocks: Vec<Result<RowBlockRanks, RetrievalError>> = starts
             .into_par_iter()
@@ -231,45 +242,95 @@ impl FoldCaptions {
         rows: Range<usize>,
     ) -> Result<RowBlockRanks, RetrievalError> {
         let range = self.range();
-        let (mut decoded, mut gathered) = (Vec::new(), Vec::new());
+        let mut buffers: [RowBuffer; GROUP_ROWS] = Default::default();
         let counts = CaptionCounts::new(self.columns.len());
         let mut block = RowBlockRanks { i2t: Vec::with_capacity(rows.len()), counts };
-        for row in rows {
-            let whole = scores.row(row - self.first_image, &mut decoded)?;
-            let values = match range.clone() {
-                Some(range) => &whole[range],
-                None => {
-                    gathered.clear();
-                    gathered.extend(self.columns.iter().map(|&column| whole[column as usize]));
-                    &gathered
-                }
-            };
-            // The compiler vectorises a fold over all values, but not a search that stops early.
-            if values.iter().fold(false, |found, value| found | value.is_nan()) {
-                let index = values.iter().position(|value| value.is_nan()).unwrap_or_default();
-                return Err(RetrievalError::NotANumber { row, column: self.columns[index] as usize });
+        for start in rows.clone().step_by(GROUP_ROWS) {
+            let group = start..(start + GROUP_ROWS).min(rows.end);
+            let read = |(row, buffer)| self.read_row(scores, row, range.clone(), buffer);
+            let values = group.clone().zip(&mut buffers).map(read).collect::<Result<Vec<&[f32]>, _>>()?;
+            for (row, &values) in group.zip(&values) {
+                let own = captions.of_images(row..row + 1).iter();
+                let own = own.map(|column| self.columns.partition_point(|c| c < column));
+                let Some(rank) = rank_of_best(values, own) else {
+                    let index = values.iter().position(|value| value.is_nan()).unwrap_or_default();
+                    return Err(RetrievalError::NotANumber { row, column: self.columns[index] as usize });
+                };
+                block.i2t.push(rank);
             }
-            let own = captions.of_images(row..row + 1).iter();
-            let own = own.map(|column| self.columns.partition_point(|c| c < column));
-            block.i2t.push(rank_of_best(values, own));
-            block.counts.add_row(row as u32, values, self);
+            block.counts.add_rows(start as u32, &values, self);
         }
         Ok(block)
     }
+
+    /// The values of the captions in a row.
+    fn read_row<'b>(
+        &self,
+        scores: &'b Scores,
+        row: usize,
+        range: Option<Range<usize>>,
+        buffer: &'b mut RowBuffer,
+    ) -> Result<&'b [f32], RetrievalError> {
+        let RowBuffer { decoded, gathered } = buffer;
+        let whole = scores.row(row - self.first_image, decoded)?;
+        Ok(match range {
+            Some(range) => &whole[range],
+            None => {
+                gathered.clear();
+                gathered.extend(self.columns.iter().map(|&column| whole[column as usize]));
+                gathered
+            }
+        })
+    }
 }
 
-/// Rank of the best of the positions `own`.
-fn rank_of_best(values: &[f32], own: impl Iterator<Item = usize> + Clone) -> Rank {
+/// Memory of one row.
+#[derive(Default)]
+struct RowBuffer {
+    decoded: Vec<f32>,
+    gathered: Vec<f32>,
+}
+
+/// Rank of the best of the positions `own`; `None` if there is a NaN.
+fn rank_of_best(values: &[f32], own: impl Iterator<Item = usize> + Clone) -> Option<Rank> {
     let best = own.clone().map(|index| values[index]).fold(f32::NEG_INFINITY, f32::max);
     let ties = own.filter(|&index| values[index] == best);
     let (tied, last) = ties.fold((0, 0), |(tied, _), index| (tied + 1, index));
-    let equal = |values: &[f32]| values.iter().filter(|&&value| value == best).count() as u32;
-    let greater = values.iter().filter(|&&value| value > best).count() as u32;
-    Rank {
-        optimistic: greater,
-        later_first: greater + equal(&values[last + 1..]),
-        pessimistic: greater + equal(values) - tied,
+    // One pass that the compiler vectorises: no search that stops early.
+    let (mut greater, mut at_least, mut nan) = (0, 0, 0);
+    for &value in values {
+        greater += u32::from(value > best);
+        at_least += u32::from(value >= best);
+        nan += u32::from(value.is_nan());
     }
+    if nan > 0 {
+        return None;
+    }
+    // Equal scores of others are rare.
+    let later = match at_least - greater > tied {
+        true => values[last + 1..].iter().filter(|&&value| value == best).count() as u32,
+        false => 0,
+    };
+    Some(Rank { optimistic: greater, later_first: greater + later, pessimistic: at_least - tied })
+}
+
+/// Counts the rows with a greater score than `own` in each column, and returns whether any has the same one. All slices have
+/// the same length.
+#[inline(always)]
+fn count_greater<const ROWS: usize>(rows: [&[f32]; ROWS], own: &[f32], greater: &mut [u32]) -> bool {
+    let rows = rows.map(|row| &row[..own.len()]);
+    let greater = &mut greater[..own.len()];
+    let mut equal = 0;
+    for column in 0..own.len() {
+        let (mut above, mut at_least) = (0, 0);
+        for row in rows {
+            above += u32::from(row[column] > own[column]);
+            at_least += u32::from(row[column] >= own[column]);
+        }
+        greater[column] += above;
+        equal |= at_least - above;
+    }
+    equal != 0
 }
 
 /// For each caption, the number of images that score higher than its own image, and the number that score the same.
@@ -286,11 +347,31 @@ impl CaptionCounts {
         Self { greater: vec![0; captions], equal: vec![0; captions], equal_later: vec![0; captions] }
     }
 
-    fn add_row(&mut self, row: u32, values: &[f32], fold: &FoldCaptions) {
-        let own = fold.own_scores.iter().zip(&fold.rows).zip(values);
-        let counts = self.greater.iter_mut().zip(&mut self.equal).zip(&mut self.equal_later);
-        for (((own_score, &own_row), value), ((greater, equal), equal_later)) in own.zip(counts) {
-            *greater += u32::from(value > own_score);
+    /// Adds the rows from `first_row` on, at most [`GROUP_ROWS`].
+    fn add_rows(&mut self, first_row: u32, rows: &[&[f32]], fold: &FoldCaptions) {
+        for start in (0..fold.own_scores.len()).step_by(CHUNK) {
+            let chunk = start..(start + CHUNK).min(fold.own_scores.len());
+            let (own, greater) = (&fold.own_scores[chunk.clone()], &mut self.greater[chunk.clone()]);
+            let has_equal = match *rows {
+                // Whole groups, in which the compiler keeps the sums of a caption in a register.
+                [a, b, c, d, e, f, g, h] => {
+                    count_greater([a, b, c, d, e, f, g, h].map(|row| &row[chunk.clone()]), own, greater)
+                }
+                _ => rows.iter().fold(false, |found, row| found | count_greater([&row[chunk.clone()]], own, greater)),
+            };
+            // Among few rows, only the image itself has the same score, if it is one of them, and rarely another.
+            if has_equal {
+                for (row, values) in (first_row..).zip(rows) {
+                    self.add_equal(row, values, chunk.clone(), fold);
+                }
+            }
+        }
+    }
+
+    fn add_equal(&mut self, row: u32, values: &[f32], chunk: Range<usize>, fold: &FoldCaptions) {
+        let own = fold.own_scores[chunk.clone()].iter().zip(&fold.rows[chunk.clone()]).zip(&values[chunk.clone()]);
+        let counts = self.equal[chunk.clone()].iter_mut().zip(&mut self.equal_later[chunk]);
+        for (((own_score, &own_row), value), (equal, equal_later)) in own.zip(counts) {
             *equal += u32::from(value == own_score);
             *equal_later += u32::from((value == own_score) & (row > own_row));
         }

@@ -175,6 +175,27 @@ proptest! {
     }
 }
 
+/// Several groups of rows, the last of them short, and several chunks of captions, with many equal scores; captions of an
+/// image are not consecutive.
+#[test]
+fn ranks_of_many_rows_and_captions_equal_sorted_ranks() {
+    let (images, captions) = (43, 1100);
+    let image_of: Vec<usize> = (0..captions).map(|caption| caption * 7 % images).collect();
+    let values: Vec<f32> = pseudorandom(images * captions).iter().map(|value| (value * 40.0).floor()).collect();
+    let scores = Scores::new(&values, images, captions).unwrap();
+    let pairing = CaptionImages::new(images, &image_of).unwrap();
+    let found = evaluate(&scores, &pairing, Protocol::F30k).unwrap().folds.remove(0).ranks;
+    for (image, rank) in found.i2t.iter().enumerate() {
+        let is_match: Vec<bool> = image_of.iter().map(|&own| own == image).collect();
+        assert_eq!(*rank, sorted_ranks(&values[image * captions..][..captions], &is_match), "image {image}");
+    }
+    for (caption, rank) in found.t2i.iter().enumerate() {
+        let column: Vec<f32> = (0..images).map(|image| values[image * captions + caption]).collect();
+        let is_match: Vec<bool> = (0..images).map(|image| image == image_of[caption]).collect();
+        assert_eq!(*rank, sorted_ranks(&column, &is_match), "caption {caption}");
+    }
+}
+
 /// Pseudorandom scores, computed from integers so that every platform has the same.
 fn pseudorandom(count: usize) -> Vec<f32> {
     let numbers = (0..count as u32).map(|index| index.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(40_503));

@@ -60,4 +60,4 @@ pub use loader::{ImageBatch, Loader, LoaderOptions, LoaderStats, OnFault};
 pub use orientation::{ExifOrientation, orient};
 pub use split_size::SplitSize;
 pub use survey::{CaptionLimit, SplitSurvey, Survey, SurveyedImage, survey};
-pub use tokenizer::{SpecialTokens, TOKENIZER_CONFIG, Tokenizer, TokenizerConfig, Vocabulary};
+pub use tokenizer::{LongCaptions, SpecialTokens, TOKENIZER_CONFIG, Tokenizer, TokenizerConfig, Vocabulary};

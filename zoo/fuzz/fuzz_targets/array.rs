@@ -19,6 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
                 judgements: None,
                 sims: None,
                 run: None,
+                mteb: None,
             };
             let _ = evaluate(&request);
         }

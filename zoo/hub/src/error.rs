@@ -1,6 +1,8 @@
 //! The error of this crate.
 
-use crate::{checkpoint::CheckpointError, fetch::FetchError, registry::RegistryError, store::StoreError};
+use crate::{
+    checkpoint::CheckpointError, fetch::FetchError, push::PushError, registry::RegistryError, store::StoreError,
+};
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -20,6 +22,9 @@ pub enum Error {
     /// See [`FetchError`].
     #[error(transparent)]
     Fetch(Box<FetchError>),
+    /// See [`PushError`].
+    #[error(transparent)]
+    Push(Box<PushError>),
 }
 
 impl Error {
@@ -30,6 +35,7 @@ impl Error {
             Self::Registry(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
+            Self::Push(error) => error.hint(),
         }
     }
 }
@@ -49,6 +55,7 @@ from_module_errors! {
     Registry: RegistryError;
     Store: StoreError;
     Fetch: FetchError;
+    Push: PushError;
 }
 
 /// A checkpoint is a source of weights for models and for the exact similarity engine.

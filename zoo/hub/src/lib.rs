@@ -7,8 +7,9 @@
 //! * [`store`] manages the cache folder: where each file belongs, the lock file `laps-zoo.lock` that pins size and
 //!   SHA-256 of everything fetched, conversion, verification and pruning.
 //! * [`fetch`] downloads files into the store: resumable, verified, with mirrors, retries and an offline mode.
+//! * [`push`] uploads a folder to a repository of the Hugging Face hub.
 //!
-//! Each module depends on those above it only. Every module has its own error type; [`Error`] wraps all four.
+//! Each module depends on those above it only. Every module has its own error type; [`Error`] wraps all five.
 //!
 //! A built-in entry and the small checkpoint that is embedded in the program:
 //!
@@ -44,6 +45,7 @@
 pub mod checkpoint;
 mod error;
 pub mod fetch;
+pub mod push;
 pub mod registry;
 pub mod store;
 

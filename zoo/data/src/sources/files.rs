@@ -12,8 +12,8 @@ use laps_files::sha256_hex;
 use super::{Source, SourceKind};
 use crate::DataError;
 
-/// Increased whenever the same source gives other caption files.
-const EDITION: u32 = 1;
+/// Increased whenever the same source gives other caption files or another description of them.
+const EDITION: u32 = 2;
 
 /// The files that `wanted` names below `root`: paths, or globs whose files are sorted.
 pub(super) fn find(kind: SourceKind, root: &Path, wanted: &[String]) -> Result<Vec<PathBuf>, DataError> {
@@ -91,6 +91,10 @@ pub(super) fn image_folder(kind: SourceKind, root: &Path, files: &[PathBuf]) -> 
         SourceKind::Folder => return files.first().map_or_else(|| root.to_owned(), Clone::clone),
         // Kaggle's archive has the folder `flickr30k_images` in `flickr30k_images`, next to `results.csv`.
         SourceKind::Kaggle => &["flickr30k_images", "images"],
+        SourceKind::Dci => return beside.with_file_name("photos"),
+        SourceKind::Urban1k => return beside.with_file_name("image"),
+        // Its names begin with the data set that an image comes from, as in `coco/train2017`.
+        SourceKind::Sharegpt4v => return beside.to_owned(),
         _ => &["images", "flickr30k-images", "flickr30k_images", "coco-images"],
     };
     let folders = [root, beside].into_iter().flat_map(|folder| candidates.iter().map(move |name| folder.join(name)));
@@ -120,6 +124,11 @@ pub(super) fn identity(source: &Source) -> Result<String, DataError> {
             files.sort();
             files.iter().try_for_each(|file| add(file))?;
         }
+    }
+    if source.kind == SourceKind::Dci
+        && let Some(list) = super::dci::split_list(source)
+    {
+        add(&list)?;
     }
     for path in source.splits.iter() {
         add(path)?;

@@ -40,6 +40,9 @@ pub struct Imported {
     pub splits: BTreeMap<String, SplitSize>,
     /// Whether `images` has the images; otherwise they are in the image folder of the source.
     pub has_images: bool,
+    /// Captions that were left out because their image has more than [`Source::max_captions`], by split.
+    #[serde(default)]
+    pub dropped_captions: BTreeMap<String, usize>,
     /// What was left out, and known traps.
     pub notes: Vec<String>,
 }
@@ -243,6 +246,10 @@ impl Import<'_> {
                  protocols: {further}"
             ));
         }
+        let mut dropped_captions = BTreeMap::new();
+        for (image, &count) in self.images.iter().zip(&self.caption_counts).filter(|&(_, &count)| count > limit) {
+            *dropped_captions.entry(image.split.clone()).or_default() += count - limit;
+        }
         notes.extend(known::count_traps(&self.split_sizes()));
         // Stable: images without a list keep their order.
         self.images.sort_by_key(|image| image.rank);
@@ -262,7 +269,7 @@ impl Import<'_> {
         let names: BTreeMap<&String, &String> = self.by_name.iter().map(|(name, id)| (id, name)).collect();
         let mapping = serde_json::to_string_pretty(&names).map_err(io::Error::other)?;
         fs_err::write(captions.join(MAPPING), format!("{mapping}\n"))?;
-        Ok(Imported { splits, has_images: self.wrote_images, notes })
+        Ok(Imported { splits, has_images: self.wrote_images, dropped_captions, notes })
     }
 
     fn split_sizes(&self) -> BTreeMap<String, SplitSize> {

@@ -22,6 +22,8 @@
 //! ```
 
 mod coco;
+mod dci;
+mod docci;
 mod files;
 mod folder;
 mod import;
@@ -30,7 +32,9 @@ mod karpathy;
 mod known;
 mod parquet;
 mod parquet_pages;
+mod sharegpt4v;
 mod split_list;
+mod urban1k;
 mod webdataset;
 
 use std::{
@@ -73,11 +77,19 @@ pub enum SourceKind {
     Folder,
     /// The tree of the authors' README: caption files in `data/f30k` or `data/coco`.
     Authors,
+    /// `docci_descriptions.jsonlines` of DOCCI.
+    Docci,
+    /// The folders `annotations` and `photos` of DCI.
+    Dci,
+    /// The folders `image` and `caption` of Urban1k.
+    Urban1k,
+    /// `share-captioner_coco_lcs_sam_1246k_1107.json` of ShareGPT4V.
+    Sharegpt4v,
 }
 
 impl SourceKind {
     /// All layouts.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Laps,
         Self::Karpathy,
         Self::Coco,
@@ -86,6 +98,10 @@ impl SourceKind {
         Self::Webdataset,
         Self::Folder,
         Self::Authors,
+        Self::Docci,
+        Self::Dci,
+        Self::Urban1k,
+        Self::Sharegpt4v,
     ];
 
     /// The name in entry files.
@@ -99,6 +115,10 @@ impl SourceKind {
             Self::Webdataset => "webdataset",
             Self::Folder => "folder",
             Self::Authors => "authors",
+            Self::Docci => "docci",
+            Self::Dci => "dci",
+            Self::Urban1k => "urban1k",
+            Self::Sharegpt4v => "sharegpt4v",
         }
     }
 
@@ -115,6 +135,10 @@ impl SourceKind {
             Self::Parquet => &["*.parquet", "data/*.parquet", "**/*.parquet"],
             Self::Kaggle => &["results.csv", "flickr30k_images/results.csv", "**/results.csv"],
             Self::Webdataset => &["*.tar", "**/*.tar"],
+            Self::Docci => &["docci_descriptions.jsonlines"],
+            Self::Dci => &["annotations/*.json", "densely_captioned_images/annotations/*.json"],
+            Self::Urban1k => &["caption/*.txt", "Urban1k/caption/*.txt"],
+            Self::Sharegpt4v => &["share-captioner_coco_lcs_sam_1246k_1107.json", "*.json"],
             Self::Laps | Self::Folder | Self::Authors => &[],
         }
     }
@@ -262,6 +286,10 @@ impl Source {
             SourceKind::Kaggle => kaggle::read(self, sink),
             SourceKind::Webdataset => webdataset::read(self, sink),
             SourceKind::Folder => folder::read(self, sink),
+            SourceKind::Docci => docci::read(self, sink),
+            SourceKind::Dci => dci::read(self, sink),
+            SourceKind::Urban1k => urban1k::read(self, sink),
+            SourceKind::Sharegpt4v => sharegpt4v::read(self, sink),
         }
     }
 }

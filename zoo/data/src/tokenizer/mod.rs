@@ -9,7 +9,10 @@ mod clip;
 mod tests;
 mod vocabulary;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use rayon::prelude::*;
 use tokenizers::{Model, models::wordpiece::WordPiece};
@@ -29,6 +32,19 @@ pub struct Tokenizer {
     model: TokenizerModel,
     entries: usize,
     special: SpecialTokens,
+    long_captions: LongCaptions,
+    /// Captions that were truncated so far.
+    truncated: AtomicUsize,
+}
+
+/// What happens to captions that are longer than the text encoder has positions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LongCaptions {
+    /// They are an error. Those of CLIP are truncated, as CLIP does.
+    #[default]
+    Refuse,
+    /// They are truncated and counted.
+    Truncate,
 }
 
 enum TokenizerModel {
@@ -67,7 +83,7 @@ impl Tokenizer {
         if vocabulary.is_byte_pair() {
             let model = ClipTokenizer::new(vocabulary)?;
             let (entries, special) = (model.entries(), model.special());
-            return Ok(Self { path: path.clone(), model: TokenizerModel::Clip(Box::new(model)), entries, special });
+            return Ok(Self::of(path, TokenizerModel::Clip(Box::new(model)), entries, special));
         }
         let ids = vocabulary.ids()?;
         let content = |expected: &str, found: String| DataError::Content {
@@ -102,7 +118,23 @@ impl Tokenizer {
             .build()
             .map_err(tokenizer)?;
         let model = TokenizerModel::Bert { config: vocabulary.config, word_piece: Box::new(word_piece) };
-        Ok(Self { path: path.clone(), model, entries, special })
+        Ok(Self::of(path, model, entries, special))
+    }
+
+    fn of(path: &Path, model: TokenizerModel, entries: usize, special: SpecialTokens) -> Self {
+        let (long_captions, truncated) = (LongCaptions::default(), AtomicUsize::new(0));
+        Self { path: path.to_owned(), model, entries, special, long_captions, truncated }
+    }
+
+    /// The same tokenizer with another treatment of long captions.
+    #[must_use]
+    pub fn with_long_captions(self, long_captions: LongCaptions) -> Self {
+        Self { long_captions, ..self }
+    }
+
+    /// Number of captions that were truncated so far.
+    pub fn truncated(&self) -> usize {
+        self.truncated.load(Ordering::Relaxed)
     }
 
     /// Size of the vocabulary.
@@ -141,13 +173,14 @@ impl Tokenizer {
         pieces.collect()
     }
 
-    /// Cuts the token ids of a caption to `max_positions` as CLIP does: the last one is kept. BERT's are not cut.
+    /// Truncates the token ids of a caption to `max_positions` as CLIP does: the last one is kept. Those of BERT are not
+    /// truncated by [`LongCaptions::Refuse`].
     pub fn truncate(&self, tokens: &mut Vec<u32>, max_positions: usize) {
-        if let TokenizerModel::Clip(_) = self.model
-            && tokens.len() > max_positions
-        {
+        let is_clip = matches!(self.model, TokenizerModel::Clip(_));
+        if tokens.len() > max_positions && (is_clip || self.long_captions == LongCaptions::Truncate) {
             tokens.truncate(max_positions.saturating_sub(1));
             tokens.push(self.special.last);
+            self.truncated.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -167,7 +200,7 @@ impl Tokenizer {
         }
     }
 
-    /// Token ids of each caption, of any length, those of CLIP cut to `max_positions`.
+    /// Token ids of each caption, of any length unless they are truncated to `max_positions`.
     pub fn encode_each<T: AsRef<str> + Sync>(
         &self,
         captions: &[T],
@@ -181,7 +214,7 @@ impl Tokenizer {
         captions.par_iter().map(encode).collect()
     }
 
-    /// Token ids of each caption, those of CLIP cut to `max_positions`.
+    /// Token ids of each caption, truncated to `max_positions` if long captions are.
     ///
     /// # Errors
     /// [`DataError::Unusable`] with the number of each caption of more than `max_positions` tokens.
@@ -199,24 +232,6 @@ impl Tokenizer {
         }
         let data = UnusableData { captions: captions.len(), caption_faults: faults, ..UnusableData::default() };
         Err(DataError::Unusable(data.into()))
-    }
-
-    /// Token ids of each caption, cut to `max_positions` tokens with `[SEP]` as the last one, and the number of captions
-    /// that were cut.
-    pub fn encode_truncated(
-        &self,
-        captions: &[String],
-        max_positions: usize,
-    ) -> Result<(Vec<Vec<u32>>, usize), DataError> {
-        let encoded: Result<Vec<_>, _> = captions.par_iter().map(|caption| self.encode(caption)).collect();
-        let mut encoded = encoded?;
-        let mut cut = 0;
-        for tokens in encoded.iter_mut().filter(|tokens| tokens.len() > max_positions) {
-            tokens.truncate(max_positions.saturating_sub(1));
-            tokens.push(self.special.last);
-            cut += 1;
-        }
-        Ok((encoded, cut))
     }
 }
 

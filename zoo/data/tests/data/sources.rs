@@ -1,6 +1,7 @@
 //! Every layout of the same data gives the same items and the same hash; hostile files are refused.
 
 use std::{
+    collections::BTreeMap,
     io::Write,
     path::{Path, PathBuf},
     process::Command,
@@ -169,6 +170,7 @@ fn sixth_captions_are_left_out_and_four_are_named() {
         karpathy(&[("test", 1, "a.jpg", 5), ("test", 2, "b.jpg", 7), ("test", 3, "c.jpg", 5), ("test", 4, "d.jpg", 4)]);
     let (out, taken) = imported(&source);
     insta::assert_snapshot!(taken.notes.join("\n"), @"images with more than 5 captions: 1; further captions, which are left out as in the published protocols: 2");
+    assert_eq!(taken.dropped_captions, BTreeMap::from([("test".to_owned(), 2)]));
     let split = |out: &TempDir| Split::open(&out.path().join("captions"), "test").unwrap();
     insta::assert_snapshot!(traps(&split(&out), &Default::default()).join("\n"), @"images with 4 instead of 5 captions: 1");
     source.max_captions = 9.try_into().unwrap();
@@ -241,11 +243,149 @@ fn list_of_text_files_says_split_and_order() {
     ");
 }
 
+fn write_files(folder: &Path, files: &[(&str, &[u8])]) {
+    for (name, bytes) in files {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
+/// Name, ids with the names of their images, and captions of each split of `files`, which are in the layout `kind`.
+fn read_layout(kind: SourceKind, files: &[(&str, &[u8])]) -> Vec<(String, Vec<(String, String)>, Vec<String>)> {
+    let folder = tempfile::tempdir().unwrap();
+    write_files(folder.path(), files);
+    let source = Source::below(kind, folder.path(), &[], None, None).unwrap();
+    let (out, imported) = imported(&source);
+    let read = |name: &String| {
+        let split = Split::open(&out.path().join("captions"), name).unwrap();
+        for image in split.images() {
+            assert!(source.images.join(&image.name).is_file(), "{image:?}");
+        }
+        let images = split.images().iter().map(|image| (image.id.clone(), image.name.clone())).collect();
+        (name.clone(), images, split.captions().to_vec())
+    };
+    imported.splits.keys().map(read).collect()
+}
+
+fn texts(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|&(one, other)| (one.to_owned(), other.to_owned())).collect()
+}
+
+#[test]
+fn docci_has_the_splits_of_its_file() {
+    let lines = concat!(
+        r#"{"split": "test", "type": "Test", "description": "A long text.\nOf two lines.", "image_file": "test_00000.jpg", "example_id": "test_00000"}"#,
+        "\n",
+        r#"{"split": "qual_dev", "type": "Qual", "description": "Another text.", "image_file": "qual_dev_00001.jpg", "example_id": "qual_dev_00001"}"#,
+        "\n",
+    );
+    let images = [("images/test_00000.jpg", &b"x"[..]), ("images/qual_dev_00001.jpg", b"x")];
+    let files = [("docci_descriptions.jsonlines", lines.as_bytes()), images[0], images[1]];
+    assert_eq!(
+        read_layout(SourceKind::Docci, &files),
+        [
+            (
+                "qual_dev".to_owned(),
+                texts(&[("qual_dev_00001", "qual_dev_00001.jpg")]),
+                vec!["Another text.".to_owned()]
+            ),
+            (
+                "test".to_owned(),
+                texts(&[("test_00000", "test_00000.jpg")]),
+                vec!["A long text. Of two lines.".to_owned()],
+            ),
+        ]
+    );
+    insta::assert_snapshot!(refusal(SourceKind::Docci, &[("docci_descriptions.jsonlines", b"{\"split\": \"test\"}")]), @r"
+    `DATA/docci_descriptions.jsonlines` cannot be used
+      expected: an object with `example_id`, `split`, `image_file` and `description` in line 1
+      found: missing field `example_id` at line 1 column 17
+    ");
+}
+
+#[test]
+fn urban1k_is_in_the_order_of_its_numbers() {
+    let files = [
+        ("image/10.jpg", &b"x"[..]),
+        ("image/9.jpg", b"x"),
+        ("caption/10.txt", b"A street.\n\nWith cars.\n"),
+        ("caption/9.txt", b"A square."),
+    ];
+    let expected = ["A square.".to_owned(), "A street. With cars.".to_owned()];
+    assert_eq!(
+        read_layout(SourceKind::Urban1k, &files),
+        [("test".to_owned(), texts(&[("9", "9.jpg"), ("10", "10.jpg")]), expected.to_vec())]
+    );
+    let text = refusal(SourceKind::Urban1k, &files[1..]);
+    assert!(text.contains("expected: an image `10` in `DATA/image`"), "{text}");
+    let text = refusal(SourceKind::Urban1k, &[files[0], files[1], files[2]]);
+    assert!(text.contains("expected: a caption `9.txt` of the image"), "{text}");
+}
+
+#[test]
+fn dci_has_the_short_and_the_extra_caption_and_its_list_of_splits() {
+    let annotation = |image: &str| {
+        format!(
+            "{{\"image\": \"{image}\", \"short_caption\": \"Short.\", \"extra_caption\": \"Long {image}.\", \"mask_data\": {{}}}}"
+        )
+    };
+    let [one, other] = ["sa_1.jpg", "sa_2.jpg"].map(annotation);
+    let list = br#"{"train": [], "valid": ["b.json"], "test": ["a.json"]}"#;
+    let files = [
+        ("densely_captioned_images/annotations/a.json", one.as_bytes()),
+        ("densely_captioned_images/annotations/b.json", other.as_bytes()),
+        ("densely_captioned_images/photos/sa_1.jpg", b"x"),
+        ("densely_captioned_images/photos/sa_2.jpg", b"x"),
+        ("densely_captioned_images/splits.json", list),
+    ];
+    assert_eq!(
+        read_layout(SourceKind::Dci, &files),
+        [
+            ("dev".to_owned(), texts(&[("sa_2", "sa_2.jpg")]), vec!["Short. Long sa_2.jpg.".to_owned()]),
+            ("test".to_owned(), texts(&[("sa_1", "sa_1.jpg")]), vec!["Short. Long sa_1.jpg.".to_owned()]),
+        ]
+    );
+    let both = texts(&[("sa_1", "sa_1.jpg"), ("sa_2", "sa_2.jpg")]);
+    assert_eq!(read_layout(SourceKind::Dci, &files[..4])[0].1, both);
+    let mut unlisted = files;
+    unlisted[4].1 = br#"{"test": ["a.json"]}"#;
+    assert!(refusal(SourceKind::Dci, &unlisted).contains("found: no `b.json`"));
+    unlisted[4].1 = br#"{"test": ["a.json", "b.json", "../c.json"]}"#;
+    assert!(refusal(SourceKind::Dci, &unlisted).contains("found: `../c.json`"));
+}
+
+/// The file has 1.2 million items, of which the first 1,000 are evaluated.
+#[test]
+fn sharegpt4v_is_read_to_its_thousandth_item() {
+    let item = |number: usize| {
+        format!(
+            "{{\"id\": \"{number}\", \"image\": \"coco/train2017/{number}.jpg\", \"conversations\": [{{\"from\": \"human\", \
+             \"value\": \"<image>\"}}, {{\"from\": \"gpt\", \"value\": \"Text {number}.\"}}]}}"
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let items: Vec<String> = (0..1000).map(item).collect();
+    // What comes after is not parsed.
+    let text = format!("[{}, {{\"image\": 7", items.join(", "));
+    let name = "share-captioner_coco_lcs_sam_1246k_1107.json";
+    write_files(folder.path(), &[(name, text.as_bytes())]);
+    let source = Source::below(SourceKind::Sharegpt4v, folder.path(), &[], None, None).unwrap();
+    let (out, _) = imported(&source);
+    let split = Split::open(&out.path().join("captions"), "test").unwrap();
+    assert_eq!((split.images().len(), split.captions().len()), (1000, 1000));
+    let last = split.images().last().unwrap();
+    assert_eq!((last.id.as_str(), last.name.as_str()), ("coco/train2017/999", "coco/train2017/999.jpg"));
+    assert_eq!(split.captions()[999], "Text 999.");
+    assert_eq!(source.images, folder.path());
+    let text = refusal(SourceKind::Sharegpt4v, &[(name, b"[{\"image\": \"a.jpg\", \"conversations\": []}]")]);
+    assert!(text.contains("expected: a caption as the second of `conversations` of item 0"), "{text}");
+    assert!(refusal(SourceKind::Sharegpt4v, &[(name, b"[{\"image\": 7")]).contains("`image` and `conversations`"));
+}
+
 fn refusal(kind: SourceKind, files: &[(&str, &[u8])]) -> String {
     let folder = tempfile::tempdir().unwrap();
-    for (name, bytes) in files {
-        std::fs::write(folder.path().join(name), bytes).unwrap();
-    }
+    write_files(folder.path(), files);
     let out = tempfile::tempdir().unwrap();
     let root = folder.path().canonicalize().unwrap();
     let error = Source::below(kind, &root, &[], None, None)

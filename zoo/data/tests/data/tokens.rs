@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use laps_data::Tokenizer;
+use laps_data::{LongCaptions, Tokenizer};
 use tempfile::TempDir;
 
 use crate::real;
@@ -69,6 +69,16 @@ fn too_long_captions_are_reported_with_their_numbers() {
         "2 of 3 captions cannot be used\n  caption 2: too long: 4 tokens, where 3 are allowed\n  \
          caption 3: too long: 5 tokens, where 3 are allowed"
     );
+}
+
+#[test]
+fn too_long_captions_are_truncated_and_counted_on_request() {
+    let (_folder, path) = vocabulary(SMALL);
+    let tokenizer = Tokenizer::open(&path).unwrap().with_long_captions(LongCaptions::Truncate);
+    let captions = ["a".to_owned(), "a red".to_owned(), "a a a".to_owned()];
+    let special = tokenizer.special();
+    assert_eq!(tokenizer.encode_all(&captions, 3).unwrap(), vec![vec![special.first, 5, special.last]; 3]);
+    assert_eq!(tokenizer.truncated(), 2);
 }
 
 #[test]
@@ -175,6 +185,7 @@ fn clip_captions_are_cut_before_the_end_token() {
     let tokens = tokenizer.encode_all(&["dog ".repeat(100), "dog".to_owned()], 77).unwrap();
     assert_eq!((tokens[0].len(), tokens[0][75], tokens[0][76]), (77, 513, 520));
     assert_eq!(tokens[1], [519, 513, 520]);
+    assert_eq!(tokenizer.truncated(), 1);
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::{
 };
 
 use reqwest::{
-    Certificate, Url,
-    blocking::{Client, ClientBuilder, Response},
+    Certificate, Method, Url,
+    blocking::{Body, Client, ClientBuilder, Response},
     header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, IF_RANGE, LOCATION, RANGE},
     redirect,
 };
@@ -24,6 +24,9 @@ use super::{
 
 /// Maximum size of a page in bytes; a listing of a thousand files takes about 1 MB.
 const MAX_PAGE_BYTES: u64 = 8 << 20;
+
+/// Bytes per second below which an upload is given up.
+const MIN_UPLOAD_RATE: u64 = 1 << 14;
 
 /// Variables that name a PEM file of certificate authorities, in order of precedence, as in Python's `requests`.
 const CA_BUNDLE_VARIABLES: [&str; 2] = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"];
@@ -52,7 +55,7 @@ impl Default for Timeouts {
 
 /// Sends requests.
 #[derive(Debug)]
-pub(super) struct HttpClient {
+pub(crate) struct HttpClient {
     timeouts: Timeouts,
     /// For remote servers, through the proxy of the environment.
     remote: OnceLock<Client>,
@@ -60,31 +63,44 @@ pub(super) struct HttpClient {
     local: OnceLock<Client>,
 }
 
+/// A request with a body. Its redirects are not followed, so that body and token go to one server only.
+pub(crate) struct Upload<'a> {
+    /// Name in errors.
+    pub(crate) label: &'a str,
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) token: Option<&'a str>,
+    pub(crate) body: Body,
+    /// Size of the body.
+    pub(crate) bytes: u64,
+}
+
 /// A GET request.
-pub(super) struct HttpRequest<'a> {
+pub(crate) struct HttpRequest<'a> {
     /// Name in errors and pins.
-    pub(super) label: &'a str,
-    pub(super) url: Url,
-    pub(super) policy: &'a RedirectPolicy,
-    pub(super) resume: Option<&'a ResumePoint>,
+    pub(crate) label: &'a str,
+    pub(crate) url: Url,
+    pub(crate) policy: &'a RedirectPolicy,
+    pub(crate) resume: Option<&'a ResumePoint>,
     /// Sent to the host of `url` only.
-    pub(super) token: Option<&'a str>,
+    pub(crate) token: Option<&'a str>,
 }
 
 /// The response after all redirects.
-pub(super) struct HttpResponse {
-    pub(super) response: Response,
+pub(crate) struct HttpResponse {
+    pub(crate) response: Response,
     /// Headers of the redirects before it.
     pub(super) redirects: Vec<HeaderMap>,
 }
 
 impl HttpClient {
-    pub(super) fn new(timeouts: Timeouts) -> Self {
+    pub(crate) fn new(timeouts: Timeouts) -> Self {
         Self { timeouts, remote: OnceLock::new(), local: OnceLock::new() }
     }
 
     /// Sends `request` and follows redirects as its policy allows. Any status is a response.
-    pub(super) fn get(&self, request: &HttpRequest<'_>) -> Result<HttpResponse, FetchError> {
+    pub(crate) fn get(&self, request: &HttpRequest<'_>) -> Result<HttpResponse, FetchError> {
         let failed = |source: reqwest::Error| self.failed(request.label, source);
         let mut url = request.url.clone();
         let mut redirects = Vec::new();
@@ -122,8 +138,24 @@ impl HttpClient {
         }
     }
 
+    /// Sends a request with a body. Any status except a redirect is a response.
+    pub(crate) fn send(&self, upload: Upload<'_>) -> Result<Response, FetchError> {
+        let Upload { label, method, url, mut headers, token, body, bytes } = upload;
+        if let Some(token) = token {
+            insert(&mut headers, AUTHORIZATION, &format!("Bearer {token}"));
+        }
+        let request = self.client(label, &url)?.request(method, url.clone()).headers(headers).body(body);
+        let timeout = self.timeouts.read + Duration::from_secs(bytes / MIN_UPLOAD_RATE);
+        let response = request.timeout(timeout).send().map_err(|source| self.failed(label, source))?;
+        let location = response.headers().get(LOCATION).filter(|_| response.status().is_redirection());
+        let Some(location) = location else { return Ok(response) };
+        let to = location.to_str().ok().and_then(|location| url.join(location).ok());
+        let to = to.map_or_else(|| "an invalid URL".to_owned(), |to| without_query(&to));
+        Err(FetchError::Redirect { from: label.to_owned(), to, expected: "no redirect of an upload".to_owned() })
+    }
+
     /// Reads the text of a page.
-    pub(super) fn page(&self, label: &str, response: Response) -> Result<String, FetchError> {
+    pub(crate) fn page(&self, label: &str, response: Response) -> Result<String, FetchError> {
         let mut bytes = Vec::new();
         let read = response.take(MAX_PAGE_BYTES + 1).read_to_end(&mut bytes);
         read.map_err(|source| FetchError::Connect { url: label.to_owned(), source: source.into() })?;
@@ -238,7 +270,7 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 }
 
 /// A URL without its query, which may hold a signature.
-pub(super) fn without_query(url: &Url) -> String {
+pub(crate) fn without_query(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);

@@ -282,7 +282,7 @@ impl FetchError {
     }
 
     /// Whether another attempt may succeed.
-    pub(super) fn is_transient(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Connect { .. }
             | Self::Stalled { .. }
@@ -318,7 +318,7 @@ impl FetchError {
     }
 
     /// The error and its causes on one line, for progress messages.
-    pub(super) fn on_one_line(&self) -> String {
+    pub(crate) fn on_one_line(&self) -> String {
         let mut text = self.to_string().replace("\n  ", "; ");
         let mut cause = self.source();
         while let Some(error) = cause {

@@ -8,7 +8,7 @@
 //! The behaviour of the services follows gdown 6.5.1 for Google Drive and `huggingface_hub` for the Hugging Face hub.
 //! It was tested against local servers that behave like them, not yet against the services.
 
-mod client;
+pub(crate) mod client;
 mod download;
 mod drive;
 mod error;
@@ -22,10 +22,10 @@ mod partial;
 #[cfg(test)]
 mod properties;
 mod range;
-mod redirects;
+pub(crate) mod redirects;
 mod retry;
-mod services;
-mod source;
+pub(crate) mod services;
+pub(crate) mod source;
 mod space;
 mod url_file;
 

@@ -16,7 +16,7 @@ pub struct RedirectPolicy {
 
 impl RedirectPolicy {
     /// The policy of the service at `base`, which may also redirect to `hosts`.
-    pub(super) fn new(base: &Url, hosts: &[&'static str]) -> Self {
+    pub(crate) fn new(base: &Url, hosts: &[&'static str]) -> Self {
         Self { origin: origin(base), hosts: hosts.to_vec() }
     }
 
@@ -49,7 +49,7 @@ fn origin(url: &Url) -> (String, String, Option<u16>) {
 }
 
 /// Whether the host is this machine, so that the bytes cannot be changed on the way.
-pub(super) fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host_str() {
         Some("localhost") => true,
         Some(host) => {

@@ -35,7 +35,7 @@ impl Default for RetryPolicy {
 impl RetryPolicy {
     /// The delay after `failed` attempts, with random jitter between 0.5 and 1.5 so that clients that were disconnected
     /// together do not return together. `retry_after` is the server's own wish in seconds.
-    pub(super) fn delay(&self, failed: u32, retry_after: Option<u64>) -> Duration {
+    pub(crate) fn delay(&self, failed: u32, retry_after: Option<u64>) -> Duration {
         let doubled = self.first_delay.saturating_mul(1_u32.checked_shl(failed.saturating_sub(1)).unwrap_or(u32::MAX));
         let jitter = 0.5 + SplitMix64::new(RandomState::new().hash_one(failed)).uniform();
         let delay = doubled.min(self.max_delay).mul_f64(jitter);

@@ -193,12 +193,22 @@ fn hub_cache() -> Option<PathBuf> {
 fn token() -> Option<String> {
     let from_variable = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].iter().find_map(|name| env::var(name).ok());
     let file = || variable_path("HF_TOKEN_PATH").or_else(|| hub_home().map(|home| home.join("token")));
-    let token = from_variable.or_else(|| read_token(&file()?))?.trim().to_owned();
+    plain_token(&from_variable.or_else(|| read_token(&file()?))?)
+}
+
+/// The token in `text`, if a header can hold it.
+fn plain_token(text: &str) -> Option<String> {
+    let token = text.trim();
     let is_plain = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    is_plain.then_some(token)
+    is_plain.then(|| token.to_owned())
 }
 
 fn read_token(path: &Path) -> Option<String> {
     let size = fs_err::metadata(path).ok()?.len();
     (size <= MAX_TOKEN_BYTES).then(|| laps_files::read_text(path).ok()).flatten()
+}
+
+/// The token in the file at `path`; `None` for a file that is not one line of plain text.
+pub(crate) fn token_of_file(path: &Path) -> Option<String> {
+    plain_token(&read_token(path)?)
 }

@@ -16,7 +16,7 @@ use laps_files::ExpectedDigest;
 
 /// Where a download resumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ResumePoint {
+pub(crate) struct ResumePoint {
     /// Offset of the first byte requested.
     pub(super) from: u64,
     /// The strong `ETag` or the `Last-Modified` of the partial file.

@@ -8,6 +8,7 @@ mod drive;
 mod faults;
 mod hub;
 mod properties;
+mod push;
 #[allow(dead_code, reason = "shared with the tests of the command")]
 mod server;
 mod sources;

@@ -17,10 +17,12 @@ use std::{
 /// A request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
+    pub(crate) method: String,
     /// Path with query.
     pub(crate) path: String,
     /// Headers by lower-case name.
     pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Arc<Vec<u8>>,
 }
 
 impl Request {
@@ -135,6 +137,9 @@ impl Reply {
 
 type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
 
+/// Bytes of the body of a request after which the connection is closed.
+type BodyLimit = dyn Fn(&Request) -> Option<u64> + Send + Sync;
+
 /// A running server; stops on drop.
 pub(crate) struct Server {
     port: u16,
@@ -144,11 +149,19 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_reading(|_| None, handler)
+    }
+
+    /// A server that closes the connection within the bodies for which `limit` gives a number of bytes.
+    pub(crate) fn start_reading(
+        limit: impl Fn(&Request) -> Option<u64> + Send + Sync + 'static,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (log, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let server = Self { port, log: Arc::clone(&log), stop: Arc::clone(&stop) };
-        let handler: Arc<Handler> = Arc::new(handler);
+        let (handler, limit): (Arc<Handler>, Arc<BodyLimit>) = (Arc::new(handler), Arc::new(limit));
         let restart = Arc::new(AtomicBool::new(false));
         thread::spawn(move || {
             let mut listener = Some(listener);
@@ -162,8 +175,9 @@ impl Server {
                     listener = TcpListener::bind(("127.0.0.1", port)).ok();
                     continue;
                 }
-                let (handler, log, restart) = (Arc::clone(&handler), Arc::clone(&log), Arc::clone(&restart));
-                thread::spawn(move || serve(stream, &*handler, &log, &restart));
+                let (handler, limit) = (Arc::clone(&handler), Arc::clone(&limit));
+                let (log, restart) = (Arc::clone(&log), Arc::clone(&restart));
+                thread::spawn(move || serve(stream, &*limit, &*handler, &log, &restart));
             }
         });
         server
@@ -187,10 +201,10 @@ impl Drop for Server {
     }
 }
 
-fn serve(mut stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>, restart: &AtomicBool) {
+fn serve(mut stream: TcpStream, limit: &BodyLimit, handler: &Handler, log: &Mutex<Vec<Request>>, restart: &AtomicBool) {
     let Ok(read) = stream.try_clone() else { return };
     let mut reader = BufReader::new(read);
-    while let Some(request) = read_request(&mut reader) {
+    while let Some(request) = read_request(&mut reader, limit) {
         log.lock().unwrap().push(request.clone());
         let reply = handler(&request);
         match reply.end {
@@ -212,19 +226,26 @@ fn serve(mut stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>, re
     }
 }
 
-fn read_request(reader: &mut impl BufRead) -> Option<Request> {
+fn read_request(reader: &mut impl BufRead, limit: &BodyLimit) -> Option<Request> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|&read| read > 0)?;
-    let path = line.split_whitespace().nth(1)?.to_owned();
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
     let mut headers = BTreeMap::new();
-    loop {
+    let mut request = loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok().filter(|&read| read > 0)?;
         match line.trim().split_once(':') {
             Some((name, value)) => headers.insert(name.to_ascii_lowercase(), value.trim().to_owned()),
-            None => return Some(Request { path, headers }),
+            None => break Request { method, path, headers, body: Arc::default() },
         };
-    }
+    };
+    let length = request.header("content-length").map_or(0, |length| length.parse().unwrap());
+    let limit = limit(&request);
+    let mut body = Vec::new();
+    reader.take(limit.unwrap_or(length)).read_to_end(&mut body).ok()?;
+    request.body = Arc::new(body);
+    limit.is_none().then_some(request)
 }
 
 fn send(stream: &mut TcpStream, reply: &Reply) -> std::io::Result<()> {
