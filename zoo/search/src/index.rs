@@ -10,9 +10,13 @@ use std::{
 };
 
 use fs_err::File;
+use rayon::prelude::*;
 use safetensors::{Dtype, tensor::Metadata};
 
-use super::{IndexDescription, IndexItem, IndexKind, IndexPrecision, SearchError, description::READABLE_SCHEMAS};
+use super::{
+    Filter, IndexDescription, IndexItem, IndexKind, IndexPrecision, Neighbor, SearchError, Store, StoredItem,
+    searcher::{descending_order, dot},
+};
 use crate::{Error, Result};
 use laps_files::safetensors_header;
 use laps_model::array::Array;
@@ -59,7 +63,7 @@ impl Index {
             })?;
         let text = metadata.metadata().as_ref().and_then(|fields| fields.get(METADATA_KEY));
         let text = text.ok_or_else(|| foreign("safetensors without the description of an index".to_owned()))?;
-        let description = parse_description(text).map_err(damaged)?;
+        let description = IndexDescription::from_json(text).map_err(damaged)?;
         let mut read = |name: &str, dtype: Dtype| {
             let (offset, shape) = tensor_location(&metadata, data_offset, name, dtype).map_err(damaged)?;
             let mut bytes = vec![0; shape.iter().product::<usize>() * dtype.bitsize() / 8];
@@ -115,47 +119,30 @@ impl Index {
         &self.items
     }
 
-    /// The stored embeddings `(rows, dim)` of an item.
-    ///
-    /// # Errors
-    /// [`Error::Io`](crate::Error::Io); [`laps_model::Error::Operation`] for an item that the index does not have.
-    pub fn embeddings(&self, item: usize) -> Result<Array> {
-        if item >= self.items.len() {
-            return Err(laps_model::Error::Operation {
-                operation: "embeddings",
-                expected: format!("an item below {}", self.items.len()),
-                found: item.to_string(),
-            }
-            .into());
-        }
-        let rows = self.rows(item).len();
-        let mut values = vec![0.0; rows * self.description.width];
-        self.read(item, &mut values)?;
-        Ok(Array::new(&[rows, self.description.width], values)?)
-    }
-
     /// Rows of the embeddings that belong to an item.
-    pub(super) fn rows(&self, item: usize) -> Range<usize> {
+    fn rows(&self, item: usize) -> Range<usize> {
         match self.caption_starts.is_empty() {
             true => item * self.description.tokens..(item + 1) * self.description.tokens,
             false => self.caption_starts[item]..self.caption_starts[item + 1],
         }
     }
 
-    /// Reads the embeddings `(rows, dim)` of an item into `values`.
-    pub(super) fn read(&self, item: usize, values: &mut [f32]) -> Result<()> {
-        let bytes = self.bytes(self.embeddings_offset, self.rows(item))?;
-        self.description.precision.decode(&bytes, values);
-        Ok(())
-    }
-
     /// Embeddings and pooled vector of an item, as stored.
-    pub(super) fn stored(&self, item: usize) -> Result<(Vec<u8>, Vec<u8>)> {
-        Ok((self.bytes(self.embeddings_offset, self.rows(item))?, self.bytes(self.pooled_offset, item..item + 1)?))
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`SearchError::NoItem`].
+    pub fn stored(&self, item: usize) -> Result<StoredItem> {
+        if item >= self.items.len() {
+            return Err(SearchError::NoItem { item }.into());
+        }
+        let embeddings = self.bytes(self.embeddings_offset, self.rows(item))?;
+        let mut pooled = vec![0.0; self.description.width];
+        self.description.precision.decode(&self.bytes(self.pooled_offset, item..item + 1)?, &mut pooled);
+        Ok(StoredItem { embeddings, pooled })
     }
 
     /// Calls `consume` with the pooled vectors `(items, dim)` of all items, in order and in chunks.
-    pub(super) fn for_each_pooled(&self, mut consume: impl FnMut(&[f32])) -> Result<()> {
+    fn for_each_pooled(&self, mut consume: impl FnMut(&[f32])) -> Result<()> {
         let mut values = Vec::new();
         for first in (0..self.items.len()).step_by(POOLED_CHUNK) {
             let end = (first + POOLED_CHUNK).min(self.items.len());
@@ -165,6 +152,13 @@ impl Index {
             consume(&values);
         }
         Ok(())
+    }
+
+    fn check_filter(&self, filter: Option<&Filter>) -> Result<(), SearchError> {
+        match filter {
+            Some(filter) if !filter.conditions.is_empty() => Err(SearchError::NoMetadata { path: self.path.clone() }),
+            _ => Ok(()),
+        }
     }
 
     /// Reads rows of the tensor that begins at byte `offset` of the file.
@@ -181,16 +175,43 @@ impl Index {
     }
 }
 
-fn parse_description(text: &str) -> Result<IndexDescription, String> {
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    match value.get("schema").and_then(serde_json::Value::as_u64) {
-        Some(schema) if u32::try_from(schema).is_ok_and(|schema| READABLE_SCHEMAS.contains(&schema)) => {
-            serde_json::from_value(value).map_err(|error| format!("the description is invalid: {error}"))
-        }
-        schema => {
-            let latest = READABLE_SCHEMAS.end();
-            Err(format!("the file has format version {schema:?}, and at most version {latest} is expected"))
-        }
+impl Store for Index {
+    fn location(&self) -> &Path {
+        &self.path
+    }
+
+    fn description(&self) -> &IndexDescription {
+        &self.description
+    }
+
+    fn item_count(&self, filter: Option<&Filter>) -> Result<usize> {
+        self.check_filter(filter)?;
+        Ok(self.items.len())
+    }
+
+    fn nearest(&self, query: &[f32], count: usize, filter: Option<&Filter>) -> Result<Vec<Neighbor>> {
+        self.check_filter(filter)?;
+        let mut cosines = Vec::with_capacity(self.items.len());
+        self.for_each_pooled(|vectors| {
+            cosines.par_extend(vectors.par_chunks_exact(query.len().max(1)).map(|vector| dot(vector, query)));
+        })?;
+        let order = descending_order(&cosines).into_iter().take(count);
+        Ok(order.map(|item| Neighbor { item, pooled: cosines[item] }).collect())
+    }
+
+    fn embeddings(&self, items: &[usize]) -> Result<Vec<Array>> {
+        let read = |&item: &usize| {
+            if item >= self.items.len() {
+                return Err(SearchError::NoItem { item }.into());
+            }
+            self.description.decode_item(&self.path, &self.bytes(self.embeddings_offset, self.rows(item))?)
+        };
+        items.par_iter().map(read).collect()
+    }
+
+    fn names(&self, items: &[usize]) -> Result<Vec<String>> {
+        let name = |&item: &usize| Ok(self.items.get(item).ok_or_else(|| SearchError::NoItem { item })?.name.clone());
+        items.iter().map(name).collect()
     }
 }
 

@@ -30,7 +30,7 @@ fn exact_search_sorts_by_pair_similarity() {
     {
         write(&path, kind, IndexPrecision::Single, &items);
         let index = Index::open(&path).unwrap();
-        let searcher = Searcher { index: &index, engine: &engine, stop: &RUN };
+        let searcher = Searcher { filter: None, index: &index, engine: &engine, stop: &RUN };
         for query in &queries {
             let found = searcher.search(query, SearchScope::All, 40).unwrap();
             let found: Vec<(usize, f32)> = found.iter().map(|hit| (hit.item, hit.similarity)).collect();
@@ -48,14 +48,14 @@ fn candidates_are_the_nearest_pooled_vectors_in_exact_order() {
     let items = images(50);
     write(&path, IndexKind::Images, IndexPrecision::Half, &items);
     let index = Index::open(&path).unwrap();
-    let searcher = Searcher { index: &index, engine: &engine, stop: &RUN };
+    let searcher = Searcher { filter: None, index: &index, engine: &engine, stop: &RUN };
     for query in &captions(5) {
-        let pooled = searcher.pooled(query).unwrap();
+        let pooled = searcher.candidates(query, items.len()).unwrap();
         let all = searcher.search(query, SearchScope::All, 50).unwrap();
         let found = searcher.search(query, SearchScope::Candidates(12), 12).unwrap();
         let lowest = found.iter().map(|hit| hit.pooled).fold(f32::INFINITY, f32::min);
         assert_eq!(found.len(), 12);
-        assert_eq!(pooled.iter().filter(|&&cosine| cosine >= lowest).count(), 12);
+        assert_eq!(pooled.iter().filter(|near| near.pooled >= lowest).count(), 12);
         let chosen: Vec<Hit> = all.into_iter().filter(|hit| hit.pooled >= lowest).collect();
         assert_eq!(found, chosen);
         // More candidates than items means all items; fewer candidates than results are raised to the results.
@@ -75,7 +75,7 @@ fn evaluation_matches_searches() {
     {
         write(&path, kind, IndexPrecision::Single, &items);
         let index = Index::open(&path).unwrap();
-        let searcher = Searcher { index: &index, engine: &engine, stop: &RUN };
+        let searcher = Searcher { filter: None, index: &index, engine: &engine, stop: &RUN };
         let evaluation = evaluate(&searcher, &queries, &|_| ()).unwrap();
         let counts: Vec<usize> = evaluation.by_candidates.iter().map(|row| row.candidates).collect();
         assert_eq!((evaluation.queries, evaluation.items, &counts[..]), (20, 60, &[10, 20, 50, 60][..]));
@@ -107,7 +107,7 @@ fn search_can_be_stopped_and_rejects_a_query_of_another_dim() {
     write(&path, IndexKind::Images, IndexPrecision::Half, &images(3));
     let index = Index::open(&path).unwrap();
     let stop = AtomicBool::new(true);
-    let searcher = Searcher { index: &index, engine: &engine, stop: &stop };
+    let searcher = Searcher { filter: None, index: &index, engine: &engine, stop: &stop };
     let error = searcher.search(&captions(1)[0], SearchScope::All, 1).unwrap_err();
     assert!(matches!(error, Error::Search(SearchError::Interrupted { .. })), "{error:?}");
     let other = Array::new(&[2, 8], vec![1.0; 16]).unwrap();
