@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-use super::{SearchError, Searcher, searcher::descending_order};
+use super::{SearchError, Searcher, searcher::largest};
 use crate::Result;
 use laps_model::array::Array;
 
@@ -69,7 +69,7 @@ pub fn evaluate(searcher: &Searcher<'_>, queries: &[Array], progress: &dyn Fn(us
     for chunk in queries.chunks(QUERY_CHUNK) {
         let similarities = searcher.exact(chunk, &items)?;
         for (query, similarities) in chunk.iter().zip(similarities.chunks_exact(items.len())) {
-            let order = descending_order(similarities);
+            let order = largest(similarities, RECALL_AT[2]);
             for (found, &count) in found.iter_mut().zip(&candidate_counts) {
                 let candidates: HashSet<usize> =
                     searcher.candidates(query, count)?.iter().map(|candidate| candidate.item).collect();

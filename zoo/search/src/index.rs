@@ -3,10 +3,10 @@
 //! Rows are read at their offsets rather than through a memory map: if a mapped file shrinks, the system ends the process.
 
 use std::{
-    io::{self, Read, Seek, SeekFrom},
+    io::{Read, Seek, SeekFrom},
     ops::Range,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
 };
 
 use fs_err::File;
@@ -15,7 +15,7 @@ use safetensors::{Dtype, tensor::Metadata};
 
 use super::{
     Filter, IndexDescription, IndexItem, IndexKind, IndexPrecision, Neighbor, SearchError, Store, StoredItem,
-    searcher::{descending_order, dot},
+    searcher::{dot, largest},
 };
 use crate::{Error, Result};
 use laps_files::safetensors_header;
@@ -24,15 +24,15 @@ use laps_model::array::Array;
 /// Key of the description in the metadata of the file.
 pub(super) const METADATA_KEY: &str = "laps_zoo.index";
 
-/// Items whose pooled vectors are read at once.
-const POOLED_CHUNK: usize = 4096;
+/// Items whose pooled vectors a thread reads at once. Their bytes and values stay in its cache.
+const POOLED_CHUNK: usize = 128;
 
 /// An open index. Names are in memory; embeddings are read when they are needed.
 #[derive(Debug)]
 pub struct Index {
     path: PathBuf,
-    /// One handle for all threads: most reads are served by the system's cache.
-    file: Mutex<File>,
+    /// One handle for all threads, which read at offsets of their own.
+    file: File,
     description: IndexDescription,
     items: Vec<IndexItem>,
     /// First row of each caption, and the end. Empty for images, which have the same number of rows each.
@@ -100,7 +100,7 @@ impl Index {
         if found != expected || pooled_found != [items.len(), width] || !captions_fit || !none_empty || width == 0 {
             return Err(damaged(format!("embeddings of shape {found:?} for {} items", items.len())).into());
         }
-        let (path, file) = (path.to_owned(), Mutex::new(file));
+        let path = path.to_owned();
         Ok(Self { path, file, description, items, caption_starts, embeddings_offset, pooled_offset })
     }
 
@@ -141,19 +141,6 @@ impl Index {
         Ok(StoredItem { embeddings, pooled })
     }
 
-    /// Calls `consume` with the pooled vectors `(items, dim)` of all items, in order and in chunks.
-    fn for_each_pooled(&self, mut consume: impl FnMut(&[f32])) -> Result<()> {
-        let mut values = Vec::new();
-        for first in (0..self.items.len()).step_by(POOLED_CHUNK) {
-            let end = (first + POOLED_CHUNK).min(self.items.len());
-            let bytes = self.bytes(self.pooled_offset, first..end)?;
-            values.resize((end - first) * self.description.width, 0.0);
-            self.description.precision.decode(&bytes, &mut values);
-            consume(&values);
-        }
-        Ok(())
-    }
-
     fn check_filter(&self, filter: Option<&Filter>) -> Result<(), SearchError> {
         match filter {
             Some(filter) if !filter.conditions.is_empty() => Err(SearchError::NoMetadata { path: self.path.clone() }),
@@ -165,12 +152,8 @@ impl Index {
     fn bytes(&self, offset: u64, rows: Range<usize>) -> Result<Vec<u8>> {
         let row_bytes = self.description.width * self.description.precision.bytes();
         let mut bytes = vec![0; rows.len() * row_bytes];
-        let mut read = || -> io::Result<()> {
-            let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-            file.seek(SeekFrom::Start(offset + (rows.start * row_bytes) as u64))?;
-            file.read_exact(&mut bytes)
-        };
-        read().map_err(|source| Error::Io { action: "read", path: self.path.clone(), source })?;
+        let read = self.file.file().read_exact_at(&mut bytes, offset + (rows.start * row_bytes) as u64);
+        read.map_err(|source| Error::Io { action: "read", path: self.path.clone(), source })?;
         Ok(bytes)
     }
 }
@@ -191,12 +174,20 @@ impl Store for Index {
 
     fn nearest(&self, query: &[f32], count: usize, filter: Option<&Filter>) -> Result<Vec<Neighbor>> {
         self.check_filter(filter)?;
-        let mut cosines = Vec::with_capacity(self.items.len());
-        self.for_each_pooled(|vectors| {
-            cosines.par_extend(vectors.par_chunks_exact(query.len().max(1)).map(|vector| dot(vector, query)));
-        })?;
-        let order = descending_order(&cosines).into_iter().take(count);
-        Ok(order.map(|item| Neighbor { item, pooled: cosines[item] }).collect())
+        let width = self.description.width;
+        let mut cosines = vec![0.0; self.items.len()];
+        let compare = |(number, cosines): (usize, &mut [f32])| -> Result<()> {
+            let first = number * POOLED_CHUNK;
+            let bytes = self.bytes(self.pooled_offset, first..first + cosines.len())?;
+            let mut values = vec![0.0; cosines.len() * width];
+            self.description.precision.decode(&bytes, &mut values);
+            let vectors = values.chunks_exact(width);
+            cosines.iter_mut().zip(vectors).for_each(|(cosine, vector)| *cosine = dot(vector, query));
+            Ok(())
+        };
+        cosines.par_chunks_mut(POOLED_CHUNK).enumerate().try_for_each(compare)?;
+        let items = largest(&cosines, count);
+        Ok(items.into_iter().map(|item| Neighbor { item, pooled: cosines[item] }).collect())
     }
 
     fn embeddings(&self, items: &[usize]) -> Result<Vec<Array>> {

@@ -13,6 +13,9 @@ use laps_model::array::Array;
 /// Default number of candidates.
 pub const DEFAULT_CANDIDATES: usize = 200;
 
+/// Partial sums of a dot product.
+const LANES: usize = 16;
+
 /// Captions of an index that are in memory at once.
 const CAPTION_CHUNK: usize = 4096;
 
@@ -191,16 +194,27 @@ impl Searcher<'_> {
     }
 }
 
-/// Indices that sort `values` in descending order; ties keep their order.
-pub(super) fn descending_order(values: &[f32]) -> Vec<usize> {
+/// Indices of the `count` largest values in descending order; ties keep their order.
+pub(super) fn largest(values: &[f32], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
+    let compare = |a: &usize, b: &usize| values[*b].total_cmp(&values[*a]).then(a.cmp(b));
+    if count < order.len() {
+        order.select_nth_unstable_by(count, compare);
+        order.truncate(count);
+    }
+    order.sort_unstable_by(compare);
     order
 }
 
 /// The dot product of two vectors of the same dim.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+    // Sums that do not depend on each other, for vector instructions.
+    let (a, b) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.0.iter().zip(b.0) {
+        sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum += a * b);
+    }
+    sums.iter().sum::<f32>() + a.1.iter().zip(b.1).map(|(a, b)| a * b).sum::<f32>()
 }
 
 /// Some images of an index, in memory.
