@@ -57,6 +57,7 @@ impl Collection {
         pipeline: &EmbeddingPipeline<'_>,
         begin: &dyn Fn(usize),
     ) -> Result<LoadSummary> {
+        self.begin_writing()?;
         let known = self.known_items()?;
         let is_unchanged = |item: &IndexItem| {
             item.stamp.is_some() && known.get(&item.name).is_some_and(|known| known.stamp == item.stamp)
@@ -146,6 +147,7 @@ impl Collection {
         pipeline: &EmbeddingPipeline<'_>,
         begin: &dyn Fn(usize),
     ) -> Result<LoadSummary> {
+        self.begin_writing()?;
         let known = self.known_items()?;
         let mut present = HashSet::new();
         let distinct = captions.iter().filter(|caption| present.insert(caption.text.as_str()));
@@ -177,7 +179,7 @@ impl Collection {
         self.finish(summary, missing, gone)
     }
 
-    /// Deletes the items `gone`, if so wanted, and creates the index of a collection that has become large.
+    /// Deletes the items `gone`, if so wanted, and ends writing.
     fn finish<'a>(
         &self,
         mut summary: IndexSummary,
@@ -188,7 +190,7 @@ impl Collection {
             MissingItems::Keep => 0,
             MissingItems::Delete => self.delete(&gone.collect::<Vec<_>>())?,
         };
-        self.create_index_if_large()?;
+        self.end_writing()?;
         summary.items = self.count(None)?;
         Ok(LoadSummary { index: summary, removed })
     }

@@ -23,12 +23,29 @@ pub(crate) const MIGRATIONS: [&str; 1] = ["
     );
 "];
 
-/// Key of the advisory locks of this crate: the start of the SHA-256 of `laps_zoo`.
+/// First key of the advisory locks of this crate. The second one is 0 for the version, and the negative number of a
+/// collection for its writers. It is the start of the SHA-256 of `laps_zoo`.
 const LOCK: i32 = 0x09f7_6f56;
 
-/// Serialises transactions that change tables. `what` is 0 for the version, and the number of a collection otherwise.
-pub(crate) fn lock(transaction: &mut Transaction<'_>, what: i32) -> Result<(), postgres::Error> {
-    transaction.execute("SELECT pg_advisory_xact_lock($1, $2)", &[&LOCK, &what]).map(|_| ())
+/// Serialises transactions that change the version of the tables.
+fn lock(transaction: &mut Transaction<'_>) -> Result<(), postgres::Error> {
+    transaction.execute("SELECT pg_advisory_xact_lock($1, 0)", &[&LOCK]).map(|_| ())
+}
+
+/// Announces that the session writes to a collection, until [`end_writing`] or the end of the session.
+pub(crate) fn begin_writing(client: &mut Client, collection: i32) -> Result<(), postgres::Error> {
+    client.execute("SELECT pg_advisory_lock_shared($1, $2)", &[&LOCK, &-collection]).map(|_| ())
+}
+
+/// Ends what [`begin_writing`] began.
+pub(crate) fn end_writing(client: &mut Client, collection: i32) -> Result<(), postgres::Error> {
+    client.execute("SELECT pg_advisory_unlock_shared($1, $2)", &[&LOCK, &-collection]).map(|_| ())
+}
+
+/// Whether no session writes to a collection. Until the end of the transaction, none begins to.
+pub(crate) fn lock_writing(transaction: &mut Transaction<'_>, collection: i32) -> Result<bool, postgres::Error> {
+    let row = transaction.query_one("SELECT pg_try_advisory_xact_lock($1, $2)", &[&LOCK, &-collection])?;
+    Ok(row.get(0))
 }
 
 /// Creates the extension and the tables, or updates the tables, if necessary. Clients that do so at the same time wait for
@@ -42,7 +59,7 @@ pub(crate) fn migrate(connection: &Connection, migrations: &[&str]) -> Result<()
         }
         check_not_newer(connection, found, latest)?;
         let mut transaction = client.transaction()?;
-        lock(&mut transaction, 0)?;
+        lock(&mut transaction)?;
         create_extension(connection, &mut transaction)?;
         transaction.batch_execute(
             "CREATE SCHEMA IF NOT EXISTS laps_zoo;

@@ -25,6 +25,7 @@ pub fn import_index(
     progress: &dyn Fn(usize),
 ) -> Result<(Collection, LoadSummary)> {
     let collection = Collection::create_or_open(address, index.description().clone())?;
+    collection.begin_writing()?;
     let known = collection.known_items()?;
     let is_new = |item: &IndexItem| match known.get(&item.name) {
         None => true,
@@ -47,7 +48,7 @@ pub fn import_index(
     }
     writer.commit()?;
     collection.update_metadata(metadata)?;
-    collection.create_index_if_large()?;
+    collection.end_writing()?;
     let summary = IndexSummary { items: collection.count(None)?, kept: index.items().len(), ..IndexSummary::default() };
     Ok((collection, LoadSummary { index: summary, removed: 0 }))
 }
