@@ -1,6 +1,6 @@
 //! `laps-zoo index` between an index file and a database, without a model.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use laps_bench::progress::StageProgress;
@@ -40,7 +40,7 @@ pub(crate) fn import(
 }
 
 /// Copies a collection into an index file.
-pub(crate) fn export(address: DatabaseAddress, out: &PathBuf, json: bool, quiet: bool) -> Result<()> {
+pub(crate) fn export(address: DatabaseAddress, out: &Path, json: bool, quiet: bool) -> Result<()> {
     let collection = Collection::open(address).map_err(laps::Error::from)?;
     let progress_bar = progress::choose(quiet);
     let count = collection.item_count(None).map_err(laps::Error::from)?;

@@ -29,6 +29,9 @@ mod homeless;
 mod interruption;
 mod matrix;
 mod page;
+mod postgres;
+#[path = "../../zoo/postgres/src/tests/server.rs"]
+mod postgres_server;
 mod readme;
 mod real;
 mod running_server;

@@ -88,12 +88,12 @@ impl<'a> Writer<'a> {
 fn load(client: &mut Client, table: &str, items: &[PendingItem]) -> Result<(), WorkError> {
     let mut transaction = client.transaction()?;
     // COPY cannot skip rows that exist, so it fills a table of the session.
-    transaction.batch_execute(&format!(
+    transaction.batch_execute(
         "CREATE TEMPORARY TABLE IF NOT EXISTS staged_items (
             position integer, name bytea, content_sha256 bytea, file_bytes bigint, file_seconds bigint,
             file_nanoseconds integer, pooled halfvec, embeddings bytea, metadata text
-        ) ON COMMIT DELETE ROWS"
-    ))?;
+        ) ON COMMIT DELETE ROWS",
+    )?;
     let select = transaction.prepare(&format!("SELECT position, {COLUMNS} FROM staged_items LIMIT 0"))?;
     let types: Vec<Type> = select.columns().iter().map(|column| column.type_().clone()).collect();
     let copy = format!("COPY staged_items (position, {COLUMNS}) FROM STDIN BINARY");

@@ -201,7 +201,7 @@ impl Store for Index {
     }
 
     fn names(&self, items: &[usize]) -> Result<Vec<String>> {
-        let name = |&item: &usize| Ok(self.items.get(item).ok_or_else(|| SearchError::NoItem { item })?.name.clone());
+        let name = |&item: &usize| Ok(self.items.get(item).ok_or(SearchError::NoItem { item })?.name.clone());
         items.iter().map(name).collect()
     }
 }
