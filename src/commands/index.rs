@@ -7,15 +7,18 @@ use clap::{ArgGroup, Args};
 use laps::{Backends, EngineUsed, Model, Workload};
 use laps_bench::{files::check_writable, progress::StageProgress};
 use laps_files::{OutputFile, Progress, ProgressUnit, path_to_text};
+use laps_postgres::{Collection, DatabaseAddress, LoadSummary, Metadata, MissingItems, read_metadata};
 use laps_search::{
     CaptionLine, DamagedImage, Exclusions, ImageFolder, IndexDescription, IndexKind, IndexPrecision, IndexSummary,
-    ModelUsed, SearchError, SearchEvaluation, Searcher, SkippedItem, caption_lines, evaluate, index_captions,
-    index_images,
+    ModelUsed, SearchError, SearchEvaluation, Searcher, SkippedItem, Store, absolute, caption_lines, evaluate,
+    index_captions, index_images,
 };
 use serde::Serialize;
 
 use crate::{
+    index_transfer,
     model::{ModelOptions, summary_line, truncated},
+    open_store::database_address,
     ranking::{plain, table},
     report::{CommandStatus, print},
 };
@@ -27,8 +30,9 @@ const LISTED: usize = 10;
 #[derive(Args)]
 #[command(group = ArgGroup::new("input").required(true).args(["folder", "captions"]))]
 pub(crate) struct IndexArgs {
-    /// Folder of images, searched recursively
-    #[arg(value_name = "DIR")]
+    /// Folder of images, searched recursively; an index file to copy into --store, or
+    /// `postgres://USER@HOST/DATABASE?collection=NAME` to copy into --out
+    #[arg(value_name = "SOURCE")]
     folder: Option<PathBuf>,
     /// Index the captions of this file, one per line, instead of images
     #[arg(long, value_name = "FILE")]
@@ -42,6 +46,16 @@ pub(crate) struct IndexArgs {
     /// Index file; if it exists, unchanged images are not encoded again [default: NAME.index]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Write to a collection in a Postgres database with pgvector instead of a file:
+    /// `postgres://USER@HOST/DATABASE?collection=NAME`; PGPASSWORD is the password
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "out")]
+    store: Option<PathBuf>,
+    /// Delete what is not in the folder or file any more from --store
+    #[arg(long, requires = "store")]
+    prune: bool,
+    /// Metadata of the items in --store, for `search --where`: JSON objects, one per line, each with the `name` of an item
+    #[arg(long, value_name = "FILE", requires = "store")]
+    metadata: Option<PathBuf>,
     /// Precision of the stored embeddings: fp16 or fp32
     #[arg(long, default_value = "fp16")]
     precision: String,
@@ -72,6 +86,9 @@ struct IndexOutput<'a> {
     precision: IndexPrecision,
     #[serde(flatten)]
     summary: &'a IndexSummary,
+    /// Items that were deleted from a database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     evaluation: Option<&'a SearchEvaluation>,
     /// Queries of the evaluation that cannot be used.
@@ -107,6 +124,42 @@ impl IndexArgs {
         self.model.needs_libtorch()
     }
 
+    /// Copies between an index file and a database, if the arguments say so; returns whether they do.
+    fn transfer(&self, source: &Path, store: Option<&DatabaseAddress>, metadata: &Metadata) -> Result<bool> {
+        let (json, quiet) = (self.json, self.model.quiet);
+        let argument = |argument, expected: &str, found: &str| laps_bench::Error::Argument {
+            argument,
+            expected: expected.to_owned(),
+            found: found.to_owned(),
+        };
+        if self.captions.is_some() {
+            return Ok(false);
+        }
+        let database = database_address(source)?;
+        let is_copy = database.is_some() || (store.is_some() && source.is_file());
+        for (name, given) in [("--evaluate", self.evaluate), ("--prune", self.prune)] {
+            if is_copy && given {
+                return Err(argument(name, "a folder or captions", "a copy of an index").into());
+            }
+        }
+        match (database, store, &self.out) {
+            (Some(_), Some(_), _) => {
+                Err(argument("--store", "an index file or a folder to store", "a database as the source").into())
+            }
+            (Some(_), None, None) => Err(argument("--out", "the index file to copy the database into", "none").into()),
+            (Some(address), None, Some(out)) => {
+                check_writable(out)?;
+                index_transfer::export(address, out, json, quiet)?;
+                Ok(true)
+            }
+            (None, Some(address), _) if is_copy => {
+                index_transfer::import(source, address.clone(), metadata, json, quiet)?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let precision = self.precision.parse::<IndexPrecision>().map_err(laps::Error::from)?;
         let exclusions = Exclusions::new(&self.exclude).map_err(laps::Error::from)?;
@@ -115,10 +168,22 @@ impl IndexArgs {
             // clap requires one of them.
             (None, None) => return Ok(CommandStatus::Success),
         };
-        let out = self.out.clone().unwrap_or_else(|| default_name(source));
-        check_writable(&out)?;
-        // Dropped without `persist`, it leaves nothing.
-        OutputFile::create_seekable(&out)?;
+        let metadata = self.metadata.as_deref().map(read_metadata).transpose().map_err(laps::Error::from)?;
+        let metadata = metadata.unwrap_or_default();
+        let store = self.store.as_deref().map(store_address).transpose()?;
+        if self.transfer(source, store.as_ref(), &metadata)? {
+            return Ok(CommandStatus::Success);
+        }
+        let out = match &store {
+            Some(address) => address.location().to_owned(),
+            None => {
+                let out = self.out.clone().unwrap_or_else(|| default_name(source));
+                check_writable(&out)?;
+                // Dropped without `persist`, it leaves nothing.
+                OutputFile::create_seekable(&out)?;
+                out
+            }
+        };
         let input = match &self.captions {
             None => IndexInput::Images(ImageFolder::list(source, &exclusions)?),
             Some(file) => IndexInput::Captions { captions: captions_of(file)?, file: file.clone() },
@@ -134,16 +199,41 @@ impl IndexArgs {
             IndexDescription::new(kind, model.used().clone(), *model.preprocessing(), &encoding.sizes, precision);
         description.exif_orientation = self.exif_orientation;
         let begin = |count: usize| progress_bar.begin(&task, 0, Some(count as u64), ProgressUnit::Items);
-        let summary = match &input {
-            IndexInput::Images(folder) => index_images(folder, &out, description, &encoding, &begin)?,
-            IndexInput::Captions { captions, file } => {
-                index_captions(captions, file, &out, description, &encoding, &begin)?
+        let collection = match store {
+            Some(address) => {
+                description.source = absolute(source);
+                Some(Collection::create_or_open(address, description.clone()).map_err(laps::Error::from)?)
+            }
+            None => None,
+        };
+        let missing = if self.prune { MissingItems::Delete } else { MissingItems::Keep };
+        let LoadSummary { index: summary, removed } = match (&input, &collection) {
+            (IndexInput::Images(folder), Some(collection)) => {
+                collection.index_images(folder, &metadata, missing, &encoding, &begin)?
+            }
+            (IndexInput::Captions { captions, .. }, Some(collection)) => {
+                collection.index_captions(captions, &metadata, missing, &encoding, &begin)?
+            }
+            (IndexInput::Images(folder), None) => {
+                index_images(folder, &out, description, &encoding, &begin).map(LoadSummary::from)?
+            }
+            (IndexInput::Captions { captions, file }, None) => {
+                index_captions(captions, file, &out, description, &encoding, &begin).map(LoadSummary::from)?
             }
         };
         if summary.encoded + summary.skipped.len() > 0 {
             progress_bar.end(&task, &format!("{} {kind}", summary.encoded));
         }
-        let measured = queries.map(|queries| measure(&model, progress_bar.as_ref(), &out, queries)).transpose()?;
+        let measured = match queries {
+            Some(queries) => {
+                let store: Box<dyn Store> = match collection {
+                    Some(collection) => Box::new(collection),
+                    None => Box::new(laps_search::Index::open(&out)?),
+                };
+                Some(measure(&model, progress_bar.as_ref(), &*store, queries)?)
+            }
+            None => None,
+        };
         let (evaluation, skipped_queries) = match &measured {
             Some((evaluation, skipped)) => (Some(evaluation), skipped.as_slice()),
             None => (None, &[][..]),
@@ -158,12 +248,13 @@ impl IndexArgs {
                 truncated_captions: truncated(&model),
                 precision,
                 summary: &summary,
+                removed: self.store.as_ref().map(|_| removed),
                 evaluation,
                 skipped_queries,
             };
             print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
         } else {
-            let mut text = format!("{}\n{}", summary_line(&model), render(&summary, kind, &out));
+            let mut text = format!("{}\n{}", summary_line(&model), render(&summary, removed, kind, &out));
             if let Some(evaluation) = evaluation {
                 text += &recalls(evaluation);
                 if !skipped_queries.is_empty() {
@@ -173,6 +264,19 @@ impl IndexArgs {
             print(&text)?;
         }
         Ok(CommandStatus::Success)
+    }
+}
+
+/// The address of the database that --store names.
+fn store_address(store: &Path) -> Result<DatabaseAddress> {
+    match database_address(store)? {
+        Some(address) => Ok(address),
+        None => Err(laps_bench::Error::Argument {
+            argument: "--store",
+            expected: "postgres://USER@HOST/DATABASE?collection=NAME".to_owned(),
+            found: format!("`{}`", store.display()),
+        }
+        .into()),
     }
 }
 
@@ -226,7 +330,7 @@ fn queries(input: &IndexInput, given: Option<&Path>, exclusions: &Exclusions) ->
 fn measure(
     model: &Model,
     progress_bar: &dyn Progress,
-    path: &Path,
+    index: &dyn Store,
     queries: IndexQueries,
 ) -> Result<(SearchEvaluation, Vec<SkippedItem>)> {
     let count = match &queries {
@@ -242,17 +346,19 @@ fn measure(
     };
     skipped.extend(unusable);
     stage.end(&format!("{} queries", embedded.len()));
-    let index = laps_search::Index::open(path)?;
-    let searcher = Searcher { index: &index, engine: model.similarity(), stop: model.stop() };
+    let searcher = Searcher { index, filter: None, engine: model.similarity(), stop: model.stop() };
     let stage = StageProgress::begin(progress_bar, "compare all items", embedded.len());
     let evaluation = evaluate(&searcher, &embedded, &|count| stage.advance(count))?;
     stage.end(&format!("{} queries", embedded.len()));
     Ok((evaluation, skipped))
 }
 
-fn render(summary: &IndexSummary, kind: IndexKind, out: &Path) -> String {
+fn render(summary: &IndexSummary, removed: usize, kind: IndexKind, out: &Path) -> String {
     let IndexSummary { items, encoded, kept, skipped, damaged } = summary;
     let mut text = format!("{items} {kind} in `{}`: {encoded} encoded, {kept} unchanged", out.display());
+    if removed > 0 {
+        text += &format!(", {removed} removed");
+    }
     text += &counts(skipped, damaged);
     text + "\n" + &list(skipped) + &list_damaged(damaged)
 }

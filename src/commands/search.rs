@@ -13,11 +13,12 @@ use laps::{Backends, Workload};
 use laps_files::{path_to_text, text_to_path};
 use laps_hub::registry;
 use laps_model::array::Array;
-use laps_search::{DEFAULT_CANDIDATES, Hit, Index, IndexKind, ModelUsed, Neighbor, SearchScope, Searcher};
+use laps_search::{DEFAULT_CANDIDATES, Filter, IndexKind, ModelUsed, SearchScope, Searcher};
 use serde::Serialize;
 
 use crate::{
     model::{ModelOptions, summary_line, truncated},
+    open_store::open_store,
     ranking::{plain, table},
     report::{CommandStatus, print},
 };
@@ -26,7 +27,7 @@ use crate::{
 #[derive(Args)]
 #[command(group = ArgGroup::new("query").required(true).args(["text", "image"]))]
 pub(crate) struct SearchArgs {
-    /// Index written by `laps-zoo index`
+    /// Index written by `laps-zoo index`: a file, or `postgres://USER@HOST/DATABASE?collection=NAME`
     #[arg(value_name = "INDEX")]
     index: PathBuf,
     /// Query text, for an index of images
@@ -41,6 +42,10 @@ pub(crate) struct SearchArgs {
     /// Number of items to compare exactly, selected by their pooled vectors
     #[arg(long, value_name = "N", default_value_t = candidates())]
     candidates: NonZeroUsize,
+    /// Search only items whose metadata match `KEY OPERATOR VALUE` (`year >= 2020`, `camera.maker = Leica`), in a
+    /// database; operators: = != < <= > >=; repeat it for conditions that all must hold
+    #[arg(long = "where", value_name = "CONDITION")]
+    conditions: Vec<String>,
     /// Compare every item exactly
     #[arg(long, conflicts_with = "candidates")]
     exact: bool,
@@ -78,7 +83,7 @@ struct SearchOutput<'a> {
     engine: &'a EngineUsed,
     #[serde(skip_serializing_if = "Option::is_none")]
     truncated_captions: Option<usize>,
-    results: Vec<ResultRow<'a>>,
+    results: Vec<ResultRow>,
 }
 
 /// What the results are sorted by.
@@ -92,13 +97,13 @@ enum RankedBy {
 }
 
 #[derive(Serialize)]
-struct ResultRow<'a> {
+struct ResultRow {
     rank: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     similarity: Option<f32>,
     /// Cosine of the pooled vectors.
     pooled: f32,
-    name: &'a str,
+    name: String,
 }
 
 impl SearchArgs {
@@ -108,12 +113,13 @@ impl SearchArgs {
     }
 
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
-        let Self { index, text, image, top, candidates, exact, paths, null, json, mut model } = self;
-        let index = Index::open(&index)?;
+        let Self { index, text, image, top, candidates, conditions, exact, paths, null, json, mut model } = self;
+        let filter = Filter::parse(&conditions).map_err(laps::Error::from)?;
+        let index = open_store(&index)?;
         let description = index.description();
         let kind = description.kind;
         if text.is_some() || paths {
-            description.check_kind(index.path(), IndexKind::Images).map_err(laps::Error::from)?;
+            description.check_kind(index.location(), IndexKind::Images).map_err(laps::Error::from)?;
         }
         let ranked_by = match (kind, &image) {
             (IndexKind::Images, Some(_)) => RankedBy::Pooled,
@@ -131,7 +137,7 @@ impl SearchArgs {
             model.entry = Some(description.model.entry.clone());
         }
         let (model, _) = model.open(backends, Workload::Few)?;
-        description.check_model(index.path(), model.used()).map_err(laps::Error::from)?;
+        description.check_model(index.location(), model.used()).map_err(laps::Error::from)?;
 
         let encoding = model.encoding(&|_| ());
         let (query, embedded) = match (text, image) {
@@ -143,12 +149,13 @@ impl SearchArgs {
             // clap requires one of them.
             (None, None) => return Ok(CommandStatus::Success),
         };
-        let searcher = Searcher { index: &index, engine: model.similarity(), stop: model.stop() };
-        let items = index.items().len();
+        let searcher =
+            Searcher { index: &*index, filter: Some(&filter), engine: model.similarity(), stop: model.stop() };
+        let items = index.item_count(searcher.filter)?;
         let (compared, results) = match ranked_by {
             RankedBy::Similarity => {
                 let scope = if exact { SearchScope::All } else { SearchScope::Candidates(candidates.get()) };
-                (searcher.compared(scope, top.get()), exact_results(&searcher, embedded.first(), scope, top.get())?)
+                (searcher.compared(scope, top.get())?, exact_results(&searcher, embedded.first(), scope, top.get())?)
             }
             RankedBy::Pooled => (0, pooled_results(&searcher, embedded.first(), top.get())?),
         };
@@ -157,7 +164,7 @@ impl SearchArgs {
         } else if json {
             let output = SearchOutput {
                 schema: 1,
-                index: path_to_text(index.path()),
+                index: path_to_text(index.location()),
                 kind,
                 source: &description.source,
                 items,
@@ -171,8 +178,8 @@ impl SearchArgs {
             };
             print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
         } else {
-            let row = |row: &ResultRow<'_>| {
-                [row.rank.to_string(), format!("{:.4}", row.similarity.unwrap_or(row.pooled)), plain(row.name)]
+            let row = |row: &ResultRow| {
+                [row.rank.to_string(), format!("{:.4}", row.similarity.unwrap_or(row.pooled)), plain(&row.name)]
             };
             let what = if kind == IndexKind::Images { "image" } else { "caption" };
             let (note, column) = match ranked_by {
@@ -186,39 +193,38 @@ impl SearchArgs {
     }
 }
 
-fn exact_results<'a>(
-    searcher: &Searcher<'a>,
+fn exact_results(
+    searcher: &Searcher<'_>,
     query: Option<&Array>,
     scope: SearchScope,
     top: usize,
-) -> Result<Vec<ResultRow<'a>>> {
+) -> Result<Vec<ResultRow>> {
     let Some(query) = query else { return Ok(Vec::new()) };
     let hits = searcher.search(query, scope, top)?;
-    let row = |(rank, hit): (usize, Hit)| ResultRow {
-        rank,
-        similarity: Some(hit.similarity),
-        pooled: hit.pooled,
-        name: &searcher.index.items()[hit.item].name,
-    };
-    Ok((1..).zip(hits).map(row).collect())
+    rows(searcher, hits.iter().map(|hit| (hit.item, Some(hit.similarity), hit.pooled)))
 }
 
-fn pooled_results<'a>(searcher: &Searcher<'a>, query: Option<&Array>, top: usize) -> Result<Vec<ResultRow<'a>>> {
+fn pooled_results(searcher: &Searcher<'_>, query: Option<&Array>, top: usize) -> Result<Vec<ResultRow>> {
     let Some(query) = query else { return Ok(Vec::new()) };
-    let row = |(rank, Neighbor { item, pooled }): (usize, Neighbor)| ResultRow {
-        rank,
-        similarity: None,
-        pooled,
-        name: &searcher.index.items()[item].name,
-    };
-    Ok((1..).zip(searcher.neighbors(query, top)?).map(row).collect())
+    let neighbors = searcher.neighbors(query, top)?;
+    rows(searcher, neighbors.iter().map(|near| (near.item, None, near.pooled)))
+}
+
+/// The rows of results, each the item's number, exact similarity and cosine, in order.
+fn rows(
+    searcher: &Searcher<'_>,
+    results: impl Iterator<Item = (usize, Option<f32>, f32)> + Clone,
+) -> Result<Vec<ResultRow>> {
+    let items: Vec<usize> = results.clone().map(|(item, ..)| item).collect();
+    let rows = (1..).zip(results.zip(searcher.index.names(&items)?));
+    Ok(rows.map(|(rank, ((_, similarity, pooled), name))| ResultRow { rank, similarity, pooled, name }).collect())
 }
 
 /// Prints the paths of images below `folder` as the bytes that they are.
-fn print_paths(folder: &Path, results: &[ResultRow<'_>], end: u8) -> Result<()> {
+fn print_paths(folder: &Path, results: &[ResultRow], end: u8) -> Result<()> {
     let mut bytes = Vec::new();
     for row in results {
-        bytes.extend_from_slice(folder.join(text_to_path(row.name)).as_os_str().as_encoded_bytes());
+        bytes.extend_from_slice(folder.join(text_to_path(&row.name)).as_os_str().as_encoded_bytes());
         bytes.push(end);
     }
     let mut output = std::io::stdout().lock();

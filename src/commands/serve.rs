@@ -6,19 +6,19 @@ use anyhow::Result;
 use clap::Args;
 use laps::{Backends, Workload};
 use laps_hub::registry;
-use laps_search::Index;
 use laps_serve::{Limits, ServeOptions, Server};
 
 use crate::{
     interrupt,
     model::{ModelOptions, summary_line},
+    open_store::open_store,
     report::{CommandStatus, print},
 };
 
 /// Serve search, embeddings, scores and explanations over HTTP, with a page for the browser
 #[derive(Args)]
 pub(crate) struct ServeArgs {
-    /// Index written by `laps-zoo index`
+    /// Index written by `laps-zoo index`: a file, or `postgres://USER@HOST/DATABASE?collection=NAME`
     #[arg(value_name = "INDEX")]
     index: PathBuf,
     /// Host name or address to listen on; other machines reach the server only under an address of this one
@@ -89,7 +89,7 @@ impl ServeArgs {
         };
         let log = !self.model.quiet;
         let options = ServeOptions { host: self.host, port: self.port, token, images: self.images, log, limits };
-        let index = Index::open(&self.index)?;
+        let index = open_store(&self.index)?;
         let description = index.description();
         let mut model = self.model;
         if model.entry.is_none() && model.graphs.is_none() && registry::names().contains(&&*description.model.entry) {
@@ -97,11 +97,11 @@ impl ServeArgs {
         }
         // The same engine as `search`, so that answers are the same.
         let (model, _) = model.open(backends, Workload::Few)?;
-        description.check_model(index.path(), model.used()).map_err(laps::Error::from)?;
+        description.check_model(index.location(), model.used()).map_err(laps::Error::from)?;
         let server = Server::bind(options)?;
         // The first signal stops the server, and not the work of the model, which answers what is in flight.
         let stop = interrupt::flag(interrupt::Deadline::StateSaved);
-        let items = format!("{} {}", index.items().len(), description.kind);
+        let items = format!("{} {}", index.item_count(None)?, description.kind);
         print(&format!("{}\n{items}\nlistening on http://{}\n", summary_line(&model), server.address()))?;
         if server.is_open_to_others() {
             eprintln!("warning: other machines can use this server without a token; `--token-file` sets one");

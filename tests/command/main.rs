@@ -31,6 +31,9 @@ mod homeless;
 mod interruption;
 mod matrix;
 mod page;
+mod postgres;
+#[path = "../../zoo/postgres/src/tests/server.rs"]
+mod postgres_server;
 mod push;
 mod readme;
 mod real;

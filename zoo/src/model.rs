@@ -27,8 +27,8 @@ use laps_model::{
 };
 use laps_onnx::{package::Package, runtime::SessionOptions};
 use laps_search::{
-    DEFAULT_CANDIDATES, EmbeddingPipeline, Exclusions, ImageFolder, Index, IndexDescription, IndexKind, IndexPrecision,
-    IndexSummary, ModelUsed, SearchError, SearchScope, Searcher, index_images,
+    DEFAULT_CANDIDATES, EmbeddingPipeline, Exclusions, ImageFolder, IndexDescription, IndexKind, IndexPrecision,
+    IndexSummary, ModelUsed, SearchError, SearchScope, Searcher, Store, index_images,
 };
 
 use crate::{
@@ -486,13 +486,14 @@ impl Model {
     ///
     /// # Errors
     /// An index of another model or of captions, and a caption that is too long.
-    pub fn search(&self, index: &Index, caption: &str, top: usize) -> Result<Vec<(String, f32)>> {
-        index.description().check_kind(index.path(), IndexKind::Images)?;
-        index.description().check_model(index.path(), &self.used)?;
+    pub fn search(&self, index: &dyn Store, caption: &str, top: usize) -> Result<Vec<(String, f32)>> {
+        index.description().check_kind(index.location(), IndexKind::Images)?;
+        index.description().check_model(index.location(), &self.used)?;
         let words = self.embed_captions(&[caption])?;
-        let searcher = Searcher { index, engine: self.similarity(), stop: &self.stop };
+        let searcher = Searcher { index, filter: None, engine: self.similarity(), stop: &self.stop };
         let hits = searcher.search(&words[0], SearchScope::Candidates(DEFAULT_CANDIDATES), top)?;
-        Ok(hits.into_iter().map(|hit| (index.items()[hit.item].name.clone(), hit.similarity)).collect())
+        let items: Vec<usize> = hits.iter().map(|hit| hit.item).collect();
+        Ok(index.names(&items)?.into_iter().zip(hits).map(|(name, hit)| (name, hit.similarity)).collect())
     }
 
     /// Similarities of one image with captions, in their order.

@@ -84,7 +84,8 @@ fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &
         group.require_equal("checkpoint", &checkpoint_used.sha256)?;
         group.require_equal("data hash", &hashed.sha256)?;
         group.require_equal("batch size", &request.batch_size.to_string())?;
-        let files = [("similarity matrix", &request.sims), ("run file", &request.run), ("results of MTEB", &request.mteb)];
+        let files =
+            [("similarity matrix", &request.sims), ("run file", &request.run), ("results of MTEB", &request.mteb)];
         let files: Vec<&str> = files.into_iter().filter_map(|(name, path)| path.as_ref().map(|_| name)).collect();
         group.require_equal("list of output files", &files.join(", "))?;
         log.notes.push(format!("computed by {} processes", group.world_size()));

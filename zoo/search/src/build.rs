@@ -71,7 +71,7 @@ pub fn index_images(
     let mut copy_until = |writer: &mut IndexWriter, end: usize| -> Result<()> {
         while next < end {
             if let (Some(previous), Some(item)) = (&previous, unchanged[next]) {
-                writer.copy(previous, item)?;
+                writer.push_stored(previous.items()[item].clone(), previous.stored(item)?)?;
             }
             next += 1;
         }
@@ -153,6 +153,7 @@ fn open_previous(path: &Path, description: &IndexDescription) -> Result<Option<I
     }
 }
 
-fn absolute(path: &Path) -> String {
+/// The source of an index in its description: `path` without links and relative parts.
+pub fn absolute(path: &Path) -> String {
     path_to_text(&fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned()))
 }

@@ -165,10 +165,47 @@ impl IndexDescription {
         Ok(())
     }
 
-    /// Whether embeddings can be copied from one index to the other: everything but the producer and the version of the
-    /// format is equal.
+    /// Parses the JSON of a description.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        let value: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        match value.get("schema").and_then(serde_json::Value::as_u64) {
+            Some(schema) if u32::try_from(schema).is_ok_and(|schema| READABLE_SCHEMAS.contains(&schema)) => {
+                serde_json::from_value(value).map_err(|error| format!("the description is invalid: {error}"))
+            }
+            schema => {
+                let latest = READABLE_SCHEMAS.end();
+                Err(format!("the file has format version {schema:?}, and at most version {latest} is expected"))
+            }
+        }
+    }
+
+    /// The description as JSON. Serialising texts and numbers cannot fail.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The first field besides the producer and the version of the format that differs, with both values: embeddings
+    /// cannot be copied from one index to the other. None if they can.
+    pub fn difference(&self, other: &Self) -> Option<(String, String, String)> {
+        let (own, other) = (self.fields(), other.fields());
+        let names = own.as_object().into_iter().chain(other.as_object()).flat_map(|fields| fields.keys());
+        let name = names
+            .filter(|name| !matches!(name.as_str(), "producer" | "schema"))
+            .find(|&name| own[name] != other[name])?;
+        Some((name.clone(), own[name].to_string(), other[name].to_string()))
+    }
+
+    /// Whether embeddings can be copied from one index to the other.
     pub(super) fn has_same_embeddings(&self, other: &Self) -> bool {
-        Self { producer: other.producer.clone(), schema: other.schema, ..self.clone() } == *other
+        self.difference(other).is_none()
+    }
+
+    /// The fields by name.
+    fn fields(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::IndexKind;
+use super::{IndexKind, StoreError};
 use laps_data::image::ImageError;
 
 /// An error about an index, a search or an embedding file.
@@ -51,6 +51,21 @@ pub enum SearchError {
         expected: IndexKind,
         /// The kind of the index.
         found: IndexKind,
+    },
+    /// Items are filtered by their metadata, and an index file has none.
+    #[error(
+        "the items of `{}` have no metadata to filter by\n  expected: a database with metadata\n  found: an index file",
+        path.display()
+    )]
+    NoMetadata {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The store does not have an item.
+    #[error("there is no item {item}\n  expected: the number of an item of the index\n  found: {item}")]
+    NoItem {
+        /// The number.
+        item: usize,
     },
     /// A folder or file without anything to index.
     #[error("`{}` holds nothing to index\n  expected: {expected}\n  found: {found}", path.display())]
@@ -128,8 +143,10 @@ impl SearchError {
             Self::Kind { expected: IndexKind::Images, .. } => {
                 "search it by image, or create an index of images with `laps-zoo index`"
             }
+            Self::NoMetadata { .. } => "move the index into a Postgres database with `laps-zoo index`",
             Self::Overflow { .. } => "store the embeddings in precision `fp32`",
             Self::Empty { .. }
+            | Self::NoItem { .. }
             | Self::Image { .. }
             | Self::Unusable { .. }
             | Self::Option { .. }
@@ -160,6 +177,9 @@ pub enum Error {
     /// See [`laps_model::Error`].
     #[error(transparent)]
     Model(#[from] laps_model::Error),
+    /// An error of a store outside of this crate.
+    #[error("{0}")]
+    Store(Box<dyn StoreError>),
     /// A file cannot be read or written.
     #[error("cannot {action} `{}`", path.display())]
     Io {
@@ -182,6 +202,7 @@ impl Error {
             Self::Data(error) => error.hint(),
             Self::Align(error) => error.hint(),
             Self::Model(error) => error.hint(),
+            Self::Store(error) => error.hint(),
             Self::Io { .. } => None,
         }
     }

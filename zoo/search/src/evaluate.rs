@@ -1,8 +1,10 @@
 //! How many of the best items a search among candidates finds.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 
-use super::{SearchError, Searcher, searcher::descending_order};
+use super::{SearchError, Searcher, searcher::largest};
 use crate::Result;
 use laps_model::array::Array;
 
@@ -47,37 +49,45 @@ pub struct CandidateRecall {
 /// # Errors
 /// Those of [`Searcher::search`].
 pub fn evaluate(searcher: &Searcher<'_>, queries: &[Array], progress: &dyn Fn(usize)) -> Result<SearchEvaluation> {
-    let items = searcher.index.items().len();
-    if queries.is_empty() || items == 0 {
+    let items = match queries.first() {
+        Some(query) => {
+            let mut items: Vec<usize> =
+                searcher.candidates(query, usize::MAX)?.iter().map(|found| found.item).collect();
+            items.sort_unstable();
+            items
+        }
+        None => Vec::new(),
+    };
+    if items.is_empty() {
         let [expected, found] = ["queries and items", "none"].map(str::to_owned);
-        return Err(SearchError::Empty { path: searcher.index.path().to_owned(), expected, found }.into());
+        return Err(SearchError::Empty { path: searcher.index.location().to_owned(), expected, found }.into());
     }
-    let all_items: Vec<usize> = (0..items).collect();
-    // counts[exact_rank][pooled_rank]: number of queries whose item of that exact rank has that rank by pooled vectors.
-    let mut counts = vec![vec![0usize; items]; RECALL_AT[2].min(items)];
+    let candidate_counts: Vec<usize> =
+        CANDIDATE_COUNTS.into_iter().filter(|&count| count < items.len()).chain([items.len()]).collect();
+    // found[count][rank]: number of queries whose item of that exact rank is among that number of candidates.
+    let mut found = vec![vec![0usize; RECALL_AT[2].min(items.len())]; candidate_counts.len()];
     for chunk in queries.chunks(QUERY_CHUNK) {
-        let similarities = searcher.exact(chunk, &all_items)?;
-        for (query, similarities) in chunk.iter().zip(similarities.chunks_exact(items)) {
-            let mut pooled_rank = vec![0; items];
-            for (rank, item) in descending_order(&searcher.pooled(query)?).into_iter().enumerate() {
-                pooled_rank[item] = rank;
-            }
-            for (counts, item) in counts.iter_mut().zip(descending_order(similarities)) {
-                counts[pooled_rank[item]] += 1;
+        let similarities = searcher.exact(chunk, &items)?;
+        for (query, similarities) in chunk.iter().zip(similarities.chunks_exact(items.len())) {
+            let order = largest(similarities, RECALL_AT[2]);
+            for (found, &count) in found.iter_mut().zip(&candidate_counts) {
+                let candidates: HashSet<usize> =
+                    searcher.candidates(query, count)?.iter().map(|candidate| candidate.item).collect();
+                for (found, &position) in found.iter_mut().zip(&order) {
+                    *found += usize::from(candidates.contains(&items[position]));
+                }
             }
         }
         progress(chunk.len());
     }
-    let found = |rank: usize, candidates: usize| counts[rank][..candidates].iter().sum::<usize>() as f64;
-    let recall = |top: usize, candidates: usize| {
-        let top = top.min(items);
-        let sum: f64 = (0..top).map(|rank| found(rank, candidates)).sum();
-        100.0 * sum / (top * queries.len()) as f64
+    let recall = |found: &[usize], top: usize| {
+        let top = top.min(items.len());
+        100.0 * found[..top].iter().sum::<usize>() as f64 / (top * queries.len()) as f64
     };
-    let candidate_counts = CANDIDATE_COUNTS.into_iter().filter(|&count| count < items).chain([items]);
-    let by_candidates = candidate_counts.map(|candidates| {
-        let [r1, r5, r10] = RECALL_AT.map(|top| recall(top, candidates));
+    let by_candidates = candidate_counts.iter().zip(&found).map(|(&candidates, found)| {
+        let [r1, r5, r10] = RECALL_AT.map(|top| recall(found, top));
         CandidateRecall { candidates, r1, r5, r10 }
     });
-    Ok(SearchEvaluation { queries: queries.len(), items, by_candidates: by_candidates.collect() })
+    let by_candidates = by_candidates.collect();
+    Ok(SearchEvaluation { queries: queries.len(), items: items.len(), by_candidates })
 }

@@ -3,16 +3,20 @@
 //! Rows are read at their offsets rather than through a memory map: if a mapped file shrinks, the system ends the process.
 
 use std::{
-    io::{self, Read, Seek, SeekFrom},
+    io::{Read, Seek, SeekFrom},
     ops::Range,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
 };
 
 use fs_err::File;
+use rayon::prelude::*;
 use safetensors::{Dtype, tensor::Metadata};
 
-use super::{IndexDescription, IndexItem, IndexKind, IndexPrecision, SearchError, description::READABLE_SCHEMAS};
+use super::{
+    Filter, IndexDescription, IndexItem, IndexKind, IndexPrecision, Neighbor, SearchError, Store, StoredItem,
+    searcher::{dot, largest},
+};
 use crate::{Error, Result};
 use laps_files::safetensors_header;
 use laps_model::array::Array;
@@ -20,15 +24,15 @@ use laps_model::array::Array;
 /// Key of the description in the metadata of the file.
 pub(super) const METADATA_KEY: &str = "laps_zoo.index";
 
-/// Items whose pooled vectors are read at once.
-const POOLED_CHUNK: usize = 4096;
+/// Items whose pooled vectors a thread reads at once. Their bytes and values stay in its cache.
+const POOLED_CHUNK: usize = 128;
 
 /// An open index. Names are in memory; embeddings are read when they are needed.
 #[derive(Debug)]
 pub struct Index {
     path: PathBuf,
-    /// One handle for all threads: most reads are served by the system's cache.
-    file: Mutex<File>,
+    /// One handle for all threads, which read at offsets of their own.
+    file: File,
     description: IndexDescription,
     items: Vec<IndexItem>,
     /// First row of each caption, and the end. Empty for items that have the same number of rows each.
@@ -59,7 +63,7 @@ impl Index {
             })?;
         let text = metadata.metadata().as_ref().and_then(|fields| fields.get(METADATA_KEY));
         let text = text.ok_or_else(|| foreign("safetensors without the description of an index".to_owned()))?;
-        let description = parse_description(text).map_err(damaged)?;
+        let description = IndexDescription::from_json(text).map_err(damaged)?;
         let mut read = |name: &str, dtype: Dtype| {
             let (offset, shape) = tensor_location(&metadata, data_offset, name, dtype).map_err(damaged)?;
             let mut bytes = vec![0; shape.iter().product::<usize>() * dtype.bitsize() / 8];
@@ -98,7 +102,7 @@ impl Index {
         if found != expected || pooled_found != [items.len(), width] || !captions_fit || !none_empty || width == 0 {
             return Err(damaged(format!("embeddings of shape {found:?} for {} items", items.len())).into());
         }
-        let (path, file) = (path.to_owned(), Mutex::new(file));
+        let path = path.to_owned();
         Ok(Self { path, file, description, items, caption_starts, embeddings_offset, pooled_offset })
     }
 
@@ -117,82 +121,90 @@ impl Index {
         &self.items
     }
 
-    /// The stored embeddings `(rows, dim)` of an item; in an index of pooled vectors, its vector `(1, dim)`.
-    ///
-    /// # Errors
-    /// [`Error::Io`](crate::Error::Io); [`laps_model::Error::Operation`] for an item that the index does not have.
-    pub fn embeddings(&self, item: usize) -> Result<Array> {
-        if item >= self.items.len() {
-            return Err(laps_model::Error::Operation {
-                operation: "embeddings",
-                expected: format!("an item below {}", self.items.len()),
-                found: item.to_string(),
-            }
-            .into());
-        }
-        let rows = self.rows(item).len();
-        let mut values = vec![0.0; rows * self.description.width];
-        self.read(item, &mut values)?;
-        Ok(Array::new(&[rows, self.description.width], values)?)
-    }
-
     /// Rows of the embeddings that belong to an item.
-    pub(super) fn rows(&self, item: usize) -> Range<usize> {
+    fn rows(&self, item: usize) -> Range<usize> {
         match self.caption_starts.is_empty() {
             true => item * self.description.tokens..(item + 1) * self.description.tokens,
             false => self.caption_starts[item]..self.caption_starts[item + 1],
         }
     }
 
-    /// Reads the embeddings `(rows, dim)` of an item into `values`.
-    pub(super) fn read(&self, item: usize, values: &mut [f32]) -> Result<()> {
-        let bytes = self.bytes(self.embeddings_offset, self.rows(item))?;
-        self.description.precision.decode(&bytes, values);
-        Ok(())
-    }
-
     /// Embeddings and pooled vector of an item, as stored.
-    pub(super) fn stored(&self, item: usize) -> Result<(Vec<u8>, Vec<u8>)> {
-        Ok((self.bytes(self.embeddings_offset, self.rows(item))?, self.bytes(self.pooled_offset, item..item + 1)?))
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`SearchError::NoItem`].
+    pub fn stored(&self, item: usize) -> Result<StoredItem> {
+        if item >= self.items.len() {
+            return Err(SearchError::NoItem { item }.into());
+        }
+        let embeddings = self.bytes(self.embeddings_offset, self.rows(item))?;
+        let mut pooled = vec![0.0; self.description.width];
+        self.description.precision.decode(&self.bytes(self.pooled_offset, item..item + 1)?, &mut pooled);
+        Ok(StoredItem { embeddings, pooled })
     }
 
-    /// Calls `consume` with the pooled vectors `(items, dim)` of all items, in order and in chunks.
-    pub(super) fn for_each_pooled(&self, mut consume: impl FnMut(&[f32])) -> Result<()> {
-        let mut values = Vec::new();
-        for first in (0..self.items.len()).step_by(POOLED_CHUNK) {
-            let end = (first + POOLED_CHUNK).min(self.items.len());
-            let bytes = self.bytes(self.pooled_offset, first..end)?;
-            values.resize((end - first) * self.description.width, 0.0);
-            self.description.precision.decode(&bytes, &mut values);
-            consume(&values);
+    fn check_filter(&self, filter: Option<&Filter>) -> Result<(), SearchError> {
+        match filter {
+            Some(filter) if !filter.conditions.is_empty() => Err(SearchError::NoMetadata { path: self.path.clone() }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Reads rows of the tensor that begins at byte `offset` of the file.
     fn bytes(&self, offset: u64, rows: Range<usize>) -> Result<Vec<u8>> {
         let row_bytes = self.description.width * self.description.precision.bytes();
         let mut bytes = vec![0; rows.len() * row_bytes];
-        let mut read = || -> io::Result<()> {
-            let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-            file.seek(SeekFrom::Start(offset + (rows.start * row_bytes) as u64))?;
-            file.read_exact(&mut bytes)
-        };
-        read().map_err(|source| Error::Io { action: "read", path: self.path.clone(), source })?;
+        let read = self.file.file().read_exact_at(&mut bytes, offset + (rows.start * row_bytes) as u64);
+        read.map_err(|source| Error::Io { action: "read", path: self.path.clone(), source })?;
         Ok(bytes)
     }
 }
 
-fn parse_description(text: &str) -> Result<IndexDescription, String> {
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    match value.get("schema").and_then(serde_json::Value::as_u64) {
-        Some(schema) if u32::try_from(schema).is_ok_and(|schema| READABLE_SCHEMAS.contains(&schema)) => {
-            serde_json::from_value(value).map_err(|error| format!("the description is invalid: {error}"))
-        }
-        schema => {
-            let latest = READABLE_SCHEMAS.end();
-            Err(format!("the file has format version {schema:?}, and at most version {latest} is expected"))
-        }
+impl Store for Index {
+    fn location(&self) -> &Path {
+        &self.path
+    }
+
+    fn description(&self) -> &IndexDescription {
+        &self.description
+    }
+
+    fn item_count(&self, filter: Option<&Filter>) -> Result<usize> {
+        self.check_filter(filter)?;
+        Ok(self.items.len())
+    }
+
+    fn nearest(&self, query: &[f32], count: usize, filter: Option<&Filter>) -> Result<Vec<Neighbor>> {
+        self.check_filter(filter)?;
+        let width = self.description.width;
+        let mut cosines = vec![0.0; self.items.len()];
+        let compare = |(number, cosines): (usize, &mut [f32])| -> Result<()> {
+            let first = number * POOLED_CHUNK;
+            let bytes = self.bytes(self.pooled_offset, first..first + cosines.len())?;
+            let mut values = vec![0.0; cosines.len() * width];
+            self.description.precision.decode(&bytes, &mut values);
+            let vectors = values.chunks_exact(width);
+            cosines.iter_mut().zip(vectors).for_each(|(cosine, vector)| *cosine = dot(vector, query));
+            Ok(())
+        };
+        cosines.par_chunks_mut(POOLED_CHUNK).enumerate().try_for_each(compare)?;
+        let items = largest(&cosines, count);
+        Ok(items.into_iter().map(|item| Neighbor { item, pooled: cosines[item] }).collect())
+    }
+
+    fn embeddings(&self, items: &[usize]) -> Result<Vec<Array>> {
+        let read = |&item: &usize| {
+            if item >= self.items.len() {
+                return Err(SearchError::NoItem { item }.into());
+            }
+            self.description.decode_item(&self.path, &self.bytes(self.embeddings_offset, self.rows(item))?)
+        };
+        items.par_iter().map(read).collect()
+    }
+
+    fn names(&self, items: &[usize]) -> Result<Vec<String>> {
+        let name = |&item: &usize| Ok(self.items.get(item).ok_or(SearchError::NoItem { item })?.name.clone());
+        items.iter().map(name).collect()
     }
 }
 

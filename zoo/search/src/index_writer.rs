@@ -3,8 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::{
-    Index, IndexDescription, IndexItem, IndexKind,
-    pool::pool,
+    IndexDescription, IndexItem, IndexKind, SearchError, StoredItem,
     staged_file::{StagedFile, TensorHeader, safetensors_header},
 };
 use crate::{Error, Result};
@@ -19,7 +18,7 @@ const HEADER_BYTES: usize = 1 << 15;
 /// `lengths` `(items)` in words, and `items`, the bytes of a JSON array. If the head pools, there are only `pooled` and
 /// `items`.
 #[derive(Debug)]
-pub(crate) struct IndexWriter {
+pub struct IndexWriter {
     file: StagedFile,
     description: IndexDescription,
     rows: usize,
@@ -33,7 +32,7 @@ impl IndexWriter {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written, or if another process is writing it.
-    pub(crate) fn create(path: &Path, description: IndexDescription) -> Result<Self> {
+    pub fn create(path: &Path, description: IndexDescription) -> Result<Self> {
         let file = StagedFile::create(path, HEADER_BYTES)?;
         Ok(Self { file, description, rows: 0, pooled: Vec::new(), lengths: Vec::new(), items: Vec::new() })
     }
@@ -49,56 +48,35 @@ impl IndexWriter {
     /// [`SearchError::Overflow`](super::SearchError::Overflow), and
     /// [`laps_model::Error::Operation`] for embeddings of another size or with values that are not finite.
     pub(crate) fn push(&mut self, item: IndexItem, embeddings: &[f32]) -> Result<()> {
-        let IndexDescription { width, tokens, precision, kind, .. } = self.description;
-        let rows = embeddings.len() / width.max(1);
-        let has_fixed_rows = kind == IndexKind::Images || self.description.is_pooled();
-        if rows * width != embeddings.len() || rows == 0 || (has_fixed_rows && rows != tokens) {
-            return Err(laps_model::Error::Operation {
-                operation: "index",
-                expected: format!("embeddings of `{}` as ({tokens}, {width})", item.name),
-                found: format!("{} values", embeddings.len()),
-            }
-            .into());
-        }
-        if let Some(value) = embeddings.iter().find(|value| !value.is_finite()) {
-            return Err(laps_model::Error::Operation {
-                operation: "index",
-                expected: format!("finite embeddings of `{}`", item.name),
-                found: value.to_string(),
-            }
-            .into());
-        }
-        let pooling = self.description.pooling(kind);
-        if !self.description.is_pooled() {
-            self.file.append(&precision.encode(embeddings, &item.name)?)?;
-        }
-        self.pooled.extend(precision.encode(&pool(embeddings, width, pooling), &item.name)?);
-        self.add(item, rows);
-        Ok(())
+        let stored = self.description.encode_item(&item.name, embeddings)?;
+        self.push_stored(item, stored)
     }
 
-    /// Copies item `item` of another index with the same embeddings, without decoding it.
-    pub(crate) fn copy(&mut self, from: &Index, item: usize) -> Result<()> {
-        let (embeddings, pooled) = from.stored(item)?;
+    /// Appends an item of another store with the same kind of embeddings.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`SearchError::Damaged`] for embeddings of another size.
+    pub fn push_stored(&mut self, item: IndexItem, StoredItem { embeddings, pooled }: StoredItem) -> Result<()> {
+        let IndexDescription { width, precision, .. } = self.description;
+        let Some(rows) = self.description.stored_rows(embeddings.len()).filter(|_| pooled.len() == width) else {
+            let reason = format!("`{}` has {} bytes of embeddings", item.name, embeddings.len());
+            return Err(SearchError::Damaged { path: self.description.source.clone().into(), reason }.into());
+        };
+        self.pooled.extend(precision.encode(&pooled, &item.name)?);
         if !self.description.is_pooled() {
             self.file.append(&embeddings)?;
         }
-        self.pooled.extend(pooled);
-        self.add(from.items()[item].clone(), from.rows(item).len());
-        Ok(())
-    }
-
-    fn add(&mut self, item: IndexItem, rows: usize) {
         self.rows += rows;
         self.lengths.push(rows as u32);
         self.items.push(item);
+        Ok(())
     }
 
     /// Writes the remaining tensors and the header, and renames the file to its final path.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub(crate) fn finish(mut self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         let IndexDescription { width, tokens, precision, kind, .. } = self.description;
         let json = |error: serde_json::Error| Error::Io {
             action: "write",
@@ -107,7 +85,7 @@ impl IndexWriter {
         };
         let count = self.items.len();
         let items = serde_json::to_vec(&self.items).map_err(json)?;
-        let description = serde_json::to_string(&self.description).map_err(json)?;
+        let description = self.description.to_json();
         let dtype = precision.safetensors();
         let shape = match kind {
             IndexKind::Images => vec![count, tokens, width],

@@ -32,7 +32,7 @@
 //! fn print_best(path: &Path, engine: &dyn SimilarityEngine, words: &Array) -> laps_search::Result<()> {
 //!     let index = Index::open(path)?;
 //!     index.description().check_kind(path, IndexKind::Images)?;
-//!     let searcher = Searcher { index: &index, engine, stop: &AtomicBool::new(false) };
+//!     let searcher = Searcher { index: &index, filter: None, engine, stop: &AtomicBool::new(false) };
 //!     for hit in searcher.search(words, SearchScope::Candidates(DEFAULT_CANDIDATES), 10)? {
 //!         println!("{:.4} {}", hit.similarity, index.items()[hit.item].name);
 //!     }
@@ -50,6 +50,7 @@ mod embed;
 mod error;
 mod evaluate;
 mod files;
+mod filter;
 mod index;
 mod index_writer;
 mod pipeline;
@@ -58,17 +59,23 @@ mod precision;
 mod searcher;
 mod shards;
 mod staged_file;
+mod store;
+mod stored_item;
 #[cfg(test)]
 mod tests;
 
-pub use build::{IndexSummary, index_captions, index_images};
+pub use build::{IndexSummary, absolute, index_captions, index_images};
 pub use description::{FileStamp, IndexDescription, IndexItem, IndexKind, ModelUsed};
 pub use embed::{EmbeddingFile, EmbeddingFormat, EmbeddingGranularity, ImageInput, embed_captions, embed_images};
 pub use error::{Error, Result, SearchError};
 pub use evaluate::{CandidateRecall, SearchEvaluation, evaluate};
 pub use files::{CaptionLine, DamagedImage, Exclusions, ImageFolder, SkippedItem, caption_lines};
+pub use filter::{Comparison, Condition, Filter};
 pub use index::Index;
-pub use pipeline::EmbeddingPipeline;
+pub use index_writer::IndexWriter;
+pub use pipeline::{EmbeddingPipeline, EncodedImage, UsableCaptions};
 pub use precision::IndexPrecision;
-pub use searcher::{DEFAULT_CANDIDATES, Hit, Neighbor, SearchScope, Searcher};
+pub use searcher::{DEFAULT_CANDIDATES, Hit, Neighbor, SearchScope, Searcher, dot};
 pub use shards::{ShardInput, ShardSummary, ShardWriter};
+pub use store::{Store, StoreError};
+pub use stored_item::StoredItem;

@@ -52,21 +52,22 @@ pub struct EmbeddingPipeline<'a> {
 }
 
 /// An encoded image.
-pub(crate) struct EncodedImage<'a> {
+pub struct EncodedImage<'a> {
     /// Its embeddings `(tokens, dim)`.
-    pub(crate) embeddings: &'a [f32],
+    pub embeddings: &'a [f32],
     /// The decoder's warning, if the image was decoded in part.
-    pub(crate) damage: Option<String>,
+    pub damage: Option<String>,
 }
 
 /// Captions, without those that are too long.
 #[derive(Default)]
-pub(crate) struct UsableCaptions<'a> {
-    pub(crate) lines: Vec<&'a CaptionLine>,
+pub struct UsableCaptions<'a> {
+    /// Those that are not too long.
+    pub lines: Vec<&'a CaptionLine>,
     /// Their `input_ids`.
-    pub(crate) tokens: Vec<Vec<u32>>,
+    pub tokens: Vec<Vec<u32>>,
     /// The captions that are too long.
-    pub(crate) skipped: Vec<SkippedItem>,
+    pub skipped: Vec<SkippedItem>,
 }
 
 impl EmbeddingPipeline<'_> {
@@ -74,7 +75,7 @@ impl EmbeddingPipeline<'_> {
     ///
     /// # Errors
     /// [`SearchError::Interrupted`], and the errors of the encoder and of `consume`.
-    pub(crate) fn for_each_image(
+    pub fn for_each_image(
         &self,
         paths: Vec<PathBuf>,
         orientation: ExifOrientation,
@@ -209,7 +210,7 @@ impl EmbeddingPipeline<'_> {
     ///
     /// # Errors
     /// [`DataError`](laps_data::DataError) of the tokenizer.
-    pub(crate) fn tokenize_usable<'b>(&self, captions: &'b [CaptionLine]) -> Result<UsableCaptions<'b>> {
+    pub fn tokenize_usable<'b>(&self, captions: &'b [CaptionLine]) -> Result<UsableCaptions<'b>> {
         let texts: Vec<&str> = captions.iter().map(|caption| caption.text.as_str()).collect();
         let encoded = self.tokenizer.encode_each(&texts, self.max_tokens)?;
         let mut usable = UsableCaptions::default();
@@ -237,7 +238,7 @@ impl EmbeddingPipeline<'_> {
     ///
     /// # Errors
     /// [`SearchError::Interrupted`], and the errors of the encoder and of `consume`.
-    pub(crate) fn for_each_caption(
+    pub fn for_each_caption(
         &self,
         input_ids: &[Vec<u32>],
         mut consume: impl FnMut(usize, &Array) -> Result<()>,

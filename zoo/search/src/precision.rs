@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use half::f16;
+use half::{f16, slice::HalfFloatSliceExt};
 use serde::{Deserialize, Serialize};
 
 use super::SearchError;
@@ -64,8 +64,14 @@ impl IndexPrecision {
                 values.iter_mut().zip(words).for_each(|(value, &word)| *value = f32::from_le_bytes(word));
             }
             Self::Half => {
-                let words = bytes.as_chunks::<2>().0;
-                values.iter_mut().zip(words).for_each(|(value, &word)| *value = f16::from_le_bytes(word).to_f32());
+                // Blocks of aligned values, which vector instructions convert.
+                let mut block = [f16::ZERO; 256];
+                for (values, words) in values.chunks_mut(block.len()).zip(bytes.as_chunks::<2>().0.chunks(block.len()))
+                {
+                    let halves = &mut block[..words.len()];
+                    halves.iter_mut().zip(words).for_each(|(half, &word)| *half = f16::from_le_bytes(word));
+                    halves.convert_to_f32_slice(values);
+                }
             }
         }
     }

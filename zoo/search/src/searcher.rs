@@ -5,9 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use rayon::prelude::*;
-
-use super::{Index, IndexKind, SearchError, pool::pool};
+use super::{Filter, IndexKind, SearchError, Store, pool::pool};
 use crate::Result;
 use laps_align::similarity::{CaptionMatrix, ImageSource, Plan, SimilarityEngine, Tile};
 use laps_model::array::Array;
@@ -15,8 +13,14 @@ use laps_model::array::Array;
 /// Default number of candidates.
 pub const DEFAULT_CANDIDATES: usize = 200;
 
+/// Partial sums of a dot product.
+const LANES: usize = 16;
+
 /// Captions of an index that are in memory at once.
 const CAPTION_CHUNK: usize = 4096;
+
+/// Size of the images of an index that are in memory at once, in values.
+const IMAGE_CHUNK: usize = 1 << 25;
 
 /// The items whose exact similarity is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +54,9 @@ pub struct Neighbor {
 /// Searches an index.
 pub struct Searcher<'a> {
     /// The index.
-    pub index: &'a Index,
+    pub index: &'a dyn Store,
+    /// Conditions on the items; None searches all.
+    pub filter: Option<&'a Filter>,
     /// Engine that computes the exact similarities. In an index of pooled vectors their cosines are the similarities.
     pub engine: &'a dyn SimilarityEngine,
     /// Set by the caller to stop the search within seconds.
@@ -65,24 +71,27 @@ impl Searcher<'_> {
     /// [`SearchError::Interrupted`]; [`laps_model::Error::Operation`] for a query of another size;
     /// [`Error::Io`](crate::Error::Io).
     pub fn search(&self, query: &Array, scope: SearchScope, top: usize) -> Result<Vec<Hit>> {
-        let pooled = self.pooled(query)?;
         let is_pooled = self.index.description().is_pooled();
-        let items = match scope {
-            SearchScope::All => (0..pooled.len()).collect(),
-            SearchScope::Candidates(count) => {
-                let mut order = descending_order(&pooled);
-                order.truncate(count.max(top));
-                order
+        let count = match scope {
+            SearchScope::Candidates(count) if !is_pooled => count.max(top),
+            // Without re-ranking, a candidate that a store has missed would be missing in the result.
+            SearchScope::Candidates(_) if self.index.nearest_is_exact() => top,
+            _ => usize::MAX,
+        };
+        let mut candidates = self.candidates(query, count)?;
+        // In the order of the store, which reads them faster.
+        candidates.sort_by_key(|candidate| candidate.item);
+        let similarities = match is_pooled {
+            true => candidates.iter().map(|candidate| candidate.pooled).collect(),
+            false => {
+                let items: Vec<usize> = candidates.iter().map(|candidate| candidate.item).collect();
+                self.exact(std::slice::from_ref(query), &items)?
             }
         };
-        let similarities = match is_pooled {
-            true => items.iter().map(|&item| pooled[item]).collect(),
-            false => self.exact(std::slice::from_ref(query), &items)?,
-        };
-        let mut hits: Vec<Hit> = items
+        let mut hits: Vec<Hit> = candidates
             .iter()
             .zip(&similarities)
-            .map(|(&item, &similarity)| Hit { item, similarity, pooled: pooled[item] })
+            .map(|(&Neighbor { item, pooled }, &similarity)| Hit { item, similarity, pooled })
             .collect();
         hits.sort_by(|a, b| b.similarity.total_cmp(&a.similarity).then(a.item.cmp(&b.item)));
         hits.truncate(top);
@@ -90,12 +99,15 @@ impl Searcher<'_> {
     }
 
     /// Number of items whose exact similarity [`search`](Self::search) computes.
-    pub fn compared(&self, scope: SearchScope, top: usize) -> usize {
-        let items = self.index.items().len();
-        match scope {
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub fn compared(&self, scope: SearchScope, top: usize) -> Result<usize> {
+        let items = self.index.item_count(self.filter)?;
+        Ok(match scope {
             SearchScope::Candidates(count) if !self.index.description().is_pooled() => count.max(top).min(items),
             _ => items,
-        }
+        })
     }
 
     /// The `top` items nearest to a query `(rows, dim)` of the same kind: the images most like an image. No head has a
@@ -105,24 +117,23 @@ impl Searcher<'_> {
     /// # Errors
     /// [`laps_model::Error::Operation`] for a query of another dim; [`Error::Io`](crate::Error::Io).
     pub fn neighbors(&self, query: &Array, top: usize) -> Result<Vec<Neighbor>> {
-        let pooled = self.cosines(query, self.index.description().kind)?;
-        let order = descending_order(&pooled).into_iter().take(top);
-        Ok(order.map(|item| Neighbor { item, pooled: pooled[item] }).collect())
+        self.nearest(query, self.index.description().kind, top)
     }
 
-    /// Cosine of the pooled vector of a query `(rows, dim)` with that of every item.
+    /// The `count` items that the pooled vector of a query `(rows, dim)` selects for the comparison of their exact
+    /// similarities.
     ///
     /// # Errors
     /// [`laps_model::Error::Operation`] for a query of another dim; [`Error::Io`](crate::Error::Io).
-    pub(crate) fn pooled(&self, query: &Array) -> Result<Vec<f32>> {
+    pub(crate) fn candidates(&self, query: &Array, count: usize) -> Result<Vec<Neighbor>> {
         let query_kind = match self.index.description().kind {
             IndexKind::Images => IndexKind::Captions,
             IndexKind::Captions => IndexKind::Images,
         };
-        self.cosines(query, query_kind)
+        self.nearest(query, query_kind, count)
     }
 
-    fn cosines(&self, query: &Array, query_kind: IndexKind) -> Result<Vec<f32>> {
+    fn nearest(&self, query: &Array, query_kind: IndexKind, count: usize) -> Result<Vec<Neighbor>> {
         let width = self.index.description().width;
         if query.dims().last() != Some(&width) {
             return Err(laps_model::Error::Operation {
@@ -133,12 +144,7 @@ impl Searcher<'_> {
             .into());
         }
         let query = pool(query.values(), width, self.index.description().pooling(query_kind));
-        let mut cosines = Vec::with_capacity(self.index.items().len());
-        self.index.for_each_pooled(|vectors| {
-            let cosine = |vector: &[f32]| vector.iter().zip(&query).map(|(a, b)| a * b).sum::<f32>();
-            cosines.par_extend(vectors.par_chunks_exact(width).map(cosine));
-        })?;
-        Ok(cosines)
+        self.index.nearest(&query, count, self.filter)
     }
 
     /// Exact similarities `(queries, items)` of queries with some items of the index.
@@ -154,16 +160,28 @@ impl Searcher<'_> {
         }
         if self.index.description().is_pooled() {
             for (query, row) in queries.iter().zip(matrix.chunks_exact_mut(items.len())) {
-                let pooled = self.pooled(query)?;
-                row.iter_mut().zip(items).for_each(|(value, &item)| *value = pooled[item]);
+                let mut found = self.candidates(query, usize::MAX)?;
+                found.sort_unstable_by_key(|neighbor| neighbor.item);
+                for (value, item) in row.iter_mut().zip(items) {
+                    let position = found.binary_search_by_key(item, |neighbor| neighbor.item);
+                    *value = position
+                        .map(|position| found[position].pooled)
+                        .map_err(|_| SearchError::NoItem { item: *item })?;
+                }
             }
             return Ok(matrix);
         }
         match self.index.description().kind {
             IndexKind::Images => {
                 let captions = CaptionMatrix::from_arrays(queries, width)?;
-                let source = IndexedImages { index: self.index, items };
-                self.run(&source, &captions, |image, caption, value| matrix[caption * items.len() + image] = value)?;
+                let shape = [self.index.description().tokens, width];
+                let chunk_size = (IMAGE_CHUNK / (shape[0] * shape[1]).max(1)).max(1);
+                for (number, chunk) in items.chunks(chunk_size).enumerate() {
+                    let first = number * chunk_size;
+                    let images = StoredImages { images: &self.index.embeddings(chunk)?, shape };
+                    let position = |image: usize, caption: usize| caption * items.len() + first + image;
+                    self.run(&images, &captions, |image, caption, value| matrix[position(image, caption)] = value)?;
+                }
             }
             IndexKind::Captions => {
                 let tokens = queries.iter().flat_map(|image| image.values()).copied().collect();
@@ -181,8 +199,7 @@ impl Searcher<'_> {
 
     fn captions(&self, items: &[usize]) -> Result<CaptionMatrix> {
         let mut captions = CaptionMatrix::new(self.index.description().width);
-        for &item in items {
-            let words = self.index.embeddings(item)?;
+        for words in self.index.embeddings(items)? {
             captions.push(words.dims(), words.values())?;
         }
         Ok(captions)
@@ -210,29 +227,46 @@ impl Searcher<'_> {
     }
 }
 
-/// Indices that sort `values` in descending order; ties keep their order.
-pub(super) fn descending_order(values: &[f32]) -> Vec<usize> {
+/// Indices of the `count` largest values in descending order; ties keep their order.
+pub(super) fn largest(values: &[f32], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
+    let compare = |a: &usize, b: &usize| values[*b].total_cmp(&values[*a]).then(a.cmp(b));
+    if count < order.len() {
+        order.select_nth_unstable_by(count, compare);
+        order.truncate(count);
+    }
+    order.sort_unstable_by(compare);
     order
 }
 
-/// Some images of an index, read from the file as the engine needs them.
-struct IndexedImages<'a> {
-    index: &'a Index,
-    items: &'a [usize],
+/// The dot product of two vectors of the same dim.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    // Sums that do not depend on each other, for vector instructions.
+    let (a, b) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.0.iter().zip(b.0) {
+        sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum += a * b);
+    }
+    sums.iter().sum::<f32>() + a.1.iter().zip(b.1).map(|(a, b)| a * b).sum::<f32>()
 }
 
-impl ImageSource for IndexedImages<'_> {
+/// Some images of an index, in memory.
+struct StoredImages<'a> {
+    images: &'a [Array],
+    shape: [usize; 2],
+}
+
+impl ImageSource for StoredImages<'_> {
     fn len(&self) -> usize {
-        self.items.len()
+        self.images.len()
     }
 
     fn shape(&self) -> [usize; 2] {
-        [self.index.description().tokens, self.index.description().width]
+        self.shape
     }
 
     fn read(&self, image: usize, tokens: &mut [f32]) -> laps_align::Result<()> {
-        self.index.read(self.items[image], tokens).map_err(laps_align::Error::caller)
+        tokens.copy_from_slice(self.images[image].values());
+        Ok(())
     }
 }

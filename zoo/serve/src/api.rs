@@ -55,6 +55,9 @@ pub(crate) struct SearchRequest {
     #[serde(default = "default_candidates")]
     #[schema(minimum = 1, maximum = 10000, default = 200)]
     pub(crate) candidates: usize,
+    /// Conditions on the metadata of the items, `KEY OPERATOR VALUE`, which all must hold; for a database only.
+    #[serde(default)]
+    pub(crate) filter: Vec<String>,
 }
 
 fn default_top() -> usize {
@@ -79,7 +82,7 @@ pub(crate) struct SearchAnswer {
     /// `images` or `captions`.
     #[schema(value_type = String)]
     pub(crate) kind: IndexKind,
-    /// Number of items of the index.
+    /// Number of items of the index that match `filter`.
     pub(crate) items: usize,
     pub(crate) ranked_by: RankedBy,
     /// Items that were compared exactly.

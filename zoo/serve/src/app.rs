@@ -14,7 +14,7 @@ use laps_data::{
     orient,
 };
 use laps_files::{path_to_text, text_to_path};
-use laps_search::{Index, ModelUsed, SearchError};
+use laps_search::{ModelUsed, SearchError, Store};
 use tokio::{
     sync::Semaphore,
     task::{JoinError, spawn_blocking},
@@ -29,7 +29,7 @@ use crate::{
 
 pub(crate) struct App {
     pub(crate) queue: Queue,
-    pub(crate) index: Arc<Index>,
+    pub(crate) index: Arc<dyn Store>,
     pub(crate) model: ModelUsed,
     pub(crate) width: usize,
     pub(crate) preprocessing: Preprocessing,
@@ -80,19 +80,19 @@ impl App {
                 .with_hint("the images must be where they were when they were indexed")
         };
         let description = self.index.description();
-        let entry = match description.kind {
-            laps_search::IndexKind::Images => self.index.items().get(item).ok_or_else(missing)?,
-            laps_search::IndexKind::Captions => return Err(missing()),
-        };
-        // An index comes from outside too: its names must not lead out of its folder.
-        let name = text_to_path(&entry.name);
-        if !name.components().all(|part| matches!(part, Component::Normal(_))) {
+        if description.kind != laps_search::IndexKind::Images {
             return Err(missing());
         }
         let folder = self.images.clone().unwrap_or_else(|| text_to_path(&description.source));
-        let (path, pixels, orientation) = (folder.join(name), self.limits.pixels, description.orientation());
+        let (index, pixels, orientation) = (Arc::clone(&self.index), self.limits.pixels, description.orientation());
         let _permit = self.decoding.acquire().await.map_err(|_| Failure::internal())?;
         let jpeg = spawn_blocking(move || {
+            // An index comes from outside too: its names must not lead out of its folder.
+            let name = text_to_path(index.names(&[item]).ok()?.first()?);
+            if !name.components().all(|part| matches!(part, Component::Normal(_))) {
+                return None;
+            }
+            let path = folder.join(name);
             let bytes = laps_files::read_regular(&path).ok()?;
             let image = decode_upright(&bytes, pixels, orientation, path_to_text(&path)).ok()?;
             image::thumbnail(&image, SIDE, QUALITY).ok()

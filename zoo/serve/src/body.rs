@@ -23,7 +23,7 @@ use crate::{
 /// Form fields that hold numbers.
 const NUMBERS: [&str; 4] = ["top", "candidates", "top_n", "dimensions"];
 /// Form fields that hold lists, also with one value.
-const LISTS: [&str; 4] = ["input", "images", "texts", "documents"];
+const LISTS: [&str; 5] = ["input", "images", "texts", "documents", "filter"];
 
 /// The body of a request as JSON, from `application/json` or `multipart/form-data`.
 pub(crate) async fn read<T: DeserializeOwned>(app: &App, request: Request) -> Result<T, Failure> {
@@ -170,13 +170,7 @@ pub(crate) async fn encodable(app: &App, field: &str, input: Input) -> Result<En
         // As the command does.
         TaggedInput::Text(text) => Ok(Encodable::Text(text.trim().to_owned())),
         TaggedInput::Image(url) => app.decode(data_url(field, &url)?, field.to_owned()).await,
-        TaggedInput::Item(item) => {
-            let items = app.index.items().len();
-            if item >= items {
-                return Err(Failure::field(field, format!("an item of the index, below {items}"), item));
-            }
-            Ok(Encodable::Item(item))
-        }
+        TaggedInput::Item(item) => Ok(Encodable::Item(item)),
     }
 }
 

@@ -102,8 +102,18 @@ impl From<laps::Error> for Failure {
             | laps::Error::NotExplained { .. }
             | laps::Error::Search(
                 laps_search::Error::Data(_)
-                | laps_search::Error::Search(SearchError::Image { .. } | SearchError::Kind { .. }),
+                | laps_search::Error::Search(
+                    SearchError::Image { .. }
+                    | SearchError::Kind { .. }
+                    | SearchError::NoItem { .. }
+                    | SearchError::NoMetadata { .. }
+                    | SearchError::Option { .. },
+                ),
             ) => StatusCode::UNPROCESSABLE_ENTITY,
+            laps::Error::Search(laps_search::Error::Store(store)) if store.is_temporary() => {
+                eprint!("error: {}", laps::describe(&error, None));
+                return Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer");
+            }
             _ => {
                 eprint!("error: {}", laps::describe(&error, None));
                 return Self::internal();

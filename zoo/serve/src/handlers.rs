@@ -14,7 +14,7 @@ use axum::{
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use laps::{Array, ExplanationDocument};
 use laps_align::similarity::CaptionMatrix;
-use laps_search::{IndexKind, SearchScope, Searcher};
+use laps_search::{Filter, IndexKind, SearchScope, Searcher};
 use tokio::time::timeout;
 use utoipa::{
     IntoResponses, Modify, OpenApi,
@@ -126,37 +126,40 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     responses((status = 200, description = "Results, best first", body = SearchAnswer), Failures)
 )]
 async fn search(State(app): Shared, request: Request) -> Result<Json<SearchAnswer>, Failure> {
-    let SearchRequest { query, top, candidates } = read(&app, request).await?;
+    let SearchRequest { query, top, candidates, filter } = read(&app, request).await?;
     check_range("top", top, MAX_TOP)?;
     check_range("candidates", candidates, MAX_CANDIDATES)?;
+    let filter = Filter::parse(&filter).map_err(laps_search::Error::from)?;
     let index_kind = app.index.description().kind;
     let compute = move |context: &Context<'_>, query: Vec<Embedding>| {
         let Context { model, index, .. } = *context;
-        let searcher = Searcher { index, engine: model.similarity(), stop: model.stop() };
-        let items = index.items();
-        let result = |(rank, item, similarity, pooled): (usize, usize, Option<f32>, f32)| SearchResult {
-            rank,
-            item,
-            name: items[item].name.clone(),
-            similarity,
-            pooled,
-        };
+        let searcher = Searcher { index, filter: Some(&filter), engine: model.similarity(), stop: model.stop() };
+        let items = index.item_count(Some(&filter))?;
         let query = query.into_iter().next().ok_or_else(Failure::internal)?;
-        let (ranked_by, compared, results) = if query.kind != index_kind {
+        let (ranked_by, compared, found) = if query.kind != index_kind {
             let scope = SearchScope::Candidates(candidates);
             let hits = searcher.search(&query.values, scope, top)?;
-            let rows = (1..).zip(hits).map(|(rank, hit)| (rank, hit.item, Some(hit.similarity), hit.pooled));
-            (RankedBy::Similarity, searcher.compared(scope, top), rows.map(result).collect())
+            let found: Vec<_> = hits.iter().map(|hit| (hit.item, Some(hit.similarity), hit.pooled)).collect();
+            (RankedBy::Similarity, searcher.compared(scope, top)?, found)
         } else {
-            let file = index.path().file_name().unwrap_or_default();
+            let file = index.location().file_name().unwrap_or_default();
             index.description().check_kind(file.as_ref(), IndexKind::Images).map_err(laps::Error::from)?;
             let near = searcher.neighbors(&query.values, top)?;
-            let rows = (1..).zip(near).map(|(rank, near)| (rank, near.item, None, near.pooled));
-            (RankedBy::Pooled, 0, rows.map(result).collect())
+            (RankedBy::Pooled, 0, near.iter().map(|near| (near.item, None, near.pooled)).collect())
         };
+        let names = index.names(&found.iter().map(|&(item, ..)| item).collect::<Vec<_>>())?;
+        let rows = (1..).zip(found.into_iter().zip(names));
+        let results = rows.map(|(rank, ((item, similarity, pooled), name))| SearchResult {
+            rank,
+            item,
+            name,
+            similarity,
+            pooled,
+        });
+        let results = results.collect();
         Ok(SearchAnswer {
             kind: index_kind,
-            items: items.len(),
+            items,
             ranked_by,
             compared,
             model: model.used().clone(),
@@ -276,8 +279,8 @@ async fn rerank(State(app): Shared, request: Request) -> Result<Json<RerankAnswe
 async fn explain(State(app): Shared, request: Request) -> Result<Response, Failure> {
     let ExplainRequest { image, caption } = read(&app, request).await?;
     let caption = caption.trim().to_owned();
-    let name = match &image {
-        Input::Tagged(TaggedInput::Item(item)) => app.index.items().get(*item).map(|item| item.name.clone()),
+    let item = match &image {
+        Input::Tagged(TaggedInput::Item(item)) => Some(*item),
         _ => None,
     };
     let inputs = vec![("image", image), ("caption", Input::Tagged(TaggedInput::Text(caption.clone())))];
@@ -286,6 +289,10 @@ async fn explain(State(app): Shared, request: Request) -> Result<Response, Failu
         check_kind("image", image, IndexKind::Images)?;
         let model = context.model;
         let pair = model.explain_embeddings(&image.values, &words.values, &caption)?;
+        let name = match item {
+            Some(item) => context.index.names(&[item])?.pop(),
+            None => None,
+        };
         let name = name.unwrap_or_else(|| "image".to_owned());
         let document = ExplanationDocument::new(model.used(), model.engine(), name, &caption, &pair);
         serde_json::to_vec(&document).map_err(|_| Failure::internal())

@@ -20,7 +20,7 @@ use hyper_util::{
 };
 use laps::Model;
 use laps_files::sha256;
-use laps_search::Index;
+use laps_search::Store;
 use tokio::{
     runtime::{Builder, Runtime},
     sync::Semaphore,
@@ -83,12 +83,11 @@ impl Server {
     ///
     /// # Errors
     /// [`Error::Start`].
-    pub fn run(self, model: &Model, index: Index, stop: Arc<AtomicBool>) -> Result<ServeSummary> {
+    pub fn run(self, model: &Model, index: Arc<dyn Store>, stop: Arc<AtomicBool>) -> Result<ServeSummary> {
         let Self { listener, address, options } = self;
         let Limits { queue: capacity, total_body_bytes, .. } = options.limits;
         let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let (queue, jobs) = queue(capacity);
-        let index = Arc::new(index);
         let app = Arc::new(App {
             queue,
             index: Arc::clone(&index),
@@ -115,7 +114,7 @@ impl Server {
             .spawn(move || accept_until_stopped(runtime, listener, router, options.limits, &stop))
             .map_err(failed)?;
         // Ends when the last sender of the queue, which the routes own, is dropped.
-        work(model, &index, jobs, &metrics);
+        work(model, &*index, jobs, &metrics);
         Ok(ServeSummary { finished: http.join().unwrap_or(Ok(false)).map_err(failed)? })
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use axum::http::StatusCode;
 use laps::{Array, Model};
-use laps_search::{EmbeddingPipeline, Index, IndexKind};
+use laps_search::{EmbeddingPipeline, IndexKind, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::{failure::Failure, metrics::Metrics};
@@ -33,7 +33,7 @@ pub(crate) struct Embedding {
 /// What answers are computed with.
 pub(crate) struct Context<'a> {
     pub(crate) model: &'a Model,
-    pub(crate) index: &'a Index,
+    pub(crate) index: &'a dyn Store,
     pub(crate) encoding: &'a EmbeddingPipeline<'a>,
 }
 
@@ -96,7 +96,7 @@ fn stopped() -> Failure {
 }
 
 /// Runs jobs until the queue is closed. All that wait are encoded together, up to the batch size of the model.
-pub(crate) fn work(model: &Model, index: &Index, Jobs(mut jobs): Jobs, metrics: &Metrics) {
+pub(crate) fn work(model: &Model, index: &dyn Store, Jobs(mut jobs): Jobs, metrics: &Metrics) {
     let encoding = model.encoding(&|_| ());
     let context = Context { model, index, encoding: &encoding };
     while let Some(first) = jobs.blocking_recv() {
@@ -148,7 +148,8 @@ fn run_batch(context: &Context<'_>, batch: Vec<Job>) {
                         Encodable::Text(_) => IndexKind::Captions,
                         Encodable::Pixels(_) => IndexKind::Images,
                         Encodable::Item(item) => {
-                            let values = context.index.embeddings(item)?;
+                            let values = context.index.embeddings(&[item])?.pop();
+                            let values = values.ok_or_else(Failure::internal)?;
                             return Ok(Embedding { kind: context.index.description().kind, values });
                         }
                     };

@@ -10,7 +10,7 @@ use std::{
 use super::{ENCODED, SIZES, description};
 use crate::{
     CaptionLine, EmbeddingFormat, EmbeddingGranularity, EmbeddingPipeline, Error, Exclusions, ImageFolder, Index,
-    IndexKind, IndexPrecision, IndexSummary, Result, SearchError, embed_captions, index_captions, index_images,
+    IndexKind, IndexPrecision, IndexSummary, Result, SearchError, Store, embed_captions, index_captions, index_images,
 };
 use laps_data::{Tokenizer, TokenizerConfig, Vocabulary, image::Preprocessing, scenes};
 use laps_model::{array::Array, encoder::Encoder};
@@ -232,9 +232,7 @@ fn captions_are_encoded_by_length_and_stored_in_order() {
     assert_eq!(*fixture.encoder.batches.borrow(), [vec![3, 3, 4], vec![5, 5, 14]]);
     let index = Index::open(&path).unwrap();
     let one = fixture.pipeline(&|_| ()).encode_captions(&captions[2..3]).unwrap();
-    let mut values = vec![0.0; one[0].values().len()];
-    index.read(2, &mut values).unwrap();
-    assert_eq!(values, one[0].values());
+    assert_eq!(index.embeddings(&[2]).unwrap()[0].values(), one[0].values());
 
     let model = &index.description().model;
     let (format, granularity) = (EmbeddingFormat::Numpy, EmbeddingGranularity::Tokens);

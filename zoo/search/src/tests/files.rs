@@ -5,8 +5,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::{captions, description, images, write};
 use crate::{
-    Error, Index, IndexItem, IndexKind, IndexPrecision, SearchError,
-    index_writer::IndexWriter,
+    Error, Index, IndexItem, IndexKind, IndexPrecision, IndexWriter, SearchError, Store,
     pool::{Pooling, pool},
     staged_file::numpy_header,
 };
@@ -46,13 +45,9 @@ fn written_rows_and_pooled_vectors_are_read_back() {
     {
         write(&path, kind, IndexPrecision::Single, &items);
         let index = Index::open(&path).unwrap();
-        let mut pooled = Vec::new();
-        index.for_each_pooled(|vectors| pooled.extend_from_slice(vectors)).unwrap();
         for (number, item) in items.iter().enumerate() {
-            let mut values = vec![0.0; item.values().len()];
-            index.read(number, &mut values).unwrap();
-            assert_eq!(values, item.values());
-            assert_eq!(pooled[number * 16..][..16], pool(item.values(), 16, pooling));
+            assert_eq!(index.embeddings(&[number]).unwrap()[0].values(), item.values());
+            assert_eq!(index.stored(number).unwrap().pooled, pool(item.values(), 16, pooling));
         }
         assert_eq!(index.items()[4], IndexItem { name: "item 4".to_owned(), stamp: None });
     }
@@ -124,11 +119,9 @@ fn corrupt_header_bytes_do_not_panic() {
             changed[position] ^= change;
             fs_err::write(&path, &changed).unwrap();
             if let Ok(index) = Index::open(&path) {
-                for item in 0..index.items().len() {
-                    let mut values = vec![0.0; index.rows(item).len() * index.description().width];
-                    let _ = index.read(item, &mut values);
-                }
-                let _ = index.for_each_pooled(|_| ());
+                let items: Vec<usize> = (0..index.items().len()).collect();
+                let _ = index.embeddings(&items);
+                let _ = index.nearest(&vec![0.5; index.description().width], items.len(), None);
             }
         }
     }

@@ -230,7 +230,7 @@ fn neighbors_are_sorted_by_the_cosine_of_pooled_vectors() {
     fixture.index(&folder, &path).unwrap();
     let index = Index::open(&path).unwrap();
     let (engine, stop) = (engine(), std::sync::atomic::AtomicBool::new(false));
-    let searcher = Searcher { index: &index, engine: &engine, stop: &stop };
+    let searcher = Searcher { filter: None, index: &index, engine: &engine, stop: &stop };
     let pipeline = fixture.pipeline(&|_| ());
     let query = pipeline.encode_images(&[folder.join("3.bmp")], index.description().orientation()).unwrap();
     let neighbors = searcher.neighbors(&query[0], 3).unwrap();

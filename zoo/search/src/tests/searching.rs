@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use super::{ENCODED, SIZES, captions, description_of, engine, images, samples::score, write, write_with};
-use crate::{Error, Hit, Index, IndexKind, IndexPrecision, SearchError, SearchScope, Searcher, evaluate};
+use crate::{Error, Hit, Index, IndexKind, IndexPrecision, SearchError, SearchScope, Searcher, Store as _, evaluate};
 use laps_align::similarity::{CaptionMatrix, Engine, EngineOptions, HeadEngine, SimdLevel, SimilarityEngine as _};
 use laps_model::{
     array::Array,
@@ -33,7 +33,7 @@ fn exact_search_sorts_by_pair_similarity() {
     {
         write(&path, kind, IndexPrecision::Single, &items);
         let index = Index::open(&path).unwrap();
-        let searcher = Searcher { index: &index, engine: &engine, stop: &RUN };
+        let searcher = Searcher { filter: None, index: &index, engine: &engine, stop: &RUN };
         for query in &queries {
             let found = searcher.search(query, SearchScope::All, 40).unwrap();
             let found: Vec<(usize, f32)> = found.iter().map(|hit| (hit.item, hit.similarity)).collect();
@@ -51,14 +51,14 @@ fn candidates_are_the_nearest_pooled_vectors_in_exact_order() {
     let items = images(50);
     write(&path, IndexKind::Images, IndexPrecision::Half, &items);
     let index = Index::open(&path).unwrap();
-    let searcher = Searcher { index: &index, engine: &engine, stop: &RUN };
+    let searcher = Searcher { filter: None, index: &index, engine: &engine, stop: &RUN };
     for query in &captions(5) {
-        let pooled = searcher.pooled(query).unwrap();
+        let pooled = searcher.candidates(query, items.len()).unwrap();
         let all = searcher.search(query, SearchScope::All, 50).unwrap();
         let found = searcher.search(query, SearchScope::Candidates(12), 12).unwrap();
         let lowest = found.iter().map(|hit| hit.pooled).fold(f32::INFINITY, f32::min);
         assert_eq!(found.len(), 12);
-        assert_eq!(pooled.iter().filter(|&&cosine| cosine >= lowest).count(), 12);
+        assert_eq!(pooled.iter().filter(|near| near.pooled >= lowest).count(), 12);
         let chosen: Vec<Hit> = all.into_iter().filter(|hit| hit.pooled >= lowest).collect();
         assert_eq!(found, chosen);
         // More candidates than items means all items; fewer candidates than results are raised to the results.
@@ -78,7 +78,7 @@ fn evaluation_matches_searches() {
     {
         write(&path, kind, IndexPrecision::Single, &items);
         let index = Index::open(&path).unwrap();
-        let searcher = Searcher { index: &index, engine: &engine, stop: &RUN };
+        let searcher = Searcher { filter: None, index: &index, engine: &engine, stop: &RUN };
         let evaluation = evaluate(&searcher, &queries, &|_| ()).unwrap();
         let counts: Vec<usize> = evaluation.by_candidates.iter().map(|row| row.candidates).collect();
         assert_eq!((evaluation.queries, evaluation.items, &counts[..]), (20, 60, &[10, 20, 50, 60][..]));
@@ -110,7 +110,7 @@ fn search_can_be_stopped_and_rejects_a_query_of_another_dim() {
     write(&path, IndexKind::Images, IndexPrecision::Half, &images(3));
     let index = Index::open(&path).unwrap();
     let stop = AtomicBool::new(true);
-    let searcher = Searcher { index: &index, engine: &engine, stop: &stop };
+    let searcher = Searcher { filter: None, index: &index, engine: &engine, stop: &stop };
     let error = searcher.search(&captions(1)[0], SearchScope::All, 1).unwrap_err();
     assert!(matches!(error, Error::Search(SearchError::Interrupted { .. })), "{error:?}");
     let other = Array::new(&[2, 8], vec![1.0; 16]).unwrap();
@@ -149,8 +149,8 @@ fn index_of_pooled_vectors_is_searched_exactly_without_stored_tokens() {
         assert!(bytes(&path) + 4 * 40 * SIZES.width as u64 <= bytes(&large), "{kind}");
         let index = Index::open(&path).unwrap();
         assert!(index.description().is_pooled());
-        assert_eq!(index.embeddings(3).unwrap().dims(), [1, SIZES.width]);
-        let searcher = Searcher { index: &index, engine: &engine, stop: &RUN };
+        assert_eq!(index.embeddings(&[3]).unwrap()[0].dims(), [1, SIZES.width]);
+        let searcher = Searcher { index: &index, filter: None, engine: &engine, stop: &RUN };
         for query in &queries {
             let [rows, columns] = if kind == IndexKind::Images {
                 [&stored, std::slice::from_ref(query)]
@@ -170,7 +170,7 @@ fn index_of_pooled_vectors_is_searched_exactly_without_stored_tokens() {
             }
             assert_eq!(searcher.search(query, SearchScope::Candidates(1), 3).unwrap(), found[..3]);
         }
-        assert_eq!(searcher.compared(SearchScope::Candidates(1), 3), 40);
+        assert_eq!(searcher.compared(SearchScope::Candidates(1), 3).unwrap(), 40);
         let evaluation = evaluate(&searcher, &queries, &|_| ()).unwrap();
         assert!(evaluation.by_candidates.iter().all(|row| row.candidates < 10 || row.r10 == 100.0), "{evaluation:?}");
     }
@@ -184,7 +184,7 @@ fn index_of_a_head_that_compares_tokens_is_ranked_by_its_engine() {
     let items = images(30);
     write_with(&path, description_of(HeadConfig::ScanT2i, &ENCODED, IndexKind::Images, IndexPrecision::Single), &items);
     let index = Index::open(&path).unwrap();
-    let searcher = Searcher { index: &index, engine: &engine, stop: &RUN };
+    let searcher = Searcher { index: &index, filter: None, engine: &engine, stop: &RUN };
     let values = items.iter().flat_map(|item| item.values()).copied().collect();
     let all = Array::new(&[30, ENCODED.tokens, SIZES.width], values).unwrap();
     for query in &captions(3) {

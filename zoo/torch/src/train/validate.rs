@@ -2,9 +2,7 @@
 
 use std::ops::Range;
 
-use super::{
-    Weights, features::BackboneFeatures, learner::unpad, objective::CaptionPadding, split::TokenizedSplit,
-};
+use super::{Weights, features::BackboneFeatures, learner::unpad, objective::CaptionPadding, split::TokenizedSplit};
 use crate::{Result, Torch, distributed::Collective};
 use laps::{MatrixParts, RankGroup, share};
 use laps_align::{

@@ -1,0 +1,103 @@
+//! Tests against a real server.
+
+mod filters;
+mod loading;
+#[allow(dead_code)] // these tests use a part of the samples of laps-align
+#[path = "../../../align/src/similarity/tests/samples.rs"]
+mod samples;
+mod searching;
+mod server;
+mod tls;
+mod versions;
+
+use std::path::Path;
+
+use crate::{DatabaseAddress, Metadata};
+use laps_align::similarity::{AlignmentConfig, Engine, EngineOptions};
+use laps_data::image::Preprocessing;
+use laps_model::{
+    array::Array,
+    heads::{HeadConfig, HeadSizes},
+};
+use laps_search::{FileStamp, Index, IndexDescription, IndexItem, IndexKind, IndexPrecision, IndexWriter, ModelUsed};
+use samples::Random;
+use server::PostgresServer;
+
+/// Small sizes with a class token.
+const SIZES: AlignmentConfig = AlignmentConfig { patches: 9, has_class_token: true, kept: 5, groups: 3, width: 16 };
+const HEAD_SIZES: HeadSizes = HeadSizes { tokens: 10, has_class_token: true, width: 16, word_width: 16 };
+
+fn engine() -> Engine {
+    let options = EngineOptions { threads: 2, ..EngineOptions::default() };
+    Engine::new(SIZES, &Random(11).weights(&SIZES, 2.0), options).unwrap()
+}
+
+fn description(kind: IndexKind, precision: IndexPrecision) -> IndexDescription {
+    let hash = |digit: &str| digit.repeat(64);
+    let model = ModelUsed {
+        entry: "small".to_owned(),
+        head: HeadConfig::Laps,
+        config_sha256: hash("a"),
+        checkpoint_sha256: hash("b"),
+        engine: "fake".to_owned(),
+    };
+    IndexDescription::new(kind, model, Preprocessing::imagenet(4), &HEAD_SIZES, precision)
+}
+
+/// Different embeddings around a common direction.
+fn images(count: usize) -> Vec<Array> {
+    let all = Random(5).embeddings([count, SIZES.tokens(), SIZES.width], 1.0);
+    let values = all.values().chunks_exact(SIZES.tokens() * SIZES.width);
+    values.map(|image| Array::new(&[SIZES.tokens(), SIZES.width], image.to_vec()).unwrap()).collect()
+}
+
+fn captions(count: usize) -> Vec<Array> {
+    let lengths: Vec<usize> = (0..count).map(|index| 3 + index % 5).collect();
+    Random(6).captions(&lengths, SIZES.width, 1.0)
+}
+
+/// Name of an item; names are in the order of their numbers.
+fn name(number: usize) -> String {
+    format!("item {number:05}")
+}
+
+fn item(number: usize) -> IndexItem {
+    let stamp = FileStamp { bytes: 7, seconds: -1, nanoseconds: number as u32 };
+    IndexItem { name: name(number), stamp: Some(stamp) }
+}
+
+/// An index file of items.
+fn index(path: &Path, kind: IndexKind, precision: IndexPrecision, items: &[Array]) -> Index {
+    let description = description(kind, precision);
+    let mut writer = IndexWriter::create(path, description.clone()).unwrap();
+    for (number, embeddings) in items.iter().enumerate() {
+        let item = match kind {
+            IndexKind::Images => item(number),
+            IndexKind::Captions => IndexItem { name: name(number), stamp: None },
+        };
+        let stored = description.encode_item(&item.name, embeddings.values()).unwrap();
+        writer.push_stored(item, stored).unwrap();
+    }
+    writer.finish().unwrap();
+    Index::open(path).unwrap()
+}
+
+/// The address of a collection in the database `postgres`.
+fn address(server: &PostgresServer, collection: &str) -> DatabaseAddress {
+    server.address("postgres", "postgres", collection).parse().unwrap()
+}
+
+/// Metadata of items by number.
+fn metadata(count: usize, of: impl Fn(usize) -> serde_json::Value) -> Metadata {
+    (0..count).map(|number| (name(number), of(number).as_object().unwrap().clone())).collect()
+}
+
+/// The error of an operation as users see it, without the folder of the server.
+fn error<T>(result: laps_search::Result<T>) -> String {
+    let error = result.err().unwrap();
+    let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+    let text = format!("{error}{hint}");
+    let start = text.find("host=").unwrap();
+    let end = start + text[start..].find('&').unwrap();
+    format!("{}host=FOLDER{}", &text[..start], &text[end..])
+}
