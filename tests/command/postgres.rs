@@ -117,16 +117,16 @@ fn filtered_item(server: &RunningServer) -> u64 {
 #[test]
 fn stores_that_cannot_be_used_are_named() {
     let data = scenes(1);
-    let [images, file] = ["images", "photos.index"].map(|name| data.path().join(name));
+    let [images, file, copy] = ["images", "photos.index", "copy.index"].map(|name| data.path().join(name));
     run(&["index", text(&images), "--out", text(&file)], &MODEL);
     let in_data = |arguments: &[&str]| expect_error(data.path(), arguments);
-    assert_snapshot!(in_data(&["search", "photos.index", "a", "--where", "year = 1", "--entry", "shapes_vit", "--engine", "rust"]), @r"
-    error: the items of `photos.index` have no metadata to filter by
+    assert_snapshot!(in_data(&["search", text(&file), "a", "--where", "year = 1", "--entry", "shapes_vit", "--engine", "rust"]), @r"
+    error: the items of `DIR/photos.index` have no metadata to filter by
       expected: a database with metadata
       found: an index file
     hint: move the index into a Postgres database with `laps-zoo index`
     ");
-    assert_snapshot!(in_data(&["index", "images", "--store", "photos.index", "--entry", "shapes_vit"]), @r"
+    assert_snapshot!(in_data(&["index", text(&images), "--store", "photos.index", "--entry", "shapes_vit"]), @r"
     error: `--store` cannot be used
       expected: postgres://USER@HOST/DATABASE?collection=NAME
       found: `photos.index`
@@ -135,9 +135,9 @@ fn stores_that_cannot_be_used_are_named() {
     for arguments in [
         &["search", "postgres://me:secret@127.0.0.1:1/d", "a"][..],
         &["serve", "postgres://me:secret@127.0.0.1:1/d"],
-        &["index", "postgres://me:secret@127.0.0.1:1/d", "--out", "copy.index"],
-        &["index", "photos.index", "--store", "postgres://me:secret@127.0.0.1:1/d"],
-        &["index", "images", "--store", "postgres://me:secret@127.0.0.1:1/d", "--entry", "shapes_vit", "--quiet"],
+        &["index", "postgres://me:secret@127.0.0.1:1/d", "--out", text(&copy)],
+        &["index", text(&file), "--store", "postgres://me:secret@127.0.0.1:1/d"],
+        &["index", text(&images), "--store", "postgres://me:secret@127.0.0.1:1/d", "--entry", "shapes_vit", "--quiet"],
     ] {
         let error = in_data(arguments);
         assert!(error.contains("the database `postgres://me@127.0.0.1:1/d` cannot be reached"), "{error}");
