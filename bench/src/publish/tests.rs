@@ -56,7 +56,7 @@ fn model_folder_has_weights_entry_card_and_results() {
     let model = ModelFolder {
         entry: "shapes_vit",
         checkpoint: None,
-        results: &[result.clone()],
+        results: std::slice::from_ref(&result),
         graphs: &[],
         hub_data: Some(&hub_data),
         repository: "someone/laps-shapes",
@@ -92,14 +92,14 @@ fn results_of_other_weights_are_refused() {
     let model = ModelFolder {
         entry: "shapes_vit",
         checkpoint: None,
-        results: &[path.clone()],
+        results: std::slice::from_ref(&path),
         graphs: &[],
         hub_data: None,
         repository: "someone/laps-shapes",
     };
     let error = write_model_folder(folder.path(), &model).unwrap_err().to_string();
     assert!(error.contains("expected: results of the checkpoint with sha256 "), "{error}");
-    let twice = [path.clone(), path];
+    let twice = [path.clone(), path.clone()];
     let error = write_model_folder(folder.path(), &ModelFolder { results: &twice, ..model }).unwrap_err().to_string();
     assert!(error.contains("found: `shapes.json` twice"), "{error}");
 }

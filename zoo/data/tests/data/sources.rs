@@ -251,8 +251,11 @@ fn write_files(folder: &Path, files: &[(&str, &[u8])]) {
     }
 }
 
-/// Name, ids with the names of their images, and captions of each split of `files`, which are in the layout `kind`.
-fn read_layout(kind: SourceKind, files: &[(&str, &[u8])]) -> Vec<(String, Vec<(String, String)>, Vec<String>)> {
+/// Name of a split, ids with the names of their images, and captions.
+type SplitContents = (String, Vec<(String, String)>, Vec<String>);
+
+/// The splits of `files`, which are in the layout `kind`.
+fn read_layout(kind: SourceKind, files: &[(&str, &[u8])]) -> Vec<SplitContents> {
     let folder = tempfile::tempdir().unwrap();
     write_files(folder.path(), files);
     let source = Source::below(kind, folder.path(), &[], None, None).unwrap();
