@@ -1,4 +1,4 @@
-//! What a sound evaluation must not depend on, checked by evaluating again.
+//! Audits: evaluations of changed inputs, whose outcome a sound protocol predicts.
 //!
 //! | check | passes if |
 //! |---|---|
@@ -71,11 +71,11 @@ impl CaptionOrder {
 /// The result of a check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuditCheck {
-    /// What was checked.
+    /// The check.
     pub name: Cow<'static, str>,
     /// Whether it passed; `None` for a count that decides nothing.
     pub passed: Option<bool>,
-    /// What was found.
+    /// The outcome.
     pub detail: String,
 }
 

@@ -110,7 +110,7 @@ impl Error {
         Self::Io { action, path: path.into(), source: source.into() }
     }
 
-    /// What the user can do about it, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Model(error) => error.hint(),

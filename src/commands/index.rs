@@ -96,7 +96,7 @@ struct IndexOutput<'a> {
     skipped_queries: &'a [SkippedItem],
 }
 
-/// What is indexed.
+/// The kind of items in an index.
 enum IndexInput {
     Images(ImageFolder),
     Captions { captions: Vec<CaptionLine>, file: PathBuf },

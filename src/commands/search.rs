@@ -86,7 +86,7 @@ struct SearchOutput<'a> {
     results: Vec<ResultRow>,
 }
 
-/// What the results are sorted by.
+/// The order of the results.
 #[derive(Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum RankedBy {

@@ -20,7 +20,7 @@ struct Tab {
     messages: BufReader<File>,
     session: Option<String>,
     number: u64,
-    /// What the page wrote to its console, failed loads included.
+    /// Messages in the console of the page, failed loads included.
     console: Vec<String>,
 }
 

@@ -34,7 +34,7 @@ fn arguments(suite: &Path, out: &Path, more: &[&str]) -> Vec<String> {
     fixed.iter().chain(more).map(|&argument| argument.to_owned()).collect()
 }
 
-/// What a result says, apart from times and what an interruption leaves in the notes.
+/// A result without times and without the notes of an interruption.
 fn contents(out: &Path) -> BTreeMap<String, serde_json::Value> {
     let files = fs_err::read_dir(out.join("results")).unwrap().map(|file| file.unwrap().path());
     let result = |path: PathBuf| {

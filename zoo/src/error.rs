@@ -37,7 +37,7 @@ pub enum Error {
         /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
-        /// What the user can do, if known.
+        /// Hint for the user, if there is one.
         hint: Option<String>,
     },
     /// An engine cannot be used.
@@ -114,7 +114,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the user can do about it, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Model(error) => error.hint(),

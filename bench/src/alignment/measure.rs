@@ -59,7 +59,7 @@ impl FromStr for AlignmentEngine {
     }
 }
 
-/// What to measure.
+/// The inputs of a measurement.
 #[derive(Clone, Debug)]
 pub struct AlignmentRequest {
     /// Entry that gives the sizes; its weights are not used.

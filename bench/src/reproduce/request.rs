@@ -13,7 +13,7 @@ use laps_model::encoder::Device;
 
 use crate::{Error, Result, audit::CaptionOrder, files};
 
-/// What to evaluate, and how.
+/// The inputs and options of an evaluation.
 #[derive(Clone, Debug)]
 pub struct ReproduceRequest {
     /// The entry.
@@ -24,7 +24,7 @@ pub struct ReproduceRequest {
     pub data: Option<PathBuf>,
     /// Split; `None` is the entry's test split.
     pub split: Option<String>,
-    /// What happens to captions that are longer than the text encoder has positions.
+    /// Treatment of captions that are longer than the text encoder has positions.
     pub long_captions: LongCaptions,
     /// Which text each caption has; any order but the one written is for audits.
     pub caption_order: CaptionOrder,

@@ -47,7 +47,7 @@ pub struct Reproduction {
     pub stages: Vec<StageTime>,
     /// Peak memory of the process, in bytes.
     pub peak_memory_bytes: Option<u64>,
-    /// What produced the result.
+    /// Provenance of the result.
     pub provenance: Provenance,
     /// Metrics by human judgements, if requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

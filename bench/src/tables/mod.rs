@@ -138,7 +138,7 @@ pub struct ResultUsed {
     pub split: String,
     /// Its verdict.
     pub verdict: Verdict,
-    /// What produced it.
+    /// Its provenance.
     pub provenance: Provenance,
 }
 

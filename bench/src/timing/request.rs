@@ -9,7 +9,7 @@ use laps_model::encoder::Device;
 use super::{BenchPart, EncoderCase, Scenario};
 use crate::{Error, Result};
 
-/// What to measure, and how.
+/// The inputs and options of a measurement.
 pub struct TimingRequest {
     /// The entry.
     pub entry: Entry,

@@ -32,7 +32,7 @@ use crate::{
     runtime::{RuntimeError, Session, SessionOptions},
 };
 
-/// What to export.
+/// The inputs and options of an export.
 #[derive(Clone, Debug)]
 pub struct ExportRequest {
     /// Entry.
@@ -49,7 +49,7 @@ pub struct ExportRequest {
     pub vocabulary: Option<Vocabulary>,
 }
 
-/// What was exported.
+/// The outcome of an export.
 #[derive(Clone, Debug)]
 pub struct Exported {
     /// Manifest.

@@ -80,7 +80,7 @@ pub enum RuntimeError {
     Graph {
         /// The file.
         path: PathBuf,
-        /// What ONNX Runtime says.
+        /// The message of ONNX Runtime.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -89,14 +89,14 @@ pub enum RuntimeError {
     Run {
         /// The file.
         path: PathBuf,
-        /// What ONNX Runtime says.
+        /// The message of ONNX Runtime.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl RuntimeError {
-    /// What the user can do about it, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Missing { .. } => {

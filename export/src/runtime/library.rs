@@ -70,7 +70,7 @@ impl fmt::Display for LibraryOrigin {
     }
 }
 
-/// What a loaded library reports about itself.
+/// Version and build of a loaded library.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildInfo {
     /// Build line: commit, build type, flags.

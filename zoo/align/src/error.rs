@@ -72,7 +72,7 @@ pub enum RetrievalError {
 }
 
 impl RetrievalError {
-    /// What the user can do, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NotANumber { .. } => "the embeddings are not finite: check the checkpoint and the precision",
@@ -160,7 +160,7 @@ impl Error {
         Self::Caller(Box::new(source))
     }
 
-    /// What the user can do, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Retrieval(error) => error.hint(),

@@ -202,7 +202,7 @@ impl DataError {
         Self::Content { path: path.to_owned(), expected: "text in UTF-8".to_owned(), found: error.to_string() }
     }
 
-    /// What the user can do about it, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Split { available, .. } if available.is_empty() => {
@@ -255,7 +255,7 @@ pub enum Error {
     /// A file could not be read or written.
     #[error("cannot {action} `{}`", path.display())]
     Io {
-        /// What was tried: `read`, `write`, ...
+        /// The failed action: `read`, `write`, ...
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -266,7 +266,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the user can do about it, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Data(error) => error.hint(),

@@ -79,7 +79,7 @@ pub struct ImageFault {
 }
 
 impl UnusableData {
-    /// What the user can do about it, if known.
+    /// Hint for the user, if there is one.
     pub(crate) fn hint(&self) -> Option<String> {
         let is_too_long = |fault: &CaptionFault| matches!(fault.cause, CaptionError::TooLong { .. });
         if self.caption_faults.iter().any(is_too_long) {

@@ -29,7 +29,7 @@ pub struct LoaderOptions {
     pub prefetch: usize,
 }
 
-/// What to do with an image that cannot be used.
+/// Treatment of an image that cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFault {
     /// Return its error and end.

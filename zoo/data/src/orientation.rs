@@ -9,7 +9,7 @@ use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, metadata::Or
 
 use super::image::RgbImage;
 
-/// What to do with the EXIF orientation of an image.
+/// Treatment of the EXIF orientation of an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExifOrientation {
     /// Take the pixels as they are stored, as the authors' code does.

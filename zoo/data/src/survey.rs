@@ -58,7 +58,7 @@ pub struct SurveyedImage {
     pub name: String,
     /// The first line of the file of image ids with it.
     pub line: FileLine,
-    /// What is wrong with it.
+    /// The fault.
     pub reason: String,
 }
 

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 /// Bytes read at a time: large enough that the cost of system calls is negligible, small enough for the CPU's cache.
 pub const BLOCK: usize = 1 << 18;
 
-/// What is known about a file before it is read. Hashes are lower-case hexadecimal.
+/// Expected size and hashes of a file. Hashes are lower-case hexadecimal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpectedDigest {
     /// Size in bytes.

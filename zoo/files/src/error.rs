@@ -11,7 +11,7 @@ pub enum Error {
     /// The operating system refused an operation.
     #[error("cannot {action} `{}`", path.display())]
     Io {
-        /// What was tried: `read`, `write`, ...
+        /// The failed action: `read`, `write`, ...
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -44,7 +44,7 @@ fn holder(pid: Option<u32>) -> String {
 }
 
 impl Error {
-    /// What the user can do about it, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Held { .. } => Some("wait for that process, or write to another path".to_owned()),

@@ -74,7 +74,7 @@ enum Sink {
     Stdout(io::Stdout),
 }
 
-/// What a path leads to.
+/// The kind of target that a path names.
 enum Target {
     /// A regular file, or nothing.
     File(PathBuf),

@@ -28,7 +28,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the user can do about it, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Checkpoint(error) => error.hint(),

@@ -41,7 +41,7 @@ pub enum Error {
         name: String,
         /// What the model requires.
         expected: String,
-        /// What was found.
+        /// The outcome.
         found: String,
     },
     /// The caller's source of parameters failed.
@@ -75,7 +75,7 @@ impl Error {
         Self::Weights(Box::new(source))
     }
 
-    /// What the user can do about it, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Device { hint, .. } => Some(hint.clone()),

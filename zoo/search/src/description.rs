@@ -168,7 +168,7 @@ impl IndexDescription {
     /// Parses the JSON of a description.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault.
     pub fn from_json(text: &str) -> Result<Self, String> {
         let value: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         match value.get("schema").and_then(serde_json::Value::as_u64) {

@@ -82,7 +82,7 @@ pub enum SearchError {
     Image {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         cause: ImageError,
     },
     /// None of the images or captions can be used.
@@ -96,7 +96,7 @@ pub enum SearchError {
         count: usize,
         /// The first one: the image's name or the caption's line.
         name: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// An embedding value is outside the range of fp16.
@@ -128,7 +128,7 @@ pub enum SearchError {
 }
 
 impl SearchError {
-    /// What the user can do, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Foreign { .. } => {
@@ -194,7 +194,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the user can do, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Search(error) => error.hint(),

@@ -28,7 +28,7 @@ pub struct SkippedItem {
     /// Line of the caption in the file, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
-    /// What is wrong with it.
+    /// The fault.
     pub reason: String,
 }
 

@@ -50,7 +50,7 @@ pub trait Store: Send + Sync {
 
 /// An error of a [`Store`] outside of this crate.
 pub trait StoreError: std::error::Error + Send + Sync {
-    /// What the user can do, if known.
+    /// Hint for the user, if there is one.
     fn hint(&self) -> Option<String>;
 
     /// Whether the same operation can succeed later: the database cannot be reached.

@@ -47,7 +47,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the user can do, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Train(error) => error.hint(),

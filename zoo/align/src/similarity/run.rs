@@ -18,7 +18,7 @@ use crate::{Error, Result};
 pub struct RunOutcome {
     /// Whether every tile that the sink wanted was computed; false if the sink stopped the run.
     pub finished: bool,
-    /// What was computed.
+    /// The work that was done.
     pub counts: PairCounts,
 }
 
@@ -27,7 +27,7 @@ pub(super) trait TileWorker {
     /// Similarities of a tile, `(images of the tile, captions of the tile)`.
     fn compute(&mut self, tile: &Tile, output: &mut [f32]) -> Result<()>;
 
-    /// What was computed so far.
+    /// The work that was done so far.
     fn counts(&self) -> PairCounts;
 }
 

@@ -37,13 +37,13 @@ pub enum ImageError {
     Undecodable {
         /// Format of the file.
         format: ImageFormat,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// The image cannot be encoded as JPEG.
     #[error("not encodable as JPEG: {reason}")]
     Encode {
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// A decoder panicked.
@@ -52,7 +52,7 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    /// What the user can do about it, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read(error) if error.kind() == io::ErrorKind::NotFound => {

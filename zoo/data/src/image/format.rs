@@ -62,7 +62,7 @@ const UNREADABLE_EXTENSIONS: [&str; 28] = [
     "orf", "pbm", "pgm", "pnm", "ppm", "psd", "raf", "rw2", "svg", "tga", "tif", "tiff",
 ];
 
-/// What the extension of a file says.
+/// The image format that the extension of a file names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExtensionKind {
     /// An image of a format that can be decoded.

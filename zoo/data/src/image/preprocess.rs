@@ -22,12 +22,12 @@ pub struct Preprocessing {
     pub mean: [f32; 3],
     /// Standard deviation of red, green and blue.
     pub std: [f32; 3],
-    /// What becomes of an image that is not square.
+    /// Treatment of an image that is not square.
     #[serde(default, skip_serializing_if = "Fit::is_squash")]
     pub fit: Fit,
 }
 
-/// What becomes of an image that is not square.
+/// Treatment of an image that is not square.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fit {

@@ -1,4 +1,4 @@
-//! What is said of a scene: five sentences, each a full description in other words.
+//! Captions of a scene: five sentences, each a full description in other words.
 
 use super::scene::{Colour, Object, Relation, SceneContent, Shape, Side, Size, Sizes};
 use laps_model::random::SplitMix64;

@@ -31,7 +31,7 @@ pub enum SceneError {
 }
 
 impl SceneError {
-    /// What the user can do about it, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::TooMany { .. } => Some("lower the number of scenes under `drawn` in the entry".to_owned()),

@@ -1,4 +1,4 @@
-//! What a scene shows, and what is true of it.
+//! The content of a scene, and the relations that hold in it.
 
 use super::layout::Jitter;
 
@@ -99,7 +99,7 @@ impl Side {
     }
 }
 
-/// What a scene is about: two objects in a relation, and perhaps a third beside both. Captions say nothing else.
+/// The facts that the captions of a scene state: two objects in a relation, and perhaps a third beside both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SceneContent {
     pub(super) first: Object,

@@ -16,7 +16,7 @@ fn config() -> DrawnConfig {
 /// An object as a sentence names it; the size may be left out.
 type Named = (Option<Size>, Colour, Shape);
 
-/// What a sentence says, as a reader understands it.
+/// The facts that a sentence states, as a reader understands it.
 #[derive(Debug)]
 struct Statement {
     objects: Vec<Named>,

@@ -82,7 +82,7 @@ pub fn write(folder: &Path, config: &DrawnConfig, wanted: &[Split]) -> Result<Ou
     Ok(Outcome::Written)
 }
 
-/// What the target folder contains.
+/// Content of the target folder.
 enum FolderContents {
     Nothing,
     Drawn(Stamp),

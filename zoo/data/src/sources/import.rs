@@ -43,7 +43,7 @@ pub struct Imported {
     /// Captions that were left out because their image has more than [`Source::max_captions`], by split.
     #[serde(default)]
     pub dropped_captions: BTreeMap<String, usize>,
-    /// What was left out, and known traps.
+    /// Items that were left out, and known traps.
     pub notes: Vec<String>,
 }
 

@@ -74,7 +74,7 @@ pub(super) fn count_traps(splits: &BTreeMap<String, SplitSize>) -> Vec<String> {
     notes
 }
 
-/// What the number of captions of the test split of COCO says.
+/// The file that a number of captions of the test split of COCO points to.
 fn caption_trap(size: SplitSize) -> Option<&'static str> {
     match (size.images, size.captions) {
         (5000, 24_809) => Some(

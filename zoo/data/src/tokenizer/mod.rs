@@ -37,7 +37,7 @@ pub struct Tokenizer {
     truncated: AtomicUsize,
 }
 
-/// What happens to captions that are longer than the text encoder has positions.
+/// Treatment of captions that are longer than the text encoder has positions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LongCaptions {
     /// They are an error. Those of CLIP are truncated, as CLIP does.

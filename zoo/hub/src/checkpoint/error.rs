@@ -45,7 +45,7 @@ pub enum CheckpointError {
         path: PathBuf,
         /// The container that it starts as.
         format: Format,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// The list of a model in several files cannot be used, or does not fit the files.

@@ -10,7 +10,7 @@ use super::{CheckpointError, format::is_checkpoint_name, shards::LISTS};
 /// transformers takes the first.
 const WEIGHTS: [&str; 4] = ["model.safetensors", LISTS[0], "pytorch_model.bin", LISTS[1]];
 
-/// What a path leads to.
+/// The kind of target that a path names.
 pub(super) enum Source {
     /// A checkpoint in one file.
     File(PathBuf),

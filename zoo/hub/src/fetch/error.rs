@@ -32,7 +32,7 @@ pub enum FetchError {
         address: String,
         /// What is allowed.
         expected: &'static str,
-        /// What is wrong with it.
+        /// The fault.
         found: String,
     },
     /// An environment variable has an unusable value.
@@ -170,7 +170,7 @@ pub enum FetchError {
         key: String,
         /// Where the file is.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         #[source]
         source: Box<StoreError>,
     },
@@ -229,7 +229,7 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// What the user can do about it, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Offline { .. } => {

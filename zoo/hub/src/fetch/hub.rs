@@ -64,7 +64,7 @@ pub enum HubError {
 }
 
 impl HubError {
-    /// What the user can do about it, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Private { token: true, .. } => {

@@ -146,7 +146,7 @@ pub enum PushError {
 }
 
 impl PushError {
-    /// What the user can do about it, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoToken => "set `HF_TOKEN`, or name a file with the token".to_owned(),

@@ -24,7 +24,7 @@ pub enum StoreError {
     Pins {
         /// The lock file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// A file is pinned with another hash.
@@ -103,7 +103,7 @@ impl StoreError {
         Self::UnknownName { name: name.to_owned(), known }
     }
 
-    /// What the user can do about it, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Pins { .. } => "rename the lock file; fetched files are then pinned again".to_owned(),

@@ -75,7 +75,7 @@ pub enum DistributedError {
 }
 
 impl DistributedError {
-    /// What the user can do, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoAnswer { .. } => "check MASTER_ADDR and MASTER_PORT, and that rank 0 is running".to_owned(),

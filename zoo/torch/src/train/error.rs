@@ -55,7 +55,7 @@ pub enum TrainError {
     State {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// The run was stopped, and its state is saved.
@@ -75,7 +75,7 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    /// What the user can do, if known.
+    /// Hint for the user, if there is one.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::TooFewSamples { samples, .. } => format!("set `train.batch_size` to {samples} or less"),
