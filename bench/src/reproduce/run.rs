@@ -135,12 +135,12 @@ fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &
     if stop.load(Ordering::Relaxed) {
         return Err(matrix.interrupted());
     }
+    let matrix = matrix.finish()?;
     let damaged = gather_damaged(group, damaged, &all_files)?;
     log.notes.extend(damaged.iter().map(|damage| {
         format!("image `{}` is damaged and was decoded partially: {}", damage.file.image.id, damage.warning)
     }));
 
-    let matrix = matrix.finish()?;
     let began = Instant::now();
     let ranked = match matrix {
         FinishedMatrix::Whole(matrix) => Some(matrix.read(|scores| {
