@@ -36,8 +36,7 @@ fn help_names_the_commands() {
                    charts and the hardest failures
       card         Write a model card in Markdown: description, recipe, recalls, licence and known
                    problems
-      push         Upload a model to a Hugging Face repository: weights, entry, card, results and
-                   graphs
+      push         Upload a model to a Hugging Face repository: weights, entry, card, results and graphs
       train        Train the model of an entry
       launch       Start the processes of a distributed run, as torchrun does, without Python
       export       Export an entry to ONNX, and compare the graphs with the model
@@ -63,49 +62,118 @@ fn help_names_the_commands() {
     Usage: laps-zoo reproduce [OPTIONS] <ENTRY>
 
     Arguments:
-      <ENTRY>  Entry name, or path to an entry YAML file
+      <ENTRY>
+              Entry name, or path to an entry YAML file
 
     Options:
-          --checkpoint <FILE>     Checkpoint (.safetensors or .pth) [default: the embedded one, or
-                                  download the published one]
-          --data <DIR>            Root of the caption and image folders [default: the folder of the
-                                  entry file]
-          --data-source <LAYOUT>  Layout of the data: laps, karpathy, coco, parquet, kaggle, webdataset,
-                                  folder, authors, docci, dci, urban1k or sharegpt4v [default: the
-                                  entry's]
-          --split <SPLIT>         Split to evaluate [default: the entry's test split]
-          --truncate              Truncate captions that are longer than the text encoder has positions,
-                                  and count them in the result
-          --limit <N>             Evaluate only the first N images of the split and their captions
-          --engine <ENGINE>       Engine that computes the embeddings: auto, torch, rust or ort
-                                  [default: auto]
-          --graphs <DIR>          Folder of exported ONNX graphs; selects the engine ort [default:
-                                  export them for this run]
-          --precisions <LIST>     With the engine ort, also evaluate these precisions (fp16, int8) and
-                                  compare them with fp32
-          --ep <PROVIDER>         ONNX Runtime execution provider: auto, cpu, cuda or tensorrt; an
-                                  unavailable one is an error
-          --ep-memory <MIB>       Memory limit in MiB of the CUDA arena or the TensorRT workspace
-          --ep-cache <DIR>        Folder in which TensorRT caches the engines that it builds
-          --device <DEVICE>       Device: auto, cpu or cuda:N [default: auto]
-          --threads <N>           Number of threads [default: one per CPU]
-          --batch-size <N>        Batch size of the encoders, in images or captions [default: 16]
-          --memory-limit <MIB>    Memory in MiB for computing similarities, not counting the embeddings
-                                  and the matrix [default: 1024]
-          --tolerance <POINTS>    Largest accepted difference between a measured and a published recall,
-                                  in points [default: 0.1]
-          --sims <FILE>           Write the similarity matrix as safetensors: key `sims`, images x
-                                  captions. Rerun the command to resume from FILE.partial
-          --run <FILE>            Write the first 100 candidates of each query as a run file of TREC:
-                                  images by their id, captions as ID#NUMBER
-          --mteb <DIR>            Write the result files of MTEB's tasks Flickr30kI2TRetrieval and
-                                  Flickr30kT2IRetrieval to DIR
-          --json <FILE>           Write the result and its provenance as JSON
-          --audit                 Also evaluate with captions shuffled within and between images, and
-                                  look for images that other splits have too
-          --offline               Do not use the network: fail if a file is not in the cache
-      -q, --quiet                 Hide progress output
-      -h, --help                  Print help
+          --checkpoint <FILE>
+              Checkpoint (.safetensors or .pth) [default: the embedded one, or download the published
+              one]
+
+          --data <DIR>
+              Root of the caption and image folders [default: the folder of the entry file]
+
+          --data-source <LAYOUT>
+              Layout of the data: laps, karpathy, coco, parquet, kaggle, webdataset, folder, authors,
+              docci, dci, urban1k or sharegpt4v [default: the entry's]
+
+          --split <SPLIT>
+              Split to evaluate [default: the entry's test split]
+
+          --truncate
+              Truncate captions that are longer than the text encoder has positions, and count them in
+              the result
+
+          --limit <N>
+              Evaluate only the first N images of the split and their captions
+
+          --engine <ENGINE>
+              Engine that computes the embeddings: auto, torch, rust or ort
+
+              [default: auto]
+
+          --graphs <DIR>
+              Folder of exported ONNX graphs; selects the engine ort [default: export them for this run]
+
+          --precisions <LIST>
+              With the engine ort, also evaluate these precisions (fp16, int8) and compare them with
+              fp32
+
+          --ep <PROVIDER>
+              ONNX Runtime execution provider: auto, cpu, cuda or tensorrt; an unavailable one is an
+              error
+
+          --ep-memory <MIB>
+              Memory limit in MiB of the CUDA arena or the TensorRT workspace
+
+          --ep-cache <DIR>
+              Folder in which TensorRT caches the engines that it builds
+
+          --device <DEVICE>
+              Device: auto, cpu or cuda:N
+
+              [default: auto]
+
+          --threads <N>
+              Number of threads [default: one per CPU]
+
+          --batch-size <N>
+              Batch size of the encoders, in images or captions
+
+              [default: 16]
+
+          --memory-limit <MIB>
+              Memory in MiB for computing similarities, not counting the embeddings and the matrix
+
+              [default: 1024]
+
+          --tolerance <POINTS>
+              Largest accepted difference between a measured and a published recall, in points
+
+              [default: 0.1]
+
+          --sims <FILE>
+              Write the similarity matrix as safetensors: key `sims`, images x captions. Rerun the
+              command to resume from FILE.partial
+
+          --run <FILE>
+              Write the first 100 candidates of each query as a run file of TREC: images by their id,
+              captions as ID#NUMBER
+
+          --mteb <DIR>
+              Write the result files of MTEB's tasks Flickr30kI2TRetrieval and Flickr30kT2IRetrieval to
+              DIR
+
+          --json <FILE>
+              Write the result and its provenance as JSON
+
+          --audit
+              Also evaluate with captions shuffled within and between images, and look for images that
+              other splits have too
+
+          --offline
+              Do not use the network: fail if a file is not in the cache
+
+          --dist-backend <NAME>
+              Library that the processes of a distributed run communicate with
+
+              Possible values:
+              - auto: NCCL on GPUs and Gloo on CPUs
+              - gloo: Over TCP
+              - nccl: One GPU per process
+
+              [default: auto]
+
+          --dist-timeout <SECONDS>
+              Seconds after which a process that does not answer ends a distributed run
+
+              [default: 1800]
+
+      -q, --quiet
+              Hide progress output
+
+      -h, --help
+              Print help (see a summary with '-h')
     ");
     let version = printed(&["--version"]);
     assert!(version.starts_with(&format!("laps-zoo {} (commit ", env!("CARGO_PKG_VERSION"))), "{version}");

@@ -97,7 +97,7 @@ fn killed_shards_are_complete_and_identical_in_the_end() {
         assert!(run.status == 0 && run.stdout.contains(shards), "{}{}", run.stdout, run.stderr);
     }
     assert_eq!(files(&ranks), expected);
-    let one_file = ["embed", "--entry", "shapes_vit", "--text", "a red circle", "--out", "x.npy"];
+    let one_file = ["embed", "--entry", "shapes_vit", "--caption", "a red circle", "--out", "x.npy"];
     let refused = of_rank("0", one_file.map(str::to_owned).to_vec());
     assert!(refused.status == 2 && refused.stderr.contains("found: none, with WORLD_SIZE=2"), "{}", refused.stderr);
 }
