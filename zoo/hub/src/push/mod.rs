@@ -3,7 +3,7 @@
 //! [`Pusher::push`] asks the hub which files it stores as large objects and which it has already, uploads the large objects
 //! that are missing, and then makes one commit. The commit names its parent, so that a change by somebody else in between
 //! is an error and not overwritten. After an interruption the same call uploads only what is still missing. The calls are
-//! those of `huggingface_hub` 2.4 with the transfers `basic` and `multipart`; see [`api`]. They were tested against a local
+//! those of `huggingface_hub` 2.4 with the transfers `basic` and `multipart`. They were tested against a local
 //! server that behaves like the hub, not yet against the hub.
 
 mod api;
