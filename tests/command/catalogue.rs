@@ -2,10 +2,11 @@
 
 use crate::support::laps_zoo;
 
+/// Standard output, without the spaces that end empty lines of a help text.
 fn printed(arguments: &[&str]) -> String {
     let run = laps_zoo(arguments);
     assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{arguments:?}");
-    run.stdout
+    run.stdout.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 #[test]

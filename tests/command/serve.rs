@@ -201,8 +201,8 @@ fn unusable_requests_are_errors_with_the_texts_of_the_command() {
     hint: the server does not fetch URLs
     ");
     insta::assert_snapshot!(error("/v1/search", json!({ "query": { "item": 2 } })), @r"
-    422 `query` cannot be used
-      expected: an item of the index, below 2
+    422 there is no item 2
+      expected: the number of an item of the index
       found: 2
     ");
     insta::assert_snapshot!(error("/v1/search", json!({ "query": 7 })), @"422 the body cannot be used: `query`: expected a text, a `data:` URL of an image, or an object with one of `text`, `image` and `item`");
@@ -211,7 +211,7 @@ fn unusable_requests_are_errors_with_the_texts_of_the_command() {
       expected: 1 to 1000
       found: 0
     ");
-    insta::assert_snapshot!(error("/v1/search", json!({ "query": "a", "tops": 1 })), @"422 the body cannot be used: `tops`: unknown field `tops`, expected one of `query`, `top`, `candidates`");
+    insta::assert_snapshot!(error("/v1/search", json!({ "query": "a", "tops": 1 })), @"422 the body cannot be used: `tops`: unknown field `tops`, expected one of `query`, `top`, `candidates`, `filter`");
     insta::assert_snapshot!(error("/v1/score", json!({ "images": ["a"], "texts": ["b"] })), @r"
     422 `images` cannot be used
       expected: an image
