@@ -21,7 +21,7 @@ run() {
     "$program" info --yaml shapes_vit | sed -e "s/^name: .*/name: $name/" -e '/^references:/,$d' -e '/^checkpoint:/d' |
         if [ "$head" = laps ]; then cat; else sed -e '/^  sparse_ratio:/d' -e "s/^  aggr_ratio:.*/  head: $head/"; fi > "$entry"
     "$program" train "$entry" --out "$folder/$name-$seed" --seed "$seed" --resume=auto "$@"
-    "$program" reproduce "$entry" --engine rust --checkpoint "$folder/$name-$seed/best.safetensors" --json "$folder/results/$name-$seed.json"
+    "$program" reproduce "$entry" --checkpoint "$folder/$name-$seed/best.safetensors" --json "$folder/results/$name-$seed.json"
 }
 
 for seed in 0 1 2; do
