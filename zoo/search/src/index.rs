@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use safetensors::{Dtype, tensor::Metadata};
 
 use super::{
-    Filter, IndexDescription, IndexItem, IndexKind, IndexPrecision, Neighbor, SearchError, Store, StoredItem,
+    Filter, IndexDescription, IndexItem, IndexKind, IndexPrecision, Neighbor, SearchError, Store, StoredItem, half_dot,
     searcher::{dot, largest},
 };
 use crate::{Error, Result};
@@ -26,6 +26,9 @@ pub(super) const METADATA_KEY: &str = "laps_zoo.index";
 
 /// Items whose pooled vectors a thread reads at once. Their bytes and values stay in its cache.
 const POOLED_CHUNK: usize = 128;
+
+/// Chunks that share the buffers of a job.
+const MIN_CHUNKS: usize = 16;
 
 /// An open index. Names are in memory; embeddings are read when they are needed.
 #[derive(Debug)]
@@ -152,11 +155,16 @@ impl Index {
 
     /// Reads rows of the tensor that begins at byte `offset` of the file.
     fn bytes(&self, offset: u64, rows: Range<usize>) -> Result<Vec<u8>> {
-        let row_bytes = self.description.width * self.description.precision.bytes();
-        let mut bytes = vec![0; rows.len() * row_bytes];
-        let read = self.file.file().read_exact_at(&mut bytes, offset + (rows.start * row_bytes) as u64);
-        read.map_err(|source| Error::Io { action: "read", path: self.path.clone(), source })?;
+        let mut bytes = vec![0; rows.len() * self.description.width * self.description.precision.bytes()];
+        self.read(offset, rows.start, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Reads rows from `first_row` on into `bytes`.
+    fn read(&self, offset: u64, first_row: usize, bytes: &mut [u8]) -> Result<()> {
+        let row_bytes = self.description.width * self.description.precision.bytes();
+        let read = self.file.file().read_exact_at(bytes, offset + (first_row * row_bytes) as u64);
+        read.map_err(|source| Error::Io { action: "read", path: self.path.clone(), source })
     }
 }
 
@@ -178,16 +186,25 @@ impl Store for Index {
         self.check_filter(filter)?;
         let width = self.description.width;
         let mut cosines = vec![0.0; self.items.len()];
-        let compare = |(number, cosines): (usize, &mut [f32])| -> Result<()> {
-            let first = number * POOLED_CHUNK;
-            let bytes = self.bytes(self.pooled_offset, first..first + cosines.len())?;
-            let mut values = vec![0.0; cosines.len() * width];
-            self.description.precision.decode(&bytes, &mut values);
+        let precision = self.description.precision;
+        let row_bytes = width * precision.bytes();
+        // Allocated once a job: the page faults of fresh memory for each chunk take longer than the products.
+        let buffers = || (vec![0; POOLED_CHUNK * row_bytes], vec![0.0; POOLED_CHUNK * width]);
+        let compare = |buffers: &mut (Vec<u8>, Vec<f32>), (number, cosines): (usize, &mut [f32])| -> Result<()> {
+            let bytes = &mut buffers.0[..cosines.len() * row_bytes];
+            self.read(self.pooled_offset, number * POOLED_CHUNK, bytes)?;
+            if precision == IndexPrecision::Half {
+                half_dot::dots(bytes, query, cosines);
+                return Ok(());
+            }
+            let values = &mut buffers.1[..cosines.len() * width];
+            precision.decode(bytes, values);
             let vectors = values.chunks_exact(width);
             cosines.iter_mut().zip(vectors).for_each(|(cosine, vector)| *cosine = dot(vector, query));
             Ok(())
         };
-        cosines.par_chunks_mut(POOLED_CHUNK).enumerate().try_for_each(compare)?;
+        let chunks = cosines.par_chunks_mut(POOLED_CHUNK).enumerate().with_min_len(MIN_CHUNKS);
+        chunks.try_for_each_init(buffers, compare)?;
         let items = largest(&cosines, count);
         Ok(items.into_iter().map(|item| Neighbor { item, pooled: cosines[item] }).collect())
     }

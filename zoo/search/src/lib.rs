@@ -51,6 +51,7 @@ mod error;
 mod evaluate;
 mod files;
 mod filter;
+mod half_dot;
 mod index;
 mod index_writer;
 mod pipeline;

@@ -14,7 +14,7 @@ use laps_model::array::Array;
 pub const DEFAULT_CANDIDATES: usize = 200;
 
 /// Partial sums of a dot product.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 32;
 
 /// Captions of an index that are in memory at once.
 const CAPTION_CHUNK: usize = 4096;
