@@ -26,6 +26,8 @@ pub(crate) enum Deadline {
     Seconds,
     /// Until it has saved its state. A second signal ends it at once.
     StateSaved,
+    /// As long as the work decides. Further signals change nothing: `timeout` sends two.
+    OfWork,
 }
 
 /// The flag of the work in progress.
@@ -61,6 +63,7 @@ pub(crate) fn watch() -> io::Result<()> {
                         });
                     }
                 }
+                Some((_, Deadline::OfWork)) => {}
                 _ => exit("nothing more was written"),
             }
             seen = true;

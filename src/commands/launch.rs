@@ -62,7 +62,8 @@ impl LaunchArgs {
             self.nnodes,
             self.node_rank
         );
-        let stop = interrupt::flag(interrupt::Deadline::StateSaved);
+        // If this process ended at a second signal, its ranks would go on.
+        let stop = interrupt::flag(interrupt::Deadline::OfWork);
         let port = match (self.master_port, self.nnodes) {
             (Some(port), _) => port,
             (None, 1) => free_port()?,

@@ -170,6 +170,31 @@ fn signal_on_one_rank_stops_all_at_the_same_step() {
     assert_eq!(temporary_files(&out), Vec::<String>::new());
 }
 
+/// `timeout` signals a process and then its group, so `launch` receives two signals.
+#[test]
+fn two_signals_to_launch_stop_all_ranks_with_the_state_saved() {
+    let folder = data();
+    let out = folder.path().join("run");
+    let mut launch = Command::new(crate::PROGRAM)
+        .args(["launch", "-n", "2", "--"])
+        .args(arguments(folder.path(), &out, &["--set=train.epochs=200"]))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(launch.stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("saved") {
+        assert!(stderr.read_line(&mut text).unwrap() > 0, "it ended without having saved: {text}");
+    }
+    let both = "kill -TERM $1; kill -INT $1";
+    assert!(Command::new("sh").args(["-c", both, "sh", &launch.id().to_string()]).status().unwrap().success());
+    // The pipe closes when the last rank has ended.
+    stderr.read_to_string(&mut text).unwrap();
+    assert_eq!(launch.wait().unwrap().code(), Some(2), "{text}");
+    assert_eq!(text.matches("error: training was interrupted after step ").count(), 2, "{text}");
+    assert!(out.join("state.safetensors").exists());
+}
+
 #[test]
 fn ranks_with_another_seed_are_refused() {
     let folder = data();
