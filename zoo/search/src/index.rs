@@ -193,8 +193,7 @@ impl Store for Index {
         let compare = |buffers: &mut (Vec<u8>, Vec<f32>), (number, cosines): (usize, &mut [f32])| -> Result<()> {
             let bytes = &mut buffers.0[..cosines.len() * row_bytes];
             self.read(self.pooled_offset, number * POOLED_CHUNK, bytes)?;
-            if precision == IndexPrecision::Half {
-                half_dot::dots(bytes, query, cosines);
+            if precision == IndexPrecision::Half && half_dot::dots(bytes, query, cosines) {
                 return Ok(());
             }
             let values = &mut buffers.1[..cosines.len() * width];
