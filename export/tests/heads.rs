@@ -1,13 +1,15 @@
 //! The graph `score` of every head besides LAPS's, against tensors of the original implementations and the definition.
 #![allow(clippy::unwrap_used, clippy::panic)] // tests and their helpers
 
+#[path = "../../zoo/model/tests/heads/configs.rs"]
+mod configs;
 mod support;
 
 use std::rc::Rc;
 
 use laps_model::{
     array::Array,
-    heads::{ChanAggregation, D2sVseConfig, Head, HeadConfig, Pooling},
+    heads::{D2sVseConfig, Head, HeadConfig},
     models::config::{ImageConfig, ModelConfig, SwinConfig, TextConfig, VitConfig},
     params::{ParamPath, Parameter},
     random::SplitMix64,
@@ -29,23 +31,8 @@ const SHAPES: [[usize; 3]; 3] = [[1, 1, 1], [3, 5, 17], [7, 2, 33]];
 const TARGETS: [(Flavour, u32); 3] = [(Flavour::Portable, 17), (Flavour::Portable, 23), (Flavour::Ort, 18)];
 
 /// Each head's name in the golden files and its configuration at the sizes of these.
-fn heads() -> [(&'static str, HeadConfig); 12] {
-    let vsepp = |pooling| HeadConfig::Vsepp { pooling };
-    let d2s_vse = D2sVseConfig { embed_size: 48, mlp_size: 24, prompt_tokens: 5, blocks: 2, heads: 4 };
-    [
-        ("cosine", HeadConfig::Cosine { embed_size: 48 }),
-        ("vsepp_mean", vsepp(Pooling::Mean)),
-        ("vsepp_cls", vsepp(Pooling::Cls)),
-        ("vsepp_gpo", vsepp(Pooling::Gpo)),
-        ("scan_t2i", HeadConfig::ScanT2i),
-        ("scan_i2t", HeadConfig::ScanI2t),
-        ("scan_all", HeadConfig::ScanAll),
-        ("max_mean", HeadConfig::MaxMean),
-        ("sgr", HeadConfig::Sgr { sim_dim: 40, steps: 3 }),
-        ("chan", HeadConfig::Chan { aggregation: ChanAggregation::Mean }),
-        ("chan_lse", HeadConfig::Chan { aggregation: ChanAggregation::Lse }),
-        ("d2s_vse", HeadConfig::D2sVse(d2s_vse)),
-    ]
+fn heads() -> Vec<(&'static str, HeadConfig)> {
+    [vec![("cosine", HeadConfig::Cosine { embed_size: 48 })], configs::heads()].concat()
 }
 
 type Read = Rc<dyn Fn(&Parameter) -> laps_model::Result<Array>>;

@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed assertion in a test may panic")]
 
+#[path = "data/tar_header.rs"]
+mod tar_header;
+
 use std::{
     fs::File,
     path::{Path, PathBuf},
 };
 
 use laps_data::sources::{ImageTransfer, Source, SourceKind, import};
+use tar_header::tar_header;
 
 /// Peak memory of this process in MiB.
 fn peak() -> Option<u64> {
@@ -18,15 +22,7 @@ fn peak() -> Option<u64> {
 
 /// A tar file whose only member claims `size` bytes and has none; the file is sparse and as long as it claims.
 fn tar_bomb(path: &Path, name: &str, kind: u8, size: u64) {
-    let mut header = [0_u8; 512];
-    header[..name.len()].copy_from_slice(name.as_bytes());
-    header[124..135].copy_from_slice(format!("{size:011o}").as_bytes());
-    header[156] = kind;
-    header[257..265].copy_from_slice(b"ustar\x0000");
-    header[148..156].fill(b' ');
-    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
-    header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-    std::fs::write(path, header).unwrap();
+    std::fs::write(path, tar_header(name, kind, size)).unwrap();
     File::options().write(true).open(path).unwrap().set_len(512 + size + 1024).unwrap();
 }
 

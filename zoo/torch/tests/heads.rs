@@ -4,6 +4,8 @@
 #[macro_use]
 #[path = "../../model/tests/heads/cases.rs"]
 mod cases;
+#[path = "../../model/tests/heads/configs.rs"]
+mod configs;
 #[path = "../../model/tests/support/mod.rs"]
 mod support;
 

@@ -6,6 +6,7 @@ mod corpus;
 mod images;
 mod loading;
 mod sources;
+mod tar_header;
 mod tokens;
 
 use std::path::{Path, PathBuf};

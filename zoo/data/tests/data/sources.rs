@@ -14,6 +14,8 @@ use laps_data::{
 };
 use tempfile::TempDir;
 
+use crate::tar_header::tar_header;
+
 /// The drawn data set of the files in the repository.
 const SMALL: DrawnConfig = DrawnConfig { seed: 7, train: 1, dev: 1, test: 2 };
 const SPLITS: [&str; 3] = ["train", "dev", "test"];
@@ -402,15 +404,7 @@ fn refusal(kind: SourceKind, files: &[(&str, &[u8])]) -> String {
 fn tar(members: &[(&str, u8, u64, &[u8])], end: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     for &(name, kind, size, content) in members {
-        let mut header = [0_u8; 512];
-        header[..name.len()].copy_from_slice(name.as_bytes());
-        header[124..135].copy_from_slice(format!("{size:011o}").as_bytes());
-        header[156] = kind;
-        header[257..265].copy_from_slice(b"ustar\x0000");
-        header[148..156].fill(b' ');
-        let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
-        header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-        bytes.write_all(&header).unwrap();
+        bytes.write_all(&tar_header(name, kind, size)).unwrap();
         bytes.write_all(content).unwrap();
         bytes.resize(bytes.len().next_multiple_of(512), 0);
     }

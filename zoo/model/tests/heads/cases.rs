@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use laps_model::{
     array::Array,
-    heads::{ChanAggregation, D2sVseConfig, Head, HeadConfig, HeadSizes, Pooling},
+    heads::{Head, HeadConfig, HeadSizes},
     params::{ParamPath, Parameter},
     tensor::DeviceTensor,
 };
@@ -15,25 +15,6 @@ use crate::support::{Tensors, difference};
 /// The largest difference of two correct f32 implementations is 8e-7, and the smallest mistake that the tensors can show
 /// moves a similarity by 7e-5.
 const TOLERANCE: f32 = 1e-5;
-
-/// Each head's file name and configuration, at the sizes of the golden tensors.
-pub fn heads() -> Vec<(&'static str, HeadConfig)> {
-    let vsepp = |pooling| HeadConfig::Vsepp { pooling };
-    let d2s_vse = D2sVseConfig { embed_size: 48, mlp_size: 24, prompt_tokens: 5, blocks: 2, heads: 4 };
-    vec![
-        ("vsepp_mean", vsepp(Pooling::Mean)),
-        ("vsepp_cls", vsepp(Pooling::Cls)),
-        ("vsepp_gpo", vsepp(Pooling::Gpo)),
-        ("scan_t2i", HeadConfig::ScanT2i),
-        ("scan_i2t", HeadConfig::ScanI2t),
-        ("scan_all", HeadConfig::ScanAll),
-        ("max_mean", HeadConfig::MaxMean),
-        ("sgr", HeadConfig::Sgr { sim_dim: 40, steps: 3 }),
-        ("chan", HeadConfig::Chan { aggregation: ChanAggregation::Mean }),
-        ("chan_lse", HeadConfig::Chan { aggregation: ChanAggregation::Lse }),
-        ("d2s_vse", HeadConfig::D2sVse(d2s_vse)),
-    ]
-}
 
 /// Similarities of the golden inputs on the tensor `T`, against the original's.
 pub fn head_agrees<T: DeviceTensor + 'static>(name: &str, config: &HeadConfig, device: &T::Device)
@@ -82,7 +63,7 @@ macro_rules! test_heads {
     (@ $tensor:ty, $device:expr; $($head:ident),*) => {
         $(#[test] fn $head() {
             let name = stringify!($head);
-            let (_, config) = $crate::cases::heads().into_iter().find(|(known, _)| *known == name).unwrap();
+            let (_, config) = $crate::configs::heads().into_iter().find(|(known, _)| *known == name).unwrap();
             $crate::cases::head_agrees::<$tensor>(name, &config, &$device);
         })*
     };

@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod cases;
+mod configs;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,0 +1,22 @@
+//! The heads of the golden files.
+
+use laps_model::heads::{ChanAggregation, D2sVseConfig, HeadConfig, Pooling};
+
+/// Each head's file name and configuration, at the sizes of the golden tensors.
+pub fn heads() -> Vec<(&'static str, HeadConfig)> {
+    let vsepp = |pooling| HeadConfig::Vsepp { pooling };
+    let d2s_vse = D2sVseConfig { embed_size: 48, mlp_size: 24, prompt_tokens: 5, blocks: 2, heads: 4 };
+    vec![
+        ("vsepp_mean", vsepp(Pooling::Mean)),
+        ("vsepp_cls", vsepp(Pooling::Cls)),
+        ("vsepp_gpo", vsepp(Pooling::Gpo)),
+        ("scan_t2i", HeadConfig::ScanT2i),
+        ("scan_i2t", HeadConfig::ScanI2t),
+        ("scan_all", HeadConfig::ScanAll),
+        ("max_mean", HeadConfig::MaxMean),
+        ("sgr", HeadConfig::Sgr { sim_dim: 40, steps: 3 }),
+        ("chan", HeadConfig::Chan { aggregation: ChanAggregation::Mean }),
+        ("chan_lse", HeadConfig::Chan { aggregation: ChanAggregation::Lse }),
+        ("d2s_vse", HeadConfig::D2sVse(d2s_vse)),
+    ]
+}
