@@ -89,9 +89,9 @@ pub enum Error {
     /// The result is not one of a task of MTEB.
     #[error("no task of MTEB has this protocol\n  expected: {expected}\n  found: {found}")]
     Mteb {
-        /// What the tasks have.
+        /// The protocol of the tasks.
         expected: String,
-        /// What was evaluated.
+        /// The protocol of the result.
         found: String,
     },
     /// The run was interrupted.

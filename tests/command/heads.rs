@@ -197,7 +197,7 @@ fn heads_with_parts_are_explained() {
     assert_snapshot!(refused("sgr", "{ type: sgr, sim_dim: 16, steps: 2 }"), @r"
     error: a similarity of the head `sgr, sim_dim 16, steps 2` cannot be explained
       expected: a sum over patches and words
-      found: a network over all words at once, whose output is no such sum
+      found: a network over all words at once, whose output cannot be split into parts
     hint: explain a model with the head `laps`, `scan_*`, `max_mean` or `chan`
     ");
 }

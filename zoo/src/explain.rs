@@ -63,7 +63,8 @@ impl Model {
     fn check_explainable(&self) -> Result<()> {
         let head = self.used().head;
         let found = match head {
-            HeadConfig::Sgr { .. } => "a network over all words at once, whose output is no such sum",
+            HeadConfig::Sgr { .. } => "a network over all words at once, whose output cannot be split into parts",
+            HeadConfig::LapsAblation { .. } => "LAPS with one part changed, which is not explained",
             _ if head.pools() => "one vector of each; no patch is compared with a word",
             _ => return Ok(()),
         };

@@ -62,7 +62,7 @@ struct IndexedDataset {
     args: ResultDetails,
 }
 
-/// What the recalls are, where the format has no key for it.
+/// Details of the recalls, for which the format has no key.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum ResultDetails {

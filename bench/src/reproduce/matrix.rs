@@ -84,10 +84,10 @@ impl SimilarityMatrix {
                     true => Some(MatrixFile::open(path, &plan, inputs)?),
                     false => None,
                 };
-                let missing = file.as_ref().map_or_else(Vec::new, |file| {
-                    all().into_iter().filter(|&index| file.missing().contains(&plan.tile(index))).collect()
-                });
-                let missing = missing_on_first(group.as_ref(), &missing)?;
+                // Only rank 0 has the file.
+                let missing = file.as_ref().map_or_else(Vec::new, MatrixFile::missing);
+                let missing: Vec<usize> = missing.iter().map(|block| block.images.start / tile_images).collect();
+                let missing = numbers_of_first(group.as_ref(), &missing)?;
                 (file.map_or(Rows::Remote, |file| Rows::File(Box::new(file))), missing)
             }
             None if !request.needs_whole_matrix() => (Rows::Own(Vec::new()), all()),
@@ -215,12 +215,11 @@ impl SimilarityMatrix {
     }
 }
 
-/// The numbers of rank 0.
-fn missing_on_first(group: &dyn RankGroup, own: &[usize]) -> Result<Vec<usize>> {
+/// The numbers of rank 0; the other ranks have none.
+fn numbers_of_first(group: &dyn RankGroup, own: &[usize]) -> Result<Vec<usize>> {
     let counts = group.all_gather_u32(&[own.len() as u32], &vec![1; group.world_size()])?;
     let counts: Vec<usize> = counts.into_iter().map(|count| count as usize).collect();
     let own: Vec<u32> = own.iter().map(|&index| index as u32).collect();
-    // Only rank 0 has numbers.
     Ok(group.all_gather_u32(&own, &counts)?.into_iter().map(|index| index as usize).collect())
 }
 

@@ -23,8 +23,8 @@ const SOFT_NORM_EPS: f64 = 1e-8;
 /// weighted by cosines, for `max_mean` and `chan` the best tokens.
 ///
 /// # Errors
-/// A head that pools, which compares no tokens with words, and `sgr`, whose similarity is no sum; embeddings of other sizes, an
-/// empty caption, and values that are not finite.
+/// A head that pools, which compares no tokens with words, and heads whose similarity is not a sum of parts; embeddings of
+/// other sizes, an empty caption, and values that are not finite.
 pub fn explain_head(head: &HeadConfig, sizes: &HeadSizes, image: &Array, caption: &Array) -> Result<Explanation> {
     let HeadSizes { tokens: count, width, .. } = *sizes;
     check_embeddings("image", image, &format!("[{count}, {width}]"), image.dims() == [count, width])?;
@@ -48,7 +48,7 @@ pub fn explain_head(head: &HeadConfig, sizes: &HeadSizes, image: &Array, caption
                 expected: "a head whose similarity is a sum over tokens and words".to_owned(),
                 found: match head.pools() {
                     true => format!("`{head}`, which compares one vector an image with one vector a caption"),
-                    false => format!("`{head}`, whose similarity is no such sum"),
+                    false => format!("`{head}`, whose similarity is not such a sum"),
                 },
             });
         }

@@ -290,9 +290,9 @@ struct PreparedTokens {
     tokens: PackedRows,
     /// Products of the tokens with each other, `(tokens, columns)`.
     gram: Option<PackedRows>,
-    /// What `sgr` needs.
+    /// Prepared by the engine of `sgr`.
     graph: Option<PreparedGraph>,
-    /// What the definition of an ablation needs.
+    /// Input of the definition of an ablation.
     features: Option<ItemFeatures<Array>>,
 }
 
