@@ -1,19 +1,18 @@
 //! Fuzzes the readers of Google Drive pages.
 #![no_main]
 
-/// The private modules of `laps_hub::fetch` under test.
+// Private modules of `laps_hub::fetch`. `page` imports the other one from `crate::fetch`.
+#[path = "../../hub/src/fetch/html.rs"]
+mod html;
+#[path = "../../hub/src/fetch/drive/page.rs"]
+mod page;
 mod fetch {
-    #[path = "../../../hub/src/fetch/html.rs"]
-    pub mod html;
-    #[path = "../../../hub/src/fetch/drive/page.rs"]
-    pub mod page;
+    pub(crate) use super::html;
 }
 
-use fetch::{
-    html::title,
-    page::{is_id, read_listing, read_page},
-};
+use html::title;
 use libfuzzer_sys::fuzz_target;
+use page::{is_id, read_listing, read_page};
 
 fuzz_target!(|bytes: &[u8]| {
     let page = String::from_utf8_lossy(bytes);
