@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use laps_files::IoError;
+
 use crate::runtime::{Provider, RuntimeError};
 
 /// Result of this crate.
@@ -83,16 +85,8 @@ pub enum Error {
         hint: &'static str,
     },
     /// A file cannot be read or written.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// Failed action: `read` or `write`.
-        action: &'static str,
-        /// File or folder.
-        path: PathBuf,
-        /// Cause.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
 }
 
 impl Error {
@@ -102,12 +96,8 @@ impl Error {
     }
 
     /// A file that cannot be read or written.
-    pub(crate) fn io(
-        action: &'static str,
-        path: impl Into<PathBuf>,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        Self::Io { action, path: path.into(), source: source.into() }
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Self {
+        Self::Io(IoError::new(action, path, source.into()))
     }
 
     /// Hint for the user, if there is one.
@@ -123,7 +113,7 @@ impl Error {
                 Some((*hint).to_owned())
             }
             Self::Large { .. } => Some("export it in fp16, which halves the size".to_owned()),
-            Self::Option { .. } | Self::Io { .. } => None,
+            Self::Option { .. } | Self::Io(_) => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use laps_data::{scenes, sources::Imported};
-use laps_files::{cache, memory_file};
+use laps_files::{IoError, cache, memory_file};
 use laps_hub::{
     checkpoint::Checkpoint,
     registry::{self, DataPaths, Entry},
@@ -45,7 +45,7 @@ pub fn split_paths(entry: &Entry, root: Option<&Path>, splits: &[&str]) -> Resul
                 Ok(folder)
             };
             let folder = match draw(cache::folder()) {
-                Err(error @ (Error::Files(_) | Error::Data(laps_data::Error::Io { .. }))) => {
+                Err(error @ (Error::Files(_) | Error::Data(laps_data::Error::Io(_)))) => {
                     cache::private_places().find_map(|place| draw(place).ok()).ok_or_else(|| Error::Other {
                         source: error.into(),
                         hint: Some("set `LAPS_ZOO_CACHE` to a folder that can be written".to_owned()),
@@ -83,10 +83,7 @@ pub fn source_paths(entry: &Entry, root: Option<&Path>) -> Result<(DataPaths, Op
 pub fn checkpoint(entry: &Entry) -> Result<(Checkpoint, Option<String>)> {
     let Some(embedded) = registry::embedded_checkpoint(&entry.name) else { return Err(Error::no_checkpoint(entry)) };
     let name = format!("{}-{}.safetensors", entry.name, &embedded.sha256()[..16]);
-    let file = memory_file(&name, embedded.bytes).map_err(|source| laps_files::Error::Io {
-        action: "unpack",
-        path: name.clone().into(),
-        source,
-    })?;
+    let file = memory_file(&name, embedded.bytes)
+        .map_err(|source| laps_files::Error::Io(IoError::new("unpack", &name, source)))?;
     Ok((Checkpoint::read_file(name, file)?, Some(embedded.note.to_owned())))
 }

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use laps_files::TemporaryFolder;
+use laps_files::{IoError, TemporaryFolder};
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
 use laps_model::{
     encoder::{Encoder, PooledEncoder},
@@ -84,7 +84,7 @@ impl OnnxBackend {
                 let written = match TemporaryFolder::create() {
                     Ok(folder) => match write_encoders(&request, folder.path()) {
                         Ok(manifest) => Some((folder, manifest)),
-                        Err(laps_onnx::Error::Io { action: "write", .. }) => None,
+                        Err(laps_onnx::Error::Io(IoError { action: "write", .. })) => None,
                         Err(error) => return Err(error.into()),
                     },
                     Err(_) => None,

@@ -6,7 +6,7 @@ use laps_data::{
     DataError,
     sources::{ImageTransfer, Imported, Source, SourceKind, import},
 };
-use laps_files::{TemporaryFolder, cache};
+use laps_files::{IoError, TemporaryFolder, cache};
 
 use crate::Result;
 
@@ -79,5 +79,5 @@ fn folders(source: &Source, folder: &Path, imported: Imported) -> SourceFolders 
 }
 
 fn no_place(source: std::io::Error) -> laps_files::Error {
-    laps_files::Error::Io { action: "create", path: "a folder in the cache".into(), source }
+    laps_files::Error::Io(IoError::new("create", "a folder in the cache", source))
 }

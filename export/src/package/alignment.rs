@@ -51,7 +51,8 @@ fn write_parameters(
         let bytes: Vec<u8> = values.values().iter().flat_map(|value| value.to_le_bytes()).collect();
         tensors.push((parameter.name, parameter.shape, bytes));
     }
-    let failed = |error: safetensors::SafeTensorError| Error::io("write", folder.join(name), error);
+    let failed =
+        |error: safetensors::SafeTensorError| Error::io("write", folder.join(name), std::io::Error::other(error));
     let views = tensors
         .iter()
         .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(failed)?)));

@@ -129,7 +129,7 @@ fn write(request: &ExportRequest, folder: &Path) -> Result<Exported> {
     }
     let golden = Golden::compute(model, reader(request))?;
     let path = folder.join(&manifest.golden.file);
-    let bytes = golden.encode().map_err(|error| Error::io("write", &path, error))?;
+    let bytes = golden.encode().map_err(|error| Error::io("write", &path, std::io::Error::other(error)))?;
     manifest.golden = write_file(folder, &manifest.golden.file, &bytes)?;
 
     let (unchecked, out_of_tolerance) = compare(request, folder, &golden, &mut manifest)?;

@@ -142,16 +142,8 @@ pub enum Error {
         found: String,
     },
     /// A file cannot be read or written.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// The failed action: `read`, `write`, ...
-        action: &'static str,
-        /// The file or folder.
-        path: std::path::PathBuf,
-        /// The error of the operating system.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] laps_files::IoError),
 }
 
 impl Error {
@@ -166,11 +158,9 @@ impl Error {
             Self::Retrieval(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::Files(error) => error.hint(),
-            Self::Caller(_)
-            | Self::Operation { .. }
-            | Self::Parameter { .. }
-            | Self::Config { .. }
-            | Self::Io { .. } => None,
+            Self::Caller(_) | Self::Operation { .. } | Self::Parameter { .. } | Self::Config { .. } | Self::Io(_) => {
+                None
+            }
         }
     }
 }

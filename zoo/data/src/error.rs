@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use laps_files::NotUtf8;
+use laps_files::{IoError, NotUtf8};
 
 use super::{
     faults::{ImageFault, UnusableData, list},
@@ -253,16 +253,8 @@ pub enum Error {
     #[error(transparent)]
     Model(#[from] laps_model::Error),
     /// A file could not be read or written.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// The failed action: `read`, `write`, ...
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The operating system's error.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
 }
 
 impl Error {
@@ -272,7 +264,7 @@ impl Error {
             Self::Data(error) => error.hint(),
             Self::Scenes(error) => error.hint(),
             Self::Model(error) => error.hint(),
-            Self::Io { .. } => None,
+            Self::Io(_) => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Error, Result, temporary};
+use crate::{Error, IoError, Result, temporary};
 
 /// The path of the cache folder, which need not exist: `LAPS_ZOO_CACHE`, else `XDG_CACHE_HOME/laps-zoo`, else
 /// `HOME/.cache/laps-zoo`. `None` if none of these variables is set.
@@ -21,12 +21,14 @@ pub fn path() -> Option<PathBuf> {
 /// # Errors
 /// [`Error::Io`] if the environment names no folder, or if it cannot be created.
 pub fn folder() -> Result<PathBuf> {
-    let path = path().ok_or_else(|| Error::Io {
-        action: "find a folder for",
-        path: "the cache".into(),
-        source: io::Error::other("neither `LAPS_ZOO_CACHE` nor `XDG_CACHE_HOME` nor `HOME` is set"),
+    let path = path().ok_or_else(|| {
+        Error::Io(IoError::new(
+            "find a folder for",
+            "the cache",
+            io::Error::other("neither `LAPS_ZOO_CACHE` nor `XDG_CACHE_HOME` nor `HOME` is set"),
+        ))
     })?;
-    fs_err::create_dir_all(&path).map_err(|source| Error::Io { action: "create", path: path.clone(), source })?;
+    fs_err::create_dir_all(&path).map_err(|source| Error::Io(IoError::new("create", &path, source)))?;
     Ok(path)
 }
 
@@ -37,7 +39,7 @@ pub fn private_places() -> impl Iterator<Item = Result<PathBuf>> {
         let path = place.join(private_name());
         match private_folder(&path) {
             Ok(()) => Ok(path),
-            Err(source) => Err(Error::Io { action: "create", path, source }),
+            Err(source) => Err(Error::Io(IoError::new("create", path, source))),
         }
     })
 }

@@ -5,20 +5,31 @@ use std::{io, path::PathBuf};
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// The operating system refused an operation on a file or folder.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} `{}`", path.display())]
+pub struct IoError {
+    /// The failed action: `read`, `write`, ...
+    pub action: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// The operating system's error.
+    pub source: io::Error,
+}
+
+impl IoError {
+    /// The error `source` of `action` on `path`.
+    pub fn new(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self { action, path: path.into(), source }
+    }
+}
+
 /// A file or folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system refused an operation.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// The failed action: `read`, `write`, ...
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The operating system's error.
-        #[source]
-        source: io::Error,
-    },
+    /// See [`IoError`].
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// The output is written out of order, which its target does not allow.
     #[error(
         "cannot write `{}`\n  expected: a regular file, because its header is written last\n  \
@@ -48,7 +59,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Held { .. } => Some("wait for that process, or write to another path".to_owned()),
-            Self::Io { .. } | Self::NotSeekable { .. } => None,
+            Self::Io(_) | Self::NotSeekable { .. } => None,
         }
     }
 }
@@ -57,7 +68,7 @@ impl Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         match error {
-            Error::Io { source, .. } => source,
+            Error::Io(IoError { source, .. }) => source,
             Error::NotSeekable { .. } => Self::new(io::ErrorKind::NotSeekable, error),
             Error::Held { .. } => Self::new(io::ErrorKind::ResourceBusy, error),
         }

@@ -53,7 +53,7 @@ mod time;
 pub use digest::{
     BLOCK, DigestWriter, ExpectedDigest, FileDigest, Mismatch, Verified, digest_file, hex, is_hex, sha256, sha256_hex,
 };
-pub use error::{Error, Result};
+pub use error::{Error, IoError, Result};
 pub use lock::FileLock;
 pub use names::{is_file_name, path_to_text, safe_relative_path, text_to_path};
 pub use output::{

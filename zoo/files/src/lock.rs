@@ -9,7 +9,7 @@ use std::{
 
 use fs_err::File;
 
-use crate::{Error, Result, temporary::TemporaryPath, with_suffix};
+use crate::{Error, IoError, Result, temporary::TemporaryPath, with_suffix};
 
 /// An exclusive lock between processes. The operating system releases it when the process ends, even after a crash. The lock
 /// file holds the id of the process.
@@ -41,7 +41,7 @@ impl FileLock {
             if let Some(waiting) = waiting.take() {
                 waiting();
             }
-            file.file().lock().map_err(|source| Error::Io { action: "lock", path: path.to_owned(), source })
+            file.file().lock().map_err(|source| Error::Io(IoError::new("lock", path, source)))
         })
         .map_err(io::Error::from)
     }
@@ -60,7 +60,7 @@ impl FileLock {
     /// `held` is called if another process holds the lock; when it returns, this process has it.
     fn lock(path: &Path, mut held: impl FnMut(&File, &Path) -> Result<()>) -> Result<Self> {
         let lock_path = with_suffix(path, ".lock");
-        let failed = |source| Error::Io { action: "lock", path: path.to_owned(), source };
+        let failed = |source| Error::Io(IoError::new("lock", path, source));
         loop {
             let mut options = fs_err::OpenOptions::new();
             let mut file = options.create(true).truncate(false).write(true).open(&lock_path).map_err(failed)?;

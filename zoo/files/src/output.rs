@@ -24,7 +24,7 @@ use std::{
 
 use fs_err::{File, OpenOptions};
 
-use crate::{Error, FileLock, Result, lock::is_same, temporary::TemporaryPath};
+use crate::{Error, FileLock, IoError, Result, lock::is_same, temporary::TemporaryPath};
 
 /// Maximum number of symbolic links that are followed, as in Linux.
 const MAX_LINKS: usize = 40;
@@ -324,7 +324,7 @@ pub(crate) fn is_descriptor(path: &Path) -> bool {
 }
 
 fn write_error(path: &Path, source: io::Error) -> Error {
-    Error::Io { action: "write", path: path.to_owned(), source }
+    Error::Io(IoError::new("write", path, source))
 }
 
 /// Writes `path` with `write` as an [`OutputFile`], which is persisted if `write` succeeds and discarded if it fails.

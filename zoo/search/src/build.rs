@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use laps_files::path_to_text;
+use laps_files::{IoError, path_to_text};
 
 use super::{
     CaptionLine, DamagedImage, EmbeddingPipeline, ImageFolder, Index, IndexDescription, IndexItem, SearchError,
@@ -148,7 +148,7 @@ fn open_previous(path: &Path, description: &IndexDescription) -> Result<Option<I
             index.description().check_model(path, &description.model)?;
             Ok(Some(index))
         }
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(Error::Io(IoError { source, .. })) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }

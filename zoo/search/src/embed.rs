@@ -6,6 +6,8 @@ use std::{
     str::FromStr,
 };
 
+use laps_files::IoError;
+
 use serde::Serialize;
 
 use super::{
@@ -201,8 +203,7 @@ fn finish(
     match format {
         EmbeddingFormat::Numpy => file.finish(&numpy_header(shape, NUMPY_HEADER_BYTES))?,
         EmbeddingFormat::Safetensors => {
-            let json =
-                |error: serde_json::Error| Error::Io { action: "write", path: "items".into(), source: error.into() };
+            let json = |error: serde_json::Error| Error::Io(IoError::new("write", "items", error.into()));
             let items = serde_json::to_vec(items).map_err(json)?;
             let model = serde_json::to_string(model).map_err(json)?;
             let bytes = 4 * shape.iter().product::<usize>();

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use laps_files::IoError;
+
 use super::{IndexKind, StoreError};
 use laps_data::image::ImageError;
 
@@ -181,16 +183,8 @@ pub enum Error {
     #[error("{0}")]
     Store(Box<dyn StoreError>),
     /// A file cannot be read or written.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// The failed action: `read`, `write`, ...
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The error of the operating system.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
 }
 
 impl Error {
@@ -203,7 +197,7 @@ impl Error {
             Self::Align(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::Store(error) => error.hint(),
-            Self::Io { .. } => None,
+            Self::Io(_) => None,
         }
     }
 }

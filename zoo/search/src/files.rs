@@ -11,7 +11,7 @@ use laps_data::{
     DataError,
     image::{ExtensionKind, READABLE_EXTENSIONS},
 };
-use laps_files::{irregular, path_to_text};
+use laps_files::{IoError, irregular, path_to_text};
 use serde::{Deserialize, Serialize};
 
 use super::{FileStamp, IndexItem, SearchError};
@@ -112,7 +112,7 @@ impl ImageFolder {
     /// [`SearchError::Empty`] if there is no image, [`Error::Io`] if `path` itself cannot be read.
     pub fn list(path: &Path, exclusions: &Exclusions) -> Result<Self> {
         let mut walk = Walk { root: path, exclusions, images: Vec::new(), skipped: Vec::new(), other_files: 0 };
-        walk.folder(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
+        walk.folder(path).map_err(|source| Error::Io(IoError::new("read", path, source)))?;
         let Walk { mut images, mut skipped, other_files, .. } = walk;
         skipped.sort();
         if images.is_empty() {

@@ -18,7 +18,7 @@ use super::{
     searcher::{dot, largest},
 };
 use crate::{Error, Result};
-use laps_files::safetensors_header;
+use laps_files::{IoError, safetensors_header};
 use laps_model::array::Array;
 
 /// Key of the description in the metadata of the file.
@@ -50,7 +50,7 @@ impl Index {
     /// # Errors
     /// [`SearchError::Foreign`] for another kind of file, [`SearchError::Damaged`] for a truncated or inconsistent one.
     pub fn open(path: &Path) -> Result<Self> {
-        let unreadable = |source| Error::Io { action: "read", path: path.to_owned(), source };
+        let unreadable = |source| Error::Io(IoError::new("read", path, source));
         let foreign = |found: String| SearchError::Foreign { path: path.to_owned(), found };
         let damaged = |reason: String| SearchError::Damaged { path: path.to_owned(), reason };
         if path.is_dir() {
@@ -164,7 +164,7 @@ impl Index {
     fn read(&self, offset: u64, first_row: usize, bytes: &mut [u8]) -> Result<()> {
         let row_bytes = self.description.width * self.description.precision.bytes();
         let read = self.file.file().read_exact_at(bytes, offset + (first_row * row_bytes) as u64);
-        read.map_err(|source| Error::Io { action: "read", path: self.path.clone(), source })
+        read.map_err(|source| Error::Io(IoError::new("read", &self.path, source)))
     }
 }
 

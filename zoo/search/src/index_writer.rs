@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use laps_files::IoError;
+
 use super::{
     IndexDescription, IndexItem, IndexKind, SearchError, StoredItem,
     staged_file::{StagedFile, TensorHeader, safetensors_header},
@@ -78,11 +80,7 @@ impl IndexWriter {
     /// [`Error::Io`].
     pub fn finish(mut self) -> Result<()> {
         let IndexDescription { width, tokens, precision, kind, .. } = self.description;
-        let json = |error: serde_json::Error| Error::Io {
-            action: "write",
-            path: self.description.source.clone().into(),
-            source: error.into(),
-        };
+        let json = |error: serde_json::Error| Error::Io(IoError::new("write", &self.description.source, error.into()));
         let count = self.items.len();
         let items = serde_json::to_vec(&self.items).map_err(json)?;
         let description = self.description.to_json();

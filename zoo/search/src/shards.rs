@@ -6,7 +6,7 @@ use std::{
 };
 
 use laps_data::{OnFault, sources::unpack_images};
-use laps_files::{TemporaryFolder, path_to_text, sha256_hex};
+use laps_files::{IoError, TemporaryFolder, path_to_text, sha256_hex};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -143,5 +143,5 @@ fn read(path: &Path) -> Option<ShardSummary> {
 
 fn io(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Error {
     let path = path.to_owned();
-    move |source| Error::Io { action, path: path.clone(), source }
+    move |source| Error::Io(IoError::new(action, &path, source))
 }

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use laps_files::OutputFile;
+use laps_files::{IoError, OutputFile};
 use serde_json::json;
 
 use crate::{Error, Result};
@@ -59,7 +59,7 @@ impl StagedFile {
 }
 
 fn write_error(path: &Path, source: std::io::Error) -> Error {
-    Error::Io { action: "write", path: path.to_owned(), source }
+    Error::Io(IoError::new("write", path, source))
 }
 
 /// One tensor of a safetensors header. Tensors are listed in the order of the file.

@@ -34,16 +34,8 @@ pub enum Error {
     #[error("libtorch refused an operation")]
     Torch(#[source] Box<tch::TchError>),
     /// A file cannot be read or written.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// The failed action: `read`, `write`, ...
-        action: &'static str,
-        /// The file or folder.
-        path: std::path::PathBuf,
-        /// The error of the operating system.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] laps_files::IoError),
 }
 
 impl Error {
@@ -58,7 +50,7 @@ impl Error {
             Self::Hub(error) => error.hint(),
             Self::Files(error) => error.hint(),
             Self::Laps(error) => error.hint(),
-            Self::Torch(_) | Self::Io { .. } => None,
+            Self::Torch(_) | Self::Io(_) => None,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use fs_err::{File, OpenOptions};
-use laps_files::FileLock;
+use laps_files::{FileLock, IoError};
 
 use super::{
     fingerprint::Fingerprint,
@@ -49,7 +49,7 @@ impl MatrixFile {
     pub fn open(path: &Path, plan: &Plan, inputs: &Fingerprint) -> Result<Self> {
         let lock = FileLock::try_acquire(path)?;
         let partial = laps_files::with_suffix(path, ".partial");
-        let failed = |source| Error::Io { action: "open", path: partial.clone(), source };
+        let failed = |source| Error::Io(IoError::new("open", &partial, source));
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(&partial).map_err(failed)?;
@@ -178,7 +178,7 @@ impl MatrixFile {
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> Error {
-        Error::Io { action, path: self.partial.clone(), source }
+        Error::Io(IoError::new(action, &self.partial, source))
     }
 }
 

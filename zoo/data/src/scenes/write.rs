@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, path::Path, process};
 
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
-use laps_files::{DigestWriter, TemporaryFolder};
+use laps_files::{DigestWriter, IoError, TemporaryFolder};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -192,5 +192,5 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Io { action, path: path.to_owned(), source }
+    Error::Io(IoError::new(action, path, source))
 }

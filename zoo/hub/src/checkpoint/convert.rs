@@ -18,7 +18,7 @@ use std::{
     thread,
 };
 
-use laps_files::{OutputFile, TensorHeader, hex, safetensors_head};
+use laps_files::{IoError, OutputFile, TensorHeader, hex, safetensors_head};
 use laps_model::{
     models::{self, config::ModelConfig},
     params::Parameter,
@@ -108,7 +108,7 @@ fn convert_to(
         }
         None => Vec::new(),
     };
-    let failed = |source| CheckpointError::Write { path: output.to_owned(), source };
+    let failed = |source| CheckpointError::Io(IoError::new("write", output, source));
     let mut file = OutputFile::create(output)?.exclusive()?;
     // The header, which comes first, has the hash of the source.
     let early = match source_sha256 {

@@ -2,29 +2,16 @@
 
 use std::path::PathBuf;
 
+use laps_files::IoError;
+
 use super::{Dtype, Format, options::Difference, report::Report};
 
 /// A checkpoint that cannot be used or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The file cannot be read.
-    #[error("cannot read `{}`", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's error.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A converted file cannot be written.
-    #[error("cannot write `{}`", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's error.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The file cannot be read, or a converted file cannot be written.
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// A converted file cannot be written, or another process is writing it.
     #[error(transparent)]
     Output(#[from] laps_files::Error),
@@ -116,7 +103,7 @@ impl CheckpointError {
             Self::Mismatch(report) => return report.hint(),
             Self::Model(error) => return error.hint(),
             Self::Output(error) => return error.hint(),
-            Self::Io { .. } | Self::Write { .. } | Self::SameFile { .. } | Self::Absent { .. } | Self::Type { .. } => {
+            Self::Io(_) | Self::SameFile { .. } | Self::Absent { .. } | Self::Type { .. } => {
                 return None;
             }
         };

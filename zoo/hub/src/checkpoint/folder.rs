@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use laps_files::irregular;
+use laps_files::{IoError, irregular};
 
 use super::{CheckpointError, format::is_checkpoint_name, shards::LISTS};
 
@@ -64,7 +64,7 @@ fn unpacked(path: &Path, names: &[String]) -> impl Iterator<Item = PathBuf> {
 
 /// Names that are not UTF-8 are no checkpoint that a hint could name.
 fn sorted_names(path: &Path) -> Result<Vec<String>, CheckpointError> {
-    let unreadable = |source| CheckpointError::Io { path: path.to_owned(), source };
+    let unreadable = |source| CheckpointError::Io(IoError::new("read", path, source));
     let entries = fs_err::read_dir(path).map_err(unreadable)?;
     let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string().ok()));
     let mut names: Vec<String> = names.filter_map(Result::transpose).collect::<Result<_, _>>().map_err(unreadable)?;

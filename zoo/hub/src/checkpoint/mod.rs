@@ -35,7 +35,7 @@ use std::{
 };
 
 use fs_err::File;
-use laps_files::sha256_hex;
+use laps_files::{IoError, sha256_hex};
 
 pub use backbone::BackboneKind;
 pub use convert::{Converted, convert, convert_verified};
@@ -92,12 +92,12 @@ impl Checkpoint {
         match folder::resolve(path.into())? {
             Source::File(path) => match File::open(&path) {
                 Ok(file) => Self::read_file(path, file.into()),
-                Err(source) => Err(CheckpointError::Io { path, source }),
+                Err(source) => Err(CheckpointError::Io(IoError::new("read", path, source))),
             },
             Source::ShardList(path) => shards::open(&path),
             Source::Unpacked(folder) => {
-                let files =
-                    unpacked_files(&folder).map_err(|source| CheckpointError::Io { path: folder.clone(), source })?;
+                let files = unpacked_files(&folder)
+                    .map_err(|source| CheckpointError::Io(IoError::new("read", &folder, source)))?;
                 let length = files.iter().map(|file| file.length).sum();
                 let format = Format::TorchZip;
                 let contents = torch::open_folder(&folder, length).map_err(|error| refuse(error, &folder, format))?;
@@ -185,7 +185,7 @@ impl Checkpoint {
     /// [`CheckpointError::Io`].
     pub fn sha256(&self) -> Result<String, CheckpointError> {
         let hash = |file: &CheckpointFile| {
-            file.sha256().map_err(|source| CheckpointError::Io { path: file.path.clone(), source })
+            file.sha256().map_err(|source| CheckpointError::Io(IoError::new("read", &file.path, source)))
         };
         if let [file] = self.files.as_slice() {
             return hash(file);
@@ -295,7 +295,7 @@ impl Checkpoint {
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
                 self.damaged(format!("`{name}`, which cannot be read: {error}"))
             }
-            _ => CheckpointError::Io { path: self.path.clone(), source: error },
+            _ => CheckpointError::Io(IoError::new("read", &self.path, error)),
         })
     }
 
@@ -306,7 +306,7 @@ impl Checkpoint {
 
 /// Reads everything but the tensors of the file at `path`.
 fn read_contents(path: &Path, mut file: File) -> Result<(CheckpointFile, Format, Contents), CheckpointError> {
-    let unreadable = |source| CheckpointError::Io { path: path.to_owned(), source };
+    let unreadable = |source| CheckpointError::Io(IoError::new("read", path, source));
     let length = file.metadata().map_err(unreadable)?.len();
     let mut head = Vec::new();
     file.by_ref().take(HEAD_BYTES).read_to_end(&mut head).map_err(unreadable)?;

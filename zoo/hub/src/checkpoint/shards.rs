@@ -7,7 +7,7 @@ use std::{
 };
 
 use fs_err::File;
-use laps_files::{decode_text, is_file_name, read_regular};
+use laps_files::{IoError, decode_text, is_file_name, read_regular};
 use serde::{Deserialize, Deserializer, de};
 
 use super::{Checkpoint, CheckpointError, Format, Skipped, file::CheckpointFile, stored::Contents};
@@ -36,7 +36,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, CheckpointError> {
         expected: expected.to_owned(),
         found,
     };
-    let bytes = read_regular(path).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })?;
+    let bytes = read_regular(path).map_err(|source| CheckpointError::Io(IoError::new("read", path, source)))?;
     let list = CheckpointFile::memory(path, &bytes);
     let json = "a JSON object with `weight_map`, from tensor to file";
     let text = decode_text(bytes).map_err(|error| refuse(json, error.to_string()))?;
@@ -60,7 +60,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, CheckpointError> {
     let mut whole = Contents::default();
     let mut shard_of: BTreeMap<String, &str> = BTreeMap::new();
     for (name, path) in &shards {
-        let file = File::open(path).map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
+        let file = File::open(path).map_err(|source| CheckpointError::Io(IoError::new("read", &path, source)))?;
         let (file, shard_format, contents) = super::read_contents(path, file)?;
         if *format.get_or_insert(shard_format) != shard_format {
             return Err(refuse("shards of one format", format!("`{name}` of another than those before it")));

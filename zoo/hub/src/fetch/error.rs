@@ -4,7 +4,7 @@ use std::{error::Error, io, path::PathBuf};
 
 use super::{drive::DriveError, hub::HubError};
 use crate::store::StoreError;
-use laps_files::Mismatch;
+use laps_files::{IoError, Mismatch};
 
 /// An error of this module.
 #[derive(Debug, thiserror::Error)]
@@ -185,16 +185,8 @@ pub enum FetchError {
         free: String,
     },
     /// A file could not be read or written.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The error of the operating system.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// See [`DriveError`].
     #[error(transparent)]
     Drive(#[from] DriveError),
@@ -277,7 +269,7 @@ impl FetchError {
             | Self::Range { .. }
             | Self::Changed { .. }
             | Self::Encoded { .. }
-            | Self::Io { .. } => return None,
+            | Self::Io(_) => return None,
         })
     }
 
@@ -303,7 +295,7 @@ impl FetchError {
             Self::Status { status: 404 | 410, .. }
                 | Self::Hub(HubError::Absent { .. })
                 | Self::Drive(DriveError::Gone { .. } | DriveError::NotInFolder { .. })
-        ) || matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        ) || matches!(self, Self::Io(IoError { source, .. }) if source.kind() == io::ErrorKind::NotFound)
     }
 
     /// The error of a file operation; [`FetchError::Disk`] if the disk is full.
@@ -313,7 +305,7 @@ impl FetchError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::Disk { path, needed: 1, free: "none".to_owned() }
             }
-            _ => Self::Io { action, path, source },
+            _ => Self::Io(IoError::new(action, path, source)),
         }
     }
 
@@ -350,6 +342,6 @@ mod tests {
             assert!(matches!(&error, FetchError::Disk { .. }) && !error.is_transient(), "{error}");
             assert!(error.hint().is_some_and(|hint| hint.starts_with("free disk space")));
         }
-        assert!(matches!(FetchError::io("write", "a", Error::from(ErrorKind::NotFound)), FetchError::Io { .. }));
+        assert!(matches!(FetchError::io("write", "a", Error::from(ErrorKind::NotFound)), FetchError::Io(_)));
     }
 }

@@ -3,22 +3,14 @@
 use std::{io, path::PathBuf};
 
 use crate::{checkpoint::CheckpointError, registry::RegistryError};
-use laps_files::Mismatch;
+use laps_files::{IoError, Mismatch};
 
 /// An error of this module.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file could not be read or written.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The error of the operating system.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// The lock file is invalid.
     #[error("invalid lock file `{}`\n  expected: a lock file of laps-zoo\n  found: {reason}", path.display())]
     Pins {
@@ -95,7 +87,7 @@ const MIN_SIMILARITY: f64 = 0.5;
 impl StoreError {
     /// An error of the operating system.
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self::Io { action, path: path.into(), source }
+        Self::Io(IoError::new(action, path, source))
     }
 
     /// The error for a name that is not one of those that can be fetched.
@@ -124,7 +116,7 @@ impl StoreError {
             Self::Checkpoint(error) => return error.hint(),
             Self::Registry(error) => return error.hint(),
             Self::Model(error) => return error.hint(),
-            Self::Io { .. } => return None,
+            Self::Io(_) => return None,
         })
     }
 }

@@ -9,6 +9,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use laps_files::IoError;
+
 use super::RunFolder;
 use crate::{Error, Result};
 
@@ -24,8 +26,7 @@ impl EventFile {
     pub(super) fn create(folder: &RunFolder, step: u64) -> Result<Self> {
         let seconds = now();
         let path = folder.file(&format!("events.out.tfevents.{:010}.{step:08}.laps-zoo", seconds as u64));
-        let file =
-            fs_err::File::create(&path).map_err(|source| Error::Io { action: "write", path: path.clone(), source })?;
+        let file = fs_err::File::create(&path).map_err(|source| Error::Io(IoError::new("write", &path, source)))?;
         let mut events = Self { path, file };
         let mut event = Vec::new();
         double(&mut event, 1, seconds);
@@ -68,7 +69,7 @@ impl EventFile {
         record.extend(masked_crc(&length).to_le_bytes());
         record.extend(event);
         record.extend(masked_crc(event).to_le_bytes());
-        self.file.write_all(&record).map_err(|source| Error::Io { action: "write", path: self.path.clone(), source })
+        self.file.write_all(&record).map_err(|source| Error::Io(IoError::new("write", &self.path, source)))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Seek, SeekFrom, Write};
 
+use laps_files::IoError;
+
 use serde::Serialize;
 
 use super::{RunFiles, RunFolder, state::RunPosition};
@@ -27,20 +29,18 @@ impl RunLog {
             file.seek(SeekFrom::End(0))?;
             Ok(file)
         };
-        let file = open().map_err(|source| Error::Io { action: "write", path: path.clone(), source })?;
+        let file = open().map_err(|source| Error::Io(IoError::new("write", &path, source)))?;
         Ok(Self { folder: folder.clone(), file })
     }
 
     /// Appends a line.
     pub(super) fn write(&mut self, line: &impl Serialize) -> Result<()> {
-        let failed = |source| Error::Io { action: "write", path: self.folder.file(RunFiles::LOG), source };
+        let failed = |source| Error::Io(IoError::new("write", self.folder.file(RunFiles::LOG), source));
         let mut text = serde_json::to_string(line).map_err(|error| failed(error.into()))?;
         text.push('\n');
-        self.file.write_all(text.as_bytes()).map_err(|source| Error::Io {
-            action: "write",
-            path: self.folder.file(RunFiles::LOG),
-            source,
-        })
+        self.file
+            .write_all(text.as_bytes())
+            .map_err(|source| Error::Io(IoError::new("write", self.folder.file(RunFiles::LOG), source)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use laps_files::{FileLock, with_suffix};
+use laps_files::{FileLock, IoError, with_suffix};
 
 use super::{TrainError, config_hash::ConfigHash};
 use crate::{Error, Result};
@@ -47,7 +47,7 @@ impl RunFolder {
     /// # Errors
     /// A folder that holds something else, and [`laps_files::Error::Held`] for one that another process trains in.
     pub(super) fn open(path: &Path, entry: &str, hash: &ConfigHash, resume: bool) -> Result<Self> {
-        let failed = |action, source| Error::Io { action, path: path.to_owned(), source };
+        let failed = |action, source| Error::Io(IoError::new(action, path, source));
         if !path.is_dir() {
             if resume {
                 return Err(TrainError::NoState { folder: path.to_owned() }.into());
@@ -62,7 +62,7 @@ impl RunFolder {
         let saved_hash = match fs_err::read_to_string(folder.file(RunFiles::HASH)) {
             Ok(text) => Some(text.trim().to_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(source) => return Err(Error::Io { action: "read", path: folder.file(RunFiles::HASH), source }),
+            Err(source) => return Err(Error::Io(IoError::new("read", folder.file(RunFiles::HASH), source))),
         };
         match saved_hash {
             Some(found) if found != hash.value() && !(resume && hash.saved_epochs(&found).is_some()) => {
@@ -115,7 +115,7 @@ impl RunFolder {
     }
 
     fn failed(&self, action: &'static str, path: &Path, source: std::io::Error) -> Error {
-        Error::Io { action, path: path.to_owned(), source }
+        Error::Io(IoError::new(action, path, source))
     }
 }
 
