@@ -136,12 +136,13 @@ impl DataCheckArgs {
         let survey = survey(&paths.captions, &paths.images, &known, limit, threads, || stage.advance(1));
         let survey = survey.map_err(laps::Error::from)?;
         stage.end("done");
+        let known_ids = manifest.known_ids();
         let mut text = String::new();
         imported.iter().flat_map(|imported| &imported.notes).for_each(|note| text += &format!("note: {note}\n"));
         for split in &survey.splits {
             describe(split, &mut text);
             if let Ok(split) = Split::open(&paths.captions, &split.name) {
-                traps(&split, &manifest.split_ids).iter().for_each(|note| text += &format!("  note: {note}\n"));
+                traps(&split, &known_ids).iter().for_each(|note| text += &format!("  note: {note}\n"));
             }
         }
         survey.absent.iter().for_each(|name| text += &format!("{name}: not found\n"));

@@ -7,37 +7,63 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Split, SplitSize};
 
-/// Hashes of the ids of a split.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Hashes of the ids of a published split, as far as they are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KnownIds {
     /// SHA-256 of the distinct ids, sorted as texts, each with a line break.
-    pub ids_sha256: String,
+    pub ids_sha256: Option<String>,
     /// SHA-256 of the distinct ids in the order of the split, each with a line break.
-    pub ordered_ids_sha256: String,
+    pub ordered_ids_sha256: Option<String>,
+    /// SHA-256 of the authors' file of ids: the ids in the order of the split, each once or five times, with a line break
+    /// each.
+    #[serde(default)]
+    pub id_file_sha256: Option<String>,
 }
 
-/// Hashes of the ids of `split`.
-pub fn id_hashes(split: &Split) -> KnownIds {
-    let ids: Vec<&str> = split.images().iter().map(|image| image.id.as_str()).collect();
-    let mut sorted = ids.clone();
-    sorted.sort_unstable();
-    let hash = |ids: &[&str]| sha256_hex(ids.iter().flat_map(|id| [id, "\n"]).collect::<String>().as_bytes());
-    KnownIds { ids_sha256: hash(&sorted), ordered_ids_sha256: hash(&ids) }
+/// How the images of a split relate to those of a published one.
+enum SameImages {
+    InOrder,
+    InAnotherOrder,
+}
+
+impl KnownIds {
+    /// The hashes of the ids of `split`. The file has each id `per_image` times.
+    pub fn of(split: &Split, per_image: usize) -> Self {
+        let ids: Vec<&str> = split.images().iter().map(|image| image.id.as_str()).collect();
+        let mut sorted = ids.clone();
+        sorted.sort_unstable();
+        let hash = |ids: &[&str], times: usize| {
+            let lines = ids.iter().flat_map(|id| std::iter::repeat_n([id, "\n"], times).flatten());
+            Some(sha256_hex(lines.collect::<String>().as_bytes()))
+        };
+        Self { ids_sha256: hash(&sorted, 1), ordered_ids_sha256: hash(&ids, 1), id_file_sha256: hash(&ids, per_image) }
+    }
+
+    fn compare(&self, split: &Split) -> Option<SameImages> {
+        let [once, five] = [1, 5].map(|per_image| Self::of(split, per_image));
+        let is = |known: &Option<String>, found: &Option<String>| known.is_some() && known == found;
+        let in_order = is(&self.ordered_ids_sha256, &once.ordered_ids_sha256)
+            || is(&self.id_file_sha256, &once.id_file_sha256)
+            || is(&self.id_file_sha256, &five.id_file_sha256);
+        match in_order {
+            true => Some(SameImages::InOrder),
+            false => is(&self.ids_sha256, &once.ids_sha256).then_some(SameImages::InAnotherOrder),
+        }
+    }
 }
 
 /// What is unusual in `split`, where `known` are the ids of the published splits by data set and name.
 pub fn traps(split: &Split, known: &BTreeMap<String, BTreeMap<String, KnownIds>>) -> Vec<String> {
     let mut notes = Vec::new();
-    let found = id_hashes(split);
     for (set, splits) in known {
-        for (name, ids) in splits.iter().filter(|(_, ids)| ids.ids_sha256 == found.ids_sha256) {
-            notes.push(match ids.ordered_ids_sha256 == found.ordered_ids_sha256 {
-                true => format!("the images are those of `{set}` `{name}`, in the published order"),
-                false => format!(
+        for (name, ids) in splits {
+            notes.extend(ids.compare(split).map(|same| match same {
+                SameImages::InOrder => format!("the images are those of `{set}` `{name}`, in the published order"),
+                SameImages::InAnotherOrder => format!(
                     "the images are those of `{set}` `{name}`, in another order: the folds of `coco_1k` have other images"
                 ),
-            });
+            }));
         }
     }
     let mut captions = vec![0; split.images().len()];

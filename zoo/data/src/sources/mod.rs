@@ -49,7 +49,7 @@ use serde::{Deserialize, Serialize};
 use crate::DataError;
 
 pub use import::{ImageTransfer, Imported, import, unpack_images};
-pub use known::{KnownIds, id_hashes, traps};
+pub use known::{KnownIds, traps};
 
 /// Largest image file inside of a Parquet or tar file.
 const MAX_IMAGE_BYTES: u64 = 1 << 28;

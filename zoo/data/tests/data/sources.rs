@@ -10,7 +10,7 @@ use std::{
 use laps_data::{
     DataError, Split, hash_data,
     scenes::{self, DrawnConfig},
-    sources::{ImageTransfer, Imported, Source, SourceKind, id_hashes, import, traps},
+    sources::{ImageTransfer, Imported, KnownIds, Source, SourceKind, import, traps},
 };
 use tempfile::TempDir;
 
@@ -189,13 +189,29 @@ fn known_images_in_another_order_are_named() {
     let (_folder, source) = karpathy(&[("test", 1, "a.jpg", 5), ("test", 20, "b.jpg", 5), ("test", 3, "c.jpg", 5)]);
     let (out, _) = imported(&source);
     let split = Split::open(&out.path().join("captions"), "test").unwrap();
-    let mut ids = id_hashes(&split);
+    let mut ids = KnownIds { id_file_sha256: None, ..KnownIds::of(&split, 1) };
     let mut known = std::collections::BTreeMap::new();
     known.insert("coco".to_owned(), [("testall".to_owned(), ids.clone())].into());
     insta::assert_snapshot!(traps(&split, &known).join("\n"), @"the images are those of `coco` `testall`, in the published order");
-    ids.ordered_ids_sha256 = "another".to_owned();
+    ids.ordered_ids_sha256 = Some("another".to_owned());
     known.insert("coco".to_owned(), [("testall".to_owned(), ids)].into());
     insta::assert_snapshot!(traps(&split, &known).join("\n"), @"the images are those of `coco` `testall`, in another order: the folds of `coco_1k` have other images");
+}
+
+#[test]
+fn known_images_are_recognised_by_the_authors_file_of_ids() {
+    let (_folder, source) = karpathy(&[("test", 1, "a.jpg", 5), ("test", 20, "b.jpg", 5)]);
+    let (out, _) = imported(&source);
+    let split = Split::open(&out.path().join("captions"), "test").unwrap();
+    for (file, note) in [
+        ("1\n1\n1\n1\n1\n20\n20\n20\n20\n20\n", "the images are those of `f30k` `test`, in the published order"),
+        ("1\n20\n", "the images are those of `f30k` `test`, in the published order"),
+        ("20\n1\n", ""),
+    ] {
+        let ids = KnownIds { id_file_sha256: Some(laps_files::sha256_hex(file.as_bytes())), ..KnownIds::default() };
+        let known = [("f30k".to_owned(), [("test".to_owned(), ids)].into())].into();
+        assert_eq!(traps(&split, &known).join("\n"), note, "{file}");
+    }
 }
 
 #[test]

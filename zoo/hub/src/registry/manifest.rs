@@ -21,7 +21,7 @@ pub struct Manifest {
     pub captions: CaptionFiles,
     /// Sizes of the splits, by data set and split.
     pub splits: BTreeMap<String, BTreeMap<String, SplitSize>>,
-    /// Hashes of the ids of splits, by data set and split.
+    /// Hashes of the ids of splits, by data set and split. See [`Manifest::known_ids`].
     pub split_ids: BTreeMap<String, BTreeMap<String, KnownIds>>,
     /// Images, by data set.
     pub images: BTreeMap<String, ImageArchive>,
@@ -148,6 +148,20 @@ impl Manifest {
     pub fn embedded() -> Result<Self, RegistryError> {
         const TEXT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/checkpoints/manifest.yaml"));
         Document { origin: &Origin::BuiltIn("manifest.yaml"), text: TEXT }.read()
+    }
+
+    /// Hashes of the ids of splits, by data set and split: those of `split_ids`, and those of the authors' files
+    /// `data/<data set>/<split>_ids.txt`.
+    pub fn known_ids(&self) -> BTreeMap<String, BTreeMap<String, KnownIds>> {
+        let mut known = self.split_ids.clone();
+        for (path, file) in &self.captions.files {
+            let Some(("data", rest)) = path.split_once('/') else { continue };
+            let Some((set, name)) = rest.split_once('/') else { continue };
+            let Some(split) = name.strip_suffix("_ids.txt") else { continue };
+            known.entry(set.to_owned()).or_default().entry(split.to_owned()).or_default().id_file_sha256 =
+                file.sha256.clone();
+        }
+        known
     }
 }
 

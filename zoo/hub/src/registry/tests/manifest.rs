@@ -108,3 +108,14 @@ fn hashes_are_those_of_the_shared_sources() {
     let theirs = theirs.replacen("# caption", "caption", 1).replace("LAPS at ", "\n");
     assert_eq!(words(ours), words(&theirs));
 }
+
+#[test]
+fn splits_are_known_by_the_files_of_their_ids() {
+    let known = Manifest::embedded().unwrap().known_ids();
+    let names: Vec<_> =
+        known.iter().flat_map(|(set, splits)| splits.keys().map(move |split| format!("{set} {split}"))).collect();
+    assert_eq!(names, ["coco dev", "coco testall", "coco train", "f30k dev", "f30k test", "f30k train"]);
+    let sha256 = known["f30k"]["test"].id_file_sha256.as_deref().unwrap();
+    assert_eq!(sha256, "4f3298190e704c5b115da9e0427b582e1342e52dbd553dc926000b3f50622d94");
+    assert!(known["coco"]["testall"].ids_sha256.is_some() && known["coco"]["testall"].id_file_sha256.is_some());
+}
