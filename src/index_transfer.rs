@@ -32,10 +32,11 @@ pub(crate) fn import(
 ) -> Result<()> {
     let index = Index::open(file)?;
     let progress_bar = progress::choose(quiet);
-    let stage = StageProgress::begin(progress_bar.as_ref(), "copy", index.items().len());
+    let count = index.item_count(None)?;
+    let stage = StageProgress::begin(progress_bar.as_ref(), "copy", count);
     let copied = import_index(&index, address, metadata, &|count| stage.advance(count));
     let (collection, summary) = copied.map_err(laps::Error::from)?;
-    stage.end(&format!("{} {}", index.items().len(), index.description().kind));
+    stage.end(&format!("{count} {}", index.description().kind));
     finish(&collection, collection.location(), file, summary.index.items, json)
 }
 

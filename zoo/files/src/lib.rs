@@ -10,8 +10,8 @@
 //! * **Names from outside.** [`safe_relative_path`] is the only check of paths that come from an archive, a manifest, a
 //!   caption file or a server. [`path_to_text`] writes a path of any bytes as text that leads back to it.
 //! * **Text.** [`read_text`] reads the text files of users, with or without a byte order mark; [`lines`](lines()) splits them.
-//! * **safetensors.** [`safetensors_header`] reads and checks the header of a safetensors file, and [`safetensors_head`]
-//!   writes one.
+//! * **safetensors.** [`safetensors_header`] reads and checks the header of a safetensors file, [`safetensors_header_at`]
+//!   one of several in a file, and [`safetensors_head`] writes one.
 //! * **Locks.** [`FileLock`] is an exclusive lock between processes.
 //! * **Cache.** [`cache`] finds the cache folder.
 //! * **Progress.** [`Progress`] reports long-running work.
@@ -61,7 +61,7 @@ pub use output::{
 };
 pub use progress::{Progress, ProgressUnit};
 pub use read::{irregular, read_regular};
-pub use safetensors::{TensorHeader, safetensors_head, safetensors_header};
+pub use safetensors::{TensorHeader, safetensors_head, safetensors_header, safetensors_header_at};
 pub use temporary::{TemporaryFolder, memory_file, remove_temporary_files};
 pub use text::{NotUtf8, decode_text, lines, read_text, strip_mark};
 pub use time::utc_now;

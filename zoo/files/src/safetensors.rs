@@ -9,6 +9,7 @@
 use std::{
     collections::BTreeMap,
     io::{Read, Seek, SeekFrom},
+    ops::Range,
 };
 
 use fs_err::File;
@@ -40,10 +41,23 @@ const MAX_HEADER_BYTES: u64 = 16 << 20;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn safetensors_header(file: &mut File, length: u64) -> Result<(Metadata, u64), String> {
+    let (metadata, values) = safetensors_header_at(file, 0, length)?;
+    match values.end == length {
+        true => Ok((metadata, values.start)),
+        false => Err(format!("{length} bytes where the header describes {}", values.end)),
+    }
+}
+
+/// Reads the header at byte `offset` of a file of `length` bytes, for a file with several headers. Returns it with the byte
+/// range of its values. Other bytes may follow them.
+///
+/// # Errors
+/// As [`safetensors_header`].
+pub fn safetensors_header_at(file: &mut File, offset: u64, length: u64) -> Result<(Metadata, Range<u64>), String> {
     let mut prefix = [0; 8];
-    file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(&mut prefix)).map_err(|error| error.to_string())?;
+    file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut prefix)).map_err(|error| error.to_string())?;
     let header_length = u64::from_le_bytes(prefix);
-    if header_length > length.saturating_sub(8) {
+    if header_length > length.saturating_sub(offset).saturating_sub(8) {
         return Err(format!("a header of {header_length} bytes in a file of {length}"));
     }
     if header_length > MAX_HEADER_BYTES {
@@ -53,11 +67,12 @@ pub fn safetensors_header(file: &mut File, length: u64) -> Result<(Metadata, u64
     let mut header = vec![0; header_length as usize];
     file.read_exact(&mut header).map_err(|error| error.to_string())?;
     let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| format!("an invalid header: {error}"))?;
-    let expected = (metadata.data_len() as u64).saturating_add(8 + header_length);
-    if expected != length {
-        return Err(format!("{length} bytes where the header describes {expected}"));
+    let start = offset + 8 + header_length;
+    let end = start.saturating_add(metadata.data_len() as u64);
+    if end > length {
+        return Err(format!("{length} bytes where the header describes {end}"));
     }
-    Ok((metadata, 8 + header_length))
+    Ok((metadata, start..end))
 }
 
 /// The length of a header is a multiple of this many bytes, so that every tensor can be aligned to its element size.

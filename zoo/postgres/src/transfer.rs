@@ -34,11 +34,17 @@ pub fn import_index(
             index.description().kind == IndexKind::Images && (item.stamp.is_none() || known.stamp != item.stamp)
         }
     };
-    let new: Vec<usize> = (0..index.items().len()).filter(|&item| is_new(&index.items()[item])).collect();
-    progress(index.items().len() - new.len());
+    let (mut new, mut count) = (Vec::new(), 0);
+    for number in index.numbers() {
+        count += 1;
+        if is_new(&index.item(number)?) {
+            new.push(number);
+        }
+    }
+    progress(count - new.len());
     let mut writer = Writer::new(&collection, metadata);
     for &number in &new {
-        let item = index.items()[number].clone();
+        let item = index.item(number)?;
         let content = match index.description().kind {
             IndexKind::Captions => Some(sha256(item.name.as_bytes())),
             IndexKind::Images => None,
@@ -49,7 +55,7 @@ pub fn import_index(
     writer.commit()?;
     collection.update_metadata(metadata)?;
     collection.end_writing()?;
-    let summary = IndexSummary { items: collection.count(None)?, kept: index.items().len(), ..IndexSummary::default() };
+    let summary = IndexSummary { items: collection.count(None)?, kept: count, ..IndexSummary::default() };
     Ok((collection, LoadSummary { index: summary, removed: 0 }))
 }
 

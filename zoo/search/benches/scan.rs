@@ -4,7 +4,8 @@
 //! cargo bench -p laps-search --bench scan [-- ITEMS]
 //! ```
 //!
-//! Compares them with those of a scan in f64, and prints the time to open the index, and the median and slowest search.
+//! Compares them with those of a scan in f64, and prints the time to open the index, to add one item, and the median and
+//! slowest search.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark stops at what is not as it should be")]
 
@@ -20,6 +21,8 @@ use laps_search::{
 const SIZES: HeadSizes = HeadSizes { tokens: 1, has_class_token: false, width: 512, word_width: 512 };
 const CANDIDATES: usize = 200;
 const SEARCHES: usize = 21;
+/// Items that are added, each by itself.
+const CHANGES: u64 = 11;
 
 /// A vector of norm 1 (SplitMix64).
 fn vector(seed: u64) -> Vec<f32> {
@@ -51,23 +54,46 @@ fn main() {
     let description =
         IndexDescription::new(IndexKind::Images, model, Preprocessing::imagenet(224), &SIZES, IndexPrecision::Half);
     let mut writer = IndexWriter::create(&path, description).unwrap();
+    let stored = |pooled| StoredItem { embeddings: vec![0; SIZES.tokens * SIZES.width * 2], pooled };
+    let named = |item: u64| IndexItem {
+        name: format!("{item:08}.jpg"),
+        stamp: Some(FileStamp { bytes: 1, seconds: 0, nanoseconds: 0 }),
+    };
     let query = vector(items);
     let mut exact: Vec<(f64, usize)> = Vec::with_capacity(items as usize);
     for item in 0..items {
         let pooled = vector(item);
-        let stored = pooled.iter().map(|&value| f64::from(f16::from_f32(value)));
-        exact.push((stored.zip(&query).map(|(a, &b)| a * f64::from(b)).sum(), item as usize));
-        let embeddings = vec![0; SIZES.tokens * SIZES.width * 2];
-        let stamp = Some(FileStamp { bytes: 1, seconds: 0, nanoseconds: 0 });
-        writer
-            .push_stored(IndexItem { name: format!("{item:08}.jpg"), stamp }, StoredItem { embeddings, pooled })
-            .unwrap();
+        let halves = pooled.iter().map(|&value| f64::from(f16::from_f32(value)));
+        exact.push((halves.zip(&query).map(|(a, &b)| a * f64::from(b)).sum(), item as usize));
+        writer.push_stored(named(item), stored(pooled)).unwrap();
     }
     writer.finish().unwrap();
 
-    let started = Instant::now();
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    let median = |mut times: Vec<Duration>| {
+        times.sort();
+        milliseconds(times[times.len() / 2])
+    };
+    let timed = |operation: &mut dyn FnMut()| {
+        let started = Instant::now();
+        operation();
+        started.elapsed()
+    };
+    // Items of a vector that is as far from the query as possible, so that they are no candidates.
+    let far: Vec<f32> = query.iter().map(|value| -value).collect();
+    let added: Vec<Duration> = (items..items + CHANGES)
+        .map(|item| {
+            timed(&mut || {
+                let mut writer = IndexWriter::append(&Index::open(&path).unwrap(), &[]).unwrap();
+                writer.push_stored(named(item), stored(far.clone())).unwrap();
+                writer.finish().unwrap();
+            })
+        })
+        .collect();
+    let opened: Vec<Duration> = (0..CHANGES).map(|_| timed(&mut || drop(Index::open(&path).unwrap()))).collect();
     let index = Index::open(&path).unwrap();
-    println!("{items} items: opened in {:.0} ms", started.elapsed().as_secs_f64() * 1e3);
+    let [opened, added] = [opened, added].map(median);
+    println!("{items} items: opened in {opened:.2} ms, one item added in {added:.1} ms (medians)");
     let mut times: Vec<Duration> = Vec::new();
     let mut found = Vec::new();
     for _ in 0..SEARCHES {
@@ -77,7 +103,6 @@ fn main() {
     }
     // The first one reads the file into the system's cache.
     times[1..].sort();
-    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
     println!(
         "{CANDIDATES} candidates: median {:.1} ms, slowest {:.1} ms, first {:.1} ms",
         milliseconds(times[SEARCHES / 2]),

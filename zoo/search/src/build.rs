@@ -32,9 +32,11 @@ pub struct IndexSummary {
 
 /// Creates or updates the index `path` of the images of `folder`.
 ///
-/// If the existing index applies the EXIF orientation, its update does so too. If the existing index has the same folder, model, engine and precision, images with an unchanged size and modification
-/// time are copied from it instead of being encoded. With another engine or precision all images are encoded. Images that
-/// cannot be used are skipped and reported. `begin` receives the number of images to encode.
+/// If the existing index applies the EXIF orientation, its update does so too. If the existing index has the same folder,
+/// model, engine and precision, images with an unchanged size and modification time are not encoded again: changes are
+/// appended to the file, and it is written anew when more than half of its items would be removed ones. With another engine
+/// or precision all images are encoded. Images that cannot be used are skipped and reported. `begin` receives the number of
+/// images to encode.
 ///
 /// # Errors
 /// [`SearchError::Unusable`] if no image can be used, [`SearchError::OtherModel`] and [`SearchError::Kind`] if the existing index differs, [`SearchError::Interrupted`]. After
@@ -52,26 +54,37 @@ pub fn index_images(
     description.exif_orientation |= previous.as_ref().is_some_and(|index| index.description().exif_orientation);
     let orientation = description.orientation();
     let previous = previous.filter(|index| index.description().has_same_embeddings(&description));
-    // Both lists are sorted by name.
-    let find_unchanged = |item: &IndexItem| {
-        let previous = previous.as_ref()?;
-        let index = previous.items().binary_search_by(|other| other.name.cmp(&item.name)).ok()?;
-        (item.stamp.is_some() && previous.items()[index] == *item).then_some(index)
-    };
-    let unchanged: Vec<Option<usize>> = images.iter().map(|(item, _)| find_unchanged(item)).collect();
+    // The number of each unchanged image in the index, and the items that are none of them.
+    let mut unchanged = vec![None; images.len()];
+    let mut removed = Vec::new();
+    if let Some(previous) = &previous {
+        for number in previous.numbers() {
+            let item = previous.item(number)?;
+            match images.binary_search_by(|(image, _)| image.name.cmp(&item.name)) {
+                Ok(image) if unchanged[image].is_none() && item.stamp.is_some() && images[image].0 == item => {
+                    unchanged[image] = Some(number);
+                }
+                _ => removed.push(number),
+            }
+        }
+    }
     let kept = unchanged.iter().flatten().count();
-    if kept == images.len() && previous.as_ref().is_some_and(|previous| previous.items().len() == kept) {
+    if previous.is_some() && kept == images.len() && removed.is_empty() {
         return Ok(IndexSummary { items: kept, kept, skipped: folder.skipped.clone(), ..IndexSummary::default() });
     }
 
-    let mut writer = IndexWriter::create(path, description.clone())?;
+    let grown = previous.as_ref().filter(|previous| previous.can_grow(removed.len()));
+    let mut writer = match grown {
+        Some(index) => IndexWriter::append(index, &removed)?,
+        None => IndexWriter::create(path, description.clone())?,
+    };
     let (mut skipped, mut damaged) = (folder.skipped.clone(), Vec::new());
-    let mut next = 0;
-    // Copies the unchanged images before image `end`.
+    let (mut next, mut encoded) = (0, 0);
+    // Copies the unchanged images before image `end` into a new file.
     let mut copy_until = |writer: &mut IndexWriter, end: usize| -> Result<()> {
         while next < end {
-            if let (Some(previous), Some(item)) = (&previous, unchanged[next]) {
-                writer.push_stored(previous.items()[item].clone(), previous.stored(item)?)?;
+            if let (Some(previous), Some(number), None) = (&previous, unchanged[next], grown) {
+                writer.push_stored(previous.item(number)?, previous.stored(number)?)?;
             }
             next += 1;
         }
@@ -86,23 +99,27 @@ pub fn index_images(
         match image {
             Ok(EncodedImage { embeddings, damage }) => {
                 damaged.extend(damage.map(|warning| DamagedImage { name: item.name.clone(), warning }));
-                writer.push(item.clone(), embeddings)
+                writer.push(item.clone(), embeddings)?;
+                encoded += 1;
             }
             Err(cause) => {
                 skipped.push(SkippedItem { name: item.name.clone(), line: None, reason: cause.to_string() });
-                Ok(())
             }
         }
+        Ok(())
     })?;
     copy_until(&mut writer, images.len())?;
     skipped.sort();
-    if let (0, Some(SkippedItem { name, reason, .. })) = (writer.len(), skipped.first()) {
+    let items = kept + encoded;
+    if let (0, Some(SkippedItem { name, reason, .. })) = (items, skipped.first()) {
         let (path, count, name) = (folder.path.clone(), images.len(), format!("`{name}`"));
         return Err(SearchError::Unusable { path, kind: description.kind, count, name, reason: reason.clone() }.into());
     }
-    let items = writer.len();
-    writer.finish()?;
-    Ok(IndexSummary { items, encoded: items - kept, kept, skipped, damaged })
+    // Without a change, the segment is dropped.
+    if grown.is_none() || encoded + removed.len() > 0 {
+        writer.finish()?;
+    }
+    Ok(IndexSummary { items, encoded, kept, skipped, damaged })
 }
 
 /// Creates the index `path` of `captions`, which were read from `source`. It replaces an existing index of captions. Captions
@@ -135,8 +152,8 @@ pub fn index_captions(
     pipeline.for_each_caption(&tokens, |index, words| {
         writer.push(IndexItem { name: lines[index].text.clone(), stamp: None }, words.values())
     })?;
-    let items = writer.len();
     writer.finish()?;
+    let items = lines.len();
     Ok(IndexSummary { items, encoded: items, skipped, ..IndexSummary::default() })
 }
 

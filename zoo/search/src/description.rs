@@ -182,6 +182,11 @@ impl IndexDescription {
         }
     }
 
+    /// Whether names and stamps have the format of this version.
+    pub(super) fn is_current(&self) -> bool {
+        self.schema == SCHEMA
+    }
+
     /// The description as JSON. Serialising texts and numbers cannot fail.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()

@@ -29,6 +29,15 @@ pub enum SearchError {
         /// What is wrong.
         reason: String,
     },
+    /// Another process has changed the index since it was opened.
+    #[error(
+        "the index `{}` was changed meanwhile\n  expected: the index as it was read\n  found: an index that another process wrote",
+        path.display()
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// Another model wrote the index.
     #[error("the index `{}` was written by another {what}\n  expected: {expected}\n  found: {found}", path.display())]
     OtherModel {
@@ -138,6 +147,7 @@ impl SearchError {
             }
             // The file has the header of an index.
             Self::Damaged { .. } => "remove this index and create it again with `laps-zoo index`",
+            Self::Changed { .. } => "repeat the operation on the index as it is now",
             Self::OtherModel { .. } => "use the entry, checkpoint or graphs that wrote it, or create another index",
             Self::Kind { expected: IndexKind::Captions, .. } => {
                 "search it by text, or create an index of captions with `laps-zoo index`"

@@ -1,24 +1,17 @@
 //! Reading an index.
-//!
-//! Rows are read at their offsets rather than through a memory map: if a mapped file shrinks, the system ends the process.
 
-use std::{
-    io::{Read, Seek, SeekFrom},
-    ops::Range,
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
-};
+use std::{io::Read, ops::Range, path::Path};
 
 use fs_err::File;
 use rayon::prelude::*;
-use safetensors::{Dtype, tensor::Metadata};
 
 use super::{
-    Filter, IndexDescription, IndexItem, IndexKind, IndexPrecision, Neighbor, SearchError, Store, StoredItem, half_dot,
-    searcher::{dot, largest},
+    Filter, IndexDescription, IndexItem, IndexPrecision, Neighbor, SearchError, Store, StoredItem, half_dot,
+    searcher::{Nearest, dot},
+    segment::{IndexFile, SEGMENT_ALIGNMENT, Segment, SegmentHeader, read_error},
 };
 use crate::{Error, Result};
-use laps_files::{IoError, safetensors_header};
+use laps_files::safetensors_header_at;
 use laps_model::array::Array;
 
 /// Key of the description in the metadata of the file.
@@ -30,88 +23,93 @@ const POOLED_CHUNK: usize = 128;
 /// Chunks that share the buffers of a job.
 const MIN_CHUNKS: usize = 16;
 
-/// An open index. Names are in memory; embeddings are read when they are needed.
+/// Segments of a file. Each is a header to read when the file is opened.
+const MAX_SEGMENTS: usize = 1024;
+
+/// An open index. Names and embeddings are read when they are needed.
+///
+/// It is the state of the file when it was opened: items that are added or removed later do not affect it.
 #[derive(Debug)]
 pub struct Index {
-    path: PathBuf,
-    /// One handle for all threads, which read at offsets of their own.
-    file: File,
+    file: IndexFile,
     description: IndexDescription,
-    items: Vec<IndexItem>,
-    /// First row of each caption, and the end. Empty for items that have the same number of rows each.
-    caption_starts: Vec<usize>,
-    embeddings_offset: u64,
-    pooled_offset: u64,
+    segments: Vec<Segment>,
+    /// Numbers of the removed items, ascending.
+    removed: Vec<u32>,
+    /// End of the last segment in bytes.
+    end: u64,
 }
 
 impl Index {
-    /// Opens the index at `path` and checks that its tensors are consistent.
+    /// Opens the index at `path`. Reads its headers, checks that its tensors are consistent, and reads which items are
+    /// removed; what belongs to a single item is checked when it is read.
     ///
     /// # Errors
     /// [`SearchError::Foreign`] for another kind of file, [`SearchError::Damaged`] for a truncated or inconsistent one.
     pub fn open(path: &Path) -> Result<Self> {
-        let unreadable = |source| Error::Io(IoError::new("read", path, source));
+        let unreadable = |source| read_error(path, source);
         let foreign = |found: String| SearchError::Foreign { path: path.to_owned(), found };
-        let damaged = |reason: String| SearchError::Damaged { path: path.to_owned(), reason };
         if path.is_dir() {
             return Err(foreign("a folder".to_owned()).into());
         }
-        let mut file = File::open(path).map_err(unreadable)?;
-        let file_bytes = file.metadata().map_err(unreadable)?.len();
+        let file = File::open(path).map_err(unreadable)?;
+        let length = file.metadata().map_err(unreadable)?.len();
+        let mut file = IndexFile { path: path.to_owned(), file };
         // The metadata key identifies truncated files and files of other format versions.
-        let (metadata, data_offset) =
-            safetensors_header(&mut file, file_bytes).map_err(|reason| match contains_metadata_key(path) {
-                true => damaged(reason),
-                false => foreign("a file of another kind".to_owned()),
-            })?;
+        let header = safetensors_header_at(&mut file.file, 0, length);
+        let (metadata, values) = header.map_err(|reason| match contains_metadata_key(path) {
+            true => file.damaged(reason),
+            false => foreign("a file of another kind".to_owned()).into(),
+        })?;
         let text = metadata.metadata().as_ref().and_then(|fields| fields.get(METADATA_KEY));
         let text = text.ok_or_else(|| foreign("safetensors without the description of an index".to_owned()))?;
-        let description = IndexDescription::from_json(text).map_err(damaged)?;
-        let mut read = |name: &str, dtype: Dtype| {
-            let (offset, shape) = tensor_location(&metadata, data_offset, name, dtype).map_err(damaged)?;
-            let mut bytes = vec![0; shape.iter().product::<usize>() * dtype.bitsize() / 8];
-            file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut bytes)).map_err(unreadable)?;
-            Ok::<_, Error>(bytes)
-        };
-        let items: Vec<IndexItem> = serde_json::from_slice(&read("items", Dtype::U8)?)
-            .map_err(|error| damaged(format!("the list of items is invalid: {error}")))?;
-        let mut caption_starts = Vec::new();
-        if description.kind == IndexKind::Captions && !description.is_pooled() {
-            let bytes = read("lengths", Dtype::U32)?;
-            let lengths = bytes.as_chunks::<4>().0.iter().map(|&word| u32::from_le_bytes(word) as usize);
-            caption_starts.push(0);
-            caption_starts.extend(lengths.scan(0usize, |end, length| {
-                *end += length;
-                Some(*end)
-            }));
+        let description = IndexDescription::from_json(text).map_err(|reason| file.damaged(reason))?;
+        let end = values.end;
+        let header = SegmentHeader { file: &file, metadata: &metadata, values, start: 0 };
+        let segments = vec![Segment::new(&header, &description, 0)?];
+        let mut index = Self { file, description, segments, removed: Vec::new(), end };
+        while let Some(start) = index.next_segment(length)? {
+            index.read_segment(start, length)?;
         }
-        let dtype = match description.precision {
-            IndexPrecision::Half => Dtype::F16,
-            IndexPrecision::Single => Dtype::F32,
-        };
-        let IndexDescription { tokens, width, .. } = description;
-        let expected = match caption_starts.last() {
-            Some(&rows) => vec![rows, width],
-            None => vec![items.len(), tokens, width],
-        };
-        let (pooled_offset, pooled_found) =
-            tensor_location(&metadata, data_offset, "pooled", dtype).map_err(damaged)?;
-        let (embeddings_offset, found) = match description.is_pooled() {
-            true => (pooled_offset, pooled_found.iter().copied().take(1).chain([tokens, width]).collect()),
-            false => tensor_location(&metadata, data_offset, "embeddings", dtype).map_err(damaged)?,
-        };
-        let captions_fit = caption_starts.is_empty() || caption_starts.len() == items.len() + 1;
-        let none_empty = caption_starts.windows(2).all(|pair| pair[0] < pair[1]);
-        if found != expected || pooled_found != [items.len(), width] || !captions_fit || !none_empty || width == 0 {
-            return Err(damaged(format!("embeddings of shape {found:?} for {} items", items.len())).into());
+        Ok(index)
+    }
+
+    /// Where a further segment begins, if there is one: its first 8 bytes are the length of its header, and 0 as long as it
+    /// is not complete.
+    fn next_segment(&self, length: u64) -> Result<Option<u64>> {
+        let start = self.end.next_multiple_of(SEGMENT_ALIGNMENT);
+        if length.saturating_sub(start) < 8 {
+            return Ok(None);
         }
-        let path = path.to_owned();
-        Ok(Self { path, file, description, items, caption_starts, embeddings_offset, pooled_offset })
+        let mut prefix = [0; 8];
+        self.file.read(start, &mut prefix)?;
+        Ok((prefix != [0; 8]).then_some(start))
+    }
+
+    fn read_segment(&mut self, start: u64, length: u64) -> Result<()> {
+        let Self { file, description, segments, removed, end } = self;
+        let header = safetensors_header_at(&mut file.file, start, length);
+        let (metadata, values) = header.map_err(|reason| file.damaged(format!("segment at byte {start}: {reason}")))?;
+        let damaged = |reason| file.damaged(format!("segment at byte {start}: {reason}"));
+        let items: usize = segments.iter().map(|segment| segment.len).sum();
+        *end = values.end;
+        let header = SegmentHeader { file, metadata: &metadata, values, start };
+        let segment = Segment::new(&header, description, items)?;
+        removed.extend(header.removed(items)?);
+        removed.sort_unstable();
+        if removed.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(damaged("it removes an item that was removed before".to_owned()));
+        }
+        if u32::try_from(items + segment.len).is_err() {
+            return Err(damaged(format!("{} items", items + segment.len)));
+        }
+        segments.push(segment);
+        Ok(())
     }
 
     /// Path of the file.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.file.path
     }
 
     /// Description of the index.
@@ -119,58 +117,107 @@ impl Index {
         &self.description
     }
 
-    /// Images or captions of the index, in order.
-    pub fn items(&self) -> &[IndexItem] {
-        &self.items
+    /// Numbers of the images or captions of the index, ascending. Those of removed items are missing.
+    pub fn numbers(&self) -> impl Iterator<Item = usize> {
+        (0..self.end_number()).filter(|&item| !self.is_removed(item))
     }
 
-    /// Rows of the embeddings that belong to an item.
-    fn rows(&self, item: usize) -> Range<usize> {
-        match self.caption_starts.is_empty() {
-            true => item * self.description.tokens..(item + 1) * self.description.tokens,
-            false => self.caption_starts[item]..self.caption_starts[item + 1],
-        }
+    /// An image or caption of the index, by its number.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`SearchError::NoItem`], and [`SearchError::Damaged`] for an item that cannot be read.
+    pub fn item(&self, number: usize) -> Result<IndexItem> {
+        let (segment, index) = self.locate(number)?;
+        segment.item(&self.file, index)
+    }
+
+    /// One more than the number of the last item, removed ones too.
+    pub(super) fn end_number(&self) -> usize {
+        self.segments.last().map_or(0, |segment| segment.first + segment.len)
+    }
+
+    /// Whether `removed` more items can be removed and others added by a further segment. If not, the file is to be written
+    /// anew: more than half of its items would be removed ones, it has too many segments, or its names have another format.
+    pub(super) fn can_grow(&self, removed: usize) -> bool {
+        2 * (self.removed.len() + removed) <= self.end_number()
+            && self.segments.len() < MAX_SEGMENTS
+            && self.description.is_current()
+    }
+
+    /// The open file, and the byte where its last segment ends.
+    pub(super) fn file_and_end(&self) -> (&File, u64) {
+        (&self.file.file, self.end)
+    }
+
+    fn is_removed(&self, item: usize) -> bool {
+        u32::try_from(item).is_ok_and(|item| self.removed.binary_search(&item).is_ok())
+    }
+
+    /// The segment of an item, and the item's index in it.
+    fn locate(&self, item: usize) -> Result<(&Segment, usize)> {
+        let next = self.segments.partition_point(|segment| segment.first <= item);
+        let segment = next.checked_sub(1).map(|last| &self.segments[last]);
+        let found = segment.filter(|segment| item - segment.first < segment.len && !self.is_removed(item));
+        let segment = found.ok_or(SearchError::NoItem { item })?;
+        Ok((segment, item - segment.first))
+    }
+
+    /// Checks that there is an item with this number.
+    pub(super) fn check_item(&self, item: usize) -> Result<()> {
+        self.locate(item).map(|_| ())
+    }
+
+    /// The stored embeddings of an item.
+    fn embedding_bytes(&self, item: usize) -> Result<Vec<u8>> {
+        let (segment, index) = self.locate(item)?;
+        self.rows(segment.embeddings, segment.rows(&self.file, index)?)
     }
 
     /// Embeddings and pooled vector of an item, as stored.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`SearchError::NoItem`].
+    /// [`Error::Io`], [`SearchError::NoItem`], and [`SearchError::Damaged`] for an item that cannot be read.
     pub fn stored(&self, item: usize) -> Result<StoredItem> {
-        if item >= self.items.len() {
-            return Err(SearchError::NoItem { item }.into());
-        }
-        let embeddings = self.bytes(self.embeddings_offset, self.rows(item))?;
+        let embeddings = self.embedding_bytes(item)?;
+        let (segment, index) = self.locate(item)?;
         let mut pooled = vec![0.0; self.description.width];
-        self.description.precision.decode(&self.bytes(self.pooled_offset, item..item + 1)?, &mut pooled);
+        self.description.precision.decode(&self.rows(segment.pooled, index..index + 1)?, &mut pooled);
         Ok(StoredItem { embeddings, pooled })
     }
 
     fn check_filter(&self, filter: Option<&Filter>) -> Result<(), SearchError> {
         match filter {
-            Some(filter) if !filter.conditions.is_empty() => Err(SearchError::NoMetadata { path: self.path.clone() }),
+            Some(filter) if !filter.conditions.is_empty() => {
+                Err(SearchError::NoMetadata { path: self.file.path.clone() })
+            }
             _ => Ok(()),
         }
     }
 
-    /// Reads rows of the tensor that begins at byte `offset` of the file.
-    fn bytes(&self, offset: u64, rows: Range<usize>) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; rows.len() * self.description.width * self.description.precision.bytes()];
-        self.read(offset, rows.start, &mut bytes)?;
-        Ok(bytes)
+    fn row_bytes(&self) -> usize {
+        self.description.width * self.description.precision.bytes()
     }
 
-    /// Reads rows from `first_row` on into `bytes`.
-    fn read(&self, offset: u64, first_row: usize, bytes: &mut [u8]) -> Result<()> {
-        let row_bytes = self.description.width * self.description.precision.bytes();
-        let read = self.file.file().read_exact_at(bytes, offset + (first_row * row_bytes) as u64);
-        read.map_err(|source| Error::Io(IoError::new("read", &self.path, source)))
+    /// Reads rows of the tensor that begins at byte `offset` of the file.
+    fn rows(&self, offset: u64, rows: Range<usize>) -> Result<Vec<u8>> {
+        let row_bytes = self.row_bytes();
+        let mut bytes = vec![0; rows.len() * row_bytes];
+        self.file.read(offset + (rows.start * row_bytes) as u64, &mut bytes)?;
+        Ok(bytes)
     }
+}
+
+/// Memory of a scan, allocated once a job and never larger than the file: the page faults of fresh memory for each chunk take longer than the products.
+struct ScanBuffers {
+    bytes: Vec<u8>,
+    values: Vec<f32>,
+    cosines: Vec<f32>,
+    nearest: Nearest,
 }
 
 impl Store for Index {
     fn location(&self) -> &Path {
-        &self.path
+        &self.file.path
     }
 
     fn description(&self) -> &IndexDescription {
@@ -179,63 +226,57 @@ impl Store for Index {
 
     fn item_count(&self, filter: Option<&Filter>) -> Result<usize> {
         self.check_filter(filter)?;
-        Ok(self.items.len())
+        Ok(self.end_number() - self.removed.len())
     }
 
     fn nearest(&self, query: &[f32], count: usize, filter: Option<&Filter>) -> Result<Vec<Neighbor>> {
         self.check_filter(filter)?;
         let width = self.description.width;
-        let mut cosines = vec![0.0; self.items.len()];
         let precision = self.description.precision;
-        let row_bytes = width * precision.bytes();
-        // Allocated once a job: the page faults of fresh memory for each chunk take longer than the products.
-        let buffers = || (vec![0; POOLED_CHUNK * row_bytes], vec![0.0; POOLED_CHUNK * width]);
-        let compare = |buffers: &mut (Vec<u8>, Vec<f32>), (number, cosines): (usize, &mut [f32])| -> Result<()> {
-            let bytes = &mut buffers.0[..cosines.len() * row_bytes];
-            self.read(self.pooled_offset, number * POOLED_CHUNK, bytes)?;
-            if precision == IndexPrecision::Half && half_dot::dots(bytes, query, cosines) {
-                return Ok(());
+        let row_bytes = self.row_bytes();
+        let chunks: Vec<(&Segment, Range<usize>)> = self
+            .segments
+            .iter()
+            .flat_map(|segment| {
+                let starts = (0..segment.len).step_by(POOLED_CHUNK);
+                starts.map(move |start| (segment, start..segment.len.min(start + POOLED_CHUNK)))
+            })
+            .collect();
+        let buffers =
+            || ScanBuffers { bytes: Vec::new(), values: Vec::new(), cosines: Vec::new(), nearest: Nearest::new(count) };
+        let compare = |mut buffers: ScanBuffers, (segment, range): &(&Segment, Range<usize>)| -> Result<ScanBuffers> {
+            let ScanBuffers { bytes, values, cosines, nearest } = &mut buffers;
+            bytes.resize(range.len() * row_bytes, 0);
+            cosines.resize(range.len(), 0.0);
+            self.file.read(segment.pooled + (range.start * row_bytes) as u64, bytes)?;
+            if precision != IndexPrecision::Half || !half_dot::dots(bytes, query, cosines) {
+                values.resize(range.len() * width, 0.0);
+                precision.decode(bytes, values);
+                let vectors = values.chunks_exact(width);
+                cosines.iter_mut().zip(vectors).for_each(|(cosine, vector)| *cosine = dot(vector, query));
             }
-            let values = &mut buffers.1[..cosines.len() * width];
-            precision.decode(bytes, values);
-            let vectors = values.chunks_exact(width);
-            cosines.iter_mut().zip(vectors).for_each(|(cosine, vector)| *cosine = dot(vector, query));
-            Ok(())
+            for (item, &pooled) in (segment.first + range.start..).zip(&*cosines) {
+                if nearest.admits(pooled) && !self.is_removed(item) {
+                    nearest.push(Neighbor { item, pooled });
+                }
+            }
+            Ok(buffers)
         };
-        let chunks = cosines.par_chunks_mut(POOLED_CHUNK).enumerate().with_min_len(MIN_CHUNKS);
-        chunks.try_for_each_init(buffers, compare)?;
-        let items = largest(&cosines, count);
-        Ok(items.into_iter().map(|item| Neighbor { item, pooled: cosines[item] }).collect())
+        let jobs = chunks.par_iter().with_min_len(MIN_CHUNKS).try_fold(buffers, compare);
+        let found = jobs
+            .map(|buffers| Ok::<_, Error>(buffers?.nearest))
+            .try_reduce(|| Nearest::new(count), |a, b| Ok(a.merged(b)))?;
+        Ok(found.finish())
     }
 
     fn embeddings(&self, items: &[usize]) -> Result<Vec<Array>> {
-        let read = |&item: &usize| {
-            if item >= self.items.len() {
-                return Err(SearchError::NoItem { item }.into());
-            }
-            self.description.decode_item(&self.path, &self.bytes(self.embeddings_offset, self.rows(item))?)
-        };
+        let read = |&item: &usize| self.description.decode_item(&self.file.path, &self.embedding_bytes(item)?);
         items.par_iter().map(read).collect()
     }
 
     fn names(&self, items: &[usize]) -> Result<Vec<String>> {
-        let name = |&item: &usize| Ok(self.items.get(item).ok_or(SearchError::NoItem { item })?.name.clone());
-        items.iter().map(name).collect()
+        items.iter().map(|&item| Ok(self.item(item)?.name)).collect()
     }
-}
-
-/// Byte offset and shape of a tensor.
-fn tensor_location(
-    metadata: &Metadata,
-    data_offset: u64,
-    name: &str,
-    dtype: Dtype,
-) -> Result<(u64, Vec<usize>), String> {
-    let info = metadata.info(name).ok_or_else(|| format!("there is no tensor `{name}`"))?;
-    if info.dtype != dtype {
-        return Err(format!("tensor `{name}` has dtype {:?} instead of {dtype:?}", info.dtype));
-    }
-    Ok((data_offset + info.data_offsets.0 as u64, info.shape.clone()))
 }
 
 /// Whether the first 64 KiB of a file contain the metadata key of an index.

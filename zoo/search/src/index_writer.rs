@@ -5,28 +5,58 @@ use std::{collections::BTreeMap, path::Path};
 use laps_files::IoError;
 
 use super::{
-    IndexDescription, IndexItem, IndexKind, SearchError, StoredItem,
+    Index, IndexDescription, IndexItem, IndexKind, SearchError, StoredItem,
+    segment::{MAX_ITEM_BYTES, SEGMENT_ALIGNMENT},
+    segment_file::SegmentFile,
     staged_file::{StagedFile, TensorHeader, safetensors_header},
 };
 use crate::{Error, Result};
 
-/// Bytes reserved for the header: the description, whose paths have at most 4096 bytes, and four tensors.
+/// Bytes reserved for the header: the description, whose paths have at most 4096 bytes, and six tensors.
 const HEADER_BYTES: usize = 1 << 15;
 
-/// Writes an index. The file appears at its path when it is complete. Memory holds only the pooled vector and the name of
-/// each item.
+/// Bytes reserved for the header of a further segment: seven tensors.
+const SEGMENT_HEADER_BYTES: usize = 2048;
+
+/// Writes an index. Memory holds only the pooled vector and the name of each item that is written.
 ///
 /// The file is safetensors: `embeddings` `(images, tokens, dim)` or `(words, dim)`, `pooled` `(items, dim)`, for captions
-/// `lengths` `(items)` in words, and `items`, the bytes of a JSON array. If the head pools, there are only `pooled` and
-/// `items`.
+/// `lengths` `(items)` in words and `row_ends` `(items)`, and `items`, the bytes of a JSON array, with `item_ends` `(items)`,
+/// where each element ends in it. If the head pools, there are no `embeddings`, `lengths` and `row_ends`.
+///
+/// What is added to an index follows it as a segment of the same tensors, with `removed`, the numbers of items before it that
+/// are removed.
 #[derive(Debug)]
 pub struct IndexWriter {
-    file: StagedFile,
+    output: IndexOutput,
     description: IndexDescription,
-    rows: usize,
+    rows: u64,
     pooled: Vec<u8>,
     lengths: Vec<u32>,
-    items: Vec<IndexItem>,
+    row_ends: Vec<u64>,
+    items: Vec<u8>,
+    item_ends: Vec<u64>,
+}
+
+#[derive(Debug)]
+enum IndexOutput {
+    /// A new file, which appears at its path when it is complete.
+    File(StagedFile),
+    /// A segment of a file, which is part of it when it is complete.
+    Segment {
+        file: SegmentFile,
+        /// Numbers of the items to remove, ascending.
+        removed: Vec<u32>,
+    },
+}
+
+impl IndexOutput {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::File(file) => file.append(bytes),
+            Self::Segment { file, .. } => file.append(bytes),
+        }
+    }
 }
 
 impl IndexWriter {
@@ -35,13 +65,32 @@ impl IndexWriter {
     /// # Errors
     /// [`Error::Io`] if it cannot be written, or if another process is writing it.
     pub fn create(path: &Path, description: IndexDescription) -> Result<Self> {
-        let file = StagedFile::create(path, HEADER_BYTES)?;
-        Ok(Self { file, description, rows: 0, pooled: Vec::new(), lengths: Vec::new(), items: Vec::new() })
+        let output = IndexOutput::File(StagedFile::create(path, HEADER_BYTES)?);
+        Ok(Self::new(output, description))
     }
 
-    /// Number of items written so far.
-    pub(crate) fn len(&self) -> usize {
-        self.items.len()
+    /// Starts changing the file of `index`: removes the items with the numbers `removed`, and adds what is pushed. The file is
+    /// not rewritten, and has its old contents until [`finish`](Self::finish) returns, also if the process is killed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written, or if another process is writing it; [`SearchError::Changed`] if another
+    /// process has changed it since it was opened; [`SearchError::NoItem`] for an item that it does not have.
+    pub fn append(index: &Index, removed: &[usize]) -> Result<Self> {
+        let mut numbers = Vec::with_capacity(removed.len());
+        for &item in removed {
+            index.check_item(item)?;
+            numbers.push(u32::try_from(item).map_err(|_| SearchError::NoItem { item })?);
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        let file = SegmentFile::create(index, SEGMENT_HEADER_BYTES)?;
+        Ok(Self::new(IndexOutput::Segment { file, removed: numbers }, index.description().clone()))
+    }
+
+    fn new(output: IndexOutput, description: IndexDescription) -> Self {
+        let (lengths, row_ends, item_ends) = (Vec::new(), Vec::new(), Vec::new());
+        let items = b"[".to_vec();
+        Self { output, description, rows: 0, pooled: Vec::new(), lengths, row_ends, items, item_ends }
     }
 
     /// Appends an item with its embeddings `(rows, dim)`.
@@ -64,47 +113,93 @@ impl IndexWriter {
             let reason = format!("`{}` has {} bytes of embeddings", item.name, embeddings.len());
             return Err(SearchError::Damaged { path: self.description.source.clone().into(), reason }.into());
         };
+        let json = serde_json::to_vec(&item).map_err(|error| self.json_error(error))?;
+        if json.len() as u64 > MAX_ITEM_BYTES {
+            return Err(laps_model::Error::Operation {
+                operation: "index",
+                expected: format!("names and captions of at most {MAX_ITEM_BYTES} bytes"),
+                found: format!("{} bytes", json.len()),
+            }
+            .into());
+        }
         self.pooled.extend(precision.encode(&pooled, &item.name)?);
         if !self.description.is_pooled() {
-            self.file.append(&embeddings)?;
+            self.output.append(&embeddings)?;
         }
-        self.rows += rows;
+        self.rows += rows as u64;
         self.lengths.push(rows as u32);
-        self.items.push(item);
+        self.row_ends.push(self.rows);
+        if !self.item_ends.is_empty() {
+            self.items.push(b',');
+        }
+        self.items.extend(json);
+        self.item_ends.push(self.items.len() as u64);
         Ok(())
     }
 
-    /// Writes the remaining tensors and the header, and renames the file to its final path.
+    fn json_error(&self, error: serde_json::Error) -> Error {
+        Error::Io(IoError::new("write", &self.description.source, error.into()))
+    }
+
+    /// Writes the remaining tensors and the header. The file is then renamed to its final path, or the segment becomes part
+    /// of its file.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn finish(mut self) -> Result<()> {
         let IndexDescription { width, tokens, precision, kind, .. } = self.description;
-        let json = |error: serde_json::Error| Error::Io(IoError::new("write", &self.description.source, error.into()));
-        let count = self.items.len();
-        let items = serde_json::to_vec(&self.items).map_err(json)?;
-        let description = self.description.to_json();
+        let count = self.item_ends.len();
         let dtype = precision.safetensors();
+        let is_pooled = self.description.is_pooled();
+        // The rows were written, so they fit.
+        let rows = self.rows as usize;
         let shape = match kind {
             IndexKind::Images => vec![count, tokens, width],
-            IndexKind::Captions => vec![self.rows, width],
+            IndexKind::Captions => vec![rows, width],
         };
-        let is_pooled = self.description.is_pooled();
-        let mut tensors = Vec::with_capacity(4);
+        let mut tensors = Vec::with_capacity(7);
         if !is_pooled {
-            let bytes = self.rows * width * precision.bytes();
+            let bytes = rows * width * precision.bytes();
             tensors.push(TensorHeader { name: "embeddings", dtype, shape, bytes });
         }
-        tensors.push(TensorHeader { name: "pooled", dtype, shape: vec![count, width], bytes: self.pooled.len() });
-        self.file.append(&std::mem::take(&mut self.pooled))?;
+        let mut append = |output: &mut IndexOutput, name, dtype, shape, values: Vec<u8>| {
+            tensors.push(TensorHeader { name, dtype, shape, bytes: values.len() });
+            output.append(&values)
+        };
+        let output = &mut self.output;
+        append(output, "pooled", dtype, vec![count, width], std::mem::take(&mut self.pooled))?;
         if kind == IndexKind::Captions && !is_pooled {
-            tensors.push(TensorHeader { name: "lengths", dtype: "U32", shape: vec![count], bytes: 4 * count });
-            let lengths: Vec<u8> = self.lengths.iter().flat_map(|length| length.to_le_bytes()).collect();
-            self.file.append(&lengths)?;
+            let lengths = self.lengths.iter().flat_map(|length| length.to_le_bytes()).collect();
+            append(output, "lengths", "U32", vec![count], lengths)?;
+            append(output, "row_ends", "U64", vec![count], little_endian(&self.row_ends))?;
         }
+        append(output, "item_ends", "U64", vec![count], little_endian(&self.item_ends))?;
+        let (metadata, header_bytes) = match output {
+            IndexOutput::File(_) => {
+                (BTreeMap::from([(super::index::METADATA_KEY, self.description.to_json())]), HEADER_BYTES)
+            }
+            IndexOutput::Segment { removed, .. } => {
+                let values = removed.iter().flat_map(|number| number.to_le_bytes()).collect();
+                let shape = vec![removed.len()];
+                append(output, "removed", "U32", shape, values)?;
+                (BTreeMap::new(), SEGMENT_HEADER_BYTES)
+            }
+        };
+        let mut items = std::mem::take(&mut self.items);
+        items.push(b']');
+        let before: usize = tensors.iter().map(|tensor| tensor.bytes).sum();
+        // Spaces after the array, up to where a segment can begin.
+        items.resize((before + items.len()).next_multiple_of(SEGMENT_ALIGNMENT as usize) - before, b' ');
         tensors.push(TensorHeader { name: "items", dtype: "U8", shape: vec![items.len()], bytes: items.len() });
-        self.file.append(&items)?;
-        let metadata = BTreeMap::from([(super::index::METADATA_KEY, description)]);
-        self.file.finish(&safetensors_header(&tensors, &metadata, HEADER_BYTES))
+        self.output.append(&items)?;
+        let header = safetensors_header(&tensors, &metadata, header_bytes);
+        match self.output {
+            IndexOutput::File(file) => file.finish(&header),
+            IndexOutput::Segment { file, .. } => file.finish(&header),
+        }
     }
+}
+
+fn little_endian(values: &[u64]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }

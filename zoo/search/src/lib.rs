@@ -1,6 +1,6 @@
 //! Embedding files, and search in an index of images or captions.
 //!
-//! An [`Index`] is one safetensors file. It stores the embeddings of every image of a folder (or of every caption of a
+//! An [`Index`] is one file of safetensors segments. It stores the embeddings of every image of a folder (or of every caption of a
 //! file) and one pooled vector for each of them. A search has two stages:
 //!
 //! 1. **Candidates.** A dot product of the pooled vectors ranks all items, and the nearest ones become candidates.
@@ -34,7 +34,7 @@
 //!     index.description().check_kind(path, IndexKind::Images)?;
 //!     let searcher = Searcher { index: &index, filter: None, engine, stop: &AtomicBool::new(false) };
 //!     for hit in searcher.search(words, SearchScope::Candidates(DEFAULT_CANDIDATES), 10)? {
-//!         println!("{:.4} {}", hit.similarity, index.items()[hit.item].name);
+//!         println!("{:.4} {}", hit.similarity, index.item(hit.item)?.name);
 //!     }
 //!     Ok(())
 //! }
@@ -58,6 +58,8 @@ mod pipeline;
 mod pool;
 mod precision;
 mod searcher;
+mod segment;
+mod segment_file;
 mod shards;
 mod staged_file;
 mod store;

@@ -1,8 +1,9 @@
 //! Search: candidates by pooled vectors, then their exact similarities.
 
 use std::{
+    cmp::Ordering,
     ops::ControlFlow,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{self, AtomicBool},
 };
 
 use super::{Filter, IndexKind, SearchError, Store, pool::pool};
@@ -216,7 +217,7 @@ impl Searcher<'_> {
             for (image, row) in tile.images.clone().zip(similarities.chunks_exact(tile.captions.len())) {
                 tile.captions.clone().zip(row).for_each(|(caption, &value)| store(image, caption, value));
             }
-            let stopped = self.stop.load(Ordering::Relaxed);
+            let stopped = self.stop.load(atomic::Ordering::Relaxed);
             Ok(if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
         let outcome = self.engine.run(images, captions, &plan, &mut sink)?;
@@ -225,6 +226,61 @@ impl Searcher<'_> {
         }
         Ok(())
     }
+}
+
+/// The nearest items of a scan, in memory for a small multiple of their number.
+pub(super) struct Nearest {
+    count: usize,
+    found: Vec<Neighbor>,
+    /// The lowest value among the nearest so far, once there are enough.
+    lowest: Option<f32>,
+}
+
+impl Nearest {
+    /// Room for the `count` nearest items.
+    pub(super) fn new(count: usize) -> Self {
+        Self { count, found: Vec::new(), lowest: None }
+    }
+
+    /// Whether an item with this value can be among the nearest.
+    pub(super) fn admits(&self, pooled: f32) -> bool {
+        self.lowest.is_none_or(|lowest| pooled.total_cmp(&lowest).is_ge())
+    }
+
+    pub(super) fn push(&mut self, neighbor: Neighbor) {
+        /// Few enough to sort at once, many enough to sort rarely.
+        const SLACK: usize = 256;
+        self.found.push(neighbor);
+        if self.found.len() >= self.count.saturating_mul(2).saturating_add(SLACK) {
+            self.shrink();
+        }
+    }
+
+    fn shrink(&mut self) {
+        if self.count < self.found.len() {
+            self.found.select_nth_unstable_by(self.count, nearer);
+            self.found.truncate(self.count);
+            self.lowest = self.found.iter().map(|near| near.pooled).min_by(f32::total_cmp);
+        }
+    }
+
+    /// The nearest of both.
+    pub(super) fn merged(mut self, other: Self) -> Self {
+        self.found.extend(other.found);
+        self.shrink();
+        self
+    }
+
+    /// In descending order; ties by number.
+    pub(super) fn finish(mut self) -> Vec<Neighbor> {
+        self.shrink();
+        self.found.sort_unstable_by(nearer);
+        self.found
+    }
+}
+
+fn nearer(a: &Neighbor, b: &Neighbor) -> Ordering {
+    b.pooled.total_cmp(&a.pooled).then(a.item.cmp(&b.item))
 }
 
 /// Indices of the `count` largest values in descending order; ties keep their order.

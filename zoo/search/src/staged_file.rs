@@ -58,7 +58,7 @@ impl StagedFile {
     }
 }
 
-fn write_error(path: &Path, source: std::io::Error) -> Error {
+pub(super) fn write_error(path: &Path, source: std::io::Error) -> Error {
     Error::Io(IoError::new("write", path, source))
 }
 
