@@ -32,9 +32,10 @@ pub struct IndexSummary {
 
 /// Creates or updates the index `path` of the images of `folder`.
 ///
-/// If the existing index applies the EXIF orientation, its update does so too. If the existing index has the same folder, model, engine and precision, images with an unchanged size and modification
-/// time are copied from it instead of being encoded. With another engine or precision all images are encoded. Images that
-/// cannot be used are skipped and reported. `begin` receives the number of images to encode.
+/// If the existing index applies the EXIF orientation, its update does so too. If it has the same folder, model, engine and
+/// precision, images with an unchanged size and modification time are copied from it instead of being encoded. With another
+/// engine or precision all images are encoded. Images that cannot be used are skipped and reported. `begin` receives the
+/// number of images to encode.
 ///
 /// # Errors
 /// [`SearchError::Unusable`] if no image can be used, [`SearchError::OtherModel`] and [`SearchError::Kind`] if the existing index differs, [`SearchError::Interrupted`]. After
@@ -42,15 +43,39 @@ pub struct IndexSummary {
 pub fn index_images(
     folder: &ImageFolder,
     path: &Path,
-    mut description: IndexDescription,
+    description: IndexDescription,
     pipeline: &EmbeddingPipeline<'_>,
     begin: &dyn Fn(usize),
 ) -> Result<IndexSummary> {
+    let kind = description.kind;
+    let (summary, writer) = update_images(folder, path, description, pipeline, begin)?;
+    if let (0, Some(SkippedItem { name, reason, .. })) = (summary.items, summary.skipped.first()) {
+        let (path, count, name) = (folder.path.clone(), folder.images.len(), format!("`{name}`"));
+        return Err(SearchError::Unusable { path, kind, count, name, reason: reason.clone() }.into());
+    }
+    if let Some(writer) = writer {
+        writer.finish()?;
+    }
+    Ok(summary)
+}
+
+/// Encodes the images that changed since the index at `path` was written, as for [`index_images`]. The writer has not
+/// finished; there is none if nothing changed.
+pub(super) fn update_images(
+    folder: &ImageFolder,
+    path: &Path,
+    mut description: IndexDescription,
+    pipeline: &EmbeddingPipeline<'_>,
+    begin: &dyn Fn(usize),
+) -> Result<(IndexSummary, Option<IndexWriter>)> {
     let images = &folder.images;
     description.source = absolute(&folder.path);
     let previous = open_previous(path, &description)?;
     description.exif_orientation |= previous.as_ref().is_some_and(|index| index.description().exif_orientation);
     let orientation = description.orientation();
+    let is_same = |previous: &Index| {
+        previous.items().len() == images.len() && previous.description().inputs_sha256 == description.inputs_sha256
+    };
     let previous = previous.filter(|index| index.description().has_same_embeddings(&description));
     // Both lists are sorted by name.
     let find_unchanged = |item: &IndexItem| {
@@ -60,8 +85,9 @@ pub fn index_images(
     };
     let unchanged: Vec<Option<usize>> = images.iter().map(|(item, _)| find_unchanged(item)).collect();
     let kept = unchanged.iter().flatten().count();
-    if kept == images.len() && previous.as_ref().is_some_and(|previous| previous.items().len() == kept) {
-        return Ok(IndexSummary { items: kept, kept, skipped: folder.skipped.clone(), ..IndexSummary::default() });
+    if kept == images.len() && previous.as_ref().is_some_and(is_same) {
+        let skipped = folder.skipped.clone();
+        return Ok((IndexSummary { items: kept, kept, skipped, ..IndexSummary::default() }, None));
     }
 
     let mut writer = IndexWriter::create(path, description.clone())?;
@@ -96,13 +122,8 @@ pub fn index_images(
     })?;
     copy_until(&mut writer, images.len())?;
     skipped.sort();
-    if let (0, Some(SkippedItem { name, reason, .. })) = (writer.len(), skipped.first()) {
-        let (path, count, name) = (folder.path.clone(), images.len(), format!("`{name}`"));
-        return Err(SearchError::Unusable { path, kind: description.kind, count, name, reason: reason.clone() }.into());
-    }
     let items = writer.len();
-    writer.finish()?;
-    Ok(IndexSummary { items, encoded: items - kept, kept, skipped, damaged })
+    Ok((IndexSummary { items, encoded: items - kept, kept, skipped, damaged }, Some(writer)))
 }
 
 /// Creates the index `path` of `captions`, which were read from `source`. It replaces an existing index of captions. Captions

@@ -7,6 +7,7 @@ mod folders;
 #[path = "../../../align/src/similarity/tests/samples.rs"]
 mod samples;
 mod searching;
+mod sharding;
 
 use std::path::Path;
 
