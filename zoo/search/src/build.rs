@@ -44,10 +44,31 @@ pub struct IndexSummary {
 pub fn index_images(
     folder: &ImageFolder,
     path: &Path,
-    mut description: IndexDescription,
+    description: IndexDescription,
     pipeline: &EmbeddingPipeline<'_>,
     begin: &dyn Fn(usize),
 ) -> Result<IndexSummary> {
+    let kind = description.kind;
+    let (summary, writer) = update_images(folder, path, description, pipeline, begin)?;
+    if let (0, Some(SkippedItem { name, reason, .. })) = (summary.items, summary.skipped.first()) {
+        let (path, count, name) = (folder.path.clone(), folder.images.len(), format!("`{name}`"));
+        return Err(SearchError::Unusable { path, kind, count, name, reason: reason.clone() }.into());
+    }
+    if let Some(writer) = writer {
+        writer.finish()?;
+    }
+    Ok(summary)
+}
+
+/// Encodes the images that changed since the index at `path` was written, as for [`index_images`]. The writer has not
+/// finished; there is none if nothing changed.
+pub(super) fn update_images(
+    folder: &ImageFolder,
+    path: &Path,
+    mut description: IndexDescription,
+    pipeline: &EmbeddingPipeline<'_>,
+    begin: &dyn Fn(usize),
+) -> Result<(IndexSummary, Option<IndexWriter>)> {
     let images = &folder.images;
     description.source = absolute(&folder.path);
     let previous = open_previous(path, &description)?;
@@ -69,11 +90,16 @@ pub fn index_images(
         }
     }
     let kept = unchanged.iter().flatten().count();
-    if previous.is_some() && kept == images.len() && removed.is_empty() {
-        return Ok(IndexSummary { items: kept, kept, skipped: folder.skipped.clone(), ..IndexSummary::default() });
+    let is_same = |previous: &Index| previous.description().inputs_sha256 == description.inputs_sha256;
+    if kept == images.len() && removed.is_empty() && previous.as_ref().is_some_and(is_same) {
+        let skipped = folder.skipped.clone();
+        return Ok((IndexSummary { items: kept, kept, skipped, ..IndexSummary::default() }, None));
     }
 
-    let grown = previous.as_ref().filter(|previous| previous.can_grow(removed.len()));
+    // The description is that of the file as it was written first, so other inputs take a new file.
+    let can_grow =
+        |index: &&Index| is_same(index) && index.single_file().is_some_and(|file| file.can_grow(removed.len()));
+    let grown = previous.as_ref().filter(can_grow);
     let mut writer = match grown {
         Some(index) => IndexWriter::append(index, &removed)?,
         None => IndexWriter::create(path, description.clone())?,
@@ -110,16 +136,9 @@ pub fn index_images(
     })?;
     copy_until(&mut writer, images.len())?;
     skipped.sort();
-    let items = kept + encoded;
-    if let (0, Some(SkippedItem { name, reason, .. })) = (items, skipped.first()) {
-        let (path, count, name) = (folder.path.clone(), images.len(), format!("`{name}`"));
-        return Err(SearchError::Unusable { path, kind: description.kind, count, name, reason: reason.clone() }.into());
-    }
     // Without a change, the segment is dropped.
-    if grown.is_none() || encoded + removed.len() > 0 {
-        writer.finish()?;
-    }
-    Ok(IndexSummary { items, encoded, kept, skipped, damaged })
+    let writer = (grown.is_none() || encoded + removed.len() > 0).then_some(writer);
+    Ok((IndexSummary { items: kept + encoded, encoded, kept, skipped, damaged }, writer))
 }
 
 /// Creates the index `path` of `captions`, which were read from `source`. It replaces an existing index of captions. Captions

@@ -82,6 +82,9 @@ pub struct IndexDescription {
     /// Whether images are rotated by their EXIF orientation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exif_orientation: bool,
+    /// Hash of the images of a shard; None for an index in one file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs_sha256: Option<String>,
 }
 
 impl IndexDescription {
@@ -105,6 +108,7 @@ impl IndexDescription {
             precision,
             source: String::new(),
             exif_orientation: false,
+            inputs_sha256: None,
         }
     }
 
@@ -192,13 +196,13 @@ impl IndexDescription {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The first field besides the producer and the version of the format that differs, with both values: embeddings
-    /// cannot be copied from one index to the other. None if they can.
+    /// The first field that differs, with both values: embeddings cannot be copied from one index to the other. None if they
+    /// can. The producer, the version of the format and the images of a shard may differ.
     pub fn difference(&self, other: &Self) -> Option<(String, String, String)> {
         let (own, other) = (self.fields(), other.fields());
         let names = own.as_object().into_iter().chain(other.as_object()).flat_map(|fields| fields.keys());
         let name = names
-            .filter(|name| !matches!(name.as_str(), "producer" | "schema"))
+            .filter(|name| !matches!(name.as_str(), "producer" | "schema" | "inputs_sha256"))
             .find(|&name| own[name] != other[name])?;
         Some((name.clone(), own[name].to_string(), other[name].to_string()))
     }

@@ -38,6 +38,19 @@ pub enum SearchError {
         /// The file.
         path: PathBuf,
     },
+    /// A shard of the index is missing, or of other images than the manifest lists.
+    #[error(
+        "the index `{}` is incomplete\n  expected: the shard `{}`\n  found: {found}",
+        path.display(), shard.display()
+    )]
+    Incomplete {
+        /// The folder.
+        path: PathBuf,
+        /// The file of the shard.
+        shard: PathBuf,
+        /// What is there.
+        found: String,
+    },
     /// Another model wrote the index.
     #[error("the index `{}` was written by another {what}\n  expected: {expected}\n  found: {found}", path.display())]
     OtherModel {
@@ -148,6 +161,7 @@ impl SearchError {
             // The file has the header of an index.
             Self::Damaged { .. } => "remove this index and create it again with `laps-zoo index`",
             Self::Changed { .. } => "repeat the operation on the index as it is now",
+            Self::Incomplete { .. } => "run `laps-zoo index` with the same folder and options for the missing shard",
             Self::OtherModel { .. } => "use the entry, checkpoint or graphs that wrote it, or create another index",
             Self::Kind { expected: IndexKind::Captions, .. } => {
                 "search it by text, or create an index of captions with `laps-zoo index`"

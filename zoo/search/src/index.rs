@@ -1,43 +1,32 @@
 //! Reading an index.
 
-use std::{io::Read, ops::Range, path::Path};
+use std::path::{Path, PathBuf};
 
-use fs_err::File;
 use rayon::prelude::*;
 
 use super::{
-    Filter, IndexDescription, IndexItem, IndexPrecision, Neighbor, SearchError, Store, StoredItem, half_dot,
-    searcher::{Nearest, dot},
-    segment::{IndexFile, SEGMENT_ALIGNMENT, Segment, SegmentHeader, read_error},
+    Filter, IndexDescription, IndexItem, Neighbor, SearchError, Store, StoredItem,
+    index_shards::{IndexManifest, shard_path},
+    searcher::Nearest,
+    segmented_file::{PooledChunk, ScanBuffers, SegmentedFile},
 };
 use crate::{Error, Result};
-use laps_files::safetensors_header_at;
+use laps_files::IoError;
 use laps_model::array::Array;
-
-/// Key of the description in the metadata of the file.
-pub(super) const METADATA_KEY: &str = "laps_zoo.index";
-
-/// Items whose pooled vectors a thread reads at once. Their bytes and values stay in its cache.
-const POOLED_CHUNK: usize = 128;
 
 /// Chunks that share the buffers of a job.
 const MIN_CHUNKS: usize = 16;
 
-/// Segments of a file. Each is a header to read when the file is opened.
-const MAX_SEGMENTS: usize = 1024;
-
-/// An open index. Names and embeddings are read when they are needed.
+/// An open index: one file, or a folder of shards that [`ShardedIndex`](super::ShardedIndex) wrote. Names and embeddings are
+/// read when they are needed.
 ///
-/// It is the state of the file when it was opened: items that are added or removed later do not affect it.
+/// It is the state of the files when they were opened: items that are added or removed later do not affect it.
 #[derive(Debug)]
 pub struct Index {
-    file: IndexFile,
+    path: PathBuf,
     description: IndexDescription,
-    segments: Vec<Segment>,
-    /// Numbers of the removed items, ascending.
-    removed: Vec<u32>,
-    /// End of the last segment in bytes.
-    end: u64,
+    /// Each with the number of its first item.
+    files: Vec<(usize, SegmentedFile)>,
 }
 
 impl Index {
@@ -45,71 +34,53 @@ impl Index {
     /// removed; what belongs to a single item is checked when it is read.
     ///
     /// # Errors
-    /// [`SearchError::Foreign`] for another kind of file, [`SearchError::Damaged`] for a truncated or inconsistent one.
+    /// [`SearchError::Foreign`] for another kind of file or folder, [`SearchError::Damaged`] for a truncated or inconsistent
+    /// file, [`SearchError::Incomplete`] for a shard that is missing or of other images.
     pub fn open(path: &Path) -> Result<Self> {
-        let unreadable = |source| read_error(path, source);
-        let foreign = |found: String| SearchError::Foreign { path: path.to_owned(), found };
         if path.is_dir() {
-            return Err(foreign("a folder".to_owned()).into());
+            return match IndexManifest::read(path)? {
+                Some(manifest) => Self::open_shards(path, &manifest),
+                None => Err(SearchError::Foreign { path: path.to_owned(), found: "a folder".to_owned() }.into()),
+            };
         }
-        let file = File::open(path).map_err(unreadable)?;
-        let length = file.metadata().map_err(unreadable)?.len();
-        let mut file = IndexFile { path: path.to_owned(), file };
-        // The metadata key identifies truncated files and files of other format versions.
-        let header = safetensors_header_at(&mut file.file, 0, length);
-        let (metadata, values) = header.map_err(|reason| match contains_metadata_key(path) {
-            true => file.damaged(reason),
-            false => foreign("a file of another kind".to_owned()).into(),
-        })?;
-        let text = metadata.metadata().as_ref().and_then(|fields| fields.get(METADATA_KEY));
-        let text = text.ok_or_else(|| foreign("safetensors without the description of an index".to_owned()))?;
-        let description = IndexDescription::from_json(text).map_err(|reason| file.damaged(reason))?;
-        let end = values.end;
-        let header = SegmentHeader { file: &file, metadata: &metadata, values, start: 0 };
-        let segments = vec![Segment::new(&header, &description, 0)?];
-        let mut index = Self { file, description, segments, removed: Vec::new(), end };
-        while let Some(start) = index.next_segment(length)? {
-            index.read_segment(start, length)?;
-        }
-        Ok(index)
+        let file = SegmentedFile::open(path)?;
+        Ok(Self { path: path.to_owned(), description: file.description.clone(), files: vec![(0, file)] })
     }
 
-    /// Where a further segment begins, if there is one: its first 8 bytes are the length of its header, and 0 as long as it
-    /// is not complete.
-    fn next_segment(&self, length: u64) -> Result<Option<u64>> {
-        let start = self.end.next_multiple_of(SEGMENT_ALIGNMENT);
-        if length.saturating_sub(start) < 8 {
-            return Ok(None);
+    fn open_shards(path: &Path, manifest: &IndexManifest) -> Result<Self> {
+        let mut files: Vec<(usize, SegmentedFile)> = Vec::with_capacity(manifest.shards.len());
+        let mut first = 0;
+        for (number, inputs_sha256) in manifest.shards.iter().enumerate() {
+            let shard = shard_path(path, number);
+            let incomplete =
+                |found: String| SearchError::Incomplete { path: path.to_owned(), shard: shard.clone(), found };
+            let file = match SegmentedFile::open(&shard) {
+                Err(Error::Io(IoError { source, .. })) if source.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(incomplete("no such file".to_owned()).into());
+                }
+                opened => opened?,
+            };
+            if file.description.inputs_sha256.as_ref() != Some(inputs_sha256) {
+                return Err(incomplete("a shard of other images".to_owned()).into());
+            }
+            if let Some((_, before)) = files.first()
+                && let Some((field, expected, found)) = before.description.difference(&file.description)
+            {
+                return Err(incomplete(format!("a shard with `{field}` {found} instead of {expected}")).into());
+            }
+            let next = first + file.end_number();
+            files.push((first, file));
+            first = next;
         }
-        let mut prefix = [0; 8];
-        self.file.read(start, &mut prefix)?;
-        Ok((prefix != [0; 8]).then_some(start))
+        let none = || SearchError::Damaged { path: path.to_owned(), reason: "it has no shards".to_owned() };
+        let (_, shard) = files.first().ok_or_else(none)?;
+        let description = IndexDescription { inputs_sha256: None, ..shard.description.clone() };
+        Ok(Self { path: path.to_owned(), description, files })
     }
 
-    fn read_segment(&mut self, start: u64, length: u64) -> Result<()> {
-        let Self { file, description, segments, removed, end } = self;
-        let header = safetensors_header_at(&mut file.file, start, length);
-        let (metadata, values) = header.map_err(|reason| file.damaged(format!("segment at byte {start}: {reason}")))?;
-        let damaged = |reason| file.damaged(format!("segment at byte {start}: {reason}"));
-        let items: usize = segments.iter().map(|segment| segment.len).sum();
-        *end = values.end;
-        let header = SegmentHeader { file, metadata: &metadata, values, start };
-        let segment = Segment::new(&header, description, items)?;
-        removed.extend(header.removed(items)?);
-        removed.sort_unstable();
-        if removed.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(damaged("it removes an item that was removed before".to_owned()));
-        }
-        if u32::try_from(items + segment.len).is_err() {
-            return Err(damaged(format!("{} items", items + segment.len)));
-        }
-        segments.push(segment);
-        Ok(())
-    }
-
-    /// Path of the file.
+    /// Path of the file, or of the folder of shards.
     pub fn path(&self) -> &Path {
-        &self.file.path
+        &self.path
     }
 
     /// Description of the index.
@@ -119,7 +90,7 @@ impl Index {
 
     /// Numbers of the images or captions of the index, ascending. Those of removed items are missing.
     pub fn numbers(&self) -> impl Iterator<Item = usize> {
-        (0..self.end_number()).filter(|&item| !self.is_removed(item))
+        self.files.iter().flat_map(|(first, file)| file.numbers().map(move |number| first + number))
     }
 
     /// An image or caption of the index, by its number.
@@ -127,97 +98,46 @@ impl Index {
     /// # Errors
     /// [`Error::Io`], [`SearchError::NoItem`], and [`SearchError::Damaged`] for an item that cannot be read.
     pub fn item(&self, number: usize) -> Result<IndexItem> {
-        let (segment, index) = self.locate(number)?;
-        segment.item(&self.file, index)
-    }
-
-    /// One more than the number of the last item, removed ones too.
-    pub(super) fn end_number(&self) -> usize {
-        self.segments.last().map_or(0, |segment| segment.first + segment.len)
-    }
-
-    /// Whether `removed` more items can be removed and others added by a further segment. If not, the file is to be written
-    /// anew: more than half of its items would be removed ones, it has too many segments, or its names have another format.
-    pub(super) fn can_grow(&self, removed: usize) -> bool {
-        2 * (self.removed.len() + removed) <= self.end_number()
-            && self.segments.len() < MAX_SEGMENTS
-            && self.description.is_current()
-    }
-
-    /// The open file, and the byte where its last segment ends.
-    pub(super) fn file_and_end(&self) -> (&File, u64) {
-        (&self.file.file, self.end)
-    }
-
-    fn is_removed(&self, item: usize) -> bool {
-        u32::try_from(item).is_ok_and(|item| self.removed.binary_search(&item).is_ok())
-    }
-
-    /// The segment of an item, and the item's index in it.
-    fn locate(&self, item: usize) -> Result<(&Segment, usize)> {
-        let next = self.segments.partition_point(|segment| segment.first <= item);
-        let segment = next.checked_sub(1).map(|last| &self.segments[last]);
-        let found = segment.filter(|segment| item - segment.first < segment.len && !self.is_removed(item));
-        let segment = found.ok_or(SearchError::NoItem { item })?;
-        Ok((segment, item - segment.first))
-    }
-
-    /// Checks that there is an item with this number.
-    pub(super) fn check_item(&self, item: usize) -> Result<()> {
-        self.locate(item).map(|_| ())
-    }
-
-    /// The stored embeddings of an item.
-    fn embedding_bytes(&self, item: usize) -> Result<Vec<u8>> {
-        let (segment, index) = self.locate(item)?;
-        self.rows(segment.embeddings, segment.rows(&self.file, index)?)
+        self.in_file(number, SegmentedFile::item)
     }
 
     /// Embeddings and pooled vector of an item, as stored.
     ///
     /// # Errors
-    /// [`Error::Io`], [`SearchError::NoItem`], and [`SearchError::Damaged`] for an item that cannot be read.
+    /// Those of [`item`](Self::item).
     pub fn stored(&self, item: usize) -> Result<StoredItem> {
-        let embeddings = self.embedding_bytes(item)?;
-        let (segment, index) = self.locate(item)?;
-        let mut pooled = vec![0.0; self.description.width];
-        self.description.precision.decode(&self.rows(segment.pooled, index..index + 1)?, &mut pooled);
-        Ok(StoredItem { embeddings, pooled })
+        self.in_file(item, SegmentedFile::stored)
+    }
+
+    /// What `read` gives for the file of an item, and the item's number in it.
+    fn in_file<T>(&self, item: usize, read: impl FnOnce(&SegmentedFile, usize) -> Result<T>) -> Result<T> {
+        let after = self.files.partition_point(|(first, _)| *first <= item);
+        let (first, file) = self.files[..after].last().ok_or(SearchError::NoItem { item })?;
+        read(file, item - first).map_err(|error| match error {
+            Error::Search(SearchError::NoItem { .. }) => SearchError::NoItem { item }.into(),
+            error => error,
+        })
+    }
+
+    /// The file of an index in one file, to which items can be added.
+    pub(super) fn single_file(&self) -> Option<&SegmentedFile> {
+        match &self.files[..] {
+            [(_, file)] if file.path() == self.path => Some(file),
+            _ => None,
+        }
     }
 
     fn check_filter(&self, filter: Option<&Filter>) -> Result<(), SearchError> {
         match filter {
-            Some(filter) if !filter.conditions.is_empty() => {
-                Err(SearchError::NoMetadata { path: self.file.path.clone() })
-            }
+            Some(filter) if !filter.conditions.is_empty() => Err(SearchError::NoMetadata { path: self.path.clone() }),
             _ => Ok(()),
         }
     }
-
-    fn row_bytes(&self) -> usize {
-        self.description.width * self.description.precision.bytes()
-    }
-
-    /// Reads rows of the tensor that begins at byte `offset` of the file.
-    fn rows(&self, offset: u64, rows: Range<usize>) -> Result<Vec<u8>> {
-        let row_bytes = self.row_bytes();
-        let mut bytes = vec![0; rows.len() * row_bytes];
-        self.file.read(offset + (rows.start * row_bytes) as u64, &mut bytes)?;
-        Ok(bytes)
-    }
-}
-
-/// Memory of a scan, allocated once a job and never larger than the file: the page faults of fresh memory for each chunk take longer than the products.
-struct ScanBuffers {
-    bytes: Vec<u8>,
-    values: Vec<f32>,
-    cosines: Vec<f32>,
-    nearest: Nearest,
 }
 
 impl Store for Index {
     fn location(&self) -> &Path {
-        &self.file.path
+        &self.path
     }
 
     fn description(&self) -> &IndexDescription {
@@ -226,43 +146,20 @@ impl Store for Index {
 
     fn item_count(&self, filter: Option<&Filter>) -> Result<usize> {
         self.check_filter(filter)?;
-        Ok(self.end_number() - self.removed.len())
+        Ok(self.files.iter().map(|(_, file)| file.len()).sum())
     }
 
     fn nearest(&self, query: &[f32], count: usize, filter: Option<&Filter>) -> Result<Vec<Neighbor>> {
         self.check_filter(filter)?;
-        let width = self.description.width;
-        let precision = self.description.precision;
-        let row_bytes = self.row_bytes();
-        let chunks: Vec<(&Segment, Range<usize>)> = self
-            .segments
-            .iter()
-            .flat_map(|segment| {
-                let starts = (0..segment.len).step_by(POOLED_CHUNK);
-                starts.map(move |start| (segment, start..segment.len.min(start + POOLED_CHUNK)))
-            })
-            .collect();
-        let buffers =
-            || ScanBuffers { bytes: Vec::new(), values: Vec::new(), cosines: Vec::new(), nearest: Nearest::new(count) };
-        let compare = |mut buffers: ScanBuffers, (segment, range): &(&Segment, Range<usize>)| -> Result<ScanBuffers> {
-            let ScanBuffers { bytes, values, cosines, nearest } = &mut buffers;
-            bytes.resize(range.len() * row_bytes, 0);
-            cosines.resize(range.len(), 0.0);
-            self.file.read(segment.pooled + (range.start * row_bytes) as u64, bytes)?;
-            if precision != IndexPrecision::Half || !half_dot::dots(bytes, query, cosines) {
-                values.resize(range.len() * width, 0.0);
-                precision.decode(bytes, values);
-                let vectors = values.chunks_exact(width);
-                cosines.iter_mut().zip(vectors).for_each(|(cosine, vector)| *cosine = dot(vector, query));
-            }
-            for (item, &pooled) in (segment.first + range.start..).zip(&*cosines) {
-                if nearest.admits(pooled) && !self.is_removed(item) {
-                    nearest.push(Neighbor { item, pooled });
-                }
-            }
-            Ok(buffers)
-        };
-        let jobs = chunks.par_iter().with_min_len(MIN_CHUNKS).try_fold(buffers, compare);
+        let chunks = self.files.iter().flat_map(|(first, file)| file.chunks().map(move |chunk| (*first, file, chunk)));
+        let chunks: Vec<(usize, &SegmentedFile, PooledChunk<'_>)> = chunks.collect();
+        let jobs = chunks.par_iter().with_min_len(MIN_CHUNKS).try_fold(
+            || ScanBuffers::new(count),
+            |mut buffers, (first, file, chunk)| {
+                file.compare(chunk, query, *first, &mut buffers)?;
+                Ok::<_, Error>(buffers)
+            },
+        );
         let found = jobs
             .map(|buffers| Ok::<_, Error>(buffers?.nearest))
             .try_reduce(|| Nearest::new(count), |a, b| Ok(a.merged(b)))?;
@@ -270,18 +167,13 @@ impl Store for Index {
     }
 
     fn embeddings(&self, items: &[usize]) -> Result<Vec<Array>> {
-        let read = |&item: &usize| self.description.decode_item(&self.file.path, &self.embedding_bytes(item)?);
+        let read = |&item: &usize| {
+            self.in_file(item, |file, item| self.description.decode_item(file.path(), &file.embedding_bytes(item)?))
+        };
         items.par_iter().map(read).collect()
     }
 
     fn names(&self, items: &[usize]) -> Result<Vec<String>> {
         items.iter().map(|&item| Ok(self.item(item)?.name)).collect()
     }
-}
-
-/// Whether the first 64 KiB of a file contain the metadata key of an index.
-fn contains_metadata_key(path: &Path) -> bool {
-    let mut head = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(1 << 16).read_to_end(&mut head));
-    read.is_ok() && head.windows(METADATA_KEY.len()).any(|window| window == METADATA_KEY.as_bytes())
 }

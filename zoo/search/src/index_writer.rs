@@ -69,21 +69,26 @@ impl IndexWriter {
         Ok(Self::new(output, description))
     }
 
-    /// Starts changing the file of `index`: removes the items with the numbers `removed`, and adds what is pushed. The file is
+    /// Starts changing `index`, which is in one file: removes the items with the numbers `removed`, and adds what is pushed. The file is
     /// not rewritten, and has its old contents until [`finish`](Self::finish) returns, also if the process is killed.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written, or if another process is writing it; [`SearchError::Changed`] if another
     /// process has changed it since it was opened; [`SearchError::NoItem`] for an item that it does not have.
     pub fn append(index: &Index, removed: &[usize]) -> Result<Self> {
+        let file = index.single_file().ok_or_else(|| laps_model::Error::Operation {
+            operation: "append to an index",
+            expected: "an index in one file".to_owned(),
+            found: "a folder of shards".to_owned(),
+        })?;
         let mut numbers = Vec::with_capacity(removed.len());
         for &item in removed {
-            index.check_item(item)?;
+            file.locate(item)?;
             numbers.push(u32::try_from(item).map_err(|_| SearchError::NoItem { item })?);
         }
         numbers.sort_unstable();
         numbers.dedup();
-        let file = SegmentFile::create(index, SEGMENT_HEADER_BYTES)?;
+        let file = SegmentFile::create(file, SEGMENT_HEADER_BYTES)?;
         Ok(Self::new(IndexOutput::Segment { file, removed: numbers }, index.description().clone()))
     }
 
@@ -176,7 +181,7 @@ impl IndexWriter {
         append(output, "item_ends", "U64", vec![count], little_endian(&self.item_ends))?;
         let (metadata, header_bytes) = match output {
             IndexOutput::File(_) => {
-                (BTreeMap::from([(super::index::METADATA_KEY, self.description.to_json())]), HEADER_BYTES)
+                (BTreeMap::from([(super::segmented_file::METADATA_KEY, self.description.to_json())]), HEADER_BYTES)
             }
             IndexOutput::Segment { removed, .. } => {
                 let values = removed.iter().flat_map(|number| number.to_le_bytes()).collect();

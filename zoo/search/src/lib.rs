@@ -1,7 +1,7 @@
 //! Embedding files, and search in an index of images or captions.
 //!
-//! An [`Index`] is one file of safetensors segments. It stores the embeddings of every image of a folder (or of every caption of a
-//! file) and one pooled vector for each of them. A search has two stages:
+//! An [`Index`] is one file of safetensors segments, or a folder of shards. It stores the embeddings of every image of a
+//! folder (or of every caption of a file) and one pooled vector for each of them. A search has two stages:
 //!
 //! 1. **Candidates.** A dot product of the pooled vectors ranks all items, and the nearest ones become candidates.
 //! 2. **Re-ranking.** The similarity engine computes the exact similarity of the query with each candidate.
@@ -14,6 +14,7 @@
 //! | Task | Item |
 //! |---|---|
 //! | Create or update an index | [`index_images`], [`index_captions`] |
+//! | Let several processes create an index | [`ShardedIndex`] |
 //! | List the images of a folder, without those that cannot be used | [`ImageFolder`] |
 //! | Search | [`Searcher`] |
 //! | Write embeddings for other programs (safetensors, NumPy) | [`embed_images`], [`embed_captions`] |
@@ -53,6 +54,7 @@ mod files;
 mod filter;
 mod half_dot;
 mod index;
+mod index_shards;
 mod index_writer;
 mod pipeline;
 mod pool;
@@ -60,6 +62,7 @@ mod precision;
 mod searcher;
 mod segment;
 mod segment_file;
+mod segmented_file;
 mod shards;
 mod staged_file;
 mod store;
@@ -75,6 +78,7 @@ pub use evaluate::{CandidateRecall, SearchEvaluation, evaluate};
 pub use files::{CaptionLine, DamagedImage, Exclusions, ImageFolder, SkippedItem, caption_lines};
 pub use filter::{Comparison, Condition, Filter};
 pub use index::Index;
+pub use index_shards::ShardedIndex;
 pub use index_writer::IndexWriter;
 pub use pipeline::{EmbeddingPipeline, EncodedImage, UsableCaptions};
 pub use precision::IndexPrecision;

@@ -13,7 +13,7 @@ use std::{
 use fs_err::{File, OpenOptions};
 use laps_files::FileLock;
 
-use super::{Index, SearchError, segment::SEGMENT_ALIGNMENT, staged_file::write_error};
+use super::{SearchError, segment::SEGMENT_ALIGNMENT, segmented_file::SegmentedFile, staged_file::write_error};
 use crate::Result;
 
 /// Bytes of the length of a header.
@@ -35,7 +35,7 @@ pub(super) struct SegmentFile {
 
 impl SegmentFile {
     /// Starts a segment at the end of the file of `index`, and reserves `header_bytes` bytes for the header.
-    pub(super) fn create(index: &Index, header_bytes: usize) -> Result<Self> {
+    pub(super) fn create(index: &SegmentedFile, header_bytes: usize) -> Result<Self> {
         let path = index.path().to_owned();
         let failed = |source| write_error(&path, source);
         // The lock of whoever replaces the file is that of the target of links.

@@ -8,6 +8,7 @@ mod folders;
 mod samples;
 mod searching;
 mod segments;
+mod sharding;
 
 use std::path::Path;
 
