@@ -65,7 +65,7 @@ fn unknown_key_is_rejected_at_any_depth() {
     ");
     insta::assert_snapshot!(refused("patch_size: 14", "patchsize: 14"), @r"
     `models/mine.yaml`, line 3: there is no key `model.image.patchsize`
-      expected: `image_size`, `patch_size`, `hidden_size`, `num_hidden_layers`, `num_attention_heads`, `intermediate_size`, `layer_norm_eps`
+      expected: `image_size`, `patch_size`, `hidden_size`, `num_hidden_layers`, `num_attention_heads`, `intermediate_size`, `layer_norm_eps`, `interpolate_pos_encoding`, `preprocessing`
       found: `patchsize`
     hint: did you mean `patch_size`?
     ");
@@ -103,7 +103,7 @@ fn unknown_key_is_rejected_at_any_depth() {
 fn keys_of_another_encoder_are_rejected() {
     insta::assert_snapshot!(refused("model_type: vit", "model_type: swin"), @r"
     `models/mine.yaml`, line 3: there is no key `model.image.hidden_size`
-      expected: `image_size`, `patch_size`, `embed_dim`, `depths`, `num_heads`, `window_size`, `mlp_ratio`, `layer_norm_eps`
+      expected: `image_size`, `patch_size`, `embed_dim`, `depths`, `num_heads`, `window_size`, `mlp_ratio`, `layer_norm_eps`, `preprocessing`
       found: `hidden_size`
     ");
     insta::assert_snapshot!(refused("model_type: vit", "model_type: vitt"), @r"
