@@ -375,7 +375,7 @@ fn unknown_reference_or_checkpoint_is_rejected() {
     ");
     insta::assert_snapshot!(refused("references: { }", "checkpoint: f30k_vitt"), @r"
     `models/mine.yaml`, line 9: the value of `checkpoint` cannot be used
-      expected: one of `clip_vit_b16`, `clip_vit_b32`, `clip_vit_l14`, `coco_swin`, `coco_vit`, `f30k_swin`, `f30k_vit`
+      expected: one of `clip_vit_b16`, `clip_vit_b32`, `clip_vit_l14`, `coco_swin`, `coco_vit`, `coco_vit_384_d2s`, `coco_vit_384_d2s_pretrain`, `coco_vit_480_d2s`, `coco_vit_480_d2s_pretrain`, `f30k_swin`, `f30k_swin_384_d2s`, `f30k_swin_384_d2s_pretrain`, `f30k_swin_480_d2s`, `f30k_swin_480_d2s_pretrain`, `f30k_vit`, `f30k_vit_384_d2s`, `f30k_vit_384_d2s_pretrain`, `f30k_vit_480_d2s`, `f30k_vit_480_d2s_pretrain`
       found: `f30k_vitt`
     hint: did you mean `f30k_vit`?
     ");
