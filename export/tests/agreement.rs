@@ -6,14 +6,18 @@ mod support;
 
 use std::{collections::BTreeSet, path::Path};
 
-use laps_model::tensor::Tensor as _;
+use laps_model::{
+    heads::HeadConfig,
+    models::config::{ImageConfig, ModelConfig, SwinConfig},
+    tensor::Tensor as _,
+};
 use laps_onnx::{
     graph::{Flavour, GraphKind},
     passes,
 };
 use support::{
-    Case, Sample, TOLERANCE, Tensors, Tiny, cases, difference, encode, open, runtime, second_engine, store, target,
-    tiny,
+    Case, Sample, TOLERANCE, Tensors, Tiny, cases, difference, encode, image_case, open, runtime, second_engine, store,
+    swin_tiny, target, tiny,
 };
 
 /// Opsets that differ in operators: axes are an input from 18 on, `Gelu` exists from 20 on.
@@ -44,6 +48,28 @@ fn graphs_in_onnx_runtime_agree_with_the_pure_rust_model() {
                 println!("{} {flavour} opset {opset}: {largest:.1e} at most", model.name);
             }
         }
+    }
+}
+
+/// A Swin encoder whose stages, of 80, 40, 20 and 10 tokens a side, are padded for windows of 7.
+#[test]
+fn padded_windows_in_onnx_runtime_agree_with_the_pure_rust_model() {
+    if !runtime() {
+        return;
+    }
+    let ImageConfig::Swin(swin) = swin_tiny().image else { panic!("Swin") };
+    let image = ImageConfig::Swin(SwinConfig { image_size: 320, ..swin });
+    let config =
+        ModelConfig { image, sparse_ratio: 0.0, aggr_ratio: 0.0, head: HeadConfig::MaxMean, ..swin_tiny() };
+    let model = Tiny { name: "swin", config };
+    let case = image_case(&model, &model.model(), 2);
+    for flavour in [Flavour::Portable, Flavour::Ort] {
+        let folder = tempfile::tempdir().unwrap();
+        let session = open(&model.write(GraphKind::Image, target(flavour, 18), folder.path()));
+        let found = case.run(&session);
+        assert_eq!(found.dims(), [2, 100, 96]);
+        let drift = drift(&case, found.values());
+        assert!(drift <= TOLERANCE, "{flavour}: {drift}");
     }
 }
 

@@ -192,6 +192,12 @@ fn captions_of_any_length_agree_with_the_pure_rust_model() {
             for (found, expected) in found.iter().zip(&expected) {
                 assert!(difference(found, expected) <= TOLERANCE);
             }
+            // Padded positions have embeddings too.
+            let (found, expected) = (encoder.encode_padded(&rows).unwrap(), reference.encode_padded(&rows).unwrap());
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(difference(found, expected) <= TOLERANCE);
+            }
         }
         assert!(encoder.encode_captions(&[]).unwrap().is_empty());
     }

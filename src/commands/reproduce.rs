@@ -39,6 +39,9 @@ pub(crate) struct ReproduceArgs {
     /// Truncate captions that are longer than the text encoder has positions, and count them in the result
     #[arg(long)]
     truncate: bool,
+    /// Encode every caption without padding, for a head whose caption vectors depend on it (d2s_vse)
+    #[arg(long)]
+    unpadded: bool,
     /// Evaluate only the first N images of the split and their captions
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroUsize>,
@@ -81,7 +84,7 @@ pub(crate) struct ReproduceArgs {
     /// Write the result and its provenance as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Also evaluate with captions shuffled within and between images, and look for images that other splits have too
+    /// Also evaluate with captions shuffled within and between images, and look for side texts and for images of other splits
     #[arg(long)]
     audit: bool,
     #[command(flatten)]
@@ -120,8 +123,9 @@ impl ReproduceArgs {
         graphs::check(&selected)?;
         let selected = selected.select(backends)?;
         let precisions = precisions(&self.precisions, selected.onnx.as_deref())?;
+        let entry = self.source.apply(laps_hub::registry::find(&self.entry)?)?;
         let mut request = ReproduceRequest {
-            entry: self.source.apply(laps_hub::registry::find(&self.entry)?)?,
+            entry: if self.unpadded { entry.without_padding()? } else { entry },
             checkpoint: self.checkpoint,
             data: self.data,
             split: self.split,

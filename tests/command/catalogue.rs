@@ -85,6 +85,10 @@ fn help_names_the_commands() {
               Truncate captions that are longer than the text encoder has positions, and count them in
               the result
 
+          --unpadded
+              Encode every caption without padding, for a head whose caption vectors depend on it
+              (d2s_vse)
+
           --limit <N>
               Evaluate only the first N images of the split and their captions
 
@@ -149,8 +153,8 @@ fn help_names_the_commands() {
               Write the result and its provenance as JSON
 
           --audit
-              Also evaluate with captions shuffled within and between images, and look for images that
-              other splits have too
+              Also evaluate with captions shuffled within and between images, and look for side texts and
+              for images of other splits
 
           --offline
               Do not use the network: fail if a file is not in the cache

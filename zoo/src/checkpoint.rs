@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
-use laps_model::models;
 
 use crate::{Error, Result, embedded};
 
@@ -17,11 +16,7 @@ pub fn open_checkpoint(entry: &Entry, given: Option<&Path>) -> Result<(Checkpoin
         Some(path) => (Checkpoint::open(path)?, None),
         None => embedded::checkpoint(entry)?,
     };
-    if let Some(options) = checkpoint.options() {
-        options.check(&entry.model)?;
-    }
-    checkpoint.check(&models::parameters(&entry.model)?)?;
-    Ok((checkpoint, note))
+    Ok((checkpoint.for_model(&entry.model)?, note))
 }
 
 impl Error {

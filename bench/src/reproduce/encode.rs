@@ -11,7 +11,7 @@ use laps_align::similarity::{CaptionMatrix, SimilarityEngine, Tile};
 use laps_data::{Damage, ImageFile, Loader, LoaderOptions, image::Preprocessing};
 use laps_model::{
     array::Array,
-    encoder::{Encoder, by_length, encode_by_length},
+    encoder::{Encoder, by_length},
 };
 
 use super::{ReproduceRequest, log::RunLog, matrix::SimilarityMatrix};
@@ -20,7 +20,8 @@ use crate::{Error, Result, progress::StageProgress};
 /// Batches of images that the loader decodes ahead of the encoder.
 pub(crate) const PREFETCH: usize = 3;
 
-/// Encodes the captions in batches of similar length, which keeps padding short. The ranks of a group share the batches.
+/// Encodes the captions in batches of similar length, which keeps padding short, or in the padded batches of the entry. The
+/// ranks of a group share the batches.
 /// Setting `stop` ends it with the error `interrupted`.
 pub(super) fn encode_captions(
     request: &ReproduceRequest,
@@ -31,18 +32,29 @@ pub(super) fn encode_captions(
     log: &mut RunLog<'_>,
 ) -> Result<CaptionMatrix> {
     let group = request.group.as_ref();
-    let order = by_length(tokens);
-    let batches: Vec<&[usize]> = order.chunks(request.batch_size.get()).collect();
+    let padded_batch = request.entry.data.padded_batch;
+    let order = match padded_batch {
+        Some(_) => (0..tokens.len()).collect(),
+        None => by_length(tokens),
+    };
+    let batches: Vec<&[usize]> = order.chunks(padded_batch.unwrap_or(request.batch_size).get()).collect();
     let shares: Vec<&[&[usize]]> =
         (0..group.world_size()).map(|rank| &batches[share(batches.len(), rank, group.world_size())]).collect();
-    let own: Vec<Vec<u32>> =
-        shares[group.rank()].iter().copied().flatten().map(|&caption| tokens[caption].clone()).collect();
-    // In the order of their lengths already, so the batches are those of a single process.
-    let own = log.run("encode captions", own.len(), "captions", |progress| {
-        encode_by_length(encoder, &own, request.batch_size, |count| {
-            progress.advance(count);
-            if stop.load(Ordering::Relaxed) { Err(interrupted()) } else { Ok(()) }
-        })
+    let own = shares[group.rank()];
+    let own = log.run("encode captions", own.iter().map(|batch| batch.len()).sum(), "captions", |progress| {
+        let mut words = Vec::new();
+        for batch in own {
+            let rows: Vec<&[u32]> = batch.iter().map(|&caption| tokens[caption].as_slice()).collect();
+            words.extend(match padded_batch {
+                Some(_) => encoder.encode_padded(&rows)?,
+                None => encoder.encode_captions(&rows)?,
+            });
+            progress.advance(batch.len());
+            if stop.load(Ordering::Relaxed) {
+                return Err(interrupted());
+            }
+        }
+        Ok(words)
     })?;
     let words = match group.world_size() {
         1 => own,

@@ -70,6 +70,12 @@ fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &
         let positions = entry.model.text.max_position_embeddings;
         log.notes.push(format!("captions that were truncated to {positions} tokens: {}", texts.truncated));
     }
+    if entry.model.head.reads_padding() {
+        log.notes.push(match entry.data.padded_batch {
+            Some(batch) => format!("captions are padded to the longest of each {batch} in the order of the file"),
+            None => "captions are encoded without padding; the published recalls are with it".to_owned(),
+        });
+    }
     let protocols = protocols(request, &texts, &mut log)?;
     if request.mteb.is_some() {
         mteb::check(&texts.split, &protocols)?;

@@ -120,8 +120,31 @@ impl Encoder for OrtEncoder {
     }
 
     fn encode_captions(&self, captions: &[&[u32]]) -> laps_model::Result<Vec<Array>> {
-        let Some(longest) = captions.iter().map(|caption| caption.len()).max() else { return Ok(Vec::new()) };
-        let length = self.padded_length(longest);
+        let longest = captions.iter().map(|caption| caption.len()).max().unwrap_or(0);
+        let words = self.words(captions, self.padded_length(longest))?;
+        captions
+            .iter()
+            .zip(words)
+            .map(|(caption, words)| {
+                let [_, width] = *words.dims() else { return Ok(words) };
+                let mut values = words.into_values();
+                values.truncate(caption.len() * width);
+                Array::new(&[caption.len(), width], values)
+            })
+            .collect()
+    }
+
+    fn encode_padded(&self, captions: &[&[u32]]) -> laps_model::Result<Vec<Array>> {
+        self.words(captions, captions.iter().map(|caption| caption.len()).max().unwrap_or(0))
+    }
+}
+
+impl OrtEncoder {
+    /// Word embeddings `(length, width)` of each of `captions`, padded to `length`.
+    fn words(&self, captions: &[&[u32]], length: usize) -> laps_model::Result<Vec<Array>> {
+        if captions.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut buffers = self.buffers.borrow_mut();
         for buffer in buffers.iter_mut() {
             buffer.clear();
@@ -138,11 +161,8 @@ impl Encoder for OrtEncoder {
         let words =
             self.text.run(&[InputTensor::I64(&shape, input_ids), InputTensor::I64(&shape, mask)]).map_err(failed)?;
         let [.., width] = *words.dims() else { return Ok(Vec::new()) };
-        captions
-            .iter()
-            .zip(words.values().chunks_exact((length * width).max(1)))
-            .map(|(caption, row)| Array::new(&[caption.len(), width], row[..caption.len() * width].to_vec()))
-            .collect()
+        let rows = words.values().chunks_exact((length * width).max(1));
+        rows.map(|row| Array::new(&[length, width], row.to_vec())).collect()
     }
 }
 

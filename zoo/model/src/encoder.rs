@@ -20,6 +20,10 @@ pub trait Encoder {
 
     /// Token ids of each caption, without padding, to word embeddings `(words, width)` of each, or its vector `(1, size)`.
     fn encode_captions(&self, captions: &[&[u32]]) -> Result<Vec<Array>>;
+
+    /// As [`encode_captions`](Self::encode_captions), with padding: embeddings `(longest, width)` of every position that a
+    /// caption is padded to, or its vector `(1, size)`, which depends on the longest caption if the head reads padding.
+    fn encode_padded(&self, captions: &[&[u32]]) -> Result<Vec<Array>>;
 }
 
 /// Word embeddings `(words, width)` of `captions`, in their order. Captions are sorted by length and encoded `batch` at a
@@ -159,6 +163,45 @@ impl<T: DeviceTensor> Encoder for ModelEncoder<T> {
     }
 
     fn encode_captions(&self, captions: &[&[u32]]) -> Result<Vec<Array>> {
+        let (words, mask) = self.words(captions)?;
+        // Without padding, so that the vector of a caption does not depend on its batch: the prompt of `d2s_vse` reads padding.
+        if self.model.head.pools() {
+            let vector = |(row, caption): (usize, &&[u32])| {
+                let words = words.narrow(0, row, 1)?.narrow(1, 0, caption.len())?;
+                let mask = mask.narrow(0, row, 1)?.narrow(1, 0, caption.len())?;
+                self.model.head.caption_vectors(&words, &mask).unwrap_or(Ok(words))?.download()
+            };
+            return captions.iter().enumerate().map(vector).collect();
+        }
+        let words = words.download()?;
+        let [_, length, width] = *words.dims() else { return Ok(Vec::new()) };
+        captions
+            .iter()
+            .zip(words.values().chunks_exact((length * width).max(1)))
+            .map(|(caption, row)| Array::new(&[caption.len(), width], row[..caption.len() * width].to_vec()))
+            .collect()
+    }
+
+    fn encode_padded(&self, captions: &[&[u32]]) -> Result<Vec<Array>> {
+        let (words, mask) = self.words(captions)?;
+        let encoded = match self.model.head.caption_vectors(&words, &mask) {
+            Some(vectors) => {
+                let vectors = vectors?;
+                let [captions, size] = vectors.sizes()?;
+                vectors.reshape(&[captions, 1.into(), size])?
+            }
+            None => words,
+        };
+        let encoded = encoded.download()?;
+        let [_, length, width] = *encoded.dims() else { return Ok(Vec::new()) };
+        let rows = encoded.values().chunks_exact((length * width).max(1));
+        rows.map(|row| Array::new(&[length, width], row.to_vec())).collect()
+    }
+}
+
+impl<T: DeviceTensor> ModelEncoder<T> {
+    /// Word embeddings `(captions, longest, width)` and the mask `(captions, longest)`.
+    fn words(&self, captions: &[&[u32]]) -> Result<(T, T)> {
         let length = captions.iter().map(|caption| caption.len()).max().unwrap_or(0);
         // Out-of-range ids are a sticky CUDA error, so they are rejected before the upload.
         let (vocab_size, max_length) = (self.vocab_size, self.max_length);
@@ -180,23 +223,7 @@ impl<T: DeviceTensor> Encoder for ModelEncoder<T> {
         }
         let upload = |values| T::upload(&Array::new(&[captions.len(), length], values)?, &self.device);
         let mask = upload(mask)?;
-        let words = self.model.text.forward(&upload(input_ids)?, &mask)?;
-        // Without padding, so that the vector of a caption does not depend on its batch: the prompt of `d2s_vse` reads padding.
-        if self.model.head.pools() {
-            let vector = |(row, caption): (usize, &&[u32])| {
-                let words = words.narrow(0, row, 1)?.narrow(1, 0, caption.len())?;
-                let mask = mask.narrow(0, row, 1)?.narrow(1, 0, caption.len())?;
-                self.model.head.caption_vectors(&words, &mask).unwrap_or(Ok(words))?.download()
-            };
-            return captions.iter().enumerate().map(vector).collect();
-        }
-        let words = words.download()?;
-        let [.., width] = *words.dims() else { return Ok(Vec::new()) };
-        captions
-            .iter()
-            .zip(words.values().chunks_exact((length * width).max(1)))
-            .map(|(caption, row)| Array::new(&[caption.len(), width], row[..caption.len() * width].to_vec()))
-            .collect()
+        Ok((self.model.text.forward(&upload(input_ids)?, &mask)?, mask))
     }
 }
 
@@ -236,12 +263,25 @@ impl<E: Encoder> Encoder for PooledEncoder<E> {
     }
 
     fn encode_captions(&self, captions: &[&[u32]]) -> Result<Vec<Array>> {
-        let pool = |words: Array| -> Result<Array> {
+        self.pool(captions, self.encoder.encode_captions(captions)?)
+    }
+
+    fn encode_padded(&self, captions: &[&[u32]]) -> Result<Vec<Array>> {
+        self.pool(captions, self.encoder.encode_padded(captions)?)
+    }
+}
+
+impl<E: Encoder> PooledEncoder<E> {
+    /// The vectors of `captions`, from the embeddings `(positions, width)` of each.
+    fn pool(&self, captions: &[&[u32]], words: Vec<Array>) -> Result<Vec<Array>> {
+        let pool = |(caption, words): (&&[u32], Array)| -> Result<Array> {
             let [length, width] = words.sizes()?;
-            let mask = Array::new(&[1, length.fixed()?], vec![1.0; length.fixed()?])?;
+            let mut mask = vec![0.0; length.fixed()?];
+            mask.iter_mut().take(caption.len()).for_each(|present| *present = 1.0);
+            let mask = Array::new(&[1, mask.len()], mask)?;
             self.head.caption_vectors(&words.reshape(&[1.into(), length, width])?, &mask).unwrap_or(Ok(words))
         };
-        self.encoder.encode_captions(captions)?.into_iter().map(pool).collect()
+        captions.iter().zip(words).map(pool).collect()
     }
 }
 
@@ -258,4 +298,79 @@ pub fn pad_words(captions: &[Array]) -> Result<(Array, Array)> {
         mask[row * length..][..words.dims()[0]].fill(1.0);
     }
     Ok((Array::new(&[captions.len(), length, width], values)?, Array::new(&[captions.len(), length], mask)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::random::SplitMix64;
+
+    const HEAD: &str =
+        r#"{ "type": "d2s_vse", "embed_size": 8, "mlp_size": 6, "prompt_tokens": 3, "blocks": 1, "heads": 2 }"#;
+
+    fn model(head: HeadConfig, embed_size: usize) -> ModelConfig {
+        let image = json!({
+            "model_type": "vit", "image_size": 16, "patch_size": 8, "hidden_size": 16, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "intermediate_size": 16,
+        });
+        let text = json!({
+            "model_type": "bert", "vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "intermediate_size": 16, "max_position_embeddings": 8,
+        });
+        let mut model: ModelConfig =
+            serde_json::from_value(json!({ "image": image, "text": text, "embed_size": embed_size })).unwrap();
+        model.head = head;
+        model.check().unwrap();
+        model
+    }
+
+    fn read(parameter: &Parameter) -> Result<Array> {
+        let mut random = SplitMix64::named(5, &parameter.name);
+        let is_variance = parameter.name.ends_with("running_var");
+        let value = |value: f32| if is_variance { 0.5 + value.abs() } else { 0.3 * value };
+        Array::new(&parameter.shape, (0..parameter.elements()).map(|_| value(random.normal() as f32)).collect())
+    }
+
+    fn difference(one: &Array, other: &Array) -> f32 {
+        assert_eq!(one.dims(), other.dims());
+        one.values().iter().zip(other.values()).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max)
+    }
+
+    /// The prompt of `d2s_vse` reads padding, so that the vector of a caption depends on the longest of its batch, if and only if
+    /// captions are encoded with padding.
+    #[test]
+    fn padding_reaches_the_vectors_of_padded_captions_only() {
+        let head: HeadConfig = serde_json::from_str(HEAD).unwrap();
+        let config = model(head, 8);
+        let encoder = ModelEncoder::<Array>::new(&config, (), read).unwrap();
+        let captions: [&[u32]; 2] = [&[1, 7, 9, 11, 12, 2], &[1, 8, 2]];
+        let alone: Vec<Array> =
+            captions.iter().map(|&caption| encoder.encode_captions(&[caption]).unwrap().remove(0)).collect();
+        let unpadded = encoder.encode_captions(&captions).unwrap();
+        let padded = encoder.encode_padded(&captions).unwrap();
+        assert!(padded.iter().all(|vector| vector.dims() == [1, 8]));
+        for (one, other) in [(&unpadded[0], &alone[0]), (&unpadded[1], &alone[1]), (&padded[0], &alone[0])] {
+            // Sums in f32 in another order.
+            assert!(difference(one, other) < 1e-5);
+        }
+        assert!(difference(&padded[1], &alone[1]) > 1e-3);
+
+        // The vectors are those of the definition, from hidden states of all positions; an engine that runs the encoders alone
+        // has the same ones.
+        let plain = || ModelEncoder::<Array>::new(&model(HeadConfig::MaxMean, 16), (), read).unwrap();
+        let words = plain().encode_padded(&captions).unwrap();
+        assert!(words.iter().all(|words| words.dims() == [6, 16]));
+        let path = ParamPath::root(std::rc::Rc::new(|parameter: Parameter| read(&parameter)));
+        let definition = Head::<Array>::of(&config, &path).unwrap();
+        let (words, _) = pad_words(&words).unwrap();
+        let mask = Array::new(&[2, 6], vec![1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]).unwrap();
+        let expected = definition.caption_vectors(&words, &mask).unwrap().unwrap();
+        let pooled = PooledEncoder::new(plain(), &head, &HeadSizes::of(&config), read).unwrap();
+        for (row, (found, pooled)) in padded.iter().zip(pooled.encode_padded(&captions).unwrap()).enumerate() {
+            assert!(difference(found, &expected.rows(row..row + 1).unwrap()) < 1e-5);
+            assert!(difference(found, &pooled) < 1e-5);
+        }
+    }
 }

@@ -27,7 +27,7 @@
 //!     array::Array,
 //!     encoder::{Encoder, ModelEncoder},
 //!     heads::HeadConfig,
-//!     models::{self, config::{ImageConfig, ModelConfig, TextConfig, TextType, VitConfig}},
+//!     models::{self, config::{ImageConfig, ModelConfig, PreprocessingType, TextConfig, TextType, VitConfig}},
 //!     params_init::init_parameters,
 //! };
 //!
@@ -39,6 +39,8 @@
 //!     num_attention_heads: 2,
 //!     intermediate_size: 32,
 //!     layer_norm_eps: 1e-12,
+//!     interpolate_pos_encoding: false,
+//!     preprocessing: PreprocessingType::Laps,
 //! };
 //! let text = TextConfig {
 //!     model_type: TextType::Bert,

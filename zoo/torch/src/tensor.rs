@@ -256,4 +256,9 @@ impl<E: Encoder> Encoder for NoGradEncoder<E> {
         let _guard = tch::no_grad_guard();
         self.0.encode_captions(captions)
     }
+
+    fn encode_padded(&self, captions: &[&[u32]]) -> Result<Vec<Array>> {
+        let _guard = tch::no_grad_guard();
+        self.0.encode_padded(captions)
+    }
 }

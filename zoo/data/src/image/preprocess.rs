@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     RgbImage,
-    resize::{resize, resize_part},
+    resize::{bilinear, resize, resize_part},
 };
 use crate::Result;
 use laps_model::{
@@ -12,7 +12,7 @@ use laps_model::{
     models::config::{ImageConfig, PreprocessingType},
 };
 
-/// Resizes to `size` x `size` with antialiased bicubic resampling, scales to 0..1, and normalises.
+/// Resizes to `size` x `size`, scales to 0..1, and normalises.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
@@ -31,11 +31,13 @@ pub struct Preprocessing {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fit {
-    /// The whole image is resized to a square; the aspect ratio is not kept.
+    /// The whole image is resized to a square with antialiased bicubic resampling; the aspect ratio is not kept.
     #[default]
     Squash,
+    /// As `squash`, with bilinear resampling of floats and without antialiasing, as OpenCV does.
+    SquashBilinear,
     /// The shortest side is resized to the size and the centre square is cut out, as Hugging Face's `CLIPImageProcessor`
-    /// does: the other side is rounded down, and so is the offset of the square.
+    /// does, with antialiased bicubic resampling: the other side is rounded down, and so is the offset of the square.
     CenterCrop,
 }
 
@@ -44,9 +46,10 @@ impl Fit {
         *self == Self::Squash
     }
 
-    /// A square of `size` pixels.
-    fn square(self, image: &RgbImage, size: usize) -> RgbImage {
-        match self {
+    /// A square of `size` pixels; None if its values are not rounded to 8 bits.
+    fn square(self, image: &RgbImage, size: usize) -> Option<RgbImage> {
+        Some(match self {
+            Self::SquashBilinear => return None,
             Self::Squash => resize(image, size, size),
             Self::CenterCrop => {
                 let shortest = image.width.min(image.height);
@@ -54,7 +57,7 @@ impl Fit {
                 let (left, top) = ((width - size) / 2, (height - size) / 2);
                 resize_part(image, width, height, left..left + size, top..top + size)
             }
-        }
+        })
     }
 }
 
@@ -64,6 +67,7 @@ impl Preprocessing {
         match config.preprocessing() {
             PreprocessingType::Laps => Self::imagenet(config.image_size()),
             PreprocessingType::Clip => Self::clip(config.image_size()),
+            PreprocessingType::D2sVse => Self { fit: Fit::SquashBilinear, ..Self::imagenet(config.image_size()) },
         }
     }
 
@@ -97,7 +101,13 @@ impl Preprocessing {
             }
             .into());
         }
-        let image = self.fit.square(image, self.size);
+        let Some(image) = self.fit.square(image, self.size) else {
+            bilinear(image, self.size, target);
+            for (channel, plane) in target.chunks_exact_mut(self.size * self.size).enumerate() {
+                plane.iter_mut().for_each(|value| *value = self.normalize(channel, *value));
+            }
+            return Ok(());
+        };
         let pixels = image.pixels().as_chunks::<3>().0;
         for (channel, plane) in target.chunks_exact_mut(self.size * self.size).enumerate() {
             let levels = self.levels(channel);
@@ -117,6 +127,11 @@ impl Preprocessing {
 
     /// Maps each of the 256 values, in f32 throughout as in torchvision.
     fn levels(&self, channel: usize) -> [f32; 256] {
-        std::array::from_fn(|level| (level as f32 / 255.0 - self.mean[channel]) / self.std[channel])
+        std::array::from_fn(|level| self.normalize(channel, level as f32))
+    }
+
+    /// A value from 0 to 255.
+    fn normalize(&self, channel: usize, value: f32) -> f32 {
+        (value / 255.0 - self.mean[channel]) / self.std[channel]
     }
 }

@@ -1,4 +1,4 @@
-//! Pillow's antialiased bicubic resampling, bit for bit.
+//! Resampling: Pillow's antialiased bicubic, bit for bit, and OpenCV's bilinear on floats.
 //!
 //! When an image shrinks, the filter widens by the same factor. Weights are computed in f64, normalised and rounded to
 //! fixed point; first all rows are resampled horizontally to 8-bit values, then all columns. A side that keeps its size
@@ -37,6 +37,34 @@ pub(super) fn resize_part(
         result = vertical(&result, height, rows);
     }
     result
+}
+
+/// Resizes `image` to `size` x `size` with bilinear weights of the two nearest pixels of each axis, without antialiasing, as
+/// `cv2.resize` does with an image of floats. Writes the values, from 0 to 255, to `planes` `(3, size, size)`.
+pub(super) fn bilinear(image: &RgbImage, size: usize, planes: &mut [f32]) {
+    let [columns, rows] = [image.width, image.height].map(|side| neighbours(side, size));
+    let at =
+        |channel: usize, row: usize, column: usize| f32::from(image.pixels[(row * image.width + column) * 3 + channel]);
+    let targets = planes.chunks_exact_mut(size * size).enumerate();
+    for (channel, plane) in targets {
+        for (line, &(top, bottom, down)) in plane.chunks_exact_mut(size).zip(&rows) {
+            for (value, &(left, right, across)) in line.iter_mut().zip(&columns) {
+                let mix = |row| at(channel, row, left) * (1.0 - across) + at(channel, row, right) * across;
+                *value = mix(top) * (1.0 - down) + mix(bottom) * down;
+            }
+        }
+    }
+}
+
+/// The two input pixels of each output pixel of a side, and the weight of the second. Beyond the edge pixels repeat.
+fn neighbours(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
+    let scale = from as f64 / to as f64;
+    let pixel = |index: usize| {
+        let position = ((index as f64 + 0.5) * scale - 0.5).max(0.0);
+        let first = (position as usize).min(from - 1);
+        (first, (first + 1).min(from - 1), (position - first as f64) as f32)
+    };
+    (0..to).map(pixel).collect()
 }
 
 /// The input pixels of one output pixel.

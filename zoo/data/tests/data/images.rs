@@ -252,6 +252,74 @@ fn clip_pixels_equal_the_reference() {
     assert!(largest <= 5e-7, "{largest:e}");
 }
 
+fn values(view: &safetensors::tensor::TensorView<'_>) -> Vec<f32> {
+    view.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+}
+
+/// Largest difference from the reference, of the rule of D2S-VSE at `size` pixels: the square that begins at `offset`.
+fn d2s_difference(image: &RgbImage, size: usize, offset: usize, expected: &safetensors::tensor::TensorView<'_>) -> f32 {
+    let preprocessing = Preprocessing { fit: Fit::SquashBilinear, ..Preprocessing::imagenet(size) };
+    let pixels = preprocessing.array(image).unwrap().into_values();
+    let [3, rows, columns] = *expected.shape() else { panic!("{:?}", expected.shape()) };
+    let found = |index: usize| {
+        let (channel, row, column) = (index / (rows * columns), index / columns % rows, index % columns);
+        pixels[(channel * size + offset + row) * size + offset + column]
+    };
+    let differences = values(expected).into_iter().enumerate().map(|(index, value)| (found(index) - value).abs());
+    differences.fold(0.0, f32::max)
+}
+
+/// NumPy normalises in another order, and OpenCV sums in another one.
+const D2S_TOLERANCE: f32 = 1e-6;
+
+#[test]
+fn d2s_vse_pixels_equal_the_reference() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    let path = shared.join("golden/clip_preprocess.safetensors");
+    if !path.exists() {
+        println!("skipped: there is no `{}`", path.display());
+        return;
+    }
+    let bytes = fs::read(path).unwrap();
+    let golden = SafeTensors::deserialize(&bytes).unwrap();
+    let image = image_of(&golden.tensor("input_u8").unwrap());
+    let largest = d2s_difference(&image, 96, 0, &golden.tensor("d2s_96").unwrap());
+    println!("normalised pixels differ by {largest:e}");
+    assert!(largest <= D2S_TOLERANCE, "{largest:e}");
+
+    let Some(real) = real() else { return };
+    let folder = real.join("preprocess");
+    let bytes = fs::read(folder.join("clip_reference.safetensors")).unwrap();
+    let golden = SafeTensors::deserialize(&bytes).unwrap();
+    let image = read(&folder.join("1009434119.jpg")).unwrap().image;
+    for size in [384, 480] {
+        for (part, offset) in [("corner", 0), ("centre", (size - 64) / 2)] {
+            let expected = golden.tensor(&format!("1009434119.jpg.d2s_{size}_{part}")).unwrap();
+            let largest = d2s_difference(&image, size, offset, &expected);
+            println!("{part} of {size}: {largest:e}");
+            assert!(largest <= D2S_TOLERANCE, "{part} of {size}: {largest:e}");
+        }
+    }
+}
+
+/// Values computed by hand: at (i + 0.5) / 2 - 0.5 the pixels 0 and 255 are mixed 1:0, 3:1, 1:3 and 0:1, and a shrunk image takes
+/// the two pixels around each center alone.
+#[test]
+fn bilinear_pixels_are_not_antialiased_or_rounded() {
+    let identity = |size| Preprocessing { size, mean: [0.0; 3], std: [1.0 / 255.0; 3], fit: Fit::SquashBilinear };
+    let image = RgbImage::new(2, 1, vec![0, 0, 0, 255, 255, 255]).unwrap();
+    let found = identity(4).array(&image).unwrap().into_values();
+    for (found, expected) in found[..4].iter().zip([0.0, 63.75, 191.25, 255.0]) {
+        assert!((found - expected).abs() < 1e-4, "{found} and {expected}");
+    }
+    let pixels: Vec<u8> = (0..8).flat_map(|pixel| [[0, 100, 3, 8, 9, 1, 200, 100][pixel]; 3]).collect();
+    let found = identity(2).array(&RgbImage::new(8, 1, pixels).unwrap()).unwrap().into_values();
+    // The centers are at 1.5 and 5.5.
+    for (found, expected) in found[..2].iter().zip([51.5, 100.5]) {
+        assert!((found - expected).abs() < 1e-4, "{found} and {expected}");
+    }
+}
+
 #[test]
 fn clip_pixels_of_photos_equal_the_reference() {
     let Some(real) = real() else { return };

@@ -90,7 +90,7 @@ fn convert_to(
     source_sha256: Option<&str>,
     model: Option<&ModelConfig>,
 ) -> Result<(Converted, String), CheckpointError> {
-    let checkpoint = Checkpoint::open(input)?;
+    let mut checkpoint = Checkpoint::open(input)?;
     let canonical = |path: &Path| path.canonicalize().ok();
     if let Some(target) = canonical(output)
         && checkpoint.files.iter().any(|file| canonical(&file.path).as_ref() == Some(&target))
@@ -103,6 +103,7 @@ fn convert_to(
                 options.check(model)?;
             }
             let parameters = models::parameters(model)?;
+            checkpoint = checkpoint.resize_positions(model)?;
             checkpoint.check_layout(&parameters)?;
             parameters
         }

@@ -30,6 +30,19 @@ fn head(report: &Report) -> Option<String> {
     if report.missing.len() == report.parameters && report.parameters > 0 {
         return None;
     }
+    let has_prompt = |names: &[String]| names.iter().any(|name| name.starts_with("prompt_learner."));
+    if head_of(&report.unexpected).or(head_of(&report.missing)).is_none() {
+        if has_prompt(&report.unexpected) {
+            return Some(
+                "the checkpoint is a second-stage model of D2S-VSE: it has a prompt, the model has none".to_owned(),
+            );
+        }
+        if has_prompt(&report.missing) {
+            return Some(
+                "the checkpoint is a first-stage model of D2S-VSE: it has no prompt, the model has one".to_owned(),
+            );
+        }
+    }
     match (head_of(&report.unexpected), head_of(&report.missing)) {
         (Some(found), Some(expected)) if found != expected => {
             Some(format!("the checkpoint is of another head: it has {found}, the model has {expected}"))

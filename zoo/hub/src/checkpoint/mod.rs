@@ -21,6 +21,7 @@ mod hint;
 mod names;
 mod options;
 mod pickle;
+mod positions;
 mod report;
 mod safetensors;
 mod shards;
@@ -49,7 +50,11 @@ pub use report::{NonFinite, Report, Skipped, WrongShape, WrongType};
 use file::{CheckpointFile, FileSource};
 use folder::Source;
 use format::{FileKind, HEAD_BYTES, detect};
-use laps_model::{array::Array, params::Parameter};
+use laps_model::{
+    array::Array,
+    models::{self, config::ModelConfig},
+    params::Parameter,
+};
 use pickle::{ForeignFile, PickleError};
 use stored::{Contents, StoredTensor};
 
@@ -60,6 +65,8 @@ pub struct Checkpoint {
     files: Vec<CheckpointFile>,
     format: Format,
     tensors: BTreeMap<String, StoredTensor>,
+    /// Tensors that have another size in the model than in the file, and their values there.
+    resized: BTreeMap<String, Array>,
     removed_prefixes: BTreeSet<String>,
     skipped: Vec<Skipped>,
     outside: usize,
@@ -128,7 +135,8 @@ impl Checkpoint {
             CheckpointError::Damaged { path: path.clone(), format, reason }
         })?;
         let Contents { skipped, outside, options, training, .. } = contents;
-        Ok(Self { path, files, format, tensors, removed_prefixes, skipped, outside, options, training })
+        let resized = BTreeMap::new();
+        Ok(Self { path, files, format, tensors, resized, removed_prefixes, skipped, outside, options, training })
     }
 
     /// The file; for a model in several files their list, for an unpacked one its folder.
@@ -212,6 +220,35 @@ impl Checkpoint {
         Ok(Self { tensors, ..self.clone() })
     }
 
+    /// The checkpoint as one of `model`: options and parameters are checked, as by [`check`](Self::check), after
+    /// [`resize_positions`](Self::resize_positions).
+    ///
+    /// # Errors
+    /// [`CheckpointError::Options`], and those of [`check`](Self::check).
+    pub fn for_model(self, model: &ModelConfig) -> Result<Self, CheckpointError> {
+        if let Some(options) = self.options() {
+            options.check(model)?;
+        }
+        let checkpoint = self.resize_positions(model)?;
+        checkpoint.check(&models::parameters(model)?)?;
+        Ok(checkpoint)
+    }
+
+    /// Resizes the position embeddings of the image encoder to those of `model`, if its configuration asks for it and they
+    /// are of another image size. [`convert`] writes them as they are in the file.
+    ///
+    /// # Errors
+    /// A tensor that cannot be read.
+    pub fn resize_positions(mut self, model: &ModelConfig) -> Result<Self, CheckpointError> {
+        let Some(stored) = self.tensors.get(positions::NAME) else { return Ok(self) };
+        let Some(sides) = positions::sides(&model.image, &stored.shape, &models::parameters(model)?) else {
+            return Ok(self);
+        };
+        let resized = positions::resize(&self.read(positions::NAME)?, sides)?;
+        self.resized.insert(positions::NAME.to_owned(), resized);
+        Ok(self)
+    }
+
     /// Compares the checkpoint with the parameters of a model. Reads every parameter once to find values that are not finite.
     ///
     /// # Errors
@@ -246,8 +283,9 @@ impl Checkpoint {
                 report.missing.push(name.clone());
                 continue;
             };
-            if stored.shape != *shape {
-                let (expected, found) = (shape.clone(), stored.shape.clone());
+            let found = self.resized.get(name).map_or(stored.shape.as_slice(), Array::dims);
+            if found != shape {
+                let (expected, found) = (shape.clone(), found.to_vec());
                 report.shapes.push(WrongShape { name: name.clone(), expected, found });
             }
             if !stored.dtype.is_float() {
@@ -280,6 +318,9 @@ impl Checkpoint {
     /// [`CheckpointError::Absent`], [`CheckpointError::Type`] where its elements are not floats,
     /// [`CheckpointError::Damaged`] or [`CheckpointError::Io`] where it cannot be read.
     pub fn read(&self, name: &str) -> Result<Array, CheckpointError> {
+        if let Some(resized) = self.resized.get(name) {
+            return Ok(resized.clone());
+        }
         let absent = || CheckpointError::Absent { name: name.to_owned() };
         let stored = self.tensors.get(name).ok_or_else(absent)?;
         let wrong = || CheckpointError::Type { name: name.to_owned(), found: stored.dtype };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::Serialize;
 
 use super::pickle::{Id, Pickle, Value};
-use laps_model::models::config::ModelConfig;
+use laps_model::{heads::HeadConfig, models::config::ModelConfig};
 
 /// Deepest nesting of an option. The options of LAPS have one list of numbers.
 const MAX_DEPTH: usize = 16;
@@ -65,7 +65,8 @@ impl Options {
     }
 
     /// Compares the options that affect results with `model`. An option that is absent or `None` is not a difference; a text
-    /// that is a number, as `argparse` leaves it without a type, is compared as that number.
+    /// that is a number, as `argparse` leaves it without a type, is compared as that number. The image size in the options of
+    /// D2S-VSE's authors is not compared: their code runs `img_res` 224 at 384 pixels.
     ///
     /// # Errors
     /// [`super::CheckpointError::Options`] with every option that differs and both of its values.
@@ -82,12 +83,15 @@ impl Options {
             ("aggr_ratio", OptionValue::Float(model.aggr_ratio)),
         ];
         let ratios = ratios.into_iter().filter(|_| model.head.has_ratios());
+        // Options of this program have the head.
+        let is_d2s = matches!(model.head, HeadConfig::D2sVse(_)) && self.get("head").is_none();
+        let expected = expected.into_iter().filter(|(key, _)| !is_d2s || !["img_res", "num_patches"].contains(key));
         let differs = |(key, expected): (&'static str, OptionValue)| {
             let found = self.get(key).filter(|found| **found != OptionValue::None)?;
             let difference = || Difference { key, expected: expected.to_string(), found: found.to_string() };
             (!expected.equals(found)).then(difference)
         };
-        let differences: Vec<_> = expected.into_iter().chain(ratios).filter_map(differs).collect();
+        let differences: Vec<_> = expected.chain(ratios).filter_map(differs).collect();
         if differences.is_empty() { Ok(()) } else { Err(super::CheckpointError::Options(differences)) }
     }
 

@@ -44,6 +44,10 @@ pub struct DataConfig {
     /// Captions of an image that are used, for layouts other than `laps`; 5 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_captions: Option<NonZeroUsize>,
+    /// Evaluation encodes captions in the order of the file, this many at a time and padded to the longest of them, as the
+    /// released code of D2S-VSE does. Only for a head that reads padding. Default: every caption without padding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub padded_batch: Option<NonZeroUsize>,
     /// WordPiece vocabulary, one token a line.
     pub vocab: PathBuf,
     /// Whether captions are converted to lower case; false for a cased vocabulary. Default: as the `tokenizer_config.json`

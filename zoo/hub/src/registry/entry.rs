@@ -87,6 +87,12 @@ impl Entry {
         check_name(&document, &name)?;
         model.check().map_err(|error| document.refuse_config("model", error))?;
         data.check(&document)?;
+        if let Some(batch) = data.padded_batch
+            && !model.head.reads_padding()
+        {
+            let expected = format!("no value: the head `{}` does not read padding", model.head.kind());
+            return Err(document.refuse(&["data", "padded_batch"], expected, format!("`{batch}`")));
+        }
         let train = train.unwrap_or_default();
         train.check().map_err(|error| document.refuse_config("train", error))?;
         if let Some(checkpoint) = &checkpoint {
@@ -185,6 +191,17 @@ impl Entry {
         self.data = DataConfig { captions, images, file, splits, max_captions: None, ..self.data };
         self.data.source = source;
         self.config_sha256 = sha256(self.canonical()?.as_bytes());
+        Ok(self)
+    }
+
+    /// The entry with captions that are encoded without padding: see [`DataConfig::padded_batch`].
+    ///
+    /// # Errors
+    /// A configuration that cannot be serialised, which is not known to happen.
+    pub fn without_padding(mut self) -> Result<Self, RegistryError> {
+        if self.data.padded_batch.take().is_some() {
+            self.config_sha256 = sha256(self.canonical()?.as_bytes());
+        }
         Ok(self)
     }
 

@@ -9,7 +9,6 @@ use crate::{
 };
 use laps_files::ExpectedDigest;
 use laps_files::{Verified, digest_file, utc_now};
-use laps_model::models;
 
 /// Checks that the file at `path` is a checkpoint of `entry`: matching options, all parameters with the right shapes,
 /// finite values.
@@ -17,11 +16,8 @@ use laps_model::models;
 /// # Errors
 /// [`CheckpointError`](crate::checkpoint::CheckpointError) with all problems.
 pub fn check_checkpoint(path: &Path, entry: &Entry) -> Result<(), StoreError> {
-    let checkpoint = Checkpoint::open(path)?;
-    if let Some(options) = checkpoint.options() {
-        options.check(&entry.model)?;
-    }
-    Ok(checkpoint.check(&models::parameters(&entry.model)?)?)
+    Checkpoint::open(path)?.for_model(&entry.model)?;
+    Ok(())
 }
 
 /// The key of the safetensors file converted from the checkpoint `original`:

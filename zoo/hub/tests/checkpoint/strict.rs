@@ -1,9 +1,12 @@
 //! The report of a mismatch is complete, and its wording is fixed.
 
-use laps_hub::checkpoint::{Checkpoint, CheckpointError};
+use laps_hub::checkpoint::{Checkpoint, CheckpointError, convert};
 use laps_model::{
-    heads::HeadConfig,
-    models::config::{ImageConfig, ModelConfig, SwinConfig, TextConfig, TextType, VitConfig},
+    heads::{D2sVseConfig, HeadConfig},
+    models::{
+        self,
+        config::{ImageConfig, ModelConfig, PreprocessingType, SwinConfig, TextConfig, TextType, VitConfig},
+    },
     params::{Init, Parameter},
 };
 
@@ -160,6 +163,8 @@ fn vit(patch_size: usize) -> ImageConfig {
         num_attention_heads: 4,
         intermediate_size: 64,
         layer_norm_eps: 1e-12,
+        interpolate_pos_encoding: false,
+        preprocessing: PreprocessingType::Laps,
     })
 }
 
@@ -174,6 +179,7 @@ fn options_are_compared_with_the_entry() {
         window_size: 7,
         mlp_ratio: 4.0,
         layer_norm_eps: 1e-5,
+        preprocessing: PreprocessingType::Laps,
     });
     for file in ["vit_tiny.safetensors", "vit_tiny.pth", "vit_tiny_legacy.pth"] {
         let checkpoint = Checkpoint::open(golden(file)).unwrap();
@@ -222,4 +228,57 @@ fn absent_option_is_not_a_difference_and_other_text_is() {
     options(Pickle::default().text("sparse_ratio").int(1).text("embed_size").float(24.0)).check(&model).unwrap();
     let error = options(Pickle::default().text("embed_size").text("many")).check(&model).unwrap_err();
     assert!(matches!(error, CheckpointError::Options(differences) if differences[0].key == "embed_size"));
+}
+
+/// A model on a ViT of `image_size` pixels, with the 16 x 16 pixels of a patch, and a head without parameters.
+fn vit_of_size(image_size: usize, hidden_size: usize, interpolate_pos_encoding: bool) -> ModelConfig {
+    let ImageConfig::Vit(vit) = vit(16) else { panic!("ViT") };
+    let image = ImageConfig::Vit(VitConfig { image_size, hidden_size, interpolate_pos_encoding, ..vit });
+    ModelConfig { head: HeadConfig::ScanT2i, ..tiny(image, 32, 0.0, 0.0) }
+}
+
+#[test]
+fn position_embeddings_of_another_image_size_are_resized_where_the_entry_allows_it() {
+    const POSITIONS: &str = "img_enc.visual_encoder.embeddings.position_embeddings";
+    let parameters = models::parameters(&vit_of_size(48, 32, true)).unwrap();
+    let values = |parameter: &Parameter| (0..parameter.elements()).map(|index| (index % 97) as f32 / 97.0).collect();
+    let tensors: Vec<(&str, &[usize], Vec<f32>)> =
+        parameters.iter().map(|parameter| (parameter.name.as_str(), &*parameter.shape, values(parameter))).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let [path, converted] = ["small", "converted"].map(|name| folder.path().join(format!("{name}.safetensors")));
+    fs_err::write(&path, safetensors(&tensors)).unwrap();
+    let open = |path: &std::path::Path, image_size, hidden_size, interpolate| {
+        Checkpoint::open(path).unwrap().for_model(&vit_of_size(image_size, hidden_size, interpolate))
+    };
+
+    let small = open(&path, 48, 32, true).unwrap().read(POSITIONS).unwrap();
+    assert_eq!(small.dims(), [1, 10, 32]);
+    let large = open(&path, 80, 32, true).unwrap();
+    let positions = large.read(POSITIONS).unwrap();
+    assert_eq!(positions.dims(), [1, 26, 32]);
+    // The class token stays; the centers of both grids coincide.
+    assert_eq!(positions.values()[..32], small.values()[..32]);
+    assert_eq!(positions.values()[13 * 32..14 * 32], small.values()[5 * 32..6 * 32]);
+    let other = "img_enc.visual_encoder.layernorm.weight";
+    assert_eq!(large.read(other).unwrap(), open(&path, 48, 32, true).unwrap().read(other).unwrap());
+
+    let error = open(&path, 80, 32, false).unwrap_err();
+    assert!(message(&error).contains("the checkpoint probably has another image size"), "{}", message(&error));
+    assert!(matches!(open(&path, 80, 64, true), Err(CheckpointError::Mismatch(_))));
+    // A converted file has the values of its source.
+    convert(&path, &converted, Some(&vit_of_size(80, 32, true))).unwrap();
+    assert_eq!(open(&converted, 48, 32, true).unwrap().read(POSITIONS).unwrap(), small);
+    assert_eq!(open(&converted, 80, 32, true).unwrap().read(POSITIONS).unwrap(), positions);
+}
+
+#[test]
+fn image_size_in_the_options_of_d2s_vse_is_not_compared() {
+    let head = HeadConfig::D2sVse(D2sVseConfig { embed_size: 24, ..D2sVseConfig::default() });
+    let ImageConfig::Vit(vit) = vit(16) else { panic!("ViT") };
+    let image = |image_size| ImageConfig::Vit(VitConfig { image_size, ..vit.clone() });
+    let checkpoint = Checkpoint::open(golden("vit_tiny.safetensors")).unwrap();
+    let options = checkpoint.options().unwrap();
+    options.check(&ModelConfig { head, ..tiny(image(384), 24, 0.0, 0.0) }).unwrap();
+    assert!(options.check(&tiny(image(384), 24, 0.5, 0.4)).is_err());
+    assert!(options.check(&ModelConfig { head, ..tiny(image(384), 48, 0.0, 0.0) }).is_err());
 }

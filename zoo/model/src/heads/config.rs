@@ -217,6 +217,11 @@ impl HeadConfig {
         matches!(self, Self::Cosine { .. } | Self::Vsepp { .. } | Self::D2sVse(_))
     }
 
+    /// Whether the vector of a caption depends on how far the caption is padded: the prompt of `d2s_vse` reads all positions.
+    pub fn reads_padding(&self) -> bool {
+        matches!(self, Self::D2sVse(D2sVseConfig { prompt_tokens: 1.., .. }))
+    }
+
     /// Whether the head projects the outputs of the backbones itself.
     pub fn projects(&self) -> bool {
         matches!(self, Self::Cosine { .. } | Self::D2sVse(_))

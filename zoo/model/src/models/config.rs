@@ -62,6 +62,13 @@ pub struct VitConfig {
     /// `eps` of the layer norms.
     #[serde(default = "eps_12")]
     pub layer_norm_eps: f64,
+    /// Whether the position embeddings of a checkpoint can be those of another image size. They are resized when it is
+    /// opened.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interpolate_pos_encoding: bool,
+    /// How images are resized and normalised.
+    #[serde(default = "laps_preprocessing", skip_serializing_if = "PreprocessingType::is_laps")]
+    pub preprocessing: PreprocessingType,
 }
 
 /// `SwinConfig`.
@@ -78,13 +85,16 @@ pub struct SwinConfig {
     pub depths: Vec<usize>,
     /// Heads of each stage.
     pub num_heads: Vec<usize>,
-    /// Width and height of an attention window in tokens.
+    /// Width and height of an attention window in tokens. Stages whose side is larger and not a multiple of it are padded.
     pub window_size: usize,
     /// Hidden width of a block's MLP, as a multiple of the token width.
     pub mlp_ratio: f64,
     /// `eps` of the layer norms.
     #[serde(default = "eps_5")]
     pub layer_norm_eps: f64,
+    /// How images are resized and normalised.
+    #[serde(default = "laps_preprocessing", skip_serializing_if = "PreprocessingType::is_laps")]
+    pub preprocessing: PreprocessingType,
 }
 
 /// `CLIPVisionConfig`, with `hidden_act: quick_gelu`.
@@ -121,6 +131,19 @@ pub enum PreprocessingType {
     Clip,
     /// As LAPS: the whole image to a square, ImageNet's mean and standard deviation.
     Laps,
+    /// As D2S-VSE: the whole image to a square, bilinearly and without antialiasing as OpenCV does with floats; ImageNet's
+    /// mean and standard deviation.
+    D2sVse,
+}
+
+impl PreprocessingType {
+    fn is_laps(&self) -> bool {
+        *self == Self::Laps
+    }
+}
+
+fn laps_preprocessing() -> PreprocessingType {
+    PreprocessingType::Laps
 }
 
 /// `BertConfig` or `CLIPTextConfig`, by `model_type`.
@@ -212,9 +235,15 @@ impl ImageConfig {
     /// How images are resized and normalised.
     pub fn preprocessing(&self) -> PreprocessingType {
         match self {
-            Self::Vit(_) | Self::Swin(_) => PreprocessingType::Laps,
+            Self::Vit(vit) => vit.preprocessing,
+            Self::Swin(swin) => swin.preprocessing,
             Self::ClipVisionModel(clip) => clip.preprocessing,
         }
+    }
+
+    /// Whether the position embeddings of a checkpoint can be those of another image size.
+    pub fn interpolates_positions(&self) -> bool {
+        matches!(self, Self::Vit(VitConfig { interpolate_pos_encoding: true, .. }))
     }
 
     /// Width of the encoder's output.
@@ -343,7 +372,6 @@ impl SwinConfig {
             positive("image.depths", self.depths[stage])?;
             positive("image.num_heads", heads)?;
             multiple("image.embed_dim", self.embed_dim << stage, "num_heads", heads)?;
-            multiple("image.image_size", tokens, "window_size (tokens of a stage)", self.window_size.min(tokens))?;
             if stage + 1 < self.depths.len() {
                 multiple("image.image_size", tokens, "2 (tokens of a stage)", 2)?;
                 tokens /= 2;

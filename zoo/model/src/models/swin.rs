@@ -17,10 +17,12 @@ const ATTENTION: AttentionNames =
 /// `SwinModel` adds this to the attention logits of two tokens that share a window only because of the shift.
 const SHIFT_MASK: f32 = -100.0;
 
-/// `side` x `side` tokens, partitioned into windows of `window` x `window` after a cyclic shift.
+/// `side` x `side` tokens, padded with zeros at the bottom and right to `padded` x `padded` and partitioned into windows of
+/// `window` x `window` after a cyclic shift. As in `SwinLayer`, padding takes part in the attention.
 #[derive(Clone, Copy)]
 struct Grid {
     side: usize,
+    padded: usize,
     window: usize,
     shift: usize,
 }
@@ -29,14 +31,14 @@ impl Grid {
     fn new(config: &SwinConfig, stage: usize, block: usize) -> Self {
         let (side, window) = ((config.image_size / config.patch_size) >> stage, config.window_size);
         if side <= window {
-            return Self { side, window: side, shift: 0 };
+            return Self { side, padded: side, window: side, shift: 0 };
         }
         // Every second block is shifted.
-        Self { side, window, shift: if block % 2 == 1 { window / 2 } else { 0 } }
+        Self { side, padded: side.next_multiple_of(window), window, shift: if block % 2 == 1 { window / 2 } else { 0 } }
     }
 
     fn windows(self) -> usize {
-        (self.side / self.window).pow(2)
+        (self.padded / self.window).pow(2)
     }
 
     /// Tokens of one window.
@@ -48,10 +50,16 @@ impl Grid {
     fn partition<T: Tensor>(self, x: &T) -> Result<T> {
         let [batch, _, width] = x.sizes()?;
         let mut x = x.reshape(&[batch, self.side.into(), self.side.into(), width])?;
+        if self.padded > self.side {
+            let (side, padding) = (Dim::from(self.side), Dim::from(self.padded - self.side));
+            let zero = x.constant(&[0.0], &[1, 1, 1, 1])?;
+            x = T::concat(&[&x, &zero.expand(&[batch, padding, side, width])?], 1)?;
+            x = T::concat(&[&x, &zero.expand(&[batch, self.padded.into(), padding, width])?], 2)?;
+        }
         if self.shift > 0 {
             x = x.roll(1, self.shift)?.roll(2, self.shift)?;
         }
-        let [across, window] = [self.side / self.window, self.window].map(Dim::from);
+        let [across, window] = [self.padded / self.window, self.window].map(Dim::from);
         let x = x.reshape(&[batch, across, window, across, window, width])?.permute(&[0, 2, 4, 1, 3, 5])?;
         x.reshape(&[batch, self.length().into(), self.windows().into(), width])
     }
@@ -59,19 +67,23 @@ impl Grid {
     /// `(batch, length, windows, width)` back to `(batch, side * side, width)`.
     fn join<T: Tensor>(self, x: &T) -> Result<T> {
         let [batch, _, _, width] = x.sizes()?;
-        let [across, window] = [self.side / self.window, self.window].map(Dim::from);
+        let [across, window] = [self.padded / self.window, self.window].map(Dim::from);
         let x = x.reshape(&[batch, window, window, across, across, width])?.permute(&[0, 3, 1, 4, 2, 5])?;
-        let mut x = x.reshape(&[batch, self.side.into(), self.side.into(), width])?;
+        let mut x = x.reshape(&[batch, self.padded.into(), self.padded.into(), width])?;
         if self.shift > 0 {
-            x = x.roll(1, self.side - self.shift)?.roll(2, self.side - self.shift)?;
+            x = x.roll(1, self.padded - self.shift)?.roll(2, self.padded - self.shift)?;
+        }
+        if self.padded > self.side {
+            x = x.narrow(1, 0, self.side)?.narrow(2, 0, self.side)?;
         }
         x.reshape(&[batch, self.side.pow(2).into(), width])
     }
 
     /// `(windows, 1, length, length)`: 0 for two tokens that were in one window before the shift, else [`SHIFT_MASK`].
     fn mask(self) -> Vec<f32> {
-        let region = |at: usize| usize::from(at >= self.side - self.window) + usize::from(at >= self.side - self.shift);
-        let across = self.side / self.window;
+        let region =
+            |at: usize| usize::from(at >= self.padded - self.window) + usize::from(at >= self.padded - self.shift);
+        let across = self.padded / self.window;
         let mut mask = Vec::with_capacity(self.windows() * self.length().pow(2));
         for window in 0..self.windows() {
             let regions: Vec<_> = (0..self.length())
@@ -279,5 +291,59 @@ impl<T: Tensor> Swin<T> {
             }
         }
         self.norm.forward(&x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, rc::Rc};
+
+    use super::Swin;
+    use crate::{
+        array::Array,
+        models::config::{PreprocessingType, SwinConfig},
+        params::{self, ParamPath, Parameter},
+    };
+
+    /// Both stages, of 12 and 6 tokens a side, are padded for windows of 5, and the second block of each is shifted. Expected
+    /// values: the rule of `SwinLayer` in transformers 4.46, written in PyTorch in f64.
+    #[test]
+    fn stages_that_windows_do_not_divide_are_padded() {
+        let config = SwinConfig {
+            image_size: 24,
+            patch_size: 2,
+            embed_dim: 4,
+            depths: vec![2, 2],
+            num_heads: vec![1, 2],
+            window_size: 5,
+            mlp_ratio: 2.0,
+            layer_norm_eps: 1e-5,
+            preprocessing: PreprocessingType::Laps,
+        };
+        let mut parameters = params::list(|path| Swin::new(&config, path)).unwrap();
+        parameters.sort_by(|one, other| one.name.cmp(&other.name));
+        assert_eq!(parameters.len(), 77);
+        let values = |(index, parameter): (usize, &Parameter)| {
+            let value = |position: usize| (0.5 * (0.7 * position as f64 + index as f64).sin()) as f32;
+            let values = (0..parameter.shape.iter().product()).map(value).collect();
+            (parameter.name.clone(), Array::new(&parameter.shape, values).unwrap())
+        };
+        let weights: BTreeMap<String, Array> = parameters.iter().enumerate().map(values).collect();
+        let path = ParamPath::root(Rc::new(move |parameter: Parameter| Ok(weights[&parameter.name].clone())));
+        let pixels = (0..3 * 24 * 24).map(|pixel| (0.13 * f64::from(pixel)).cos() as f32).collect();
+        let tokens = Swin::new(&config, &path).unwrap().forward(&Array::new(&[1, 3, 24, 24], pixels).unwrap()).unwrap();
+        assert_eq!(tokens.dims(), [1, 36, 8]);
+        let expected = [
+            (0, [-0.316249, 0.530896, 0.505750, 0.183311, 0.527409, -0.156281, -1.087742, -0.630406]),
+            (5, [-0.159046, 0.927964, 0.734440, 0.216200, 0.527249, -0.043099, -0.699896, -0.284181]),
+            (21, [-0.242201, 0.491545, 0.364656, 0.150189, 0.512382, -0.212645, -1.084898, -0.643612]),
+            (35, [-0.108633, 0.949602, 0.702628, 0.209952, 0.521152, -0.042650, -0.648413, -0.260750]),
+        ];
+        for (token, expected) in expected {
+            for (found, expected) in tokens.values()[8 * token..].iter().zip(expected) {
+                // f32 against f64; the outputs are of size 1.
+                assert!((f64::from(*found) - expected).abs() < 2e-5, "token {token}: {found} and {expected}");
+            }
+        }
     }
 }

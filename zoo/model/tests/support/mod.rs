@@ -74,6 +74,8 @@ pub fn vit_tiny() -> ModelConfig {
         num_attention_heads: 4,
         intermediate_size: 64,
         layer_norm_eps: 1e-12,
+        interpolate_pos_encoding: false,
+        preprocessing: PreprocessingType::Laps,
     });
     ModelConfig { image, text: text(), embed_size: 24, sparse_ratio: 0.5, aggr_ratio: 0.4, head: HeadConfig::Laps }
 }
@@ -88,6 +90,7 @@ pub fn swin_tiny() -> ModelConfig {
         window_size: 7,
         mlp_ratio: 4.0,
         layer_norm_eps: 1e-5,
+        preprocessing: PreprocessingType::Laps,
     });
     ModelConfig { image, text: text(), embed_size: 96, sparse_ratio: 0.8, aggr_ratio: 0.6, head: HeadConfig::Laps }
 }

@@ -42,6 +42,10 @@ impl Encoder for FakeEncoder {
         };
         captions.iter().map(words).collect()
     }
+
+    fn encode_padded(&self, captions: &[&[u32]]) -> laps_model::Result<Vec<Array>> {
+        self.encode_captions(captions)
+    }
 }
 
 pub(super) struct Fixture {

@@ -39,15 +39,12 @@ impl WeightSources {
             let file = Checkpoint::open(path)?.backbone(kind)?;
             let prefix = format!("{}.", kind.model_prefix());
             let expected: Vec<Parameter> = parameters.iter().filter(|p| p.name.starts_with(&prefix)).cloned().collect();
+            let file = file.resize_positions(config)?;
             file.check(&expected)?;
             files.push((kind.model_prefix(), file));
         }
         if let Some(path) = &start.checkpoint {
-            let file = Checkpoint::open(path)?;
-            if let Some(options) = file.options() {
-                options.check(config)?;
-            }
-            file.check(&parameters)?;
+            let file = Checkpoint::open(path)?.for_model(config)?;
             files.push(("", file));
         }
         Ok(Self { files })

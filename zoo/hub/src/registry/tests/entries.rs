@@ -1,9 +1,12 @@
-use std::path::Path;
+use std::{num::NonZeroUsize, path::Path};
 
 use super::{CONTRACT, edited, read};
-use crate::registry::{DataConfig, Origin, Protocol, Status, find, names, sha256};
+use crate::registry::{DataConfig, Entry, Origin, Protocol, Status, find, names, sha256};
 use laps_data::scenes::DrawnConfig;
-use laps_model::models::config::ImageConfig;
+use laps_model::{
+    heads::{Ablation, HeadConfig},
+    models::config::{ImageConfig, ModelConfig, PreprocessingType},
+};
 
 #[test]
 fn built_in_entries_are_valid_and_named_after_their_file() {
@@ -18,7 +21,7 @@ fn built_in_entries_are_valid_and_named_after_their_file() {
 #[test]
 fn rows_are_entries() {
     let rows = super::super::rows::expand(super::super::ROWS).unwrap();
-    assert_eq!(rows.len(), 32 + 4 + 6);
+    assert_eq!(rows.len(), 32 + 4 + 6 + 7 + 12);
     for (name, text) in rows {
         let entry = find(&name).unwrap();
         assert_eq!(entry.text_sha256, sha256(text.as_bytes()), "{name}");
@@ -43,7 +46,8 @@ fn every_file_in_configs_is_built_in() {
 /// Patches, kept patches and groups by the formulas of LAPS, computed by hand: 384 / 16 = 24, 24 * 24 = 576, 576 * 0.5 = 288,
 /// 576 * 0.4 * 0.5 = 115.2; 384 / 4 / 8 = 12, 12 * 12 = 144, 144 * 0.8 = 115.2, 144 * 0.6 * 0.8 = 69.12; 60 / 10 = 6,
 /// 6 * 6 = 36, 36 * 0.4 * 0.5 = 7.2; 60 / 5 / 2 = 6, 6 * 6 = 36, 36 * 0.8 = 28.8, 36 * 0.6 * 0.8 = 17.28;
-/// 224 / 14 = 16, 16 * 16 = 256, 256 * 0.5 = 128, 256 * 0.4 * 0.5 = 51.2.
+/// 224 / 14 = 16, 16 * 16 = 256, 256 * 0.5 = 128, 256 * 0.4 * 0.5 = 51.2; 480 / 16 = 30, 30 * 30 = 900;
+/// 480 / 4 / 8 = 15, 15 * 15 = 225.
 #[test]
 fn built_in_patch_counts_are_those_of_the_method() {
     for name in names() {
@@ -53,6 +57,8 @@ fn built_in_patch_counts_are_those_of_the_method() {
             (ImageConfig::Swin(_), 224) => (1024, 49, 40, 23),
             (ImageConfig::Vit(_), 384) => (768, 576, 288, 115),
             (ImageConfig::Swin(_), 384) => (1024, 144, 116, 69),
+            (ImageConfig::Vit(_), 480) => (768, 900, 0, 0),
+            (ImageConfig::Swin(_), 480) => (1024, 225, 0, 0),
             (ImageConfig::Vit(_), 60) => (64, 36, 18, 7),
             (ImageConfig::Swin(_), 60) => (64, 36, 29, 17),
             (ImageConfig::ClipVisionModel(clip), 224) if clip.patch_size == 16 => (768, 196, 98, 39),
@@ -60,7 +66,7 @@ fn built_in_patch_counts_are_those_of_the_method() {
             (ImageConfig::ClipVisionModel(clip), 224) if clip.patch_size == 14 => (1024, 256, 128, 51),
             (_, size) => panic!("no geometry is known for `{name}` at {size}"),
         };
-        let expected = if model.head.is_laps() { expected } else { (expected.0, expected.1, 0, 0) };
+        let expected = if model.head.has_ratios() { expected } else { (expected.0, expected.1, 0, 0) };
         let found = (model.image.hidden_size(), model.image.num_patches(), model.kept(), model.groups());
         assert_eq!(found, expected, "{name}");
         let embed_size = match name {
@@ -90,10 +96,11 @@ fn data_sets_have_their_splits_and_protocols() {
 }
 
 #[test]
-fn only_the_four_author_entries_and_clip_have_a_published_checkpoint() {
+fn only_the_four_author_entries_clip_and_d2s_vse_have_a_published_checkpoint() {
     for name in names() {
-        let published =
-            ["f30k_vit", "f30k_swin", "coco_vit", "coco_swin"].contains(&name) || name.starts_with("clip_vit_");
+        let published = ["f30k_vit", "f30k_swin", "coco_vit", "coco_swin"].contains(&name)
+            || name.starts_with("clip_vit_")
+            || name.contains("_d2s");
         let source = find(name).unwrap().checkpoint_source().unwrap();
         assert_eq!(source.is_some(), published, "{name}");
         assert!(source.is_none_or(|source| source.url().is_some()), "{name}");
@@ -265,6 +272,67 @@ fn canonical_form_is_unchanged() {
 }
 
 /// A name and a mapping are the same head, and the default changes neither the configuration nor its hash.
+/// Entries of Table 4 differ from `f30k_vit` in the head alone, and there is one for each ablation.
+#[test]
+fn ablations_are_f30k_vit_with_another_head() {
+    let laps = find("f30k_vit").unwrap();
+    for ablation in Ablation::ALL {
+        let head = HeadConfig::LapsAblation { ablation };
+        let kind = serde_json::to_value(ablation).unwrap();
+        let kind = kind.as_str().unwrap();
+        let entry = find(&format!("f30k_vit_{kind}")).unwrap();
+        assert_eq!(entry.model, ModelConfig { head, ..laps.model.clone() });
+        assert_eq!((&entry.data, &entry.train), (&laps.data, &laps.train));
+        assert_eq!(entry.reference_row("paper_ablation"), Some(kind));
+        assert_eq!(entry.published(Protocol::F30k).len(), 1);
+    }
+}
+
+/// Pixels and Drive folders are those of the shared file, and an entry names the pixels that its model is run at.
+#[test]
+fn entries_of_d2s_vse_are_those_of_the_shared_file() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/successors.yaml");
+    let Ok(text) = std::fs::read_to_string(path) else {
+        println!("skipped: {path} does not exist");
+        return;
+    };
+    let shared: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+    let rows = shared["d2s_vse"]["rows"].as_mapping().unwrap();
+    let entries: Vec<_> =
+        names().into_iter().filter(|name| name.contains("_d2s")).map(|name| find(name).unwrap()).collect();
+    assert_eq!((rows.len(), entries.len()), (6, 12));
+    for (key, row) in rows {
+        let of_row = |entry: &&Entry| entry.reference_row("d2s_vse") == key.as_str();
+        let [distilled] = entries.iter().filter(of_row).collect::<Vec<_>>()[..] else { panic!("{key:?}") };
+        let pretrained = entries.iter().find(|entry| entry.name == format!("{}_pretrain", distilled.name)).unwrap();
+        for (entry, folder) in [(distilled, "gdrive_distill"), (pretrained, "gdrive_pretrain")] {
+            let source = entry.checkpoint_source().unwrap().unwrap();
+            assert_eq!(source.gdrive_folder.as_deref(), row[folder].as_str(), "{}", entry.name);
+            assert_eq!(Some(entry.model.image.image_size() as u64), row["pixels"].as_u64(), "{}", entry.name);
+            assert!(entry.name.contains(&format!("_{}_", entry.model.image.image_size())), "{}", entry.name);
+            assert_eq!(entry.model.image.preprocessing(), PreprocessingType::D2sVse);
+            assert_eq!(entry.data.padded_batch.map(NonZeroUsize::get), (folder == "gdrive_distill").then_some(128));
+        }
+        assert!(pretrained.data.protocol.iter().all(|&protocol| pretrained.published(protocol).is_empty()));
+    }
+}
+
+#[test]
+fn padded_batch_needs_a_head_that_reads_padding() {
+    let error = edited("protocol: f30k", "protocol: f30k, padded_batch: 128").unwrap_err().to_string();
+    insta::assert_snapshot!(error, @r"
+    `models/mine.yaml`, line 8: the value of `data.padded_batch` cannot be used
+      expected: no value: the head `laps` does not read padding
+      found: `128`
+    ");
+    let entry = find("f30k_vit_384_d2s").unwrap();
+    let unpadded = entry.clone().without_padding().unwrap();
+    assert_eq!(unpadded.data.padded_batch, None);
+    assert_ne!(unpadded.config_sha256, entry.config_sha256);
+    let laps = find("f30k_vit").unwrap();
+    assert_eq!(laps.clone().without_padding().unwrap(), laps);
+}
+
 #[test]
 fn head_is_a_name_or_a_mapping() {
     let without = "sparse_ratio: 0.5\n  aggr_ratio: 0.4";

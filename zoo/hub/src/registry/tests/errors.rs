@@ -65,7 +65,7 @@ fn unknown_key_is_rejected_at_any_depth() {
     ");
     insta::assert_snapshot!(refused("patch_size: 14", "patchsize: 14"), @r"
     `models/mine.yaml`, line 3: there is no key `model.image.patchsize`
-      expected: `image_size`, `patch_size`, `hidden_size`, `num_hidden_layers`, `num_attention_heads`, `intermediate_size`, `layer_norm_eps`
+      expected: `image_size`, `patch_size`, `hidden_size`, `num_hidden_layers`, `num_attention_heads`, `intermediate_size`, `layer_norm_eps`, `interpolate_pos_encoding`, `preprocessing`
       found: `patchsize`
     hint: did you mean `patch_size`?
     ");
@@ -103,7 +103,7 @@ fn unknown_key_is_rejected_at_any_depth() {
 fn keys_of_another_encoder_are_rejected() {
     insta::assert_snapshot!(refused("model_type: vit", "model_type: swin"), @r"
     `models/mine.yaml`, line 3: there is no key `model.image.hidden_size`
-      expected: `image_size`, `patch_size`, `embed_dim`, `depths`, `num_heads`, `window_size`, `mlp_ratio`, `layer_norm_eps`
+      expected: `image_size`, `patch_size`, `embed_dim`, `depths`, `num_heads`, `window_size`, `mlp_ratio`, `layer_norm_eps`, `preprocessing`
       found: `hidden_size`
     ");
     insta::assert_snapshot!(refused("model_type: vit", "model_type: vitt"), @r"
@@ -375,7 +375,7 @@ fn unknown_reference_or_checkpoint_is_rejected() {
     ");
     insta::assert_snapshot!(refused("references: { }", "checkpoint: f30k_vitt"), @r"
     `models/mine.yaml`, line 9: the value of `checkpoint` cannot be used
-      expected: one of `clip_vit_b16`, `clip_vit_b32`, `clip_vit_l14`, `coco_swin`, `coco_vit`, `f30k_swin`, `f30k_vit`
+      expected: one of `clip_vit_b16`, `clip_vit_b32`, `clip_vit_l14`, `coco_swin`, `coco_vit`, `coco_vit_384_d2s`, `coco_vit_384_d2s_pretrain`, `coco_vit_480_d2s`, `coco_vit_480_d2s_pretrain`, `f30k_swin`, `f30k_swin_384_d2s`, `f30k_swin_384_d2s_pretrain`, `f30k_swin_480_d2s`, `f30k_swin_480_d2s_pretrain`, `f30k_vit`, `f30k_vit_384_d2s`, `f30k_vit_384_d2s_pretrain`, `f30k_vit_480_d2s`, `f30k_vit_480_d2s_pretrain`
       found: `f30k_vitt`
     hint: did you mean `f30k_vit`?
     ");

@@ -76,8 +76,8 @@ fn urls_are_pinned_to_the_hashed_revision() {
     insta::assert_snapshot!(manifest.checkpoints["coco_vit"].url().unwrap(), @"https://drive.google.com/drive/folders/1C0XZ7FAoq47huy6gItcIV4XqudRVfe3n");
 }
 
-/// The shared list of sources has the same hashes. It does not list the judgements, CLIP, of which no hash is known, and the
-/// ids of splits.
+/// The shared list of sources has the same hashes. It does not list the judgements, CLIP and D2S-VSE, of which no hash is
+/// known, and the ids of splits.
 #[test]
 fn hashes_are_those_of_the_shared_sources() {
     let shared = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/sources.yaml");
@@ -86,7 +86,7 @@ fn hashes_are_those_of_the_shared_sources() {
         return;
     };
     let ours = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/checkpoints/manifest.yaml"));
-    let (before, rest) = ours.split_once("\njudgements:").unwrap();
+    let (before, rest) = ours.split_once("  # D2S-VSE").unwrap();
     let (rest, _) = rest.split_once("  # OpenAI's CLIP").unwrap();
     let ours = format!("{before}\n{}", &rest[rest.find("\nbackbones:").unwrap()..]);
     let (before, rest) = ours.split_once("\nsplit_ids:").unwrap();
