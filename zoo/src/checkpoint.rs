@@ -1,6 +1,6 @@
 //! The checkpoint of an entry.
 
-use std::path::Path;
+use std::{path::Path, thread};
 
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
 use laps_model::models;
@@ -8,7 +8,7 @@ use laps_model::models;
 use crate::{Error, Result, embedded};
 
 /// Opens the checkpoint `given`, or the embedded one of the entry, and checks that it fits the entry's model. Also returns
-/// the note on an embedded checkpoint.
+/// the note on an embedded checkpoint. The hash of the file is computed meanwhile, for [`Checkpoint::sha256`].
 ///
 /// # Errors
 /// [`Error::NoCheckpoint`] without either, and a checkpoint that does not fit.
@@ -20,7 +20,12 @@ pub fn open_checkpoint(entry: &Entry, given: Option<&Path>) -> Result<(Checkpoin
     if let Some(options) = checkpoint.options() {
         options.check(&entry.model)?;
     }
-    checkpoint.check(&models::parameters(&entry.model)?)?;
+    let parameters = models::parameters(&entry.model)?;
+    thread::scope(|scope| {
+        // If it fails here, it fails again when the hash is needed.
+        scope.spawn(|| checkpoint.sha256());
+        checkpoint.check(&parameters)
+    })?;
     Ok((checkpoint, note))
 }
 

@@ -31,7 +31,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read, Seek},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use fs_err::File;
@@ -65,6 +65,8 @@ pub struct Checkpoint {
     outside: usize,
     options: Option<Options>,
     training: Training,
+    /// Hash of the files, once it is computed.
+    sha256: OnceLock<String>,
 }
 
 /// Training progress at the time the checkpoint was written.
@@ -128,7 +130,8 @@ impl Checkpoint {
             CheckpointError::Damaged { path: path.clone(), format, reason }
         })?;
         let Contents { skipped, outside, options, training, .. } = contents;
-        Ok(Self { path, files, format, tensors, removed_prefixes, skipped, outside, options, training })
+        let sha256 = OnceLock::new();
+        Ok(Self { path, files, format, tensors, removed_prefixes, skipped, outside, options, training, sha256 })
     }
 
     /// The file; for a model in several files their list, for an unpacked one its folder.
@@ -179,11 +182,19 @@ impl Checkpoint {
     }
 
     /// SHA-256 of the whole file in lower-case hexadecimal; for several files, that of the lines that `sha256sum` prints for
-    /// them in their folder, sorted by name. Reads all of them.
+    /// them in their folder, sorted by name. The first call reads all of them.
     ///
     /// # Errors
     /// [`CheckpointError::Io`].
     pub fn sha256(&self) -> Result<String, CheckpointError> {
+        if let Some(sha256) = self.sha256.get() {
+            return Ok(sha256.clone());
+        }
+        let sha256 = self.hash()?;
+        Ok(self.sha256.get_or_init(|| sha256).clone())
+    }
+
+    fn hash(&self) -> Result<String, CheckpointError> {
         let hash = |file: &CheckpointFile| {
             file.sha256().map_err(|source| CheckpointError::Io { path: file.path.clone(), source })
         };
