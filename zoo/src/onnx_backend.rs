@@ -15,8 +15,11 @@ use laps_model::{
 };
 use laps_onnx::{
     graph::{GraphKind, GraphPrecision, Target},
-    package::{self, ExportRequest, Manifest, Package, describe_encoders, encode_graph, write_encoders},
-    runtime::{ExecutionDevice, OrtEncoder, Provider, Session, SessionOptions, environment},
+    package::{
+        self, CachedGraphs, ExportRequest, GraphCache, Manifest, Package, describe_encoders, encode_graph,
+        write_encoders,
+    },
+    runtime::{ExecutionDevice, Optimization, OrtEncoder, Provider, Session, SessionOptions, environment},
 };
 
 use crate::{Array, Backend, EngineUsed, Result};
@@ -29,6 +32,8 @@ pub struct OnnxBackend {
     /// GraphPrecision of the exported graphs.
     precision: GraphPrecision,
     options: SessionOptions,
+    /// Where optimised graphs are kept.
+    cache: Option<GraphCache>,
     /// The last export.
     exported: RefCell<Option<(ExportRequest, Manifest)>>,
 }
@@ -36,12 +41,18 @@ pub struct OnnxBackend {
 impl OnnxBackend {
     /// Graphs of `folder`, or without one graphs in `precision` that are exported when they are opened.
     pub fn new(folder: Option<PathBuf>, precision: GraphPrecision, options: SessionOptions) -> Self {
-        Self { folder, precision, options, exported: RefCell::default() }
+        Self { folder, precision, options, cache: None, exported: RefCell::default() }
+    }
+
+    /// Keeps graphs that are exported and optimised for a CPU in `cache`, from which the next backend loads them.
+    pub fn with_cache(mut self, cache: Option<GraphCache>) -> Self {
+        self.cache = cache;
+        self
     }
 
     /// Graphs to export in another precision, with the same session options.
     pub fn in_precision(&self, precision: GraphPrecision) -> Self {
-        Self::new(None, precision, self.options.clone())
+        Self::new(None, precision, self.options.clone()).with_cache(self.cache.clone())
     }
 
     /// GraphPrecision of the exported graphs.
@@ -79,31 +90,59 @@ impl OnnxBackend {
                     threads: self.options.threads,
                     vocabulary: None,
                 };
-                // A session does not need its graph after loading. Files take less memory: of a graph in memory there are
-                // two copies while it is loaded. Without a place for them, or without space, memory has to do.
-                let written = match TemporaryFolder::create() {
-                    Ok(folder) => match write_encoders(&request, folder.path()) {
-                        Ok(manifest) => Some((folder, manifest)),
-                        Err(laps_onnx::Error::Io(IoError { action: "write", .. })) => None,
-                        Err(error) => return Err(error.into()),
-                    },
-                    Err(_) => None,
-                };
-                let (opened, manifest) = match written {
-                    Some((folder, manifest)) => (Self::open_files(folder.path(), &manifest, &self.options)?, manifest),
-                    None => {
-                        let manifest = describe_encoders(&request)?;
-                        let load = |kind: GraphKind, options: &SessionOptions| {
-                            let bytes = encode_graph(&request, &manifest, kind)?;
-                            Ok(Session::from_memory(&kind.file(), &bytes, options)?)
-                        };
-                        (Self::open_with(&load, &manifest, &self.options)?, manifest)
-                    }
-                };
+                let (opened, manifest) = self.open_exported(&request, sha256)?;
                 self.exported.replace(Some((request, manifest)));
                 Ok(opened)
             }
         }
+    }
+
+    /// Opens the graphs of a request: those in the cache, or graphs that are exported now.
+    fn open_exported(&self, request: &ExportRequest, sha256: &str) -> Result<((OrtEncoder, EngineUsed), Manifest)> {
+        // The graphs of a GPU are not kept: TensorRT has a cache of its own, and CUDA's optimised graphs are untested.
+        let on_cpu = self.options.device.provider() == Provider::Cpu;
+        let cache = self.cache.as_ref().filter(|_| on_cpu);
+        let cache = cache.and_then(|cache| Some((cache, GraphCache::key(request, sha256)?)));
+        if let Some((cache, key)) = &cache
+            && let Some(CachedGraphs { folder, manifest, .. }) = cache.find(key)
+        {
+            let options = SessionOptions { optimization: Optimization::Saved, ..self.options.clone() };
+            match Self::open_files(&folder, &manifest, &options) {
+                Ok(opened) => return Ok((opened, manifest)),
+                Err(_) => cache.remove(key),
+            }
+        }
+        // A session does not need its graph after loading. Files take less memory: of a graph in memory there are two
+        // copies while it is loaded. Without a place for them, or without space, memory has to do.
+        let written = match TemporaryFolder::create() {
+            Ok(folder) => match write_encoders(request, folder.path()) {
+                Ok(manifest) => Some((folder, manifest)),
+                Err(laps_onnx::Error::Io(IoError { action: "write", .. })) => None,
+                Err(error) => return Err(error.into()),
+            },
+            Err(_) => None,
+        };
+        let Some((folder, manifest)) = written else {
+            let manifest = describe_encoders(request)?;
+            let load = |kind: GraphKind, options: &SessionOptions| {
+                let bytes = encode_graph(request, &manifest, kind)?;
+                Ok(Session::from_memory(&kind.file(), &bytes, options)?)
+            };
+            return Ok((Self::open_with(&load, &manifest, &self.options)?, manifest));
+        };
+        if let Some(pending) = cache.and_then(|(cache, key)| cache.create(&key)) {
+            let load = |kind: GraphKind, options: &SessionOptions| {
+                let optimization = Optimization::SaveTo(pending.path(kind));
+                let options = SessionOptions { optimization, ..options.clone() };
+                Ok(Session::open(&folder.path().join(kind.file()), &options)?)
+            };
+            // Without space for the optimised graphs, they are not kept.
+            if let Ok(opened) = Self::open_with(&load, &manifest, &self.options) {
+                pending.keep(&manifest);
+                return Ok((opened, manifest));
+            }
+        }
+        Ok((Self::open_files(folder.path(), &manifest, &self.options)?, manifest))
     }
 
     /// Opens the encoder of a folder of graphs whose hashes were verified. The head of the package pools, if it does so.
@@ -129,14 +168,22 @@ impl OnnxBackend {
         manifest: &Manifest,
         options: &SessionOptions,
     ) -> Result<(OrtEncoder, EngineUsed)> {
-        let load = |kind: GraphKind, options: &SessionOptions| Ok(Session::open(&folder.join(kind.file()), options)?);
-        Self::open_with(&load, manifest, options)
+        Self::open_checked(manifest, options, |size, length, options| OrtEncoder::open(folder, size, length, options))
     }
 
     fn open_with(
         load: &dyn Fn(GraphKind, &SessionOptions) -> laps_onnx::Result<Session>,
         manifest: &Manifest,
         options: &SessionOptions,
+    ) -> Result<(OrtEncoder, EngineUsed)> {
+        Self::open_checked(manifest, options, |size, length, options| OrtEncoder::load(load, size, length, options))
+    }
+
+    /// Opens an encoder with `open`, for images of a size and captions of a length, after checking the provider.
+    fn open_checked(
+        manifest: &Manifest,
+        options: &SessionOptions,
+        open: impl FnOnce(usize, usize, &SessionOptions) -> laps_onnx::Result<OrtEncoder>,
     ) -> Result<(OrtEncoder, EngineUsed)> {
         let (flavour, precision) = (manifest.flavour.parse()?, manifest.precision);
         provider(options).check(flavour, precision, manifest.windowed)?;
@@ -147,7 +194,7 @@ impl OnnxBackend {
             }
             device => device,
         };
-        let encoder = OrtEncoder::load(load, size, length, &SessionOptions { device, ..options.clone() })?;
+        let encoder = open(size, length, &SessionOptions { device, ..options.clone() })?;
         let (_, library, _) = environment()?;
         let used = EngineUsed {
             name: "ort".into(),
@@ -204,5 +251,83 @@ impl Backend for OnnxBackend {
         let checkpoint = Rc::clone(checkpoint);
         let read = move |parameter: &Parameter| Ok(checkpoint.read(&parameter.name)?);
         Ok((pooled(encoder, &model.head, &HeadSizes::of(model), read)?, used))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::PathBuf, rc::Rc};
+
+    use fs_err as fs;
+    use laps_files::{TemporaryFolder, sha256_hex};
+    use laps_hub::registry;
+    use laps_model::encoder::Encoder as _;
+    use laps_onnx::{
+        graph::{GraphKind, GraphPrecision},
+        package::GraphCache,
+        runtime::{SessionOptions, library},
+    };
+
+    use super::OnnxBackend;
+    use crate::{Array, open_checkpoint};
+
+    /// Opens `shapes_vit`, and returns the producer that its manifest names and all values of an image and a caption.
+    fn open(cache: Option<GraphCache>) -> (String, Vec<f32>) {
+        let entry = registry::find("shapes_vit").unwrap();
+        let checkpoint = Rc::new(open_checkpoint(&entry, None).unwrap().0);
+        let sha256 = checkpoint.sha256().unwrap();
+        let backend = OnnxBackend::new(None, GraphPrecision::Fp32, SessionOptions::cpu(2)).with_cache(cache);
+        let (encoder, _) = backend.open(&entry, &checkpoint, &sha256).unwrap();
+        let size = entry.model.image.image_size();
+        let pixels = (0..3 * size * size).map(|index| (index % 255) as f32 / 255.0).collect();
+        let image = encoder.encode_images(&Array::new(&[1, 3, size, size], pixels).unwrap()).unwrap();
+        let words = encoder.encode_captions(&[&[1, 2, 3, 4, 5]]).unwrap();
+        let values = [image.values(), words[0].values()].concat();
+        let exported = backend.exported.borrow();
+        (exported.as_ref().unwrap().1.producer.clone(), values)
+    }
+
+    /// The kept folder, after `edit` has changed its record.
+    fn edit(cache: &GraphCache, edit: impl Fn(&mut serde_json::Value)) -> PathBuf {
+        let [kept] = &cache.list()[..] else { panic!("one folder of graphs is expected") };
+        let path = kept.folder.join("graphs.json");
+        let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        edit(&mut record);
+        fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+        kept.folder.clone()
+    }
+
+    #[test]
+    fn second_start_loads_the_kept_graphs_with_the_same_bits() {
+        if library::find().is_err() {
+            eprintln!("skipped: ONNX Runtime was not found");
+            return;
+        }
+        let root = TemporaryFolder::create().unwrap();
+        let cache = GraphCache::new(root.path());
+        let (exporter, without) = open(None);
+        assert!(cache.list().is_empty());
+        assert_eq!(open(Some(cache.clone())), (exporter.clone(), without.clone()));
+        edit(&cache, |record| record["manifest"]["producer"] = "cache".into());
+        assert_eq!(open(Some(cache.clone())), ("cache".to_owned(), without.clone()));
+
+        // Graphs that ONNX Runtime refuses are exported again, and kept again.
+        let damaged = b"not a graph";
+        let folder = edit(&cache, |record| {
+            for file in record["files"].as_array_mut().unwrap() {
+                if file["name"] == GraphKind::Image.file() {
+                    file["bytes"] = damaged.len().into();
+                    file["head_sha256"] = sha256_hex(damaged).into();
+                }
+            }
+        });
+        fs::write(folder.join(GraphKind::Image.file()), damaged).unwrap();
+        assert_eq!(open(Some(cache.clone())), (exporter.clone(), without.clone()));
+        assert_eq!(cache.list()[0].manifest.producer, exporter);
+
+        // A place that cannot be written keeps nothing.
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert_eq!(open(Some(GraphCache::new(&file))), (exporter, without));
     }
 }

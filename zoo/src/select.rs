@@ -5,6 +5,7 @@ use std::{path::PathBuf, rc::Rc};
 use laps_model::encoder::Device;
 use laps_onnx::{
     graph::GraphPrecision,
+    package::GraphCache,
     runtime::{ExecutionDevice, RuntimeError, SessionOptions, library},
 };
 
@@ -61,7 +62,9 @@ impl BackendRequest {
                     ..SessionOptions::cpu(self.threads)
                 },
             };
-            let onnx = Rc::new(OnnxBackend::new(self.graphs.clone(), GraphPrecision::Fp32, session));
+            let cache = laps_files::cache::path().map(|path| GraphCache::new(&path));
+            let backend = OnnxBackend::new(self.graphs.clone(), GraphPrecision::Fp32, session).with_cache(cache);
+            let onnx = Rc::new(backend);
             return Ok(SelectedBackend { backend: Rc::clone(&onnx) as Rc<dyn Backend>, onnx: Some(onnx) });
         }
         Ok(SelectedBackend { backend: backends.on_checkpoint(self.engine, self.device)?, onnx: None })

@@ -9,8 +9,10 @@
 //! ```
 //!
 //! [`export`] writes a package and compares its graphs with the model; [`Package::open`] verifies and reads one.
+//! [`GraphCache`] has graphs that were exported for a session and optimised by ONNX Runtime.
 
 mod alignment;
+mod cache;
 mod calibration;
 mod drift;
 mod files;
@@ -22,6 +24,7 @@ mod sensitivity;
 mod worst_nodes;
 mod write;
 
+pub use cache::{CachedGraphs, GraphCache, PendingGraphs};
 pub use drift::{Drift, NodeDrift, Tolerance};
 pub use manifest::{AlignmentFile, FileEntry, GraphFile, HeadFile, Manifest, TextPreprocessing, ValueInfoEntry};
 pub use open::Package;

@@ -144,9 +144,10 @@ fn write(request: &ExportRequest, folder: &Path) -> Result<Exported> {
 /// # Errors
 /// As [`export`].
 pub fn write_encoders(request: &ExportRequest, folder: &Path) -> Result<Manifest> {
-    let manifest = describe(request)?;
+    let mut manifest = describe(request)?;
     for kind in [GraphKind::Image, GraphKind::Text] {
-        write_graph(request, &manifest, folder, kind)?;
+        let graph = write_graph(request, &manifest, folder, kind)?;
+        manifest.graphs.insert(kind.to_string(), graph);
     }
     Ok(manifest)
 }

@@ -1,6 +1,6 @@
 //! The encoders of a model in ONNX Runtime.
 
-use std::{cell::RefCell, collections::BTreeMap, path::Path};
+use std::{cell::RefCell, collections::BTreeMap, panic::resume_unwind, path::Path, thread};
 
 use laps_model::{
     array::Array,
@@ -10,8 +10,8 @@ use laps_model::{
 use laps_files::TemporaryFolder;
 
 use super::{
-    ExecutionDevice, InputTensor, Placement, Provider, ProviderOptions, RuntimeError, Session, SessionOptions,
-    ShapeProfile,
+    ExecutionDevice, InputTensor, Optimization, Placement, Provider, ProviderOptions, RuntimeError, Session,
+    SessionOptions, ShapeProfile,
 };
 use crate::{Result, graph::GraphKind};
 
@@ -19,6 +19,77 @@ use crate::{Result, graph::GraphKind};
 const LENGTH_MULTIPLE: usize = 4;
 /// Largest batch that TensorRT builds engines for; it builds another engine for a larger one.
 const TENSORRT_MAX_BATCH: usize = 32;
+
+/// Loads the graphs of an encoder.
+struct Opening<'a> {
+    image_size: usize,
+    max_length: usize,
+    options: &'a SessionOptions,
+    /// Where ONNX Runtime reports the placement.
+    profiles: Option<TemporaryFolder>,
+}
+
+impl<'a> Opening<'a> {
+    fn new(image_size: usize, max_length: usize, options: &'a SessionOptions) -> Result<Self> {
+        // ONNX Runtime reports the placement in a file. Without a place for it, only a GPU that the user asked for is an
+        // error: the CPU is always there.
+        let profiles = match (TemporaryFolder::create(), options.device) {
+            (Ok(folder), _) => Some(folder),
+            (Err(_), ExecutionDevice::Auto | ExecutionDevice::Cpu) => None,
+            (Err(error), ExecutionDevice::Gpu(..)) => return Err(RuntimeError::Profile { source: error.into() }.into()),
+        };
+        Ok(Self { image_size, max_length, options, profiles })
+    }
+
+    /// The session of a graph, and the placement of its nodes if that can be reported.
+    fn session(
+        &self,
+        kind: GraphKind,
+        load: &dyn Fn(GraphKind, &SessionOptions) -> Result<Session>,
+    ) -> Result<(Session, Option<Placement>)> {
+        let options = self.options;
+        let provider = ProviderOptions { profiles: self.shapes(kind), ..options.provider.clone() };
+        let profile = self.profiles.as_ref().map(|folder| folder.path().join(kind.name()));
+        let session = load(kind, &SessionOptions { provider, profile, ..options.clone() })?;
+        if self.profiles.is_none() {
+            return Ok((session, None));
+        }
+        let placement = match kind {
+            GraphKind::Image => {
+                let shape = [1, 3, self.image_size, self.image_size];
+                session.placement(&[InputTensor::F32(&shape, &vec![0.0; shape.iter().product()])])?
+            }
+            _ => {
+                let shape = [1, LENGTH_MULTIPLE.min(self.max_length)];
+                let ones = vec![1; shape[1]];
+                session.placement(&[InputTensor::I64(&shape, &ones), InputTensor::I64(&shape, &ones)])?
+            }
+        };
+        Ok((session, Some(placement)))
+    }
+
+    /// The shapes that TensorRT builds engines for.
+    fn shapes(&self, kind: GraphKind) -> Vec<ShapeProfile> {
+        let profile = |input: &str, shapes| ShapeProfile { input: input.to_owned(), shapes };
+        if kind == GraphKind::Image {
+            let images = [1, TENSORRT_MAX_BATCH / 2, TENSORRT_MAX_BATCH];
+            return vec![profile("pixel_values", images.map(|batch| vec![batch, 3, self.image_size, self.image_size]))];
+        }
+        let captions = [(1, LENGTH_MULTIPLE), (TENSORRT_MAX_BATCH / 2, 16), (TENSORRT_MAX_BATCH, self.max_length)]
+            .map(|(batch, length)| vec![batch, length.min(self.max_length)]);
+        ["input_ids", "attention_mask"].map(|input| profile(input, captions.clone())).into()
+    }
+
+    fn encoder(
+        &self,
+        (image, image_nodes): (Session, Option<Placement>),
+        (text, text_nodes): (Session, Option<Placement>),
+    ) -> OrtEncoder {
+        let nodes = [(GraphKind::Image, image_nodes), (GraphKind::Text, text_nodes)];
+        let placement = nodes.into_iter().map(|(kind, nodes)| Some((kind.to_string(), nodes?))).collect();
+        OrtEncoder { image, text, max_length: self.max_length, placement, buffers: RefCell::default() }
+    }
+}
 
 /// The graphs `image` and `text` of a package, as an encoder.
 pub struct OrtEncoder {
@@ -38,7 +109,17 @@ impl OrtEncoder {
     /// As [`Session::open`] and [`Session::placement`].
     pub fn open(folder: &Path, image_size: usize, max_length: usize, options: &SessionOptions) -> Result<Self> {
         let load = |kind: GraphKind, options: &SessionOptions| Ok(Session::open(&folder.join(kind.file()), options)?);
-        Self::load(&load, image_size, max_length, options)
+        if options.optimization != Optimization::Saved {
+            return Self::load(&load, image_size, max_length, options);
+        }
+        // Saved graphs map their weights, so that both at once need no more memory than one after the other.
+        let opening = Opening::new(image_size, max_length, options)?;
+        let (image, text) = thread::scope(|scope| {
+            let text = scope.spawn(|| opening.session(GraphKind::Text, &load));
+            let image = opening.session(GraphKind::Image, &load);
+            (image, text.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        });
+        Ok(opening.encoder(image?, text?))
     }
 
     /// As [`open`](Self::open), with a function that loads a graph.
@@ -51,45 +132,10 @@ impl OrtEncoder {
         max_length: usize,
         options: &SessionOptions,
     ) -> Result<Self> {
-        // ONNX Runtime reports the placement in a file. Without a place for it, only a GPU that the user asked for is an
-        // error: the CPU is always there.
-        let profiles = match (TemporaryFolder::create(), options.device) {
-            (Ok(folder), _) => Some(folder),
-            (Err(_), ExecutionDevice::Auto | ExecutionDevice::Cpu) => None,
-            (Err(error), ExecutionDevice::Gpu(..)) => return Err(RuntimeError::Profile { source: error.into() }.into()),
-        };
-        let mut placement = BTreeMap::new();
-        let mut open = |kind: GraphKind, shapes: Vec<ShapeProfile>| -> Result<Session> {
-            let provider = ProviderOptions { profiles: shapes, ..options.provider.clone() };
-            let profile = profiles.as_ref().map(|folder| folder.path().join(kind.name()));
-            let session = load(kind, &SessionOptions { provider, profile, ..options.clone() })?;
-            if profiles.is_none() {
-                return Ok(session);
-            }
-            let nodes = match kind {
-                GraphKind::Image => {
-                    let shape = [1, 3, image_size, image_size];
-                    session.placement(&[InputTensor::F32(&shape, &vec![0.0; shape.iter().product()])])?
-                }
-                _ => {
-                    let shape = [1, LENGTH_MULTIPLE.min(max_length)];
-                    let ones = vec![1; shape[1]];
-                    session.placement(&[InputTensor::I64(&shape, &ones), InputTensor::I64(&shape, &ones)])?
-                }
-            };
-            placement.insert(kind.to_string(), nodes);
-            Ok(session)
-        };
-        let profile = |input: &str, shapes| ShapeProfile { input: input.to_owned(), shapes };
-        let images =
-            [1, TENSORRT_MAX_BATCH / 2, TENSORRT_MAX_BATCH].map(|batch| vec![batch, 3, image_size, image_size]);
-        let captions = [(1, LENGTH_MULTIPLE), (TENSORRT_MAX_BATCH / 2, 16), (TENSORRT_MAX_BATCH, max_length)]
-            .map(|(batch, length)| vec![batch, length.min(max_length)]);
-        let image = open(GraphKind::Image, vec![profile("pixel_values", images)])?;
-        let captions = ["input_ids", "attention_mask"].map(|input| profile(input, captions.clone()));
-        let text = open(GraphKind::Text, captions.into())?;
-        let placement = profiles.is_some().then_some(placement);
-        Ok(Self { image, text, max_length, placement, buffers: RefCell::default() })
+        let opening = Opening::new(image_size, max_length, options)?;
+        let image = opening.session(GraphKind::Image, load)?;
+        let text = opening.session(GraphKind::Text, load)?;
+        Ok(opening.encoder(image, text))
     }
 
     /// Device that runs the graphs.

@@ -20,4 +20,5 @@ pub use error::RuntimeError;
 pub use library::{BuildInfo, Library, LibraryOrigin};
 pub use placement::Placement;
 pub use provider::{Provider, ProviderOptions, ShapeProfile};
-pub use session::{InputTensor, Session, SessionOptions};
+pub(crate) use session::{DISABLED_OPTIMIZERS, weights_file};
+pub use session::{InputTensor, Optimization, Session, SessionOptions};

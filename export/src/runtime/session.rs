@@ -5,8 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use laps_files::with_suffix;
 use laps_model::{array::Array, encoder::Device};
-use ort::session::builder::SessionBuilder;
+use ort::{
+    logging::LogLevel,
+    session::builder::{GraphOptimizationLevel, SessionBuilder},
+};
 
 use super::{
     ExecutionDevice, Placement, Provider, ProviderOptions, RuntimeError, binding::Binding, environment, placement,
@@ -14,9 +18,32 @@ use super::{
 };
 
 /// Session configuration entry with the names of disabled graph optimisers.
-const DISABLED_OPTIMIZERS: &str = "optimization.disable_specified_optimizers";
+const DISABLE_OPTIMIZERS: &str = "optimization.disable_specified_optimizers";
 /// Fusions that are slower on a CPU than the separate operators: of an addition and a norm, and of a bias and a GELU.
-const SLOW_FUSIONS: &str = "SkipLayerNormFusion;BiasGeluFusion";
+pub(crate) const DISABLED_OPTIMIZERS: &str = "SkipLayerNormFusion;BiasGeluFusion";
+/// Session configuration entries with the file of the weights of an optimised graph, and the bytes from which a weight goes
+/// there. A session maps the file instead of reading it.
+const WEIGHTS_FILE: &str = "session.optimized_model_external_initializers_file_name";
+const WEIGHTS_FROM: &str = "session.optimized_model_external_initializers_min_size_in_bytes";
+/// Smaller weights stay in the graph: shapes and biases of a few values, which ONNX Runtime reads while it loads.
+const WEIGHTS_FROM_BYTES: &str = "1024";
+
+/// The file of the weights of the optimised graph at `path`.
+pub(crate) fn weights_file(path: &Path) -> PathBuf {
+    with_suffix(path, ".weights")
+}
+
+/// What a session does about optimisation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Optimization {
+    /// Optimises the graph while loading it.
+    #[default]
+    OnLoad,
+    /// The same, and writes the optimised graph to this file, with its weights beside it. On a CPU only.
+    SaveTo(PathBuf),
+    /// Loads a graph that was optimised and saved before, as it is.
+    Saved,
+}
 
 /// Options of a session.
 #[derive(Clone, Debug)]
@@ -29,12 +56,20 @@ pub struct SessionOptions {
     pub provider: ProviderOptions,
     /// Prefix of the file to which a profile of all runs is written.
     pub profile: Option<PathBuf>,
+    /// What to do about optimisation.
+    pub optimization: Optimization,
 }
 
 impl SessionOptions {
     /// Options for the CPU with `threads` threads.
     pub fn cpu(threads: usize) -> Self {
-        Self { device: ExecutionDevice::Cpu, threads, provider: ProviderOptions::default(), profile: None }
+        Self {
+            device: ExecutionDevice::Cpu,
+            threads,
+            provider: ProviderOptions::default(),
+            profile: None,
+            optimization: Optimization::OnLoad,
+        }
     }
 }
 
@@ -166,21 +201,31 @@ fn commit(
 ) -> Result<ort::session::Session, RuntimeError> {
     let (environment, library, _) = environment()?;
     let failed = |text: String| RuntimeError::Graph { path: path.to_owned(), source: text.into() };
-    let configured = || -> Result<SessionBuilder, String> {
-        let builder = ort::session::Session::builder(&environment).map_err(|error| error.to_string())?;
+    let configured = || -> ort::Result<SessionBuilder> {
+        let builder = ort::session::Session::builder(&environment)?;
         // Decoding and similarities use the same CPU cores between two runs; spinning threads would occupy them.
-        let builder = builder.with_intra_op_spinning(false).map_err(|error| error.to_string())?;
-        let mut builder = builder.with_intra_threads(options.threads).map_err(|error| error.to_string())?;
+        let builder = builder.with_intra_op_spinning(false)?;
+        let mut builder = builder.with_intra_threads(options.threads)?;
         if gpu.is_none() {
-            builder =
-                builder.with_config_entry(DISABLED_OPTIMIZERS, SLOW_FUSIONS).map_err(|error| error.to_string())?;
+            builder = builder.with_config_entry(DISABLE_OPTIMIZERS, DISABLED_OPTIMIZERS)?;
         }
+        builder = match &options.optimization {
+            Optimization::OnLoad => builder,
+            Optimization::SaveTo(path) => {
+                let weights = weights_file(path);
+                let weights = weights.file_name().unwrap_or_default().to_string_lossy();
+                let builder = builder.with_optimized_model_path(path)?.with_config_entry(WEIGHTS_FILE, weights)?;
+                // It warns that the file fits only this machine, which the key of the cache says.
+                builder.with_config_entry(WEIGHTS_FROM, WEIGHTS_FROM_BYTES)?.with_log_level(LogLevel::Error)?
+            }
+            Optimization::Saved => builder.with_optimization_level(GraphOptimizationLevel::Disable)?,
+        };
         match &options.profile {
-            Some(profile) => builder.with_profiling(profile).map_err(|error| error.to_string()),
+            Some(profile) => Ok(builder.with_profiling(profile)?),
             None => Ok(builder),
         }
     };
-    let mut builder = configured().map_err(failed)?;
+    let mut builder = configured().map_err(|error| failed(error.to_string()))?;
     if let Some((provider, index)) = gpu {
         let providers = provider::dispatch((provider, index), &options.provider, &library)?;
         builder = builder.with_execution_providers(providers).map_err(|error| RuntimeError::Provider {

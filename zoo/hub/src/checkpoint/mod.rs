@@ -32,7 +32,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read, Seek},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
+    thread,
 };
 
 use fs_err::File;
@@ -72,6 +73,8 @@ pub struct Checkpoint {
     outside: usize,
     options: Option<Options>,
     training: Training,
+    /// Hash of the files, once it is computed.
+    sha256: OnceLock<String>,
 }
 
 /// Training progress at the time the checkpoint was written.
@@ -135,8 +138,20 @@ impl Checkpoint {
             CheckpointError::Damaged { path: path.clone(), format, reason }
         })?;
         let Contents { skipped, outside, options, training, .. } = contents;
-        let resized = BTreeMap::new();
-        Ok(Self { path, files, format, tensors, resized, removed_prefixes, skipped, outside, options, training })
+        let (resized, sha256) = (BTreeMap::new(), OnceLock::new());
+        Ok(Self {
+            path,
+            files,
+            format,
+            tensors,
+            resized,
+            removed_prefixes,
+            skipped,
+            outside,
+            options,
+            training,
+            sha256,
+        })
     }
 
     /// The file; for a model in several files their list, for an unpacked one its folder.
@@ -187,11 +202,19 @@ impl Checkpoint {
     }
 
     /// SHA-256 of the whole file in lower-case hexadecimal; for several files, that of the lines that `sha256sum` prints for
-    /// them in their folder, sorted by name. Reads all of them.
+    /// them in their folder, sorted by name. The first call reads all of them.
     ///
     /// # Errors
     /// [`CheckpointError::Io`].
     pub fn sha256(&self) -> Result<String, CheckpointError> {
+        if let Some(sha256) = self.sha256.get() {
+            return Ok(sha256.clone());
+        }
+        let sha256 = self.hash()?;
+        Ok(self.sha256.get_or_init(|| sha256).clone())
+    }
+
+    fn hash(&self) -> Result<String, CheckpointError> {
         let hash = |file: &CheckpointFile| {
             file.sha256().map_err(|source| CheckpointError::Io(IoError::new("read", &file.path, source)))
         };
@@ -221,7 +244,7 @@ impl Checkpoint {
     }
 
     /// The checkpoint as one of `model`: options and parameters are checked, as by [`check`](Self::check), after
-    /// [`resize_positions`](Self::resize_positions).
+    /// [`resize_positions`](Self::resize_positions). The hash of its files is computed meanwhile, for [`sha256`](Self::sha256).
     ///
     /// # Errors
     /// [`CheckpointError::Options`], and those of [`check`](Self::check).
@@ -230,7 +253,12 @@ impl Checkpoint {
             options.check(model)?;
         }
         let checkpoint = self.resize_positions(model)?;
-        checkpoint.check(&models::parameters(model)?)?;
+        let parameters = models::parameters(model)?;
+        thread::scope(|scope| {
+            // If it fails here, it fails again when the hash is needed.
+            scope.spawn(|| checkpoint.sha256());
+            checkpoint.check(&parameters)
+        })?;
         Ok(checkpoint)
     }
 
