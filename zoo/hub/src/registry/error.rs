@@ -12,8 +12,8 @@ use super::DataPaths;
 pub enum RegistryError {
     /// The name is neither a built-in entry nor the path of a file.
     #[error(
-        "there is no entry `{name}`\n  expected: the path of a YAML file, or one of {}\n  found: `{name}`",
-        list(&super::names())
+        "there is no entry `{name}`\n  expected: the path of a YAML file, or the name of a built-in entry\n  \
+         found: `{name}`"
     )]
     UnknownEntry {
         /// As the user named it.
@@ -112,6 +112,7 @@ impl RegistryError {
     /// What the user can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::UnknownEntry { nearest: None, .. } => Some("`laps-zoo list` shows the built-in entries".to_owned()),
             Self::UnknownEntry { nearest, .. } | Self::UnknownKey { nearest, .. } | Self::Value { nearest, .. } => {
                 nearest.as_ref().map(|nearest| format!("did you mean `{nearest}`?"))
             }

@@ -21,7 +21,7 @@ fn built_in_entries_are_valid_and_named_after_their_file() {
 #[test]
 fn rows_are_entries() {
     let rows = super::super::rows::expand(super::super::ROWS).unwrap();
-    assert_eq!(rows.len(), 32 + 4 + 6 + 7 + 12);
+    assert_eq!(rows.len(), 32 + 4 + 6 + 7 + 12 + 8);
     for (name, text) in rows {
         let entry = find(&name).unwrap();
         assert_eq!(entry.text_sha256, sha256(text.as_bytes()), "{name}");
@@ -71,7 +71,7 @@ fn built_in_patch_counts_are_those_of_the_method() {
         assert_eq!(found, expected, "{name}");
         let embed_size = match name {
             "f30k_swin_1024" => 1024,
-            "clip_vit_l14" | "clip_vit_l14_coco" => 768,
+            name if name.starts_with("clip_vit_l14") => 768,
             "shapes_vit" | "shapes_swin" => 64,
             _ => 512,
         };
@@ -83,7 +83,8 @@ fn built_in_patch_counts_are_those_of_the_method() {
 fn data_sets_have_their_splits_and_protocols() {
     for name in names() {
         let DataConfig { captions, train, dev, test, protocol, .. } = find(name).unwrap().data;
-        assert_eq!((train.as_str(), dev.as_str()), ("train", "dev"));
+        let dev_split = if name.ends_with("_docci") { "qual_dev" } else { "dev" };
+        assert_eq!((train.as_str(), dev.as_str()), ("train", dev_split), "{name}");
         if captions.starts_with("coco") {
             assert_eq!(
                 (test.as_str(), protocol.as_slice()),
