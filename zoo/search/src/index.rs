@@ -18,10 +18,10 @@ use laps_model::array::Array;
 pub(super) const METADATA_KEY: &str = "laps_zoo.index";
 
 /// Items whose pooled vectors a thread reads at once. Their bytes and values stay in its cache.
-const POOLED_CHUNK: usize = 128;
+const POOLED_CHUNK: usize = 256;
 
 /// Chunks that share the buffers of a job.
-const MIN_CHUNKS: usize = 16;
+const MIN_CHUNKS: usize = 8;
 
 /// Segments of a file. Each is a header to read when the file is opened.
 const MAX_SEGMENTS: usize = 1024;

@@ -61,6 +61,7 @@ mod searcher;
 mod segment;
 mod segment_file;
 mod shards;
+mod spool;
 mod staged_file;
 mod store;
 mod stored_item;
