@@ -178,7 +178,7 @@ impl EmbedArgs {
                 },
             }
         }
-        let count = |of: fn(&ShardSummary) -> usize| summaries.iter().map(of).sum::<usize>();
+        let count = |of: fn(&ShardSummary) -> usize| summaries.iter().map(of).fold(0, usize::saturating_add);
         let output = ShardsOutput {
             schema: 1,
             shards: inputs.len(),

@@ -180,6 +180,14 @@ impl Case {
         }
     }
 
+    /// Whether an output has the old content. After that of an index there may be a segment that is not finished: its first
+    /// 8 bytes are 0.
+    fn is_old(&self, found: &[u8]) -> bool {
+        let rest = self.old.as_ref().and_then(|old| found.strip_prefix(&old[..]));
+        let is_unfinished = |rest: &[u8]| self.name == "index" && rest.iter().take(8).all(|&byte| byte == 0);
+        rest.is_some_and(|rest| rest.is_empty() || is_unfinished(rest))
+    }
+
     /// Names of all files below the folder.
     fn names(&self) -> Vec<String> {
         let mut names = Vec::new();
@@ -403,7 +411,7 @@ fn seeded_faults_lose_nothing_and_leave_nothing_wrong() {
         let about = format!("{about}\n{:?}\n{message}", output.status);
         let complete = contents(case) == *wanted;
         for (name, found) in contents(case) {
-            let is_old = old && found == case.old;
+            let is_old = old && found.as_ref().is_some_and(|found| case.is_old(found));
             assert!(found.is_none() && !old || is_old || found == wanted[name], "{about}\n{name} is wrong");
         }
         assert!(!output.status.success() || complete, "{about}\nit says that it succeeded");

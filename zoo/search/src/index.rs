@@ -15,7 +15,7 @@ use laps_files::IoError;
 use laps_model::array::Array;
 
 /// Chunks that share the buffers of a job.
-const MIN_CHUNKS: usize = 16;
+const MIN_CHUNKS: usize = 8;
 
 /// An open index: one file, or a folder of shards that [`ShardedIndex`](super::ShardedIndex) wrote. Names and embeddings are
 /// read when they are needed.

@@ -8,6 +8,7 @@ use super::{
     Index, IndexDescription, IndexItem, IndexKind, SearchError, StoredItem,
     segment::{MAX_ITEM_BYTES, SEGMENT_ALIGNMENT},
     segment_file::SegmentFile,
+    spool::Spool,
     staged_file::{StagedFile, TensorHeader, safetensors_header},
 };
 use crate::{Error, Result};
@@ -18,7 +19,10 @@ const HEADER_BYTES: usize = 1 << 15;
 /// Bytes reserved for the header of a further segment: seven tensors.
 const SEGMENT_HEADER_BYTES: usize = 2048;
 
-/// Writes an index. Memory holds only the pooled vector and the name of each item that is written.
+/// Pooled vectors in memory, in bytes. They follow the embeddings in the file, so more of them wait in another file.
+const POOLED_IN_MEMORY: usize = 64 << 20;
+
+/// Writes an index. Memory holds only the name of each item that is written, and some of the pooled vectors.
 ///
 /// The file is safetensors: `embeddings` `(images, tokens, dim)` or `(words, dim)`, `pooled` `(items, dim)`, for captions
 /// `lengths` `(items)` in words and `row_ends` `(items)`, and `items`, the bytes of a JSON array, with `item_ends` `(items)`,
@@ -31,7 +35,7 @@ pub struct IndexWriter {
     output: IndexOutput,
     description: IndexDescription,
     rows: u64,
-    pooled: Vec<u8>,
+    pooled: Spool,
     lengths: Vec<u32>,
     row_ends: Vec<u64>,
     items: Vec<u8>,
@@ -66,7 +70,7 @@ impl IndexWriter {
     /// [`Error::Io`] if it cannot be written, or if another process is writing it.
     pub fn create(path: &Path, description: IndexDescription) -> Result<Self> {
         let output = IndexOutput::File(StagedFile::create(path, HEADER_BYTES)?);
-        Ok(Self::new(output, description))
+        Ok(Self::new(output, path, description))
     }
 
     /// Starts changing `index`, which is in one file: removes the items with the numbers `removed`, and adds what is pushed. The file is
@@ -89,13 +93,22 @@ impl IndexWriter {
         numbers.sort_unstable();
         numbers.dedup();
         let file = SegmentFile::create(file, SEGMENT_HEADER_BYTES)?;
-        Ok(Self::new(IndexOutput::Segment { file, removed: numbers }, index.description().clone()))
+        Ok(Self::new(IndexOutput::Segment { file, removed: numbers }, index.path(), index.description().clone()))
     }
 
-    fn new(output: IndexOutput, description: IndexDescription) -> Self {
+    fn new(output: IndexOutput, path: &Path, description: IndexDescription) -> Self {
         let (lengths, row_ends, item_ends) = (Vec::new(), Vec::new(), Vec::new());
         let items = b"[".to_vec();
-        Self { output, description, rows: 0, pooled: Vec::new(), lengths, row_ends, items, item_ends }
+        Self {
+            output,
+            description,
+            rows: 0,
+            pooled: Spool::new(path, POOLED_IN_MEMORY),
+            lengths,
+            row_ends,
+            items,
+            item_ends,
+        }
     }
 
     /// Appends an item with its embeddings `(rows, dim)`.
@@ -127,7 +140,7 @@ impl IndexWriter {
             }
             .into());
         }
-        self.pooled.extend(precision.encode(&pooled, &item.name)?);
+        self.pooled.push(&precision.encode(&pooled, &item.name)?)?;
         if !self.description.is_pooled() {
             self.output.append(&embeddings)?;
         }
@@ -151,13 +164,12 @@ impl IndexWriter {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn finish(mut self) -> Result<()> {
-        let IndexDescription { width, tokens, precision, kind, .. } = self.description;
-        let count = self.item_ends.len();
-        let dtype = precision.safetensors();
-        let is_pooled = self.description.is_pooled();
+    pub fn finish(self) -> Result<()> {
+        let Self { mut output, description, rows, pooled, lengths, row_ends, mut items, item_ends } = self;
+        let IndexDescription { width, tokens, precision, kind, .. } = description;
+        let (count, dtype, is_pooled) = (item_ends.len(), precision.safetensors(), description.is_pooled());
         // The rows were written, so they fit.
-        let rows = self.rows as usize;
+        let rows = rows as usize;
         let shape = match kind {
             IndexKind::Images => vec![count, tokens, width],
             IndexKind::Captions => vec![rows, width],
@@ -167,38 +179,37 @@ impl IndexWriter {
             let bytes = rows * width * precision.bytes();
             tensors.push(TensorHeader { name: "embeddings", dtype, shape, bytes });
         }
+        tensors.push(TensorHeader { name: "pooled", dtype, shape: vec![count, width], bytes: pooled.len() });
+        pooled.finish(|bytes| output.append(bytes))?;
         let mut append = |output: &mut IndexOutput, name, dtype, shape, values: Vec<u8>| {
             tensors.push(TensorHeader { name, dtype, shape, bytes: values.len() });
             output.append(&values)
         };
-        let output = &mut self.output;
-        append(output, "pooled", dtype, vec![count, width], std::mem::take(&mut self.pooled))?;
         if kind == IndexKind::Captions && !is_pooled {
-            let lengths = self.lengths.iter().flat_map(|length| length.to_le_bytes()).collect();
-            append(output, "lengths", "U32", vec![count], lengths)?;
-            append(output, "row_ends", "U64", vec![count], little_endian(&self.row_ends))?;
+            let lengths = lengths.iter().flat_map(|length| length.to_le_bytes()).collect();
+            append(&mut output, "lengths", "U32", vec![count], lengths)?;
+            append(&mut output, "row_ends", "U64", vec![count], little_endian(&row_ends))?;
         }
-        append(output, "item_ends", "U64", vec![count], little_endian(&self.item_ends))?;
-        let (metadata, header_bytes) = match output {
+        append(&mut output, "item_ends", "U64", vec![count], little_endian(&item_ends))?;
+        let (metadata, header_bytes) = match &output {
             IndexOutput::File(_) => {
-                (BTreeMap::from([(super::segmented_file::METADATA_KEY, self.description.to_json())]), HEADER_BYTES)
+                (BTreeMap::from([(super::segmented_file::METADATA_KEY, description.to_json())]), HEADER_BYTES)
             }
             IndexOutput::Segment { removed, .. } => {
-                let values = removed.iter().flat_map(|number| number.to_le_bytes()).collect();
                 let shape = vec![removed.len()];
-                append(output, "removed", "U32", shape, values)?;
+                let values = removed.iter().flat_map(|number| number.to_le_bytes()).collect();
+                append(&mut output, "removed", "U32", shape, values)?;
                 (BTreeMap::new(), SEGMENT_HEADER_BYTES)
             }
         };
-        let mut items = std::mem::take(&mut self.items);
         items.push(b']');
         let before: usize = tensors.iter().map(|tensor| tensor.bytes).sum();
         // Spaces after the array, up to where a segment can begin.
         items.resize((before + items.len()).next_multiple_of(SEGMENT_ALIGNMENT as usize) - before, b' ');
         tensors.push(TensorHeader { name: "items", dtype: "U8", shape: vec![items.len()], bytes: items.len() });
-        self.output.append(&items)?;
+        output.append(&items)?;
         let header = safetensors_header(&tensors, &metadata, header_bytes);
-        match self.output {
+        match output {
             IndexOutput::File(file) => file.finish(&header),
             IndexOutput::Segment { file, .. } => file.finish(&header),
         }

@@ -64,6 +64,7 @@ mod segment;
 mod segment_file;
 mod segmented_file;
 mod shards;
+mod spool;
 mod staged_file;
 mod store;
 mod stored_item;

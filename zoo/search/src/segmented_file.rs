@@ -16,7 +16,7 @@ use crate::Result;
 pub(super) const METADATA_KEY: &str = "laps_zoo.index";
 
 /// Items whose pooled vectors a thread reads at once. Their bytes and values stay in its cache.
-const POOLED_CHUNK: usize = 128;
+const POOLED_CHUNK: usize = 256;
 
 /// Segments of a file. Each is a header to read when the file is opened.
 const MAX_SEGMENTS: usize = 1024;

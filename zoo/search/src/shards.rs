@@ -41,9 +41,14 @@ pub struct ShardSummary {
 }
 
 impl ShardSummary {
+    /// Reads the file of a summary; None if it is absent or not one.
+    pub fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs_err::read(path).ok()?).ok()
+    }
+
     /// Whether every image of the input has an embedding, or a reason why it has none.
     pub fn is_complete(&self) -> bool {
-        self.missing == 0 && self.embedded + self.skipped.len() == self.images
+        self.missing == 0 && self.embedded.checked_add(self.skipped.len()) == Some(self.images)
     }
 }
 
@@ -69,7 +74,7 @@ impl ShardWriter<'_> {
         let path = self.folder.join(format!("shard-{number:05}.safetensors"));
         let summary_path = path.with_extension("json");
         let inputs_sha256 = self.identity(input)?;
-        if let Some(found) = read(&summary_path)
+        if let Some(found) = ShardSummary::read(&summary_path)
             && found.inputs_sha256 == inputs_sha256
             && (found.embedded == 0 || path.is_file())
         {
@@ -113,7 +118,7 @@ impl ShardWriter<'_> {
 
     /// The summary of shard `number`, if it is finished.
     pub fn finished(&self, number: usize) -> Option<ShardSummary> {
-        read(&self.folder.join(format!("shard-{number:05}.json")))
+        ShardSummary::read(&self.folder.join(format!("shard-{number:05}.json")))
     }
 
     fn identity(&self, input: &ShardInput) -> Result<String> {
@@ -137,11 +142,29 @@ impl ShardWriter<'_> {
     }
 }
 
-fn read(path: &Path) -> Option<ShardSummary> {
-    serde_json::from_slice(&fs_err::read(path).ok()?).ok()
-}
-
 fn io(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::Io(IoError::new(action, &path, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ShardSummary;
+
+    #[test]
+    fn summary_with_impossible_counts_is_not_complete() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = |embedded: u64| {
+            format!(
+                r#"{{"schema":1,"inputs_sha256":"","images":1,"embedded":{embedded},"missing":0,
+                "skipped":[{{"name":"a","reason":"b"}}]}}"#
+            )
+        };
+        for (embedded, complete) in [(0, true), (1, false), (u64::MAX, false)] {
+            fs_err::write(file.path(), text(embedded)).unwrap();
+            assert_eq!(ShardSummary::read(file.path()).unwrap().is_complete(), complete, "{embedded}");
+        }
+        fs_err::write(file.path(), "[]").unwrap();
+        assert_eq!(ShardSummary::read(file.path()), None);
+    }
 }

@@ -25,6 +25,8 @@ mod options;
 mod server;
 mod worker;
 
+#[doc(hidden)]
+pub use body::body_status;
 pub use error::{Error, Result};
 pub use options::{Limits, ServeOptions};
 pub use server::{ServeSummary, Server};
