@@ -62,12 +62,45 @@ impl Model {
 
     fn check_explainable(&self) -> Result<()> {
         let head = self.used().head;
-        let found = match head {
-            HeadConfig::Sgr { .. } => "a network over all words at once, whose output cannot be split into parts",
-            HeadConfig::LapsAblation { .. } => "LAPS with one part changed, which is not explained",
-            _ if head.pools() => "one vector of each; no patch is compared with a word",
-            _ => return Ok(()),
-        };
-        Err(Error::NotExplained { head: head.to_string(), found })
+        match unexplained(&head) {
+            Some(found) => Err(Error::NotExplained { head: head.to_string(), found }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a similarity of `head` is, if it cannot be taken apart.
+fn unexplained(head: &HeadConfig) -> Option<&'static str> {
+    match head {
+        HeadConfig::Sgr { .. } => Some("a network over all words at once, whose output cannot be split into parts"),
+        HeadConfig::LapsAblation { .. } => Some("LAPS with one part changed, which is not explained"),
+        _ if head.pools() => Some("one vector of each; no patch is compared with a word"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use laps_model::heads::{Ablation, HeadConfig};
+
+    use super::unexplained;
+    use crate::Error;
+
+    #[test]
+    fn ablation_is_refused_with_its_name() {
+        for ablation in Ablation::ALL {
+            assert!(unexplained(&HeadConfig::LapsAblation { ablation }).is_some());
+        }
+        let head = HeadConfig::LapsAblation { ablation: Ablation::WithoutRedundantFusion };
+        let error = Error::NotExplained { head: head.to_string(), found: unexplained(&head).unwrap() };
+        assert_eq!(
+            format!("{error}\nhint: {}", error.hint().unwrap()),
+            "a similarity of the head `laps_ablation, ablation without_redundant_fusion` cannot be explained\n  expected: a sum \
+             over patches and words\n  found: LAPS with one part changed, which is not explained\nhint: explain a model with \
+             the head `laps`, `scan_*`, `max_mean` or `chan`"
+        );
+        for head in [HeadConfig::Laps, HeadConfig::ScanAll, HeadConfig::MaxMean] {
+            assert_eq!(unexplained(&head), None);
+        }
     }
 }

@@ -62,7 +62,7 @@ pub fn card(entry: &Entry, results: Vec<Reproduction>, hub_data: Option<&HubData
     let recalls = if has_measured { RecallTables::new(results.clone())? } else { RecallTables::published(entry)? };
     let table = |table: &RecallTable| {
         let name = table.protocol.name();
-        (name, markdown_table(name, &table.groups))
+        (name, markdown_table(name, &table.groups, recalls.style()))
     };
     let front_matter =
         serde_yaml::to_string(&index::FrontMatter::new(entry, &results, hub_data)).map_err(template_error)?;

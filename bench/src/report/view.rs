@@ -28,7 +28,8 @@ pub(super) struct TableView {
 pub(super) struct RowView {
     pub(super) class: &'static str,
     pub(super) label: String,
-    pub(super) texts: [String; 7],
+    /// Text and mark of each cell.
+    pub(super) cells: [(String, &'static str); 7],
 }
 
 /// One result.
@@ -80,15 +81,19 @@ pub(super) struct AnswerView<'a> {
 
 /// The tables of one kind; `prefix` comes before the protocol in their titles.
 pub(super) fn tables(tables: &RecallTables, prefix: &str) -> Vec<TableView> {
-    let row = |row: &RecallRow| RowView {
-        class: match row.kind {
-            RowKind::Baseline => "baseline",
-            RowKind::Published => "published",
-            RowKind::Measured => "measured",
-            RowKind::Difference | RowKind::NotMeasured => "difference",
-        },
-        label: row.label(),
-        texts: row.texts(),
+    let row = |row: &RecallRow| {
+        let (mut texts, marks) = (row.texts(tables.style()), row.marks());
+        RowView {
+            class: match row.kind {
+                RowKind::Baseline => "baseline",
+                RowKind::Published => "published",
+                RowKind::Measured => "measured",
+                RowKind::Difference => "difference",
+                RowKind::NotMeasured => "not-measured",
+            },
+            label: row.label(),
+            cells: std::array::from_fn(|index| (std::mem::take(&mut texts[index]), marks[index].name())),
+        }
     };
     let view = tables.tables.iter().map(|table| TableView {
         title: format!("{prefix}{}", table.protocol.name()),

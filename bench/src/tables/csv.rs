@@ -2,12 +2,12 @@
 
 use laps_hub::registry::Status;
 
-use super::{RecallTables, ResultUsed, RowKind};
+use super::{CellMark, RecallTables, ResultUsed, RowKind};
 use crate::reproduce::ForeignModel;
 
-const HEADER: [&str; 13] = [
+const HEADER: [&str; 14] = [
     "protocol", "entry", "row", "kind", "i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "rsum", "marks",
-    "result",
+    "result", "cells",
 ];
 /// Metrics of rows by human judgements only.
 const JUDGED: [&str; 4] = ["i2t_map_at_r", "i2t_r_precision", "t2i_map_at_r", "t2i_r_precision"];
@@ -44,6 +44,8 @@ pub(super) fn render(tables: &RecallTables) -> String {
                 (status != Status::Printed).then(|| format!("{name} {status}"))
             });
             let marks = marked.collect::<Vec<_>>().join("; ");
+            // What each of the seven figures is, also the empty ones.
+            let cells = row.marks().map(CellMark::name).join("; ");
             let result = row.result.map_or_else(String::new, |number| number.to_string());
             let provenance = row.result.map_or_else(Default::default, |number| provenance(tables, number));
             let first = [table.protocol.name().to_owned(), group.name.clone(), name, kind];
@@ -51,7 +53,7 @@ pub(super) fn render(tables: &RecallTables) -> String {
                 first
                     .into_iter()
                     .chain(figures)
-                    .chain([marks, result])
+                    .chain([marks, result, cells])
                     .chain(provenance)
                     .chain(const { [const { String::new() }; 4] }),
             );
@@ -60,8 +62,8 @@ pub(super) fn render(tables: &RecallTables) -> String {
     for row in &tables.judged {
         let first = [row.set.to_string(), row.name.clone(), "measured".to_owned(), "judged".to_owned()];
         let ([map_i2t, precision_i2t, i2t @ ..], [map_t2i, precision_t2i, t2i @ ..]) = (row.i2t, row.t2i);
-        let recalls =
-            i2t.into_iter().chain(t2i).map(number).chain([String::new(), String::new(), row.result.to_string()]);
+        let recalls = i2t.into_iter().chain(t2i).map(number).chain([const { String::new() }; 2]);
+        let recalls = recalls.chain([row.result.to_string(), String::new()]);
         let judged = [map_i2t, precision_i2t, map_t2i, precision_t2i].map(number);
         text += &line(first.into_iter().chain(recalls).chain(provenance(tables, row.result)).chain(judged));
     }

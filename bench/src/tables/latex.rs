@@ -17,7 +17,7 @@ pub(super) fn render(tables: &RecallTables) -> String {
             for row in &group.rows {
                 let label = row.label();
                 let indent = if label.starts_with(' ') { "\\quad " } else { "" };
-                let cells = row.texts().map(|text| format!(" & {}", number(&text))).concat();
+                let cells = row.texts(tables.style()).map(|text| format!(" & {}", number(&text))).concat();
                 text += &format!("{indent}{}{cells} \\\\\n", escape(label.trim_start()));
             }
         }

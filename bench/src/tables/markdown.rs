@@ -1,12 +1,12 @@
 //! Tables as GitHub-flavoured Markdown.
 
-use super::{COLUMNS, JUDGED_COLUMNS, JudgedRow, RecallTables, RowGroup, RowKind};
+use super::{COLUMNS, CellStyle, JUDGED_COLUMNS, JudgedRow, RecallTables, RowGroup, RowKind};
 
 /// One table per protocol, one of metrics by human judgements, then the notes as a list.
 pub(super) fn render(tables: &RecallTables) -> String {
     let mut text = String::new();
     for recalls in &tables.tables {
-        text += &format!("{}\n", table(recalls.protocol.name(), &recalls.groups));
+        text += &format!("{}\n", table(recalls.protocol.name(), &recalls.groups, tables.style()));
     }
     if !tables.judged.is_empty() {
         text += &line(&["judgements"], &JUDGED_COLUMNS.map(str::to_owned));
@@ -23,7 +23,7 @@ pub(super) fn render(tables: &RecallTables) -> String {
 }
 
 /// One table, ending with a newline.
-pub(crate) fn table(title: &str, groups: &[RowGroup]) -> String {
+pub(crate) fn table(title: &str, groups: &[RowGroup], style: CellStyle) -> String {
     let mut text = line(&[title], &COLUMNS.map(str::to_owned));
     text += &format!("|---|{}\n", "---:|".repeat(COLUMNS.len()));
     for group in groups {
@@ -35,7 +35,7 @@ pub(crate) fn table(title: &str, groups: &[RowGroup]) -> String {
             } else {
                 label
             };
-            text += &line(&[&label], &row.texts());
+            text += &line(&[&label], &row.texts(style).map(|text| escape(&text)));
         }
     }
     text

@@ -32,6 +32,8 @@ pub const SCHEMA: u32 = 1;
 
 /// Text of a cell that was not measured.
 const NOT_MEASURED: &str = "n/m";
+/// Text of a cell of a printed table that its source does not have.
+const NOT_PUBLISHED: &str = "n/p";
 
 /// Names of the columns.
 pub const COLUMNS: [&str; 7] = ["i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rSum"];
@@ -101,6 +103,7 @@ pub struct RowGroup {
 
 /// A row of recalls.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(into = "MarkedRow")]
 pub struct RecallRow {
     /// Label: the source of the recalls.
     pub name: String,
@@ -109,8 +112,64 @@ pub struct RecallRow {
     /// Number of the result in [`RecallTables::results`], for measured rows and differences.
     pub result: Option<usize>,
     /// Recalls in percent, or differences in points, in the order of [`COLUMNS`]; `None` if not published.
-    #[serde(serialize_with = "serialize_figures")]
     pub figures: [Option<Cell>; 7],
+}
+
+/// What the recall of a cell is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CellMark {
+    /// The source publishes it.
+    Published,
+    /// The source does not have it.
+    NotPublished,
+    /// The result of the row, whose provenance is with the table, has it.
+    Measured,
+    /// No result has it.
+    NotMeasured,
+    /// It is a difference of two others.
+    Difference,
+}
+
+impl CellMark {
+    /// Its name, as in JSON.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::NotPublished => "not_published",
+            Self::Measured => "measured",
+            Self::NotMeasured => "not_measured",
+            Self::Difference => "difference",
+        }
+    }
+}
+
+/// A [`RecallRow`] as JSON, with the mark of each figure.
+#[derive(Serialize)]
+struct MarkedRow {
+    name: String,
+    kind: RowKind,
+    result: Option<usize>,
+    #[serde(serialize_with = "serialize_figures")]
+    figures: [Option<Cell>; 7],
+    marks: [CellMark; 7],
+}
+
+impl From<RecallRow> for MarkedRow {
+    fn from(row: RecallRow) -> Self {
+        let marks = row.marks();
+        let RecallRow { name, kind, result, figures } = row;
+        Self { name, kind, result, figures, marks }
+    }
+}
+
+/// How a cell is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CellStyle {
+    /// The number alone.
+    Plain,
+    /// The number with its [`CellMark`].
+    Marked,
 }
 
 /// Kind of a row.
@@ -201,6 +260,11 @@ impl RecallTables {
         })
     }
 
+    /// How the cells are written: in a printed table with their marks.
+    pub(crate) fn style(&self) -> CellStyle {
+        if self.source.is_some() { CellStyle::Marked } else { CellStyle::Plain }
+    }
+
     /// The notes, escaped for Markdown.
     pub(crate) fn markdown_notes(&self) -> Vec<String> {
         self.notes().iter().map(|note| markdown::escape(note)).collect()
@@ -215,7 +279,8 @@ impl RecallTables {
         let has = |kind, name| self.rows().any(|row| row.kind == kind && row.name.starts_with(name));
         let statuses = self.rows().flat_map(|row| row.figures).flatten().map(|cell| cell.status);
         let mut notes: Vec<String> = footnotes(statuses).into_iter().map(str::to_owned).collect();
-        if has(RowKind::Baseline, "") || has(RowKind::Published, build::PAPER) {
+        let is_plain = self.style() == CellStyle::Plain;
+        if is_plain && has(RowKind::Baseline, "") || has(RowKind::Published, build::PAPER) {
             notes.push(
                 "paper: Table 1 of the paper, also for the methods it compares with; its checkpoints are not published"
                     .to_owned(),
@@ -228,8 +293,11 @@ impl RecallTables {
             );
         }
         notes.extend(self.source.clone());
-        if has(RowKind::NotMeasured, "") {
-            notes.push(format!("{NOT_MEASURED}: not measured here"));
+        if !is_plain {
+            notes.push(format!(
+                "p: published; [N]: measured here, by result N; {NOT_MEASURED}: not measured here; {NOT_PUBLISHED}: not \
+                 published"
+            ));
         }
         notes.extend((1..).zip(&self.results).map(|(number, result)| format!("[{number}] {}", result.describe())));
         notes
@@ -237,14 +305,32 @@ impl RecallTables {
 }
 
 impl RecallRow {
+    /// The mark of each figure.
+    pub(crate) fn marks(&self) -> [CellMark; 7] {
+        self.figures.map(|figure| match (self.kind, figure) {
+            (RowKind::Difference, _) => CellMark::Difference,
+            (RowKind::NotMeasured, _) | (RowKind::Measured, None) => CellMark::NotMeasured,
+            (RowKind::Measured, Some(_)) => CellMark::Measured,
+            (RowKind::Published | RowKind::Baseline, Some(_)) => CellMark::Published,
+            (RowKind::Published | RowKind::Baseline, None) => CellMark::NotPublished,
+        })
+    }
+
     /// Column `index` as text: one decimal and the mark of its status; sign and two decimals for a difference; `-` for
-    /// `None`; [`NOT_MEASURED`] in a row without a result.
-    fn text(&self, index: usize) -> String {
-        match (self.kind, self.figures[index]) {
-            (RowKind::NotMeasured, _) => NOT_MEASURED.to_owned(),
-            (_, None) => "-".to_owned(),
-            (RowKind::Difference, Some(cell)) => signed(cell.value),
-            (_, Some(cell)) => format!("{:.1}{}", cell.value, mark(cell.status)),
+    /// `None`; [`NOT_MEASURED`] in a row without a result. A marked cell also has its [`CellMark`].
+    fn text(&self, index: usize, style: CellStyle) -> String {
+        let number = |cell: Cell| format!("{:.1}{}", cell.value, mark(cell.status));
+        match (self.marks()[index], self.figures[index], style) {
+            (CellMark::NotMeasured, ..) => NOT_MEASURED.to_owned(),
+            (CellMark::Difference, Some(cell), _) => signed(cell.value),
+            (CellMark::NotPublished, _, CellStyle::Marked) => NOT_PUBLISHED.to_owned(),
+            (_, None, _) => "-".to_owned(),
+            (CellMark::Measured, Some(cell), CellStyle::Marked) => match self.result {
+                Some(result) => format!("{} [{result}]", number(cell)),
+                None => number(cell),
+            },
+            (_, Some(cell), CellStyle::Marked) => format!("{} p", number(cell)),
+            (_, Some(cell), CellStyle::Plain) => number(cell),
         }
     }
 
@@ -256,8 +342,8 @@ impl RecallRow {
         }
     }
 
-    pub(crate) fn texts(&self) -> [String; 7] {
-        std::array::from_fn(|index| self.text(index))
+    pub(crate) fn texts(&self, style: CellStyle) -> [String; 7] {
+        std::array::from_fn(|index| self.text(index, style))
     }
 }
 

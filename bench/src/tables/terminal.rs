@@ -14,7 +14,7 @@ pub(super) fn render(tables: &RecallTables) -> String {
         for group in &recalls.groups {
             table.add_row([&group.name]);
             for row in &group.rows {
-                table.add_row([format!("  {}", row.label())].into_iter().chain(row.texts()));
+                table.add_row([format!("  {}", row.label())].into_iter().chain(row.texts(tables.style())));
             }
         }
         for column in table.column_iter_mut().skip(1) {

@@ -230,8 +230,9 @@ fn csv_rows_include_provenance() {
     let measured: Vec<&&str> = lines.iter().filter(|line| line.contains(",measured,measured,")).collect();
     assert_eq!(measured.len(), 4);
     let expected = format!(
-        "coco_5k,coco_swin,measured,measured,65.100,90.200,94.620,51.196,79.300,87.500,467.916,,3,{},{},{},\
+        "coco_5k,coco_swin,measured,measured,65.100,90.200,94.620,51.196,79.300,87.500,467.916,,3,{},{},{},{},\
          \"torch 2.13.0 on cpu, 2 threads\",avx512,\"Another, larger Processor\",linux x86_64,0.1.0,,,,,,",
+        ["measured"; 7].join("; "),
         "c".repeat(64),
         laps_hub::registry::find("coco_swin").unwrap().config_sha256,
         "d".repeat(64)
@@ -277,6 +278,9 @@ fn json_has_exact_values() {
     let expected = [["baseline"; 4].as_slice(), &["published"; 2], &["measured"], &["difference"; 2]].concat();
     assert_eq!(kinds, expected);
     assert_eq!(rows[5]["figures"][3], serde_json::json!({ "value": 71.9, "status": "inferred" }));
+    let marks: Vec<&str> = rows[5]["marks"].as_array().unwrap().iter().map(|mark| mark.as_str().unwrap()).collect();
+    let missing = "not_published";
+    assert_eq!(marks, ["published", "published", missing, "published", "published", missing, missing]);
     assert_eq!(value["results"][2]["provenance"]["machine"]["processor"], "Another, larger Processor");
 }
 
@@ -345,24 +349,34 @@ fn printed_table_without_results_has_every_published_row() {
     | f30k | i2t R@1 | R@5 | R@10 | t2i R@1 | R@5 | R@10 | rSum |
     |---|---:|---:|---:|---:|---:|---:|---:|
     | **clip\_vit\_base\_224** |  |  |  |  |  |  |  |
-    | LAPS | 92.9 | 99.3 | - | 80.6 | 95.5 | - | - |
+    | LAPS | 92.9 p | 99.3 p | n/p | 80.6 p | 95.5 p | n/p | n/p |
     | &nbsp;&nbsp;not measured, f30k\_clip\_b16 | n/m | n/m | n/m | n/m | n/m | n/m | n/m |
     | **clip\_vit\_large\_224** |  |  |  |  |  |  |  |
-    | LAPS | 94.6 | 99.9 | - | 84.9 | 97.3 | - | - |
+    | LAPS | 94.6 p | 99.9 p | n/p | 84.9 p | 97.3 p | n/p | n/p |
     | &nbsp;&nbsp;not measured, f30k\_clip\_l14 | n/m | n/m | n/m | n/m | n/m | n/m | n/m |
 
     | coco_5k | i2t R@1 | R@5 | R@10 | t2i R@1 | R@5 | R@10 | rSum |
     |---|---:|---:|---:|---:|---:|---:|---:|
     | **clip\_vit\_base\_224** |  |  |  |  |  |  |  |
-    | LAPS | 69.8 | 90.4 | - | 54.3 | 80.0 | - | - |
+    | LAPS | 69.8 p | 90.4 p | n/p | 54.3 p | 80.0 p | n/p | n/p |
     | &nbsp;&nbsp;not measured, coco\_clip\_b16 | n/m | n/m | n/m | n/m | n/m | n/m | n/m |
     | **clip\_vit\_large\_224** |  |  |  |  |  |  |  |
-    | LAPS | 72.9 | 91.7 | - | 57.1 | 81.3 | - | - |
+    | LAPS | 72.9 p | 91.7 p | n/p | 57.1 p | 81.3 p | n/p | n/p |
     | &nbsp;&nbsp;not measured, coco\_clip\_l14 | n/m | n/m | n/m | n/m | n/m | n/m | n/m |
 
     - published: Table 2 of the paper (CVPR 2024), which has no R@10; no checkpoint and no code is published
-    - n/m: not measured here
+    - p: published; \[N\]: measured here, by result N; n/m: not measured here; n/p: not published
     ");
+}
+
+/// Every row of Tables 1, 2 and 4 and of D2S-VSE has an entry that can fill it.
+#[test]
+fn every_printed_row_has_an_entry() {
+    for (name, table) in PrintedTable::ALL {
+        let tables = printed(table, Vec::new());
+        let without: Vec<&RecallRow> = tables.rows().filter(|row| row.name.ends_with("no entry")).collect();
+        assert!(without.is_empty(), "{name}: {without:?}");
+    }
 }
 
 #[test]
@@ -372,18 +386,25 @@ fn printed_table_shows_results_of_whole_test_splits_beside_the_published_rows() 
     small.limit = Some(200);
     let ablations = printed(PrintedTable::Four, vec![small.clone(), whole.clone()]);
     let measured: Vec<&RecallRow> = ablations.rows().filter(|row| row.kind == RowKind::Measured).collect();
-    assert_eq!(measured.len(), 1);
-    assert_eq!(measured[0].name, "  measured, f30k_vit");
+    // The public code stands for `complete` and for `attentive scores only`.
+    assert_eq!(measured.len(), 2);
+    assert!(measured.iter().all(|row| row.name == "  measured, f30k_vit"));
     let number = measured[0].result.unwrap();
     assert_eq!(ablations.results[number - 1].split, "test");
     for (_, format) in TableFormat::ALL {
         let text = ablations.render(format).unwrap();
-        let marks = [
-            "75.8",
-            "74.0",
-            if format == TableFormat::Csv || format == TableFormat::Json { "not_measured" } else { "n/m" },
-        ];
-        assert!(marks.iter().all(|mark| text.contains(mark)), "{}: {text}", format.name());
+        let marks = match format {
+            TableFormat::Terminal | TableFormat::Markdown | TableFormat::Latex => ["74.0 p", "n/m", "n/p"],
+            TableFormat::Csv | TableFormat::Json => ["not_published", "not_measured", "measured"],
+        };
+        let measured = match format {
+            TableFormat::Terminal => "75.8 [",
+            TableFormat::Markdown => "75.8 \\[",
+            TableFormat::Latex => "75.8 {[}",
+            TableFormat::Csv => "measured; measured; measured;",
+            TableFormat::Json => "\"measured\",\n",
+        };
+        assert!(marks.iter().chain([&measured]).all(|mark| text.contains(mark)), "{}: {text}", format.name());
     }
     let first = printed(PrintedTable::One, vec![whole, small]);
     let kinds = |name: &str| {

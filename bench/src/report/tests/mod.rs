@@ -83,9 +83,14 @@ fn page_shows_recalls_ranks_failures_and_provenance() {
     for text in [
         "<title>LAPS: f30k_vit, coco_swin</title>",
         // Measured, published and inferred recalls.
-        "<td>measured [1]</td><td>75.8</td>",
-        "<td>VSE++</td><td>71.8</td>",
-        "<td>71.9\u{2021}</td>",
+        "<td>measured [1]</td><td class=\"measured\">75.8</td>",
+        "<td>VSE++</td><td class=\"published\">71.8</td>",
+        "<td class=\"published\">71.9\u{2021}</td>",
+        // Table 4 of the paper, in which another row is not measured.
+        "<td class=\"measured\">75.8 [1]</td>",
+        "<td class=\"not_measured\">n/m</td>",
+        "<td class=\"not_published\">n/p</td>",
+        "<td class=\"published\">74.0 p</td>",
         "<p class=\"verdict good\">reproduced, every published recall is within 0.1 points</p>",
         // Ranks in the histogram and in the failures.
         "<title>rank 1, image to text: 75.8 %</title>",

@@ -1,44 +1,50 @@
-//! The similarity engine of the heads besides LAPS's against their definitions, in the order of the originals: one caption after
-//! another with all images of a shard. Both run with the same threads, on the same embeddings, in the same run.
+//! The similarity engine of the heads besides LAPS's against the loop of the originals: one caption after another, with all
+//! images of a shard in batched operations of libtorch. What depends on the images alone is computed once a shard, as there.
+//! Both use all CPU cores, on the same embeddings, in the same run.
 //!
-//! `cargo bench -p laps-align --bench heads` computes 1,000 x 1,000 pairs of both geometries, 1,000 x 100 for `sgr`. `-- HEAD` measures
-//! one head. The loop computes some of the captions; its time of a pair does not depend on their number.
+//! `cargo bench -p laps-torch --bench heads` computes 1,000 x 1,000 pairs of both geometries, 1,000 x 100 for `sgr`. `-- HEAD`
+//! measures one head, `-- 50` so many images and at most so many captions. The loop computes some of the captions; its time of
+//! a pair does not depend on their number.
 
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "a benchmark without its inputs must fail")]
-
-#[path = "../../../bench/src/alignment/peak.rs"]
-mod peak;
 
 use std::{hint::black_box, rc::Rc, time::Instant};
 
 use laps_align::similarity::{CaptionMatrix, EngineOptions, HeadEngine, SimdLevel, SimilarityEngine, instruction_set};
+use laps_bench::alignment::peak_gflops;
 use laps_model::{
     array::Array,
+    encoder::Device,
     heads::{ChanAggregation, Head, HeadConfig, HeadSizes},
     params::{ParamPath, Parameter},
     params_init::init_parameters,
     random::SplitMix64,
+    tensor::DeviceTensor,
 };
+use laps_torch::{Torch, TorchDevice};
 
 const WIDTH: usize = 512;
-const IMAGES: usize = 1000;
+/// Images, and captions of heads other than `sgr`.
+const ITEMS: usize = 1000;
 /// The shard of the authors' evaluation.
 const SHARD: usize = 256;
 /// Captions of the loop.
 const LOOP_CAPTIONS: usize = 4;
 /// Words of each caption; the median is about 14, as in Flickr30K.
 const LENGTHS: [usize; 16] = [9, 14, 12, 17, 11, 22, 14, 8, 15, 13, 31, 10, 16, 12, 19, 5];
-/// Two correct f32 implementations.
+/// Two correct implementations in f32.
 const TOLERANCE: f32 = 1e-5;
 /// The engine runs several times, of which the fastest counts.
 const RUNS: usize = 2;
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
+    let (sizes, wanted): (Vec<String>, Vec<String>) = arguments.partition(|argument| argument.parse::<usize>().is_ok());
+    let items = sizes.first().and_then(|size| size.parse().ok()).unwrap_or(ITEMS);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let peak = peak::peak_gflops(threads);
+    let peak = peak_gflops(threads);
     println!("{threads} threads, {}, peak {peak:.0} GFLOP/s", instruction_set());
-    println!("| head | geometry | loop, us a pair | engine, us a pair | ratio | share of the peak |");
+    println!("| head | geometry | loop on libtorch, us a pair | engine, us a pair | ratio | share of the peak |");
     println!("|---|---|---|---|---|---|");
     let heads = [
         ("scan_t2i", HeadConfig::ScanT2i, 1000),
@@ -50,10 +56,10 @@ fn main() {
     ];
     for (geometry, tokens, has_class_token) in [("ViT-224", 197, true), ("Swin-224", 49, false)] {
         let sizes = HeadSizes { tokens, has_class_token, width: WIDTH, word_width: WIDTH };
-        let images = random("images", &[IMAGES, tokens, WIDTH]);
+        let images = random("images", &[items, tokens, WIDTH]);
         for (name, head, captions) in heads {
             if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
-                let lengths: Vec<usize> = LENGTHS.iter().copied().cycle().take(captions).collect();
+                let lengths: Vec<usize> = LENGTHS.iter().copied().cycle().take(captions.min(items)).collect();
                 println!("| `{name}` | {geometry} {}", compare(head, sizes, &images, &lengths, peak));
             }
         }
@@ -89,20 +95,42 @@ fn compare(head: HeadConfig, sizes: HeadSizes, images: &Array, lengths: &[usize]
         similarities = found.values().to_vec();
     }
 
-    let path = ParamPath::root(Rc::new(move |parameter: Parameter| read(&parameter)));
-    let definition = Head::<Array>::new(&head, &sizes, &path).expect("valid sizes");
-    let shard = images.rows(0..SHARD).expect("enough images");
-    let began = Instant::now();
-    for (caption, words) in words.iter().enumerate().take(LOOP_CAPTIONS) {
-        let mask = Array::new(&[1, lengths[caption]], vec![1.0; lengths[caption]]).expect("a mask");
-        let expected = black_box(definition.forward(black_box(&shard), words, &mask)).expect("valid embeddings");
-        for (image, &expected) in expected.values().iter().enumerate() {
+    let _guard = tch::no_grad_guard();
+    let device = TorchDevice::open(Device::Cpu).expect("the CPU");
+    let upload = move |array: &Array| Torch::upload(array, &device);
+    let path = ParamPath::root(Rc::new(move |parameter: Parameter| upload(&read(&parameter)?)));
+    let definition = Head::<Torch>::new(&head, &sizes, &path).expect("valid sizes");
+    let count = images.dims()[0];
+    let shard = upload(&images.rows(0..SHARD.min(count)).expect("enough images")).expect("a tensor");
+    let shard_images = SHARD.min(count);
+    let some = LOOP_CAPTIONS.min(lengths.len());
+    let inputs: Vec<(Torch, Torch)> = words
+        .iter()
+        .take(some)
+        .map(|words| {
+            let mask = Array::new(&words.dims()[..2], vec![1.0; words.dims()[1]]).expect("a mask");
+            (upload(words).expect("a tensor"), upload(&mask).expect("a tensor"))
+        })
+        .collect();
+    let compute = || -> Vec<Torch> {
+        let of_images = definition.image_features(&shard).expect("valid embeddings");
+        let column = |(words, mask): &(Torch, Torch)| {
+            let of_caption = definition.caption_features(words, mask, None).expect("valid embeddings");
+            definition.compare(&of_images, &of_caption, mask).expect("valid embeddings")
+        };
+        inputs.iter().map(column).collect()
+    };
+    // The first run allocates memory and starts threads.
+    for (caption, column) in compute().iter().enumerate() {
+        for (image, &expected) in column.download().expect("values").values().iter().enumerate() {
             let found = similarities[image * lengths.len() + caption];
             assert!((found - expected).abs() < TOLERANCE, "{head}: {found} and {expected}");
         }
     }
-    let loop_micros = began.elapsed().as_secs_f64() * 1e6 / (SHARD * LOOP_CAPTIONS) as f64;
-    let pairs = (IMAGES * lengths.len()) as f64;
+    let began = Instant::now();
+    black_box(compute());
+    let loop_micros = began.elapsed().as_secs_f64() * 1e6 / (shard_images * some) as f64;
+    let pairs = (count * lengths.len()) as f64;
     let engine_micros = engine_seconds * 1e6 / pairs;
     let mean =
         |terms: fn(f64) -> f64| lengths.iter().map(|&length| terms(length as f64)).sum::<f64>() / lengths.len() as f64;
