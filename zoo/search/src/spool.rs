@@ -6,7 +6,7 @@ use std::{
 };
 
 use fs_err::File;
-use laps_files::TemporaryFolder;
+use laps_files::{IoError, TemporaryFolder};
 
 use crate::{Error, Result};
 
@@ -42,7 +42,7 @@ impl Spool {
         if self.memory.len() <= self.limit {
             return Ok(());
         }
-        self.spill().map_err(|source| Error::Io { action: "write", path: self.folder.clone(), source })
+        self.spill().map_err(|source| Error::Io(IoError::new("write", &self.folder, source)))
     }
 
     fn spill(&mut self) -> std::io::Result<()> {
@@ -59,7 +59,7 @@ impl Spool {
     pub(super) fn finish(self, mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let Self { folder, memory, file, .. } = self;
         if let Some(mut file) = file {
-            let failed = |source| Error::Io { action: "read", path: folder.clone(), source };
+            let failed = |source| Error::Io(IoError::new("read", &folder, source));
             file.rewind().map_err(failed)?;
             let mut block = vec![0; BLOCK];
             loop {

@@ -45,7 +45,7 @@ fn items(index: &Index) -> Vec<IndexItem> {
     index.numbers().map(|number| index.item(number).unwrap()).collect()
 }
 
-/// Shards of 140 images are longer than the chunk of a scan, and those of 1 image are empty if it cannot be used.
+/// Shards of 280 images are longer than the chunk of a scan, and those of 1 image are empty if it cannot be used.
 #[test]
 fn shards_are_searched_like_an_index_in_one_file() {
     let root = tempfile::tempdir().unwrap();
@@ -56,7 +56,7 @@ fn shards_are_searched_like_an_index_in_one_file() {
     assert_eq!((summary.items, summary.skipped.len()), (270, 30));
     let (whole, engine, stop) = (Index::open(&whole).unwrap(), engine(), AtomicBool::new(false));
     let images = list(&folder);
-    for size in [140, 37, 1] {
+    for size in [280, 37, 1] {
         let path = root.path().join(size.to_string());
         let shards = start(&path, &images, size);
         assert_eq!(shards.shards(), IMAGES.div_ceil(size));
