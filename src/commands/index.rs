@@ -1,17 +1,20 @@
 //! `laps-zoo index`
 
-use std::path::{Path, PathBuf};
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use clap::{ArgGroup, Args};
-use laps::{Backends, EngineUsed, Model, Workload};
-use laps_bench::{files::check_writable, progress::StageProgress};
+use laps::{Backends, EngineUsed, Model, ProcessGroup, Workload};
+use laps_bench::{files::check_writable, progress::StageProgress, suite::Shard};
 use laps_files::{OutputFile, Progress, ProgressUnit, path_to_text};
 use laps_postgres::{Collection, DatabaseAddress, LoadSummary, Metadata, MissingItems, read_metadata};
 use laps_search::{
-    CaptionLine, DamagedImage, Exclusions, ImageFolder, IndexDescription, IndexKind, IndexPrecision, IndexSummary,
-    ModelUsed, SearchError, SearchEvaluation, Searcher, SkippedItem, Store, absolute, caption_lines, evaluate,
-    index_captions, index_images,
+    CaptionLine, DamagedImage, EmbeddingPipeline, Exclusions, ImageFolder, IndexDescription, IndexKind, IndexPrecision,
+    IndexSummary, ModelUsed, SearchError, SearchEvaluation, Searcher, ShardedIndex, SkippedItem, Store, absolute,
+    caption_lines, evaluate, index_captions, index_images,
 };
 use serde::Serialize;
 
@@ -43,9 +46,16 @@ pub(crate) struct IndexArgs {
     /// Rotate images by their EXIF orientation, unlike the authors' code; an index keeps this setting when it is updated
     #[arg(long, conflicts_with = "captions")]
     exif_orientation: bool,
-    /// Index file; if it exists, unchanged images are not encoded again [default: NAME.index]
-    #[arg(long, value_name = "FILE")]
+    /// Index file, or with --shard-size a folder; if it exists, unchanged images are not encoded again [default: NAME.index]
+    #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
+    /// Write shards of N images, which are searched as one index when all of them are written; rerun the command to resume
+    #[arg(long, value_name = "N", conflicts_with_all = ["captions", "store"])]
+    shard_size: Option<NonZeroUsize>,
+    /// Write only every N-th shard from number I, for job arrays [default: the shards of the rank of a distributed run,
+    /// otherwise all]
+    #[arg(long, value_name = "I/N", requires = "shard_size", conflicts_with = "evaluate")]
+    shard: Option<Shard>,
     /// Write to a collection in a Postgres database with pgvector instead of a file:
     /// `postgres://USER@HOST/DATABASE?collection=NAME`; PGPASSWORD is the password
     #[arg(long, value_name = "ADDRESS", conflicts_with = "out")]
@@ -84,8 +94,11 @@ struct IndexOutput<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     truncated_captions: Option<usize>,
     precision: IndexPrecision,
+    /// Those of this process, if it writes some of the shards.
     #[serde(flatten)]
     summary: &'a IndexSummary,
+    #[serde(flatten)]
+    shards: Option<&'a ShardProgress>,
     /// Items that were deleted from a database.
     #[serde(skip_serializing_if = "Option::is_none")]
     removed: Option<usize>,
@@ -94,6 +107,15 @@ struct IndexOutput<'a> {
     /// Queries of the evaluation that cannot be used.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     skipped_queries: &'a [SkippedItem],
+}
+
+/// How many shards of an index are written.
+#[derive(Serialize)]
+struct ShardProgress {
+    /// Shards of the index.
+    shards: usize,
+    /// Shards of other processes that are not finished.
+    waiting: usize,
 }
 
 /// The kind of items in an index.
@@ -137,7 +159,9 @@ impl IndexArgs {
         }
         let database = database_address(source)?;
         let is_copy = database.is_some() || (store.is_some() && source.is_file());
-        for (name, given) in [("--evaluate", self.evaluate), ("--prune", self.prune)] {
+        let refused =
+            [("--evaluate", self.evaluate), ("--prune", self.prune), ("--shard-size", self.shard_size.is_some())];
+        for (name, given) in refused {
             if is_copy && given {
                 return Err(argument(name, "a folder or captions", "a copy of an index").into());
             }
@@ -160,7 +184,30 @@ impl IndexArgs {
         }
     }
 
+    /// The shards of this process, and their size; None for an index in one file.
+    fn sharding(&self) -> Result<Option<(NonZeroUsize, Shard)>> {
+        let group = ProcessGroup::from_environment()?.filter(ProcessGroup::is_distributed);
+        let refused = |argument, expected: &str, found: String| {
+            Err(laps_bench::Error::Argument { argument, expected: expected.to_owned(), found }.into())
+        };
+        match (self.shard_size, group) {
+            (None, None) => Ok(None),
+            (None, Some(group)) => {
+                let expected = "a folder and a size, so that each process writes files of its own";
+                refused("--shard-size", expected, format!("none, with WORLD_SIZE={}", group.world_size))
+            }
+            (Some(_), Some(group)) if self.evaluate => {
+                refused("--evaluate", "one process", format!("WORLD_SIZE={}", group.world_size))
+            }
+            (Some(size), group) => {
+                let of_rank = group.map_or(Shard::ALL, |group| Shard::of_rank(group.rank, group.world_size));
+                Ok(Some((size, self.shard.unwrap_or(of_rank))))
+            }
+        }
+    }
+
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
+        let sharding = self.sharding()?;
         let precision = self.precision.parse::<IndexPrecision>().map_err(laps::Error::from)?;
         let exclusions = Exclusions::new(&self.exclude).map_err(laps::Error::from)?;
         let source = match (&self.folder, &self.captions) {
@@ -178,9 +225,11 @@ impl IndexArgs {
             Some(address) => address.location().to_owned(),
             None => {
                 let out = self.out.clone().unwrap_or_else(|| default_name(source));
-                check_writable(&out)?;
-                // Dropped without `persist`, it leaves nothing.
-                OutputFile::create_seekable(&out)?;
+                if sharding.is_none() {
+                    check_writable(&out)?;
+                    // Dropped without `persist`, it leaves nothing.
+                    OutputFile::create_seekable(&out)?;
+                }
                 out
             }
         };
@@ -207,12 +256,19 @@ impl IndexArgs {
             None => None,
         };
         let missing = if self.prune { MissingItems::Delete } else { MissingItems::Keep };
+        let mut shards = None;
         let LoadSummary { index: summary, removed } = match (&input, &collection) {
             (IndexInput::Images(folder), Some(collection)) => {
                 collection.index_images(folder, &metadata, missing, &encoding, &begin)?
             }
             (IndexInput::Captions { captions, .. }, Some(collection)) => {
                 collection.index_captions(captions, &metadata, missing, &encoding, &begin)?
+            }
+            (IndexInput::Images(folder), None) if let Some((size, shard)) = sharding => {
+                let sharded = ShardedIndex::create(&out, folder, size, description)?;
+                let (summary, progress) = write_shards(&sharded, shard, folder, &encoding, &begin)?;
+                shards = Some(progress);
+                LoadSummary::from(summary)
             }
             (IndexInput::Images(folder), None) => {
                 index_images(folder, &out, description, &encoding, &begin).map(LoadSummary::from)?
@@ -248,6 +304,7 @@ impl IndexArgs {
                 truncated_captions: truncated(&model),
                 precision,
                 summary: &summary,
+                shards: shards.as_ref(),
                 removed: self.store.as_ref().map(|_| removed),
                 evaluation,
                 skipped_queries,
@@ -255,6 +312,9 @@ impl IndexArgs {
             print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
         } else {
             let mut text = format!("{}\n{}", summary_line(&model), render(&summary, removed, kind, &out));
+            if let Some(ShardProgress { shards, waiting: waiting @ 1.. }) = shards {
+                text += &format!("{waiting} of {shards} shards are not finished by other processes\n");
+            }
             if let Some(evaluation) = evaluation {
                 text += &recalls(evaluation);
                 if !skipped_queries.is_empty() {
@@ -265,6 +325,32 @@ impl IndexArgs {
         }
         Ok(CommandStatus::Success)
     }
+}
+
+/// Writes the shards of this process. The summary is that of its images.
+fn write_shards(
+    sharded: &ShardedIndex<'_>,
+    shard: Shard,
+    folder: &ImageFolder,
+    encoding: &EmbeddingPipeline<'_>,
+    begin: &dyn Fn(usize),
+) -> Result<(IndexSummary, ShardProgress)> {
+    let mut sum = IndexSummary { skipped: folder.skipped.clone(), ..IndexSummary::default() };
+    let mut waiting = 0;
+    for number in 0..sharded.shards() {
+        if !shard.has(number) {
+            waiting += usize::from(!sharded.is_finished(number));
+            continue;
+        }
+        let IndexSummary { items, encoded, kept, skipped, damaged } = sharded.write(number, encoding, begin)?;
+        sum.items += items;
+        sum.encoded += encoded;
+        sum.kept += kept;
+        sum.skipped.extend(skipped);
+        sum.damaged.extend(damaged);
+    }
+    sum.skipped.sort();
+    Ok((sum, ShardProgress { shards: sharded.shards(), waiting }))
 }
 
 /// The address of the database that --store names.

@@ -1,7 +1,8 @@
-//! `embed --shard-size`: shards of folders, tar and Parquet files.
+//! `embed --shard-size` and `index --shard-size`: shards of folders, tar and Parquet files.
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     io::{BufRead, BufReader},
     path::Path,
     process::{Command, Stdio},
@@ -9,10 +10,11 @@ use std::{
 
 use laps_model::random::SplitMix64;
 use safetensors::SafeTensors;
+use serde_json::Value;
 
 use crate::{
     files::{repository_file, scenes},
-    support::{command, finished, laps_zoo},
+    support::{Run, command, finished, laps_zoo},
 };
 
 fn arguments(inputs: &[&str], out: &Path, more: &[&str]) -> Vec<String> {
@@ -34,6 +36,13 @@ fn files(out: &Path) -> BTreeMap<String, Vec<u8>> {
 fn items(file: &[u8]) -> Vec<String> {
     let file = SafeTensors::deserialize(file).unwrap();
     serde_json::from_slice(file.tensor("items").unwrap().data()).unwrap()
+}
+
+/// Rank `rank` of two, which do not communicate.
+fn rank_of_two(rank: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
+    let mut command = command();
+    command.env("WORLD_SIZE", "2").env("RANK", rank).env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", "1");
+    finished(command.args(arguments).output().unwrap())
 }
 
 #[test]
@@ -87,17 +96,59 @@ fn killed_shards_are_complete_and_identical_in_the_end() {
 
     // So do the ranks of a distributed run, which need no communication.
     let ranks = folder.path().join("ranks");
-    let of_rank = |rank: &str, arguments: Vec<String>| {
-        let mut rank_of_two = command();
-        rank_of_two.env("WORLD_SIZE", "2").env("RANK", rank).env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", "1");
-        finished(rank_of_two.args(arguments).output().unwrap())
-    };
     for (rank, shards) in [("0", "3 of 6 shards"), ("1", "6 of 6 shards")] {
-        let run = of_rank(rank, arguments(&inputs, &ranks, &["--quiet"]));
+        let run = rank_of_two(rank, arguments(&inputs, &ranks, &["--quiet"]));
         assert!(run.status == 0 && run.stdout.contains(shards), "{}{}", run.stdout, run.stderr);
     }
     assert_eq!(files(&ranks), expected);
     let one_file = ["embed", "--entry", "shapes_vit", "--caption", "a red circle", "--out", "x.npy"];
-    let refused = of_rank("0", one_file.map(str::to_owned).to_vec());
+    let refused = rank_of_two("0", one_file);
     assert!(refused.status == 2 && refused.stderr.contains("found: none, with WORLD_SIZE=2"), "{}", refused.stderr);
+}
+
+/// The results of a search, without the name of the index.
+fn found(index: &Path) -> Value {
+    let search =
+        ["search", index.to_str().unwrap(), "a red circle", "--device", "cpu", "--threads", "1", "--json", "--quiet"];
+    let run = laps_zoo(search);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    serde_json::from_str::<Value>(&run.stdout).unwrap()["results"].take()
+}
+
+#[test]
+fn index_of_two_ranks_is_searched_like_one_file() {
+    let data = scenes(12);
+    let folder = data.path().join("images");
+    let [one, ranks, array] = ["one", "ranks", "array"].map(|name| data.path().join(name));
+    let index = |out: &Path, more: &[&str]| -> Vec<String> {
+        let model = ["--entry", "shapes_vit", "--device", "cpu", "--threads", "1", "--batch-size", "2", "--quiet"];
+        let paths = ["index", folder.to_str().unwrap(), "--out", out.to_str().unwrap()];
+        paths.iter().chain(&model).chain(more).map(|&argument| argument.to_owned()).collect()
+    };
+    assert_eq!(laps_zoo(index(&one, &[])).status, 0);
+    let expected = found(&one);
+    assert!(!expected.as_array().unwrap().is_empty());
+
+    let sized = index(&ranks, &["--shard-size", "5"]);
+    let first = rank_of_two("0", &sized);
+    assert!(first.status == 0 && first.stdout.contains("1 of 3 shards are not finished"), "{first:?}");
+    let search = laps_zoo(["search", ranks.to_str().unwrap(), "a red circle", "--quiet"]);
+    assert!(search.status == 2 && search.stderr.contains("shard-00001.index"), "{search:?}");
+    let second = rank_of_two("1", &sized);
+    assert!(second.status == 0 && !second.stdout.contains("not finished"), "{second:?}");
+    assert_eq!(found(&ranks), expected);
+
+    for shard in ["3/3", "1/3", "2/3"] {
+        assert_eq!(laps_zoo(index(&array, &["--shard-size", "4", "--shard", shard])).status, 0);
+    }
+    assert_eq!(found(&array), expected);
+    let again = laps_zoo(index(&array, &["--shard-size", "4"]));
+    assert!(again.stdout.contains("0 encoded, 12 unchanged"), "{again:?}");
+
+    for (more, message) in
+        [(&[][..], "found: none, with WORLD_SIZE=2"), (&["--shard-size", "5", "--evaluate"], "WORLD_SIZE=2")]
+    {
+        let refused = rank_of_two("0", index(&one, more));
+        assert!(refused.status == 2 && refused.stderr.contains(message), "{refused:?}");
+    }
 }

@@ -8,6 +8,7 @@ use assert_cmd::Command;
 const TIMEOUT: Duration = Duration::from_secs(900);
 
 /// Exit code and output of a run.
+#[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) status: i32,
     pub(crate) stdout: String,

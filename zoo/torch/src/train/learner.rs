@@ -22,6 +22,9 @@ use laps_model::{
     tensor::{DeviceTensor, Tensor},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Options of training steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOptions {
