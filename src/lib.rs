@@ -12,6 +12,8 @@ mod index_transfer;
 mod interrupt;
 mod model;
 mod open_store;
+#[cfg(target_os = "linux")]
+mod orphan;
 mod progress;
 mod ranking;
 mod report;

@@ -18,7 +18,8 @@ use crate::{interrupt, report};
 
 /// Start the processes of a distributed run, as torchrun does, without Python
 ///
-/// Every process is this program with the arguments after `--`. If one fails, the others are ended.
+/// Every process is this program with the arguments after `--`. If one fails, the others are ended. On Linux they are
+/// killed if this process is killed.
 #[derive(Args)]
 pub(crate) struct LaunchArgs {
     /// Processes on this machine
@@ -151,11 +152,14 @@ struct Processes {
 }
 
 impl Processes {
+    /// Starts a process. On Linux it ends with the calling thread.
     fn start(&mut self, mut command: Command, ended: Sender<(u32, ExitStatus)>) -> Result<()> {
         // A terminal sends SIGINT to its foreground group. In groups of their own, processes get only the signal that is
         // passed on, and not a second one, which would end them at once.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        #[cfg(target_os = "linux")]
+        crate::orphan::end_with_parent(&mut command, rustix::process::getpid());
         let mut child: Child = command.spawn().context("a process cannot be started")?;
         let local_rank = self.ids.len() as u32;
         self.ids.push(Some(child.id()));

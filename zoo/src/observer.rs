@@ -56,6 +56,9 @@ pub struct Timing {
     /// Share of the time that rank 0 spent in operations on all ranks; None for a single process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub communication: Option<f64>,
+    /// Bytes that rank 0 contributed to operations on all ranks, in a step on average; None for a single process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub communication_bytes: Option<u64>,
 }
 
 /// Hears of a run as it goes on. `()` listens to nothing.

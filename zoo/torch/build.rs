@@ -81,10 +81,16 @@ fn build_shim(root: &Path, cuda: bool) {
         .define("USE_C10D_GLOO", None)
         // Most warnings would be those of libtorch's headers.
         .warnings(false);
-    if cuda && include.join("nccl.h").exists() && include.join("cuda_runtime_api.h").exists() {
+    let nccl = cuda && include.join("nccl.h").exists() && include.join("cuda_runtime_api.h").exists();
+    if nccl {
         shim.define("USE_C10D_NCCL", None);
     }
     shim.compile("laps_dist");
+    if nccl {
+        // The shim selects the GPU; torch-sys links the other libraries of libtorch.
+        println!("cargo:rustc-link-search=native={}", root.join("lib").display());
+        println!("cargo:rustc-link-lib=dylib=c10_cuda");
+    }
 }
 
 /// `2.13.0`, from the header that comes with the library.

@@ -239,6 +239,16 @@ struct Run<'a> {
     tokenizer: &'a Tokenizer,
 }
 
+/// Where an epoch began or went on.
+struct EpochClock {
+    /// Step within the epoch.
+    first: usize,
+    start: Instant,
+    /// Time and bytes of the group.
+    communication: Duration,
+    bytes: u64,
+}
+
 impl<'a> Run<'a> {
     /// Finishes the current epoch and validates.
     fn epoch(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<()> {
@@ -248,11 +258,16 @@ impl<'a> Run<'a> {
         observer.begin(epoch, self.position.within, steps);
         let order = self.sampler.epoch(epoch);
         let mut batches = self.batches(&order)?;
-        let (first, start, communication) = (self.position.within, Instant::now(), self.group.time());
+        let clock = EpochClock {
+            first: self.position.within,
+            start: Instant::now(),
+            communication: self.group.time(),
+            bytes: self.group.bytes(),
+        };
         while self.position.within < steps {
             let Some(captions) = order.batch(self.position.within) else { break };
             let line = self.step(&mut batches, captions, steps)?;
-            observer.step(&line, &self.timing(first, start.elapsed(), batches.waited(), communication));
+            observer.step(&line, &self.timing(&clock, clock.start.elapsed(), batches.waited()));
             let stopped = self.group.any(stop.load(Ordering::Relaxed))?;
             if stopped || self.position.step.is_multiple_of(config.save_every as u64) {
                 self.save(observer)?;
@@ -262,8 +277,8 @@ impl<'a> Run<'a> {
                 return Err(TrainError::Interrupted { step: self.position.step, folder }.into());
             }
         }
-        let elapsed = start.elapsed();
-        let mut timing = self.timing(first, elapsed, batches.waited(), communication);
+        let elapsed = clock.start.elapsed();
+        let mut timing = self.timing(&clock, elapsed, batches.waited());
         timing.data_wait = distribution::largest(self.group, timing.data_wait)?;
         drop(batches);
         self.learner.release_threads();
@@ -276,15 +291,19 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Timing of the steps from `first` on, which took `elapsed`. `communication` is the time of the group at their start.
-    fn timing(&self, first: usize, elapsed: Duration, waited: Duration, communication: Duration) -> Timing {
+    /// Timing of the steps since `clock` was started, which took `elapsed`.
+    fn timing(&self, clock: &EpochClock, elapsed: Duration, waited: Duration) -> Timing {
         let config = &self.request.entry.train;
         let seconds = elapsed.as_secs_f64().max(1e-9);
-        let communication = (self.group.time() - communication).as_secs_f64() / seconds;
+        let steps = self.position.within - clock.first;
+        let communication = (self.group.time() - clock.communication).as_secs_f64() / seconds;
+        let bytes = (self.group.bytes() - clock.bytes) / steps.max(1) as u64;
+        let is_shared = self.group.world_size() > 1;
         Timing {
-            pairs_per_second: ((self.position.within - first) * config.batch_size * config.accumulate) as f64 / seconds,
+            pairs_per_second: (steps * config.batch_size * config.accumulate) as f64 / seconds,
             data_wait: waited.as_secs_f64() / seconds,
-            communication: (self.group.world_size() > 1).then_some(communication),
+            communication: is_shared.then_some(communication),
+            communication_bytes: is_shared.then_some(bytes),
         }
     }
 

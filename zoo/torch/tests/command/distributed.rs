@@ -195,6 +195,31 @@ fn two_signals_to_launch_stop_all_ranks_with_the_state_saved() {
     assert!(out.join("state.safetensors").exists());
 }
 
+/// A process that SIGKILL ends passes no signal on.
+#[test]
+#[cfg(target_os = "linux")]
+fn ranks_of_a_killed_launch_end() {
+    let folder = data();
+    let out = folder.path().join("run");
+    let mut launch = Command::new(crate::PROGRAM)
+        .args(["launch", "-n", "2", "--"])
+        .args(arguments(folder.path(), &out, &["--set=train.epochs=200"]))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(launch.stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("saved") {
+        assert!(stderr.read_line(&mut text).unwrap() > 0, "it ended without having saved: {text}");
+    }
+    launch.kill().unwrap();
+    launch.wait().unwrap();
+    // The pipe closes when the last rank has ended.
+    stderr.read_to_string(&mut text).unwrap();
+    assert!(steps(&out).len() < 1000, "the ranks went on to the end: {text}");
+    assert!(out.join("state.safetensors").exists());
+}
+
 #[test]
 fn ranks_with_another_seed_are_refused() {
     let folder = data();
