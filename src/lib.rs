@@ -135,7 +135,7 @@ pub fn run(backends: Backends) -> ExitCode {
         Command::Table(table) => table.run(),
         Command::Card(card) => card.run(),
         Command::Push(push) => push.run(),
-        Command::Report(report) => report.run(),
+        Command::Report(report) => report.run(backends),
         Command::Train(train) => train.run(backends),
         Command::Launch(launch) => return launch.run(),
         Command::Export(export) => export.run(backends),

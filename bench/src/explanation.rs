@@ -66,9 +66,15 @@ pub fn overlay(document: &ExplanationDocument<'_>, image: &RgbImage, word: Optio
         Some(word) => word.patches.to_vec(),
         None => document.patches.iter().map(|patch| patch.contribution).collect(),
     };
+    let overlay = overlaid(image, document.grid, &map);
+    let overlay = overlay.ok_or_else(|| Error::Template { source: "the image has no pixels".into() })?;
+    image::png(&overlay).map_err(|source| Error::Template { source: source.into() })
+}
+
+/// The image under a map of its patches, whose grid has this number of rows and columns; None for an image without pixels.
+pub(crate) fn overlaid(image: &RgbImage, [rows, columns]: [usize; 2], map: &[f64]) -> Option<RgbImage> {
     let largest = map.iter().fold(f64::MIN_POSITIVE, |largest, part| largest.max(part.abs()));
     let (width, height) = (image.width(), image.height());
-    let [rows, columns] = document.grid;
     let mut pixels = image.pixels().to_vec();
     for (index, pixel) in pixels.chunks_exact_mut(3).enumerate() {
         let (row, column) = (index / width * rows / height, index % width * columns / width);
@@ -79,7 +85,5 @@ pub fn overlay(document: &ExplanationDocument<'_>, image: &RgbImage, word: Optio
             *channel = (f64::from(*channel) * (1.0 - opacity) + color * opacity).round() as u8;
         }
     }
-    let overlay = RgbImage::new(width, height, pixels);
-    let overlay = overlay.ok_or_else(|| Error::Template { source: "the image has no pixels".into() })?;
-    image::png(&overlay).map_err(|source| Error::Template { source: source.into() })
+    RgbImage::new(width, height, pixels)
 }

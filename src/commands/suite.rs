@@ -13,7 +13,7 @@ use laps_bench::{
     files::write_atomic,
     foreign::{ForeignInput, ForeignRequest, evaluate},
     machine::processors,
-    report::{Thumbnails, page},
+    report::{Explainer, Thumbnails, page},
     reproduce::{ReproduceRequest, Reproduction, reproduce},
     results,
     suite::{Shard, Suite, SuiteRun, committed, differences},
@@ -212,7 +212,10 @@ impl SuiteArgs {
         let results: Vec<Reproduction> = finished.into_iter().filter_map(|run| run.result).collect();
         let tables = RecallTables::new(results.clone())?;
         write_atomic(&self.out.join("table.md"), tables.render(TableFormat::Markdown)?.as_bytes())?;
-        write_atomic(&self.out.join("report.html"), page(results, &Thumbnails::new(Vec::new()))?.as_bytes())?;
+        write_atomic(
+            &self.out.join("report.html"),
+            page(results, &Thumbnails::new(Vec::new()), &Explainer::default())?.as_bytes(),
+        )?;
         print(&tables.render(TableFormat::Terminal)?)?;
         print(&format!("wrote `table.md` and `report.html` to `{}`\n", self.out.display()))?;
         for change in &changes {

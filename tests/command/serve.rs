@@ -518,6 +518,20 @@ fn stop_under_load_answers_every_request_in_flight() {
     assert!(TcpStream::connect(address).is_err());
 }
 
+/// The request arrives after the server has stopped listening, as one does that was under way at that time.
+#[test]
+fn connection_accepted_before_the_stop_is_answered() {
+    let (_data, path) = index(2);
+    let server = RunningServer::start(&path, &[]);
+    let mut stream = server.connect();
+    server.signal("-TERM");
+    while TcpStream::connect(server.address).is_ok() {}
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let answer = Answer::read(stream);
+    assert_eq!((answer.status, &answer.json()["status"]), (200, &"ok".into()));
+    assert_eq!(server.wait(), (Some(0), String::new()));
+}
+
 /// Needs the packages that `.ci/run http_clients` installs.
 #[test]
 fn openai_prometheus_and_schemathesis_find_no_fault() {

@@ -3,6 +3,7 @@
 //! The page is self-contained and has no scripts; its content security policy forbids loading anything.
 
 mod chart;
+mod contrast;
 #[cfg(test)]
 mod tests;
 mod thumbnails;
@@ -16,6 +17,7 @@ use crate::{
     tables::{COLUMNS, PrintedTable, RecallTables},
 };
 
+pub use contrast::Explainer;
 pub use thumbnails::Thumbnails;
 pub(crate) use thumbnails::data_url;
 use view::{ResultView, TableView, tables};
@@ -31,11 +33,12 @@ struct Page<'a> {
 }
 
 /// The page of `results`, in the order of [`RecallTables`]. Images of failed queries come from `thumbnails`; an image
-/// that is not found is replaced by its name.
+/// that is not found is replaced by its name. `explainer` shows why the first answers of failed queries are first, for the
+/// results whose models it has.
 ///
 /// # Errors
 /// If the published tables, which are part of the program, cannot be read.
-pub fn page(results: Vec<Reproduction>, thumbnails: &Thumbnails) -> Result<String> {
+pub fn page(results: Vec<Reproduction>, thumbnails: &Thumbnails, explainer: &Explainer) -> Result<String> {
     let (recalls, results) = RecallTables::sorted(results)?;
     let mut titles: Vec<String> = results.iter().map(Reproduction::title).collect();
     titles.dedup();
@@ -56,7 +59,10 @@ pub fn page(results: Vec<Reproduction>, thumbnails: &Thumbnails) -> Result<Strin
         columns: COLUMNS,
         tables: views,
         notes,
-        results: (1..).zip(&results).map(|(number, result)| ResultView::new(number, result, thumbnails)).collect(),
+        results: (1..)
+            .zip(&results)
+            .map(|(number, result)| ResultView::new(number, result, thumbnails, explainer))
+            .collect(),
     };
     page.render().map_err(|source| Error::Template { source: source.into() })
 }

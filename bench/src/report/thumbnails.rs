@@ -47,11 +47,15 @@ impl Thumbnails {
         self.missing.get()
     }
 
-    fn make(&self, name: &str) -> Option<String> {
+    /// The image `name`, as [`of`](Self::of) finds it.
+    pub(super) fn read(&self, name: &str) -> Option<RgbImage> {
         let is_relative = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
         let path = self.folders.iter().map(|folder| folder.join(name)).find(|path| is_relative && path.is_file())?;
-        let full = image::read(&path).ok()?.image;
-        data_url(&full, SIDE, QUALITY).ok()
+        Some(image::read(&path).ok()?.image)
+    }
+
+    fn make(&self, name: &str) -> Option<String> {
+        data_url(&self.read(name)?, SIDE, QUALITY).ok()
     }
 }
 

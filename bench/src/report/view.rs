@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use laps_align::{Evaluation, Protocol};
 
-use super::{Thumbnails, chart};
+use super::{Explainer, Thumbnails, chart, contrast::ContrastView};
 use crate::{
     reproduce::{
         EntryUsed, EvaluatedModel, ForeignModel, JudgedEvaluation, Provenance, QueryFailure, RankCounts, Reproduction,
@@ -68,6 +68,7 @@ pub(super) struct FailureView<'a> {
     pub(super) image: Option<String>,
     pub(super) right: Option<String>,
     pub(super) first: Vec<AnswerView<'a>>,
+    pub(super) contrast: Option<ContrastView>,
 }
 
 /// A candidate answer.
@@ -103,12 +104,16 @@ pub(super) fn tables(tables: &RecallTables, prefix: &str) -> Vec<TableView> {
 }
 
 impl<'a> ResultView<'a> {
-    pub(super) fn new(number: usize, result: &'a Reproduction, thumbnails: &Thumbnails) -> Self {
+    pub(super) fn new(number: usize, result: &'a Reproduction, thumbnails: &Thumbnails, explainer: &Explainer) -> Self {
         let Reproduction { split, limit, images, captions, notes, failures, .. } = result;
         let limit = limit.map_or_else(String::new, |limit| format!(" (first {limit} images)"));
         let evaluations = result.evaluations.iter().map(|evaluation| EvaluationView::new(result, evaluation)).collect();
-        let i2t = failures.i2t.iter().map(|failure| FailureView::new(failure, *captions, thumbnails));
-        let t2i = failures.t2i.iter().map(|failure| FailureView::new(failure, *images, thumbnails));
+        let view = |failure, candidates| FailureView {
+            contrast: explainer.contrast(result, failure, thumbnails),
+            ..FailureView::new(failure, candidates, thumbnails)
+        };
+        let i2t = failures.i2t.iter().map(|failure| view(failure, *captions));
+        let t2i = failures.t2i.iter().map(|failure| view(failure, *images));
         Self {
             number,
             title: result.title(),
@@ -251,6 +256,7 @@ impl<'a> FailureView<'a> {
             image: failure.caption.is_none().then(|| thumbnails.of(&failure.image)).flatten(),
             right: failure.caption.is_some().then(|| thumbnails.of(&failure.right.image)).flatten(),
             first: first.collect(),
+            contrast: None,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Connections, and the way from start to stop.
 
 use std::{
+    future::{Future, poll_fn},
     net::{SocketAddr, TcpListener},
     num::NonZeroUsize,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,18 +14,21 @@ use std::{
 };
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
 use laps::Model;
 use laps_files::sha256;
 use laps_search::Store;
 use tokio::{
+    net::TcpStream,
     runtime::{Builder, Runtime},
-    sync::Semaphore,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     time::{sleep, timeout},
 };
 
@@ -37,6 +42,8 @@ use crate::{
 
 /// How often the stop flag is looked at.
 const STOP_INTERVAL: Duration = Duration::from_millis(50);
+/// After the stop, how long a connection that was accepted can still send its first request.
+const FIRST_REQUEST_TIME: Duration = Duration::from_secs(3);
 /// Pause after a connection could not be accepted, for example because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -129,37 +136,75 @@ fn accept_until_stopped(
 ) -> std::io::Result<bool> {
     let finished = runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let graceful = GracefulShutdown::new();
+        let (stopping, stopped) = watch::channel(false);
         let connections = Arc::new(Semaphore::new(limits.connections));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(limits.read_time);
+        let spawn = |stream: TcpStream, permit: OwnedSemaphorePermit| {
+            // Answers are written at once.
+            let _ = stream.set_nodelay(true);
+            tokio::spawn(serve_connection(http.clone(), stream, router.clone(), stopped.clone(), permit));
+        };
         while !stop.load(Ordering::Relaxed) {
             let Ok(Ok(permit)) = timeout(STOP_INTERVAL, Arc::clone(&connections).acquire_owned()).await else {
                 continue;
             };
-            let stream = match timeout(STOP_INTERVAL, listener.accept()).await {
-                Ok(Ok((stream, _))) => stream,
-                Ok(Err(_)) => {
-                    sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-                Err(_) => continue,
-            };
-            // Answers are written at once.
-            let _ = stream.set_nodelay(true);
-            let service = TowerToHyperService::new(router.clone());
-            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
-            tokio::spawn(async move {
-                // A client that breaks off is no fault of the server.
-                let _ = connection.await;
-                drop(permit);
-            });
+            match timeout(STOP_INTERVAL, listener.accept()).await {
+                Ok(Ok((stream, _))) => spawn(stream, permit),
+                Ok(Err(_)) => sleep(ACCEPT_PAUSE).await,
+                Err(_) => {}
+            }
+        }
+        // The system has accepted the connections that wait: closing the port would reset them.
+        let listener = listener.into_std()?;
+        while let Ok(permit) = Arc::clone(&connections).try_acquire_owned()
+            && let Ok((stream, _)) = listener.accept()
+        {
+            stream.set_nonblocking(true)?;
+            spawn(TcpStream::from_std(stream)?, permit);
         }
         drop(listener);
-        std::io::Result::Ok(timeout(limits.stop_time, graceful.shutdown()).await.is_ok())
+        // Fails if there is no connection.
+        let _ = stopping.send(true);
+        drop(stopped);
+        std::io::Result::Ok(timeout(limits.stop_time, stopping.closed()).await.is_ok())
     });
     // Dropping the router and the connections that are left closes the queue.
     drop(router);
     runtime.shutdown_background();
     finished
+}
+
+/// Answers the requests of a connection. When `stopped` becomes true, the one that is being answered is the last. A connection
+/// without a request then has [`FIRST_REQUEST_TIME`] for it: its client may have sent it already.
+async fn serve_connection(
+    http: http1::Builder,
+    stream: TcpStream,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
+) {
+    let first_request = Arc::new(Notify::new());
+    let router = TowerToHyperService::new(router);
+    let begun = Arc::clone(&first_request);
+    let service = service_fn(move |request| {
+        begun.notify_one();
+        router.call(request)
+    });
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let mut last_request = pin!(async {
+        let _ = stopped.wait_for(|&stopped| stopped).await;
+        let _ = timeout(FIRST_REQUEST_TIME, first_request.notified()).await;
+    });
+    let mut is_last = false;
+    // A client that breaks off is no fault of the server.
+    let _ = poll_fn(|context| {
+        if !is_last && last_request.as_mut().poll(context).is_ready() {
+            is_last = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        // It wakes this task when the first request begins.
+        connection.as_mut().poll(context)
+    })
+    .await;
 }

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Thumbnails, chromium::chromium, images, page, with_folds, with_queries};
+use super::{Explainer, Thumbnails, chromium::chromium, explained, images, page, with_folds, with_queries};
 
 /// Widths in pixels.
 const WIDTHS: [u32; 2] = [1280, 390];
@@ -61,7 +61,12 @@ fn widths(browser: &Path, folder: &Path, html: &str, width: u32) -> String {
 fn browser_renders_it_without_messages_or_overflow() {
     let Some(browser) = chromium() else { return };
     let folder = images();
-    let html = page(vec![with_queries(), with_folds()], &Thumbnails::new(vec![folder.path().to_owned()])).unwrap();
+    let html = page(
+        vec![with_queries(), with_folds()],
+        &Thumbnails::new(vec![folder.path().to_owned()]),
+        &Explainer::default(),
+    )
+    .unwrap();
     let file = folder.path().join("report.html");
     fs_err::write(&file, &html).unwrap();
     for width in WIDTHS {
@@ -76,6 +81,22 @@ fn browser_renders_it_without_messages_or_overflow() {
     assert!(found.len() == 1 && found[0].contains("Content Security Policy"), "{found:?}");
     let cut = widths(&browser, folder.path(), &worse, WIDTHS[1]);
     assert!(cut.starts_with("390 ") && cut != "390 390", "{cut}");
+}
+
+#[test]
+fn explanations_of_failures_fit_the_page() {
+    let Some(browser) = chromium() else { return };
+    let folder = images();
+    let (explainer, result) = explained();
+    let html = page(vec![result], &Thumbnails::new(vec![folder.path().to_owned()]), &explainer).unwrap();
+    let open = html.replace("<details class=\"contrast\">", "<details class=\"contrast\" open>");
+    assert_ne!(open, html);
+    let file = folder.path().join("report.html");
+    fs_err::write(&file, &open).unwrap();
+    for width in WIDTHS {
+        assert_eq!(console_messages(&browser, folder.path(), &file, width), [""; 0]);
+        assert_eq!(widths(&browser, folder.path(), &open, width), format!("{width} {width}"));
+    }
 }
 
 /// Colour of the page's upper left corner, where only its background is.
@@ -96,7 +117,8 @@ fn background(browser: &Path, folder: &Path, file: &Path, dark: bool) -> String 
 fn dark_mode_follows_the_preference() {
     let Some(browser) = chromium() else { return };
     let folder = images();
-    let html = page(vec![with_queries()], &Thumbnails::new(vec![folder.path().to_owned()])).unwrap();
+    let html =
+        page(vec![with_queries()], &Thumbnails::new(vec![folder.path().to_owned()]), &Explainer::default()).unwrap();
     let file = folder.path().join("report.html");
     fs_err::write(&file, &html).unwrap();
     assert_eq!(background(&browser, folder.path(), &file, false), "fbfbfa");

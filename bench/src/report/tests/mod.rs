@@ -3,10 +3,11 @@
 mod browser;
 mod chromium;
 
-use laps_data::image::{RgbImage, jpeg};
+use laps::{EngineChoice, Image, Model};
+use laps_data::image::{RgbImage, jpeg, read};
 use serde_json::{Value, json};
 
-use super::{Thumbnails, page};
+use super::{Explainer, Thumbnails, page};
 use crate::{reproduce::Reproduction, results::sample};
 
 const FLICKR: [f64; 6] = [75.8, 93.8, 97.1, 62.46, 87.5, 92.0];
@@ -64,7 +65,7 @@ fn images() -> tempfile::TempDir {
 fn page_is_self_contained_and_runs_no_scripts() {
     let folder = images();
     let thumbnails = Thumbnails::new(vec![folder.path().to_owned()]);
-    let html = page(vec![with_queries(), with_folds()], &thumbnails).unwrap();
+    let html = page(vec![with_queries(), with_folds()], &thumbnails, &Explainer::default()).unwrap();
     assert_eq!(thumbnails.missing(), 0);
     assert_eq!(html.matches("src=\"data:image/jpeg;base64,").count(), 7);
     assert_eq!(html.matches("src=").count(), 7);
@@ -79,7 +80,7 @@ fn page_is_self_contained_and_runs_no_scripts() {
 
 #[test]
 fn page_shows_recalls_ranks_failures_and_provenance() {
-    let html = page(vec![with_queries(), with_folds()], &Thumbnails::new(Vec::new())).unwrap();
+    let html = page(vec![with_queries(), with_folds()], &Thumbnails::new(Vec::new()), &Explainer::default()).unwrap();
     for text in [
         "<title>LAPS: f30k_vit, coco_swin</title>",
         // Measured, published and inferred recalls.
@@ -108,4 +109,70 @@ fn page_shows_recalls_ranks_failures_and_provenance() {
     }
     // Missing images are replaced by their names.
     assert_eq!(html.matches("<div class=\"none\">").count(), 7);
+}
+
+/// An embedded model, and a result that it has evaluated.
+fn explained() -> (Explainer, Reproduction) {
+    let mut explainer = Explainer::default();
+    let model = Model::builder("shapes_vit").engine(EngineChoice::Rust).open().unwrap();
+    let mut result = with_queries();
+    assert!(!explainer.knows(&result));
+    let entry = sample::entry(&mut result);
+    entry.config_sha256.clone_from(&model.used().config_sha256);
+    entry.checkpoint.sha256.clone_from(&model.used().checkpoint_sha256);
+    explainer.add(model);
+    assert!(explainer.knows(&result));
+    (explainer, result)
+}
+
+#[test]
+fn failures_show_the_explanations_of_the_first_and_the_correct_answer() {
+    let folder = images();
+    let thumbnails = Thumbnails::new(vec![folder.path().to_owned()]);
+    let (explainer, result) = explained();
+    let model = Model::builder("shapes_vit").engine(EngineChoice::Rust).open().unwrap();
+    let explain = |image: usize, caption: &str| {
+        let pixels = read(&folder.path().join(format!("{image}.jpg"))).unwrap().image;
+        model.explain(Image::Pixels(pixels), caption).unwrap()
+    };
+
+    // A caption, for which image 0 is first and image 7 is correct.
+    let failure = &result.failures.t2i[0];
+    let caption = failure.caption.as_deref().unwrap();
+    let pairs = [explain(0, caption), explain(7, caption)];
+    let view = explainer.contrast(&result, failure, &thumbnails).unwrap();
+    for (answer, pair) in view.answers.iter().zip(&pairs) {
+        assert_eq!(answer.similarity, format!("{:.3}", pair.explanation.similarity));
+        assert!(answer.picture.is_some() && answer.words.is_empty());
+        let part = |text: &str| text.parse::<f64>().unwrap();
+        // Three numbers with three decimals.
+        let sum = part(&answer.class_token) + part(&answer.patches);
+        assert!((sum - part(&answer.similarity)).abs() < 0.0016, "{sum} {}", answer.similarity);
+    }
+    assert_eq!(view.words.len(), pairs[0].words.len());
+    let differences: Vec<f64> = view.words.iter().map(|word| word[3].parse().unwrap()).collect();
+    assert!(
+        differences.is_sorted_by(|a, b| a >= b) && differences.iter().any(|&value| value != 0.0),
+        "{differences:?}"
+    );
+    let position = pairs[0].words.iter().position(|word| *word == view.words[0][0]).unwrap();
+    let of_word = pairs.map(|pair| format!("{:.3}", pair.explanation.words[position].similarity));
+    assert_eq!(view.words[0][1..3], of_word);
+
+    // An image, for which `a cat` is first and `a man on a bench` is correct.
+    let view = explainer.contrast(&result, &result.failures.i2t[0], &thumbnails).unwrap();
+    let captions = view.answers.each_ref().map(|answer| answer.caption.as_deref().unwrap());
+    assert_eq!((captions, view.words.len()), (["a cat", "a man on a bench"], 0));
+    let pair = explain(3, "a man on a bench");
+    let words = &view.answers[1].words;
+    let best = pair.explanation.words.iter().map(|word| word.similarity).fold(f64::MIN, f64::max);
+    assert_eq!((words.len(), &words[0][1]), (pair.words.len(), &format!("{best:.3}")));
+
+    let html = page(vec![result.clone(), with_folds()], &thumbnails, &explainer).unwrap();
+    assert_eq!(html.matches("<summary>Why the first one won</summary>").count(), 2);
+    assert_eq!(html.matches("src=\"data:image/jpeg;base64,").count(), 7 + 4);
+    assert!(!html.contains("<script"));
+    // Without the images there is nothing to show.
+    let html = page(vec![result], &Thumbnails::new(Vec::new()), &explainer).unwrap();
+    assert!(!html.contains("<summary>Why the first one won</summary>"));
 }
