@@ -16,7 +16,8 @@ use laps_model::{
 use laps_onnx::{
     graph::{GraphKind, GraphPrecision, Target},
     package::{
-        self, CachedGraphs, ExportRequest, GraphCache, Manifest, Package, describe_encoders, encode_graph, write_encoders,
+        self, CachedGraphs, ExportRequest, GraphCache, Manifest, Package, describe_encoders, encode_graph,
+        write_encoders,
     },
     runtime::{ExecutionDevice, Optimization, OrtEncoder, Provider, Session, SessionOptions, environment},
 };

@@ -5,8 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use laps_model::{array::Array, encoder::Device};
 use laps_files::with_suffix;
+use laps_model::{array::Array, encoder::Device};
 use ort::{
     logging::LogLevel,
     session::builder::{GraphOptimizationLevel, SessionBuilder},
