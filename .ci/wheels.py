@@ -45,10 +45,13 @@ def tag(program):
 
 
 def laps_zoo(maturin, profile):
-    # Selected together, so that both have the same features of their dependencies, which then are compiled once.
-    packages = ["--package", "laps-zoo", "--package", "laps-python", "--bin", "laps-zoo"]
-    simd = ["--features", "laps-zoo/require-simd,laps-python/require-simd"] if profile == "release" else []
-    run("cargo", "build", "--locked", "--profile", profile, *packages, *simd)
+    if profile == "dev":
+        # The selection of `.ci/run`, which the tests have compiled. maturin selects the module alone.
+        selected = ["--workspace", "--bin", "laps-zoo", "--example", "score"]
+    else:
+        selected = ["--package", "laps-zoo", "--bin", "laps-zoo"]
+    simd = ["--features", "require-simd"] if profile == "release" else []
+    run("cargo", "build", "--locked", "--profile", profile, *selected, *simd)
     program = ROOT / "python/wheel-data/scripts/laps-zoo"
     strip(target_folder(profile) / "laps-zoo", program)
     options = ["--locked", "--profile", profile, "--strip", "--compatibility", tag(program), "--out", str(DIST)]

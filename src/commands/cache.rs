@@ -1,9 +1,12 @@
 //! `laps-zoo cache`
 
+use std::path::Path;
+
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use laps_files::safe_relative_path;
-use laps_hub::store::{Pins, Store, prune};
+use laps_hub::store::{Pins, PrunedFile, Store, prune};
+use laps_onnx::package::{CachedGraphs, GraphCache};
 
 use crate::report::{CommandStatus, print};
 
@@ -18,15 +21,20 @@ pub(crate) struct CacheArgs {
 enum CacheAction {
     /// Print the path of the cache folder
     Path,
-    /// List pinned files with size and hash, and whether they are in the cache
+    /// List pinned files with size and hash, and whether they are in the cache; and optimised ONNX Runtime graphs
     List,
     /// Delete interrupted and rejected downloads, and original checkpoints that were converted
-    Prune,
+    Prune {
+        /// Also delete all optimised ONNX Runtime graphs, which are made again when they are needed
+        #[arg(long)]
+        graphs: bool,
+    },
 }
 
 impl CacheArgs {
     pub(crate) fn run(self) -> Result<CommandStatus> {
         let store = Store::from_environment()?;
+        let graph_cache = GraphCache::new(&store.root);
         match self.action {
             CacheAction::Path => print(&format!("{}\n", store.root.display()))?,
             CacheAction::List => {
@@ -38,21 +46,38 @@ impl CacheArgs {
                     let verified = pin.verified.describe();
                     text += &format!("{key}: {bytes} bytes, sha256 {sha256}, verified {verified}, {state}\n");
                 }
+                for CachedGraphs { folder, manifest, bytes } in graph_cache.list() {
+                    let (path, graphs) = (relative(&folder, &store), manifest.description());
+                    text += &format!("{path}: {bytes} bytes, optimised graphs of {}: {graphs}\n", manifest.entry);
+                }
                 if text.is_empty() {
                     text = "the cache is empty\n".to_owned();
                 }
                 print(&text)?;
             }
-            CacheAction::Prune => {
-                let pruned = prune(&store)?;
-                let lines = pruned.iter().map(|file| {
-                    let path = file.path.strip_prefix(&store.root).unwrap_or(&file.path);
-                    format!("deleted {} ({} bytes): {}\n", path.display(), file.bytes, file.reason)
-                });
-                let text: String = lines.collect();
+            CacheAction::Prune { graphs } => {
+                let mut text = String::new();
+                for PrunedFile { path, bytes, reason } in prune(&store)? {
+                    text += &format!("deleted {} ({bytes} bytes): {reason}\n", relative(&path, &store));
+                }
+                if graphs {
+                    let failed = |error| laps_files::Error::Io {
+                        action: "remove the graphs in",
+                        path: store.root.clone(),
+                        source: error,
+                    };
+                    for (folder, bytes) in graph_cache.clear().map_err(failed)? {
+                        let path = relative(&folder, &store);
+                        text += &format!("deleted {path} ({bytes} bytes): optimised ONNX Runtime graphs\n");
+                    }
+                }
                 print(if text.is_empty() { "nothing to delete\n" } else { &text })?;
             }
         }
         Ok(CommandStatus::Success)
     }
+}
+
+fn relative(path: &Path, store: &Store) -> String {
+    path.strip_prefix(&store.root).unwrap_or(path).display().to_string()
 }

@@ -46,7 +46,6 @@ pub struct CachedGraphs {
     pub manifest: Manifest,
     /// Size of the files in bytes.
     pub bytes: u64,
-    used: SystemTime,
 }
 
 /// A folder for graphs that are being written.
@@ -104,7 +103,7 @@ impl GraphCache {
         let record = Record::read(&folder)?;
         let unchanged = |file: &FileRecord| FileRecord::of(&folder, &file.name).is_ok_and(|found| found == *file);
         let touched = || fs::File::open(folder.join(RECORD_FILE))?.file().set_modified(SystemTime::now());
-        (record.files.iter().all(unchanged) && touched().is_ok()).then(|| record.describe(folder)).flatten()
+        (record.files.iter().all(unchanged) && touched().is_ok()).then(|| record.describe(folder))
     }
 
     /// A folder for the graphs with a key. None if it cannot be created.
@@ -117,10 +116,12 @@ impl GraphCache {
     /// All graphs, the one that was used last first.
     pub fn list(&self) -> Vec<CachedGraphs> {
         let folders = self.folders();
-        let mut graphs: Vec<CachedGraphs> =
-            folders.into_iter().filter_map(|folder| Record::read(&folder)?.describe(folder)).collect();
-        graphs.sort_by_key(|graphs| std::cmp::Reverse(graphs.used));
-        graphs
+        let used = |folder: &Path| fs::metadata(folder.join(RECORD_FILE)).ok()?.modified().ok();
+        let graphs =
+            folders.into_iter().filter_map(|folder| Some((used(&folder)?, Record::read(&folder)?.describe(folder))));
+        let mut graphs: Vec<(SystemTime, CachedGraphs)> = graphs.collect();
+        graphs.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
+        graphs.into_iter().map(|(_, graphs)| graphs).collect()
     }
 
     /// Deletes the graphs with a key, for example because they cannot be loaded.
@@ -212,10 +213,9 @@ impl Record {
         record.files.iter().all(|file| laps_files::is_file_name(&file.name)).then_some(record)
     }
 
-    fn describe(self, folder: PathBuf) -> Option<CachedGraphs> {
-        let used = fs::metadata(folder.join(RECORD_FILE)).ok()?.modified().ok()?;
+    fn describe(self, folder: PathBuf) -> CachedGraphs {
         let bytes = self.files.iter().map(|file| file.bytes).sum();
-        Some(CachedGraphs { folder, manifest: self.manifest, bytes, used })
+        CachedGraphs { folder, manifest: self.manifest, bytes }
     }
 }
 
