@@ -4,9 +4,10 @@
 //! |---|---|
 //! | captions shuffled within their image | the recalls stay the same |
 //! | captions shuffled between images | the recalls are those of chance: nothing but the texts tells the images apart |
+//! | side texts of the queries | a text that all captions of an image share and no other image has does not help: the recalls stay the same without it, and with that of another image |
 //! | duplicate images across splits | no image of the evaluated split is in another split |
 //! | duplicate captions across splits | counted; two people may well write the same sentence |
-//! | resolution against the name | a size in the name of the entry is that of its image encoder |
+//! | resolution against the name | a size in the name of the entry, or of a published row, is that of its image encoder |
 
 use std::{
     borrow::Cow,
@@ -19,16 +20,19 @@ use laps::embedded;
 use laps_align::{Evaluation, Protocol};
 use laps_data::Split;
 use laps_files::{Progress, read_regular, sha256};
-use laps_hub::registry::Entry;
+use laps_hub::registry::{Entry, References};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Result,
     reproduce::{ReproduceRequest, Reproduction, recalls, reproduce},
+    side_texts::{SideTextChange, SideTexts},
 };
 
 /// Sizes of images in names of entries.
 const SIZES: [usize; 6] = [224, 256, 336, 384, 448, 480];
+/// One image in so many has to have a side text. Fewer are chance: five sentences can end in the same words.
+const SIDE_TEXT_SHARE: usize = 10;
 /// Recalls of shuffled captions may be this many standard errors above chance.
 const STANDARD_ERRORS: f64 = 6.0;
 
@@ -42,6 +46,10 @@ pub enum CaptionOrder {
     WithinImages,
     /// That of a caption of another image, half the split away.
     BetweenImages,
+    /// Its own, without what all captions of its image share.
+    WithoutSideTexts,
+    /// Its own, with what all captions of another image share instead.
+    ShuffledSideTexts,
 }
 
 impl CaptionOrder {
@@ -54,7 +62,7 @@ impl CaptionOrder {
         let mut sources: Vec<usize> = (0..image_of.len()).collect();
         for (image, own) in captions.iter().enumerate() {
             let (from, shift) = match self {
-                Self::AsWritten => (own, 0),
+                Self::AsWritten | Self::WithoutSideTexts | Self::ShuffledSideTexts => (own, 0),
                 Self::WithinImages => (own, 1),
                 Self::BetweenImages => (&captions[(image + images / 2) % images.max(1)], 0),
             };
@@ -65,6 +73,16 @@ impl CaptionOrder {
             }
         }
         sources
+    }
+
+    /// `split` with the captions that are encoded, before they are moved.
+    pub(crate) fn rewrite(self, split: Split) -> Split {
+        let change = match self {
+            Self::AsWritten | Self::WithinImages | Self::BetweenImages => return split,
+            Self::WithoutSideTexts => SideTextChange::Remove,
+            Self::ShuffledSideTexts => SideTextChange::Shuffle,
+        };
+        SideTexts::find(&split).change(split, change)
     }
 }
 
@@ -96,6 +114,7 @@ pub fn audit(
     let within = again(CaptionOrder::WithinImages)?;
     let between = again(CaptionOrder::BetweenImages)?;
     let mut checks = vec![unchanged(result, &within, request.tolerance), chance(&between)];
+    checks.push(side_texts(request, result, again)?);
     checks.extend(duplicates(request)?);
     checks.extend(resolution(&request.entry));
     Ok(checks)
@@ -114,19 +133,56 @@ pub fn render(checks: &[AuditCheck]) -> String {
     checks.iter().map(line).collect()
 }
 
-/// Whether all recalls of two results are within `tolerance` points.
-fn unchanged(result: &Reproduction, other: &Reproduction, tolerance: f64) -> AuditCheck {
+/// Largest difference of a recall of two results, in points.
+fn largest_difference(result: &Reproduction, other: &Reproduction) -> f64 {
     let pairs = result.evaluations.iter().zip(&other.evaluations);
     let differences = pairs.flat_map(|(one, other)| {
         let (one, other) = (recalls(&one.headline), recalls(&other.headline));
         one.into_iter().zip(other).map(|(one, other)| (one - other).abs())
     });
-    let largest = differences.fold(0.0, f64::max);
+    differences.fold(0.0, f64::max)
+}
+
+/// Whether all recalls of two results are within `tolerance` points.
+fn unchanged(result: &Reproduction, other: &Reproduction, tolerance: f64) -> AuditCheck {
+    let largest = largest_difference(result, other);
     AuditCheck {
         name: "captions shuffled within their image".into(),
         passed: Some(largest <= tolerance),
         detail: format!("recalls differ by {largest:.2} points at most"),
     }
+}
+
+/// Whether the recalls depend on side texts. `again` evaluates with other texts.
+fn side_texts(
+    request: &ReproduceRequest,
+    result: &Reproduction,
+    again: impl Fn(CaptionOrder) -> Result<Reproduction>,
+) -> Result<AuditCheck> {
+    let evaluated = request.split.as_deref().unwrap_or(&request.entry.data.test);
+    let paths = embedded::split_paths(&request.entry, request.data.as_deref(), &[evaluated])?;
+    let split = Split::open(&paths.captions, evaluated)?;
+    let split = match request.limit {
+        Some(limit) => split.limit(limit),
+        None => split,
+    };
+    let found = SideTexts::find(&split);
+    let check = |passed, detail| AuditCheck { name: "side texts of the queries".into(), passed: Some(passed), detail };
+    let images = split.images().len();
+    let example = found.example().filter(|_| found.images() * SIDE_TEXT_SHARE >= images);
+    let Some(example) = example else {
+        let detail = format!("{} of {images} images have a text in all of their captions alone", found.images());
+        return Ok(check(true, detail));
+    };
+    let [removed, shuffled] = [CaptionOrder::WithoutSideTexts, CaptionOrder::ShuffledSideTexts];
+    let [removed, shuffled] =
+        [largest_difference(result, &again(removed)?), largest_difference(result, &again(shuffled)?)];
+    let detail = format!(
+        "{} of {images} images have a text in all of their captions, such as `{example}`; recalls differ by up to {removed:.2} \
+         points without them and {shuffled:.2} with those of other images",
+        found.images(),
+    );
+    Ok(check(removed.max(shuffled) <= request.tolerance, detail))
 }
 
 /// Whether all recalls are those of a random order of the candidates.
@@ -219,15 +275,26 @@ fn image_hashes(split: &Split, root: &Path) -> Result<HashMap<[u8; 32], String>>
     Ok(files.filter_map(|file| Some((sha256(&read_regular(&file.path).ok()?), file.image.name))).collect())
 }
 
-/// Whether a size in the name of an entry is that of its image encoder.
-fn resolution(entry: &Entry) -> Option<AuditCheck> {
-    let named = entry.name.split(['_', '-']).filter_map(|part| part.parse().ok()).find(|size| SIZES.contains(size))?;
+/// Whether a size in the name of an entry, or of a published row that it refers to, is that of its image encoder.
+fn resolution(entry: &Entry) -> Vec<AuditCheck> {
     let size = entry.model.image.image_size();
-    Some(AuditCheck {
-        name: "resolution against the name".into(),
-        passed: Some(named == size),
-        detail: format!("`{}` is evaluated at {size} pixels", entry.name),
-    })
+    let check = |name: &str, described: String| {
+        let named =
+            name.split(['_', '-', '/']).filter_map(|part| part.parse().ok()).find(|size| SIZES.contains(size))?;
+        Some(AuditCheck {
+            name: "resolution against the name".into(),
+            passed: Some(named == size),
+            detail: format!("{described} is evaluated at {size} pixels"),
+        })
+    };
+    let row = |source: &str| {
+        let row = entry.reference_row(source)?;
+        check(row, format!("`{row}` of the published table `{source}`"))
+    };
+    check(&entry.name, format!("`{}`", entry.name))
+        .into_iter()
+        .chain(References::SOURCES.into_iter().filter_map(row))
+        .collect()
 }
 
 #[cfg(test)]
@@ -295,16 +362,50 @@ mod tests {
         );
     }
 
+    /// Each query carries a description of its image, here the first caption of the image, as queries of SEPS do.
+    #[test]
+    fn planted_side_texts_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let drawn = DrawnConfig { seed: 5, train: 2, dev: 2, test: 30 };
+        scenes::write(folder.path(), &drawn, &scenes::Split::ALL).unwrap();
+        let entry = registry::find("shapes_vit").unwrap();
+        let request = ReproduceRequest { data: Some(folder.path().to_owned()), ..ReproduceRequest::new(entry) };
+        let stop = AtomicBool::new(false);
+        let evaluate = |caption_order| reproduce(&ReproduceRequest { caption_order, ..request.clone() }, &stop, &());
+        let check = || side_texts(&request, &evaluate(CaptionOrder::AsWritten).unwrap(), evaluate).unwrap();
+        let clean = check();
+        assert_eq!(clean.passed, Some(true), "{}", clean.detail);
+
+        let file = request.entry.data_paths(Some(folder.path())).unwrap().captions.join("test_caps.txt");
+        let captions = fs_err::read_to_string(&file).unwrap();
+        let lines: Vec<&str> = captions.lines().collect();
+        let planted = lines.chunks(5).flat_map(|own| own.iter().map(|caption| format!("{} {caption}\n", own[0])));
+        fs_err::write(&file, planted.collect::<String>()).unwrap();
+        let leak = check();
+        assert_eq!(leak.passed, Some(false), "{}", leak.detail);
+        assert!(
+            leak.detail.contains("of 30 images have a text in all of their captions, such as `"),
+            "{}",
+            leak.detail
+        );
+    }
+
     #[test]
     fn size_in_a_name_has_to_be_that_of_the_encoder() {
         let entry = registry::find("f30k_vit_384").unwrap();
-        assert_eq!(resolution(&entry).unwrap().passed, Some(true));
+        let passed = |entry: &Entry| resolution(entry).iter().map(|check| check.passed).collect::<Vec<_>>();
+        assert_eq!(passed(&entry), [Some(true); 2]);
         let renamed = Entry::from_yaml(
             entry.origin.clone(),
             &registry::text("f30k_vit_384").unwrap().1.replace("name: f30k_vit_384", "name: d2s_vit_224"),
         );
         let renamed = renamed.unwrap();
-        assert_eq!(resolution(&renamed).unwrap().passed, Some(false));
-        assert!(resolution(&registry::find("f30k_vit").unwrap()).is_none());
+        assert_eq!(passed(&renamed), [Some(false), Some(true)]);
+        assert_eq!(passed(&registry::find("f30k_vit").unwrap()), [Some(true)]);
+        // Our name has the pixels that the model is run at, that of the published row has not.
+        let d2s = registry::find("f30k_vit_384_d2s").unwrap();
+        assert_eq!(passed(&d2s), [Some(true), Some(false)]);
+        let detail = &resolution(&d2s)[1].detail;
+        assert_eq!(detail, "`f30k_vit_224` of the published table `d2s_vse` is evaluated at 384 pixels");
     }
 }

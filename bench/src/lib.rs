@@ -59,6 +59,7 @@ pub mod publish;
 pub mod report;
 pub mod reproduce;
 pub mod results;
+mod side_texts;
 pub mod statistics;
 pub mod suite;
 pub mod tables;

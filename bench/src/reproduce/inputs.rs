@@ -29,6 +29,7 @@ pub(super) fn read_texts(request: &ReproduceRequest, paths: &DataPaths) -> Resul
     if let Some(limit) = request.limit {
         split = split.limit(limit);
     }
+    let split = request.caption_order.rewrite(split);
     let tokenizer = request.entry.tokenizer(paths)?.with_long_captions(request.long_captions);
     let written = split.tokenize(&tokenizer, model.text.max_position_embeddings);
     let written = written.map_err(|error| all_faults(error.into(), request, &split, paths))?;

@@ -152,6 +152,15 @@ impl Split {
         Err(DataError::Unusable(data.into()))
     }
 
+    /// The split with each caption replaced by what `text` makes of its number and its text.
+    #[must_use]
+    pub fn map_captions(mut self, mut text: impl FnMut(usize, &str) -> String) -> Self {
+        for (index, caption) in self.captions.iter_mut().enumerate() {
+            *caption = text(index, caption);
+        }
+        self
+    }
+
     /// Truncates to the first `count` images and their captions.
     pub fn limit(mut self, count: NonZeroUsize) -> Self {
         let count = count.get();
