@@ -59,8 +59,7 @@ fn padded_windows_in_onnx_runtime_agree_with_the_pure_rust_model() {
     }
     let ImageConfig::Swin(swin) = swin_tiny().image else { panic!("Swin") };
     let image = ImageConfig::Swin(SwinConfig { image_size: 320, ..swin });
-    let config =
-        ModelConfig { image, sparse_ratio: 0.0, aggr_ratio: 0.0, head: HeadConfig::MaxMean, ..swin_tiny() };
+    let config = ModelConfig { image, sparse_ratio: 0.0, aggr_ratio: 0.0, head: HeadConfig::MaxMean, ..swin_tiny() };
     let model = Tiny { name: "swin", config };
     let case = image_case(&model, &model.model(), 2);
     for flavour in [Flavour::Portable, Flavour::Ort] {
