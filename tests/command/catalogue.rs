@@ -153,8 +153,8 @@ fn help_names_the_commands() {
               Write the result and its provenance as JSON
 
           --audit
-              Also evaluate with captions shuffled within and between images, and look for side texts and
-              for images of other splits
+              Also evaluate with captions shuffled within and between images, and look for side texts
+              and for images of other splits
 
           --offline
               Do not use the network: fail if a file is not in the cache

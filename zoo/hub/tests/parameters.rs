@@ -29,14 +29,26 @@ fn summary(name: &str) -> String {
 
 #[test]
 fn parameter_lists_are_unchanged() {
-    let lines: Vec<String> =
-        ["f30k_vit", "f30k_swin", "f30k_swin_1024", "shapes_vit", "shapes_swin"].map(summary).into();
+    let names = [
+        "f30k_vit",
+        "f30k_swin",
+        "f30k_swin_1024",
+        "shapes_vit",
+        "shapes_swin",
+        "f30k_vit_480_d2s",
+        "f30k_swin_384_d2s",
+        "f30k_swin_384_d2s_pretrain",
+    ];
+    let lines: Vec<String> = names.map(summary).into();
     insta::assert_snapshot!(lines.join("\n"), @r"
     f30k_vit: 406 tensors, 195535128 numbers, 2378e9b77c4a9ec36368a883bd61a64704a4681ebf236f3467d82de44abca95e
     f30k_swin: 631 tensors, 196609120 numbers, 2ef8fdf1aa5a2f4d63b94c40bc5df6f52c7c732019836a042d863628d3e5e092
     f30k_swin_1024: 629 tensors, 196638192 numbers, 466cb2883b9d40d1cb686b0d5bb811fd3ab44fe36d50e057dbe72022ac2de19c
     shapes_vit: 98 tensors, 199784 numbers, 35ece35027e4b3b4b4625d7bd60a0d60e2e6ea2090b6e4da1002bd498634ac9e
     shapes_swin: 121 tensors, 174230 numbers, 0ece7372fdddbb254a4b67703724d3f27ebaa863e2a7b13d50cf258acdf4e306
+    f30k_vit_480_d2s: 478 tensors, 209036096 numbers, 2506cf03657d4f543f849b83af245c9636c6cbf6835ce4958097625fc124862c
+    f30k_swin_384_d2s: 703 tensors, 209571064 numbers, 07872f5ab4ed5d9fe8ea83dab654dcbb5233f82d9b0a6536f5b2cf4ac5c153c7
+    f30k_swin_384_d2s_pretrain: 652 tensors, 196909304 numbers, 141080d7c2ce35f9a3fade2db52ba0cd6e6a41932bf20d0c6ee3e6eb56671e7a
     ");
 }
 

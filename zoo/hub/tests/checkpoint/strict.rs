@@ -282,3 +282,43 @@ fn image_size_in_the_options_of_d2s_vse_is_not_compared() {
     assert!(options.check(&tiny(image(384), 24, 0.5, 0.4)).is_err());
     assert!(options.check(&ModelConfig { head, ..tiny(image(384), 48, 0.0, 0.0) }).is_err());
 }
+
+/// The second stage has a frozen copy of the first one's text encoder, a token for masked training, and a norm that is never
+/// applied.
+#[test]
+fn second_stage_of_d2s_vse_is_read_without_its_teacher() {
+    let model = |prompt_tokens| {
+        let head = D2sVseConfig { embed_size: 24, mlp_size: 6, prompt_tokens, blocks: 1, heads: 2 };
+        ModelConfig { head: HeadConfig::D2sVse(head), ..tiny(vit(16), 24, 0.0, 0.0) }
+    };
+    let parameters = models::parameters(&model(3)).unwrap();
+    let others: [(&str, &[usize]); 6] = [
+        ("long_txt_enc.fc.weight", &[24, 32]),
+        ("prompt_learner.mask_token", &[3, 24]),
+        ("txt_enc.mlp.bns.1.running_var", &[24]),
+        ("txt_enc.mlp.bns.0.num_batches_tracked", &[]),
+        ("img_enc.visual_encoder.pooler.dense.bias", &[32]),
+        ("txt_enc.bert.pooler.dense.bias", &[32]),
+    ];
+    let own = parameters.iter().map(|parameter| (parameter.name.as_str(), parameter.shape.as_slice()));
+    let tensors: Vec<(&str, &[usize], Vec<f32>)> =
+        own.chain(others).map(|(name, shape)| (name, shape, vec![0.5; shape.iter().product()])).collect();
+    let bytes = safetensors(&tensors);
+    open(&bytes).unwrap().for_model(&model(3)).unwrap();
+    let error = open(&bytes).unwrap().for_model(&model(0)).unwrap_err();
+    assert!(
+        message(&error).ends_with("a second-stage model of D2S-VSE: it has a prompt, the model has none"),
+        "{}",
+        message(&error)
+    );
+
+    let first: Vec<_> = tensors.into_iter().filter(|(name, ..)| !name.starts_with("prompt_learner.")).collect();
+    let bytes = safetensors(&first);
+    open(&bytes).unwrap().for_model(&model(0)).unwrap();
+    let error = open(&bytes).unwrap().for_model(&model(3)).unwrap_err();
+    assert!(
+        message(&error).ends_with("a first-stage model of D2S-VSE: it has no prompt, the model has one"),
+        "{}",
+        message(&error)
+    );
+}
