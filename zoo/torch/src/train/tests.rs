@@ -221,7 +221,7 @@ fn mismatched_sizes_are_rejected() {
 }
 
 #[path = "../../../model/tests/support/mod.rs"]
-mod support;
+pub(super) mod support;
 
 /// Relative to the largest gradient of a tensor: f32 sums in another order, 1e-6 as measured.
 const HEAD_TOLERANCE: f64 = 1e-4;

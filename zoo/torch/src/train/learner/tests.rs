@@ -14,7 +14,7 @@ use laps_model::{
 use tch::Tensor as Tch;
 
 use super::{
-    super::{Negatives, distribution::require_equal_weights, weights::Weight},
+    super::{Negatives, distribution::require_equal_weights, tests::support, weights::Weight},
     CaptionInputs, HingeLoss, ImageInputs, Learner, LossScale, PairBatch, StepOptions, StepOutcome, TrainPrecision,
     Weights,
 };
@@ -23,8 +23,6 @@ use crate::{TorchDevice, distributed::Collective};
 #[allow(dead_code)] // one group is enough here
 #[path = "../../../tests/ranks/mod.rs"]
 mod ranks;
-#[path = "../../../../model/tests/support/mod.rs"]
-mod support;
 
 /// How far gradients may differ.
 #[derive(Clone, Copy)]
