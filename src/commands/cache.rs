@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use laps_files::safe_relative_path;
+use laps_files::{IoError, safe_relative_path};
 use laps_hub::store::{Pins, PrunedFile, Store, prune};
 use laps_onnx::package::{CachedGraphs, GraphCache};
 
@@ -61,11 +61,7 @@ impl CacheArgs {
                     text += &format!("deleted {} ({bytes} bytes): {reason}\n", relative(&path, &store));
                 }
                 if graphs {
-                    let failed = |error| laps_files::Error::Io {
-                        action: "remove the graphs in",
-                        path: store.root.clone(),
-                        source: error,
-                    };
+                    let failed = |source| IoError::new("remove the graphs in", &store.root, source);
                     for (folder, bytes) in graph_cache.clear().map_err(failed)? {
                         let path = relative(&folder, &store);
                         text += &format!("deleted {path} ({bytes} bytes): optimised ONNX Runtime graphs\n");
