@@ -60,7 +60,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, CheckpointError> {
     let mut whole = Contents::default();
     let mut shard_of: BTreeMap<String, &str> = BTreeMap::new();
     for (name, path) in &shards {
-        let file = File::open(path).map_err(|source| CheckpointError::Io(IoError::new("read", &path, source)))?;
+        let file = File::open(path).map_err(|source| CheckpointError::Io(IoError::new("read", path, source)))?;
         let (file, shard_format, contents) = super::read_contents(path, file)?;
         if *format.get_or_insert(shard_format) != shard_format {
             return Err(refuse("shards of one format", format!("`{name}` of another than those before it")));
