@@ -199,7 +199,7 @@ fn downloads_are_listed_verified_and_pruned() {
     assert_eq!(masked(run(cache, &server, &["fetch", "f30k_vit_384"])).0, 2);
     assert_snapshot!(masked(run(cache, &server, &["fetch", "f30k"])).1, @r"
     error: nothing to fetch under the name `f30k`
-      expected: `clip_vit_b16`, `clip_vit_b32`, `clip_vit_l14`, `coco_swin`, `coco_vit`, `f30k_swin`, `f30k_vit`, `bert-base-uncased`, `clip-vit-base-patch16`, `clip-vit-base-patch32`, `clip-vit-large-patch14`, `swin-base-patch4-window7-224`, `vit-base-patch16-224-in21k`
+      expected: `clip_vit_b16`, `clip_vit_b32`, `clip_vit_l14`, `coco_swin`, `coco_vit`, `coco_vit_384_d2s`, `coco_vit_384_d2s_pretrain`, `coco_vit_480_d2s`, `coco_vit_480_d2s_pretrain`, `f30k_swin`, `f30k_swin_384_d2s`, `f30k_swin_384_d2s_pretrain`, `f30k_swin_480_d2s`, `f30k_swin_480_d2s_pretrain`, `f30k_vit`, `f30k_vit_384_d2s`, `f30k_vit_384_d2s_pretrain`, `f30k_vit_480_d2s`, `f30k_vit_480_d2s_pretrain`, `bert-base-uncased`, `clip-vit-base-patch16`, `clip-vit-base-patch32`, `clip-vit-large-patch14`, `swin-base-patch4-window7-224`, `vit-base-patch16-224-in21k`
       found: `f30k`
     hint: did you mean `f30k_vit`?
     ");
