@@ -2,6 +2,7 @@
 #![no_main]
 
 // Private modules of `laps_hub::fetch`. `page` imports the other one from `crate::fetch`.
+#[allow(dead_code, reason = "the target reads titles and tokens alone")]
 #[path = "../../hub/src/fetch/html.rs"]
 mod html;
 #[path = "../../hub/src/fetch/drive/page.rs"]
