@@ -69,7 +69,7 @@ impl Model {
     }
 }
 
-/// What a similarity of `head` is, if it cannot be taken apart.
+/// Why a similarity of `head` has no parts to explain; None if it has.
 fn unexplained(head: &HeadConfig) -> Option<&'static str> {
     match head {
         HeadConfig::Sgr { .. } => Some("a network over all words at once, whose output cannot be split into parts"),

@@ -115,7 +115,7 @@ pub struct RecallRow {
     pub figures: [Option<Cell>; 7],
 }
 
-/// What the recall of a cell is.
+/// The origin of a figure in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CellMark {

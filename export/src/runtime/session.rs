@@ -33,7 +33,7 @@ pub(crate) fn weights_file(path: &Path) -> PathBuf {
     with_suffix(path, ".weights")
 }
 
-/// What a session does about optimisation.
+/// How a session optimises its graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Optimization {
     /// Optimises the graph while loading it.
@@ -56,7 +56,7 @@ pub struct SessionOptions {
     pub provider: ProviderOptions,
     /// Prefix of the file to which a profile of all runs is written.
     pub profile: Option<PathBuf>,
-    /// What to do about optimisation.
+    /// How the graph is optimised.
     pub optimization: Optimization,
 }
 

@@ -48,7 +48,7 @@ pub enum SearchError {
         path: PathBuf,
         /// The file of the shard.
         shard: PathBuf,
-        /// What is there.
+        /// The state of that file.
         found: String,
     },
     /// Another model wrote the index.

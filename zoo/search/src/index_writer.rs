@@ -28,8 +28,8 @@ const POOLED_IN_MEMORY: usize = 64 << 20;
 /// `lengths` `(items)` in words and `row_ends` `(items)`, and `items`, the bytes of a JSON array, with `item_ends` `(items)`,
 /// where each element ends in it. If the head pools, there are no `embeddings`, `lengths` and `row_ends`.
 ///
-/// What is added to an index follows it as a segment of the same tensors, with `removed`, the numbers of items before it that
-/// are removed.
+/// Items that are added to an index form a further segment of the file, with the same tensors and with `removed`, the numbers
+/// of earlier items that are removed.
 #[derive(Debug)]
 pub struct IndexWriter {
     output: IndexOutput,

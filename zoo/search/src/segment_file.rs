@@ -38,7 +38,7 @@ impl SegmentFile {
     pub(super) fn create(index: &SegmentedFile, header_bytes: usize) -> Result<Self> {
         let path = index.path().to_owned();
         let failed = |source| write_error(&path, source);
-        // The lock of whoever replaces the file is that of the target of links.
+        // A process that replaces the file locks the target of its links, so this one does, too.
         let target = fs_err::canonicalize(&path).map_err(failed)?;
         let lock = FileLock::try_acquire(&target)?;
         let (opened, old_length) = index.file_and_end();
@@ -50,7 +50,7 @@ impl SegmentFile {
         if identity(opened)? != identity(&file)? || has_grown {
             return Err(SearchError::Changed { path }.into());
         }
-        // What a killed writer has left.
+        // Drops the unfinished segment of a killed writer.
         file.set_len(old_length).map_err(failed)?;
         let mut segment =
             Self { path: path.clone(), file: Some(BufWriter::new(file)), start, old_length, header_bytes, _lock: lock };

@@ -164,7 +164,7 @@ fn accept_until_stopped(
             spawn(TcpStream::from_std(stream)?, permit);
         }
         drop(listener);
-        // Fails if there is no connection.
+        // An error means that there are no connections.
         let _ = stopping.send(true);
         drop(stopped);
         std::io::Result::Ok(timeout(limits.stop_time, stopping.closed()).await.is_ok())
@@ -197,7 +197,7 @@ async fn serve_connection(
         let _ = timeout(FIRST_REQUEST_TIME, first_request.notified()).await;
     });
     let mut is_last = false;
-    // A client that breaks off is no fault of the server.
+    // An error here is that of the client or the network.
     let _ = poll_fn(|context| {
         if !is_last && last_request.as_mut().poll(context).is_ready() {
             is_last = true;
