@@ -15,7 +15,7 @@ const MIN_WORDS: usize = 5;
 pub(crate) enum SideTextChange {
     /// They are removed.
     Remove,
-    /// Each image gets those of another one, half the images that have some away.
+    /// Each image gets those of another image.
     Shuffle,
 }
 
@@ -63,10 +63,10 @@ impl SideTexts {
     /// `split` with changed side texts.
     pub(crate) fn change(&self, split: Split, change: SideTextChange) -> Split {
         let owners: Vec<usize> = (0..self.by_image.len()).filter(|&image| self.by_image[image].is_some()).collect();
-        let other = |image: usize| {
-            let position = owners.iter().position(|&owner| owner == image)?;
-            self.by_image[owners[(position + owners.len() / 2) % owners.len()]].as_ref()
-        };
+        let mut others = vec![None; self.by_image.len()];
+        for (position, &owner) in owners.iter().enumerate() {
+            others[owner] = self.by_image[owners[(position + owners.len() / 2) % owners.len()]].as_ref();
+        }
         let image_of = split.image_of().to_vec();
         split.map_captions(|caption, text| {
             let image = image_of[caption];
@@ -75,7 +75,7 @@ impl SideTexts {
             let words = &words[own.before.len()..words.len() - own.after.len()];
             let replaced = match change {
                 SideTextChange::Remove => None,
-                SideTextChange::Shuffle => other(image),
+                SideTextChange::Shuffle => others[image],
             };
             let [before, after] = replaced.map_or([&[][..]; 2], |text| [&text.before, &text.after].map(Vec::as_slice));
             let words = before.iter().map(String::as_str).chain(words.iter().copied());

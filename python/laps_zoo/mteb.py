@@ -101,10 +101,11 @@ class SearchModel:
 
     def _scores(self, queries: _Embeddings, documents: _Embeddings, kind: str) -> Iterator[npt.NDArray[np.float32]]:
         """Similarities of each query with all documents, which are of the kind `kind`."""
+        images = np.stack(documents) if kind == "image" else None
         for start in range(0, len(queries), _QUERIES):
             block = queries[start : start + _QUERIES]
-            if kind == "image":
-                yield from self.model.similarities(np.stack(documents), block).T
+            if images is not None:
+                yield from self.model.similarities(images, block).T
             else:
                 yield from self.model.similarities(np.stack(block), documents)
 

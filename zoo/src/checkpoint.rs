@@ -1,13 +1,13 @@
 //! The checkpoint of an entry.
 
-use std::path::Path;
+use std::{path::Path, thread};
 
 use laps_hub::{checkpoint::Checkpoint, registry::Entry};
 
 use crate::{Error, Result, embedded};
 
 /// Opens the checkpoint `given`, or the embedded one of the entry, and checks that it fits the entry's model. Also returns
-/// the note on an embedded checkpoint.
+/// the note on an embedded checkpoint. The hash of the file is computed meanwhile, for [`Checkpoint::sha256`].
 ///
 /// # Errors
 /// [`Error::NoCheckpoint`] without either, and a checkpoint that does not fit.
@@ -16,7 +16,13 @@ pub fn open_checkpoint(entry: &Entry, given: Option<&Path>) -> Result<(Checkpoin
         Some(path) => (Checkpoint::open(path)?, None),
         None => embedded::checkpoint(entry)?,
     };
-    Ok((checkpoint.for_model(&entry.model)?, note))
+    let same = checkpoint.clone();
+    let checkpoint = thread::scope(|scope| {
+        // Clones share the hash. If it fails here, it fails again when the hash is needed.
+        scope.spawn(|| same.sha256());
+        checkpoint.for_model(&entry.model)
+    })?;
+    Ok((checkpoint, note))
 }
 
 impl Error {

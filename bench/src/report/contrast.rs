@@ -7,6 +7,7 @@ use laps_data::image::RgbImage;
 
 use super::{Thumbnails, data_url};
 use crate::{
+    Result,
     explanation::overlaid,
     reproduce::{QueryFailure, Reproduction},
 };
@@ -65,33 +66,39 @@ impl Explainer {
 
     /// The first and the correct answer of a failure; None without the model, without the images, or if the similarities
     /// of the model's head have no parts.
+    ///
+    /// # Errors
+    /// A pair that the model cannot encode.
     pub(super) fn contrast(
         &self,
         result: &Reproduction,
         failure: &QueryFailure,
         thumbnails: &Thumbnails,
-    ) -> Option<ContrastView> {
-        let model = self.model(result)?;
-        let first = failure.first.iter().find(|answer| !answer.is_right)?;
+    ) -> Result<Option<ContrastView>> {
+        let Some(model) = self.model(result) else { return Ok(None) };
+        let Some(first) = failure.first.iter().find(|answer| !answer.is_right) else { return Ok(None) };
         let answers = [first, &failure.right].map(|answer| match &failure.caption {
             Some(caption) => (thumbnails.read(&answer.image), caption.as_str()),
             None => (thumbnails.read(&failure.image), answer.caption.as_deref().unwrap_or_default()),
         });
         let mut pairs = Vec::with_capacity(2);
         for (image, caption) in answers {
-            let image = image?;
-            let pair = model.explain(Image::Pixels(image.clone()), caption).ok()?;
-            pairs.push((image, caption, pair));
+            let Some(image) = image else { return Ok(None) };
+            match model.explain(Image::Pixels(image.clone()), caption) {
+                Ok(pair) => pairs.push((image, caption, pair)),
+                Err(laps::Error::NotExplained { .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
         }
-        let [wrong, right] = &pairs[..] else { return None };
+        let [wrong, right] = &pairs[..] else { return Ok(None) };
         let has_one_caption = failure.caption.is_some();
         let view = |title, (image, caption, pair): &(RgbImage, &str, ExplainedPair)| {
             ExplainedView::new(title, image, (!has_one_caption).then_some(*caption), pair)
         };
-        Some(ContrastView {
+        Ok(Some(ContrastView {
             answers: [view("first", wrong), view("correct", right)],
             words: if has_one_caption { differences(&wrong.2, &right.2) } else { Vec::new() },
-        })
+        }))
     }
 }
 

@@ -62,7 +62,7 @@ pub fn page(results: Vec<Reproduction>, thumbnails: &Thumbnails, explainer: &Exp
         results: (1..)
             .zip(&results)
             .map(|(number, result)| ResultView::new(number, result, thumbnails, explainer))
-            .collect(),
+            .collect::<Result<_>>()?,
     };
     page.render().map_err(|source| Error::Template { source: source.into() })
 }

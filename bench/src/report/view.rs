@@ -6,6 +6,7 @@ use laps_align::{Evaluation, Protocol};
 
 use super::{Explainer, Thumbnails, chart, contrast::ContrastView};
 use crate::{
+    Result,
     reproduce::{
         EntryUsed, EvaluatedModel, ForeignModel, JudgedEvaluation, Provenance, QueryFailure, RankCounts, Reproduction,
         Verdict, outcome,
@@ -104,17 +105,22 @@ pub(super) fn tables(tables: &RecallTables, prefix: &str) -> Vec<TableView> {
 }
 
 impl<'a> ResultView<'a> {
-    pub(super) fn new(number: usize, result: &'a Reproduction, thumbnails: &Thumbnails, explainer: &Explainer) -> Self {
+    pub(super) fn new(
+        number: usize,
+        result: &'a Reproduction,
+        thumbnails: &Thumbnails,
+        explainer: &Explainer,
+    ) -> Result<Self> {
         let Reproduction { split, limit, images, captions, notes, failures, .. } = result;
         let limit = limit.map_or_else(String::new, |limit| format!(" (first {limit} images)"));
         let evaluations = result.evaluations.iter().map(|evaluation| EvaluationView::new(result, evaluation)).collect();
-        let view = |failure, candidates| FailureView {
-            contrast: explainer.contrast(result, failure, thumbnails),
-            ..FailureView::new(failure, candidates, thumbnails)
+        let view = |failure, candidates| {
+            let contrast = explainer.contrast(result, failure, thumbnails)?;
+            Ok(FailureView { contrast, ..FailureView::new(failure, candidates, thumbnails) })
         };
-        let i2t = failures.i2t.iter().map(|failure| view(failure, *captions));
-        let t2i = failures.t2i.iter().map(|failure| view(failure, *images));
-        Self {
+        let i2t = failures.i2t.iter().map(|failure| view(failure, *captions)).collect::<Result<_>>()?;
+        let t2i = failures.t2i.iter().map(|failure| view(failure, *images)).collect::<Result<_>>()?;
+        Ok(Self {
             number,
             title: result.title(),
             size: format!("split {split}{limit}: {images} images, {captions} captions"),
@@ -123,10 +129,10 @@ impl<'a> ResultView<'a> {
             evaluations,
             has_ranks: !result.ranks.is_empty(),
             judged: result.judged.iter().flat_map(judged).collect(),
-            failures: [i2t.collect(), t2i.collect()],
+            failures: [i2t, t2i],
             stages: stages(result),
             provenance: provenance(result),
-        }
+        })
     }
 }
 

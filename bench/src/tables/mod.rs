@@ -117,7 +117,7 @@ pub struct RecallRow {
 
 /// The origin of a figure in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(into = "&'static str")]
 pub enum CellMark {
     /// The source publishes it.
     Published,
@@ -141,6 +141,12 @@ impl CellMark {
             Self::NotMeasured => "not_measured",
             Self::Difference => "difference",
         }
+    }
+}
+
+impl From<CellMark> for &'static str {
+    fn from(mark: CellMark) -> Self {
+        mark.name()
     }
 }
 

@@ -5,18 +5,16 @@ use std::time::Duration;
 use axum::{
     body::{Body, Bytes},
     extract::Request,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
 };
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http_body_util::BodyExt;
-use laps_search::Filter;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use crate::{
-    Limits,
-    api::{EmbeddingsRequest, ExplainRequest, Input, Inputs, RerankRequest, ScoreRequest, SearchRequest, TaggedInput},
+    api::{Input, TaggedInput},
     app::App,
     failure::Failure,
     worker::Encodable,
@@ -35,13 +33,13 @@ pub(crate) async fn read<T: DeserializeOwned>(app: &App, request: Request) -> Re
     kind.parse(bytes, app.limits.inputs).await
 }
 
-enum ContentKind {
+pub(crate) enum ContentKind {
     Json,
     Form { boundary: String },
 }
 
 impl ContentKind {
-    fn of(headers: &HeaderMap) -> Result<Self, Failure> {
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Failure> {
         let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let essence = value.split(';').next().unwrap_or_default().trim();
         if essence.eq_ignore_ascii_case("application/json") {
@@ -57,7 +55,7 @@ impl ContentKind {
     }
 
     /// The request in `bytes`. A form has at most about `inputs` fields.
-    async fn parse<T: DeserializeOwned>(self, bytes: Bytes, inputs: usize) -> Result<T, Failure> {
+    pub(crate) async fn parse<T: DeserializeOwned>(self, bytes: Bytes, inputs: usize) -> Result<T, Failure> {
         match self {
             Self::Json => parse(&bytes),
             Self::Form { boundary } => {
@@ -66,49 +64,6 @@ impl ContentKind {
             }
         }
     }
-}
-
-/// The status with which the endpoint `path` refuses a body before anything is encoded, with the default limits; 200 if it does
-/// not. For the fuzz target, which has no server.
-#[doc(hidden)]
-pub fn body_status(path: &str, content_type: &str, body: Vec<u8>) -> u16 {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return 500 };
-    let outcome = runtime.block_on(check(path, content_type, Bytes::from(body)));
-    outcome.map_or_else(|failure| failure.status.as_u16(), |()| StatusCode::OK.as_u16())
-}
-
-async fn check(path: &str, content_type: &str, body: Bytes) -> Result<(), Failure> {
-    let mut headers = HeaderMap::new();
-    headers.extend(HeaderValue::from_str(content_type).ok().map(|value| (header::CONTENT_TYPE, value)));
-    let kind = ContentKind::of(&headers)?;
-    let limit = Limits::default().inputs;
-    let inputs = match path {
-        "/v1/search" => {
-            let SearchRequest { query, filter, .. } = kind.parse(body, limit).await?;
-            Filter::parse(&filter).map_err(laps_search::Error::from)?;
-            vec![query]
-        }
-        "/v1/embeddings" => match kind.parse::<EmbeddingsRequest>(body, limit).await?.input {
-            Inputs::One(input) => vec![input],
-            Inputs::Many(inputs) => inputs,
-        },
-        "/v1/score" => {
-            let ScoreRequest { images, texts } = kind.parse(body, limit).await?;
-            images.into_iter().chain(texts).collect()
-        }
-        "/v1/rerank" => {
-            let RerankRequest { query, documents, .. } = kind.parse(body, limit).await?;
-            documents.into_iter().chain([query]).collect()
-        }
-        "/v1/explain" => vec![kind.parse::<ExplainRequest>(body, limit).await?.image],
-        _ => return Err(Failure::new(StatusCode::NOT_FOUND, "there is no such path")),
-    };
-    for input in inputs {
-        if let TaggedInput::Image(url) = TaggedInput::from(input) {
-            data_url("input", &url)?;
-        }
-    }
-    Ok(())
 }
 
 async fn read_bytes(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
@@ -230,7 +185,7 @@ pub(crate) async fn encodable(app: &App, field: &str, input: Input) -> Result<En
 }
 
 /// The bytes of a `data:` URL in base64. Its media type does not matter: the content decides the format.
-fn data_url(field: &str, url: &str) -> Result<Vec<u8>, Failure> {
+pub(crate) fn data_url(field: &str, url: &str) -> Result<Vec<u8>, Failure> {
     let expected = "`data:image/...;base64,` and the file in base64";
     let Some((head, data)) = url.strip_prefix("data:").and_then(|rest| rest.split_once(',')) else {
         return Err(Failure::field(field, expected, "no `data:` URL").with_hint("the server does not fetch URLs"));
@@ -239,44 +194,4 @@ fn data_url(field: &str, url: &str) -> Result<Vec<u8>, Failure> {
         return Err(Failure::field(field, expected, "another encoding"));
     }
     BASE64_STANDARD.decode(data).map_err(|error| Failure::field(field, expected, error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::body_status;
-
-    /// The calls of the fuzz target, on its seeds.
-    #[test]
-    fn bodies_are_refused_with_the_status_of_their_fault() {
-        const JSON: &str = "application/json";
-        const FORM: &str = "multipart/form-data; boundary=X";
-        let form = |name: &str, value: &str| {
-            format!("--X\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n--X--\r\n")
-        };
-        let file = "--X\r\nContent-Disposition: form-data; name=\"query\"; filename=\"a\"\r\n\r\n\u{1}\r\n--X--\r\n";
-        for (path, kind, body, status) in [
-            ("/v1/search", JSON, r#"{"query":"a red circle","filter":["year > 2000"]}"#.to_owned(), 200),
-            ("/v1/search", JSON, r#"{"query":"a","filter":["year"]}"#.to_owned(), 422),
-            ("/v1/search", JSON, r#"{"query":{"image":"data:image/png;base64,!"}}"#.to_owned(), 422),
-            ("/v1/search", JSON, "{".to_owned(), 400),
-            ("/v1/search", JSON, "[".repeat(200_000), 400),
-            ("/v1/search", FORM, form("query", "a red circle"), 200),
-            ("/v1/search", FORM, file.to_owned(), 200),
-            ("/v1/search", FORM, form("query", "a").replace("--X--", ""), 400),
-            (
-                "/v1/embeddings",
-                JSON,
-                r#"{"input":["a","data:;base64,AA=="],"encoding_format":"base64"}"#.to_owned(),
-                200,
-            ),
-            ("/v1/score", JSON, r#"{"images":[{"item":18446744073709551615}],"texts":["a"]}"#.to_owned(), 200),
-            ("/v1/rerank", JSON, r#"{"query":"a","documents":["data:;base64,A"],"top_n":1}"#.to_owned(), 422),
-            ("/v1/explain", JSON, r#"{"image":{"item":1},"caption":"a"}"#.to_owned(), 200),
-            ("/v1/explain", "text/plain", String::new(), 415),
-            ("/v1/nothing", JSON, "{}".to_owned(), 404),
-        ] {
-            let start: String = body.chars().take(60).collect();
-            assert_eq!(body_status(path, kind, body.into_bytes()), status, "{path} {kind} {start}");
-        }
-    }
 }

@@ -18,6 +18,8 @@ mod app;
 mod body;
 mod error;
 mod failure;
+#[cfg(any(test, fuzzing))]
+mod fuzzing;
 mod guard;
 mod handlers;
 mod metrics;
@@ -25,8 +27,8 @@ mod options;
 mod server;
 mod worker;
 
-#[doc(hidden)]
-pub use body::body_status;
 pub use error::{Error, Result};
+#[cfg(fuzzing)]
+pub use fuzzing::body_status;
 pub use options::{Limits, ServeOptions};
 pub use server::{ServeSummary, Server};

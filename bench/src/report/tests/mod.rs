@@ -140,7 +140,7 @@ fn failures_show_the_explanations_of_the_first_and_the_correct_answer() {
     let failure = &result.failures.t2i[0];
     let caption = failure.caption.as_deref().unwrap();
     let pairs = [explain(0, caption), explain(7, caption)];
-    let view = explainer.contrast(&result, failure, &thumbnails).unwrap();
+    let view = explainer.contrast(&result, failure, &thumbnails).unwrap().unwrap();
     for (answer, pair) in view.answers.iter().zip(&pairs) {
         assert_eq!(answer.similarity, format!("{:.3}", pair.explanation.similarity));
         assert!(answer.picture.is_some() && answer.words.is_empty());
@@ -164,7 +164,7 @@ fn failures_show_the_explanations_of_the_first_and_the_correct_answer() {
     assert!(of_first.any(|similarities| similarities == view.words[0][1..3]), "{:?}", view.words[0]);
 
     // An image, for which `a cat` is first and `a man on a bench` is correct.
-    let view = explainer.contrast(&result, &result.failures.i2t[0], &thumbnails).unwrap();
+    let view = explainer.contrast(&result, &result.failures.i2t[0], &thumbnails).unwrap().unwrap();
     let captions = view.answers.each_ref().map(|answer| answer.caption.as_deref().unwrap());
     assert_eq!((captions, view.words.len()), (["a cat", "a man on a bench"], 0));
     let pair = explain(3, "a man on a bench");

@@ -40,8 +40,8 @@ impl KnownIds {
         Self { ids_sha256: hash(&sorted, 1), ordered_ids_sha256: hash(&ids, 1), id_file_sha256: hash(&ids, per_image) }
     }
 
-    fn compare(&self, split: &Split) -> Option<SameImages> {
-        let [once, five] = [1, 5].map(|per_image| Self::of(split, per_image));
+    /// `once` and `five` are the hashes of a split whose file has each id once and five times.
+    fn compare(&self, [once, five]: &[Self; 2]) -> Option<SameImages> {
         let is = |known: &Option<String>, found: &Option<String>| known.is_some() && known == found;
         let in_order = is(&self.ordered_ids_sha256, &once.ordered_ids_sha256)
             || is(&self.id_file_sha256, &once.id_file_sha256)
@@ -56,9 +56,10 @@ impl KnownIds {
 /// What is unusual in `split`, where `known` are the ids of the published splits by data set and name.
 pub fn traps(split: &Split, known: &BTreeMap<String, BTreeMap<String, KnownIds>>) -> Vec<String> {
     let mut notes = Vec::new();
+    let found = [1, 5].map(|per_image| KnownIds::of(split, per_image));
     for (set, splits) in known {
         for (name, ids) in splits {
-            notes.extend(ids.compare(split).map(|same| match same {
+            notes.extend(ids.compare(&found).map(|same| match same {
                 SameImages::InOrder => format!("the images are those of `{set}` `{name}`, in the published order"),
                 SameImages::InAnotherOrder => format!(
                     "the images are those of `{set}` `{name}`, in another order: the folds of `coco_1k` have other images"

@@ -226,14 +226,19 @@ fn image_of(view: &safetensors::tensor::TensorView<'_>) -> RgbImage {
     RgbImage::new(width, height, view.data().to_vec()).unwrap()
 }
 
-#[test]
-fn clip_pixels_equal_the_reference() {
+/// The tensors of the reference preprocessing, where they are.
+fn golden_preprocessing() -> Option<Vec<u8>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden/clip_preprocess.safetensors");
     if !path.exists() {
         println!("skipped: there is no `{}`", path.display());
-        return;
+        return None;
     }
-    let bytes = fs::read(path).unwrap();
+    Some(fs::read(path).unwrap())
+}
+
+#[test]
+fn clip_pixels_equal_the_reference() {
+    let Some(bytes) = golden_preprocessing() else { return };
     let golden = SafeTensors::deserialize(&bytes).unwrap();
     let image = image_of(&golden.tensor("input_u8").unwrap());
     assert_eq!(square(&image, 224), golden.tensor("hf_u8").unwrap().data());
@@ -274,13 +279,7 @@ const D2S_TOLERANCE: f32 = 1e-6;
 
 #[test]
 fn d2s_vse_pixels_equal_the_reference() {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let path = shared.join("golden/clip_preprocess.safetensors");
-    if !path.exists() {
-        println!("skipped: there is no `{}`", path.display());
-        return;
-    }
-    let bytes = fs::read(path).unwrap();
+    let Some(bytes) = golden_preprocessing() else { return };
     let golden = SafeTensors::deserialize(&bytes).unwrap();
     let image = image_of(&golden.tensor("input_u8").unwrap());
     let largest = d2s_difference(&image, 96, 0, &golden.tensor("d2s_96").unwrap());

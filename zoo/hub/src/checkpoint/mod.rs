@@ -33,7 +33,6 @@ use std::{
     io::{self, Read, Seek},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
-    thread,
 };
 
 use fs_err::File;
@@ -73,8 +72,8 @@ pub struct Checkpoint {
     outside: usize,
     options: Option<Options>,
     training: Training,
-    /// Hash of the files, once it is computed.
-    sha256: OnceLock<String>,
+    /// Hash of the files, once it is computed. Clones share it.
+    sha256: Arc<OnceLock<String>>,
 }
 
 /// Training progress at the time the checkpoint was written.
@@ -138,7 +137,7 @@ impl Checkpoint {
             CheckpointError::Damaged { path: path.clone(), format, reason }
         })?;
         let Contents { skipped, outside, options, training, .. } = contents;
-        let (resized, sha256) = (BTreeMap::new(), OnceLock::new());
+        let (resized, sha256) = (BTreeMap::new(), Arc::default());
         Ok(Self {
             path,
             files,
@@ -244,7 +243,7 @@ impl Checkpoint {
     }
 
     /// The checkpoint as one of `model`: options and parameters are checked, as by [`check`](Self::check), after
-    /// [`resize_positions`](Self::resize_positions). The hash of its files is computed meanwhile, for [`sha256`](Self::sha256).
+    /// [`resize_positions`](Self::resize_positions).
     ///
     /// # Errors
     /// [`CheckpointError::Options`], and those of [`check`](Self::check).
@@ -253,12 +252,7 @@ impl Checkpoint {
             options.check(model)?;
         }
         let checkpoint = self.resize_positions(model)?;
-        let parameters = models::parameters(model)?;
-        thread::scope(|scope| {
-            // If it fails here, it fails again when the hash is needed.
-            scope.spawn(|| checkpoint.sha256());
-            checkpoint.check(&parameters)
-        })?;
+        checkpoint.check(&models::parameters(model)?)?;
         Ok(checkpoint)
     }
 

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     net::{Ipv4Addr, TcpListener},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
 };
 
 use laps_model::random::SplitMix64;
@@ -170,14 +170,11 @@ fn signal_on_one_rank_stops_all_at_the_same_step() {
     assert_eq!(temporary_files(&out), Vec::<String>::new());
 }
 
-/// `timeout` signals a process and then its group, so `launch` receives two signals.
-#[test]
-fn two_signals_to_launch_stop_all_ranks_with_the_state_saved() {
-    let folder = data();
-    let out = folder.path().join("run");
+/// A long training on two ranks that has saved its state, its standard error, and what was read of that.
+fn launch_that_has_saved(data: &Path, out: &Path) -> (Child, BufReader<ChildStderr>, String) {
     let mut launch = Command::new(crate::PROGRAM)
         .args(["launch", "-n", "2", "--"])
-        .args(arguments(folder.path(), &out, &["--set=train.epochs=200"]))
+        .args(arguments(data, out, &["--set=train.epochs=200"]))
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -186,6 +183,15 @@ fn two_signals_to_launch_stop_all_ranks_with_the_state_saved() {
     while !text.contains("saved") {
         assert!(stderr.read_line(&mut text).unwrap() > 0, "it ended without having saved: {text}");
     }
+    (launch, stderr, text)
+}
+
+/// `timeout` signals a process and then its group, so `launch` receives two signals.
+#[test]
+fn two_signals_to_launch_stop_all_ranks_with_the_state_saved() {
+    let folder = data();
+    let out = folder.path().join("run");
+    let (mut launch, mut stderr, mut text) = launch_that_has_saved(folder.path(), &out);
     let both = "kill -TERM $1; kill -INT $1";
     assert!(Command::new("sh").args(["-c", both, "sh", &launch.id().to_string()]).status().unwrap().success());
     // The pipe closes when the last rank has ended.
@@ -201,17 +207,7 @@ fn two_signals_to_launch_stop_all_ranks_with_the_state_saved() {
 fn ranks_of_a_killed_launch_end() {
     let folder = data();
     let out = folder.path().join("run");
-    let mut launch = Command::new(crate::PROGRAM)
-        .args(["launch", "-n", "2", "--"])
-        .args(arguments(folder.path(), &out, &["--set=train.epochs=200"]))
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stderr = BufReader::new(launch.stderr.take().unwrap());
-    let mut text = String::new();
-    while !text.contains("saved") {
-        assert!(stderr.read_line(&mut text).unwrap() > 0, "it ended without having saved: {text}");
-    }
+    let (mut launch, mut stderr, mut text) = launch_that_has_saved(folder.path(), &out);
     launch.kill().unwrap();
     launch.wait().unwrap();
     // The pipe closes when the last rank has ended.

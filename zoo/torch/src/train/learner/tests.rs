@@ -42,7 +42,9 @@ const F32: Bounds = Bounds { relative: 1e-4, absolute: 5e-6, steps: 4 };
 const BF16: Bounds = Bounds { relative: 0.05, absolute: 2e-3, steps: 1 };
 /// A batch norm keeps a tenth of the statistics of each of four batches. The mean has the bias before it, which AdamW moves by
 /// the learning rate of 2e-4 in any direction, because its gradient is noise: 0.1 x 2 x 2e-4 x (1 + 2 + 3).
-const STATISTICS_TOLERANCE: f64 = 2.4e-4;
+const MEAN_TOLERANCE: f64 = 2.4e-4;
+/// A bias does not move a variance: f32 sums in another order.
+const VARIANCE_TOLERANCE: f64 = 1e-5;
 const PAIRS: usize = 5;
 const IMAGE_SIZE: usize = 64;
 
@@ -161,7 +163,8 @@ fn assert_weight_agrees(found: &Weight, expected: &Weight, bounds: Bounds, conte
     let difference = |found: &Tch, expected: &Tch| (found - expected).abs().max().double_value(&[]);
     if found.is_running_statistic {
         let drift = difference(&found.tensor, &expected.tensor);
-        return assert!(drift <= STATISTICS_TOLERANCE, "{context}, {}: {drift:e}", found.name);
+        let bound = if found.name.ends_with("running_mean") { MEAN_TOLERANCE } else { VARIANCE_TOLERANCE };
+        return assert!(drift <= bound, "{context}, {}: {drift:e}", found.name);
     }
     match (found.gradient().unwrap(), expected.gradient().unwrap()) {
         (Some(gradient), Some(expected)) => {
