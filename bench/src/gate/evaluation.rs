@@ -24,7 +24,7 @@ const ROUNDING: f32 = 1e-5;
 const THREADS: usize = 2;
 
 /// Evaluates an embedded entry on its drawn test split with the pure-Rust engine, which every build has: its hits, and
-/// its peak memory above the memory before. Call it once per process: earlier work changes the memory.
+/// the peak memory of the process. Call it once per process: earlier work changes the memory.
 ///
 /// # Errors
 /// Those of [`reproduce`].
@@ -38,7 +38,7 @@ pub fn evaluation(entry: &Entry) -> Result<[GroupMeasures; 2]> {
         ReproduceRequest { threads: THREADS, sims: Some(sims.clone()), ..ReproduceRequest::new(entry.clone()) };
     let mark = Watermark::reset();
     reproduce(&request, &AtomicBool::new(false), &())?;
-    let memory = match mark.above() {
+    let memory = match mark.peak() {
         Some(bytes) => Ok(vec![Measure::new(format!("{}/bytes", entry.name), bytes as f64)]),
         None => Err("this system does not report the peak memory of a process".to_owned()),
     };
