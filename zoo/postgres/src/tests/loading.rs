@@ -20,7 +20,7 @@ const WRITER_ADDRESS: &str = "LAPS_POSTGRES_TEST_WRITER";
 const ITEMS: usize = 2000;
 
 /// Checks that a collection has each of `items` once, with its embeddings.
-fn assert_complete(address: DatabaseAddress, items: &[Array]) {
+pub(super) fn assert_complete(address: DatabaseAddress, items: &[Array]) {
     let collection = Collection::open(address).unwrap();
     assert_eq!(collection.count(None).unwrap(), items.len());
     let mut nearest = collection.nearest(&[0.25; 16], usize::MAX, None).unwrap();
@@ -37,7 +37,7 @@ fn assert_complete(address: DatabaseAddress, items: &[Array]) {
 }
 
 /// Writes items in the order of `numbers`.
-fn write(address: DatabaseAddress, items: &[Array], numbers: impl Iterator<Item = usize>) {
+pub(super) fn write(address: DatabaseAddress, items: &[Array], numbers: impl Iterator<Item = usize>) {
     let description = description(IndexKind::Images, IndexPrecision::Single);
     let collection = Collection::create_or_open(address, description.clone()).unwrap();
     let metadata = Metadata::new();

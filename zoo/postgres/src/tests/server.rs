@@ -55,6 +55,12 @@ impl PostgresServer {
         format!("postgres://{user}@/{database}?host={folder}&collection={collection}")
     }
 
+    /// The path of its Unix socket.
+    #[allow(dead_code)] // the tests of the command use a part of this module
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join(".s.PGSQL.5432")
+    }
+
     /// Kills the server and every process of its connections, as a crash does.
     #[allow(dead_code)] // the tests of the command use a part of this module
     pub(crate) fn kill(&mut self) {

@@ -2,9 +2,10 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread,
 };
 
@@ -13,27 +14,39 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
+use super::{
+    PostgresServer, images,
+    loading::{assert_complete, write},
+};
 use crate::Collection;
 
 fn test_file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../hub/src/fetch/tls_test").join(name)
 }
 
-/// A server that speaks TLS, or answers that it does not, and refuses every user. Its certificate is for `localhost` and
-/// 127.0.0.1. Returns its port.
-fn serve(address: &str, speaks_tls: bool) -> u16 {
+/// A certificate for `localhost` and 127.0.0.1.
+fn server_config() -> Arc<ServerConfig> {
     let certificate = CertificateDer::from_pem_file(test_file("server.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(test_file("server_key.pem")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap());
+    Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap())
+}
+
+/// Whether a client begins with the request for TLS: its length and code.
+fn asks_for_tls(stream: &mut TcpStream) -> bool {
+    let mut request = [0; 8];
+    stream.read_exact(&mut request).is_ok() && request == [0, 0, 0, 8, 4, 210, 22, 47]
+}
+
+/// A server that speaks TLS, or answers that it does not, and refuses every user. Returns its port.
+fn serve(address: &str, speaks_tls: bool) -> u16 {
+    let config = server_config();
     let listener = TcpListener::bind((address, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            // The request for TLS: its length and code.
-            let mut request = [0; 8];
-            if stream.read_exact(&mut request).is_err() || request != [0, 0, 0, 8, 4, 210, 22, 47] {
+            if !asks_for_tls(&mut stream) {
                 let _ = stream.write_all(b"no request for TLS");
                 continue;
             }
@@ -86,4 +99,77 @@ fn server_without_tls_is_not_asked_in_plain_text() {
     let error = open("localhost", serve("127.0.0.1", false), "sslmode=require");
     assert!(error.contains("cannot be reached") && error.contains("TLS"), "{error}");
     assert!(error.contains("`sslmode=disable` turns TLS off"), "{error}");
+}
+
+/// Speaks TLS with clients, and forwards what they say to a server without TLS. Returns its port.
+fn forward(socket: PathBuf) -> u16 {
+    let config = server_config();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            assert!(asks_for_tls(&mut client), "a client sends plain text");
+            client.write_all(b"S").unwrap();
+            let mut tls = ServerConnection::new(Arc::clone(&config)).unwrap();
+            tls.complete_io(&mut client).unwrap();
+            let server = UnixStream::connect(&socket).unwrap();
+            let tls = Arc::new(Mutex::new(tls));
+            let answers = (Arc::clone(&tls), client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || {
+                let (tls, client, server) = answers;
+                forward_answers(&tls, client, server);
+            });
+            thread::spawn(move || forward_requests(&tls, client, server));
+        }
+    });
+    port
+}
+
+fn forward_requests(tls: &Mutex<ServerConnection>, mut client: TcpStream, mut server: UnixStream) {
+    let mut bytes = [0; 16384];
+    while let Ok(count @ 1..) = client.read(&mut bytes) {
+        let mut plain = Vec::new();
+        {
+            let mut tls = tls.lock().unwrap();
+            let mut received = &bytes[..count];
+            while !received.is_empty() {
+                tls.read_tls(&mut received).unwrap();
+                let start = plain.len();
+                plain.resize(start + tls.process_new_packets().unwrap().plaintext_bytes_to_read(), 0);
+                tls.reader().read_exact(&mut plain[start..]).unwrap();
+            }
+        }
+        // Without the lock: the server may be waiting for its answers to be read.
+        let _ = server.write_all(&plain);
+    }
+    let _ = server.shutdown(std::net::Shutdown::Both);
+}
+
+fn forward_answers(tls: &Mutex<ServerConnection>, mut client: TcpStream, mut server: UnixStream) {
+    let mut bytes = [0; 16384];
+    while let Ok(count @ 1..) = server.read(&mut bytes) {
+        let mut tls = tls.lock().unwrap();
+        tls.writer().write_all(&bytes[..count]).unwrap();
+        while tls.wants_write() {
+            if tls.write_tls(&mut client).is_err() {
+                return;
+            }
+        }
+    }
+    let _ = client.shutdown(std::net::Shutdown::Both);
+}
+
+/// The server of the test has no TLS of its own.
+#[test]
+fn collection_is_written_and_read_over_tls() {
+    let Some(server) = PostgresServer::start() else { return };
+    let port = forward(server.socket());
+    let roots = test_file("authority.pem");
+    let address = format!(
+        "postgres://postgres@localhost:{port}/postgres?collection=tls&sslmode=verify-full&sslrootcert={}",
+        roots.display()
+    );
+    let items = images(600);
+    write(address.parse().unwrap(), &items, 0..items.len());
+    assert_complete(address.parse().unwrap(), &items);
 }
