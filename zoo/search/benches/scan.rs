@@ -4,8 +4,8 @@
 //! cargo bench -p laps-search --bench scan [-- ITEMS]
 //! ```
 //!
-//! Compares them with those of a scan in f64, and prints the time to open the index, to add one item, and the median and
-//! slowest search.
+//! Compares them with those of a scan in f64, and prints the time to open the index, to add one item, the median and slowest
+//! search, and on Linux the peak memory of a search.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark stops at what is not as it should be")]
 
@@ -37,6 +37,18 @@ fn vector(seed: u64) -> Vec<f32> {
     let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
     vector.iter_mut().for_each(|value| *value /= norm);
     vector
+}
+
+/// Resets the peak of the resident memory of this process. None if the system does not tell it.
+fn reset_peak() -> Option<usize> {
+    std::fs::write("/proc/self/clear_refs", "5").ok()?;
+    kilobytes("VmRSS:")
+}
+
+/// A size of this process in KiB, as Linux names it.
+fn kilobytes(name: &str) -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix(name))?.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 fn main() {
@@ -96,10 +108,14 @@ fn main() {
     println!("{items} items: opened in {opened:.2} ms, one item added in {added:.1} ms (medians)");
     let mut times: Vec<Duration> = Vec::new();
     let mut found = Vec::new();
+    let before = reset_peak();
     for _ in 0..SEARCHES {
         let started = Instant::now();
         found = index.nearest(&query, CANDIDATES, None).unwrap();
         times.push(started.elapsed());
+    }
+    if let (Some(before), Some(peak)) = (before, kilobytes("VmHWM:")) {
+        println!("peak memory of the searches: {} KiB", peak.saturating_sub(before));
     }
     // The first one reads the file into the system's cache.
     times[1..].sort();
