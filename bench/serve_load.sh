@@ -10,10 +10,12 @@
 # 5. A stop under load: every request that was sent is answered, or its connection was never accepted.
 #
 # LAPS_ZOO is the program, `target/release/laps-zoo` by default, ENTRY the entry (`shapes_vit`), SECONDS_EACH the duration of a
-# measurement (10). The load of the machine is printed, because the generator shares its cores with the server.
+# measurement (10). GRAPHS is a folder of exported graphs to serve instead of the entry, of which `laps-bench`'s example
+# `random_checkpoint` and `laps-zoo export` make one with the size of a published model. The load of the machine is printed, because the generator shares its cores with the server.
 set -eu
 program=${LAPS_ZOO:-target/release/laps-zoo}
-entry=${ENTRY:-shapes_vit}
+model=(--entry "${ENTRY:-shapes_vit}")
+[ -z "${GRAPHS:-}" ] || model=(--graphs "$GRAPHS")
 seconds=${SECONDS_EACH:-10}
 requests=${REQUESTS:-100000}
 folder=${1:-$(mktemp -d)}
@@ -24,9 +26,9 @@ trap '[ -z "$server" ] || kill "$server" 2> /dev/null || true' EXIT
 
 # The drawn scenes are written to the cache when their entry is evaluated.
 export LAPS_ZOO_CACHE=$folder/cache
-"$program" reproduce "$entry" --limit 200 --quiet > /dev/null
+"$program" reproduce shapes_vit --limit 200 --quiet > /dev/null
 images=$(find "$LAPS_ZOO_CACHE" -type d -name images | head -n 1)
-"$program" index "$images" --entry "$entry" --out "$folder/scenes.index" --quiet
+"$program" index "$images" "${model[@]}" --out "$folder/scenes.index" --quiet
 
 # A request with a text that differs each time, and a count of statuses at the end.
 cat > "$folder/search.lua" << 'LUA'
@@ -60,7 +62,7 @@ LUA
 
 # start [OPTION ...]
 start() {
-    "$program" serve "$folder/scenes.index" --entry "$entry" --port 0 --quiet "$@" > "$folder/server.out" 2> "$folder/server.err" &
+    "$program" serve "$folder/scenes.index" "${model[@]}" --port 0 --quiet "$@" > "$folder/server.out" 2> "$folder/server.err" &
     server=$!
     url=
     while [ -z "$url" ]; do
@@ -95,7 +97,7 @@ done
 runs=20
 began=$(date +%s%N)
 for run in $(seq $runs); do
-    "$program" search "$folder/scenes.index" "a red circle $run" --entry "$entry" --quiet > /dev/null
+    "$program" search "$folder/scenes.index" "a red circle $run" "${model[@]}" --quiet > /dev/null
 done
 echo "laps-zoo search, one process after the other: $(( ($(date +%s%N) - began) / runs / 1000000 )) ms a search"
 
