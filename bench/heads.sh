@@ -4,7 +4,9 @@
 #
 #   bench/heads.sh FOLDER [OPTION ...]
 #
-# Options are those of `laps-zoo train`, for example `--set train.epochs=2`. LAPS_ZOO is the program, `laps-zoo` by default.
+# Options are those of `laps-zoo train`, for example `--set train.epochs=2`. LAPS_ZOO is the program, `laps-zoo` by default, SCENES the
+# number of training scenes, 20000 by default, and HEADS the names of the runs, all by default: calls with different names can run at
+# the same time.
 set -eu
 [ $# -ge 1 ] || { echo 'usage: bench/heads.sh FOLDER [OPTION ...]' >&2; exit 2; }
 folder=$1
@@ -16,12 +18,13 @@ mkdir -p "$folder/entries" "$folder/results"
 run() {
     name=$1 seed=$2 head=$3
     shift 3
+    case " ${HEADS:-$name} " in *" $name "*) ;; *) return 0 ;; esac
     entry=$folder/entries/$name.yaml
     # Only `laps` has ratios. References are those of `laps`.
-    "$program" info --yaml shapes_vit | sed -e "s/^name: .*/name: $name/" -e '/^references:/,$d' -e '/^checkpoint:/d' |
+    "$program" info --yaml shapes_vit | sed -e "s/^name: .*/name: $name/" -e '/^references:/,$d' -e '/^checkpoint:/d' -e "s/train: 20000/train: ${SCENES:-20000}/" |
         if [ "$head" = laps ]; then cat; else sed -e '/^  sparse_ratio:/d' -e "s/^  aggr_ratio:.*/  head: $head/"; fi > "$entry"
     "$program" train "$entry" --out "$folder/$name-$seed" --seed "$seed" --resume=auto "$@"
-    "$program" reproduce "$entry" --checkpoint "$folder/$name-$seed/best.safetensors" --json "$folder/results/$name-$seed.json"
+    [ -e "$folder/results/$name-$seed.json" ] || "$program" reproduce "$entry" --checkpoint "$folder/$name-$seed/best.safetensors" --json "$folder/results/$name-$seed.json"
 }
 
 for seed in 0 1 2; do

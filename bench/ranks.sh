@@ -1,5 +1,5 @@
 #!/bin/sh
-# Trains `shapes_vit` for two epochs (624 steps) without dropout, as one process with two threads and as two ranks with one thread,
+# Trains `shapes_vit` for two epochs without dropout, as one process with two threads and as two ranks with one thread,
 # three times in turn, and prints Markdown: throughput, share of communication, bytes a step, and how the losses drift apart.
 #
 #   bench/ranks.sh FOLDER [OPTION ...]
