@@ -1,4 +1,4 @@
-//! Recalls on a data set of one's own: `cargo run --release --example evaluate -- FOLDER`
+//! Recalls on your own data set: `cargo run --release --example evaluate -- FOLDER`
 //!
 //! FOLDER has `images/` and `captions/` with `test_ids.txt`, `test_caps.txt` and `id_mapping.json`; docs/src/guides has
 //! the layout. Without FOLDER, the scenes of `shapes_vit` are drawn and evaluated.

@@ -49,6 +49,11 @@ pub(crate) fn is_distributed() -> bool {
     ProcessGroup::from_environment().is_ok_and(|group| group.is_some_and(|group| group.is_distributed()))
 }
 
+/// Whether this process is alone, or rank 0 of a distributed run. The other ranks print nothing but errors.
+pub(crate) fn is_first() -> bool {
+    ProcessGroup::from_environment().is_ok_and(|group| group.is_none_or(|group| group.rank == 0))
+}
+
 /// Joins the group of a command whose processes share its work.
 pub(crate) fn join(group: Option<&ProcessGroup>, backends: Backends, device: Device) -> Result<Rc<dyn RankGroup>> {
     match group {

@@ -14,13 +14,13 @@ use crate::progress;
 
 // Not a doc comment: clap would use it as the help text of every command with this option.
 #[derive(Args, Clone, Copy)]
-pub(crate) struct Access {
+pub(crate) struct NetworkArgs {
     /// Do not use the network: fail if a file is not in the cache
     #[arg(long)]
     offline: bool,
 }
 
-impl Access {
+impl NetworkArgs {
     /// Whether the network must not be used.
     pub(crate) fn is_offline(self) -> bool {
         self.offline
@@ -28,14 +28,14 @@ impl Access {
 }
 
 /// A fetcher with the services and the cache folder of the environment. `locked` forbids new pins.
-pub(crate) fn fetcher(access: Access, locked: bool) -> Result<Fetcher> {
+pub(crate) fn fetcher(access: NetworkArgs, locked: bool) -> Result<Fetcher> {
     let network = if access.offline { Network::Offline } else { Network::Online };
     let pinning = if locked { Pinning::Locked } else { Pinning::OnFirstFetch };
     Ok(Fetcher::new(FetchSettings::from_environment(network, pinning)?))
 }
 
 /// Fetches the published checkpoint of `entry`. Returns None for an entry without one.
-pub(crate) fn checkpoint(entry: &Entry, access: Access, quiet: bool) -> Result<Option<PathBuf>> {
+pub(crate) fn checkpoint(entry: &Entry, access: NetworkArgs, quiet: bool) -> Result<Option<PathBuf>> {
     let is_published = entry.checkpoint_source()?.is_some_and(|source| source.url().is_some());
     if !is_published {
         return Ok(None);
@@ -45,7 +45,13 @@ pub(crate) fn checkpoint(entry: &Entry, access: Access, quiet: bool) -> Result<O
 }
 
 /// Fetches the missing caption files of `splits` and the vocabulary below `root`.
-pub(crate) fn texts(entry: &Entry, root: Option<&Path>, splits: &[&str], access: Access, quiet: bool) -> Result<()> {
+pub(crate) fn texts(
+    entry: &Entry,
+    root: Option<&Path>,
+    splits: &[&str],
+    access: NetworkArgs,
+    quiet: bool,
+) -> Result<()> {
     let Some(root) = root else { return Ok(()) };
     let paths = entry.data_paths(Some(root))?;
     let Ok(store) = Store::from_environment() else { return Ok(()) };
@@ -58,7 +64,13 @@ pub(crate) fn texts(entry: &Entry, root: Option<&Path>, splits: &[&str], access:
 }
 
 /// Fetches and unpacks the missing image archives of `splits` below `root`.
-pub(crate) fn images(entry: &Entry, root: Option<&Path>, splits: &[&str], access: Access, quiet: bool) -> Result<()> {
+pub(crate) fn images(
+    entry: &Entry,
+    root: Option<&Path>,
+    splits: &[&str],
+    access: NetworkArgs,
+    quiet: bool,
+) -> Result<()> {
     let Some(root) = root else { return Ok(()) };
     let paths = entry.data_paths(Some(root))?;
     let Ok(store) = Store::from_environment() else { return Ok(()) };
@@ -74,7 +86,7 @@ pub(crate) fn images(entry: &Entry, root: Option<&Path>, splits: &[&str], access
 }
 
 /// Fetches the vocabulary of a published entry into the cache.
-pub(crate) fn vocabulary(entry: &Entry, access: Access, quiet: bool) -> Result<PathBuf> {
+pub(crate) fn vocabulary(entry: &Entry, access: NetworkArgs, quiet: bool) -> Result<PathBuf> {
     let fetcher = fetcher(access, false)?;
     let file = fetcher.settings().store.vocabulary(&entry.model, None)?;
     let progress = progress::choose(quiet);
@@ -82,15 +94,24 @@ pub(crate) fn vocabulary(entry: &Entry, access: Access, quiet: bool) -> Result<P
 }
 
 /// Fetches the human judgements of the COCO test split into the cache.
-pub(crate) fn judgements(access: Access, quiet: bool) -> Result<PathBuf> {
+pub(crate) fn judgements(access: NetworkArgs, quiet: bool) -> Result<PathBuf> {
     let fetcher = fetcher(access, false)?;
     let file = fetcher.settings().store.judgements()?;
     let progress = progress::choose(quiet);
     Ok(fetcher.fetch(&file, |_| Ok(()), progress.as_ref())?.file.path)
 }
 
+/// Fetches the plausible matches of the COCO test split into the cache, and returns their folder.
+pub(crate) fn plausible_matches(access: NetworkArgs, quiet: bool) -> Result<PathBuf> {
+    let fetcher = fetcher(access, false)?;
+    let files = fetcher.settings().store.plausible_matches()?;
+    let progress = progress::choose(quiet);
+    fetcher.fetch_all(&files, progress.as_ref()).into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(fetcher.settings().store.judgement_folder())
+}
+
 /// Fetches the pretrained image encoder, if known, and text encoder of `entry`.
-pub(crate) fn backbones(entry: &Entry, access: Access, quiet: bool) -> Result<(Option<PathBuf>, PathBuf)> {
+pub(crate) fn backbones(entry: &Entry, access: NetworkArgs, quiet: bool) -> Result<(Option<PathBuf>, PathBuf)> {
     let progress = progress::choose(quiet);
     Ok(fetcher(access, false)?.backbones(entry, progress.as_ref())?)
 }

@@ -48,7 +48,7 @@ pub(crate) struct ModelOptions {
     #[arg(long)]
     truncate: bool,
     #[command(flatten)]
-    access: fetching::Access,
+    access: fetching::NetworkArgs,
     /// Hide progress output
     #[arg(long, short)]
     pub(crate) quiet: bool,
@@ -63,7 +63,8 @@ impl ModelOptions {
     /// Opens the model, and the progress output of its work.
     ///
     /// Invalid requests fail before anything large is read or downloaded.
-    pub(crate) fn open(self, backends: Backends, workload: Workload) -> Result<(Model, Box<dyn Progress>)> {
+    pub(crate) fn open(mut self, backends: Backends, workload: Workload) -> Result<(Model, Box<dyn Progress>)> {
+        self.quiet |= !distributed::is_first();
         let group = ProcessGroup::from_environment()?;
         let threads = self.threads.map_or_else(|| distributed::threads(group.as_ref()), NonZeroUsize::get);
         let device = self.device.parse()?;
@@ -148,11 +149,13 @@ fn name_vocabulary_option(error: laps::Error) -> anyhow::Error {
     }
 }
 
-/// One line with entry, engine, instruction set, and the number of captions that were truncated, if any were.
+/// One line with entry, engine, instruction set, and the number of captions that were truncated, if any were; and a line for
+/// each note about the engine.
 pub(crate) fn summary_line(model: &Model) -> String {
     let similarity = model.similarity().description();
     let truncated = truncated(model).map_or_else(String::new, |count| format!("; truncated captions: {count}"));
-    format!("{}, engine {}; similarities {similarity}{truncated}", model.used().entry, model.engine())
+    let notes: String = model.notes().iter().map(|note| format!("\nnote: {note}")).collect();
+    format!("{}, engine {}; similarities {similarity}{truncated}{notes}", model.used().entry, model.engine())
 }
 
 /// Number of captions that were truncated, if any were.

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -35,8 +36,17 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     Ok(output.flush()?)
 }
 
+/// Prints a summary of work that wrote `outputs`: to standard output, or to standard error if one of them is standard output,
+/// which then holds nothing else.
+pub(crate) fn print_summary<'a>(outputs: impl IntoIterator<Item = &'a PathBuf>, text: &str) -> anyhow::Result<()> {
+    match outputs.into_iter().any(|path| laps_files::is_stdout(path)) {
+        true => Ok(io::stderr().write_all(text.as_bytes())?),
+        false => print(text),
+    }
+}
+
 /// `[rank N] ` in the processes of a distributed run other than rank 0, which share its standard error.
-fn rank_prefix() -> String {
+pub(crate) fn rank_prefix() -> String {
     match laps::ProcessGroup::from_environment() {
         Ok(Some(group)) if group.rank > 0 => format!("[rank {}] ", group.rank),
         _ => String::new(),

@@ -1,10 +1,10 @@
 //! The list of entries, and one entry in detail.
 
-use std::{fmt::Write, path::PathBuf};
+use std::{collections::BTreeMap, fmt::Write, path::PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
 use laps_hub::{
-    registry::{self, Entry, PublishedTable},
+    registry::{self, AuditMark, Entry, PublishedTable, References, SourceAudit},
     store::{CacheItem, CacheState, Store},
 };
 use laps_model::{
@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::{
     Result,
-    reproduce::{footnotes, mark},
+    reproduce::{AUDITED, audit_mark, footnotes, mark},
 };
 
 /// A row of the list of entries.
@@ -199,6 +199,9 @@ pub struct EntryInfo {
     /// Choices of the entry that the source of the model does not state.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<String>,
+    /// The audits of the sources of its published recalls, by source.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub audits: BTreeMap<String, SourceAudit>,
     #[serde(skip)]
     published: Vec<PublishedTable>,
 }
@@ -215,6 +218,10 @@ impl EntryInfo {
         let size = |prefix: &str| {
             parameters.iter().filter(|parameter| parameter.name.starts_with(prefix)).map(Parameter::elements).sum()
         };
+        let published: Vec<PublishedTable> =
+            entry.data.protocol.iter().flat_map(|&protocol| entry.published(protocol)).collect();
+        let mut audits = References::embedded()?.audits;
+        audits.retain(|source, _| published.iter().any(|table| table.source == *source));
         Ok(Self {
             name: entry.name.clone(),
             config_sha256: entry.config_sha256.clone(),
@@ -231,7 +238,8 @@ impl EntryInfo {
             checkpoint,
             drawn: entry.data.drawn.is_some(),
             choices: entry.choices.clone(),
-            published: entry.data.protocol.iter().flat_map(|&protocol| entry.published(protocol)).collect(),
+            audits,
+            published,
         })
     }
 
@@ -266,9 +274,15 @@ impl EntryInfo {
         }
         line("config", format!("sha256 {}", self.config_sha256));
         if !self.published.is_empty() {
-            let _ = writeln!(text, "{}", published(&self.published));
+            let _ = writeln!(text, "{}", published(&self.published, &self.audits));
             for footnote in footnotes(self.published.iter().flat_map(PublishedTable::statuses)) {
                 let _ = writeln!(text, "{footnote}");
+            }
+            if self.audits.values().any(|audit| audit.mark == AuditMark::Yes) {
+                let _ = writeln!(text, "{AUDITED}");
+            }
+            for (source, audit) in &self.audits {
+                let _ = writeln!(text, "{}", audit.note(source));
             }
         }
         if parameters {
@@ -295,15 +309,16 @@ fn cache_state(item: &CacheItem) -> String {
     format!("{state}; {}; {pin}", size(item))
 }
 
-fn published(tables: &[PublishedTable]) -> Table {
+fn published(tables: &[PublishedTable], audits: &BTreeMap<String, SourceAudit>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(["published", "i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rSum"]);
     for row in tables {
         let cells = [&row.i2t[..], &row.t2i, &[row.rsum]].concat();
-        let cells = cells
-            .into_iter()
-            .map(|cell| cell.map_or_else(|| "-".to_owned(), |cell| format!("{:.1}{}", cell.value, mark(cell.status))));
+        let audit = audit_mark(audits.get(&row.source).map(|audit| audit.mark));
+        let cells = cells.into_iter().map(|cell| {
+            cell.map_or_else(|| "-".to_owned(), |cell| format!("{:.1}{}{audit}", cell.value, mark(cell.status)))
+        });
         table.add_row(std::iter::once(format!("{}, {}", row.source, row.protocol)).chain(cells));
     }
     for column in table.column_iter_mut().skip(1) {

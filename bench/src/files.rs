@@ -38,9 +38,20 @@ pub fn check_writable(path: &Path) -> Result<()> {
     attempt().map_err(|source: std::io::Error| Error::Write { path: path.to_owned(), source: source.into() })
 }
 
+/// As [`check_writable`], for a writer that goes back in the file.
+///
+/// # Errors
+/// As [`check_writable`], and [`laps_files::Error::NotSeekable`] for a device, a FIFO, an open descriptor and standard
+/// output.
+pub fn check_seekable(path: &Path) -> Result<()> {
+    check_writable(path)?;
+    laps_files::seekable_target(path)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{check_writable, write_atomic};
+    use super::{check_seekable, check_writable, write_atomic};
 
     #[test]
     fn unwritable_paths_are_rejected_before_the_work() {
@@ -56,7 +67,12 @@ mod tests {
             assert!(error.starts_with("cannot write `"), "{error}");
         }
         if cfg!(unix) {
-            check_writable(std::path::Path::new("/dev/stdout")).unwrap();
+            check_seekable(&path).unwrap();
+            for stream in ["/dev/stdout", "/dev/null", "-"].map(std::path::Path::new) {
+                check_writable(stream).unwrap();
+                let error = check_seekable(stream).unwrap_err().to_string();
+                assert!(error.contains("expected: a regular file"), "{error}");
+            }
         }
     }
 }

@@ -39,7 +39,7 @@
 //! - [`gate`]: deterministic measures (no clock) compared with committed baselines.
 //! - [`publish`]: a model folder for the Hugging Face hub, and results in the format of MTEB.
 //! - [`machine`]: the machine that a result was measured on.
-//! - [`progress`]: the trait that receives progress.
+//! - [`progress`]: reports the stages of a run to a `Progress`.
 //!
 //! libtorch is never linked here: requests take a [`Backend`](laps::Backend) or [`Backends`](laps::Backends).
 
@@ -71,4 +71,9 @@ pub use error::{Error, Result};
 /// The commit that this program was built from, if known.
 pub fn commit() -> Option<&'static str> {
     option_env!("LAPS_ZOO_COMMIT")
+}
+
+/// Version and commit of this program. The ranks of a distributed run have to have the same.
+pub fn version() -> String {
+    format!("{} ({})", env!("CARGO_PKG_VERSION"), commit().unwrap_or("commit unknown"))
 }

@@ -10,7 +10,7 @@ use laps_data::Split;
 /// A text that captions share has at least this many words. Short ones are chance, such as `a man in a`.
 const MIN_WORDS: usize = 5;
 
-/// What to do with the side texts of queries.
+/// Change of the side texts of queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SideTextChange {
     /// They are removed.
@@ -85,7 +85,7 @@ impl SideTexts {
 }
 
 impl SideText {
-    /// What all of `captions` begin and end with, if it has enough words.
+    /// Common beginning and end of all `captions`, if they have enough words.
     fn shared(captions: &[Vec<&str>]) -> Option<Self> {
         let (first, rest) = captions.split_first().filter(|(_, rest)| !rest.is_empty())?;
         let shortest = captions.iter().map(Vec::len).min()?;

@@ -11,12 +11,16 @@ use std::{
 use laps::{embedded, open_checkpoint};
 use laps_align::Protocol;
 use laps_data::{Split, hash_data, sources::SourceKind};
-use laps_hub::registry::{self, Entry};
+use laps_hub::{
+    checkpoint::Checkpoint,
+    registry::{self, Entry},
+};
 use laps_onnx::graph::GraphPrecision;
 use serde::Deserialize;
 
 use crate::{
     Error, Result,
+    foreign::{ForeignInput, HeadSource},
     reproduce::{Reproduction, SourceFile, recalls},
     results,
 };
@@ -39,9 +43,19 @@ pub struct SuiteRun {
     pub entry: Option<String>,
     /// Similarity matrix or run file of another program.
     pub sims: Option<PathBuf>,
+    /// Whether the rows of `sims` are captions.
+    #[serde(default)]
+    pub transposed: bool,
+    /// Embeddings of another program: one safetensors file, or two `.npy` files, images first.
+    #[serde(default)]
+    pub embeddings: Vec<PathBuf>,
+    /// Head that compares `embeddings`: a type, an entry, or a YAML file; default: the cosine of pooled vectors.
+    pub head: Option<String>,
+    /// Whether the first token of an image in `embeddings` is a class token; see [`HeadSource::class_token`].
+    pub class_token: Option<bool>,
     /// Result of `reproduce` or `evaluate`, which is used as it is.
     pub result: Option<PathBuf>,
-    /// Checkpoint of the entry.
+    /// Checkpoint of the entry, or parameters of the head.
     pub checkpoint: Option<PathBuf>,
     /// Root of the data.
     pub data: Option<PathBuf>,
@@ -51,7 +65,7 @@ pub struct SuiteRun {
     pub split: Option<String>,
     /// Evaluate only the first images.
     pub limit: Option<NonZeroUsize>,
-    /// Protocols of `sims`; default: those that fit the sizes. An entry has its own.
+    /// Protocols; default: those of the entry, or those that fit the sizes.
     #[serde(default)]
     pub protocol: Vec<Protocol>,
     /// Engine of an entry: `auto`, `torch`, `rust` or `ort`.
@@ -107,8 +121,8 @@ impl Suite {
     /// Reads a suite file and makes its paths relative to the current folder.
     ///
     /// # Errors
-    /// [`Error::Suite`] for other content: unknown keys, a run without exactly one of `entry`, `sims` and `result`, names
-    /// that occur twice.
+    /// [`Error::Suite`] for other content: unknown keys, a run without exactly one of `entry`, `sims`, `embeddings` and
+    /// `result`, keys of another kind of run, names that occur twice.
     pub fn read(path: &Path) -> Result<Self> {
         let refuse = |expected: &str, found: String| Error::Suite {
             path: path.to_owned(),
@@ -121,33 +135,23 @@ impl Suite {
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut names = BTreeSet::new();
         for (number, run) in (1..).zip(&mut suite.runs) {
-            let inputs = [run.entry.is_some(), run.sims.is_some(), run.result.is_some()];
+            let inputs = [run.entry.is_some(), run.sims.is_some(), !run.embeddings.is_empty(), run.result.is_some()];
             let given = inputs.into_iter().filter(|&given| given).count();
             if given != 1 {
                 let found = format!("{given} of them in run {number}");
-                return Err(refuse("one of `entry`, `sims` and `result` in each run", found));
+                return Err(refuse("one of `entry`, `sims`, `embeddings` and `result` in each run", found));
             }
-            let is_entry = run.entry.is_some();
-            let entry_only = [
-                run.checkpoint.is_some(),
-                run.engine.is_some(),
-                run.precision.is_some(),
-                run.limit.is_some(),
-                run.truncate,
-            ];
-            if !is_entry && entry_only.contains(&true) {
-                let expected = "`checkpoint`, `engine`, `precision`, `limit` and `truncate` in runs with an `entry`";
-                return Err(refuse(expected, format!("one of them in run {number}")));
+            if let Some((key, input)) = run.misplaced() {
+                return Err(refuse(&format!("`{key}` in runs with {input}"), format!("it in run {number}")));
             }
-            if is_entry && !run.protocol.is_empty() {
-                return Err(refuse("`protocol` in runs with `sims`", format!("run {number}")));
-            }
-            for path in [&mut run.sims, &mut run.result, &mut run.checkpoint, &mut run.data].into_iter().flatten() {
+            let paths = [&mut run.sims, &mut run.result, &mut run.checkpoint, &mut run.data];
+            for path in paths.into_iter().flatten().chain(&mut run.embeddings) {
                 *path = folder.join(&*path);
             }
-            if let Some(entry) = run.entry.as_mut().filter(|entry| entry.ends_with(".yaml") || entry.ends_with(".yml"))
-            {
-                *entry = folder.join(&*entry).to_string_lossy().into_owned();
+            for name in [&mut run.entry, &mut run.head].into_iter().flatten() {
+                if is_yaml(name) {
+                    *name = folder.join(&*name).to_string_lossy().into_owned();
+                }
             }
             let name = run.label();
             if !laps_files::is_file_name(&name) {
@@ -165,21 +169,44 @@ impl Suite {
     }
 }
 
+/// Whether an entry or a head is the path of a file.
+fn is_yaml(name: &str) -> bool {
+    name.ends_with(".yaml") || name.ends_with(".yml")
+}
+
 impl SuiteRun {
+    /// A key that this kind of run does not have, and the input that it belongs to.
+    fn misplaced(&self) -> Option<(&'static str, &'static str)> {
+        let (is_entry, has_head) = (self.entry.is_some(), self.head.is_some());
+        let keys = [
+            ("engine", self.engine.is_some(), is_entry, "an `entry`"),
+            ("precision", self.precision.is_some(), is_entry, "an `entry`"),
+            ("limit", self.limit.is_some(), is_entry, "an `entry`"),
+            ("truncate", self.truncate, is_entry, "an `entry`"),
+            ("checkpoint", self.checkpoint.is_some(), is_entry || has_head, "an `entry` or a `head`"),
+            ("class_token", self.class_token.is_some(), has_head, "a `head`"),
+            ("head", has_head, !self.embeddings.is_empty(), "`embeddings`"),
+            ("transposed", self.transposed, self.sims.is_some(), "`sims`"),
+        ];
+        keys.into_iter().find(|&(_, given, fits, _)| given && !fits).map(|(key, _, _, input)| (key, input))
+    }
+
     /// The name, or one from the other fields.
     fn label(&self) -> String {
         if let Some(name) = &self.name {
             return name.clone();
         }
         let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let input = self.entry.as_deref().map(Path::new).or(self.sims.as_deref()).or(self.result.as_deref());
+        let foreign = self.sims.as_deref().or(self.embeddings.first().map(PathBuf::as_path));
+        let input = self.entry.as_deref().map(Path::new).or(foreign).or(self.result.as_deref());
         let limit = self.limit.map(|limit| limit.to_string());
-        let parts = [self.split.clone(), limit, self.engine.clone(), self.precision.clone()];
+        let head = self.head.as_deref().map(|head| stem(Path::new(head)));
+        let parts = [head, self.split.clone(), limit, self.engine.clone(), self.precision.clone()];
         let first = input.map(stem).into_iter();
         first.chain(parts.into_iter().flatten()).collect::<Vec<_>>().join("-")
     }
 
-    /// The entry with the layout of the run.
+    /// The entry with the layout and the protocols of the run.
     ///
     /// # Errors
     /// Errors of the registry; [`Error::Argument`] for a run without one.
@@ -189,11 +216,47 @@ impl SuiteRun {
             expected: "an entry".to_owned(),
             found: "none".to_owned(),
         })?;
-        let entry = registry::find(name)?;
-        Ok(match self.source {
-            Some(source) => entry.with_source(source)?,
-            None => entry,
-        })
+        let mut entry = registry::find(name)?;
+        if let Some(source) = self.source {
+            entry = entry.with_source(source)?;
+        }
+        if !self.protocol.is_empty() {
+            entry = entry.with_protocol(self.protocol.clone())?;
+        }
+        Ok(entry)
+    }
+
+    /// The files of another program; `None` for an entry or a result.
+    ///
+    /// # Errors
+    /// Errors of [`HeadSource::find`].
+    pub fn foreign_input(&self) -> Result<Option<ForeignInput>> {
+        if let Some(path) = &self.sims {
+            return Ok(Some(ForeignInput::Similarities { path: path.clone(), transposed: self.transposed }));
+        }
+        if self.embeddings.is_empty() {
+            return Ok(None);
+        }
+        let find = |name: &str| HeadSource::find(name, self.checkpoint.clone(), self.class_token);
+        let head = self.head.as_deref().map(find).transpose()?;
+        Ok(Some(ForeignInput::Embeddings { paths: self.embeddings.clone(), head }))
+    }
+
+    /// Hashes of the head and its parameters.
+    fn head_key(&self) -> Result<String> {
+        let Some(head) = &self.head else { return Ok(String::new()) };
+        let entry = registry::find(head).ok();
+        let config = match &entry {
+            Some(entry) => entry.config_sha256.clone(),
+            None if is_yaml(head) => SourceFile::of(Path::new(head))?.sha256,
+            None => head.clone(),
+        };
+        let embedded = entry.and_then(|entry| registry::embedded_checkpoint(&entry.name));
+        let parameters = match &self.checkpoint {
+            Some(path) => Checkpoint::open(path)?.sha256()?,
+            None => embedded.map_or_else(String::new, |embedded| embedded.sha256()),
+        };
+        Ok(format!("head {config} {parameters} {:?}\n", self.class_token))
     }
 
     /// The precision; fp32 by default.
@@ -204,7 +267,7 @@ impl SuiteRun {
         Ok(self.precision.as_deref().map_or(Ok(GraphPrecision::Fp32), str::parse)?)
     }
 
-    /// The split of a run with `sims`; `None` without data.
+    /// The split of a run with `sims` or `embeddings`; `None` without data.
     ///
     /// # Errors
     /// Errors of the data.
@@ -226,8 +289,13 @@ impl SuiteRun {
             self.protocol,
             self.name.as_ref().filter(|_| self.entry.is_none())
         );
-        if let Some(path) = self.sims.as_ref().or(self.result.as_ref()) {
-            text += &format!("{}\n", SourceFile::of(path)?.sha256);
+        if self.entry.is_none() {
+            for path in self.sims.iter().chain(&self.embeddings).chain(&self.result) {
+                text += &format!("{}\n", SourceFile::of(path)?.sha256);
+            }
+            // Keys of runs without these options are those of earlier versions.
+            text += &self.head_key()?;
+            text += if self.transposed { "transposed\n" } else { "" };
             if let Some(split) = self.split()? {
                 let ids: Vec<&str> = split.image_of().iter().map(|&image| split.images()[image].id.as_str()).collect();
                 text += &format!("{} {}\n", split.name(), registry::sha256(ids.join("\n").as_bytes()));

@@ -11,6 +11,7 @@ use std::{
 
 use laps_align::{CaptionImages, Scores};
 use laps_data::Split;
+use laps_files::strip_mark;
 
 use crate::{Error, Result};
 
@@ -128,25 +129,36 @@ pub(crate) struct RunMatrix {
     pub(crate) note: Option<String>,
 }
 
-/// Number of images of a run file with numbered images: one more than the largest number.
+/// Number of images of a run file with numbered images: one more than the largest number. Every number below it has to be
+/// there, so that a short file cannot ask for a large matrix.
 pub(crate) fn count_images(path: &Path) -> Result<usize> {
     let read = |source| Error::Read { path: path.to_owned(), source };
     let mut count = 0;
+    let mut is_listed = vec![false; MAX_NUMBERED];
     for text in BufReader::new(fs_err::File::open(path).map_err(read)?).lines() {
         let text = text.map_err(read)?;
-        let ids = text.split_ascii_whitespace().step_by(2).take(2);
-        let numbers = ids.filter_map(|id| id.split('#').next()?.parse::<usize>().ok());
-        count = numbers.map(|number| number.saturating_add(1)).fold(count, usize::max);
+        let ids = strip_mark(&text).split_ascii_whitespace().step_by(2).take(2);
+        for number in ids.filter_map(|id| id.split('#').next()?.parse::<usize>().ok()) {
+            count = count.max(number.saturating_add(1));
+            if let Some(is_listed) = is_listed.get_mut(number) {
+                *is_listed = true;
+            }
+        }
     }
-    match count {
-        1..=MAX_NUMBERED => Ok(count),
-        _ => Err(Error::Foreign {
-            path: path.to_owned(),
-            expected: format!("numbered images, at most {MAX_NUMBERED}"),
-            found: format!("{count}"),
-            hint: "name the data set whose ids the run file has",
-        }),
+    let refuse = |expected: String, found: String| {
+        let hint = "name the data set whose ids the run file has";
+        Err(Error::Foreign { path: path.to_owned(), expected, found, hint })
+    };
+    if count == 0 || count > MAX_NUMBERED {
+        return refuse(format!("numbered images, at most {MAX_NUMBERED}"), format!("{count}"));
     }
+    let listed = is_listed.iter().filter(|&&is_listed| is_listed).count();
+    if listed < count {
+        let expected =
+            format!("all images from 0 to {}, because the largest number says how many there are", count - 1);
+        return refuse(expected, format!("{listed} of them"));
+    }
+    Ok(count)
 }
 
 /// Reads a run file. Pairs that it does not list get one similarity below all others, so that they rank last.
@@ -168,7 +180,7 @@ pub(crate) fn read_run(path: &Path, ids: &RunIds) -> Result<RunMatrix> {
     let (mut listed, mut lowest) = (0, f32::INFINITY);
     for (line, text) in (1..).zip(BufReader::new(fs_err::File::open(path).map_err(read)?).lines()) {
         let text = text.map_err(read)?;
-        let columns: Vec<&str> = text.split_ascii_whitespace().collect();
+        let columns: Vec<&str> = strip_mark(&text).split_ascii_whitespace().collect();
         if columns.is_empty() {
             continue;
         }
@@ -250,6 +262,27 @@ mod tests {
             crate::reproduce::recalls(&evaluation.headline)
         };
         assert_eq!(recalls(&read.values), recalls(&values));
+    }
+
+    /// Its matrix would have 2 GB.
+    #[test]
+    fn short_run_file_with_a_large_number_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.run");
+        let count = |text: &str| {
+            fs_err::write(&path, text).unwrap();
+            count_images(&path).map_err(|error| error.to_string().split_once("expected: ").unwrap().1.to_owned())
+        };
+        insta::assert_snapshot!(count("9999 Q0 9999#0 1 0.5 x\n").unwrap_err(), @r"
+        all images from 0 to 9999, because the largest number says how many there are
+          found: 1 of them
+        ");
+        insta::assert_snapshot!(count("10000 Q0 0#0 1 0.5 x\n").unwrap_err(), @r"
+        numbered images, at most 10000
+          found: 10001
+        ");
+        // An image that only a caption names is there.
+        assert_eq!(count("0 Q0 0#0 1 0.5 x\n1#4 Q0 0 1 0.5 x\n").unwrap(), 2);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub enum Error {
         expected: &'static str,
         /// Property of the given graphs.
         found: String,
-        /// What to do.
+        /// Suggested fix.
         hint: &'static str,
     },
     /// A graph is too large for one file.
@@ -69,7 +69,7 @@ pub enum Error {
         path: PathBuf,
         /// Reason.
         reason: &'static str,
-        /// What to do.
+        /// Suggested fix.
         hint: &'static str,
     },
     /// A folder is not a package of graphs, or differs from its manifest.
@@ -81,7 +81,7 @@ pub enum Error {
         expected: String,
         /// Found content.
         found: String,
-        /// What to do.
+        /// Suggested fix.
         hint: &'static str,
     },
     /// A file cannot be read or written.

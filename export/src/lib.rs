@@ -1,6 +1,6 @@
 //! ONNX for LAPS: records the model definitions as ONNX graphs, exports them, and runs them in ONNX Runtime.
 //!
-//! The way of a model from its definition to embeddings:
+//! From the model definition to embeddings:
 //!
 //! 1. [`record::record`] runs the image encoder, the text encoder or the similarity of a model on a tensor that writes
 //!    down every operation ([`graph::GraphTensor`]). The result is a [`graph::Graph`] with symbolic sizes.

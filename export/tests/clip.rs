@@ -9,9 +9,9 @@ use laps_onnx::{
     record::record,
 };
 use support::{
-    Sample, Tensors, difference, encode,
+    Case, Sample, Tensors, difference, encode,
     models::{clip_text, clip_vision},
-    open, runtime, target, vit_tiny,
+    open, runtime, second_engine, store, target, vit_tiny,
 };
 
 /// See `zoo/model/tests/clip/cases.rs`.
@@ -39,23 +39,25 @@ fn run(graph: &Graph, inputs: &[Sample]) -> Array {
     open(&path).run(&inputs).unwrap()
 }
 
+/// The integers `name`, which [`Tensors`] reads as f32.
+fn integers(golden: &Tensors, name: &str) -> Sample {
+    let array = golden.get(name);
+    Sample::I64(array.dims().to_vec(), array.values().iter().map(|&value| value as i64).collect())
+}
+
 #[test]
 fn clip_graphs_agree_with_the_reference() {
     if !runtime() {
         return;
     }
     let [vision, text] = ["clip_vision_tiny.safetensors", "clip_text_tiny.safetensors"].map(Tensors::open);
-    let integers = |name: &str| {
-        let array = text.get(name);
-        Sample::I64(array.dims().to_vec(), array.values().iter().map(|&value| value as i64).collect())
-    };
     for flavour in Flavour::ALL {
         for opset in [17, 18, 20, 23] {
             let image = graph(GraphKind::Image, flavour, opset);
             let tokens = run(&image, &[Sample::F32(vision.get("pixel_values"))]);
             let image_drift = difference(&tokens, &vision.get("last_hidden_state_post_layernorm"));
-            let words =
-                run(&graph(GraphKind::Text, flavour, opset), &[integers("input_ids"), integers("attention_mask")]);
+            let inputs = ["input_ids", "attention_mask"].map(|name| integers(&text, name));
+            let words = run(&graph(GraphKind::Text, flavour, opset), &inputs);
             let mut text_drift = difference(&words, &text.get("last_hidden_state_without_mask"));
             let masked = text.get("last_hidden_state");
             for (row, &length) in text.get("lengths").values().iter().enumerate() {
@@ -66,6 +68,40 @@ fn clip_graphs_agree_with_the_reference() {
             assert!(image_drift <= TOLERANCE && text_drift <= TOLERANCE, "{flavour} {opset}");
         }
     }
+}
+
+/// Runs the checker of the ONNX project on the graphs, and its reference evaluator on the inputs of the reference.
+#[test]
+fn clip_graphs_pass_the_checker_and_agree_in_the_reference_evaluator() {
+    let Some(python) = second_engine() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let targets = [(Flavour::Portable, 17), (Flavour::Portable, 18), (Flavour::Portable, 23), (Flavour::Ort, 18)];
+    for (flavour, opset) in targets {
+        let target_folder = folder.path().join(format!("clip-{flavour}-{opset}"));
+        std::fs::create_dir(&target_folder).unwrap();
+        for kind in [GraphKind::Image, GraphKind::Text] {
+            std::fs::write(target_folder.join(kind.file()), encode(&graph(kind, flavour, opset))).unwrap();
+        }
+    }
+    let [vision, text] = ["clip_vision_tiny.safetensors", "clip_text_tiny.safetensors"].map(Tensors::open);
+    let images = Case {
+        inputs: vec![("pixel_values", Sample::F32(vision.get("pixel_values")))],
+        output: ("patch_embeddings", vision.get("last_hidden_state_post_layernorm")),
+        mask: None,
+    };
+    let captions = Case {
+        inputs: ["input_ids", "attention_mask"].map(|name| (name, integers(&text, name))).into(),
+        output: ("word_embeddings", text.get("last_hidden_state_without_mask")),
+        mask: None,
+    };
+    let cases_folder = folder.path().join("clip-cases");
+    std::fs::create_dir(&cases_folder).unwrap();
+    for (kind, case) in [(GraphKind::Image, images), (GraphKind::Text, captions)] {
+        store(&case, &cases_folder.join(format!("{kind}-0.safetensors")));
+    }
+    let text = python.run(folder.path(), TOLERANCE);
+    // Four targets of two encoders.
+    assert_eq!(text.lines().filter(|line| line.ends_with(" ok")).count(), 4 * 2, "{text}");
 }
 
 /// Two blocks with one fused attention each, which takes the causal mask as its bias.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use laps_model::{
     array::Array,
-    heads::{D2sVseConfig, Head, HeadConfig},
+    heads::{Ablation, D2sVseConfig, Head, HeadConfig},
     models::config::{ImageConfig, ModelConfig, SwinConfig, TextConfig, VitConfig},
     params::{ParamPath, Parameter},
     random::SplitMix64,
@@ -50,7 +50,9 @@ impl HeadModel {
             HeadConfig::Cosine { embed_size } | HeadConfig::D2sVse(D2sVseConfig { embed_size, .. }) => embed_size,
             _ => 64,
         };
-        let config = ModelConfig { image, text, embed_size, sparse_ratio: 0.0, aggr_ratio: 0.0, head };
+        // Of 9 patches 5 are kept, in 2 groups.
+        let (sparse_ratio, aggr_ratio) = if head.has_ratios() { (0.5, 0.6) } else { (0.0, 0.0) };
+        let config = ModelConfig { image, text, embed_size, sparse_ratio, aggr_ratio, head };
         Self { config, read }
     }
 
@@ -91,8 +93,8 @@ impl HeadModel {
     }
 }
 
-/// The golden inputs and similarities of a head.
-fn golden_case(name: &str) -> Case {
+/// The golden inputs and the similarities `key` of a head.
+fn golden_case(name: &str, key: &str) -> Case {
     let golden = Tensors::open(&format!("head_{name}_swin.safetensors"));
     let lengths: Vec<i64> = golden.get("lengths").values().iter().map(|&length| length as i64).collect();
     Case {
@@ -101,7 +103,7 @@ fn golden_case(name: &str) -> Case {
             ("word_embeddings", Sample::F32(golden.get("words"))),
             ("lengths", Sample::I64(vec![lengths.len()], lengths)),
         ],
-        output: ("similarities", golden.get("sims")),
+        output: ("similarities", golden.get(key)),
         mask: None,
     }
 }
@@ -112,12 +114,23 @@ fn models() -> Vec<(String, HeadModel, Vec<Case>)> {
     for (name, head) in heads() {
         if let Some(model) = HeadModel::golden(name, head) {
             let mut cases = model.cases();
-            cases.push(golden_case(name));
+            cases.push(golden_case(name, "sims"));
             models.push((format!("{name}_golden"), model, cases));
         }
         let model = HeadModel::random(head);
         let cases = model.cases();
         models.push((format!("{name}_random"), model, cases));
+    }
+    if let Some(model) = HeadModel::golden("d2s_vse", configs::d2s_vse_pretrain()) {
+        let mut cases = model.cases();
+        cases.push(golden_case("d2s_vse", "sims_pretrain"));
+        models.push(("d2s_vse_pretrain_golden".to_owned(), model, cases));
+    }
+    // The ablations have no original.
+    for ablation in Ablation::ALL {
+        let model = HeadModel::random(HeadConfig::LapsAblation { ablation });
+        let cases = model.cases();
+        models.push((format!("{ablation:?}_random"), model, cases));
     }
     models
 }

@@ -5,8 +5,10 @@ mod support;
 
 use std::{path::Path, rc::Rc};
 
+use laps_align::similarity::{AlignmentConfig, EngineOptions, HeadEngine};
 use laps_data::{TokenizerConfig, Vocabulary, scenes};
 use laps_hub::{checkpoint::Checkpoint, registry};
+use laps_model::heads::{Ablation, HeadConfig};
 use laps_onnx::{
     Error,
     graph::{Flavour, GraphKind, GraphPrecision, Target},
@@ -147,6 +149,35 @@ fn folder_that_is_not_empty_is_rejected_and_unchanged() {
     assert_eq!((names(root.path()), names(&folder)), (vec!["graphs".to_owned()], vec!["mine".to_owned()]));
 }
 
+/// To a folder that is there and to one that is not.
+#[cfg(unix)]
+#[test]
+fn link_is_followed_and_the_folder_has_the_mode_of_the_umask() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    let root = tempfile::tempdir().unwrap();
+    let [plain, real, link] = ["plain", "real", "link"].map(|name| root.path().join(name));
+    std::fs::create_dir(&plain).unwrap();
+    symlink("real", &link).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+    for exists in [false, true] {
+        if exists {
+            std::fs::remove_dir_all(&real).unwrap();
+            std::fs::create_dir(&real).unwrap();
+        }
+        export(&request(Target::default(), GraphPrecision::Fp32), &link).unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(mode(&real), mode(&plain));
+        assert_eq!(names(root.path()), ["link", "plain", "real"]);
+        Package::open(&real).unwrap();
+    }
+    let error = export(&request(Target::default(), GraphPrecision::Fp32), &link).unwrap_err();
+    assert!(
+        matches!(&error, Error::Folder { path, reason: "the folder is not empty", .. } if *path == link),
+        "{error}"
+    );
+}
+
 #[test]
 fn changed_package_and_package_of_another_entry_are_rejected() {
     let root = tempfile::tempdir().unwrap();
@@ -180,6 +211,9 @@ fn changed_package_and_package_of_another_entry_are_rejected() {
         );
         std::fs::write(&path, whole).unwrap();
     }
+    let path = folder.join("manifest.json");
+    let plain = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("\u{feff}{plain}")).unwrap();
     Package::open(&folder).unwrap();
     std::fs::remove_file(folder.join("text.onnx")).unwrap();
     assert!(message(Package::open(&folder).unwrap_err()).contains("text.onnx"));
@@ -191,4 +225,33 @@ fn changed_package_and_package_of_another_entry_are_rejected() {
     assert!(message(Package::open(&folder).unwrap_err()).contains("names of files in the same folder"));
     std::fs::write(&path, b"{}").unwrap();
     assert!(message(Package::open(&folder).unwrap_err()).contains("expected: the manifest of an export"));
+}
+
+/// The engine of an ablation is made of the package alone, with and without parameters.
+#[test]
+fn package_of_an_ablation_has_the_sizes_of_its_alignment() {
+    let root = tempfile::tempdir().unwrap();
+    for (ablation, has_parameters) in [(Ablation::ScanAlignment, true), (Ablation::WithoutPatchSelection, false)] {
+        let mut request = request(Target::default(), GraphPrecision::Fp32);
+        request.entry.model.head = HeadConfig::LapsAblation { ablation };
+        let folder = root.path().join(format!("{ablation:?}"));
+        let exported = export(&request, &folder).unwrap();
+        assert!(exported.out_of_tolerance.is_empty(), "{exported:?}");
+        assert_eq!(folder.join("head.safetensors").exists(), has_parameters);
+
+        let mut package = Package::open(&folder).unwrap();
+        let sizes = package.ablated_alignment().unwrap();
+        assert_eq!(sizes, AlignmentConfig::of(&request.entry.model));
+        let (_, read) = package.head().unwrap();
+        HeadEngine::of_ablation(ablation, sizes, read, EngineOptions::default()).unwrap();
+
+        let mut edited = |alignment| {
+            package.manifest.head_file.as_mut().unwrap().alignment = alignment;
+            package.ablated_alignment()
+        };
+        let other = AlignmentConfig { patches: sizes.patches + 1, ..sizes };
+        assert!(matches!(edited(Some(other)), Err(Error::Package { .. })));
+        assert!(matches!(edited(Some(AlignmentConfig { kept: 0, ..sizes })), Err(Error::Align(_))));
+        assert!(matches!(edited(None), Err(Error::Package { .. })));
+    }
 }

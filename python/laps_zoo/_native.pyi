@@ -39,6 +39,9 @@ class Model:
     @property
     def checkpoint_sha256(self) -> str:
         """SHA-256 of the checkpoint."""
+    @property
+    def truncated_captions(self) -> int:
+        """Number of captions that were truncated so far."""
     @staticmethod
     def load(
         name_or_path: _Path,
@@ -48,8 +51,12 @@ class Model:
         engine: str = "auto",
         vocabulary: _Path | None = None,
         threads: int | None = None,
+        truncate: bool = False,
     ) -> Model:
-        """Opens a built-in entry by name, or an entry file by path."""
+        """Opens a built-in entry by name, or an entry file by path.
+
+        Captions that are longer than the text encoder has positions are an error, or truncated and counted.
+        """
     def embed_images(self, images: Sequence[_Image]) -> npt.NDArray[np.float32]:
         """Patch embeddings (images, tokens, width); of a head that pools, one vector each (images, 1, width)."""
     def embed_captions(self, captions: Sequence[str]) -> list[npt.NDArray[np.float32]]:
@@ -61,7 +68,7 @@ class Model:
     def score(self, image: _Image, captions: Sequence[str]) -> npt.NDArray[np.float32]:
         """Similarities of one image with captions."""
     def explain(self, image: _Image, caption: str) -> Explanation:
-        """Takes the similarity of an image and a caption apart."""
+        """Splits the similarity of an image and a caption into contributions."""
     def index(self, folder: _Path, index: _Path) -> int:
         """Writes or updates the index file of the images in a folder; returns the number of images in it."""
     def search(self, index: _Path, caption: str, top: int = 10) -> list[tuple[str, float]]:
@@ -69,7 +76,7 @@ class Model:
 
 @final
 class Explanation:
-    """The similarity of an image and a caption, taken apart."""
+    """The similarity of an image and a caption, split into contributions."""
 
     @property
     def similarity(self) -> float:

@@ -4,7 +4,7 @@ use laps::ExplainedPair;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods};
 use pyo3::prelude::*;
 
-/// The similarity of an image and a caption, taken apart.
+/// The similarity of an image and a caption, split into contributions.
 #[pyclass(frozen, get_all, module = "laps_zoo")]
 pub(crate) struct Explanation {
     /// The similarity, from -0.2 to 2.

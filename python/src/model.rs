@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use laps::{Array, EngineChoice, search::Index};
+use laps::{Array, EngineChoice, data::LongCaptions, search::Index};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray2, PyReadonlyArray3, ndarray};
 use pyo3::prelude::*;
 
@@ -29,7 +29,10 @@ pub(crate) struct Model {
 impl Model {
     /// Opens a built-in entry by name, or an entry file by path.
     #[staticmethod]
-    #[pyo3(signature = (name_or_path, checkpoint=None, device="auto", *, engine="auto", vocabulary=None, threads=None))]
+    #[pyo3(signature = (
+        name_or_path, checkpoint=None, device="auto", *, engine="auto", vocabulary=None, threads=None, truncate=false
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "arguments of Python")]
     fn load(
         py: Python<'_>,
         name_or_path: PathBuf,
@@ -38,6 +41,7 @@ impl Model {
         engine: &str,
         vocabulary: Option<PathBuf>,
         threads: Option<usize>,
+        truncate: bool,
     ) -> PyResult<Self> {
         let name = name_or_path.into_os_string().into_string();
         let name = name.map_err(|path| LapsError::new_err(format!("the path of an entry is not UTF-8: {path:?}")))?;
@@ -53,12 +57,21 @@ impl Model {
         if let Some(threads) = threads {
             builder = builder.threads(threads);
         }
+        if truncate {
+            builder = builder.long_captions(LongCaptions::Truncate);
+        }
         let description = |model: &laps::Model| {
             let used = model.used();
             (used.entry.clone(), model.engine().to_string(), used.checkpoint_sha256.clone())
         };
         let (worker, (entry, engine, checkpoint_sha256)) = Worker::open(py, builder, description)?;
         Ok(Self { worker, entry, engine, checkpoint_sha256 })
+    }
+
+    /// Number of captions that were truncated so far.
+    #[getter]
+    fn truncated_captions(&self, py: Python<'_>) -> PyResult<usize> {
+        self.worker.call(py, |model| Ok(model.tokenizer().truncated()))
     }
 
     /// Patch embeddings `(images, tokens, width)`.
@@ -102,7 +115,7 @@ impl Model {
         Ok(self.worker.call(py, move |model| model.score(image, &captions))?.into_pyarray(py))
     }
 
-    /// Takes the similarity of an image and a caption apart.
+    /// Splits the similarity of an image and a caption into contributions.
     fn explain(&self, py: Python<'_>, image: Bound<'_, PyAny>, caption: String) -> PyResult<Explanation> {
         let image = crate::image::image(&image)?;
         Explanation::new(py, self.worker.call(py, move |model| model.explain(image, &caption))?)

@@ -105,6 +105,16 @@ def test_error_has_the_text_of_the_command() -> None:
     assert printed == f"error: {error.value}"
 
 
+def test_long_captions_are_refused_or_truncated_and_counted(model: Model) -> None:
+    captions = ["circle " * 80, "a circle"]
+    with pytest.raises(LapsError, match="caption 1: too long: 82 tokens, where 64 are allowed"):
+        model.embed_captions(captions)
+    assert model.truncated_captions == 0
+    truncating = Model.load("shapes_vit", truncate=True)
+    assert truncating.embed_captions(captions)[0].shape[0] == 64
+    assert truncating.truncated_captions == 1
+
+
 def test_other_objects_are_type_errors(model: Model) -> None:
     with pytest.raises(TypeError, match="expected: a path"):
         model.embed_images([3])  # type: ignore[list-item]

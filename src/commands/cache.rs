@@ -1,10 +1,10 @@
 //! `laps-zoo cache`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use laps_files::{IoError, safe_relative_path};
+use laps_files::{IoError, cache::FEATURES, safe_relative_path};
 use laps_hub::store::{Pins, PrunedFile, Store, prune};
 use laps_onnx::package::{CachedGraphs, GraphCache};
 
@@ -21,13 +21,17 @@ pub(crate) struct CacheArgs {
 enum CacheAction {
     /// Print the path of the cache folder
     Path,
-    /// List pinned files with size and hash, and whether they are in the cache; and optimised ONNX Runtime graphs
+    /// List pinned files with size and hash, and whether they are in the cache; optimised ONNX Runtime graphs; and features
+    /// of frozen backbones
     List,
     /// Delete interrupted and rejected downloads, and original checkpoints that were converted
     Prune {
         /// Also delete all optimised ONNX Runtime graphs, which are made again when they are needed
         #[arg(long)]
         graphs: bool,
+        /// Also delete all features of frozen backbones, which training computes again when it needs them
+        #[arg(long)]
+        features: bool,
     },
 }
 
@@ -50,12 +54,15 @@ impl CacheArgs {
                     let (path, graphs) = (relative(&folder, &store), manifest.description());
                     text += &format!("{path}: {bytes} bytes, optimised graphs of {}: {graphs}\n", manifest.entry);
                 }
+                for (folder, bytes) in cached_features(&store.root)? {
+                    text += &format!("{}: {bytes} bytes, features of frozen backbones\n", relative(&folder, &store));
+                }
                 if text.is_empty() {
                     text = "the cache is empty\n".to_owned();
                 }
                 print(&text)?;
             }
-            CacheAction::Prune { graphs } => {
+            CacheAction::Prune { graphs, features } => {
                 let mut text = String::new();
                 for PrunedFile { path, bytes, reason } in prune(&store)? {
                     text += &format!("deleted {} ({bytes} bytes): {reason}\n", relative(&path, &store));
@@ -67,11 +74,39 @@ impl CacheArgs {
                         text += &format!("deleted {path} ({bytes} bytes): optimised ONNX Runtime graphs\n");
                     }
                 }
+                if features {
+                    for (folder, bytes) in cached_features(&store.root)? {
+                        fs_err::remove_dir_all(&folder)?;
+                        let path = relative(&folder, &store);
+                        text += &format!("deleted {path} ({bytes} bytes): features of frozen backbones\n");
+                    }
+                }
                 print(if text.is_empty() { "nothing to delete\n" } else { &text })?;
             }
         }
         Ok(CommandStatus::Success)
     }
+}
+
+/// The folders with features of frozen backbones, sorted by name, and their sizes.
+fn cached_features(root: &Path) -> std::io::Result<Vec<(PathBuf, u64)>> {
+    let mut folders = Vec::new();
+    if !root.is_dir() {
+        return Ok(folders);
+    }
+    for entry in fs_err::read_dir(root)? {
+        let folder = entry?.path();
+        let is_cached = folder.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(FEATURES.as_bytes()));
+        if is_cached && folder.is_dir() {
+            let mut bytes = 0;
+            for file in fs_err::read_dir(&folder)? {
+                bytes += file?.metadata()?.len();
+            }
+            folders.push((folder, bytes));
+        }
+    }
+    folders.sort();
+    Ok(folders)
 }
 
 fn relative(path: &Path, store: &Store) -> String {

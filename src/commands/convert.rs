@@ -7,7 +7,7 @@ use clap::Args;
 use laps_bench::files::check_writable;
 use laps_hub::{checkpoint::convert, registry};
 
-use crate::report::{CommandStatus, print};
+use crate::report::{CommandStatus, print_summary};
 
 /// Convert a checkpoint to safetensors, with its options and the hash of its source
 #[derive(Args)]
@@ -45,11 +45,7 @@ impl ConvertArgs {
         if converted.tensors_outside > 0 {
             text += &format!("skipped outside the state dict: {} tensors\n", converted.tensors_outside);
         }
-        if laps_files::is_stdout(&output) {
-            eprint!("{text}")
-        } else {
-            print(&text)?
-        }
+        print_summary([&output], &text)?;
         Ok(CommandStatus::Success)
     }
 }

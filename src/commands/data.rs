@@ -10,8 +10,8 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use laps_bench::{machine::processors, progress::StageProgress};
 use laps_data::{
-    CaptionLimit, Split, SplitSurvey, SurveyedImage,
-    sources::{DEFAULT_MAX_CAPTIONS, ImageTransfer, Source, SourceKind, import, traps},
+    CaptionLimit, Split, SplitSize, SplitSurvey, SurveyedImage,
+    sources::{DEFAULT_MAX_CAPTIONS, ImageTransfer, Source, SourceKind, import, same_size, traps},
     survey,
 };
 use laps_files::{Progress, TemporaryFolder, with_suffix};
@@ -26,7 +26,7 @@ use crate::{
     report::{CommandStatus, print},
 };
 
-/// Download captions and images, or check a data set
+/// Download, check or import a data set
 #[derive(Args)]
 pub(crate) struct DataArgs {
     #[command(subcommand)]
@@ -47,7 +47,7 @@ enum DatasetName {
     Coco,
 }
 
-/// A data set, or human judgements of one, to download.
+/// A data set, or judgements of one, to download.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FetchName {
     F30k,
@@ -56,6 +56,8 @@ enum FetchName {
     Eccv,
     /// Crisscrossed Captions
     Cxc,
+    /// Plausible matches
+    Pmrp,
 }
 
 impl FetchName {
@@ -64,7 +66,7 @@ impl FetchName {
         match self {
             Self::F30k => Some(DatasetName::F30k),
             Self::Coco => Some(DatasetName::Coco),
-            Self::Eccv | Self::Cxc => None,
+            Self::Eccv | Self::Cxc | Self::Pmrp => None,
         }
     }
 }
@@ -140,7 +142,8 @@ impl DataCheckArgs {
         let mut text = String::new();
         imported.iter().flat_map(|imported| &imported.notes).for_each(|note| text += &format!("note: {note}\n"));
         for split in &survey.splits {
-            describe(split, &mut text);
+            let size = SplitSize { images: split.images, captions: split.captions };
+            describe(split, same_size(size, &manifest.splits), &mut text);
             if let Ok(split) = Split::open(&paths.captions, &split.name) {
                 traps(&split, &known_ids).iter().for_each(|note| text += &format!("  note: {note}\n"));
             }
@@ -162,7 +165,8 @@ impl DataCheckArgs {
     }
 }
 
-fn describe(split: &SplitSurvey, text: &mut String) {
+/// `same_size` are the published splits of the same size.
+fn describe(split: &SplitSurvey, same_size: Option<String>, text: &mut String) {
     let known = match split.known {
         Some(known) if (known.images, known.captions) != (split.images, split.captions) => {
             format!(", expected {} and {}", known.images, known.captions)
@@ -176,6 +180,7 @@ fn describe(split: &SplitSurvey, text: &mut String) {
         return;
     }
     let _ = writeln!(text, "{}: {} images, {} captions{known}", split.name, split.images, split.captions);
+    same_size.iter().for_each(|note| *text += &format!("  note: {note}\n"));
     if let Some(sha256) = &split.sha256 {
         let _ = writeln!(text, "  data sha256 {sha256}");
     }
@@ -272,10 +277,10 @@ impl DataImportArgs {
     }
 }
 
-/// Download the caption files and the vocabulary, with --images the images of COCO, or human judgements of COCO
+/// Download the caption files and the vocabulary, with --images the images of COCO, or judgements of COCO
 #[derive(Args)]
 struct DataFetchArgs {
-    /// Data sets; the judgements eccv and cxc are one file in the cache
+    /// Data sets; the judgements eccv, cxc and pmrp are stored in the cache
     #[arg(required = true, value_name = "SET")]
     sets: Vec<FetchName>,
     /// Root of the caption and image folders of f30k and coco; created if missing
@@ -285,7 +290,7 @@ struct DataFetchArgs {
     #[arg(long)]
     images: bool,
     #[command(flatten)]
-    access: crate::fetching::Access,
+    access: crate::fetching::NetworkArgs,
     /// Hide progress output
     #[arg(long, short)]
     quiet: bool,
@@ -299,10 +304,17 @@ impl DataFetchArgs {
         for set in self.sets.iter().filter_map(|name| name.set()) {
             self.fetch_set(set, &fetcher, progress.as_ref(), &mut text)?;
         }
+        let store = &fetcher.settings().store;
+        let mut judgements = Vec::new();
         if self.sets.iter().any(|name| name.set().is_none()) {
-            let file = fetcher.settings().store.judgements().map_err(laps::Error::from)?;
-            let fetched = fetcher.fetch(&file, |_| Ok(()), progress.as_ref()).map_err(laps::Error::from)?;
-            verified(&fetched, &mut text);
+            // The ids of the split, which all judgements need, are in the same file.
+            judgements.push(store.judgements().map_err(laps::Error::from)?);
+        }
+        if self.sets.contains(&FetchName::Pmrp) {
+            judgements.extend(store.plausible_matches().map_err(laps::Error::from)?);
+        }
+        for outcome in fetcher.fetch_all(&judgements, progress.as_ref()) {
+            verified(&outcome.map_err(laps::Error::from)?, &mut text);
         }
         drop(progress);
         print(&text)?;

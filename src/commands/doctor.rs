@@ -21,10 +21,7 @@ impl DoctorArgs {
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let machine = Machine::here();
         let mut report = DoctorReport::default();
-        report.line(
-            "laps-zoo",
-            &format!("{} ({})", env!("CARGO_PKG_VERSION"), laps_bench::commit().unwrap_or("commit unknown")),
-        );
+        report.line("laps-zoo", &laps_bench::version());
         report.line("system", &machine.system);
         report.line("cpu", &format!("{}, {} threads", machine.processor, machine.processors));
         machine.gpus.iter().for_each(|gpu| report.line("gpu", gpu));

@@ -10,17 +10,18 @@ use clap::{ArgGroup, Args};
 use laps::{Backends, EngineUsed, ProcessGroup, Workload};
 use laps_bench::{files::check_writable, progress::StageProgress, suite::Shard};
 use laps_data::OnFault;
-use laps_files::{OutputFile, path_to_text};
+use laps_files::{OutputFile, path_to_text, text_to_path};
 use laps_search::{
-    EmbeddingFile, EmbeddingFormat, EmbeddingGranularity, Exclusions, ImageFolder, ImageInput, ModelUsed, ShardInput,
-    ShardSummary, ShardWriter, SkippedItem, embed_captions, embed_images,
+    EmbeddingFile, EmbeddingFormat, EmbeddingGranularity, Exclusions, ImageFolder, ImageInput, ModelUsed, ShardCounts,
+    ShardInput, ShardSummary, ShardWriter, SkippedItem, embed_captions, embed_images,
 };
 use serde::Serialize;
 
 use crate::{
     commands::index::{counts, list, list_damaged},
+    distributed,
     model::{ModelOptions, summary_line, truncated},
-    report::{CommandStatus, print},
+    report::{CommandStatus, print, rank_prefix},
 };
 
 /// Write embeddings of images or captions as safetensors or NumPy files
@@ -75,12 +76,8 @@ struct ShardsOutput {
     shards: usize,
     /// Shards of other jobs that are not finished.
     waiting: usize,
-    images: usize,
-    embedded: usize,
-    /// Images that cannot be used; the file of their shard says why.
-    skipped: usize,
-    /// Images that were listed and are gone.
-    missing: usize,
+    #[serde(flatten)]
+    counts: ShardCounts,
     /// Files in folders that are no images.
     unused: usize,
 }
@@ -168,46 +165,55 @@ impl EmbedArgs {
         let progress = |count| stage.advance(count);
         let pipeline = model.encoding(&progress);
         let writer = ShardWriter { folder: &self.out, granularity, model: model.used(), pipeline };
-        let (mut summaries, mut waiting) = (Vec::new(), 0);
+        let mut summaries = Vec::with_capacity(inputs.len());
         for (number, input) in inputs.iter().enumerate() {
-            match shard.has(number) {
-                true => summaries.push(writer.write(number, input)?),
-                false => match writer.finished(number) {
-                    Some(summary) => summaries.push(summary),
-                    None => waiting += 1,
-                },
+            summaries.push(if shard.has(number) { Some(writer.write(number, input)?) } else { None });
+        }
+        // After its own, so that the process that finishes the last shard sees all of them.
+        for (number, input) in inputs.iter().enumerate() {
+            if summaries[number].is_none() {
+                summaries[number] = writer.finished(number, input)?;
             }
         }
-        let count = |of: fn(&ShardSummary) -> usize| summaries.iter().map(of).fold(0, usize::saturating_add);
-        let output = ShardsOutput {
-            schema: 1,
-            shards: inputs.len(),
-            waiting,
-            images: count(|summary| summary.images),
-            embedded: count(|summary| summary.embedded),
-            skipped: count(|summary| summary.skipped.len()),
-            missing: count(|summary| summary.missing),
-            unused: unused.len(),
-        };
-        stage.end(&format!("{} images", output.embedded));
+        let summaries: Vec<ShardSummary> = summaries.into_iter().flatten().collect();
+        let waiting = inputs.len() - summaries.len();
+        if waiting == 0 {
+            writer.write_manifest(&summaries)?;
+        }
+        let counts = ShardCounts::of(&summaries);
+        let output = ShardsOutput { schema: 1, shards: inputs.len(), waiting, counts, unused: unused.len() };
+        stage.end(&format!("{} images", counts.embedded));
+        let incomplete: Vec<&ShardSummary> = summaries.iter().filter(|summary| !summary.is_complete()).collect();
+        let status = if incomplete.is_empty() { CommandStatus::Success } else { CommandStatus::CheckFailed };
+        let is_missing = |item: &&SkippedItem| !text_to_path(&item.name).exists();
+        let gone: Vec<SkippedItem> =
+            incomplete.iter().flat_map(|summary| &summary.skipped).filter(is_missing).cloned().collect();
+        if !distributed::is_first() {
+            if !incomplete.is_empty() {
+                let prefix = rank_prefix();
+                eprint!("{prefix}error: images that were listed and are gone: {}\n{}", counts.missing, list(&gone));
+            }
+            return Ok(status);
+        }
         if self.json {
             print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
         } else {
-            let ShardsOutput { shards, images, embedded, skipped, missing, .. } = output;
+            let ShardCounts { images, embedded, skipped, missing } = counts;
             let waiting = match waiting {
                 0 => String::new(),
                 count => format!("; {count} shards of other processes are not finished"),
             };
             print(&format!(
-                "{}\n{} of {shards} shards in `{}`: {images} images, {embedded} embedded, {skipped} skipped, {missing} \
-                 missing{waiting}\n",
+                "{}\n{} of {} shards in `{}`: {images} images, {embedded} embedded, {skipped} skipped, {missing} \
+                 missing{waiting}\n{}",
                 summary_line(&model),
                 summaries.len(),
-                self.out.display()
+                inputs.len(),
+                self.out.display(),
+                list(&gone)
             ))?;
         }
-        let is_complete = summaries.iter().all(ShardSummary::is_complete);
-        Ok(if is_complete { CommandStatus::Success } else { CommandStatus::CheckFailed })
+        Ok(status)
     }
 }
 

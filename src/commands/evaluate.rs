@@ -10,23 +10,25 @@ use clap::{ArgGroup, Args, ValueEnum};
 use laps_align::Protocol;
 use laps_bench::{
     files::{check_writable, write_atomic},
-    foreign::{ForeignInput, ForeignRequest, HeadSource, JudgementSet, evaluate},
+    foreign::{ForeignInput, ForeignRequest, HeadSource, JudgementRequest, JudgementSet, evaluate},
     reproduce::table,
     statistics::bootstrap,
 };
 use laps_data::{Split, splits};
+use laps_hub::registry::describe_folder;
 
 use crate::{
     data_source::DataSource,
     fetching,
-    report::{CommandStatus, print},
+    report::{CommandStatus, print_summary},
 };
 
-/// Human judgements of the COCO test split.
-#[derive(Clone, Copy, ValueEnum)]
+/// Judgements of the COCO test split.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum JudgementName {
     Eccv,
     Cxc,
+    Pmrp,
 }
 
 /// Compute recalls of a similarity matrix, or of embeddings and a head, from another program
@@ -67,7 +69,8 @@ pub(crate) struct EvaluateArgs {
     /// Name of the model in the result [default: the name of the first file]
     #[arg(long)]
     name: Option<String>,
-    /// Also compute metrics by human judgements, comma-separated: eccv (ECCV Caption), cxc; downloaded on first use
+    /// Also compute metrics by judgements, comma-separated: eccv (ECCV Caption), cxc, pmrp (plausible matches); downloaded on
+    /// first use
     #[arg(long, value_name = "SETS", value_delimiter = ',')]
     judgements: Vec<JudgementName>,
     /// Also compute 95% confidence intervals of the recalls from N bootstrap samples of the queries
@@ -86,7 +89,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
-    access: fetching::Access,
+    access: fetching::NetworkArgs,
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
@@ -111,8 +114,14 @@ impl EvaluateArgs {
                 let sets = self.judgements.iter().map(|name| match name {
                     JudgementName::Eccv => JudgementSet::Eccv,
                     JudgementName::Cxc => JudgementSet::Cxc,
+                    JudgementName::Pmrp => JudgementSet::Pmrp,
                 });
-                Some((fetching::judgements(self.access, self.quiet)?, sets.collect()))
+                let package = fetching::judgements(self.access, self.quiet)?;
+                let plausible_matches = match self.judgements.contains(&JudgementName::Pmrp) {
+                    true => Some(fetching::plausible_matches(self.access, self.quiet)?),
+                    false => None,
+                };
+                Some(JudgementRequest { sets: sets.collect(), package, plausible_matches })
             }
         };
         let request = ForeignRequest {
@@ -133,7 +142,8 @@ impl EvaluateArgs {
             write_atomic(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
         }
         if !self.quiet {
-            print(&table::render(&result))?;
+            let outputs = [&request.sims, &self.json, &request.run];
+            print_summary(outputs.into_iter().flatten(), &table::render(&result))?;
         }
         Ok(CommandStatus::Success)
     }
@@ -168,10 +178,23 @@ fn caption_folder(data: &Path, split: &str) -> Result<PathBuf> {
         return Ok(folder);
     }
     let sets = fs_err::read_dir(data).into_iter().flatten().flatten().map(|set| set.path());
-    let mut found: Vec<PathBuf> = sets.flat_map(|set| places(&set).into_iter().find(has_split)).collect();
-    found.sort();
+    let mut sets: Vec<PathBuf> = sets.collect();
+    sets.sort();
+    let found: Vec<PathBuf> = sets.iter().filter_map(|set| places(set).into_iter().find(has_split)).collect();
     match found.as_slice() {
-        [] => Ok(places(data).into_iter().find(|folder| folder.is_dir()).unwrap_or(data.to_owned())),
+        [] => {
+            // Opening the split there names its missing file and the other splits.
+            let mut folders = places(data).into_iter().chain(sets.iter().flat_map(|set| places(set)));
+            let has_captions = |folder: &PathBuf| folder.join("id_mapping.json").is_file();
+            Ok(folders.find(has_captions).ok_or_else(|| laps_bench::Error::Argument {
+                argument: "--data",
+                expected: format!(
+                    "`{split}_ids.txt`, `{split}_caps.txt` and `id_mapping.json` in the folder, or in `captions`, `SET` \
+                     or `SET/captions` in it"
+                ),
+                found: describe_folder(Some(data).filter(|data| data.is_dir()), data),
+            })?)
+        }
         [only] => Ok(only.clone()),
         several => Err(laps_bench::Error::Argument {
             argument: "--data",

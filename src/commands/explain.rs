@@ -21,7 +21,7 @@ use laps_hub::registry;
 use crate::{
     model::{ModelOptions, summary_line},
     ranking::{plain, table},
-    report::{CommandStatus, print},
+    report::{CommandStatus, print, print_summary},
 };
 
 /// Show which patches of an image match which words of a caption
@@ -92,8 +92,7 @@ impl ExplainArgs {
         let (model, _) = model.open(backends, Workload::of(1))?;
         let pixels = image::read(&path).map_err(|source| laps::Error::Image { path: path.clone(), source })?.image;
         let pair = model.explain(Image::Pixels(pixels.clone()), caption)?;
-        let document =
-            ExplanationDocument::new(model.used(), model.engine(), path.display().to_string(), caption, &pair);
+        let document = ExplanationDocument::new(model.used(), model.engine(), path_to_text(&path), caption, &pair);
         let word = word.map(|word| find(&document, &word)).transpose()?;
         for (path, kind) in outputs {
             match kind {
@@ -102,10 +101,11 @@ impl ExplainArgs {
                 OutputKind::Json => write_atomic(path, explanation::json(&document)?.as_bytes())?,
             }
         }
-        match json {
-            true => print(&explanation::json(&document)?)?,
-            false => print(&format!("{}\n\n{}\n{}", summary_line(&model), plain(caption), render(&pair)))?,
-        }
+        let summary = match json {
+            true => explanation::json(&document)?,
+            false => format!("{}\n\n{}\n{}", summary_line(&model), plain(caption), render(&pair)),
+        };
+        print_summary(&out, &summary)?;
         Ok(CommandStatus::Success)
     }
 }

@@ -8,7 +8,7 @@ use laps_hub::{
 };
 
 use crate::{
-    fetching::{self, Access},
+    fetching::{self, NetworkArgs},
     progress,
     report::{CommandStatus, print},
 };
@@ -19,7 +19,7 @@ pub(crate) struct FetchArgs {
     /// Name of an entry with a published checkpoint, or of a pretrained encoder
     name: String,
     #[command(flatten)]
-    access: Access,
+    access: NetworkArgs,
     /// Download only files that are pinned in the lock file or have a hash in the manifest
     #[arg(long)]
     locked: bool,

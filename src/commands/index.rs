@@ -19,7 +19,7 @@ use laps_search::{
 use serde::Serialize;
 
 use crate::{
-    index_transfer,
+    distributed, index_transfer,
     model::{ModelOptions, summary_line, truncated},
     open_store::database_address,
     ranking::{plain, table},
@@ -294,6 +294,9 @@ impl IndexArgs {
             Some((evaluation, skipped)) => (Some(evaluation), skipped.as_slice()),
             None => (None, &[][..]),
         };
+        if !distributed::is_first() {
+            return Ok(CommandStatus::Success);
+        }
         if self.json {
             let output = IndexOutput {
                 schema: 1,

@@ -58,7 +58,7 @@ pub(crate) struct PushArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    access: fetching::Access,
+    access: fetching::NetworkArgs,
     /// Hide progress output
     #[arg(long, short)]
     quiet: bool,

@@ -13,7 +13,7 @@ use laps_bench::{
 };
 use laps_hub::registry;
 
-use crate::report::{CommandStatus, print};
+use crate::report::{CommandStatus, print_summary};
 
 /// Write results of `reproduce --json` and `evaluate --json` as an HTML report with charts and the hardest failures
 #[derive(Args)]
@@ -50,13 +50,14 @@ impl ReportArgs {
             false => Explainer::default(),
         };
         write_atomic(&self.out, page(results, &thumbnails, &explainer)?.as_bytes())?;
-        print(&format!("wrote `{}`\n", self.out.display()))?;
+        let mut summary = format!("wrote `{}`\n", self.out.display());
         if thumbnails.missing() > 0 {
-            print(&format!(
+            summary += &format!(
                 "{} images were not found and have no thumbnail; pass their folder with `--images DIR`\n",
                 thumbnails.missing()
-            ))?;
+            );
         }
+        print_summary([&self.out], &summary)?;
         Ok(CommandStatus::Success)
     }
 }

@@ -17,7 +17,7 @@ use laps_onnx::graph::GraphPrecision;
 use crate::{
     distributed::{self, DistributedArgs},
     graphs, interrupt, progress,
-    report::{CommandStatus, print},
+    report::{CommandStatus, print_summary},
 };
 
 /// Evaluate a checkpoint and compare its recalls with the published ones
@@ -88,7 +88,7 @@ pub(crate) struct ReproduceArgs {
     #[arg(long)]
     audit: bool,
     #[command(flatten)]
-    access: crate::fetching::Access,
+    access: crate::fetching::NetworkArgs,
     #[command(flatten)]
     distributed: DistributedArgs,
     /// Hide progress output
@@ -144,9 +144,12 @@ impl ReproduceArgs {
             mteb: self.mteb,
         };
         request.check_options()?;
+        if is_first {
+            request.check_outputs(self.json.as_deref())?;
+        }
         fetch(&mut request, self.access, quiet)?;
         if is_first {
-            request.check(self.json.as_deref().into_iter())?;
+            request.check()?;
         }
         request.group = distributed::join(process_group, backends, device)?;
         backends.set_threads(threads)?;
@@ -176,9 +179,8 @@ impl ReproduceArgs {
             if let Some(path) = &self.json {
                 write_atomic(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
             }
-            print(&table::render(&result))?;
-            print(&tables)?;
-            print(&audit::render(&result.audit))?;
+            let summary = [table::render(&result), tables, audit::render(&result.audit)].concat();
+            print_summary(self.json.iter().chain(&request.run), &summary)?;
         }
         let failed = result.verdict.failed()
             || result.precisions.iter().any(PrecisionComparison::failed)
@@ -206,7 +208,7 @@ fn precisions(names: &[String], graphs: Option<&OnnxBackend>) -> Result<Vec<Onnx
 }
 
 /// Downloads what is missing, smallest first: captions and vocabulary, then the checkpoint, then the images.
-fn fetch(request: &mut ReproduceRequest, access: crate::fetching::Access, quiet: bool) -> Result<()> {
+fn fetch(request: &mut ReproduceRequest, access: crate::fetching::NetworkArgs, quiet: bool) -> Result<()> {
     use crate::fetching;
 
     if request.entry.data.drawn.is_none() && request.entry.checkpoint.is_some() {

@@ -5,6 +5,7 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 use anyhow::Result;
 use clap::Args;
 use laps::{Backends, Workload};
+use laps_files::strip_mark;
 use laps_hub::registry;
 use laps_serve::{Limits, ServeOptions, Server};
 
@@ -72,7 +73,10 @@ impl ServeArgs {
 
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let token = match &self.token_file {
-            Some(path) => Some(fs_err::read_to_string(path)?.lines().next().unwrap_or_default().to_owned()),
+            Some(path) => {
+                let text = fs_err::read_to_string(path)?;
+                Some(strip_mark(&text).lines().next().unwrap_or_default().to_owned())
+            }
             None => self.token,
         };
         let seconds = |seconds: NonZeroUsize| Duration::from_secs(seconds.get() as u64);

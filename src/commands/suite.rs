@@ -11,7 +11,7 @@ use clap::Args;
 use laps::{Backend, BackendRequest, Backends, Workload};
 use laps_bench::{
     files::write_atomic,
-    foreign::{ForeignInput, ForeignRequest, evaluate},
+    foreign::{ForeignRequest, evaluate},
     machine::processors,
     report::{Explainer, Thumbnails, page},
     reproduce::{ReproduceRequest, Reproduction, reproduce},
@@ -32,7 +32,7 @@ use crate::{
 /// Run a list of evaluations, keep their results, and write one table and one report
 #[derive(Args)]
 pub(crate) struct SuiteArgs {
-    /// Suite file: a list `runs` of entries and of similarities of other programs
+    /// Suite file: a list `runs` of entries, and of similarities or embeddings of other programs
     #[arg(value_name = "SUITE")]
     suite: PathBuf,
     /// Folder of the results, the table and the report; rerun the command to resume
@@ -54,14 +54,14 @@ pub(crate) struct SuiteArgs {
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     #[command(flatten)]
-    access: fetching::Access,
+    access: fetching::NetworkArgs,
     /// Hide progress output
     #[arg(long, short)]
     quiet: bool,
 }
 
 /// The state of a run.
-struct Finished {
+struct SuiteRunResult {
     name: String,
     result: Option<Reproduction>,
 }
@@ -98,7 +98,7 @@ impl SuiteArgs {
                 }
             }
             let result = path.is_file().then(|| results::read(&path)).transpose()?;
-            finished.push(Finished { name, result });
+            finished.push(SuiteRunResult { name, result });
         }
         self.summarize(finished)
     }
@@ -127,11 +127,11 @@ impl SuiteArgs {
             return Ok(());
         }
         let sims = partial.join(format!("{key}.safetensors"));
-        let result = match (&run.result, &run.sims) {
+        let result = match (&run.result, run.foreign_input()?) {
             (Some(result), _) => results::read(result)?,
-            (None, Some(path)) => evaluate(&ForeignRequest {
+            (None, Some(input)) => evaluate(&ForeignRequest {
                 name: run.name.clone(),
-                input: ForeignInput::Similarities { path: path.clone(), transposed: false },
+                input,
                 split: run.split()?,
                 protocols: run.protocol.clone(),
                 judgements: None,
@@ -189,7 +189,7 @@ impl SuiteArgs {
     }
 
     /// Writes table and report if every result is there, and compares with the committed ones.
-    fn summarize(&self, finished: Vec<Finished>) -> Result<CommandStatus> {
+    fn summarize(&self, finished: Vec<SuiteRunResult>) -> Result<CommandStatus> {
         let missing: Vec<&str> =
             finished.iter().filter(|run| run.result.is_none()).map(|run| run.name.as_str()).collect();
         if !missing.is_empty() {
@@ -204,7 +204,7 @@ impl SuiteArgs {
         }
         let mut changes = Vec::new();
         if let Some(folder) = &self.gate {
-            for Finished { name, result } in &finished {
+            for SuiteRunResult { name, result } in &finished {
                 let Some(result) = result else { continue };
                 changes.extend(differences(name, result, &committed(folder, name)?, self.gate_tolerance));
             }

@@ -18,7 +18,8 @@ pub(crate) struct TableArgs {
     /// Results of `reproduce --json` and `evaluate --json`, in any order
     #[arg(required_unless_present_any = ["compare", "paper"], conflicts_with = "compare", value_name = "RESULT")]
     results: Vec<PathBuf>,
-    /// Print a whole published table, with the results beside its rows: 1, 2 or 4 of the paper, or d2s for D2S-VSE
+    /// Print a whole published table, with the results beside its rows: 1, 2 or 4 of the paper, d2s for D2S-VSE, or seps
+    /// for SEPS
     #[arg(long, value_name = "TABLE", conflicts_with = "compare")]
     paper: Option<String>,
     /// Compare two results on the same data: differences of the recalls, with p-values of a paired test over queries

@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use laps::{Backends, InitialWeights, Resume, TrainRequest, Trained, embedded};
+use laps_data::LongCaptions;
 use laps_hub::registry::Validation;
 use laps_model::encoder::Device;
 
@@ -32,6 +33,9 @@ pub(crate) struct TrainArgs {
     data: Option<PathBuf>,
     #[command(flatten)]
     source: crate::data_source::DataSource,
+    /// Truncate captions that are longer than the text encoder has positions, and count them
+    #[arg(long)]
+    truncate: bool,
     /// Device: auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
     device: String,
@@ -70,7 +74,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, conflicts_with_all = ["checkpoint", "image_backbone", "text_backbone"])]
     from_scratch: bool,
     #[command(flatten)]
-    access: fetching::Access,
+    access: fetching::NetworkArgs,
     #[command(flatten)]
     distributed: DistributedArgs,
     /// Hide progress output
@@ -122,12 +126,14 @@ impl TrainArgs {
             out: self.out,
             device,
             threads,
+            long_captions: if self.truncate { LongCaptions::Truncate } else { LongCaptions::Refuse },
             resume: match self.resume {
                 None => Resume::Never,
                 Some(ResumeWhen::Always) => Resume::Always,
                 Some(ResumeWhen::Auto) => Resume::Auto,
             },
             group,
+            version: laps_bench::version(),
             start: InitialWeights {
                 checkpoint: self.checkpoint,
                 image_backbone: self.image_backbone,
@@ -156,9 +162,13 @@ impl TrainArgs {
         let best = trained.best.map_or_else(String::new, |(rsum, epoch)| {
             format!(", best on `{}`: rSum {rsum:.1} after epoch {epoch}", request.select_on())
         });
-        let Trained { steps, configuration, .. } = &trained;
+        let Trained { steps, configuration, truncated_captions, .. } = &trained;
+        let truncated = match truncated_captions {
+            0 => String::new(),
+            count => format!("; truncated captions: {count}"),
+        };
         print(&format!(
-            "{steps} steps{best}\nconfiguration {}\nrun {}\n",
+            "{steps} steps{best}{truncated}\nconfiguration {}\nrun {}\n",
             &configuration[..16],
             request.out.display()
         ))?;

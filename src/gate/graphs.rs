@@ -5,7 +5,7 @@ use laps_bench::gate::{GateGroup, GroupMeasures, Measure};
 use laps_hub::registry::{Entry, embedded_checkpoint};
 use laps_model::{
     array::Array,
-    heads::{ChanAggregation, D2sVseConfig, HeadConfig, Pooling},
+    heads::{Ablation, ChanAggregation, D2sVseConfig, HeadConfig, Pooling},
     models::config::ModelConfig,
 };
 use laps_onnx::{
@@ -61,6 +61,7 @@ fn structures(model: &ModelConfig) -> Result<Vec<(String, GraphSize)>> {
 fn head_structures(model: &ModelConfig) -> Result<Vec<(String, GraphSize)>> {
     let embed_size = model.embed_size;
     let vsepp = |pooling| HeadConfig::Vsepp { pooling };
+    let ablation = |ablation| HeadConfig::LapsAblation { ablation };
     let heads = [
         ("cosine", HeadConfig::Cosine { embed_size }),
         ("vsepp_mean", vsepp(Pooling::Mean)),
@@ -74,10 +75,22 @@ fn head_structures(model: &ModelConfig) -> Result<Vec<(String, GraphSize)>> {
         ("chan_mean", HeadConfig::Chan { aggregation: ChanAggregation::Mean }),
         ("chan_lse", HeadConfig::Chan { aggregation: ChanAggregation::Lse }),
         ("d2s_vse", HeadConfig::D2sVse(D2sVseConfig { embed_size, ..D2sVseConfig::default() })),
+        ("without_patch_selection", ablation(Ablation::WithoutPatchSelection)),
+        ("without_language_context", ablation(Ablation::WithoutLanguageContext)),
+        ("without_patch_calibration", ablation(Ablation::WithoutPatchCalibration)),
+        ("without_redundant_fusion", ablation(Ablation::WithoutRedundantFusion)),
+        ("scan_alignment", ablation(Ablation::ScanAlignment)),
+        ("patch_to_word_only", ablation(Ablation::PatchToWordOnly)),
+        ("word_to_patch_only", ablation(Ablation::WordToPatchOnly)),
     ];
+    // `cosine` needs a class token.
+    let fits = |head: &HeadConfig| !matches!(head, HeadConfig::Cosine { .. }) || model.image.has_class_token();
     let mut all = Vec::new();
-    for (name, head) in heads {
-        let model = ModelConfig { head, sparse_ratio: 0.0, aggr_ratio: 0.0, ..model.clone() };
+    for (name, head) in heads.into_iter().filter(|(_, head)| fits(head)) {
+        let mut model = ModelConfig { head, ..model.clone() };
+        if !head.has_ratios() {
+            (model.sparse_ratio, model.aggr_ratio) = (0.0, 0.0);
+        }
         for flavour in Flavour::ALL {
             let target = Target { flavour, ..Target::default() };
             let graph = package::build_graph(GraphKind::Score, &model, target, GraphPrecision::Fp32, |parameter| {

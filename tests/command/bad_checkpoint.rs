@@ -51,6 +51,21 @@ fn unmodified_checkpoint_is_accepted() {
 }
 
 #[test]
+fn prefixes_that_are_removed_are_noted() {
+    let folder = scenes(2);
+    let path = folder.path().join("wrapped.safetensors");
+    let mut tensors = shapes_vit();
+    tensors.iter_mut().for_each(|(name, ..)| *name = format!("module.{name}"));
+    let views: Vec<_> =
+        tensors.iter().map(|(name, shape, values)| (name.as_str(), &shape[..], values.clone())).collect();
+    fs_err::write(&path, safetensors(&views)).unwrap();
+    let [data, path] = [folder.path(), &path].map(|path| path.to_str().unwrap());
+    let run = laps_zoo(["reproduce", "shapes_vit", "--quiet", "--data", data, "--checkpoint", path]);
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    assert!(run.stdout.contains("note: removed from the names in the checkpoint: `module.`\n"), "{}", run.stdout);
+}
+
+#[test]
 fn missing_checkpoint_is_rejected() {
     let folder = scenes(2);
     assert_snapshot!(message_about(&folder, "shapes_vit", &folder.path().join("model_best.pth")), @r"

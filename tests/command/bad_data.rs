@@ -82,7 +82,7 @@ fn unusable_captions_and_images_are_all_listed_at_once() {
       caption in line 14 of `DIR/captions/test_caps.txt`: empty
       image `3` (line 6 of `DIR/captions/test_ids.txt`, file `DIR/images/test_00001.png`): cannot be read: No such file or directory (os error 2)
       image `5` (line 16 of `DIR/captions/test_ids.txt`, file `DIR/images/test_00003.png`): not a JPEG, PNG, GIF, BMP or WebP file
-    hint: shorten or remove captions that are too long; an evaluation can also truncate them, and count them
+    hint: shorten or remove captions that are too long, or have them truncated and counted
     ");
     // Without a model, no caption is too long; the images of a matrix are not read.
     let sims = folder.path().join("sims.npy");
@@ -119,6 +119,30 @@ fn evaluate_finds_the_captions_of_a_data_set_in_a_tree() {
     error: `--data` cannot be used
       expected: a folder with one split `test`
       found: `DIR/data/coco/captions`, `DIR/data/f30k`
+    ");
+}
+
+#[test]
+fn evaluate_without_the_split_shows_the_tree_that_is_wanted() {
+    let folder = scenes(2);
+    let sims = folder.path().join("sims.npy");
+    fs_err::write(&sims, "").unwrap();
+    let message = |data: &str, split: &str| {
+        let data = folder.path().join(data);
+        let arguments = ["evaluate", "--sims", sims.to_str().unwrap(), "--data", data.to_str().unwrap()];
+        expect_error(folder.path(), arguments.iter().chain(&["--split", split]))
+    };
+    assert_snapshot!(message("images", "test"), @r"
+    error: `--data` cannot be used
+      expected: `test_ids.txt`, `test_caps.txt` and `id_mapping.json` in the folder, or in `captions`, `SET` or `SET/captions` in it
+      found: `test_00000.png`, `test_00001.png` in `DIR/images`
+    ");
+    assert!(message("absent", "test").ends_with("  found: no folder `DIR/absent`\n"), "{}", message("absent", "test"));
+    assert_snapshot!(message("", "val"), @r"
+    error: split `val` is not in `DIR/captions`
+      expected: `val_ids.txt`
+      found: the split `test`
+    hint: choose one of the splits that are there, or put both files of the split there
     ");
 }
 

@@ -26,7 +26,7 @@ fn help_names_the_commands() {
                    offline
       convert      Convert a checkpoint to safetensors, with its options and the hash of its source
       cache        Inspect or clean the cache of downloaded files
-      data         Download captions and images, or check a data set
+      data         Download, check or import a data set
       reproduce    Evaluate a checkpoint and compare its recalls with the published ones
       evaluate     Compute recalls of a similarity matrix, or of embeddings and a head, from another
                    program
@@ -309,6 +309,29 @@ fn info_prints_a_row_as_a_flat_entry() {
     }
     let text = printed(&["info", "f30k_clip_b16"]);
     assert!(text.contains("  our choice  the image tokens: all of them, after post_layernorm"), "{text}");
+}
+
+/// The published recalls of a successor come with the audit of their queries.
+#[test]
+fn info_shows_the_audit_of_published_recalls() {
+    let text = printed(&["info", "f30k_vit_384_d2s"]);
+    let note =
+        "\naudit of d2s_vse, does a text-to-image query contain a description of its test image: no (seen in code";
+    assert!(text.contains(note), "{text}");
+    assert!(!text.contains('§'), "{text}");
+    let info: serde_json::Value = serde_json::from_str(&printed(&["info", "f30k_vit_384_d2s", "--json"])).unwrap();
+    assert_eq!(info["audits"]["d2s_vse"]["mark"], "no");
+    assert!(!printed(&["info", "f30k_vit"]).contains("audit"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.yaml");
+    let text = printed(&["info", "f30k_vit", "--yaml"]);
+    let (model, references) = text.split_once("\nreferences:").unwrap();
+    assert!(references.contains("paper: vit_224"), "{references}");
+    std::fs::write(&path, format!("{model}\nreferences: {{ seps: vit_224 }}\n")).unwrap();
+    let text = printed(&["info", path.to_str().unwrap()]);
+    assert!(text.contains("86.1§") && text.contains("\n§ audit: the queries contain descriptions"), "{text}");
+    assert!(text.contains("\naudit of seps, does"), "{text}");
 }
 
 #[test]

@@ -1,20 +1,13 @@
 //! `embed --shard-size` and `index --shard-size`: shards of folders, tar and Parquet files.
 
-use std::{
-    collections::BTreeMap,
-    ffi::OsStr,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{collections::BTreeMap, ffi::OsStr, path::Path};
 
-use laps_model::random::SplitMix64;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::{
     files::{repository_file, scenes},
-    support::{Run, command, finished, laps_zoo},
+    support::{Run, command, finished, json, kill_repeatedly, laps_zoo},
 };
 
 fn arguments(inputs: &[&str], out: &Path, more: &[&str]) -> Vec<String> {
@@ -23,14 +16,11 @@ fn arguments(inputs: &[&str], out: &Path, more: &[&str]) -> Vec<String> {
     ["embed"].iter().chain(inputs).chain(&model).chain(&out).chain(more).map(|&argument| argument.to_owned()).collect()
 }
 
-/// The files of a folder of shards; nothing else is there.
+/// The files of a folder of shards, without the hidden ones that a killed process leaves.
 fn files(out: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs_err::read_dir(out).unwrap().map(|file| file.unwrap().path());
     let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
-    files
-        .filter(|path| name(path).starts_with("shard-"))
-        .map(|path| (name(&path), fs_err::read(&path).unwrap()))
-        .collect()
+    files.filter(|path| !name(path).starts_with('.')).map(|path| (name(&path), fs_err::read(&path).unwrap())).collect()
 }
 
 fn items(file: &[u8]) -> Vec<String> {
@@ -58,31 +48,17 @@ fn killed_shards_are_complete_and_identical_in_the_end() {
     assert_eq!(run.status, 0, "{}", run.stderr);
     assert!(run.stdout.contains("36 images, 35 embedded, 1 skipped, 0 missing"), "{}", run.stdout);
     let expected = files(&whole);
-    assert_eq!(expected.len(), 2 * (2 + 4));
+    assert_eq!(expected.len(), 2 * (2 + 4) + 1);
+    assert!(expected.contains_key("embeddings.json"));
     let tar_items = items(&expected["shard-00000.safetensors"]);
     assert!(tar_items.iter().all(|item| item.contains("test-000000.tar/")) && tar_items.len() == 2, "{tar_items:?}");
     let skipped = String::from_utf8(expected["shard-00002.json"].clone()).unwrap();
     assert!(skipped.contains("test_00003.png") && skipped.contains("not a JPEG"), "{skipped}");
 
-    let mut random = SplitMix64::new(4);
-    let mut kills = 0;
-    for _ in 0..20 {
-        let mut child = Command::new(crate::PROGRAM)
-            .env("LAPS_ZOO_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"))
-            .args(arguments(&inputs, &broken, &[]))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A seeded number of lines of progress, then SIGKILL.
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let wanted = random.below(6);
-        let seen = (0..wanted).take_while(|_| stderr.read_line(&mut String::new()).unwrap() > 0).count();
-        kills += usize::from(seen == wanted);
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-    assert!(kills >= 3, "{kills}");
+    kill_repeatedly(&arguments(&inputs, &broken, &[]), 4, 6, || {
+        assert_eq!(files(&broken), expected);
+        fs_err::remove_dir_all(&broken).unwrap();
+    });
     assert_eq!(laps_zoo(arguments(&inputs, &broken, &["--quiet"])).status, 0);
     assert_eq!(files(&broken), expected);
 
@@ -94,16 +70,93 @@ fn killed_shards_are_complete_and_identical_in_the_end() {
     assert!(second.stdout.contains("6 of 6 shards") && second.stdout.contains("35 embedded"), "{}", second.stdout);
     assert_eq!(files(&shared), expected);
 
-    // So do the ranks of a distributed run, which need no communication.
+    // So do the ranks of a distributed run, which need no communication. Rank 0 alone prints.
     let ranks = folder.path().join("ranks");
-    for (rank, shards) in [("0", "3 of 6 shards"), ("1", "6 of 6 shards")] {
-        let run = rank_of_two(rank, arguments(&inputs, &ranks, &["--quiet"]));
-        assert!(run.status == 0 && run.stdout.contains(shards), "{}{}", run.stdout, run.stderr);
-    }
+    let first = rank_of_two("0", arguments(&inputs, &ranks, &[]));
+    assert!(first.status == 0 && first.stdout.contains("3 of 6 shards"), "{first:?}");
+    let second = rank_of_two("1", arguments(&inputs, &ranks, &[]));
+    assert_eq!((second.status, second.stdout.as_str(), second.stderr.as_str()), (0, "", ""));
     assert_eq!(files(&ranks), expected);
+    let last = rank_of_two("0", arguments(&inputs, &ranks, &["--quiet"]));
+    assert!(last.stdout.contains("6 of 6 shards") && last.stdout.contains("35 embedded"), "{last:?}");
     let one_file = ["embed", "--entry", "shapes_vit", "--caption", "a red circle", "--out", "x.npy"];
     let refused = rank_of_two("0", one_file);
     assert!(refused.status == 2 && refused.stderr.contains("found: none, with WORLD_SIZE=2"), "{}", refused.stderr);
+}
+
+#[test]
+fn missing_images_are_an_error_that_names_them() {
+    let folder = scenes(3);
+    let [image, gone, out] = ["images/test_00000.png", "gone.png", "out"].map(|name| folder.path().join(name));
+    let inputs = [&image, &gone].map(|path| path.to_str().unwrap());
+    let run = laps_zoo(arguments(&inputs, &out, &["--quiet"]));
+    assert_eq!((run.status, run.stderr.as_str()), (1, ""));
+    assert!(run.stdout.contains("2 images, 1 embedded, 1 skipped, 1 missing"), "{}", run.stdout);
+    let named = format!("  skipped `{}`: cannot be read: No such file or directory", gone.display());
+    assert!(run.stdout.contains(&named), "{}", run.stdout);
+    let summary = json(&out.join("shard-00000.json"));
+    assert_eq!((&summary["missing"], &summary["skipped"][0]["name"]), (&1.into(), &inputs[1].into()));
+    // A rerun does not hide it, and neither does a shard without any embedding.
+    assert_eq!(laps_zoo(arguments(&inputs, &out, &["--quiet"])).status, 1);
+    let alone = laps_zoo(arguments(&inputs[1..], &folder.path().join("alone"), &["--quiet"]));
+    assert!(alone.status == 1 && alone.stdout.contains("0 embedded, 1 skipped, 1 missing"), "{alone:?}");
+}
+
+#[test]
+fn missing_images_of_another_rank_are_an_error_with_its_number() {
+    let folder = scenes(1);
+    let [images, gone, out] = ["images", "gone.png", "out"].map(|name| folder.path().join(name));
+    let inputs = [&images, &gone].map(|path| path.to_str().unwrap());
+    let run = rank_of_two("1", arguments(&inputs, &out, &["--shard", "1/1"]));
+    assert_eq!((run.status, run.stdout.as_str()), (1, ""));
+    let expected = format!("[rank 1] error: images that were listed and are gone: 1\n  skipped `{}`: ", gone.display());
+    assert!(run.stderr.starts_with(&expected), "{}", run.stderr);
+}
+
+/// The folder has shards of an earlier command, with other images.
+#[test]
+fn shards_of_other_inputs_are_not_counted() {
+    let folder = scenes(24);
+    let images = folder.path().join("images");
+    let (inputs, out) = ([images.to_str().unwrap()], folder.path().join("out"));
+    let whole = laps_zoo(arguments(&inputs, &out, &["--quiet"]));
+    assert!(whole.stdout.contains("3 of 3 shards") && whole.stdout.contains("24 images"), "{}", whole.stdout);
+    // Every shard after the first has other images now.
+    fs_err::remove_file(images.join("test_00008.png")).unwrap();
+    let first = laps_zoo(arguments(&inputs, &out, &["--quiet", "--shard", "1/3"]));
+    assert_eq!(first.status, 0, "{}", first.stderr);
+    let counts = "1 of 3 shards in";
+    assert!(first.stdout.contains(counts) && first.stdout.contains("8 images, 8 embedded"), "{}", first.stdout);
+    assert!(first.stdout.contains("2 shards of other processes are not finished"), "{}", first.stdout);
+    let rest = laps_zoo(arguments(&inputs, &out, &["--quiet"]));
+    assert!(rest.stdout.contains("3 of 3 shards") && rest.stdout.contains("23 images, 23 embedded"), "{}", rest.stdout);
+}
+
+/// The process that finishes the last shard writes the list of them, and one that replaces a shard removes it before.
+#[test]
+fn list_of_shards_is_there_when_all_are_finished() {
+    let folder = scenes(12);
+    let images = folder.path().join("images");
+    let (inputs, out) = ([images.to_str().unwrap()], folder.path().join("out"));
+    let manifest = out.join("embeddings.json");
+    let run = |shard: &str| assert_eq!(laps_zoo(arguments(&inputs, &out, &["--quiet", "--shard", shard])).status, 0);
+    run("2/2");
+    assert!(!manifest.exists());
+    run("1/2");
+    let list = json(&manifest);
+    assert_eq!((&list["schema"], &list["model"]["entry"]), (&1.into(), &"shapes_vit".into()));
+    let counts = |list: &Value| ["images", "embedded", "skipped", "missing"].map(|field| list[field].as_u64().unwrap());
+    assert_eq!(counts(&list), [12, 12, 0, 0]);
+    let shards = list["shards"].as_array().unwrap();
+    assert_eq!(shards.iter().map(counts).collect::<Vec<_>>(), [[8, 8, 0, 0], [4, 4, 0, 0]]);
+    assert_eq!(shards[1]["inputs_sha256"], json(&out.join("shard-00001.json"))["inputs_sha256"]);
+
+    // Both shards have other images now.
+    fs_err::remove_file(images.join("test_00000.png")).unwrap();
+    run("2/2");
+    assert!(!manifest.exists());
+    run("1/2");
+    assert_eq!(counts(&json(&manifest)), [11, 11, 0, 0]);
 }
 
 /// The results of a search, without the name of the index.
@@ -134,8 +187,12 @@ fn index_of_two_ranks_is_searched_like_one_file() {
     assert!(first.status == 0 && first.stdout.contains("1 of 3 shards are not finished"), "{first:?}");
     let search = laps_zoo(["search", ranks.to_str().unwrap(), "a red circle", "--quiet"]);
     assert!(search.status == 2 && search.stderr.contains("shard-00001.index"), "{search:?}");
-    let second = rank_of_two("1", &sized);
-    assert!(second.status == 0 && !second.stdout.contains("not finished"), "{second:?}");
+    // Rank 0 alone prints.
+    let loud: Vec<&String> = sized.iter().filter(|argument| *argument != "--quiet").collect();
+    let second = rank_of_two("1", loud);
+    assert_eq!((second.status, second.stdout.as_str(), second.stderr.as_str()), (0, "", ""));
+    let last = rank_of_two("0", &sized);
+    assert!(last.status == 0 && !last.stdout.contains("not finished"), "{last:?}");
     assert_eq!(found(&ranks), expected);
 
     for shard in ["3/3", "1/3", "2/3"] {

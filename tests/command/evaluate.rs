@@ -1,16 +1,28 @@
 //! Results of other programs: matrices, and embeddings with a head.
 
 use std::{
+    collections::BTreeMap,
+    io::Write,
     path::{Path, PathBuf},
     process::Command,
+    rc::Rc,
     sync::Arc,
 };
 
-use laps_model::random::SplitMix64;
+use laps_hub::{
+    checkpoint::Checkpoint,
+    registry::{self, Manifest},
+};
+use laps_model::{
+    array::Array,
+    heads::Head,
+    params::{ParamPath, Parameter},
+    random::SplitMix64,
+};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::{
-    files::{npy, repository_file},
+    files::{foreign_embeddings, npy, repository_file, scenes},
     server::{Reply, Server},
     support::{command, expect_error, finished, json, laps_zoo},
 };
@@ -88,6 +100,41 @@ fn unusable_matrices_are_rejected_with_their_reason() {
     assert!(text.contains("found: 1 non-finite values; the first is NaN at image 3, caption 7 (from 0)"), "{text}");
 }
 
+#[test]
+fn equal_rows_and_equal_columns_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let result = folder.path().join("result.json");
+    let [images, captions] = [130, 650];
+    let mut random = SplitMix64::named(7, "duplicates");
+    let mut values: Vec<f32> = (0..images * captions).map(|_| random.uniform() as f32).collect();
+    // Image 129 is image 2, caption 9 and 640 are caption 1, and caption 7 is caption 3.
+    values.copy_within(2 * captions..3 * captions, 129 * captions);
+    for row in values.chunks_exact_mut(captions) {
+        (row[9], row[640], row[7]) = (row[1], row[1], row[3]);
+    }
+    let transpose: Vec<f32> =
+        (0..images * captions).map(|index| values[index % images * captions + index / images]).collect();
+    let layouts = [
+        ("rows.npy", npy(&values, [images, captions], false)),
+        ("columns.npy", npy(&transpose, [images, captions], true)),
+    ];
+    for (name, bytes) in layouts {
+        let sims = folder.path().join(name);
+        fs_err::write(&sims, bytes).unwrap();
+        let arguments = ["evaluate", "--sims", sims.to_str().unwrap(), "--json", result.to_str().unwrap()];
+        let run = laps_zoo(arguments);
+        assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{name}");
+        let note = |what: &str, count: usize, first: &str| {
+            format!(
+                "{what} that repeat an earlier one bit for bit: {count}; the first group, counted from 0, is {first}"
+            )
+        };
+        let notes = [note("rows (images)", 1, "2, 129"), note("columns (captions)", 3, "1, 9, 640")];
+        assert_eq!(json(&result)["notes"], serde_json::json!(notes), "{name}");
+        assert!(run.stdout.contains("first group, counted from 0, is 2, 129"), "{}", run.stdout);
+    }
+}
+
 /// Each head from its golden embeddings and parameters, which a checkpoint without the head's sizes gives.
 #[test]
 fn embeddings_give_the_golden_similarities_of_every_head() {
@@ -106,7 +153,9 @@ fn embeddings_give_the_golden_similarities_of_every_head() {
         ("chan_lse", "{ type: chan, aggregation: lse }"),
         ("d2s_vse", ""),
     ];
-    for (name, yaml) in heads {
+    // Without the parameters of the prompt it is a first-stage model.
+    let first_stage = ("d2s_vse", "", "sims_pretrain");
+    for (name, yaml, key) in heads.map(|(name, yaml)| (name, yaml, "sims")).into_iter().chain([first_stage]) {
         let bytes = fs_err::read(repository_file(&format!("tests/golden/head_{name}_swin.safetensors"))).unwrap();
         let golden = SafeTensors::deserialize(&bytes).unwrap();
         let inputs = [("images", "images"), ("words", "captions"), ("lengths", "lengths")]
@@ -118,6 +167,7 @@ fn embeddings_give_the_golden_similarities_of_every_head() {
             .filter(|(name, _)| {
                 ["sim_enc.", "img_enc.", "txt_enc.", "prompt_learner."].iter().any(|p| name.starts_with(p))
             })
+            .filter(|(name, _)| key == "sims" || !name.starts_with("prompt_learner."))
             .collect();
         let [inputs, out, head, checkpoint] =
             ["inputs.safetensors", "out.safetensors", "head.yaml", "head.safetensors"]
@@ -138,12 +188,183 @@ fn embeddings_give_the_golden_similarities_of_every_head() {
         let floats = |view: TensorView<'_>| -> Vec<f32> {
             view.data().as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
         };
-        let (found, expected) = (floats(found.tensor("sims").unwrap()), floats(golden.tensor("sims").unwrap()));
+        let (found, expected) = (floats(found.tensor("sims").unwrap()), floats(golden.tensor(key).unwrap()));
         let largest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(found.len() == expected.len() && largest < 1e-5, "{name}: {largest:e}");
+        assert!(found.len() == expected.len() && largest < 1e-5, "{name}, {key}: {largest:e}");
     }
     let message = expect_error(folder.path(), ["evaluate", "a.safetensors", "--head", "scan_t2"]);
     assert!(message.contains("did you mean `scan_t2i`?"), "{message}");
+}
+
+/// A head without parameters gives the similarities of its type, and an ablation those of its definition, which are not those
+/// of LAPS.
+#[test]
+fn embeddings_and_an_entry_give_the_similarities_of_its_own_head() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let [inputs, sims, scan, ablation] =
+        ["inputs.safetensors", "sims.safetensors", "scan.yaml", "ablation.yaml"].map(file);
+    let checkpoint = repository_file("checkpoints/shapes_swin.safetensors").display().to_string();
+    let mut random = SplitMix64::named(7, "entries");
+    let mut values = |count: usize| -> Vec<f32> { (0..count).map(|_| random.normal() as f32).collect() };
+    let (images, words, lengths) = (values(4 * 36 * 64), values(20 * 5 * 64), [5, 1, 3, 4, 2].repeat(4));
+    foreign_embeddings(inputs.as_ref(), (&[4, 36, 64], &images), (&[20, 5, 64], &words), &lengths);
+    let text = fs_err::read_to_string(repository_file("configs/shapes_swin.yaml")).unwrap();
+    let ratios = "  sparse_ratio: 0.8\n  aggr_ratio: 0.6\n";
+    assert!(text.contains(ratios));
+    fs_err::write(&scan, text.replace(ratios, "  head: scan_t2i\n")).unwrap();
+    let head = "  head: { type: laps_ablation, ablation: scan_alignment }\n";
+    fs_err::write(&ablation, text.replace(ratios, &format!("{ratios}{head}"))).unwrap();
+
+    let compare = |arguments: &[&str]| -> (Vec<f32>, String) {
+        evaluations(folder.path(), &[&[inputs.as_str(), "--sims", &sims], arguments].concat());
+        let head = json(&folder.path().join("evaluated.json"))["provenance"]["foreign"]["head"]["name"].clone();
+        (written_matrix(sims.as_ref()), head.as_str().unwrap().to_owned())
+    };
+    let largest = |found: &[f32], expected: &[f32]| {
+        assert_eq!(found.len(), expected.len());
+        found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    let (of_entry, name) = compare(&["--head", &scan]);
+    let (of_type, _) = compare(&["--head", "scan_t2i"]);
+    assert_eq!((of_entry, name.as_str()), (of_type, "scan_t2i, entry shapes_swin"));
+
+    let (found, name) = compare(&["--head", &ablation, "--checkpoint", &checkpoint]);
+    assert_eq!(name, "laps_ablation, ablation scan_alignment, entry shapes_swin");
+    let (of_laps, name) = compare(&["--head", "shapes_swin", "--checkpoint", &checkpoint]);
+    assert_eq!(name, "laps, entry shapes_swin");
+    assert!(largest(&found, &of_laps) > 0.01);
+    let parameters = Checkpoint::open(&checkpoint).unwrap();
+    let read = move |parameter: Parameter| -> laps_model::Result<Array> { Ok(parameters.read(&parameter.name)?) };
+    let model = registry::find(&ablation).unwrap().model;
+    let definition = Head::<Array>::of(&model, &ParamPath::root(Rc::new(read))).unwrap();
+    let mask = lengths.iter().flat_map(|&length| (0..5).map(move |word| f32::from(u8::from(word < length)))).collect();
+    let [images, words, mask] = [(&[4, 36, 64][..], images), (&[20, 5, 64], words), (&[20, 5], mask)]
+        .map(|(shape, values)| Array::new(shape, values).unwrap());
+    let expected = definition.forward(&images, &words, &mask).unwrap();
+    // The engine takes the words without padding: sums in f32 in another order.
+    let difference = largest(&found, expected.values());
+    assert!(difference < 1e-5, "{difference:e}");
+
+    let message = |head: &str| expect_error(folder.path(), ["evaluate", &inputs, "--head", head]);
+    let without_sizes = message("{ type: laps_ablation, ablation: scan_alignment }");
+    assert!(without_sizes.contains("an entry for the head `laps_ablation`, whose sizes it has"), "{without_sizes}");
+    let without_class_token = message("cosine");
+    assert!(without_class_token.contains("36 tokens an image, none of them a class token"), "{without_class_token}");
+    let of_other_sizes = message("f30k_swin_scan");
+    assert!(of_other_sizes.contains("expected: images of 49 tokens and width 512"), "{of_other_sizes}");
+}
+
+/// The matrix that `--sims` wrote.
+fn written_matrix(path: &Path) -> Vec<f32> {
+    let bytes = fs_err::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let view = file.tensor("sims").unwrap();
+    view.data().as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+}
+
+/// The evaluations of `evaluate` with these arguments.
+fn evaluations(folder: &Path, arguments: &[&str]) -> serde_json::Value {
+    let result = folder.join("evaluated.json");
+    let more = ["--json", result.to_str().unwrap(), "--quiet"];
+    let run = laps_zoo(["evaluate"].iter().chain(arguments).chain(&more));
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{arguments:?}");
+    json(&result)["evaluations"].clone()
+}
+
+#[test]
+fn transposed_npz_has_the_numbers_of_its_matrix() {
+    let folder = tempfile::tempdir().unwrap();
+    let (matrix, _) = golden_matrix();
+    let transpose: Vec<f32> = (0..200 * 40).map(|index| matrix[index % 40 * 200 + index / 40]).collect();
+    let [rows, archive] = ["rows.npy", "captions.npz"].map(|name| folder.path().join(name).display().to_string());
+    fs_err::write(&rows, npy(&matrix, [40, 200], false)).unwrap();
+    let mut writer = zip::ZipWriter::new(fs_err::File::create(&archive).unwrap());
+    let options = zip::write::SimpleFileOptions::default();
+    for (name, bytes) in [("other.npy", npy(&[1.0], [1, 1], false)), ("sims.npy", npy(&transpose, [200, 40], false))] {
+        writer.start_file(name, options).unwrap();
+        writer.write_all(&bytes).unwrap();
+    }
+    writer.finish().unwrap();
+    let expected = evaluations(folder.path(), &["--sims", &rows]);
+    assert_eq!(evaluations(folder.path(), &["--sims", &archive, "--transposed"]), expected);
+}
+
+/// Pooled embeddings as two `.npy` files and as one safetensors file, and the matrix that they give.
+#[test]
+fn pairs_of_npy_files_have_the_numbers_of_their_cosines() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = SplitMix64::named(7, "pairs");
+    let mut values = |count: usize| -> Vec<f32> { (0..count).map(|_| random.normal() as f32).collect() };
+    let (image_values, caption_values) = (values(12 * 32), values(60 * 32));
+    let [images, captions, together, sims] = ["images.npy", "captions.npy", "both.safetensors", "sims.safetensors"]
+        .map(|name| folder.path().join(name).display().to_string());
+    fs_err::write(&images, npy(&image_values, [12, 32], false)).unwrap();
+    fs_err::write(&captions, npy(&caption_values, [60, 32], false)).unwrap();
+    let lengths = [1; 60];
+    foreign_embeddings(together.as_ref(), (&[12, 32], &image_values), (&[60, 32], &caption_values), &lengths);
+    let expected = evaluations(folder.path(), &[&images, &captions, "--sims", &sims]);
+    assert_eq!(evaluations(folder.path(), &[&together]), expected);
+    assert_eq!(evaluations(folder.path(), &["--sims", &sims]), expected);
+    let dot = |one: &[f32], other: &[f32]| -> f64 {
+        one.iter().zip(other).map(|(&one, &other)| f64::from(one) * f64::from(other)).sum()
+    };
+    let cosine = |one: &[f32], other: &[f32]| dot(one, other) / (dot(one, one) * dot(other, other)).sqrt();
+    let pairs = image_values
+        .chunks_exact(32)
+        .flat_map(|image| caption_values.chunks_exact(32).map(move |caption| (image, caption)));
+    let found = written_matrix(sims.as_ref());
+    assert_eq!(found.len(), 12 * 60);
+    for ((image, caption), found) in pairs.zip(found) {
+        // Sums of 32 products in single precision.
+        assert!((f64::from(found) - cosine(image, caption)).abs() < 1e-6);
+    }
+}
+
+/// What `embed` writes and the head of the entry give the matrix of `reproduce`.
+#[test]
+fn head_of_an_entry_has_the_numbers_of_reproduce() {
+    let data = scenes(6);
+    let file = |name: &str| data.path().join(name).display().to_string();
+    let [folder, texts, images, words, together, expected, sims] = [
+        "images",
+        "captions/test_caps.txt",
+        "images.safetensors",
+        "words.safetensors",
+        "both.safetensors",
+        "expected.safetensors",
+        "sims.safetensors",
+    ]
+    .map(file);
+    let entry = ["shapes_vit", "--engine", "rust", "--device", "cpu", "--quiet"];
+    let succeed = |arguments: &[&str]| {
+        let run = laps_zoo(arguments.iter().chain(&entry[1..]));
+        assert_eq!(run.status, 0, "{}", run.stderr);
+    };
+    succeed(&["reproduce", entry[0], "--data", data.path().to_str().unwrap(), "--sims", &expected]);
+    succeed(&["embed", &folder, "--entry", entry[0], "--out", &images]);
+    succeed(&["embed", "--captions", &texts, "--entry", entry[0], "--out", &words]);
+    let [image_bytes, word_bytes] = [&images, &words].map(|path| fs_err::read(path).unwrap());
+    let [image_file, word_file] = [&image_bytes, &word_bytes].map(|bytes| SafeTensors::deserialize(bytes).unwrap());
+    let tensors = [
+        ("images", image_file.tensor("patch_embeddings").unwrap()),
+        ("captions", word_file.tensor("word_embeddings").unwrap()),
+        ("lengths", word_file.tensor("lengths").unwrap()),
+    ];
+    fs_err::write(&together, safetensors::serialize(tensors, None).unwrap()).unwrap();
+    let checkpoint = repository_file("checkpoints/shapes_vit.safetensors");
+    let parameters = checkpoint.to_str().unwrap();
+    let arguments = [together.as_str(), "--head", entry[0], "--checkpoint", parameters, "--sims", &sims];
+    let found = evaluations(data.path(), &arguments);
+    let result = json(&data.path().join("evaluated.json"));
+    let sha256 = laps_files::sha256_hex(&fs_err::read(&checkpoint).unwrap());
+    assert_eq!(result["provenance"]["foreign"]["head"]["checkpoint"]["sha256"], sha256);
+    assert_eq!(evaluations(data.path(), &["--sims", &sims]), found);
+    let [found, expected] = [&sims, &expected].map(|path| written_matrix(path.as_ref()));
+    assert_eq!((found.len(), expected.len()), (6 * 30, 6 * 30));
+    let largest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    // The encoders ran in other batches.
+    assert!(largest < 1e-5, "{largest:e}");
 }
 
 /// Writes the golden matrix as `sims.npy` and evaluates it with more options; returns the path of the result.
@@ -243,24 +464,10 @@ fn python() -> Option<PathBuf> {
     Some(python)
 }
 
-/// Recalls, ranks, rSum and every rule for ties against sorting with NumPy, on 20 matrices with many equal scores.
-#[test]
-fn random_matrices_equal_numpy() {
-    let Some(python) = python() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let mut random = SplitMix64::named(7, "numpy");
-    let mut paths = Vec::new();
-    for number in 0..20 {
-        let images = 1 + random.below(40);
-        let levels = [4, 30, 1 << 20][number % 3];
-        let value = |_| random.below(levels) as f32 / levels as f32 - 0.5;
-        let values: Vec<f32> = (0..images * images * 5).map(value).collect();
-        let path = folder.path().join(format!("{number}.npy"));
-        fs_err::write(&path, npy(&values, [images, 5 * images], false)).unwrap();
-        paths.push(path);
-    }
+/// Compares recalls, ranks, rSum and every rule for ties of the matrices at `paths` with sorting them with NumPy.
+fn assert_equals_numpy(python: &Path, paths: &[PathBuf]) {
     let script = repository_file("tests/numpy_metrics.py");
-    let output = Command::new(python).arg(script).args(&paths).output().unwrap();
+    let output = Command::new(python).arg(script).args(paths).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().count(), paths.len());
@@ -290,49 +497,121 @@ fn random_matrices_equal_numpy() {
     }
 }
 
-/// A random matrix of COCO's size, with the judgements downloaded from a local server.
+/// 20 matrices, most of them with many equal scores.
+#[test]
+fn random_matrices_equal_numpy() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = SplitMix64::named(7, "numpy");
+    let mut paths = Vec::new();
+    for number in 0..20 {
+        let images = 1 + random.below(40);
+        let levels = [4, 30, 1 << 20][number % 3];
+        let value = |_| random.below(levels) as f32 / levels as f32 - 0.5;
+        let values: Vec<f32> = (0..images * images * 5).map(value).collect();
+        let path = folder.path().join(format!("{number}.npy"));
+        fs_err::write(&path, npy(&values, [images, 5 * images], false)).unwrap();
+        paths.push(path);
+    }
+    assert_equals_numpy(&python, &paths);
+}
+
+/// The matrices that the authors' code gives for `f30k_mini`.
+#[test]
+fn real_matrices_equal_numpy() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut paths = Vec::new();
+    for (split, images) in [("test", 243), ("dev", 242)] {
+        let reference = repository_file("../shared/real").join(format!("f30k_mini_{split}_sims.safetensors"));
+        let Ok(bytes) = fs_err::read(&reference) else {
+            println!("skipped: there is no `{}`", reference.display());
+            return;
+        };
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let sims = file.tensor("sims").unwrap();
+        assert_eq!((sims.dtype(), sims.shape()), (Dtype::F32, &[images, 5 * images][..]));
+        let values: Vec<f32> = sims.data().as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        let path = folder.path().join(format!("{split}.npy"));
+        fs_err::write(&path, npy(&values, [images, 5 * images], false)).unwrap();
+        paths.push(path);
+    }
+    assert_equals_numpy(&python, &paths);
+}
+
+/// Random matrices of COCO's size, with judgements from a local server and plausible matches from a folder in place of Drive.
+/// `LAPS_ZOO_TEST_MATRICES=20` is their number, 1 by default, because each has 500 MB.
+///
+/// The package knows images and captions by their ids in COCO, so that it cannot judge the matrices of `f30k_mini`, which
+/// `real_matrices_equal_numpy` compares.
 #[test]
 fn judgements_equal_the_package_eccv_caption() {
     let Some(python) = python() else { return };
+    let matrices: u64 = std::env::var("LAPS_ZOO_TEST_MATRICES").map_or(1, |text| text.parse().expect("a number"));
     let wheel = repository_file(".runtime/eccv_caption/eccv_caption-0.1.0-py3-none-any.whl");
     let wheel = Arc::new(fs_err::read(wheel).unwrap());
     let server = Server::start(move |request| Reply::file(request, &wheel, "\"abc\""));
-    let folder = tempfile::tempdir().unwrap();
-    let [sims, result] = ["sims.npy", "result.json"].map(|name| folder.path().join(name).display().to_string());
-    let output = Command::new(python).arg(repository_file("tests/eccv_reference.py")).arg(&sims).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let expected: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let gdrive_folder = Manifest::embedded().unwrap().plausible_matches["eccv_caption"].gdrive_folder.clone();
+    for seed in 7..7 + matrices {
+        let folder = tempfile::tempdir().unwrap();
+        let [sims, result, drive] =
+            ["sims.npy", "result.json", "drive"].map(|name| folder.path().join(name).display().to_string());
+        let output = Command::new(&python)
+            .arg(repository_file("tests/eccv_reference.py"))
+            .args([&sims, &format!("{drive}/{gdrive_folder}"), &seed.to_string()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let expected: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
 
-    let mut evaluate = command();
-    evaluate.env("LAPS_ZOO_CACHE", folder.path().join("cache")).env("LAPS_ZOO_PYPI_URL", server.url());
-    evaluate.env_remove("LAPS_ZOO_MIRRORS");
-    evaluate.args(["evaluate", "--sims", &sims, "--judgements", "eccv,cxc", "--json", &result, "--quiet"]);
-    let run = finished(evaluate.output().unwrap());
-    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
-    let found = json(Path::new(&result));
-    let judged = |set: usize, side: &str, key: &str| found["judged"][set][side][key].as_f64().unwrap();
-    let mut compared = 0;
-    for side in ["i2t", "t2i"] {
-        let coco =
-            found["evaluations"].as_array().unwrap().iter().find(|found| found["protocol"] == "coco_5k").unwrap();
-        let names = [
-            ("coco_5k_r1", coco[side]["r1"].as_f64().unwrap()),
-            ("coco_5k_r5", coco[side]["r5"].as_f64().unwrap()),
-            ("coco_5k_r10", coco[side]["r10"].as_f64().unwrap()),
-            ("eccv_map_at_r", judged(0, side, "map_at_r")),
-            ("eccv_rprecision", judged(0, side, "r_precision")),
-            ("eccv_r1", judged(0, side, "r1")),
-            ("cxc_r1", judged(1, side, "r1")),
-            ("cxc_r5", judged(1, side, "r5")),
-            ("cxc_r10", judged(1, side, "r10")),
-        ];
-        for (name, value) in names {
-            let expected = expected[name][side].as_f64().unwrap();
-            // Means of the same numbers in another order.
-            assert!((value - expected).abs() < 1e-9, "{name} {side}: {value} {expected}");
-            assert!(value > 0.0 && value < 100.0, "{name} {side}: {value} does not tell much");
-            compared += 1;
+        let mut evaluate = command();
+        evaluate.env("LAPS_ZOO_CACHE", folder.path().join("cache")).env("LAPS_ZOO_PYPI_URL", server.url());
+        evaluate.env("LAPS_ZOO_GDRIVE_URL", format!("file://{drive}")).env_remove("LAPS_ZOO_MIRRORS");
+        evaluate.args(["evaluate", "--sims", &sims, "--judgements", "eccv,cxc,pmrp", "--json", &result, "--quiet"]);
+        let run = finished(evaluate.output().unwrap());
+        assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+        let found = json(Path::new(&result));
+        let judged = |set: usize, side: &str, key: &str| found["judged"][set][side][key].as_f64().unwrap();
+        let recall = |protocol: &str, side: &str, key: &str| {
+            let evaluations = found["evaluations"].as_array().unwrap();
+            let evaluation = evaluations.iter().find(|found| found["protocol"] == protocol).unwrap();
+            evaluation[side][key].as_f64().unwrap()
+        };
+        let mut compared = 0;
+        for side in ["i2t", "t2i"] {
+            let names = [
+                ("coco_5k_r1", recall("coco_5k", side, "r1")),
+                ("coco_5k_r5", recall("coco_5k", side, "r5")),
+                ("coco_5k_r10", recall("coco_5k", side, "r10")),
+                ("coco_1k_r1", recall("coco_1k", side, "r1")),
+                ("coco_1k_r5", recall("coco_1k", side, "r5")),
+                ("coco_1k_r10", recall("coco_1k", side, "r10")),
+                ("eccv_map_at_r", judged(0, side, "map_at_r")),
+                ("eccv_rprecision", judged(0, side, "r_precision")),
+                ("eccv_r1", judged(0, side, "r1")),
+                ("cxc_r1", judged(1, side, "r1")),
+                ("cxc_r5", judged(1, side, "r5")),
+                ("cxc_r10", judged(1, side, "r10")),
+                ("pmrp", judged(2, side, "r_precision")),
+            ];
+            for (name, value) in names {
+                let expected = expected[name][side].as_f64().unwrap();
+                // Means of the same numbers in another order.
+                assert!((value - expected).abs() < 1e-9, "seed {seed}, {name} {side}: {value} {expected}");
+                assert!(value > 0.0 && value < 100.0, "{name} {side}: {value} does not tell much");
+                compared += 1;
+            }
         }
+        assert_eq!(compared, 26);
+        let matches = ["pm_image_to_caption.json", "pm_caption_to_image.json"]
+            .map(|name| fs_err::read(folder.path().join("drive").join(&gdrive_folder).join(name)).unwrap());
+        for ((side, all), lists) in [("i2t", 5000), ("t2i", 25_000)].into_iter().zip(&matches) {
+            // The script leaves at least three images without a match.
+            let lists: BTreeMap<String, Vec<u64>> = serde_json::from_slice(lists).unwrap();
+            let queries = lists.values().filter(|right| !right.is_empty()).count();
+            assert!(lists.len() == all && queries < all, "{queries} of {}", lists.len());
+            assert_eq!(found["judged"][2][side]["queries"], queries);
+        }
+        assert_eq!(found["judged"][2]["sha256"], laps_files::sha256_hex(&matches.concat()));
     }
-    assert_eq!(compared, 18);
 }

@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use crate::{
     files::scenes,
-    support::{expect_error, json, laps_zoo},
+    support::{command, expect_error, finished, json, laps_zoo},
 };
 
 const CAPTION: &str = "A red circle contains </script> a square";
@@ -66,6 +66,24 @@ fn page_picture_and_document_are_written() {
     let run = explain(&folder, &["--quiet", "--out", &word, "--word", "circle"]);
     assert_eq!(run.status, 0, "{}", run.stderr);
     assert_ne!(laps_data::image::read(word.as_ref()).unwrap().image, map);
+}
+
+/// The text of the name leads back to the file.
+#[cfg(unix)]
+#[test]
+fn image_with_a_name_of_any_bytes_is_named_by_its_text() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let folder = scenes(1);
+    let [image, page] = [&b"\xff.png"[..], b"page.html"].map(|name| folder.path().join(OsStr::from_bytes(name)));
+    fs_err::copy(folder.path().join("images/test_00000.png"), &image).unwrap();
+    let mut command = command();
+    command.arg("explain").arg(&image).args(["--caption", CAPTION, "--entry", "shapes_vit", "--engine", "rust"]);
+    let run = finished(command.args(["--quiet", "--json", "--out"]).arg(&page).output().unwrap());
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let document: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(laps_files::text_to_path(document["image"].as_str().unwrap()), image);
+    assert!(fs_err::read_to_string(page).unwrap().contains(r"\xff.png, "));
 }
 
 #[test]

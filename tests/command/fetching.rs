@@ -36,7 +36,10 @@ const COMMIT: &str = "86b5e0934494bd15c9632b12f734a8a67f723594";
 fn command(cache: &Path, server: &Server) -> Command {
     let mut command = Command::new(crate::PROGRAM);
     command.env("LAPS_ZOO_CACHE", cache).env("HF_HOME", cache.join("none"));
-    for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "LAPS_ZOO_MIRRORS"] {
+    for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "LAPS_ZOO_MIRRORS"] {
+        command.env_remove(name);
+    }
+    for name in ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"] {
         command.env_remove(name);
     }
     for name in ["LAPS_ZOO_GDRIVE_URL", "HF_ENDPOINT", "LAPS_ZOO_GITHUB_URL", "LAPS_ZOO_COCO_URL", "LAPS_ZOO_PYPI_URL"]
@@ -215,6 +218,7 @@ fn unusable_environment_variables_fail_at_once_and_are_named() {
         ("LAPS_ZOO_MIRRORS", "ftp://mirror.example", "the scheme `ftp`"),
         ("HTTPS_PROXY", "quic://127.0.0.1:1", "the scheme `quic`"),
         ("REQUESTS_CA_BUNDLE", "/nowhere/bundle.pem", "/nowhere/bundle.pem"),
+        ("CURL_CA_BUNDLE", "/nowhere/bundle.pem", "/nowhere/bundle.pem"),
     ] {
         let mut command = command(folder.path(), &server);
         // The proxy and the certificates are only used for remote servers. Nothing is sent to this one.
@@ -275,14 +279,16 @@ fn socks_proxy_is_used() {
 }
 
 #[test]
-fn hf_hub_offline_disables_downloads() {
+fn offline_variables_disable_downloads() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(|_| Reply::new(500, ""));
-    let mut command = command(folder.path(), &server);
-    let run = finished(command.env("HF_HUB_OFFLINE", "1").args(["fetch", SWIN, "--quiet"]).output().unwrap());
-    assert_eq!(run.status, 2);
-    assert!(run.stderr.contains("downloads are disabled") && run.stderr.contains("HF_HUB_OFFLINE"), "{}", run.stderr);
-    assert!(server.log().is_empty());
+    for (name, value) in [("HF_HUB_OFFLINE", "1"), ("TRANSFORMERS_OFFLINE", "yes")] {
+        let mut command = command(folder.path(), &server);
+        let run = finished(command.env(name, value).args(["fetch", SWIN, "--quiet"]).output().unwrap());
+        assert_eq!(run.status, 2);
+        assert!(run.stderr.contains("downloads are disabled") && run.stderr.contains(name), "{}", run.stderr);
+        assert!(server.log().is_empty());
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
 
 use laps_data::scenes::{self, DrawnConfig, Split};
 use laps_model::params::{Init, Parameter};
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use tempfile::TempDir;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
@@ -82,6 +82,24 @@ pub(crate) fn with_poolers(parameters: Vec<Parameter>, image_width: usize, text_
     };
     let more = [pooler("img_enc.visual_encoder", image_width), pooler("txt_enc.bert", text_width)];
     parameters.into_iter().chain(more.into_iter().flatten()).collect()
+}
+
+/// Writes embeddings of another program: `images` and `captions`, each with its shape, and the `lengths` of the captions.
+pub(crate) fn foreign_embeddings(
+    path: &Path,
+    images: (&[usize], &[f32]),
+    captions: (&[usize], &[f32]),
+    lengths: &[usize],
+) {
+    let bytes = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
+    let [image_bytes, caption_bytes] = [bytes(images.1), bytes(captions.1)];
+    let length_bytes: Vec<u8> = lengths.iter().flat_map(|&length| (length as i64).to_le_bytes()).collect();
+    let tensors = [
+        ("images", TensorView::new(Dtype::F32, images.0.to_vec(), &image_bytes).unwrap()),
+        ("captions", TensorView::new(Dtype::F32, captions.0.to_vec(), &caption_bytes).unwrap()),
+        ("lengths", TensorView::new(Dtype::I64, vec![lengths.len()], &length_bytes).unwrap()),
+    ];
+    fs_err::write(path, safetensors::serialize(tensors, None).unwrap()).unwrap();
 }
 
 /// A matrix as `.npy` of float32, in row-major or column-major (Fortran) order.

@@ -212,7 +212,7 @@ fn excluded_photos_are_left_out_and_orientation_is_kept() {
 }
 
 #[test]
-fn outputs_without_a_way_back_are_rejected_before_the_work() {
+fn non_seekable_outputs_are_rejected_before_encoding() {
     let (data, images, _) = photos();
     let [fifo, npy] = ["fifo", "fifo.npy"].map(|name| data.path().join(name));
     mkfifo(&fifo);
@@ -315,6 +315,39 @@ fn first_interrupt_ends_a_run_whose_output_blocks() {
     assert!(output.contains("error: interrupted: "), "{output}");
 }
 
+/// A vocabulary of the size of `bert-base-uncased`.
+fn write_vocabulary(path: &Path) {
+    fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+    let tokens: String = (5..30_522).map(|number| format!("token{number}\n")).collect();
+    fs_err::write(path, format!("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n{tokens}")).unwrap();
+}
+
+/// The files of captions are in `f30k`, and the images in `flickr30k-images`.
+#[test]
+fn data_check_reads_the_tree_of_the_authors() {
+    let data = scenes(2);
+    let root = data.path().join("data");
+    write_vocabulary(&root.join("bert-base-uncased/vocab.txt"));
+    let check = || {
+        let run = laps_zoo(["data", "check", "f30k", "--data", text(&root), "--quiet"]);
+        assert_eq!(run.status, 1, "{}", run.stderr);
+        run.stdout
+    };
+    fs_err::create_dir(root.join("f30k")).unwrap();
+    fs_err::rename(data.path().join("captions"), root.join("f30k/captions")).unwrap();
+    fs_err::rename(data.path().join("images"), root.join("f30k/flickr30k-images")).unwrap();
+    let own = check();
+    assert!(own.contains("test: 2 images, 10 captions, expected 1000 and 5000\n  data sha256 "), "{own}");
+
+    for entry in fs_err::read_dir(root.join("f30k/captions")).unwrap() {
+        let entry = entry.unwrap();
+        fs_err::rename(entry.path(), root.join("f30k").join(entry.file_name())).unwrap();
+    }
+    fs_err::remove_dir(root.join("f30k/captions")).unwrap();
+    fs_err::rename(root.join("f30k/flickr30k-images"), root.join("flickr30k-images")).unwrap();
+    assert_eq!(check(), own);
+}
+
 #[test]
 fn data_check_names_every_fault_of_every_split() {
     let data = tempfile::tempdir().unwrap();
@@ -327,9 +360,7 @@ fn data_check_names_every_fault_of_every_split() {
     write("test_ids.txt", "1\n2\n3\n");
     let long = "one ".repeat(600);
     write("test_caps.txt", &format!("one\n{long}\n\n"));
-    fs_err::create_dir_all(paths.vocab.parent().unwrap()).unwrap();
-    let tokens: String = (5..30_522).map(|number| format!("token{number}\n")).collect();
-    fs_err::write(&paths.vocab, format!("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n{tokens}")).unwrap();
+    write_vocabulary(&paths.vocab);
     write("dev_ids.txt", "1\n2\n");
     write("dev_caps.txt", "one\n");
     mkfifo(&paths.images.join("pipe.jpg"));

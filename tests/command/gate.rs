@@ -45,7 +45,7 @@ fn changed_node_count_and_hits_fail_the_gate() {
     assert_snapshot!(run.stdout, @"
     recalls     6 values, none changed
     parameters  2 values, none changed
-    graphs      126 values, none changed
+    graphs      168 values, none changed
     ");
     change(folder.path(), "graphs", "shapes_vit/portable/fp32/text/nodes", -1);
     change(folder.path(), "recalls", "shapes_vit/text to image/hits among the first 5", 1);
@@ -127,14 +127,14 @@ fn bless_writes_the_measured_values() {
     };
     let missing = gate(folder.path(), &["--only", "parameters"]);
     assert_eq!(missing.status, 1);
-    assert!(missing.stdout.contains("22 values, 22 without a baseline"), "{}", missing.stdout);
+    assert!(missing.stdout.contains("160 values, 160 without a baseline"), "{}", missing.stdout);
     let first = bless();
     assert_eq!((first.status, first.stderr.as_str()), (0, ""));
-    assert!(first.stdout.contains("22 values written, 22 changed"), "{}", first.stdout);
+    assert!(first.stdout.contains("160 values written, 160 changed"), "{}", first.stdout);
     assert_eq!(gate(folder.path(), &["--only", "parameters"]).status, 0);
     let again = bless();
     assert_snapshot!(again.stdout, @"
-    parameters  22 values written, 0 changed
+    parameters  160 values written, 0 changed
     kernels     not updated: no file of instruction counts; `cargo bench -p laps-bench --bench kernels -- --counts FILE` writes one
     ");
     assert_eq!(json(&folder.path().join("parameters.json")), json(&Path::new(COMMITTED).join("parameters.json")));

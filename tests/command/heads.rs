@@ -24,7 +24,7 @@ use crate::{
     support::{expect_error, json, laps_zoo},
 };
 
-const HEADS: [&str; 12] = [
+const HEADS: [&str; 13] = [
     "{ type: cosine, embed_size: 64 }",
     "vsepp",
     "{ type: vsepp, pooling: cls }",
@@ -37,15 +37,18 @@ const HEADS: [&str; 12] = [
     "chan",
     "{ type: chan, aggregation: lse }",
     "{ type: d2s_vse, embed_size: 64, mlp_size: 16, prompt_tokens: 4, blocks: 1, heads: 4 }",
+    // The others select patches, and rounding can change which.
+    "{ type: laps_ablation, ablation: without_patch_selection }",
 ];
 
-/// The entry `shapes_vit` with another head, at `NAME.yaml`.
+/// The entry `shapes_vit` with another head, at `NAME.yaml`. Only an ablation keeps the ratios.
 fn entry(folder: &TempDir, name: &str, head: &str) -> PathBuf {
     let text = fs_err::read_to_string(repository_file("configs/shapes_vit.yaml")).unwrap();
     let ratios = "  sparse_ratio: 0.5\n  aggr_ratio: 0.4\n";
     assert!(text.contains(ratios));
     let path = folder.path().join(format!("{name}.yaml"));
-    fs_err::write(&path, text.replace(ratios, &format!("  head: {head}\n"))).unwrap();
+    let kept = if head.contains("laps_ablation") { ratios } else { "" };
+    fs_err::write(&path, text.replace(ratios, &format!("{kept}  head: {head}\n"))).unwrap();
     path
 }
 
@@ -67,13 +70,13 @@ fn checkpoint(folder: &TempDir, name: &str, entry: &Path) -> PathBuf {
 }
 
 /// Runs the program, which must succeed, and returns what it prints.
-fn ok(arguments: &[&str]) -> String {
+pub(crate) fn ok(arguments: &[&str]) -> String {
     let run = laps_zoo(arguments);
     assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{arguments:?}");
     run.stdout
 }
 
-fn ok_json(arguments: &[&str]) -> Value {
+pub(crate) fn ok_json(arguments: &[&str]) -> Value {
     serde_json::from_str(&ok(&[arguments, &["--json", "--quiet"]].concat())).unwrap()
 }
 

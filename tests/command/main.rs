@@ -14,6 +14,7 @@ mod cased;
 mod catalogue;
 #[path = "../../bench/src/report/tests/chromium.rs"]
 mod chromium;
+mod clip;
 mod determinism;
 mod embed;
 mod embed_shards;
@@ -30,6 +31,7 @@ mod heads;
 mod homeless;
 mod interruption;
 mod matrix;
+mod outputs;
 mod page;
 mod postgres;
 #[path = "../../zoo/postgres/src/tests/server.rs"]

@@ -11,7 +11,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{chromium::chromium, running_server::RunningServer, serve::index};
+use crate::{chromium::chromium, files::scenes, running_server::RunningServer, serve::index, support::laps_zoo};
 
 /// A tab that is controlled over two named pipes: the protocol's messages are JSON that ends with a NUL byte.
 struct Tab {
@@ -127,6 +127,22 @@ impl Tab {
             let event = json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text });
             self.call("Input.dispatchKeyEvent", event);
         }
+    }
+
+    /// Moves the pointer to the middle of an element.
+    fn point_at(&mut self, selector: &str) {
+        let place = self.evaluate(&format!(
+            "(() => {{ const element = document.querySelector('{selector}'); \
+               element.scrollIntoView({{ block: 'center' }}); const box = element.getBoundingClientRect(); \
+               return [box.x + box.width / 2, box.y + box.height / 2]; }})()"
+        ));
+        let event = json!({ "type": "mouseMoved", "x": place[0], "y": place[1] });
+        self.call("Input.dispatchMouseEvent", event);
+    }
+
+    fn prefer(&mut self, scheme: &str) {
+        let feature = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.call("Emulation.setEmulatedMedia", feature);
     }
 
     /// Writes a picture of the page into the documentation, if `UPDATE_DOCS` is set.
@@ -249,8 +265,7 @@ fn page_asks_for_the_token_and_follows_the_colour_preference() {
     tab.navigate(&server.url("/"));
     let background = "getComputedStyle(document.body).backgroundColor";
     for (preference, colour) in [("light", "rgb(251, 251, 250)"), ("dark", "rgb(21, 24, 28)")] {
-        let feature = json!({ "features": [{ "name": "prefers-color-scheme", "value": preference }] });
-        tab.call("Emulation.setEmulatedMedia", feature);
+        tab.prefer(preference);
         assert_eq!(tab.evaluate(background), colour);
     }
     assert_eq!(tab.evaluate("access.hidden"), true);
@@ -261,4 +276,51 @@ fn page_asks_for_the_token_and_follows_the_colour_preference() {
     tab.evaluate("form.requestSubmit()");
     tab.wait("document.querySelectorAll('#results button').length === 2");
     assert_eq!(tab.evaluate("document.getElementById('error').textContent"), "");
+}
+
+/// The page of `explain --out FILE.html`, opened as a file.
+#[test]
+fn explanation_page_follows_pointer_and_keyboard_at_both_widths() {
+    let Some(browser) = chromium() else { return };
+    let data = scenes(8);
+    let [image, page] = ["images/test_00007.png", "why.html"].map(|name| data.path().join(name));
+    let [image, out] = [&image, &page].map(|path| path.to_str().unwrap());
+    let caption = "a black triangle above a red heart";
+    let options = ["--entry", "shapes_swin", "--engine", "rust", "--quiet"];
+    let run = laps_zoo(["explain", image, "--caption", caption, "--out", out].iter().chain(&options));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    for width in [1280, 390] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tab = Tab::open(&browser, &folder, width);
+        tab.navigate(&format!("file://{}", page.display()));
+        tab.assert_fits(width);
+        for (scheme, colour) in [("dark", "rgb(21, 24, 28)"), ("light", "rgb(251, 251, 250)")] {
+            tab.prefer(scheme);
+            assert_eq!(tab.evaluate("getComputedStyle(document.body).backgroundColor"), colour);
+        }
+        let map = "[...document.querySelectorAll('#map i')].map(patch => patch.style.background).join()";
+        let about = "document.getElementById('about').textContent";
+        let whole = tab.evaluate(map);
+        assert!(tab.evaluate(about).as_str().unwrap().starts_with("All patches add "));
+
+        // A word that is pointed at shows its patches, a patch its words.
+        tab.point_at("#words button:nth-of-type(9)");
+        assert!(tab.evaluate(about).as_str().unwrap().starts_with("“heart” matches "), "{}", tab.evaluate(about));
+        let of_word = tab.evaluate(map);
+        assert_ne!(of_word, whole);
+        tab.point_at("#map i:nth-of-type(12)");
+        assert!(tab.evaluate(about).as_str().unwrap().starts_with("Patch in row "), "{}", tab.evaluate(about));
+        assert_eq!(tab.evaluate("document.querySelectorAll('#words .strong').length > 0"), true);
+        tab.point_at("h1");
+        assert_eq!(tab.evaluate(map), of_word);
+        assert_eq!(tab.evaluate("document.querySelectorAll('#words .strong').length"), 0);
+        tab.picture(&format!("explain-{width}.png"));
+
+        // By keyboard: the first button is that of the whole caption.
+        tab.evaluate("document.activeElement.blur()");
+        tab.press("Tab");
+        assert_eq!(tab.evaluate("document.activeElement.textContent"), "whole caption");
+        assert_eq!(tab.evaluate(map), whole);
+        assert_eq!(tab.console, [""; 0]);
+    }
 }

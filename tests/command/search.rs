@@ -296,7 +296,7 @@ fn bad_input_of_index_and_search_is_rejected() {
     assert_snapshot!(message(&["search", text(&path), &long, "--engine", "rust"]), @r"
     error: 1 of 1 captions cannot be used
       caption 1: too long: 82 tokens, where 64 are allowed
-    hint: shorten or remove captions that are too long; an evaluation can also truncate them, and count them
+    hint: shorten or remove captions that are too long, or have them truncated and counted
     ");
 }
 

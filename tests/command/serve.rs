@@ -3,10 +3,12 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     sync::Barrier,
     thread,
+    time::{Duration, Instant},
 };
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -186,7 +188,7 @@ fn unusable_requests_are_errors_with_the_texts_of_the_command() {
     insta::assert_snapshot!(error("/v1/search", json!({ "query": "circle ".repeat(80) })), @r"
     422 1 of 1 captions cannot be used
       caption 1: too long: 82 tokens, where 64 are allowed
-    hint: shorten or remove captions that are too long; an evaluation can also truncate them, and count them
+    hint: shorten or remove captions that are too long, or have them truncated and counted
     ");
     insta::assert_snapshot!(error("/v1/search", json!({ "query": "data:image/png;base64,aGVsbG8=" })), @"422 `query` cannot be used: not a JPEG, PNG, GIF, BMP or WebP file");
     insta::assert_snapshot!(error("/v1/search", json!({ "query": "data:image/png;base64,%%" })), @r"
@@ -335,7 +337,8 @@ fn no_path_leads_out_of_the_index() {
 fn token_host_and_origin_are_checked() {
     let (data, path) = index(2);
     let file = data.path().join("token");
-    fs_err::write(&file, "s3cret-token\n").unwrap();
+    // A byte order mark is not part of the token.
+    fs_err::write(&file, "\u{feff}s3cret-token\n").unwrap();
     let server = RunningServer::start(&path, &["--token-file", text(&file)]);
     let score = json!({ "images": [{ "item": 0 }], "texts": ["a"] }).to_string();
     let with = |headers: &[&str]| {
@@ -530,6 +533,95 @@ fn connection_accepted_before_the_stop_is_answered() {
     let answer = Answer::read(stream);
     assert_eq!((answer.status, &answer.json()["status"]), (200, &"ok".into()));
     assert_eq!(server.wait(), (Some(0), String::new()));
+}
+
+/// A request for `texts` texts that takes seconds, sent and not waited for.
+fn send_long_request(server: &RunningServer, texts: usize) -> TcpStream {
+    let texts: Vec<String> = (0..texts).map(|number| format!("{number} red circles {}", "and ".repeat(20))).collect();
+    let body = json!({ "input": texts }).to_string();
+    let head = format!(
+        "POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = server.connect();
+    stream.write_all((head + &body).as_bytes()).unwrap();
+    stream
+}
+
+#[test]
+fn request_that_takes_too_long_is_ended() {
+    let (_data, path) = index(2);
+    let server = RunningServer::start(&path, &["--queue=4000", "--max-inputs=4000", "--request-timeout=1"]);
+    let answer = Answer::read(send_long_request(&server, 4000));
+    assert_eq!(answer.error(), "503 the request was not answered within 1 s");
+}
+
+#[test]
+fn stop_ends_a_request_that_takes_too_long() {
+    let (_data, path) = index(2);
+    let server = RunningServer::start(&path, &["--queue=2000", "--max-inputs=2000", "--stop-timeout=1"]);
+    let mut stream = send_long_request(&server, 2000);
+    // It has all places of the queue when others are refused.
+    while server.post("/v1/embeddings", &json!({ "input": ["a circle"] })).status != 429 {}
+    assert_eq!(server.stop(), (Some(1), String::new()));
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(!rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest));
+}
+
+#[test]
+fn further_connections_wait() {
+    let (_data, path) = index(2);
+    let server = RunningServer::start(&path, &["--max-connections=1", "--read-timeout=1"]);
+    // It is accepted first, and ends after a second without a request.
+    let idle = server.connect();
+    let began = Instant::now();
+    assert_eq!(server.get("/healthz").status, 200);
+    assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
+    drop(idle);
+}
+
+/// As in a container: every folder is read-only, the environment is empty, and the user has no rights.
+#[test]
+#[cfg(target_os = "linux")]
+fn read_only_machine_and_user_without_rights_are_enough() {
+    let (data, path) = index(3);
+    let readable = std::fs::Permissions::from_mode(0o755);
+    fs_err::set_permissions(data.path(), readable).unwrap();
+    let Some(mut command) = crate::homeless::on_read_only_machine(data.path(), &[]) else { return };
+    let server = RunningServer::spawn(command.arg("serve").arg(&path).args(["--port", "0"]).args(MODEL));
+    let found = server.ok("/v1/search", &json!({ "query": "a red circle", "top": 3 }));
+    assert_eq!(found["results"].as_array().unwrap().len(), 3);
+    let asked = json!({ "image": data_url(&image(&data, 0)), "caption": "a red circle" });
+    assert!(server.ok("/v1/explain", &asked)["similarity"].is_number());
+    assert_eq!(server.get("/v1/items/1/image").status, 200);
+    assert_eq!(server.stop(), (Some(0), String::new()));
+}
+
+#[test]
+fn documented_curl_requests_are_answered() {
+    if !Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        println!("skipped: there is no curl");
+        return;
+    }
+    let guide = fs_err::read_to_string(crate::files::repository_file("docs/src/guides/serve.md")).unwrap();
+    let blocks = guide.split("```sh\n").skip(1).filter_map(|block| block.split_once("```"));
+    let script = blocks.map(|(script, _)| script).find(|script| script.starts_with("curl ")).unwrap();
+    let (data, path) = index(6);
+    let server = RunningServer::start(&path, &[]);
+    // The content decides the format.
+    fs_err::copy(image(&data, 2), data.path().join("photo.jpg")).unwrap();
+    let script = script.replace("http://127.0.0.1:8080", &server.url(""));
+    let output = Command::new("sh").args(["-e", "-c", &script]).current_dir(data.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let answers: Vec<Value> =
+        serde_json::Deserializer::from_slice(&output.stdout).into_iter().map(|answer| answer.unwrap()).collect();
+    assert_eq!(answers.len(), 2);
+    for answer in &answers {
+        assert_eq!(answer["results"].as_array().map(Vec::len), Some(3), "{answer}");
+    }
+    assert_eq!(answers[1]["results"][0]["name"], "test_00002.png");
 }
 
 /// Needs the packages that `.ci/run http_clients` installs.

@@ -7,7 +7,7 @@ use laps_data::scenes::{self, DrawnConfig, Split};
 use tempfile::TempDir;
 
 use crate::{
-    files::repository_file,
+    files::{npy, repository_file},
     support::{json, laps_zoo, without_times},
 };
 
@@ -98,6 +98,61 @@ fn every_layout_gives_the_same_hash_matrix_and_table() {
     assert_eq!((found.0, found.1 == expected.1), (expected.0, true));
 }
 
+/// `evaluate --data-source`, and `source` of an entry and of a matrix in a suite.
+#[test]
+fn evaluate_and_suites_read_other_layouts() {
+    let folder = drawn();
+    let root = folder.path();
+    let [laps, other, sims, result] = ["laps", "other", "theirs.npy", "result.json"].map(|name| root.join(name));
+    fs_err::create_dir_all(&other).unwrap();
+    let file = "dataset_flickr30k.json";
+    let karpathy = repository_file("zoo/data/tests/data/sources/files/karpathy");
+    fs_err::copy(karpathy.join(file), other.join(file)).unwrap();
+    fs_err::copy(laps.join("vocab.txt"), other.join("vocab.txt")).unwrap();
+    std::os::unix::fs::symlink(laps.join("images"), other.join("images")).unwrap();
+    let values: Vec<f32> = (0..20).map(|index| (index * 7 % 20) as f32).collect();
+    fs_err::write(&sims, npy(&values, [2, 10], false)).unwrap();
+
+    let evaluated = |data: &Path, more: &[&str]| {
+        let out = root.join("theirs.run");
+        let [sims, data, out_text, result_text] =
+            [sims.as_path(), data, &out, &result].map(|path| path.to_str().unwrap().to_owned());
+        let fixed =
+            ["evaluate", "--sims", &sims, "--data", &data, "--run", &out_text, "--json", &result_text, "--quiet"];
+        let run = laps_zoo(fixed.iter().chain(more));
+        assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{more:?}");
+        let found = json(&result);
+        ([found["evaluations"].clone(), found["failures"].clone()], fs_err::read_to_string(&out).unwrap())
+    };
+    let expected = evaluated(&laps, &[]);
+    let id = laps_data::Split::open(&laps.join("captions"), "test").unwrap().images()[1].id.clone();
+    assert!(expected.1.contains(&format!("{id} Q0 ")), "{}", expected.1);
+    assert_eq!(evaluated(&other, &["--data-source", "karpathy"]), expected);
+    // By itself, the folder is none of LAPS's layout.
+    let refused = laps_zoo(["evaluate", "--sims", sims.to_str().unwrap(), "--data", other.to_str().unwrap()]);
+    assert_eq!(refused.status, 2, "{}", refused.stdout);
+
+    let suite = root.join("suite.yaml");
+    let text = "runs:\n\
+        - { name: entry, entry: shapes_vit, engine: rust, data: other, source: karpathy }\n\
+        - { name: matrix, sims: theirs.npy, data: other, source: karpathy }\n";
+    fs_err::write(&suite, text).unwrap();
+    let out = root.join("out");
+    let arguments = ["suite", suite.to_str().unwrap(), "--out", out.to_str().unwrap(), "--device", "cpu", "--quiet"];
+    let run = laps_zoo(arguments);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let of_run = |name: &str| {
+        let mut files = fs_err::read_dir(out.join("results")).unwrap().map(|file| file.unwrap().path());
+        json(&files.find(|file| file.file_name().unwrap().to_str().unwrap().starts_with(name)).unwrap())
+    };
+    let matrix = of_run("matrix.");
+    assert_eq!([matrix["evaluations"].clone(), matrix["failures"].clone()], expected.0);
+    let (data, ..) = reproduced(root, &["shapes_vit", "--data", laps.to_str().unwrap()]);
+    let entry = of_run("entry.");
+    assert_eq!(entry["provenance"]["data"]["sha256"], data);
+    assert_eq!(entry["evaluations"], json(&result)["evaluations"]);
+}
+
 #[test]
 fn imported_data_is_complete_and_the_source_stays_as_it_was() {
     let folder = drawn();
@@ -119,6 +174,46 @@ fn imported_data_is_complete_and_the_source_stays_as_it_was() {
     let again = laps_zoo(["data", "import", "webdataset", "--data", data, "--out", out.to_str().unwrap()]);
     assert_eq!(again.status, 2);
     assert!(again.stderr.contains("expected: a folder that does not exist"), "{}", again.stderr);
+}
+
+/// Layouts with images of their own and without, copied and linked.
+#[test]
+fn import_of_other_layouts_writes_the_files_of_laps() {
+    let folder = drawn();
+    let root = folder.path();
+    let laps = root.join("laps");
+    let file = |name: &str| repository_file("zoo/data/tests/data/sources/files").join(name).display().to_string();
+    let [karpathy, kaggle, parquet, splits] =
+        ["karpathy", "kaggle", "parquet_snappy", "karpathy/dataset_flickr30k.json"].map(file);
+    let images = laps.join("images").display().to_string();
+    let layouts: [(&str, &[&str]); 3] = [
+        ("karpathy", &["--data", &karpathy, "--images", &images, "--link"]),
+        ("kaggle", &["--data", &kaggle, "--images", &images, "--splits", &splits]),
+        ("parquet", &["--data", &parquet]),
+    ];
+    for (layout, more) in layouts {
+        let out = root.join(layout);
+        let fixed = ["data", "import", layout, "--out", out.to_str().unwrap()];
+        let run = laps_zoo(fixed.iter().chain(more));
+        assert_eq!(run.status, 0, "{layout}: {}", run.stderr);
+        assert!(run.stdout.contains("test: 2 images, 10 captions\n"), "{layout}: {}", run.stdout);
+        let files = [
+            ("captions", "test_ids.txt"),
+            ("captions", "test_caps.txt"),
+            ("images", "test_00000.png"),
+            ("images", "test_00001.png"),
+        ];
+        for (at, name) in files {
+            let [found, expected] = [&out, &laps].map(|root| fs_err::read(root.join(at).join(name)).unwrap());
+            assert!(found == expected, "{layout}: {name}");
+        }
+        assert_eq!(out.join("images/test_00000.png").is_symlink(), more.contains(&"--link"), "{layout}");
+    }
+    let out = root.join("authors");
+    let refused =
+        laps_zoo(["data", "import", "authors", "--data", laps.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    assert_eq!(refused.status, 2);
+    assert!(refused.stderr.contains("expected: a layout other than that of LAPS"), "{}", refused.stderr);
 }
 
 #[test]
@@ -171,6 +266,29 @@ fn entry_with_a_source_refuses_keys_of_another_layout() {
     assert_snapshot!(refusal("source: karpathy, file: none.json").replace(&root.display().to_string(), "DIR"), @r"
       expected: `none.json`
       found: no such file
+    ");
+}
+
+/// An entry file, whose splits have no expected size.
+#[test]
+fn data_check_names_the_published_splits_of_the_same_size() {
+    let folder = drawn();
+    let root = folder.path();
+    let image = |index: usize| {
+        let sentences: Vec<_> = (0..5).map(|number| serde_json::json!({ "raw": format!("circle {number}") })).collect();
+        let filename = format!("{index}.png");
+        serde_json::json!({ "filename": filename, "imgid": index, "split": "test", "sentences": sentences })
+    };
+    let images: Vec<_> = (0..1000).map(image).collect();
+    fs_err::write(root.join("d.json"), serde_json::json!({ "images": images }).to_string()).unwrap();
+    let entry = entry(root, "source: karpathy, file: d.json, images: none");
+    let run = laps_zoo(["data", "check", &entry, "--quiet"]);
+    assert_eq!((run.status, run.stderr.as_str()), (1, ""), "{}", run.stdout);
+    let first: Vec<&str> = run.stdout.lines().take(3).collect();
+    assert_snapshot!(first.join("\n"), @r"
+    test: 1000 images, 5000 captions
+      note: the size is that of `coco` `dev` and of `f30k` `test`: 1000 images and 5000 captions
+      missing: 1000
     ");
 }
 

@@ -2,16 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use laps_model::random::SplitMix64;
 
 use crate::{
-    files::npy,
-    support::{json, laps_zoo},
+    files::{foreign_embeddings, npy, repository_file},
+    support::{json, kill_repeatedly, laps_zoo},
 };
 
 /// A suite of an entry with two sizes, the same evaluation under another name, and a matrix.
@@ -57,25 +55,10 @@ fn killed_suite_is_complete_and_identical_in_the_end() {
     // The same evaluation is not computed again.
     assert_eq!(run.stderr.matches("hash images: 48 to do").count(), 1, "{}", run.stderr);
 
-    let mut random = SplitMix64::new(11);
-    let mut kills = 0;
-    for _ in 0..20 {
-        let mut child = Command::new(crate::PROGRAM)
-            .env("LAPS_ZOO_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"))
-            .args(arguments(&suite, &broken, &[]))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A seeded number of lines of progress, then SIGKILL.
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let wanted = random.below(12);
-        let seen = (0..wanted).take_while(|_| stderr.read_line(&mut String::new()).unwrap() > 0).count();
-        kills += usize::from(seen == wanted);
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-    assert!(kills >= 5, "{kills}");
+    kill_repeatedly(&arguments(&suite, &broken, &[]), 11, 12, || {
+        assert_eq!(contents(&broken), contents(&whole));
+        fs_err::remove_dir_all(&broken).unwrap();
+    });
     let run = laps_zoo(arguments(&suite, &broken, &["--quiet"]));
     assert_eq!(run.status, 0, "{}", run.stderr);
     assert_eq!(contents(&broken), contents(&whole));
@@ -161,6 +144,77 @@ fn suite_has_precisions_and_results() {
     assert_ne!(engine("fp32"), engine("fp16"));
 }
 
+/// The evaluations of a run by its name.
+fn evaluations(out: &Path, name: &str) -> serde_json::Value {
+    let contents = contents(out);
+    let (_, result) = contents.iter().find(|(file, _)| file.starts_with(&format!("{name}."))).unwrap();
+    result[1].clone()
+}
+
+#[test]
+fn protocols_of_an_entry_are_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, out) = (folder.path().join("suite.yaml"), folder.path().join("out"));
+    let text = "runs:\n\
+        - { name: own, entry: shapes_vit, limit: 12, engine: rust }\n\
+        - { name: other, entry: shapes_vit, limit: 12, engine: rust, protocol: [coco_5k] }\n";
+    fs_err::write(&path, text).unwrap();
+    let run = laps_zoo(arguments(&path, &out, &["--quiet"]));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let [own, other] = ["own", "other"].map(|name| evaluations(&out, name));
+    assert_eq!((&own[0]["protocol"], &other[0]["protocol"]), (&"f30k".into(), &"coco_5k".into()));
+    // Both rank the whole matrix.
+    assert_eq!([&other[0]["i2t"], &other[0]["t2i"]], [&own[0]["i2t"], &own[0]["t2i"]]);
+}
+
+#[test]
+fn suite_has_embeddings_heads_and_transposed_matrices() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let file = |name: &str| root.join(name).to_str().unwrap().to_owned();
+    let mut random = SplitMix64::new(3);
+    let mut values = |count: usize| -> Vec<f32> { (0..count).map(|_| random.normal() as f32).collect() };
+    let lengths: Vec<usize> = (0..20).map(|caption| 1 + caption % 6).collect();
+    let (images, captions) = (values(4 * 10 * 32), values(20 * 6 * 32));
+    let path = root.join("tokens.safetensors");
+    foreign_embeddings(&path, (&[4, 10, 32], &images), (&[20, 6, 32], &captions), &lengths);
+    fs_err::write(root.join("images.npy"), npy(&values(4 * 32), [4, 32], false)).unwrap();
+    fs_err::write(root.join("captions.npy"), npy(&values(20 * 32), [20, 32], false)).unwrap();
+    fs_err::write(root.join("turned.npy"), npy(&values(20 * 4), [20, 4], false)).unwrap();
+    fs_err::write(root.join("head.yaml"), "{ type: vsepp, pooling: gpo }").unwrap();
+    let golden = repository_file("tests/golden/head_vsepp_gpo_swin.safetensors");
+    fs_err::copy(golden, root.join("head.safetensors")).unwrap();
+    let (suite, out) = (root.join("suite.yaml"), root.join("out"));
+    let text = "runs:\n\
+        - { name: pooled, embeddings: [images.npy, captions.npy] }\n\
+        - { embeddings: [tokens.safetensors], head: scan_t2i }\n\
+        - { name: gpo, embeddings: [tokens.safetensors], head: head.yaml, checkpoint: head.safetensors }\n\
+        - { name: turned, sims: turned.npy, transposed: true }\n";
+    fs_err::write(&suite, text).unwrap();
+    let run = laps_zoo(arguments(&suite, &out, &["--quiet"]));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    assert_eq!(contents(&out).len(), 4);
+    let result = file("result.json");
+    let [tokens, images, captions] = ["tokens.safetensors", "images.npy", "captions.npy"].map(file);
+    let [head, checkpoint, turned] = ["head.yaml", "head.safetensors", "turned.npy"].map(file);
+    let evaluated = |arguments: &[&str]| {
+        let run = laps_zoo(["evaluate"].iter().chain(arguments).chain(&["--json", &result, "--quiet"]));
+        assert_eq!(run.status, 0, "{}", run.stderr);
+        json(Path::new(&result))["evaluations"].clone()
+    };
+    assert_eq!(evaluations(&out, "pooled"), evaluated(&[&images, &captions]));
+    assert_eq!(evaluations(&out, "tokens-scan_t2i"), evaluated(&[&tokens, "--head", "scan_t2i"]));
+    let gpo = evaluated(&[&tokens, "--head", &head, "--checkpoint", &checkpoint]);
+    assert_eq!(evaluations(&out, "gpo"), gpo);
+    assert_eq!(evaluations(&out, "turned"), evaluated(&["--sims", &turned, "--transposed"]));
+
+    // A run whose head changed is computed again, and no other.
+    fs_err::write(root.join("head.yaml"), "{ type: vsepp, pooling: mean }").unwrap();
+    fs_err::write(&suite, text.replace(", checkpoint: head.safetensors", "")).unwrap();
+    assert_eq!(laps_zoo(arguments(&suite, &out, &["--quiet"])).status, 0);
+    assert_eq!(contents(&out).len(), 5);
+}
+
 #[test]
 fn invalid_suites_are_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -176,7 +230,7 @@ fn invalid_suites_are_refused() {
       found: none
     ");
     insta::assert_snapshot!(refusal("runs: [{ entry: a, sims: b }]"), @r"
-    one of `entry`, `sims` and `result` in each run
+    one of `entry`, `sims`, `embeddings` and `result` in each run
       found: 2 of them in run 1
     ");
     insta::assert_snapshot!(refusal("runs: [{ sims: a.npy }, { sims: b/a.npy }]"), @r"
@@ -184,8 +238,16 @@ fn invalid_suites_are_refused() {
       found: `a` twice, in run 2
     ");
     insta::assert_snapshot!(refusal("runs: [{ sims: a.npy, engine: rust }]"), @r"
-    `checkpoint`, `engine`, `precision`, `limit` and `truncate` in runs with an `entry`
-      found: one of them in run 1
+    `engine` in runs with an `entry`
+      found: it in run 1
+    ");
+    insta::assert_snapshot!(refusal("runs: [{ embeddings: [a.npy, b.npy], checkpoint: c.pth }]"), @r"
+    `checkpoint` in runs with an `entry` or a `head`
+      found: it in run 1
+    ");
+    insta::assert_snapshot!(refusal("runs: [{ sims: a.npy, head: scan_t2i }]"), @r"
+    `head` in runs with `embeddings`
+      found: it in run 1
     ");
     insta::assert_snapshot!(refusal("runs: [{ sims: a.npy, name: ../a }]"), @r"
     a `name` that can be the name of a file

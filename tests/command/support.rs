@@ -1,8 +1,16 @@
 //! Runs the command.
 
-use std::{ffi::OsStr, path::Path, process::Output, time::Duration};
+use std::{
+    ffi::OsStr,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{self, Output, Stdio},
+    thread,
+    time::Duration,
+};
 
 use assert_cmd::Command;
+use laps_model::random::SplitMix64;
 
 /// Timeout, longer than any run takes, so that a hanging run fails.
 const TIMEOUT: Duration = Duration::from_secs(900);
@@ -15,16 +23,55 @@ pub(crate) struct Run {
     pub(crate) stderr: String,
 }
 
-/// The program with a cache that the tests share.
+/// The cache that the tests share.
+const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
+
+/// The program with the shared cache.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(crate::PROGRAM);
-    command.env("LAPS_ZOO_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache")).timeout(TIMEOUT);
+    command.env("LAPS_ZOO_CACHE", CACHE).timeout(TIMEOUT);
     command
 }
 
 /// Runs the program.
 pub(crate) fn laps_zoo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Run {
     finished(command().args(arguments).output().unwrap())
+}
+
+/// Runs the program again and again, and kills it (SIGKILL) after a seeded number of lines of progress below `lines` and up
+/// to 20 ms, until it was killed 8 times, or `LAPS_ZOO_TEST_KILLS` times. `ended` is called for each run that is complete
+/// before; it removes the output, so that the next run begins again.
+pub(crate) fn kill_repeatedly<A: AsRef<OsStr>>(arguments: &[A], seed: u64, lines: usize, mut ended: impl FnMut()) {
+    let wanted: usize = std::env::var("LAPS_ZOO_TEST_KILLS").map_or(8, |text| text.parse().expect("a number"));
+    let mut random = SplitMix64::new(seed);
+    let (mut kills, mut runs) = (0, 0);
+    while kills < wanted {
+        runs += 1;
+        assert!(runs <= 20 * wanted, "{kills} kills in {runs} runs: too few lines of progress");
+        let mut child = process::Command::new(crate::PROGRAM)
+            .env("LAPS_ZOO_CACHE", CACHE)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let lines = random.below(lines);
+        let moment = Duration::from_micros(random.below(20_000) as u64);
+        let seen = (0..lines).take_while(|_| stderr.read_line(&mut String::new()).unwrap() > 0).count();
+        // A run with fewer lines is complete.
+        if seen == lines {
+            thread::sleep(moment);
+            child.kill().unwrap();
+        }
+        match child.wait().unwrap().code() {
+            None => kills += 1,
+            Some(code) => {
+                assert_eq!(code, 0);
+                ended();
+            }
+        }
+    }
 }
 
 pub(crate) fn finished(output: Output) -> Run {

@@ -357,7 +357,7 @@ fn contents(case: &Case) -> Contents {
 }
 
 #[test]
-fn seeded_faults_lose_nothing_and_leave_nothing_wrong() {
+fn seeded_faults_keep_old_outputs() {
     let root = tempfile::tempdir().unwrap();
     let Some(library) = library(root.path()) else { return };
     let faults = std::env::var("LAPS_ZOO_TEST_FAULTS").map_or(30, |text| text.parse().expect("a number"));

@@ -1,4 +1,4 @@
-//! The interface of what computes embeddings, and the choice between implementations.
+//! The `Backend` trait, which computes embeddings, and the choice between implementations.
 
 use std::{fmt, rc::Rc};
 
@@ -13,7 +13,7 @@ pub trait Backend: fmt::Debug {
     /// Checks that the library and the device are there, before anything is read.
     ///
     /// # Errors
-    /// What is missing.
+    /// A missing library or device.
     fn check(&self) -> Result<()>;
 
     /// An encoder of `entry` with the weights of `checkpoint`, whose file has the hash `sha256`.
@@ -26,9 +26,14 @@ pub trait Backend: fmt::Debug {
         checkpoint: &Rc<Checkpoint>,
         sha256: &str,
     ) -> Result<(Box<dyn Encoder>, EngineUsed)>;
+
+    /// Notes for the user about how the last [`encoder`](Self::encoder) was opened.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
-/// What this process can compute with besides the pure-Rust tensor and ONNX Runtime, which every program has.
+/// Backends of this process besides the pure-Rust tensor and ONNX Runtime, which every program has.
 #[derive(Clone, Copy, Default)]
 pub struct Backends {
     /// libtorch, in the program that links it.

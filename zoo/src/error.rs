@@ -7,7 +7,7 @@ use laps_hub::{checkpoint::CheckpointError, registry::RegistryError};
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong when a model is opened or used.
+/// Errors of opening and using a model.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Models and tensors.
@@ -47,7 +47,7 @@ pub enum Error {
         engine: String,
         /// The reason.
         reason: String,
-        /// What the user can do.
+        /// Suggested fix.
         hint: String,
     },
     /// A variable of a distributed run is missing or invalid.
@@ -92,14 +92,14 @@ pub enum Error {
         /// The splits that can be drawn.
         expected: String,
     },
-    /// A head whose similarity cannot be taken apart.
+    /// A head whose similarity cannot be split into contributions.
     #[error(
         "a similarity of the head `{head}` cannot be explained\n  expected: a sum over patches and words\n  found: {found}"
     )]
     NotExplained {
         /// The head.
         head: String,
-        /// What its similarity is.
+        /// The kind of its similarity.
         found: &'static str,
     },
     /// An image cannot be used.

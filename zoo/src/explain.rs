@@ -1,11 +1,11 @@
-//! Why an image and a caption have the similarity that they have.
+//! Explains the similarity of an image and a caption as a sum of contributions.
 
 use laps_align::similarity::{Explanation, explain_head};
 use laps_model::{array::Array, heads::HeadConfig};
 
 use crate::{Error, Image, Model, Result, model::HeadSimilarity};
 
-/// The similarity of an image and a caption, taken apart.
+/// The similarity of an image and a caption, split into contributions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExplainedPair {
     /// The word pieces of the caption, `[CLS]` and `[SEP]` included. A piece that continues a word begins with `##`.
@@ -17,9 +17,10 @@ pub struct ExplainedPair {
 }
 
 impl Model {
-    /// Takes the similarity of an image and a caption apart: the scores of all patches, which of them the caption keeps, how
-    /// they are merged, and which token each word matches. Of the other heads, `scan_t2i`, `scan_i2t`, `scan_all`, `max_mean`
-    /// and `chan` have explanations: their attention or best tokens, as what each patch adds.
+    /// Splits the similarity of an image and a caption into contributions: the scores of all patches, which of them the
+    /// caption keeps, how they are merged, and which token each word matches. Of the other heads, `scan_t2i`,
+    /// `scan_i2t`, `scan_all`, `max_mean` and `chan` have explanations: their attention or best tokens, as contributions of
+    /// the patches.
     ///
     /// ```no_run
     /// # fn main() -> laps::Result<()> {

@@ -14,7 +14,7 @@ const SCHEMA: u32 = 1;
 pub struct ExplanationDocument<'a> {
     /// Version of the document.
     pub schema: u32,
-    /// What determines the embeddings.
+    /// Entry, configuration and checkpoint, which determine the embeddings.
     pub model: &'a ModelUsed,
     /// The engine that computed them.
     pub engine: &'a EngineUsed,

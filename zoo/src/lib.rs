@@ -27,6 +27,7 @@
 //! - [`onnx`]: graphs and ONNX Runtime sessions.
 //! - [`TrainRequest`] and [`Libtorch`]: training, which `laps-torch` implements.
 
+mod auto_backend;
 mod backend;
 mod checkpoint;
 pub mod embedded;

@@ -1,4 +1,4 @@
-//! What only libtorch can do. `laps-torch` implements it; programs without libtorch do not have it.
+//! Interface to the features that need libtorch. `laps-torch` implements it; programs without libtorch do not have it.
 
 use std::{path::PathBuf, rc::Rc, sync::atomic::AtomicBool};
 
@@ -51,7 +51,7 @@ pub trait Libtorch: Sync {
     fn training_step(&self, benchmark: StepBenchmark<'_>) -> Result<Box<dyn TrainingStep>>;
 }
 
-/// A libtorch.
+/// The libtorch library of this process.
 #[derive(Clone, Debug)]
 pub struct LibtorchInfo {
     /// Version of the headers it was built with, which it checks when it is loaded.
@@ -93,7 +93,7 @@ pub trait TrainingStep {
     /// One step: forward pass, backward pass, optimizer.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// An error of libtorch.
     fn step(&mut self) -> Result<()>;
 
     /// Gives the threads of the step back.

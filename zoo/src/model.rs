@@ -38,7 +38,7 @@ use crate::{
 /// Images or captions that are encoded together, unless the builder says otherwise.
 const BATCH_SIZE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
 
-/// What to open, and with which engine. [`Model::builder`] makes one.
+/// The model to open, and its engine. [`Model::builder`] makes one.
 #[derive(Clone, Debug)]
 pub struct ModelBuilder {
     entry: Option<String>,
@@ -70,6 +70,7 @@ pub struct ModelBuilder {
 pub struct Model {
     used: ModelUsed,
     engine: EngineUsed,
+    notes: Vec<String>,
     similarity: HeadSimilarity,
     sizes: HeadSizes,
     preprocessing: Preprocessing,
@@ -124,11 +125,12 @@ pub(crate) enum HeadSimilarity {
     Head(HeadEngine),
 }
 
-/// What a model consists of, from an entry and its checkpoint or from a folder of graphs.
-struct Parts {
+/// Components of a model, from an entry and its checkpoint or from a folder of graphs.
+struct ModelComponents {
     used: ModelUsed,
     encoder: Box<dyn Encoder>,
     engine: EngineUsed,
+    notes: Vec<String>,
     similarity: HeadSimilarity,
     sizes: HeadSizes,
     preprocessing: Preprocessing,
@@ -216,7 +218,7 @@ impl ModelBuilder {
         self
     }
 
-    /// What happens to captions that are longer than the text encoder has positions. Default: they are an error.
+    /// Treatment of captions that are longer than the text encoder has positions. Default: they are an error.
     pub fn long_captions(mut self, long_captions: LongCaptions) -> Self {
         self.long_captions = long_captions;
         self
@@ -233,11 +235,21 @@ impl ModelBuilder {
     /// # Errors
     /// An unknown entry, a checkpoint that does not fit it, a missing vocabulary, an engine or a device that is not there.
     pub fn open(self) -> Result<Model> {
-        let Parts { used, encoder, engine, similarity, sizes, preprocessing, vocabulary, vocab_size, max_tokens } =
-            match &self.entry {
-                Some(name) => self.entry_parts(registry::find(name)?)?,
-                None => self.graph_parts()?,
-            };
+        let ModelComponents {
+            used,
+            encoder,
+            engine,
+            notes,
+            similarity,
+            sizes,
+            preprocessing,
+            vocabulary,
+            vocab_size,
+            max_tokens,
+        } = match &self.entry {
+            Some(name) => self.entry_parts(registry::find(name)?)?,
+            None => self.graph_parts()?,
+        };
         let tokenizer = Tokenizer::new(&vocabulary)?.with_long_captions(self.long_captions);
         tokenizer.check_fits(vocab_size)?;
         Ok(Model {
@@ -245,6 +257,7 @@ impl ModelBuilder {
             similarity,
             sizes,
             engine,
+            notes,
             preprocessing,
             encoder,
             tokenizer,
@@ -270,7 +283,7 @@ impl ModelBuilder {
         EngineOptions { threads: self.threads, ..EngineOptions::default() }
     }
 
-    fn entry_parts(&self, entry: Entry) -> Result<Parts> {
+    fn entry_parts(&self, entry: Entry) -> Result<ModelComponents> {
         let backend = self.request().select(self.backends)?.backend;
         backend.check()?;
         let missing = || Error::NoVocabulary { entry: entry.name.clone() };
@@ -287,10 +300,11 @@ impl ModelBuilder {
             HeadSimilarity::Head(HeadEngine::new(&entry.model, read, options)?)
         };
         let (encoder, engine) = backend.encoder(&entry, &checkpoint, &checkpoint_sha256)?;
-        Ok(Parts {
+        Ok(ModelComponents {
             used: model_used(entry.name, entry.model.head, entry.config_sha256, checkpoint_sha256, &engine),
             encoder,
             engine,
+            notes: backend.notes(),
             similarity,
             sizes: HeadSizes::of(&entry.model).encoded(&entry.model.head),
             preprocessing: Preprocessing::of(&entry.model.image),
@@ -300,7 +314,7 @@ impl ModelBuilder {
         })
     }
 
-    fn graph_parts(&self) -> Result<Parts> {
+    fn graph_parts(&self) -> Result<ModelComponents> {
         let (Some(folder), Some(onnx)) = (&self.graphs, self.request().select(self.backends)?.onnx) else {
             return Err(Error::Engine {
                 engine: "ort".to_owned(),
@@ -317,8 +331,13 @@ impl ModelBuilder {
             (HeadSimilarity::Laps(Engine::new(config, &weights, self.engine_options())?), sizes)
         } else {
             let (sizes, read) = package.head()?;
-            let sizes = sizes.encoded(&head);
-            let engine = HeadEngine::with_sizes(head, sizes, read, self.engine_options(), SimdLevel::detect())?;
+            let (sizes, options) = (sizes.encoded(&head), self.engine_options());
+            let engine = match head {
+                HeadConfig::LapsAblation { ablation } => {
+                    HeadEngine::of_ablation(ablation, package.ablated_alignment()?, read, options)?
+                }
+                _ => HeadEngine::with_sizes(head, sizes, read, options, SimdLevel::detect())?,
+            };
             (HeadSimilarity::Head(engine), sizes)
         };
         let vocabulary = match self.vocabulary.clone().or_else(|| package.vocabulary()) {
@@ -327,10 +346,11 @@ impl ModelBuilder {
         };
         let (encoder, engine) = onnx.open_package(&package)?;
         let manifest = package.manifest;
-        Ok(Parts {
+        Ok(ModelComponents {
             used: model_used(manifest.entry, head, manifest.config_sha256, manifest.checkpoint_sha256, &engine),
             encoder,
             engine,
+            notes: Vec::new(),
             similarity,
             sizes,
             preprocessing: manifest.image,
@@ -374,6 +394,11 @@ impl Model {
     /// The engine that computes the embeddings.
     pub fn engine(&self) -> &EngineUsed {
         &self.engine
+    }
+
+    /// Notes for the user about how the engine was opened.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The engine that computes the similarities.

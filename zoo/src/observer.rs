@@ -1,4 +1,4 @@
-//! What a run tells while it goes on.
+//! Events of a training run.
 
 use serde::Serialize;
 
@@ -19,7 +19,7 @@ pub struct StepLine {
     pub learning_rate: f64,
     /// Pairs that had a gradient.
     pub pairs: usize,
-    /// Whether loss and gradient were finite; otherwise the step moved nothing.
+    /// Whether loss and gradient were finite; otherwise the step was skipped and the weights are unchanged.
     pub finite: bool,
 }
 
@@ -45,13 +45,12 @@ pub struct EpochLine {
     pub best: bool,
 }
 
-/// What steps spent their time on.
+/// Time spent by the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Timing {
     /// Pairs of the global batch per second.
     pub pairs_per_second: f64,
-    /// Share of the time that the steps waited for data. After an epoch with several ranks, that of the slowest rank; during
-    /// an epoch that of this rank.
+    /// Share of the time that the steps waited for data; with several ranks, that of the slowest rank.
     pub data_wait: f64,
     /// Share of the time that rank 0 spent in operations on all ranks; None for a single process.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +60,7 @@ pub struct Timing {
     pub communication_bytes: Option<u64>,
 }
 
-/// Hears of a run as it goes on. `()` listens to nothing.
+/// Receives the events of a training run. `()` ignores them.
 pub trait Observer {
     /// Something that the user should know.
     fn note(&mut self, note: &str) {

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    io,
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -29,19 +30,31 @@ use crate::{Array, Backend, EngineUsed, Result};
 pub struct OnnxBackend {
     /// Folder of exported graphs; None to export them when they are opened.
     folder: Option<PathBuf>,
-    /// GraphPrecision of the exported graphs.
+    /// Precision of the exported graphs.
     precision: GraphPrecision,
     options: SessionOptions,
     /// Where optimised graphs are kept.
     cache: Option<GraphCache>,
     /// The last export.
     exported: RefCell<Option<(ExportRequest, Manifest)>>,
+    /// Creates the folder of the files of an export.
+    create_folder: fn() -> io::Result<TemporaryFolder>,
+    /// Why the last export is in memory, if it is.
+    note: RefCell<Option<String>>,
 }
 
 impl OnnxBackend {
     /// Graphs of `folder`, or without one graphs in `precision` that are exported when they are opened.
     pub fn new(folder: Option<PathBuf>, precision: GraphPrecision, options: SessionOptions) -> Self {
-        Self { folder, precision, options, cache: None, exported: RefCell::default() }
+        Self {
+            folder,
+            precision,
+            options,
+            cache: None,
+            exported: RefCell::default(),
+            create_folder: TemporaryFolder::create,
+            note: RefCell::default(),
+        }
     }
 
     /// Keeps graphs that are exported and optimised for a CPU in `cache`, from which the next backend loads them.
@@ -55,7 +68,7 @@ impl OnnxBackend {
         Self::new(None, precision, self.options.clone()).with_cache(self.cache.clone())
     }
 
-    /// GraphPrecision of the exported graphs.
+    /// Precision of the exported graphs.
     pub fn precision(&self) -> GraphPrecision {
         self.precision
     }
@@ -114,21 +127,29 @@ impl OnnxBackend {
         }
         // A session does not need its graph after loading. Files take less memory: of a graph in memory there are two
         // copies while it is loaded. Without a place for them, or without space, memory has to do.
-        let written = match TemporaryFolder::create() {
+        let written = match (self.create_folder)() {
             Ok(folder) => match write_encoders(request, folder.path()) {
-                Ok(manifest) => Some((folder, manifest)),
-                Err(laps_onnx::Error::Io(IoError { action: "write", .. })) => None,
+                Ok(manifest) => Ok((folder, manifest)),
+                Err(laps_onnx::Error::Io(error @ IoError { action: "write", .. })) => {
+                    Err(format!("{error}: {}", error.source))
+                }
                 Err(error) => return Err(error.into()),
             },
-            Err(_) => None,
+            Err(error) => Err(error.to_string()),
         };
-        let Some((folder, manifest)) = written else {
-            let manifest = describe_encoders(request)?;
-            let load = |kind: GraphKind, options: &SessionOptions| {
-                let bytes = encode_graph(request, &manifest, kind)?;
-                Ok(Session::from_memory(&kind.file(), &bytes, options)?)
-            };
-            return Ok((Self::open_with(&load, &manifest, &self.options)?, manifest));
+        let (folder, manifest) = match written {
+            Ok(written) => written,
+            Err(reason) => {
+                let note =
+                    format!("the graphs of ONNX Runtime are in memory, because no file can be written: {reason}");
+                self.note.replace(Some(note));
+                let manifest = describe_encoders(request)?;
+                let load = |kind: GraphKind, options: &SessionOptions| {
+                    let bytes = encode_graph(request, &manifest, kind)?;
+                    Ok(Session::from_memory(&kind.file(), &bytes, options)?)
+                };
+                return Ok((Self::open_with(&load, &manifest, &self.options)?, manifest));
+            }
         };
         if let Some(pending) = cache.and_then(|(cache, key)| cache.create(&key)) {
             let load = |kind: GraphKind, options: &SessionOptions| {
@@ -243,6 +264,7 @@ impl Backend for OnnxBackend {
         checkpoint: &Rc<Checkpoint>,
         sha256: &str,
     ) -> Result<(Box<dyn Encoder>, EngineUsed)> {
+        self.note.replace(None);
         let (encoder, used) = self.open(entry, checkpoint, sha256)?;
         let model = &entry.model;
         if !model.head.pools() {
@@ -251,6 +273,10 @@ impl Backend for OnnxBackend {
         let checkpoint = Rc::clone(checkpoint);
         let read = move |parameter: &Parameter| Ok(checkpoint.read(&parameter.name)?);
         Ok((pooled(encoder, &model.head, &HeadSizes::of(model), read)?, used))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.note.borrow().iter().cloned().collect()
     }
 }
 
@@ -269,14 +295,22 @@ mod tests {
     };
 
     use super::OnnxBackend;
-    use crate::{Array, open_checkpoint};
+    use crate::{Array, Backend as _, open_checkpoint};
+
+    /// Graphs of `shapes_vit` that are exported when they are opened.
+    fn backend() -> OnnxBackend {
+        OnnxBackend::new(None, GraphPrecision::Fp32, SessionOptions::cpu(2))
+    }
 
     /// Opens `shapes_vit`, and returns the producer that its manifest names and all values of an image and a caption.
     fn open(cache: Option<GraphCache>) -> (String, Vec<f32>) {
+        values(&backend().with_cache(cache))
+    }
+
+    fn values(backend: &OnnxBackend) -> (String, Vec<f32>) {
         let entry = registry::find("shapes_vit").unwrap();
         let checkpoint = Rc::new(open_checkpoint(&entry, None).unwrap().0);
         let sha256 = checkpoint.sha256().unwrap();
-        let backend = OnnxBackend::new(None, GraphPrecision::Fp32, SessionOptions::cpu(2)).with_cache(cache);
         let (encoder, _) = backend.open(&entry, &checkpoint, &sha256).unwrap();
         let size = entry.model.image.image_size();
         let pixels = (0..3 * size * size).map(|index| (index % 255) as f32 / 255.0).collect();
@@ -295,6 +329,22 @@ mod tests {
         edit(&mut record);
         fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
         kept.folder.clone()
+    }
+
+    #[test]
+    fn graphs_are_in_memory_and_noted_without_a_place_for_files() {
+        if library::find().is_err() {
+            eprintln!("skipped: ONNX Runtime was not found");
+            return;
+        }
+        let mut without = backend();
+        without.create_folder = || Err(std::io::Error::other("no place"));
+        assert_eq!(values(&without), open(None));
+        assert_eq!(
+            without.notes(),
+            ["the graphs of ONNX Runtime are in memory, because no file can be written: no place"]
+        );
+        assert!(backend().notes().is_empty());
     }
 
     #[test]

@@ -120,6 +120,8 @@ fn invalid(variable: &'static str, expected: &str, found: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use laps_model::encoder::Device;
+
     use super::ProcessGroup;
 
     fn read(variables: &[(&str, &str)]) -> crate::Result<Option<ProcessGroup>> {
@@ -150,6 +152,23 @@ mod tests {
         let job = [("WORLD_SIZE", "2"), ("RANK", "1"), ("MASTER_ADDR", "job-master-0"), ("MASTER_PORT", "23456")];
         let group = read(&job).unwrap().unwrap();
         assert_eq!((group.local_rank, group.local_world_size, group.agent_store), (0, 1, false));
+    }
+
+    #[test]
+    fn local_rank_chooses_the_gpu() {
+        let torchrun = [
+            ("WORLD_SIZE", "4"),
+            ("RANK", "3"),
+            ("LOCAL_RANK", "1"),
+            ("MASTER_ADDR", "node-0"),
+            ("MASTER_PORT", "29500"),
+        ];
+        let group = read(&torchrun).unwrap().unwrap();
+        assert_eq!(group.device(Device::Auto, 2), Device::Cuda(1));
+        assert_eq!(group.device(Device::Auto, 0), Device::Auto);
+        for requested in [Device::Cpu, Device::Cuda(0)] {
+            assert_eq!(group.device(requested, 2), requested);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use laps_onnx::{
     runtime::{ExecutionDevice, RuntimeError, SessionOptions, library},
 };
 
-use crate::{Backend, Backends, EngineChoice, Error, OnnxBackend, Result};
+use crate::{Backend, Backends, EngineChoice, Error, OnnxBackend, Result, auto_backend::AutoBackend};
 
 /// How much a model has to encode. It decides for the engine `auto` whether exporting graphs for ONNX Runtime pays off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Workload {
     Many,
 }
 
-/// What to compute embeddings with.
+/// Choice of the engine that computes embeddings, and its options.
 #[derive(Clone, Debug)]
 pub struct BackendRequest {
     /// Engine.
@@ -41,9 +41,9 @@ pub struct BackendRequest {
 /// A chosen backend.
 #[derive(Clone, Debug)]
 pub struct SelectedBackend {
-    /// The backend.
+    /// The backend. For the engine `auto` with ONNX Runtime, it moves on to another engine if the graphs cannot be opened.
     pub backend: Rc<dyn Backend>,
-    /// The same, if it is ONNX Runtime.
+    /// ONNX Runtime, if it was chosen.
     pub onnx: Option<Rc<OnnxBackend>>,
 }
 
@@ -65,16 +65,27 @@ impl BackendRequest {
             let cache = laps_files::cache::path().map(|path| GraphCache::new(&path));
             let backend = OnnxBackend::new(self.graphs.clone(), GraphPrecision::Fp32, session).with_cache(cache);
             let onnx = Rc::new(backend);
-            return Ok(SelectedBackend { backend: Rc::clone(&onnx) as Rc<dyn Backend>, onnx: Some(onnx) });
+            let backend: Rc<dyn Backend> = match self.engine {
+                EngineChoice::Auto if !self.names_onnx() => {
+                    let other = backends.on_checkpoint(self.engine, self.device)?;
+                    Rc::new(AutoBackend::new(Rc::clone(&onnx), other))
+                }
+                _ => Rc::clone(&onnx) as Rc<dyn Backend>,
+            };
+            return Ok(SelectedBackend { backend, onnx: Some(onnx) });
         }
         Ok(SelectedBackend { backend: backends.on_checkpoint(self.engine, self.device)?, onnx: None })
     }
 
+    /// Whether the user gives graphs or session options, which other engines than ONNX Runtime do not have.
+    fn names_onnx(&self) -> bool {
+        self.graphs.is_some() || self.session.is_some()
+    }
+
     fn is_onnx(&self, backends: Backends) -> Result<bool> {
-        let needs_onnx = self.graphs.is_some() || self.session.is_some();
         match self.engine {
             EngineChoice::Ort => Ok(true),
-            EngineChoice::Auto if needs_onnx => Ok(true),
+            EngineChoice::Auto if self.names_onnx() => Ok(true),
             EngineChoice::Auto if self.workload == Workload::Many && self.is_on_cpu(backends) => {
                 match library::find() {
                     Ok(_) => Ok(true),
@@ -82,7 +93,7 @@ impl BackendRequest {
                     Err(error) => Err(error.into()),
                 }
             }
-            EngineChoice::Torch | EngineChoice::Rust if needs_onnx => Err(Error::Engine {
+            EngineChoice::Torch | EngineChoice::Rust if self.names_onnx() => Err(Error::Engine {
                 engine: if self.engine == EngineChoice::Torch { "torch" } else { "rust" }.to_owned(),
                 reason: "it runs no graphs".to_owned(),
                 hint: "use the engine `ort` or `auto` for graphs".to_owned(),

@@ -10,7 +10,7 @@ use laps_files::{IoError, TemporaryFolder, cache};
 
 use crate::Result;
 
-/// What an imported folder contains; written last.
+/// File name of the description of an imported folder; written last.
 const DESCRIPTION: &str = "source.json";
 
 /// Caption files and images of a source, in the layout of LAPS.
@@ -20,7 +20,7 @@ pub struct SourceFolders {
     pub captions: PathBuf,
     /// Folder of the images: the one of the source, or one in the cache for images inside of Parquet and tar files.
     pub images: PathBuf,
-    /// What was read; `None` for the layouts that are used as they are.
+    /// The imported contents; `None` for the layouts that are used as they are.
     pub imported: Option<Imported>,
 }
 

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use laps_data::LongCaptions;
 use laps_hub::registry::{DataPaths, Entry, Validation};
 use laps_model::encoder::Device;
 
 use crate::ProcessGroup;
 
-/// What to train, on what, and where it goes.
+/// Model, data and output folder of a training run.
 #[derive(Clone, Debug)]
 pub struct TrainRequest {
     /// The entry, with overrides applied.
@@ -20,10 +21,14 @@ pub struct TrainRequest {
     pub device: Device,
     /// Threads that decode images and score.
     pub threads: usize,
+    /// Treatment of captions that are longer than the text encoder has positions.
+    pub long_captions: LongCaptions,
     /// Whether to resume the run in the folder.
     pub resume: Resume,
     /// The process group; None for a single process.
     pub group: Option<ProcessGroup>,
+    /// Version and commit of the program. The ranks of a group have to have the same.
+    pub version: String,
     /// Initial weights.
     pub start: InitialWeights,
 }
@@ -72,4 +77,6 @@ pub struct Trained {
     pub configuration: String,
     /// Steps with a non-finite loss or gradient, which were skipped.
     pub non_finite: u64,
+    /// Captions of both splits that were truncated.
+    pub truncated_captions: usize,
 }

@@ -4,10 +4,12 @@ use std::{
     collections::HashMap,
     io::{BufReader, Read},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use fs_err::File;
 use laps_align::{CaptionImages, Scores, StoredScores};
+use laps_model::random::SplitMix64;
 use npyz::{NpyHeader, Order, TypeChar};
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
@@ -55,22 +57,19 @@ impl Matrix {
         })
     }
 
-    /// Checks that every value is finite, and describes rows that are equal bit for bit. Reads the matrix once.
+    /// Checks that every value is finite, and describes rows and columns that are equal bit for bit. Reads the matrix once,
+    /// and columns of the same hash once more.
     ///
     /// # Errors
     /// [`Error::Foreign`] that names the first non-finite value, and how many there are.
-    pub(super) fn inspect(&self, path: &Path) -> Result<Option<String>> {
+    pub(super) fn inspect(&self, path: &Path) -> Result<Vec<String>> {
         let scores = self.scores()?;
-        let rows = (0..self.images()).into_par_iter().map_init(Vec::new, |buffer, row| {
-            let values = scores.row(row, buffer)?;
-            // A sum of u32, which the compiler vectorises.
-            let wrong: u32 = values.iter().map(|value| u32::from(!value.is_finite())).sum();
-            Ok((hash(values), wrong as usize))
-        });
-        let rows = rows.collect::<Result<Vec<(u64, usize)>>>()?;
+        let MatrixHashes { rows, columns } = MatrixHashes::of(&scores)?;
         let count: usize = rows.iter().map(|(_, count)| count).sum();
         let Some(row) = rows.iter().position(|&(_, count)| count > 0) else {
-            return Ok(describe_duplicates("rows (images)", equal_rows(&scores, &rows)?));
+            let rows = describe_duplicates("rows (images)", equal_rows(&scores, &rows)?);
+            let columns = describe_duplicates("columns (captions)", equal_columns(&scores, &columns)?);
+            return Ok(rows.into_iter().chain(columns).collect());
         };
         let mut buffer = Vec::new();
         let values = scores.row(row, &mut buffer)?;
@@ -99,6 +98,51 @@ impl Matrix {
         let view = view.map_err(|error| failed(error.into()))?;
         let file = safetensors::serialize([(KEY, view)], None).map_err(|error| failed(error.into()))?;
         crate::files::write_atomic(path, &file)
+    }
+}
+
+/// Rows that one task hashes at least, so that there are few partial sums of the columns.
+const MIN_ROWS: usize = 64;
+
+/// Hashes of the rows and the columns of a matrix.
+#[derive(Default)]
+struct MatrixHashes {
+    /// The hash of each row, and its number of non-finite values.
+    rows: Vec<(u64, usize)>,
+    columns: Vec<u64>,
+}
+
+impl MatrixHashes {
+    fn of(scores: &Scores<'_>) -> Result<Self> {
+        let add = |(mut hashes, mut buffer): (Self, Vec<f32>), row| -> Result<(Self, Vec<f32>)> {
+            hashes.add(row, scores.row(row, &mut buffer)?);
+            Ok((hashes, buffer))
+        };
+        let rows = (0..scores.images()).into_par_iter().with_min_len(MIN_ROWS);
+        let parts = rows.try_fold(|| (Self::default(), Vec::new()), add);
+        let parts = parts.map(|part| part.map(|(hashes, _)| hashes));
+        parts.try_reduce(Self::default, |first: Self, second: Self| Ok(first.followed_by(second)))
+    }
+
+    /// Adds the next row.
+    fn add(&mut self, row: usize, values: &[f32]) {
+        // A sum of u32, which the compiler vectorises.
+        let wrong: u32 = values.iter().map(|value| u32::from(!value.is_finite())).sum();
+        self.rows.push((hash(values), wrong as usize));
+        // The hash of a column is a sum over rows, so that parts can be added.
+        let factor = SplitMix64::new(row as u64).bits();
+        self.columns.resize(values.len(), 0);
+        for (sum, value) in self.columns.iter_mut().zip(values) {
+            *sum = sum.wrapping_add(u64::from(value.to_bits()).wrapping_mul(factor));
+        }
+    }
+
+    /// The hashes of these rows and the rows after them.
+    fn followed_by(mut self, next: Self) -> Self {
+        self.rows.extend(next.rows);
+        self.columns.resize(self.columns.len().max(next.columns.len()), 0);
+        self.columns.iter_mut().zip(next.columns).for_each(|(sum, part)| *sum = sum.wrapping_add(part));
+        self
     }
 }
 
@@ -146,6 +190,32 @@ fn equal_rows(scores: &Scores<'_>, hashes: &[(u64, usize)]) -> Result<Vec<Vec<us
     Ok(groups)
 }
 
+/// Groups of columns with the same bits, from the hash of each column. Those of the same hash are compared with the first.
+fn equal_columns(scores: &Scores<'_>, hashes: &[u64]) -> Result<Vec<Vec<usize>>> {
+    let mut order: Vec<usize> = (0..hashes.len()).collect();
+    order.sort_by_key(|&column| hashes[column]);
+    let equal = order.chunk_by(|&one, &other| hashes[one] == hashes[other]);
+    let mut groups: Vec<Vec<usize>> = equal.filter(|group| group.len() > 1).map(<[usize]>::to_vec).collect();
+    if groups.is_empty() {
+        return Ok(groups);
+    }
+    let differs: Vec<AtomicBool> = hashes.iter().map(|_| AtomicBool::new(false)).collect();
+    let compare = |buffer: &mut Vec<f32>, row| -> Result<()> {
+        let values = scores.row(row, buffer)?;
+        for group in &groups {
+            for &column in group {
+                if values[column].to_bits() != values[group[0]].to_bits() {
+                    differs[column].store(true, Ordering::Relaxed);
+                }
+            }
+        }
+        Ok(())
+    };
+    (0..scores.images()).into_par_iter().try_for_each_init(Vec::new, compare)?;
+    groups.iter_mut().for_each(|columns| columns.retain(|&column| !differs[column].load(Ordering::Relaxed)));
+    Ok(groups)
+}
+
 /// Reads a matrix; a single-precision row-major one stays in its file.
 ///
 /// # Errors
@@ -157,7 +227,7 @@ pub(super) fn read_matrix(path: &Path, transposed: bool, pairing: Option<&Captio
         "safetensors" => locate_safetensors(path)?,
         _ => None,
     };
-    if let Some(Located { start, shape, is_plain: true }) = &located {
+    if let Some(ArrayLocation { start, shape, is_plain: true }) = &located {
         let [rows, columns] = matrix_shape(path, shape)?;
         if !transposed {
             check_orientation(path, rows, columns, pairing)?;
@@ -266,21 +336,21 @@ fn floats<const N: usize>(data: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<
 }
 
 /// Where an array lies in a file, and whether it is little-endian f32 in row-major order.
-struct Located {
+struct ArrayLocation {
     start: u64,
     shape: Vec<usize>,
     is_plain: bool,
 }
 
-fn locate_npy(path: &Path) -> Result<Located> {
-    let mut file = Counted { file: open(path)?, count: 0 };
+fn locate_npy(path: &Path) -> Result<ArrayLocation> {
+    let mut file = CountingReader { file: open(path)?, count: 0 };
     let header = NpyHeader::from_reader(&mut file).map_err(|error| damaged(path, error.to_string()))?;
     let shape = sizes(&header);
     let is_plain = header.order() == Order::C && header.dtype().descr().trim_matches('\'') == "<f4";
     if is_plain {
         check_length(path, file.count, &shape)?;
     }
-    Ok(Located { start: file.count, shape, is_plain })
+    Ok(ArrayLocation { start: file.count, shape, is_plain })
 }
 
 /// A header may claim any size; the file has to hold it.
@@ -297,7 +367,7 @@ fn check_length(path: &Path, start: u64, shape: &[usize]) -> Result<()> {
     }
 }
 
-fn locate_safetensors(path: &Path) -> Result<Option<Located>> {
+fn locate_safetensors(path: &Path) -> Result<Option<ArrayLocation>> {
     let mut file = File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     let length = file.metadata().map_err(|source| Error::Read { path: path.to_owned(), source })?.len();
     let (metadata, begin) =
@@ -305,7 +375,7 @@ fn locate_safetensors(path: &Path) -> Result<Option<Located>> {
     let tensors = metadata.tensors();
     let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
     let name = choose(path, &names, Some(KEY))?;
-    Ok(tensors.get(&name).map(|info| Located {
+    Ok(tensors.get(&name).map(|info| ArrayLocation {
         start: begin + info.data_offsets.0 as u64,
         shape: info.shape.clone(),
         is_plain: info.dtype == Dtype::F32,
@@ -427,12 +497,12 @@ fn element_type(path: &Path, found: &str) -> Error {
 }
 
 /// A reader that counts what was read of it.
-struct Counted {
+struct CountingReader {
     file: BufReader<File>,
     count: u64,
 }
 
-impl Read for Counted {
+impl Read for CountingReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.file.read(buffer)?;
         self.count += read as u64;

@@ -1,19 +1,21 @@
-//! Human judgements of the COCO test split: ECCV Caption and CxC.
+//! Judgements of the COCO test split: ECCV Caption, CxC, and the plausible matches of PMRP.
 //!
-//! Both are read from the Python package `eccv-caption`, which is downloaded and not part of laps-zoo. It has ids only:
-//! `<set>_image_to_caption.json` and `<set>_caption_to_image.json` map each judged id to the ids that are right, and
-//! `coco_test_ids.npy` has the caption ids in the order of the published split.
+//! The first two are read from the Python package `eccv-caption`, which is downloaded and not part of laps-zoo. It has ids
+//! only: `<set>_image_to_caption.json` and `<set>_caption_to_image.json` map each judged id to the ids that are right, and
+//! `coco_test_ids.npy` has the caption ids in the order of the published split. The authors of the package publish the
+//! plausible matches in a Drive folder, as two files of the same format.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     fmt,
     io::Read,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use fs_err::File;
 use laps_align::{JudgedQuery, Judgements};
 use laps_data::Split;
+use laps_files::DigestWriter;
 use serde::{Deserialize, Serialize};
 use zip::ZipArchive;
 
@@ -23,7 +25,16 @@ use crate::{Error, Result};
 /// Maximum size of a member in bytes; the largest has 514 kB.
 const MAX_MEMBER_BYTES: u64 = 16 << 20;
 
-/// A set of human judgements.
+/// Maximum size of a file of plausible matches in bytes; both together have more than 140 MB.
+const MAX_MATCHES_BYTES: u64 = 1 << 28;
+
+/// Plausible captions of each image, in the Drive folder of `eccv-caption`.
+const PLAUSIBLE_CAPTIONS: &str = "pm_image_to_caption.json";
+
+/// Plausible images of each caption, in the same folder.
+const PLAUSIBLE_IMAGES: &str = "pm_caption_to_image.json";
+
+/// A set of judgements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JudgementSet {
@@ -31,6 +42,9 @@ pub enum JudgementSet {
     Eccv,
     /// Crisscrossed Captions (Parekh et al., EACL 2021): judgements of 5,000 images and 24,972 captions.
     Cxc,
+    /// Plausible matches (Chun et al., CVPR 2021): images whose objects are of nearly the same classes, with their captions.
+    /// The R-Precision by them is PMRP.
+    Pmrp,
 }
 
 impl JudgementSet {
@@ -39,6 +53,7 @@ impl JudgementSet {
         match self {
             Self::Eccv => "eccv",
             Self::Cxc => "cxc",
+            Self::Pmrp => "pmrp",
         }
     }
 }
@@ -47,6 +62,18 @@ impl fmt::Display for JudgementSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// The judgements to evaluate by, and the files that have them.
+#[derive(Clone, Debug)]
+pub struct JudgementRequest {
+    /// The sets.
+    pub sets: Vec<JudgementSet>,
+    /// The wheel of the Python package `eccv-caption`, which has the ids of the split and all sets but
+    /// [`JudgementSet::Pmrp`].
+    pub package: PathBuf,
+    /// The folder of `pm_image_to_caption.json` and `pm_caption_to_image.json`; needed for [`JudgementSet::Pmrp`] only.
+    pub plausible_matches: Option<PathBuf>,
 }
 
 /// Right answers by id.
@@ -106,7 +133,7 @@ impl<'a> JudgementFile<'a> {
                     path: path.to_owned(),
                     expected: "the 5,000 images of the COCO test split, five captions each".to_owned(),
                     found: format!("`{}` in row {row}, {} captions", names.get(row).unwrap_or(&""), columns.len()),
-                    hint: "human judgements exist for the COCO test split only",
+                    hint: "judgements exist for the COCO test split only",
                 });
             };
             ids.sort_unstable();
@@ -121,17 +148,30 @@ impl<'a> JudgementFile<'a> {
         [self.rows.len(), self.columns.len()]
     }
 
-    /// The judgements of a set.
+    /// The judgements of a set of the package.
     ///
     /// # Errors
     /// [`Error::Foreign`] for a file that is not the package.
     pub(super) fn read(&mut self, set: JudgementSet) -> Result<Judgements> {
         let i2t = self.answers(&format!("{set}_image_to_caption.json"))?;
         let t2i = self.answers(&format!("{set}_caption_to_image.json"))?;
+        let failed = |found| damaged(self.path, found);
         Ok(Judgements {
-            i2t: judged(self.path, &i2t, &self.rows, &self.columns)?,
-            t2i: judged(self.path, &t2i, &self.columns, &self.rows)?,
+            i2t: judged(i2t, &self.rows, &self.columns).map_err(failed)?,
+            t2i: judged(t2i, &self.columns, &self.rows).map_err(failed)?,
         })
+    }
+
+    /// The plausible matches in `folder`, and the SHA-256 of its two files, first the one with captions, one after the other.
+    /// Queries without a match are left out, because their R-Precision is not defined.
+    ///
+    /// # Errors
+    /// [`Error::Read`] and [`Error::Foreign`] for a file that is missing or cannot be used.
+    pub(super) fn read_plausible_matches(&self, folder: &Path) -> Result<(Judgements, String)> {
+        let mut digest = DigestWriter::sha256();
+        let i2t = plausible_matches(&folder.join(PLAUSIBLE_CAPTIONS), &self.rows, &self.columns, &mut digest)?;
+        let t2i = plausible_matches(&folder.join(PLAUSIBLE_IMAGES), &self.columns, &self.rows, &mut digest)?;
+        Ok((Judgements { i2t, t2i }, digest.finish().sha256))
     }
 
     fn member(&mut self, name: &str) -> Result<Vec<u8>> {
@@ -157,17 +197,44 @@ impl<'a> JudgementFile<'a> {
     }
 }
 
-/// The judged queries, in the order of the matrix. An answer outside the matrix is counted as missing.
-fn judged(
+/// Reads one file of plausible matches, and adds its bytes to `digest`.
+fn plausible_matches(
     path: &Path,
-    answers: &Answers,
     queries: &HashMap<u64, usize>,
     candidates: &HashMap<u64, usize>,
+    digest: &mut DigestWriter,
 ) -> Result<Vec<JudgedQuery>> {
+    let refuse = |found: String| Error::Foreign {
+        path: path.to_owned(),
+        expected: "plausible matches of the COCO test split: lists of ids by id, as JSON".to_owned(),
+        found,
+        hint: "download the file again (`laps-zoo data fetch pmrp` on the command line)",
+    };
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    File::open(path).map_err(failed)?.take(MAX_MATCHES_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_MATCHES_BYTES {
+        return Err(refuse(format!("more than {MAX_MATCHES_BYTES} bytes")));
+    }
+    digest.update(&bytes);
+    let mut answers: Answers = serde_json::from_slice(&bytes).map_err(|error| refuse(error.to_string()))?;
+    drop(bytes);
+    answers.retain(|_, right| !right.is_empty());
+    judged(answers, queries, candidates).map_err(refuse)
+}
+
+/// The judged queries, in the order of the matrix. An answer outside the matrix is counted as missing. The error is a query
+/// outside the matrix.
+fn judged(
+    answers: Answers,
+    queries: &HashMap<u64, usize>,
+    candidates: &HashMap<u64, usize>,
+) -> Result<Vec<JudgedQuery>, String> {
     let mut judged = Vec::with_capacity(answers.len());
-    for (id, right) in answers {
-        let Some(&query) = queries.get(id) else { return Err(damaged(path, format!("the unknown id {id}"))) };
-        let right: BTreeSet<u64> = right.iter().copied().collect();
+    for (id, mut right) in answers {
+        let Some(&query) = queries.get(&id) else { return Err(format!("the unknown id {id}")) };
+        right.sort_unstable();
+        right.dedup();
         let positives: Vec<usize> = right.iter().filter_map(|id| candidates.get(id).copied()).collect();
         judged.push(JudgedQuery { query, missing: right.len() - positives.len(), positives });
     }

@@ -29,7 +29,7 @@ use arrays::Matrix;
 pub use embeddings::Embeddings;
 pub use head::HeadSource;
 use judgements::JudgementFile;
-pub use judgements::JudgementSet;
+pub use judgements::{JudgementRequest, JudgementSet};
 
 /// Captions per image, unless a data set says otherwise.
 pub const CAPTIONS_PER_IMAGE: usize = 5;
@@ -48,8 +48,8 @@ pub struct ForeignRequest {
     pub split: Option<Split>,
     /// The protocols; empty for all that fit the sizes.
     pub protocols: Vec<Protocol>,
-    /// Human judgements, and the file that has them.
-    pub judgements: Option<(PathBuf, Vec<JudgementSet>)>,
+    /// Judgements of the COCO test split.
+    pub judgements: Option<JudgementRequest>,
     /// File that receives the similarities as safetensors, key `sims`, images x captions.
     pub sims: Option<PathBuf>,
     /// File that receives the best candidates of each query as a run file of TREC.
@@ -214,7 +214,7 @@ fn rank(
     path: &Path,
     pairing: Option<CaptionImages>,
 ) -> Result<RankedMatrix> {
-    let mut ranked = RankedMatrix { notes: matrix.inspect(path)?.into_iter().collect(), ..RankedMatrix::default() };
+    let mut ranked = RankedMatrix { notes: matrix.inspect(path)?, ..RankedMatrix::default() };
     if let Some(out) = &request.sims {
         matrix.write(out)?;
     }
@@ -257,35 +257,45 @@ fn rank(
     if let Some(split) = &request.split {
         ranked.failures = QueryFailures::find(&scores, &pairing, split, &ranked.evaluations)?;
     }
-    if let Some((file, sets)) = &request.judgements {
-        ranked.judged = judge(&scores, file, sets, request.split.as_ref(), path)?;
+    if let Some(judgements) = &request.judgements {
+        ranked.judged = judge(&scores, judgements, request.split.as_ref(), path)?;
     }
     Ok(ranked)
 }
 
 fn judge(
     scores: &Scores<'_>,
-    file: &Path,
-    sets: &[JudgementSet],
+    request: &JudgementRequest,
     split: Option<&Split>,
     path: &Path,
 ) -> Result<Vec<JudgedEvaluation>> {
-    let mut judgements = JudgementFile::open(file, split)?;
-    let [images, captions] = judgements.sizes();
+    let mut file = JudgementFile::open(&request.package, split)?;
+    let [images, captions] = file.sizes();
     if [scores.images(), scores.captions()] != [images, captions] {
         return Err(Error::Foreign {
             path: path.to_owned(),
             expected: format!("the {images} images x {captions} captions of the COCO test split"),
             found: format!("{} x {}", scores.images(), scores.captions()),
-            hint: "human judgements exist for the COCO test split only",
+            hint: "judgements exist for the COCO test split only",
         });
     }
-    let sha256 = SourceFile::of(file)?.sha256;
+    let package_sha256 = SourceFile::of(&request.package)?.sha256;
     let judge = |&set: &JudgementSet| {
-        let metrics = judged_metrics(scores, &judgements.read(set)?)?;
-        Ok(JudgedEvaluation { set, sha256: sha256.clone(), metrics })
+        let (judgements, sha256) = match (set, &request.plausible_matches) {
+            (JudgementSet::Pmrp, Some(folder)) => file.read_plausible_matches(folder)?,
+            (JudgementSet::Pmrp, None) => {
+                return Err(Error::Foreign {
+                    path: request.package.clone(),
+                    expected: "a folder of plausible matches, which the package does not have".to_owned(),
+                    found: "none".to_owned(),
+                    hint: "name the folder of `pm_image_to_caption.json` and `pm_caption_to_image.json`",
+                });
+            }
+            (JudgementSet::Eccv | JudgementSet::Cxc, _) => (file.read(set)?, package_sha256.clone()),
+        };
+        Ok(JudgedEvaluation { set, sha256, metrics: judged_metrics(scores, &judgements)? })
     };
-    sets.iter().map(judge).collect()
+    request.sets.iter().map(judge).collect()
 }
 
 fn evaluate_all(request: &ForeignRequest, scores: &Scores<'_>, pairing: &CaptionImages) -> Result<Vec<Evaluation>> {
@@ -305,7 +315,7 @@ fn evaluate_all(request: &ForeignRequest, scores: &Scores<'_>, pairing: &Caption
     Ok(evaluations)
 }
 
-/// Groups of equal rows, as a note.
+/// Groups of equal rows or columns, as a note.
 fn describe_duplicates(what: &str, mut groups: Vec<Vec<usize>>) -> Option<String> {
     groups.retain(|rows| rows.len() > 1);
     groups.sort_unstable();
@@ -314,7 +324,7 @@ fn describe_duplicates(what: &str, mut groups: Vec<Vec<usize>>) -> Option<String
     let more = if first.len() > listed.len() { ", ..." } else { "" };
     let count: usize = groups.iter().map(|group| group.len() - 1).sum();
     Some(format!(
-        "{count} {what} are duplicates of others, counted from 0: the first group is {}{more}",
+        "{what} that repeat an earlier one bit for bit: {count}; the first group, counted from 0, is {}{more}",
         listed.join(", ")
     ))
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use laps_align::similarity::instruction_set;
+use laps_files::strip_mark_bytes;
 use laps_hub::registry::Entry;
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
@@ -112,7 +113,7 @@ impl Baselines {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Baseline::default()),
             Err(error) => return Err(invalid(error.into())),
         };
-        serde_json::from_slice(&bytes).map_err(|error| invalid(error.into()))
+        serde_json::from_slice(strip_mark_bytes(&bytes)).map_err(|error| invalid(error.into()))
     }
 
     /// Writes measures as the new baseline of their group. A skipped group keeps its baseline.

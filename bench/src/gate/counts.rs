@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use laps_files::strip_mark_bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{GateGroup, GroupMeasures, Measure};
@@ -44,6 +45,7 @@ pub fn kernels(file: Option<&Path>) -> Result<GroupMeasures> {
     };
     let invalid = |source: Box<dyn std::error::Error + Send + Sync>| Error::Baseline { path: path.to_owned(), source };
     let bytes = fs_err::read(path).map_err(|error| invalid(error.into()))?;
-    let counts: KernelCounts = serde_json::from_slice(&bytes).map_err(|error| invalid(error.into()))?;
+    let counts: KernelCounts =
+        serde_json::from_slice(strip_mark_bytes(&bytes)).map_err(|error| invalid(error.into()))?;
     Ok(counts.measures())
 }

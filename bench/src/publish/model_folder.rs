@@ -12,7 +12,7 @@ use laps_onnx::package::Package;
 use super::{HubDataSet, eval_results};
 use crate::{Error, Result, card, files::write_atomic, reproduce::Reproduction, results};
 
-/// What [`write_model_folder`] writes.
+/// Inputs of [`write_model_folder`].
 #[derive(Clone, Debug)]
 pub struct ModelFolder<'a> {
     /// Entry name, or path to an entry YAML file.

@@ -3,12 +3,17 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    rc::Rc,
 };
 
 use laps_align::{CaptionImages, Protocol, Scores};
 use laps_data::Split;
 use laps_hub::registry::{self, embedded_checkpoint};
 use laps_model::random::SplitMix64;
+use laps_onnx::{
+    graph::{GraphPrecision, Target},
+    package::{ExportRequest, Package, export},
+};
 use serde_json::{Value, json};
 
 use super::{HubDataSet, ModelFolder, eval_results, mteb, write_model_folder};
@@ -102,6 +107,67 @@ fn results_of_other_weights_are_refused() {
     let twice = [path.clone(), path.clone()];
     let error = write_model_folder(folder.path(), &ModelFolder { results: &twice, ..model }).unwrap_err().to_string();
     assert!(error.contains("found: `shapes.json` twice"), "{error}");
+}
+
+/// Exports `shapes_vit` with the embedded checkpoint.
+fn export_shapes(folder: &Path) {
+    let entry = registry::find("shapes_vit").unwrap();
+    let (checkpoint, _) = laps::open_checkpoint(&entry, None).unwrap();
+    let request = ExportRequest {
+        entry,
+        checkpoint: Rc::new(checkpoint),
+        target: Target::default(),
+        precision: GraphPrecision::Fp32,
+        threads: 1,
+        vocabulary: None,
+    };
+    export(&request, folder).unwrap();
+}
+
+#[test]
+fn graphs_are_copied_and_those_of_other_weights_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let graphs = folder.path().join("graphs");
+    export_shapes(&graphs);
+    let write = |name: &str, graphs: &[PathBuf]| {
+        let out = folder.path().join(name);
+        fs_err::create_dir(&out).unwrap();
+        let model = ModelFolder {
+            entry: "shapes_vit",
+            checkpoint: None,
+            results: &[],
+            graphs,
+            hub_data: None,
+            repository: "someone/laps-shapes",
+        };
+        write_model_folder(&out, &model).map(|()| out).map_err(|error| error.to_string())
+    };
+    let out = write("model", std::slice::from_ref(&graphs)).unwrap();
+    let written = out.join("onnx/portable-fp32");
+    Package::open(&written).unwrap();
+    let files = names(&graphs);
+    for file in ["image.onnx", "manifest.json", "score.onnx", "text.onnx"] {
+        assert!(files.iter().any(|name| name == file), "{files:?}");
+    }
+    assert_eq!(names(&written), files);
+    for file in &files {
+        assert!(fs_err::read(written.join(file)).unwrap() == fs_err::read(graphs.join(file)).unwrap(), "{file}");
+    }
+
+    let twice = write("twice", &[graphs.clone(), graphs.clone()]).unwrap_err();
+    assert!(twice.contains("expected: folders of different flavours or precisions"), "{twice}");
+    let path = graphs.join("manifest.json");
+    let mut manifest: Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+    manifest["checkpoint_sha256"] = "0".repeat(64).into();
+    fs_err::write(&path, manifest.to_string()).unwrap();
+    let other = write("other", std::slice::from_ref(&graphs)).unwrap_err();
+    let embedded = embedded_checkpoint("shapes_vit").unwrap().sha256();
+    let expected = format!("and the checkpoint with sha256 {embedded}\n  found: ");
+    assert!(other.contains(&expected) && other.contains(&"0".repeat(64)), "{other}");
+    // A file that is not the one of the manifest.
+    fs_err::write(graphs.join("text.onnx"), "changed").unwrap();
+    let changed = write("changed", std::slice::from_ref(&graphs)).unwrap_err();
+    assert!(changed.contains("text.onnx"), "{changed}");
 }
 
 /// The card and `.eval_results` as the package of the hub reads them.

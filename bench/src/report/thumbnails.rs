@@ -3,11 +3,12 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    path::{Component, Path, PathBuf},
+    path::{Component, PathBuf},
 };
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use laps_data::image::{self, ImageError, RgbImage};
+use laps_files::text_to_path;
 
 /// Longer side of a thumbnail, in pixels.
 const SIDE: usize = 128;
@@ -28,8 +29,9 @@ impl Thumbnails {
         Self { folders, made: RefCell::default(), missing: Cell::new(0) }
     }
 
-    /// The thumbnail of the image `name`, relative to a folder, as a `data:` URL; `None` if the image is not found or
-    /// cannot be decoded. Names that lead out of the folders are not found.
+    /// The thumbnail of the image `name`, a path relative to a folder as [`path_to_text`](laps_files::path_to_text) writes
+    /// it, as a `data:` URL; `None` if the image is not found or cannot be decoded. Names that lead out of the folders are
+    /// not found.
     pub fn of(&self, name: &str) -> Option<String> {
         if let Some(known) = self.made.borrow().get(name) {
             return known.clone();
@@ -49,8 +51,9 @@ impl Thumbnails {
 
     /// The image `name`, as [`of`](Self::of) finds it.
     pub(super) fn read(&self, name: &str) -> Option<RgbImage> {
-        let is_relative = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-        let path = self.folders.iter().map(|folder| folder.join(name)).find(|path| is_relative && path.is_file())?;
+        let name = text_to_path(name);
+        let is_relative = name.components().all(|part| matches!(part, Component::Normal(_)));
+        let path = self.folders.iter().map(|folder| folder.join(&name)).find(|path| is_relative && path.is_file())?;
         Some(image::read(&path).ok()?.image)
     }
 
@@ -88,5 +91,22 @@ mod tests {
             assert_eq!(thumbnails.of(name), None, "{name}");
         }
         assert_eq!(thumbnails.missing(), 3);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_of_any_bytes_lead_to_their_images() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
+
+        let folder = tempfile::tempdir().unwrap();
+        let image = jpeg(&RgbImage::new(8, 8, vec![90; 192]).unwrap(), 80).unwrap();
+        let thumbnails = Thumbnails::new(vec![folder.path().to_owned()]);
+        for name in [&b"\xff.jpg"[..], br"\xff.jpg", "B\u{fc}cher.jpg".as_bytes()] {
+            let path = Path::new(OsStr::from_bytes(name));
+            fs_err::write(folder.path().join(path), &image).unwrap();
+            assert!(thumbnails.of(&laps_files::path_to_text(path)).is_some(), "{path:?}");
+        }
+        // An escape cannot lead out of the folder either.
+        assert_eq!(thumbnails.of(r"\x2e\x2e/secret.jpg"), None);
     }
 }

@@ -72,6 +72,7 @@ pub(super) fn read_checkpoint(
     let began = Instant::now();
     let (checkpoint, note) = open_checkpoint(&request.entry, request.checkpoint.as_deref())?;
     log.notes.extend(note.clone());
+    log.notes.extend(checkpoint.notes());
     let used = CheckpointUsed::new(&checkpoint, note)?;
     log.add("check checkpoint", models::parameters(&request.entry.model)?.len(), "tensors", began.elapsed());
     Ok((Rc::new(checkpoint), used))

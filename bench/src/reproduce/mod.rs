@@ -26,4 +26,4 @@ pub use queries::{QueryAnswer, QueryFailure, QueryFailures, QueryRanks, RankCoun
 pub use request::ReproduceRequest;
 pub use result::{JudgedEvaluation, Reproduction, SCHEMA, StageTime};
 pub use run::reproduce;
-pub(crate) use table::{footnotes, mark, outcome, signed};
+pub(crate) use table::{AUDITED, audit_mark, footnotes, mark, outcome, signed};

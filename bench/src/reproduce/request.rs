@@ -44,7 +44,7 @@ pub struct ReproduceRequest {
     pub tolerance: f64,
     /// Memory limit of the similarity engine in bytes, not counting its inputs and the matrix.
     pub memory_limit: usize,
-    /// Write the similarity matrix to this file as it is computed: safetensors, key `sims`, images x captions (see
+    /// Write the similarity matrix to this regular file as it is computed: safetensors, key `sims`, images x captions (see
     /// [`MatrixFile`](laps_align::similarity::MatrixFile)). A later run with the same arguments resumes: it skips
     /// images whose rows are complete, and encodes the captions again unless all rows are.
     pub sims: Option<PathBuf>,
@@ -83,19 +83,29 @@ impl ReproduceRequest {
         self.sims.is_some() || self.run.is_some() || self.mteb.is_some()
     }
 
-    /// Checks the request, and that the files it writes and `outputs` are writable.
+    /// Checks the request, and that the files it writes are writable.
     ///
     /// # Errors
-    /// [`Error::Argument`], [`Error::Write`], a missing checkpoint, and a backend that is not available.
-    pub fn check<'a>(&'a self, outputs: impl Iterator<Item = &'a Path>) -> Result<()> {
+    /// [`Error::Argument`], those of [`check_outputs`](Self::check_outputs), a missing checkpoint, and a backend that is
+    /// not available.
+    pub fn check(&self) -> Result<()> {
         self.check_options()?;
         if self.checkpoint.is_none() && registry::embedded_checkpoint(&self.entry.name).is_none() {
             return Err(laps::Error::no_checkpoint(&self.entry).into());
         }
         if self.group.rank() == 0 {
-            outputs.chain(self.sims.as_deref()).chain(self.run.as_deref()).try_for_each(files::check_writable)?;
+            self.check_outputs(None)?;
         }
         Ok(self.backend.check()?)
+    }
+
+    /// Checks that the files of the request and `other` are writable, to run on rank 0 before anything is downloaded.
+    ///
+    /// # Errors
+    /// [`Error::Write`], and [`laps_files::Error::NotSeekable`] if [`sims`](Self::sims) is not a regular file.
+    pub fn check_outputs(&self, other: Option<&Path>) -> Result<()> {
+        other.into_iter().chain(self.run.as_deref()).try_for_each(files::check_writable)?;
+        self.sims.as_deref().map_or(Ok(()), files::check_seekable)
     }
 
     /// The part of [`check`](Self::check) that needs no files, to run before anything is downloaded.

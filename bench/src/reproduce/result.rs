@@ -49,7 +49,7 @@ pub struct Reproduction {
     pub peak_memory_bytes: Option<u64>,
     /// Provenance of the result.
     pub provenance: Provenance,
-    /// Metrics by human judgements, if requested.
+    /// Metrics by judgements, if requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub judged: Vec<JudgedEvaluation>,
     /// Confidence intervals of the recalls, if requested.
@@ -71,12 +71,13 @@ impl Reproduction {
     }
 }
 
-/// Metrics of the whole matrix by human judgements.
+/// Metrics of the whole matrix by judgements.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JudgedEvaluation {
     /// The judgements.
     pub set: JudgementSet,
-    /// SHA-256 of the file with the judgements.
+    /// SHA-256 of the file with the judgements. Of [`JudgementSet::Pmrp`], it is that of `pm_image_to_caption.json` followed by
+    /// `pm_caption_to_image.json`.
     pub sha256: String,
     /// The metrics, in percent.
     #[serde(flatten)]

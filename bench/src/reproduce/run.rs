@@ -53,7 +53,7 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
 fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn Progress) -> Result<Reproduction> {
     let ReproduceRequest { entry, .. } = request;
     let mut log = RunLog::new(progress);
-    request.check(std::iter::empty())?;
+    request.check()?;
     let (paths, imported) = if entry.data.source.is_native() {
         (embedded::data_paths(entry, request.data.as_deref(), request.split.as_deref())?, None)
     } else {
@@ -85,7 +85,7 @@ fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &
 
     let group = request.group.as_ref();
     if group.world_size() > 1 {
-        group.require_equal("version of the program", env!("CARGO_PKG_VERSION"))?;
+        group.require_equal("version of the program", &crate::version())?;
         group.require_equal("configuration", &entry.config_sha256)?;
         group.require_equal("checkpoint", &checkpoint_used.sha256)?;
         group.require_equal("data hash", &hashed.sha256)?;
@@ -98,6 +98,7 @@ fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &
     }
 
     let (encoder, engine_used) = request.backend.encoder(entry, &checkpoint, &checkpoint_used.sha256)?;
+    log.notes.extend(request.backend.notes());
     let options = EngineOptions { threads: request.threads, memory_limit: request.memory_limit };
     let similarity: Box<dyn SimilarityEngine> = if entry.model.head.is_laps() {
         let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;

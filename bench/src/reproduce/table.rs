@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, Table, presets};
 use laps_align::Evaluation;
-use laps_hub::registry::Status;
+use laps_hub::registry::{AuditMark, Status};
 
 use super::{
     CheckpointUsed, Comparison, EvaluatedModel, JudgedEvaluation, RecallDifference, Reproduction, Verdict,
@@ -21,6 +21,17 @@ pub(crate) fn mark(status: Status) -> &'static str {
     }
 }
 
+/// Mark of a recall whose queries contain descriptions of the test images, by the audit of its source.
+pub(crate) fn audit_mark(audit: Option<AuditMark>) -> &'static str {
+    match audit {
+        Some(AuditMark::Yes) => "\u{a7}",
+        Some(AuditMark::No) | None => "",
+    }
+}
+
+/// The meaning of [`audit_mark`].
+pub(crate) const AUDITED: &str =
+    "\u{a7} audit: the queries contain descriptions of the test images, so the recall does not compare with others";
 const RESTORED: &str = "\u{2020} restored: an earlier version of the source has it in the right place";
 const INFERRED: &str = "\u{2021} inferred: the source prints it in a row where it cannot belong";
 

@@ -1,7 +1,9 @@
 //! Builds the tables from results.
 
+use std::collections::BTreeMap;
+
 use laps_align::{Evaluation, JudgedMetrics, Protocol};
-use laps_hub::registry::{self, Cell, Entry, PublishedTable, References, Status};
+use laps_hub::registry::{self, AuditMark, Cell, Entry, PublishedTable, References, SourceAudit, Status};
 
 use super::{JudgedRow, RecallRow, RecallTable, RecallTables, ResultUsed, RowGroup, RowKind, SCHEMA};
 use crate::{
@@ -36,6 +38,7 @@ impl RecallTables {
                 name: source_name(&table.source, Some(entry)),
                 kind: RowKind::Published,
                 result: None,
+                audit: audit_of(&table.source, &references),
                 figures: cells(table),
             };
             let published = entry.published(protocol);
@@ -45,7 +48,10 @@ impl RecallTables {
             (!groups[0].rows.is_empty()).then_some(RecallTable { protocol, groups })
         };
         let tables = entry.data.protocol.iter().filter_map(table).collect();
-        Ok(Self { schema: SCHEMA, source: None, tables, judged: Vec::new(), results: Vec::new() })
+        let published: Vec<PublishedTable> =
+            entry.data.protocol.iter().flat_map(|&protocol| entry.published(protocol)).collect();
+        let audits = audits(published.iter().map(|table| table.source.as_str()), &references);
+        Ok(Self { schema: SCHEMA, source: None, audits, tables, judged: Vec::new(), results: Vec::new() })
     }
 
     /// The same as [`RecallTables::new`], with the results in the order of their numbers.
@@ -54,9 +60,11 @@ impl RecallTables {
         let references = References::embedded()?;
         let tables =
             Protocol::ALL.into_iter().filter_map(|protocol| table(protocol, &results, &references).transpose());
+        let comparisons = results.iter().flat_map(|result| &result.comparisons);
         let tables = Self {
             schema: SCHEMA,
             source: None,
+            audits: audits(comparisons.map(|comparison| comparison.source.as_str()), &references),
             tables: tables.collect::<Result<_>>()?,
             judged: judged(&results),
             results: results.iter().map(ResultUsed::new).collect(),
@@ -128,7 +136,8 @@ fn rows(results: &[(usize, &Reproduction, &Evaluation)], references: &References
     for comparison in results.iter().flat_map(|(_, result, _)| comparisons(result)) {
         let name = source_name(&comparison.source, entry.as_ref());
         let figures = figures(&comparison, |cell| Cell { value: cell.published, status: cell.status });
-        let row = RecallRow { name, kind: RowKind::Published, result: None, figures };
+        let audit = audit_of(&comparison.source, references);
+        let row = RecallRow { name, kind: RowKind::Published, result: None, audit, figures };
         if !rows.contains(&row) {
             rows.push(row);
         }
@@ -137,7 +146,7 @@ fn rows(results: &[(usize, &Reproduction, &Evaluation)], references: &References
         let printed = |value| Some(Cell { value, status: Status::Printed });
         let [a, b, c, d, e, f] = recalls(&evaluation.headline).map(printed);
         let measured = [a, b, c, d, e, f, printed(evaluation.headline.rsum)];
-        let row = |name, kind, figures| RecallRow { name, kind, result: Some(number), figures };
+        let row = |name, kind, figures| RecallRow { name, kind, result: Some(number), audit: None, figures };
         rows.push(row("measured".to_owned(), RowKind::Measured, measured));
         for comparison in comparisons(result) {
             let name = format!("  minus {}", source_name(&comparison.source, entry.as_ref()));
@@ -195,9 +204,22 @@ fn baselines(entry: &Entry, protocol: Protocol, references: &References) -> Vec<
     let methods = entry.reference_row("paper").and_then(|row| references.paper.get(row));
     let row = |(key, name): (&str, &str)| {
         let figures = cells(&methods?.get(key)?.get(&protocol)?.published("paper", protocol));
-        Some(RecallRow { name: name.to_owned(), kind: RowKind::Baseline, result: None, figures })
+        Some(RecallRow { name: name.to_owned(), kind: RowKind::Baseline, result: None, audit: None, figures })
     };
     BASELINES.into_iter().filter_map(row).collect()
+}
+
+/// The audits of those `sources` that have one, by source.
+pub(super) fn audits<'a>(
+    sources: impl Iterator<Item = &'a str>,
+    references: &References,
+) -> BTreeMap<String, SourceAudit> {
+    sources.filter_map(|source| Some((source.to_owned(), references.audits.get(source)?.clone()))).collect()
+}
+
+/// The answer of the audit of `source`.
+pub(super) fn audit_of(source: &str, references: &References) -> Option<AuditMark> {
+    references.audits.get(source).map(|audit| audit.mark)
 }
 
 pub(super) fn cells(table: &PublishedTable) -> [Option<Cell>; 7] {

@@ -43,7 +43,8 @@ pub(super) fn render(tables: &RecallTables) -> String {
                 let status = cell?.status;
                 (status != Status::Printed).then(|| format!("{name} {status}"))
             });
-            let marks = marked.collect::<Vec<_>>().join("; ");
+            let audit = row.audit.map(|audit| format!("audit {audit}"));
+            let marks = marked.chain(audit).collect::<Vec<_>>().join("; ");
             // What each of the seven figures is, also the empty ones.
             let cells = row.marks().map(CellMark::name).join("; ");
             let result = row.result.map_or_else(String::new, |number| number.to_string());

@@ -58,6 +58,7 @@ fn escape(text: &str) -> String {
             ']' => escaped += "{]}",
             '\u{2020}' => escaped += "$^\\dagger$",
             '\u{2021}' => escaped += "$^\\ddagger$",
+            '\u{a7}' => escaped += "\\S{}",
             '\n' | '\r' => escaped.push(' '),
             other => escaped.push(other),
         }

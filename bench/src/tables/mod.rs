@@ -12,16 +12,18 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 
-use std::str::FromStr;
+use std::{collections::BTreeMap, str::FromStr};
 
 use laps_align::Protocol;
-use laps_hub::registry::{Cell, Status};
+use laps_hub::registry::{AuditMark, Cell, SourceAudit, Status};
 use serde::Serialize;
 
 use crate::{
     Error, Result,
     foreign::JudgementSet,
-    reproduce::{EvaluatedModel, Provenance, Reproduction, Verdict, footnotes, mark, outcome, short, signed},
+    reproduce::{
+        AUDITED, EvaluatedModel, Provenance, Reproduction, Verdict, audit_mark, footnotes, mark, outcome, short, signed,
+    },
 };
 
 pub(crate) use markdown::table as markdown_table;
@@ -46,6 +48,9 @@ pub struct RecallTables {
     /// Where the published recalls of a printed table come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// The audits of the sources of the published recalls, by source.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub audits: BTreeMap<String, SourceAudit>,
     /// One per protocol, in the order of [`Protocol::ALL`].
     pub tables: Vec<RecallTable>,
     /// Metrics by human judgements, of the results that have them.
@@ -111,6 +116,8 @@ pub struct RecallRow {
     pub kind: RowKind,
     /// Number of the result in [`RecallTables::results`], for measured rows and differences.
     pub result: Option<usize>,
+    /// The audit of the source, for published rows of a source that has one.
+    pub audit: Option<AuditMark>,
     /// Recalls in percent, or differences in points, in the order of [`COLUMNS`]; `None` if not published.
     pub figures: [Option<Cell>; 7],
 }
@@ -156,6 +163,8 @@ struct MarkedRow {
     name: String,
     kind: RowKind,
     result: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<AuditMark>,
     #[serde(serialize_with = "serialize_figures")]
     figures: [Option<Cell>; 7],
     marks: [CellMark; 7],
@@ -164,8 +173,8 @@ struct MarkedRow {
 impl From<RecallRow> for MarkedRow {
     fn from(row: RecallRow) -> Self {
         let marks = row.marks();
-        let RecallRow { name, kind, result, figures } = row;
-        Self { name, kind, result, figures, marks }
+        let RecallRow { name, kind, result, audit, figures } = row;
+        Self { name, kind, result, audit, figures, marks }
     }
 }
 
@@ -285,6 +294,9 @@ impl RecallTables {
         let has = |kind, name| self.rows().any(|row| row.kind == kind && row.name.starts_with(name));
         let statuses = self.rows().flat_map(|row| row.figures).flatten().map(|cell| cell.status);
         let mut notes: Vec<String> = footnotes(statuses).into_iter().map(str::to_owned).collect();
+        if self.rows().any(|row| row.audit == Some(AuditMark::Yes)) {
+            notes.push(AUDITED.to_owned());
+        }
         let is_plain = self.style() == CellStyle::Plain;
         if is_plain && has(RowKind::Baseline, "") || has(RowKind::Published, build::PAPER) {
             notes.push(
@@ -299,6 +311,7 @@ impl RecallTables {
             );
         }
         notes.extend(self.source.clone());
+        notes.extend(self.audits.iter().map(|(source, audit)| audit.note(source)));
         if !is_plain {
             notes.push(format!(
                 "p: published; [N]: measured here, by result N; {NOT_MEASURED}: not measured here; {NOT_PUBLISHED}: not \
@@ -322,10 +335,10 @@ impl RecallRow {
         })
     }
 
-    /// Column `index` as text: one decimal and the mark of its status; sign and two decimals for a difference; `-` for
-    /// `None`; [`NOT_MEASURED`] in a row without a result. A marked cell also has its [`CellMark`].
+    /// Column `index` as text: one decimal and the marks of its status and of the audit; sign and two decimals for a
+    /// difference; `-` for `None`; [`NOT_MEASURED`] in a row without a result. A marked cell also has its [`CellMark`].
     fn text(&self, index: usize, style: CellStyle) -> String {
-        let number = |cell: Cell| format!("{:.1}{}", cell.value, mark(cell.status));
+        let number = |cell: Cell| format!("{:.1}{}{}", cell.value, mark(cell.status), audit_mark(self.audit));
         match (self.marks()[index], self.figures[index], style) {
             (CellMark::NotMeasured, ..) => NOT_MEASURED.to_owned(),
             (CellMark::Difference, Some(cell), _) => signed(cell.value),

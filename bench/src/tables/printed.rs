@@ -1,4 +1,4 @@
-//! The tables that the paper and D2S-VSE print, with our measured recalls beside the published ones.
+//! The tables that the paper, D2S-VSE and SEPS print, with our measured recalls beside the published ones.
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ use laps_hub::registry::{self, Cell, Entry, References, Status};
 
 use super::{
     RecallRow, RecallTable, RecallTables, ResultUsed, RowGroup, RowKind, SCHEMA,
-    build::{BASELINES, built_in, cells, sort_key},
+    build::{BASELINES, audit_of, audits, built_in, cells, sort_key},
 };
 use crate::{
     Error, Result,
@@ -25,7 +25,12 @@ pub enum PrintedTable {
     Four,
     /// The table of D2S-VSE's README.
     D2sVse,
+    /// The table of SEPS's README, of which no entry exists.
+    Seps,
 }
+
+/// The image encoders of Table 1, which SEPS has too.
+const ENCODERS: [&str; 4] = ["vit_224", "vit_384", "swin_224", "swin_384"];
 
 /// Order of the ablations in the paper. The last row is LAPS itself.
 const ABLATIONS: [&str; 9] = [
@@ -52,7 +57,8 @@ struct PrintedRow {
 
 impl PrintedTable {
     /// Every table by name.
-    pub const ALL: [(&str, Self); 4] = [("1", Self::One), ("2", Self::Two), ("4", Self::Four), ("d2s", Self::D2sVse)];
+    pub const ALL: [(&str, Self); 5] =
+        [("1", Self::One), ("2", Self::Two), ("4", Self::Four), ("d2s", Self::D2sVse), ("seps", Self::Seps)];
 
     /// Title of the table.
     pub fn title(self) -> &'static str {
@@ -61,6 +67,7 @@ impl PrintedTable {
             Self::Two => "Table 2 of the paper",
             Self::Four => "Table 4 of the paper",
             Self::D2sVse => "table of D2S-VSE",
+            Self::Seps => "table of SEPS",
         }
     }
 
@@ -80,6 +87,19 @@ impl PrintedTable {
                 "published: README of D2S-VSE (ICCV 2025), models selected on the test split; its rows 224 are run at 384 \
                  pixels, its rows 384 at 480"
             }
+            Self::Seps => {
+                "published: README of SEPS (arXiv 2511.01390), which has no R@10; rSum from a copy that prints the same \
+                 recalls; no checkpoint is published, and the official code was not available. AVSE publishes no recalls"
+            }
+        }
+    }
+
+    /// The sources whose audits belong to the table.
+    fn audited(self) -> &'static [&'static str] {
+        match self {
+            Self::One | Self::Two | Self::Four => &[],
+            Self::D2sVse => &["d2s_vse"],
+            Self::Seps => &["seps", "avse"],
         }
     }
 
@@ -91,7 +111,7 @@ impl PrintedTable {
             entries: (source, key),
         };
         match self {
-            Self::One => ["vit_224", "vit_384", "swin_224", "swin_384"]
+            Self::One => ENCODERS
                 .into_iter()
                 .flat_map(|encoder| {
                     let baselines =
@@ -115,6 +135,7 @@ impl PrintedTable {
                 })
                 .collect(),
             Self::D2sVse => references.d2s_vse.keys().map(|key| row(key, "D2S-VSE", "d2s_vse", key.clone())).collect(),
+            Self::Seps => ENCODERS.map(|encoder| row(encoder, "SEPS", "seps", encoder.to_owned())).into(),
         }
     }
 }
@@ -160,7 +181,15 @@ impl RecallTables {
             }
         }
         let results = results.iter().map(ResultUsed::new).collect();
-        Ok(Self { schema: SCHEMA, source: Some(table.source().to_owned()), tables, judged: Vec::new(), results })
+        let audits = audits(table.audited().iter().copied(), &references);
+        Ok(Self {
+            schema: SCHEMA,
+            source: Some(table.source().to_owned()),
+            audits,
+            tables,
+            judged: Vec::new(),
+            results,
+        })
     }
 
     /// Whether any row is measured.
@@ -172,7 +201,13 @@ impl RecallTables {
 fn published(row: &PrintedRow, protocol: Protocol, references: &References) -> Option<RecallRow> {
     let (source, key) = &row.published;
     let table = references.rows(source)?.get(key)?.get(&protocol)?.published(source, protocol);
-    Some(RecallRow { name: row.label.clone(), kind: RowKind::Published, result: None, figures: cells(&table) })
+    Some(RecallRow {
+        name: row.label.clone(),
+        kind: RowKind::Published,
+        result: None,
+        audit: audit_of(source, references),
+        figures: cells(&table),
+    })
 }
 
 /// The rows of the results that evaluate an entry of `row`; one that says so if there are none.
@@ -199,13 +234,13 @@ fn measured(
         let [a, b, c, d, e, f] = recalls(&evaluation.headline).map(printed);
         let figures = [a, b, c, d, e, f, printed(evaluation.headline.rsum)];
         let name = format!("  measured, {}", entry.name);
-        rows.push(RecallRow { name, kind: RowKind::Measured, result: Some(number), figures });
+        rows.push(RecallRow { name, kind: RowKind::Measured, result: Some(number), audit: None, figures });
     }
     if rows.is_empty() {
         let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
         let names = if names.is_empty() { "no entry".to_owned() } else { names.join(", ") };
         let name = format!("  not measured, {names}");
-        rows.push(RecallRow { name, kind: RowKind::NotMeasured, result: None, figures: [None; 7] });
+        rows.push(RecallRow { name, kind: RowKind::NotMeasured, result: None, audit: None, figures: [None; 7] });
     }
     Ok(rows)
 }

@@ -337,8 +337,9 @@ fn printed(table: PrintedTable, results: Vec<Reproduction>) -> RecallTables {
 #[test]
 fn printed_table_without_results_has_every_published_row() {
     let rows = |table, kind| printed(table, Vec::new()).rows().filter(|row| row.kind == kind).count();
-    // Four encoders with five methods by three protocols, two encoders by two, nine ablations, six models.
-    let expected = [("1", 60), ("2", 4), ("4", 9), ("d2s", 6)];
+    // Four encoders with five methods by three protocols, two encoders by two, nine ablations, six models, four encoders by
+    // three.
+    let expected = [("1", 60), ("2", 4), ("4", 9), ("d2s", 6), ("seps", 12)];
     for ((name, table), (known, count)) in PrintedTable::ALL.into_iter().zip(expected) {
         assert_eq!((name, name.parse::<PrintedTable>().unwrap()), (known, table));
         assert_eq!((rows(table, RowKind::Published), rows(table, RowKind::NotMeasured)), (count, count), "{name}");
@@ -369,14 +370,64 @@ fn printed_table_without_results_has_every_published_row() {
     ");
 }
 
-/// Every row of Tables 1, 2 and 4 and of D2S-VSE has an entry that can fill it.
+/// Every row of Tables 1, 2 and 4 and of D2S-VSE has an entry that can fill it. SEPS publishes no checkpoint.
 #[test]
 fn every_printed_row_has_an_entry() {
-    for (name, table) in PrintedTable::ALL {
+    for (name, table) in PrintedTable::ALL.into_iter().filter(|&(_, table)| table != PrintedTable::Seps) {
         let tables = printed(table, Vec::new());
         let without: Vec<&RecallRow> = tables.rows().filter(|row| row.name.ends_with("no entry")).collect();
         assert!(without.is_empty(), "{name}: {without:?}");
     }
+}
+
+/// A recall whose queries contain descriptions of the test images has a mark in every format, and a note says what was seen.
+#[test]
+fn audits_are_in_every_format() {
+    let seps = printed(PrintedTable::Seps, Vec::new());
+    let d2s = printed(PrintedTable::D2sVse, Vec::new());
+    for (_, format) in TableFormat::ALL {
+        let [marks, d2s_marks] = match format {
+            TableFormat::Terminal => [
+                ["86.1§ p", "560.9§ p", "§ audit: ", "of its test image: yes (seen in code"],
+                ["68.5 p", "531.9 p", "audit of d2s_vse, does", "of its test image: no (seen in code"],
+            ],
+            TableFormat::Markdown => [
+                ["| 86.1§ p | 93.7§ p | n/p |", "- § audit: ", "- audit of seps, does", "- audit of avse, does"],
+                ["| 68.5 p |", "| 531.9 p |", "- audit of d2s\\_vse, does", "test image: no (seen"],
+            ],
+            TableFormat::Latex => [
+                ["86.1\\S{} p", "\\noindent \\S{} audit: ", "\\noindent audit of seps", "test image: yes (seen"],
+                ["68.5 p", "531.9 p", "\\noindent audit of d2s\\_vse, does", "test image: no (seen"],
+            ],
+            TableFormat::Csv => [["86.100,93.700,,86.900,98.100,,560.900,audit yes,,"; 4], ["531.900,audit no,,"; 4]],
+            TableFormat::Json => [
+                ["\"audit\": \"yes\"", "\"mark\": \"yes\"", "\"seps\": {", "\"avse\": {"],
+                ["\"audit\": \"no\"", "\"mark\": \"no\"", "\"d2s_vse\": {", "\"text\": \"no (seen"],
+            ],
+        };
+        let [text, d2s_text] = [&seps, &d2s].map(|tables| tables.render(format).unwrap());
+        assert!(marks.iter().all(|mark| text.contains(mark)), "{}: {text}", format.name());
+        assert!(d2s_marks.iter().all(|mark| d2s_text.contains(mark)), "{}: {d2s_text}", format.name());
+        assert!(!d2s_text.contains('§') && !d2s_text.contains("\\S{}"), "{}: {d2s_text}", format.name());
+    }
+    let paper = printed(PrintedTable::One, Vec::new());
+    assert!(paper.audits.is_empty() && paper.rows().all(|row| row.audit.is_none()));
+    let entry = RecallTables::published(&laps_hub::registry::find("f30k_vit_384_d2s").unwrap()).unwrap();
+    assert!(entry.rows().all(|row| row.audit == Some(AuditMark::No)));
+    assert!(entry.notes().iter().any(|note| note.starts_with("audit of d2s_vse, does")), "{:?}", entry.notes());
+}
+
+#[test]
+fn table_of_seps_has_published_recalls_only() {
+    let text = printed(PrintedTable::Seps, Vec::new()).render(TableFormat::Markdown).unwrap();
+    let rows: Vec<&str> = text.lines().take(5).collect();
+    insta::assert_snapshot!(rows.join("\n"), @r"
+    | f30k | i2t R@1 | R@5 | R@10 | t2i R@1 | R@5 | R@10 | rSum |
+    |---|---:|---:|---:|---:|---:|---:|---:|
+    | **vit\_224** |  |  |  |  |  |  |  |
+    | SEPS | 86.1§ p | 93.7§ p | n/p | 86.9§ p | 98.1§ p | n/p | 560.9§ p |
+    | &nbsp;&nbsp;not measured, no entry | n/m | n/m | n/m | n/m | n/m | n/m | n/m |
+    ");
 }
 
 #[test]

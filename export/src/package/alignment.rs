@@ -6,9 +6,9 @@ use laps_align::similarity::AlignmentConfig;
 use laps_data::{TOKENIZER_CONFIG, Tokenizer, TokenizerConfig, Vocabulary};
 use laps_hub::checkpoint::Checkpoint;
 use laps_model::{
-    heads::{self, HeadSizes},
+    heads::{Head, HeadSizes},
     models::{self, config::ModelConfig},
-    params::Parameter,
+    params::{self, Parameter},
 };
 use safetensors::{Dtype, tensor::TensorView};
 
@@ -30,13 +30,13 @@ pub(super) fn write_alignment(config: &ModelConfig, checkpoint: &Checkpoint, fol
 
 /// Writes the parameters of a head other than LAPS's to `folder`.
 pub(super) fn write_head(config: &ModelConfig, checkpoint: &Checkpoint, folder: &Path) -> Result<HeadFile> {
-    let sizes = HeadSizes::of(config);
-    let parameters = heads::parameters(&config.head, &sizes)?;
+    let parameters = params::list(|path| Head::of(config, path))?;
     let parameters = match parameters.is_empty() {
         true => None,
         false => Some(write_parameters(parameters, checkpoint, folder, HEAD_FILE)?),
     };
-    Ok(HeadFile { sizes, parameters })
+    let alignment = config.head.has_ratios().then(|| AlignmentConfig::of(config));
+    Ok(HeadFile { sizes: HeadSizes::of(config), alignment, parameters })
 }
 
 fn write_parameters(

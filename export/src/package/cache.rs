@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn place_that_cannot_be_written_is_no_cache() {
+    fn unwritable_cache_is_ignored() {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("file");
         fs::write(&file, "").unwrap();

@@ -101,6 +101,9 @@ pub struct AlignmentFile {
 pub struct HeadFile {
     /// Sizes of the embeddings that the graphs of the encoders compute.
     pub sizes: HeadSizes,
+    /// Sizes of the alignment that an ablation of LAPS changes; None for other heads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alignment: Option<AlignmentConfig>,
     /// The file, as safetensors; None for a head without parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<FileEntry>,
@@ -149,5 +152,19 @@ impl From<&ValueInfo> for ValueInfoEntry {
             element: port.element.name().to_owned(),
             shape: port.shape.iter().map(ToString::to_string).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::HeadFile;
+
+    /// The manifests of packages that were exported before ablations could be.
+    #[test]
+    fn head_file_without_an_alignment_is_read_and_written_unchanged() {
+        let text = r#"{"sizes":{"tokens":10,"has_class_token":true,"width":64,"word_width":64}}"#;
+        let head: HeadFile = serde_json::from_str(text).unwrap();
+        assert_eq!(head.alignment, None);
+        assert_eq!(serde_json::to_string(&head).unwrap(), text);
     }
 }

@@ -73,7 +73,7 @@ impl Package {
         let Ok(text) = fs::read(&path) else {
             return refused(folder, &format!("a file `{MANIFEST_FILE}`"), "none".to_owned());
         };
-        let manifest: Manifest = match serde_json::from_slice(&text) {
+        let manifest: Manifest = match serde_json::from_slice(laps_files::strip_mark_bytes(&text)) {
             Ok(manifest) => manifest,
             Err(error) => return refused(&path, "the manifest of an export", error.to_string()),
         };
@@ -124,7 +124,7 @@ impl Package {
     /// # Errors
     /// [`Error::Package`] for a package without them.
     pub fn head(&self) -> Result<(HeadSizes, impl Fn(&Parameter) -> laps_model::Result<Array> + Clone + 'static)> {
-        let Some(HeadFile { sizes, parameters }) = &self.manifest.head_file else {
+        let Some(HeadFile { sizes, parameters, .. }) = &self.manifest.head_file else {
             return refused(&self.folder, "sizes of the head", "none".to_owned());
         };
         if sizes.tokens == 0 || sizes.width == 0 || sizes.word_width == 0 {
@@ -141,6 +141,24 @@ impl Package {
             }),
         };
         Ok((*sizes, read))
+    }
+
+    /// Sizes of the alignment that the head, an ablation of LAPS, changes.
+    ///
+    /// # Errors
+    /// [`Error::Package`] for a package without them, or with those of other embeddings; [`Error::Align`] for sizes that no
+    /// alignment has.
+    pub fn ablated_alignment(&self) -> Result<AlignmentConfig> {
+        let Some(HeadFile { sizes, alignment: Some(alignment), .. }) = &self.manifest.head_file else {
+            return refused(&self.folder, "sizes of the alignment of the head", "none".to_owned());
+        };
+        alignment.check()?;
+        let AlignmentConfig { has_class_token, width, .. } = *alignment;
+        let of_alignment = HeadSizes { tokens: alignment.tokens(), has_class_token, width, word_width: width };
+        if of_alignment != *sizes {
+            return refused(&self.folder, &format!("an alignment of {sizes:?}"), format!("one of {of_alignment:?}"));
+        }
+        Ok(*alignment)
     }
 
     /// Path of the vocabulary, if the package has one.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
     rc::Rc,
 };
 
@@ -61,23 +61,31 @@ pub struct Exported {
 }
 
 /// Exports an entry to `folder`, which must be absent or empty. The files are written to a temporary folder next to it,
-/// compared with the model in ONNX Runtime if that is found, and then renamed, so that `folder` is complete or absent.
+/// compared with the model in ONNX Runtime if that is found, and then renamed, so that `folder` is complete or absent. A
+/// symbolic link is followed: the folder that it points to is written, and the link stays.
 ///
 /// # Errors
 /// [`Error::Folder`] for a folder that is not empty; [`Error::Files`] if another process is writing it; [`laps_model::Error`] for a model that cannot be recorded.
 pub fn export(request: &ExportRequest, folder: &Path) -> Result<Exported> {
     check_free(folder)?;
-    let _lock = FileLock::try_acquire(folder)?;
+    let target = target(folder)?;
+    let _lock = FileLock::try_acquire(&target)?;
     // Another process may have written it before this one got the lock.
     check_free(folder)?;
-    let parent = parent(folder);
+    let parent = parent(&target);
     let temporary = TemporaryFolder::create_in(parent).map_err(|error| Error::io("write", parent, error))?;
-    let exported = write(request, temporary.path())?;
-    // The rename replaces an empty folder; `mkdtemp` creates folders that other users cannot read.
-    make_readable(temporary.path())?;
-    fs::rename(temporary.path(), folder).map_err(|error| Error::io("write", folder, error))?;
-    temporary.keep();
+    // The temporary folder is for this user alone. A folder inside has the mode of the umask.
+    let complete = temporary.path().join("graphs");
+    fs::create_dir(&complete).map_err(|error| Error::io("write", &complete, error))?;
+    let exported = write(request, &complete)?;
+    // The rename replaces an empty folder.
+    fs::rename(&complete, &target).map_err(|error| Error::io("write", folder, error))?;
     Ok(exported)
+}
+
+/// The folder that is written for `folder`, with links followed.
+fn target(folder: &Path) -> Result<PathBuf> {
+    laps_files::folder_target(folder).map_err(|error| Error::io("write", folder, error))
 }
 
 /// Verifies that a package can be written to `folder`.
@@ -86,30 +94,19 @@ pub fn export(request: &ExportRequest, folder: &Path) -> Result<Exported> {
 /// [`Error::Folder`] for a folder that is not empty or has no parent.
 pub fn check_free(folder: &Path) -> Result<()> {
     let refused = |reason, hint| Err(Error::Folder { path: folder.to_owned(), reason, hint });
-    if !parent(folder).is_dir() {
+    let target = target(folder)?;
+    if !parent(&target).is_dir() {
         return refused("its parent folder does not exist", "create the parent folder first");
     }
-    match fs::read_dir(folder).map(Iterator::count) {
+    match fs::read_dir(&target).map(Iterator::count) {
         Ok(1..) => refused("the folder is not empty", "choose a new or an empty folder"),
-        Err(_) if folder.exists() => refused("it is not a folder", "choose a new folder"),
+        Err(_) if target.exists() => refused("it is not a folder", "choose a new folder"),
         _ => Ok(()),
     }
 }
 
 fn parent(folder: &Path) -> &Path {
     folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-#[cfg(unix)]
-fn make_readable(folder: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let permissions = std::fs::Permissions::from_mode(0o755);
-    fs::set_permissions(folder, permissions).map_err(|error| Error::io("write", folder, error))
-}
-
-#[cfg(not(unix))]
-fn make_readable(_: &Path) -> Result<()> {
-    Ok(())
 }
 
 fn write(request: &ExportRequest, folder: &Path) -> Result<Exported> {

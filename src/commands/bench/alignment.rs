@@ -14,7 +14,7 @@ use laps_model::encoder::Device;
 
 use crate::{
     progress,
-    report::{CommandStatus, print},
+    report::{CommandStatus, print_summary},
 };
 
 /// Benchmark the similarity engine on random embeddings: time per pair, operations per second, memory
@@ -81,7 +81,7 @@ impl AlignmentArgs {
         if let Some(path) = &self.json {
             write_atomic(path, format!("{}\n", serde_json::to_string_pretty(&result)?).as_bytes())?;
         }
-        print(&render(&result))?;
+        print_summary(&self.json, &render(&result))?;
         Ok(CommandStatus::Success)
     }
 }

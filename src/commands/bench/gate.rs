@@ -64,16 +64,19 @@ impl GateArgs {
         let only = self.only.iter().map(|name| name.parse()).collect::<laps_bench::Result<Vec<GateGroup>>>()?;
         let wanted = |group| only.is_empty() || only.contains(&group);
         let entries = match self.entries.is_empty() {
-            // Rows have the encoders of entries with a file, and would take hours.
-            true => registry::names_of_files(),
+            true => registry::names(),
             false => self.entries.iter().map(String::as_str).collect(),
         };
         let entries = entries.into_iter().map(registry::find).collect::<Result<Vec<Entry>, _>>()?;
+        // Graphs of all rows, in every flavour and precision, would take hours.
+        let files = registry::names_of_files();
+        let has_graphs = |entry: &&Entry| !self.entries.is_empty() || files.contains(&entry.name.as_str());
+        let graph_entries: Vec<Entry> = entries.iter().filter(has_graphs).cloned().collect();
         let baselines = Baselines::open(&self.baselines)?;
         // Read the baselines before measuring, so that a broken file fails early.
         GateGroup::ALL.into_iter().try_for_each(|group| baselines.read(group).map(drop))?;
         backends.set_threads(THREADS)?;
-        let gathered = self.gather(&entries, wanted, progress::choose(quiet).as_ref())?;
+        let gathered = self.gather(&entries, &graph_entries, wanted, progress::choose(quiet).as_ref())?;
         let mut reports = Vec::new();
         for one in &gathered {
             let baseline = baselines.read(one.group)?.of_entries(one.group, &entries);
@@ -90,6 +93,7 @@ impl GateArgs {
     fn gather(
         &self,
         entries: &[Entry],
+        graph_entries: &[Entry],
         wanted: impl Fn(GateGroup) -> bool,
         progress: &dyn Progress,
     ) -> Result<Vec<GroupMeasures>> {
@@ -107,7 +111,7 @@ impl GateArgs {
             gathered.push(stage(GateGroup::Parameters, &|| Ok(parameters(entries)?))?);
         }
         if wanted(GateGroup::Graphs) {
-            gathered.push(stage(GateGroup::Graphs, &|| graphs(entries))?);
+            gathered.push(stage(GateGroup::Graphs, &|| graphs(graph_entries))?);
         }
         if wanted(GateGroup::Drift) {
             gathered.push(stage(GateGroup::Drift, &|| drift(entries, THREADS))?);

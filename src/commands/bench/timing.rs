@@ -26,7 +26,7 @@ use laps_onnx::graph::{Flavour, GraphPrecision};
 
 use crate::{
     progress,
-    report::{CommandStatus, print},
+    report::{CommandStatus, print_summary},
 };
 
 #[derive(Args)]
@@ -143,10 +143,9 @@ impl TimingArgs {
         for (path, text) in outputs.into_iter().zip([json, csv(&result), markdown(&result)]) {
             path.as_deref().map_or(Ok(()), |path| write_atomic(path, text.as_bytes()))?;
         }
-        print(&render(&result))?;
-        if let Some(old) = &old {
-            print(&TimingComparison { new: &result, old }.render())?;
-        }
+        let comparison = old.map(|old| TimingComparison { new: &result, old: &old }.render());
+        let summary = render(&result) + &comparison.unwrap_or_default();
+        print_summary(outputs.into_iter().flatten(), &summary)?;
         Ok(CommandStatus::Success)
     }
 
@@ -185,6 +184,6 @@ impl TimingArgs {
 /// The result of another run.
 fn read(path: &Path) -> Result<timing::Timing> {
     let bytes = fs_err::read(path)?;
-    serde_json::from_slice(&bytes)
+    serde_json::from_slice(laps_files::strip_mark_bytes(&bytes))
         .with_context(|| format!("`{}` is not a result of `laps-zoo bench --json`", path.display()))
 }

@@ -1,11 +1,17 @@
-//! Metrics with several right answers per query, from human judgements such as ECCV Caption and CxC.
+//! Metrics with several right answers per query, from judgements such as ECCV Caption, CxC and plausible matches.
 
-use std::collections::HashMap;
+use std::{cmp::Ordering, collections::HashMap};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{RetrievalError, Scores, TieRule};
+
+/// Right captions of an image whose ranks are counted one at a time. For more of them a search among all is faster.
+const MAX_COUNTED: usize = 32;
+
+/// Counters of the ranks of captions that are in memory at the same time: 256 MiB. Plausible matches have millions of pairs.
+const MAX_COUNTERS: usize = 1 << 26;
 
 /// A query and the candidates that are judged to be right.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,7 +69,7 @@ pub struct AnswerRanks {
 }
 
 /// Computes the metrics of `judgements` on the whole matrix, with ties in the order of [`TieRule::HEADLINE`]. Reads each
-/// row once.
+/// row twice.
 ///
 /// # Errors
 /// As [`answer_ranks`].
@@ -76,54 +82,49 @@ pub fn judged_metrics(scores: &Scores, judgements: &Judgements) -> Result<Judged
 }
 
 /// Computes the rank of every right candidate on the whole matrix, with ties in the order of [`TieRule::HEADLINE`]. Reads
-/// each row once.
+/// each row twice.
 ///
 /// # Errors
 /// [`RetrievalError::Size`] if a query or a positive is outside the matrix, or a direction has no query; a NaN.
 pub fn answer_ranks(scores: &Scores, judgements: &Judgements) -> Result<AnswerRanks, RetrievalError> {
-    let (images, captions) = (scores.images(), scores.captions());
-    check(&judgements.i2t, images, captions, "images")?;
-    check(&judgements.t2i, captions, images, "captions")?;
+    let images = scores.images();
+    check(&judgements.i2t, images, scores.captions(), "images")?;
+    check(&judgements.t2i, scores.captions(), images, "captions")?;
     let of_image: HashMap<usize, usize> =
         judgements.i2t.iter().enumerate().map(|(index, judged)| (judged.query, index)).collect();
-    let pairs = CaptionPairs::new(scores, &judgements.t2i)?;
+    let captions = CaptionGoals::new(scores, &judgements.t2i)?;
 
-    let rows_each = images.div_ceil(rayon::current_num_threads()).max(1);
+    // Each block has counters of its own.
+    let blocks = (MAX_COUNTERS / captions.goals.len().max(1)).clamp(1, rayon::current_num_threads());
+    let rows_each = images.div_ceil(blocks);
     let starts: Vec<usize> = (0..images).step_by(rows_each).collect();
     let blocks: Vec<Result<_, RetrievalError>> = starts
         .into_par_iter()
         .map(|start| {
             let (mut buffer, mut ranked) = (Vec::new(), Vec::new());
-            let mut better = vec![0; pairs.columns.len()];
+            let mut before = vec![0; captions.goals.len()];
             for image in start..(start + rows_each).min(images) {
                 let row = scores.row(image, &mut buffer)?;
                 if let Some(column) = row.iter().position(|value| value.is_nan()) {
                     return Err(RetrievalError::NotANumber { row: image, column });
                 }
                 if let Some(&index) = of_image.get(&image) {
-                    let positives = &judgements.i2t[index].positives;
-                    ranked.push((index, positives.iter().map(|&positive| rank(row, positive)).collect::<Vec<_>>()));
+                    ranked.push((index, ranks_in_row(row, &judgements.i2t[index].positives)));
                 }
-                pairs.count(image, row, &mut better);
+                captions.count(image as u32, row, &mut before);
             }
-            Ok((ranked, better))
+            Ok((ranked, before))
         })
         .collect();
 
     let mut image_ranks = vec![Vec::new(); judgements.i2t.len()];
-    let mut better = vec![0; pairs.columns.len()];
+    let mut before = vec![0; captions.goals.len()];
     for block in blocks {
         let (ranked, counts) = block?;
         ranked.into_iter().for_each(|(index, ranks)| image_ranks[index] = ranks);
-        better.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        before.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
     }
-    let mut rest = better.as_slice();
-    let caption_ranks = judgements.t2i.iter().map(|judged| {
-        let (own, others) = rest.split_at(judged.positives.len());
-        rest = others;
-        own.to_vec()
-    });
-    Ok(AnswerRanks { i2t: image_ranks, t2i: caption_ranks.collect() })
+    Ok(AnswerRanks { i2t: image_ranks, t2i: captions.ranks(&before) })
 }
 
 fn check(judged: &[JudgedQuery], queries: usize, candidates: usize, unit: &str) -> Result<(), RetrievalError> {
@@ -152,30 +153,127 @@ fn rank(row: &[f32], candidate: usize) -> u32 {
     count(&row[..candidate], |value, goal| value > goal) + count(&row[candidate..], |value, goal| value >= goal) - 1
 }
 
-/// The pairs of a judged caption and a right image, in the order of the queries.
-struct CaptionPairs {
-    columns: Vec<u32>,
-    rows: Vec<u32>,
-    goals: Vec<f32>,
+/// Number of candidates of `row` before each of `positives`.
+fn ranks_in_row(row: &[f32], positives: &[usize]) -> Vec<u32> {
+    if positives.len() <= MAX_COUNTED {
+        return positives.iter().map(|&positive| rank(row, positive)).collect();
+    }
+    let mut goals = Goal::of(positives);
+    goals.iter_mut().for_each(|goal| goal.set_score(row[goal.candidate as usize]));
+    goals.sort_unstable_by(Goal::best_first);
+    let mut before = vec![0; goals.len()];
+    for (candidate, &score) in row.iter().enumerate() {
+        Goal::count(&goals, score, candidate as u32, &mut before);
+    }
+    Goal::ranks(&goals, &before)
 }
 
-impl CaptionPairs {
-    fn new(scores: &Scores, judged: &[JudgedQuery]) -> Result<Self, RetrievalError> {
-        let pairs = || judged.iter().flat_map(|judged| judged.positives.iter().map(|&image| (image, judged.query)));
-        Ok(Self {
-            columns: pairs().map(|(_, caption)| caption as u32).collect(),
-            rows: pairs().map(|(image, _)| image as u32).collect(),
-            goals: pairs().map(|(image, caption)| scores.get(image, caption)).collect::<Result<_, _>>()?,
-        })
+/// A right candidate of a query.
+#[derive(Clone, Copy)]
+struct Goal {
+    score: f32,
+    /// Its row or column.
+    candidate: u32,
+    /// Its index among the positives of the query.
+    positive: u32,
+}
+
+impl Goal {
+    /// The goals of a query, without their scores.
+    fn of(positives: &[usize]) -> Vec<Self> {
+        let goal = |(positive, &candidate): (usize, &usize)| Self {
+            score: 0.0,
+            candidate: candidate as u32,
+            positive: positive as u32,
+        };
+        positives.iter().enumerate().map(goal).collect()
     }
 
-    /// Adds 1 for each pair whose image comes after `image`.
-    fn count(&self, image: usize, row: &[f32], better: &mut [u32]) {
-        let pairs = self.columns.iter().zip(&self.rows).zip(&self.goals).zip(better);
-        for (((&column, &own), &goal), better) in pairs {
-            let value = row[column as usize];
-            *better += u32::from(value > goal) + u32::from((value == goal) & (image as u32 > own));
+    fn set_score(&mut self, score: f32) {
+        // Turns -0 into 0, which `total_cmp` tells apart.
+        self.score = score + 0.0;
+    }
+
+    /// The order of [`TieRule::HEADLINE`].
+    fn best_first(&self, other: &Self) -> Ordering {
+        other.score.total_cmp(&self.score).then(other.candidate.cmp(&self.candidate))
+    }
+
+    /// Adds 1 at the first of the sorted `goals` that `candidate` comes before.
+    fn count(goals: &[Self], score: f32, candidate: u32, before: &mut [u32]) {
+        let is_before = |goal: &Self| (goal.score > score) | ((goal.score == score) & (goal.candidate >= candidate));
+        if let Some(count) = before.get_mut(goals.partition_point(is_before)) {
+            *count += 1;
         }
+    }
+
+    /// The ranks of the sorted `goals`, in the order of the positives, from what [`count`](Self::count) counted.
+    fn ranks(goals: &[Self], before: &[u32]) -> Vec<u32> {
+        let (mut ranks, mut rank) = (vec![0; goals.len()], 0_u32);
+        for (goal, &count) in goals.iter().zip(before) {
+            rank += count;
+            ranks[goal.positive as usize] = rank;
+        }
+        ranks
+    }
+}
+
+/// The right images of the judged captions, in the order of the captions.
+struct CaptionGoals {
+    /// Columns of the captions.
+    columns: Vec<u32>,
+    /// Index of the first goal of each caption, and the number of all goals.
+    starts: Vec<usize>,
+    /// The best of a caption first.
+    goals: Vec<Goal>,
+}
+
+impl CaptionGoals {
+    fn new(scores: &Scores, judged: &[JudgedQuery]) -> Result<Self, RetrievalError> {
+        let (mut starts, mut goals) = (vec![0], Vec::new());
+        for judged in judged {
+            let mut own = Goal::of(&judged.positives);
+            own.sort_unstable_by_key(|goal| goal.candidate);
+            goals.append(&mut own);
+            starts.push(goals.len());
+        }
+        let columns = judged.iter().map(|judged| judged.query as u32).collect();
+        let mut found = Self { columns, starts, goals };
+        found.read_scores(scores)?;
+        for range in found.starts.windows(2) {
+            found.goals[range[0]..range[1]].sort_unstable_by(Goal::best_first);
+        }
+        Ok(found)
+    }
+
+    /// Reads the scores of the goals, which are sorted by their row.
+    fn read_scores(&mut self, scores: &Scores) -> Result<(), RetrievalError> {
+        let mut next = self.starts.clone();
+        let mut buffer = Vec::new();
+        for image in 0..scores.images() {
+            let row = scores.row(image, &mut buffer)?;
+            for ((next, &end), &column) in next.iter_mut().zip(&self.starts[1..]).zip(&self.columns) {
+                if *next < end && self.goals[*next].candidate as usize == image {
+                    self.goals[*next].set_score(row[column as usize]);
+                    *next += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts, for each caption, the first goal that `image` comes before.
+    fn count(&self, image: u32, row: &[f32], before: &mut [u32]) {
+        for (range, &column) in self.starts.windows(2).zip(&self.columns) {
+            let (start, end) = (range[0], range[1]);
+            Goal::count(&self.goals[start..end], row[column as usize], image, &mut before[start..end]);
+        }
+    }
+
+    /// The ranks of the goals of each caption.
+    fn ranks(&self, before: &[u32]) -> Vec<Vec<u32>> {
+        let of_caption = |range: &[usize]| Goal::ranks(&self.goals[range[0]..range[1]], &before[range[0]..range[1]]);
+        self.starts.windows(2).map(of_caption).collect()
     }
 }
 
@@ -201,7 +299,9 @@ impl JudgedMetrics {
 
 #[cfg(test)]
 mod tests {
-    use super::{JudgedQuery, Judgements, judged_metrics};
+    use laps_model::random::SplitMix64;
+
+    use super::{JudgedQuery, Judgements, MAX_COUNTED, answer_ranks, judged_metrics};
     use crate::Scores;
 
     fn judged(query: usize, positives: &[usize], missing: usize) -> JudgedQuery {
@@ -232,6 +332,45 @@ mod tests {
         near(found.t2i.r_precision, 50.0);
         near(found.t2i.r1, 50.0);
         assert_eq!((found.i2t.queries, found.t2i.queries), (2, 2));
+    }
+
+    /// Numbers of right answers below and above [`MAX_COUNTED`], in any order, on a matrix with ties and both zeros.
+    #[test]
+    fn ranks_of_many_right_answers_equal_those_of_sorting() {
+        const IMAGES: usize = 60;
+        const CAPTIONS: usize = 90;
+        let mut random = SplitMix64::named(7, "judged");
+        let levels = [-0.0, 0.0, 0.25, 0.5, -1.0];
+        let values: Vec<f32> = (0..IMAGES * CAPTIONS).map(|_| levels[random.below(levels.len())]).collect();
+        let mut draw = |query: usize, candidates: usize| {
+            let share = 1 + random.below(4);
+            let mut positives: Vec<usize> = (0..candidates).filter(|_| random.below(4) < share).collect();
+            positives.push(candidates);
+            positives.reverse();
+            judged(query, &positives, 0)
+        };
+        let i2t: Vec<_> = (0..IMAGES).step_by(2).map(|image| draw(image, CAPTIONS - 1)).collect();
+        let t2i: Vec<_> = (0..CAPTIONS).rev().map(|caption| draw(caption, IMAGES - 1)).collect();
+        for judged in [&i2t, &t2i] {
+            assert!(judged.iter().any(|judged| judged.positives.len() > MAX_COUNTED));
+            assert!(judged.iter().any(|judged| judged.positives.len() <= MAX_COUNTED));
+        }
+        let sorted = |judged: &JudgedQuery, candidates: usize, score: &dyn Fn(usize) -> f32| -> Vec<u32> {
+            let mut order: Vec<usize> = (0..candidates).collect();
+            order.sort_by(|&a, &b| score(b).partial_cmp(&score(a)).unwrap().then(b.cmp(&a)));
+            let place = |positive: &usize| order.iter().position(|candidate| candidate == positive).unwrap() as u32;
+            judged.positives.iter().map(place).collect()
+        };
+        let judgements = Judgements { i2t, t2i };
+        let found = answer_ranks(&Scores::new(&values, IMAGES, CAPTIONS).unwrap(), &judgements).unwrap();
+        for (judged, ranks) in judgements.i2t.iter().zip(found.i2t) {
+            let score = |caption: usize| values[judged.query * CAPTIONS + caption];
+            assert_eq!(ranks, sorted(judged, CAPTIONS, &score), "image {}", judged.query);
+        }
+        for (judged, ranks) in judgements.t2i.iter().zip(found.t2i) {
+            let score = |image: usize| values[image * CAPTIONS + judged.query];
+            assert_eq!(ranks, sorted(judged, IMAGES, &score), "caption {}", judged.query);
+        }
     }
 
     #[test]

@@ -72,8 +72,8 @@ impl Ranks {
     }
 }
 
-/// What some rows of a matrix add to the ranks of its images and their captions among each other, for processes that hold
-/// one part of the rows each.
+/// Contribution of some rows of a matrix to the ranks of its images and their captions among each other, for processes
+/// that hold one part of the rows each.
 ///
 /// ```
 /// use laps_align::{CaptionImages, PartialRanks, Scores};

@@ -49,7 +49,7 @@ pub struct Split {
 pub struct SplitImage {
     /// Its id.
     pub id: String,
-    /// Path relative to the image folder; one that is not UTF-8 as [`path_to_text`] writes it.
+    /// Path relative to the image folder, as [`path_to_text`] writes it.
     pub name: String,
     /// First line of the file of ids with this image.
     pub line: FileLine,
@@ -275,12 +275,9 @@ impl MappedName {
         path_of(bytes)
     }
 
+    /// The path as [`path_to_text`] writes it.
     fn text(&self) -> String {
-        match (std::str::from_utf8(&self.0), self.path()) {
-            (Ok(text), _) => text.to_owned(),
-            (Err(_), Some(path)) => path_to_text(&path),
-            (Err(_), None) => String::from_utf8_lossy(&self.0).into_owned(),
-        }
+        self.path().map_or_else(|| String::from_utf8_lossy(&self.0).into_owned(), |path| path_to_text(&path))
     }
 }
 

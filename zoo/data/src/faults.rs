@@ -83,10 +83,7 @@ impl UnusableData {
     pub(crate) fn hint(&self) -> Option<String> {
         let is_too_long = |fault: &CaptionFault| matches!(fault.cause, CaptionError::TooLong { .. });
         if self.caption_faults.iter().any(is_too_long) {
-            return Some(
-                "shorten or remove captions that are too long; an evaluation can also truncate them, and count them"
-                    .to_owned(),
-            );
+            return Some("shorten or remove captions that are too long, or have them truncated and counted".to_owned());
         }
         self.image_faults.first().and_then(|fault| fault.cause.hint())
     }

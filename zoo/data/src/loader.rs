@@ -84,12 +84,12 @@ pub struct LoaderStats {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Loader {
-    shared: Arc<Shared>,
+    shared: Arc<LoaderShared>,
     threads: Vec<JoinHandle<()>>,
     next: usize,
 }
 
-struct Shared {
+struct LoaderShared {
     files: Vec<ImageFile>,
     preprocessing: Preprocessing,
     batch_size: usize,
@@ -169,7 +169,7 @@ impl Loader {
         on_fault: OnFault,
         orientation: ExifOrientation,
     ) -> Result<Self, DataError> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LoaderShared {
             files,
             preprocessing,
             batch_size: options.batch_size.max(1),
@@ -259,7 +259,7 @@ impl Drop for Loader {
     }
 }
 
-impl Shared {
+impl LoaderShared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

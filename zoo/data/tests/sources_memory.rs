@@ -26,14 +26,15 @@ fn tar_bomb(path: &Path, name: &str, kind: u8, size: u64) {
     File::options().write(true).open(path).unwrap().set_len(512 + size + 1024).unwrap();
 }
 
-/// Files that claim 10^9 rows, pages of gigabytes, pages that unpack to more than they claim, and members of gigabytes.
+/// Files that claim 10^9 rows, pages of gigabytes, pages that unpack to more than they claim, millions of references to one
+/// value, and members of gigabytes.
 #[test]
 fn hostile_files_are_refused_in_bounded_memory() {
     let Some(before) = peak() else { return println!("skipped: this system does not report the memory of a process") };
     let folder = tempfile::tempdir().unwrap();
     let hostile = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/sources/files/hostile");
     let mut files = Vec::new();
-    for name in ["rows", "page", "gzip", "schema", "names"] {
+    for name in ["rows", "page", "gzip", "schema", "names", "captions", "values", "batch", "images"] {
         files.push((SourceKind::Parquet, hostile.join(format!("{name}.parquet"))));
     }
     for (name, member, kind, size) in [

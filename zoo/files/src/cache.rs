@@ -7,6 +7,9 @@ use std::{
 
 use crate::{Error, IoError, Result, temporary};
 
+/// Prefix of the names of the folders with features of frozen backbones.
+pub const FEATURES: &str = "features-";
+
 /// The path of the cache folder, which need not exist: `LAPS_ZOO_CACHE`, else `XDG_CACHE_HOME/laps-zoo`, else
 /// `HOME/.cache/laps-zoo`. `None` if none of these variables is set.
 pub fn path() -> Option<PathBuf> {

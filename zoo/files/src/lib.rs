@@ -1,7 +1,8 @@
 //! File handling for laps-zoo. Every other crate of the project uses this one, so that each task has one implementation:
 //!
 //! * **Output.** [`OutputFile`] and [`write_output`] write a file that is complete or absent, and write into pipes and
-//!   devices. [`persist`] is the last step alone, for files that are written in several sessions, such as downloads.
+//!   devices. [`persist`] is the last step alone, for files that are written in several sessions, such as downloads, and
+//!   [`seekable_target`] the file that such a writer completes. [`folder_target`] is the folder of an output of many files.
 //! * **Temporary files.** [`TemporaryFolder`] is a folder in the first place that works, [`memory_file`] a file without a
 //!   name. [`remove_temporary_files`] removes them, and unfinished output files, before a signal ends the process.
 //! * **Input.** [`read_regular`] reads a file and does not wait for a FIFO.
@@ -57,11 +58,12 @@ pub use error::{Error, IoError, Result};
 pub use lock::FileLock;
 pub use names::{is_file_name, path_to_text, safe_relative_path, text_to_path};
 pub use output::{
-    OutputFile, is_stdout, is_temporary_name, persist, remove_abandoned_files, replace, with_suffix, write_output,
+    OutputFile, folder_target, is_stdout, is_temporary_name, persist, remove_abandoned_files, replace, seekable_target,
+    with_suffix, write_output,
 };
 pub use progress::{Progress, ProgressUnit};
 pub use read::{irregular, read_regular};
 pub use safetensors::{TensorHeader, safetensors_head, safetensors_header, safetensors_header_at};
 pub use temporary::{TemporaryFolder, memory_file, remove_temporary_files};
-pub use text::{NotUtf8, decode_text, lines, read_text, strip_mark};
+pub use text::{NotUtf8, decode_text, lines, read_text, skip_mark, strip_mark, strip_mark_bytes};
 pub use time::utc_now;

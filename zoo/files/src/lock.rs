@@ -103,7 +103,7 @@ mod tests {
     use crate::Error;
 
     #[test]
-    fn second_holder_is_told_the_first() {
+    fn second_lock_names_the_holder() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("photos.index");
         let lock = FileLock::try_acquire(&path).unwrap();

@@ -112,10 +112,8 @@ impl OutputFile {
     /// # Errors
     /// [`Error::NotSeekable`] if `path` is not a regular file (or absent); otherwise as [`create`](Self::create).
     pub fn create_seekable(path: &Path) -> Result<Self> {
-        match Target::find(path).map_err(|source| write_error(path, source))? {
-            Target::File(_) => Self::create(path),
-            _ => Err(Error::NotSeekable { path: path.to_owned() }),
-        }
+        seekable_target(path)?;
+        Self::create(path)
     }
 
     /// Keeps other processes from writing the same file until this is persisted or dropped, for outputs that take long. A
@@ -194,7 +192,7 @@ impl Target {
         for _ in 0..MAX_LINKS {
             // Descriptors before links: on Linux they are links to the file that the shell opened, which is not ours to
             // replace.
-            if is_stdout(&target) {
+            if is_stdout_name(&target) {
                 return Ok(Self::Stdout);
             }
             if is_descriptor(&target) {
@@ -206,9 +204,7 @@ impl Target {
                 Err(error) => return Err(error),
             };
             if kind.is_symlink() {
-                let link = fs_err::read_link(&target)?;
-                // `join` keeps `link` alone if it is absolute.
-                target = target.parent().map_or_else(|| link.clone(), |folder| folder.join(&link));
+                target = read_link(&target)?;
             } else if kind.is_file() {
                 return Ok(Self::File(target));
             } else if kind.is_dir() {
@@ -217,7 +213,7 @@ impl Target {
                 return Ok(Self::Stream(target));
             }
         }
-        Err(io::Error::other(format!("more than {MAX_LINKS} symbolic links")))
+        Err(too_many_links())
     }
 
     fn open(self) -> io::Result<Sink> {
@@ -294,7 +290,7 @@ pub fn remove_abandoned_files(path: &Path) {
     }
 }
 
-/// What the temporary files of an output with the file name `name` begin with.
+/// Prefix of the temporary files of an output with the file name `name`.
 fn temporary_prefix(name: &OsStr) -> OsString {
     let mut prefix = OsString::from(".");
     if name.len() <= MAX_REPEATED_NAME {
@@ -310,8 +306,56 @@ fn lock(file: &File) -> bool {
     !matches!(file.file().try_lock(), Err(TryLockError::WouldBlock))
 }
 
-/// Whether an [`OutputFile`] at `path` is standard output, so that nothing else can be printed to it.
+/// The regular file that is written for the output `path`, which need not exist: `path`, or the end of its links. For
+/// writers that keep a partial file beside it, and then [`persist`] that file. Nothing is opened.
+///
+/// # Errors
+/// [`Error::NotSeekable`] if `path` is a device, a FIFO, an open descriptor or standard output; [`Error::Io`] if it is a
+/// folder or a circle of links.
+pub fn seekable_target(path: &Path) -> Result<PathBuf> {
+    match Target::find(path).map_err(|source| write_error(path, source))? {
+        Target::File(target) => Ok(target),
+        Target::Stream(_) | Target::Descriptor(_) | Target::Stdout => Err(Error::NotSeekable { path: path.to_owned() }),
+    }
+}
+
+/// The folder that is written for the output `path`, which need not exist: `path`, or the end of its links.
+///
+/// # Errors
+/// A circle of links, and what the operating system refuses.
+pub fn folder_target(path: &Path) -> io::Result<PathBuf> {
+    // The components are without a slash at the end, which would follow the last link.
+    let mut target: PathBuf = path.components().collect();
+    for _ in 0..MAX_LINKS {
+        match fs_err::symlink_metadata(&target) {
+            Ok(metadata) if metadata.is_symlink() => target = read_link(&target)?,
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Err(error);
+            }
+            _ => return Ok(target),
+        }
+    }
+    Err(too_many_links())
+}
+
+/// The path that the symbolic link `path` names.
+fn read_link(path: &Path) -> io::Result<PathBuf> {
+    let link = fs_err::read_link(path)?;
+    // `join` keeps `link` alone if it is absolute.
+    Ok(path.parent().map_or_else(|| link.clone(), |folder| folder.join(&link)))
+}
+
+fn too_many_links() -> io::Error {
+    io::Error::other(format!("more than {MAX_LINKS} symbolic links"))
+}
+
+/// Whether an [`OutputFile`] at `path` is standard output, by its name or by a link, so that nothing else can be printed to
+/// it.
 pub fn is_stdout(path: &Path) -> bool {
+    matches!(Target::find(path), Ok(Target::Stdout))
+}
+
+fn is_stdout_name(path: &Path) -> bool {
     ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].into_iter().any(|stdout| path == Path::new(stdout))
 }
 
@@ -500,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn seekable_output_can_go_back() {
+    fn seekable_output_supports_seek() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let mut output = OutputFile::create_seekable(&path).unwrap();
@@ -532,7 +576,7 @@ mod tests {
         };
 
         use super::names;
-        use crate::{Error, OutputFile, replace};
+        use crate::{Error, OutputFile, folder_target, is_stdout, replace, seekable_target};
 
         #[test]
         fn mode_follows_the_umask() {
@@ -566,9 +610,23 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let link = folder.path().join("link");
             symlink("absent", &link).unwrap();
+            assert_eq!(seekable_target(&link).unwrap(), folder.path().join("absent"));
             replace(&link, b"new").unwrap();
             assert!(fs_err::symlink_metadata(&link).unwrap().is_symlink());
             assert_eq!(fs_err::read(folder.path().join("absent")).unwrap(), b"new");
+        }
+
+        #[test]
+        fn links_to_folders_are_followed() {
+            let root = tempfile::tempdir().unwrap();
+            let [first, second, folder] = ["first", "second", "folder"].map(|name| root.path().join(name));
+            symlink("second", &first).unwrap();
+            symlink(&folder, &second).unwrap();
+            assert_eq!(folder_target(&first).unwrap(), folder);
+            fs_err::create_dir(&folder).unwrap();
+            for path in [first.clone(), first.join(""), folder.clone()] {
+                assert_eq!(folder_target(&path).unwrap(), folder);
+            }
         }
 
         #[test]
@@ -576,6 +634,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let link = folder.path().join("link");
             symlink("link", &link).unwrap();
+            assert!(folder_target(&link).unwrap_err().to_string().contains("symbolic links"));
             assert!(replace(&link, b"x").unwrap_err().to_string().contains("symbolic links"));
         }
 
@@ -584,6 +643,16 @@ mod tests {
             replace(Path::new("/dev/null"), b"x").unwrap();
             assert!(fs_err::metadata("/dev/null").unwrap().file_type().is_char_device());
             assert!(matches!(OutputFile::create_seekable(Path::new("/dev/null")), Err(Error::NotSeekable { .. })));
+            assert!(matches!(seekable_target(Path::new("/dev/null")), Err(Error::NotSeekable { .. })));
+        }
+
+        #[test]
+        fn link_to_standard_output_is_standard_output() {
+            let folder = tempfile::tempdir().unwrap();
+            let link = folder.path().join("result.json");
+            symlink("/dev/stdout", &link).unwrap();
+            assert!(is_stdout(&link) && is_stdout(Path::new("-")));
+            assert!(!is_stdout(Path::new("/dev/null")) && !is_stdout(&folder.path().join("absent")));
         }
 
         #[test]

@@ -37,7 +37,7 @@ pub trait Progress: Sync {
     }
 }
 
-/// What a task counts.
+/// Unit of the progress of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgressUnit {
     /// Bytes.

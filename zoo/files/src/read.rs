@@ -24,7 +24,7 @@ pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-/// What a path is that is neither a regular file nor a folder, or `None`.
+/// Description of a path that is neither a regular file nor a folder, otherwise `None`.
 pub fn irregular(kind: FileType) -> Option<&'static str> {
     if kind.is_file() || kind.is_dir() { None } else { Some(describe(kind)) }
 }

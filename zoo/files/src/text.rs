@@ -1,9 +1,15 @@
 //! Text files as users write them.
 
-use std::{fmt, fs, io, path::Path};
+use std::{
+    fmt, fs,
+    io::{self, BufRead},
+    path::Path,
+};
 
 /// The byte order mark that some editors write in front of UTF-8 text.
 const MARK: char = '\u{feff}';
+/// Its bytes.
+const MARK_BYTES: &[u8] = "\u{feff}".as_bytes();
 
 /// A file is not UTF-8 text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +34,19 @@ impl std::error::Error for NotUtf8 {}
 /// Text without the byte order mark in front of it.
 pub fn strip_mark(text: &str) -> &str {
     text.strip_prefix(MARK).unwrap_or(text)
+}
+
+/// The bytes of a text without the byte order mark in front of it, for parsers that read bytes.
+pub fn strip_mark_bytes(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(MARK_BYTES).unwrap_or(bytes)
+}
+
+/// Reads the byte order mark in front of a text, if there is one, for parsers that read a stream.
+pub fn skip_mark(reader: &mut impl BufRead) -> io::Result<()> {
+    if reader.fill_buf()?.starts_with(MARK_BYTES) {
+        reader.consume(MARK_BYTES.len());
+    }
+    Ok(())
 }
 
 /// UTF-8 text from the bytes of a file, without the byte order mark in front of it.
@@ -81,6 +100,12 @@ mod tests {
         assert_eq!(decode_text("\u{feff}a\u{feff}\n".into()).unwrap(), "a\u{feff}\n");
         assert_eq!(strip_mark("\u{feff}a"), "a");
         assert_eq!(strip_mark("a"), "a");
+        for (text, expected) in [("\u{feff}\u{feff}a", "\u{feff}a"), ("a", "a"), ("", "")] {
+            assert_eq!(strip_mark_bytes(text.as_bytes()), expected.as_bytes());
+            let mut reader = text.as_bytes();
+            skip_mark(&mut reader).unwrap();
+            assert_eq!(reader, expected.as_bytes());
+        }
     }
 
     #[test]

@@ -11,9 +11,9 @@ pub enum Error {
     Operation {
         /// The operation, as the tensor trait names it.
         operation: &'static str,
-        /// What the operation requires.
+        /// The requirement of the operation.
         expected: String,
-        /// What it got.
+        /// The value it received.
         found: String,
     },
     /// A backend of another crate failed.
@@ -39,7 +39,7 @@ pub enum Error {
     Parameter {
         /// Full name, as in the checkpoint.
         name: String,
-        /// What the model requires.
+        /// The requirement of the model.
         expected: String,
         /// The outcome.
         found: String,
@@ -56,6 +56,8 @@ pub enum Error {
         expected: String,
         /// The value.
         found: String,
+        /// The replacement, where one is known.
+        hint: Option<&'static str>,
     },
     /// A requested device cannot be used.
     #[error("device `{device}` cannot be used: {reason}")]
@@ -64,7 +66,7 @@ pub enum Error {
         device: String,
         /// The reason.
         reason: String,
-        /// What the user can do.
+        /// Suggested fix.
         hint: String,
     },
 }
@@ -79,6 +81,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Device { hint, .. } => Some(hint.clone()),
+            Self::Config { hint, .. } => hint.map(str::to_owned),
             Self::Module { source, .. } => source.hint(),
             _ => None,
         }

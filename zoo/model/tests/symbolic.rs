@@ -6,7 +6,7 @@ mod support;
 use laps_model::{Error, Result};
 use laps_model::{
     dim::Dim,
-    heads::{ChanAggregation, D2sVseConfig, HeadConfig, Pooling},
+    heads::{Ablation, ChanAggregation, D2sVseConfig, HeadConfig, Pooling},
     models::{Laps, config::ModelConfig},
     params::{ParamPath, Parameter},
     tensor::Tensor,
@@ -255,8 +255,10 @@ fn clip_accepts_symbolic_sizes() {
 fn every_head_accepts_symbolic_sizes() {
     let vsepp = |pooling| HeadConfig::Vsepp { pooling };
     let d2s_vse = D2sVseConfig { embed_size: 96, mlp_size: 8, prompt_tokens: 3, blocks: 1, heads: 2 };
+    // It needs a class token.
+    let cosine = HeadConfig::Cosine { embed_size: 24 };
+    trace(&ModelConfig { head: cosine, sparse_ratio: 0.0, aggr_ratio: 0.0, ..vit_tiny() }, 197);
     for head in [
-        HeadConfig::Cosine { embed_size: 96 },
         vsepp(Pooling::Mean),
         vsepp(Pooling::Cls),
         vsepp(Pooling::Gpo),
@@ -270,5 +272,10 @@ fn every_head_accepts_symbolic_sizes() {
         HeadConfig::D2sVse(d2s_vse),
     ] {
         trace(&ModelConfig { head, sparse_ratio: 0.0, aggr_ratio: 0.0, ..swin_tiny() }, 49);
+    }
+    for ablation in Ablation::ALL {
+        let head = HeadConfig::LapsAblation { ablation };
+        trace(&ModelConfig { head, ..vit_tiny() }, 197);
+        trace(&ModelConfig { head, ..swin_tiny() }, 49);
     }
 }

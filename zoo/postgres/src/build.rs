@@ -16,7 +16,7 @@ use crate::{
 /// Batches of images between two commits.
 const COMMIT_BATCHES: usize = 8;
 
-/// What happens to items that are not in the folder or file any more.
+/// Treatment of items that are not in the folder or file any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingItems {
     /// They stay, so that several writers can add parts of a folder.
@@ -25,7 +25,7 @@ pub enum MissingItems {
     Delete,
 }
 
-/// What was written to a collection.
+/// Summary of a load into a collection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadSummary {
     /// Counts, and what was skipped. `items` are those of the whole collection, `kept` those that did not have to be

@@ -13,9 +13,9 @@ pub enum Error {
     Address {
         /// The address.
         location: PathBuf,
-        /// What is valid.
+        /// The valid form.
         expected: String,
-        /// What is wrong.
+        /// The fault.
         found: String,
     },
     /// The server cannot be reached, or the connection was lost.
@@ -103,7 +103,7 @@ pub enum Error {
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What is wrong.
+        /// The fault.
         found: String,
     },
     /// The server reported another error.
@@ -111,7 +111,7 @@ pub enum Error {
     Database {
         /// The address.
         location: PathBuf,
-        /// What failed.
+        /// The failed action.
         action: &'static str,
         /// The error of the server.
         cause: String,
@@ -208,7 +208,7 @@ impl From<laps_search::SearchError> for WorkError {
     }
 }
 
-/// What a client's error says. It contains neither the address nor values of parameters.
+/// The message of a client's error. It contains neither the address nor values of parameters.
 pub(crate) fn cause(error: &postgres::Error) -> String {
     match error.as_db_error() {
         Some(server) => format!("{} ({})", server.message(), server.code().code()),

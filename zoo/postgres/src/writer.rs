@@ -21,7 +21,7 @@ const CHUNK_BYTES: usize = 32 << 20;
 /// Metadata of items by name: objects of JSON.
 pub type Metadata = HashMap<String, Map<String, Value>>;
 
-/// What a collection knows of an item.
+/// An item that is already in a collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KnownItem {
     pub(crate) stamp: Option<FileStamp>,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// What indexing did.
+/// Summary of an indexing run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct IndexSummary {
     /// Images or captions in the index.

@@ -20,7 +20,7 @@ pub(super) const SCHEMA: u32 = 2;
 /// Versions that can be read.
 pub(super) const READABLE_SCHEMAS: std::ops::RangeInclusive<u32> = 1..=SCHEMA;
 
-/// What an index holds.
+/// Kind of the items of an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IndexKind {
@@ -62,7 +62,7 @@ pub struct IndexDescription {
     pub schema: u32,
     /// Name and version of the program that wrote the file.
     pub producer: String,
-    /// What the index holds.
+    /// Kind of the items.
     pub kind: IndexKind,
     /// The model that computed the embeddings.
     #[serde(flatten)]
@@ -112,7 +112,7 @@ impl IndexDescription {
         }
     }
 
-    /// What is done with the EXIF orientation of images.
+    /// Treatment of the EXIF orientation of images.
     pub fn orientation(&self) -> ExifOrientation {
         if self.exif_orientation { ExifOrientation::Apply } else { ExifOrientation::Ignore }
     }

@@ -43,7 +43,7 @@ impl EmbeddingFormat {
 }
 
 impl EmbeddingGranularity {
-    /// What `model` gives for each image or caption if this is asked for.
+    /// The granularity that `model` has if this one is requested.
     fn with(self, model: &ModelUsed) -> Self {
         if model.head.pools() { Self::Pooled } else { self }
     }
@@ -66,7 +66,7 @@ impl FromStr for EmbeddingFormat {
     }
 }
 
-/// What is written for each image or caption.
+/// Granularity of the embeddings of each image or caption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EmbeddingGranularity {
     /// One vector for each token or word. A head that pools has none of them: its vectors are written.
@@ -102,7 +102,7 @@ pub struct ImageInput {
     pub path: PathBuf,
     /// Name in the embedding file and in messages.
     pub name: String,
-    /// What to do if it cannot be used.
+    /// Reaction to an image that cannot be used.
     pub on_fault: OnFault,
 }
 

@@ -18,7 +18,7 @@ pub enum SearchError {
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What the file is.
+        /// Kind of the file.
         found: String,
     },
     /// The index is cut off, or its tensors contradict each other.
@@ -26,7 +26,7 @@ pub enum SearchError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// Another process has changed the index since it was opened.
@@ -56,7 +56,7 @@ pub enum SearchError {
     OtherModel {
         /// The file.
         path: PathBuf,
-        /// What differs: `head`, `configuration` or `checkpoint`.
+        /// The property that differs: `head`, `configuration` or `checkpoint`.
         what: &'static str,
         /// The model in use: its name, and its head or the hash.
         expected: String,
@@ -96,9 +96,9 @@ pub enum SearchError {
     Empty {
         /// The folder or file.
         path: PathBuf,
-        /// What it should hold.
+        /// The expected contents.
         expected: String,
-        /// What it holds.
+        /// The found contents.
         found: String,
     },
     /// An image cannot be used.
@@ -114,7 +114,7 @@ pub enum SearchError {
     Unusable {
         /// The folder or file.
         path: PathBuf,
-        /// What it holds.
+        /// Kind of its items.
         kind: IndexKind,
         /// How many of them.
         count: usize,
@@ -146,7 +146,7 @@ pub enum SearchError {
     /// The caller's stop flag was set.
     #[error("interrupted: {state}")]
     Interrupted {
-        /// What is finished or written.
+        /// The finished or written part.
         state: String,
     },
 }

@@ -132,26 +132,29 @@ impl ImageFolder {
     }
 
     /// Reads the captions of the text files next to images: `a.txt` for `a.jpg`, one caption a line. Also returns the files
-    /// without a caption and those that cannot be read as text. Empty lines are ignored.
+    /// without a caption, those that cannot be read as text, and FIFOs, sockets and devices. Empty lines are ignored.
     pub fn sidecar_captions(&self) -> (Vec<CaptionLine>, Vec<SkippedItem>) {
         let (mut captions, mut skipped) = (Vec::new(), Vec::new());
         for (_, path) in &self.images {
             let path = path.with_extension("txt");
-            if !path.is_file() {
-                continue;
-            }
-            match caption_lines(&path) {
+            let found = match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => continue,
+                Ok(metadata) => match irregular(metadata.file_type()) {
+                    Some(reason) => Err(reason.to_owned()),
+                    None => caption_lines(&path).map_err(|error| match error {
+                        DataError::Empty { .. } => "it has no caption".to_owned(),
+                        error => error.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; "),
+                    }),
+                },
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => Err(format!("cannot be read: {error}")),
+            };
+            match found {
                 Ok(lines) => {
                     let file = self.name(&path);
                     captions.extend(lines.into_iter().map(|line| CaptionLine { file: file.clone(), ..line }));
                 }
-                Err(error) => {
-                    let reason = match error {
-                        DataError::Empty { .. } => "it has no caption".to_owned(),
-                        error => error.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; "),
-                    };
-                    skipped.push(SkippedItem { name: self.name(&path), line: None, reason });
-                }
+                Err(reason) => skipped.push(SkippedItem { name: self.name(&path), line: None, reason }),
             }
         }
         // `a.jpg` and `a.png` have the same text file.

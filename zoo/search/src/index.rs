@@ -109,7 +109,7 @@ impl Index {
         self.in_file(item, SegmentedFile::stored)
     }
 
-    /// What `read` gives for the file of an item, and the item's number in it.
+    /// The result of `read` for the file of an item and the item's number in it.
     fn in_file<T>(&self, item: usize, read: impl FnOnce(&SegmentedFile, usize) -> Result<T>) -> Result<T> {
         let after = self.files.partition_point(|(first, _)| *first <= item);
         let (first, file) = self.files[..after].last().ok_or(SearchError::NoItem { item })?;

@@ -84,6 +84,6 @@ pub use index_writer::IndexWriter;
 pub use pipeline::{EmbeddingPipeline, EncodedImage, UsableCaptions};
 pub use precision::IndexPrecision;
 pub use searcher::{DEFAULT_CANDIDATES, Hit, Neighbor, SearchScope, Searcher, dot};
-pub use shards::{ShardInput, ShardSummary, ShardWriter};
+pub use shards::{ShardCounts, ShardInput, ShardSummary, ShardWriter};
 pub use store::{Store, StoreError};
 pub use stored_item::StoredItem;

@@ -1,6 +1,7 @@
 //! Embeddings of many images as shards, each of which is complete or absent.
 
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
@@ -14,6 +15,9 @@ use super::{
 };
 use crate::{Error, Result, SearchError};
 
+/// File of the folder that lists the shards.
+const MANIFEST: &str = "embeddings.json";
+
 /// The images of a shard.
 #[derive(Clone, Debug)]
 pub enum ShardInput {
@@ -23,7 +27,7 @@ pub enum ShardInput {
     Archive(PathBuf),
 }
 
-/// What a shard contains: the file `shard-NUMBER.json`, which is written last.
+/// Contents of a shard: the file `shard-NUMBER.json`, which is written last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardSummary {
     /// Version of the file format.
@@ -52,11 +56,54 @@ impl ShardSummary {
     }
 }
 
+/// How many images of some shards have which outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ShardCounts {
+    /// Images in the inputs.
+    pub images: usize,
+    /// Images with an embedding.
+    pub embedded: usize,
+    /// Images that cannot be used; the file of their shard says why.
+    pub skipped: usize,
+    /// Images that were listed and are gone.
+    pub missing: usize,
+}
+
+impl ShardCounts {
+    /// The sums of some shards.
+    pub fn of<'a>(shards: impl IntoIterator<Item = &'a ShardSummary>) -> Self {
+        shards.into_iter().fold(Self::default(), |sum, shard| Self {
+            images: sum.images.saturating_add(shard.images),
+            embedded: sum.embedded.saturating_add(shard.embedded),
+            skipped: sum.skipped.saturating_add(shard.skipped.len()),
+            missing: sum.missing.saturating_add(shard.missing),
+        })
+    }
+}
+
+/// The shards of a folder, when all of them are finished: the file `embeddings.json`.
+#[derive(Serialize)]
+struct EmbeddingsManifest<'a> {
+    schema: u32,
+    model: &'a ModelUsed,
+    #[serde(flatten)]
+    counts: ShardCounts,
+    /// In the order of their numbers.
+    shards: Vec<ManifestShard<'a>>,
+}
+
+#[derive(Serialize)]
+struct ManifestShard<'a> {
+    inputs_sha256: &'a str,
+    #[serde(flatten)]
+    counts: ShardCounts,
+}
+
 /// Writes shards to a folder.
 pub struct ShardWriter<'a> {
     /// The folder.
     pub folder: &'a Path,
-    /// What is written for each image.
+    /// Granularity of the embeddings of each image.
     pub granularity: EmbeddingGranularity,
     /// The model.
     pub model: &'a ModelUsed,
@@ -71,14 +118,17 @@ impl ShardWriter<'_> {
     /// # Errors
     /// Errors of [`embed_images`], and of a tar or Parquet file that cannot be used.
     pub fn write(&self, number: usize, input: &ShardInput) -> Result<ShardSummary> {
-        let path = self.folder.join(format!("shard-{number:05}.safetensors"));
+        let path = self.path(number);
         let summary_path = path.with_extension("json");
         let inputs_sha256 = self.identity(input)?;
-        if let Some(found) = ShardSummary::read(&summary_path)
-            && found.inputs_sha256 == inputs_sha256
-            && (found.embedded == 0 || path.is_file())
-        {
+        if let Some(found) = self.existing(number, &inputs_sha256) {
             return Ok(found);
+        }
+        // That of earlier inputs.
+        let manifest = self.folder.join(MANIFEST);
+        match fs_err::remove_file(&manifest) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed.map_err(io("remove", &manifest))?,
         }
         let unpacked;
         let images = match input {
@@ -116,9 +166,42 @@ impl ShardWriter<'_> {
         Ok(summary)
     }
 
-    /// The summary of shard `number`, if it is finished.
-    pub fn finished(&self, number: usize) -> Option<ShardSummary> {
-        ShardSummary::read(&self.folder.join(format!("shard-{number:05}.json")))
+    /// The summary of shard `number`, if it is finished and of these inputs and this model.
+    ///
+    /// # Errors
+    /// A model that cannot be described, which is not known to happen.
+    pub fn finished(&self, number: usize, input: &ShardInput) -> Result<Option<ShardSummary>> {
+        Ok(self.existing(number, &self.identity(input)?))
+    }
+
+    /// Writes `embeddings.json`, which lists the model, all shards and their counts. It is there as long as the shards are
+    /// those that it lists. Every process that finds all shards finished writes the same bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn write_manifest(&self, shards: &[ShardSummary]) -> Result<()> {
+        let path = self.folder.join(MANIFEST);
+        let listed = shards
+            .iter()
+            .map(|shard| ManifestShard { inputs_sha256: &shard.inputs_sha256, counts: ShardCounts::of([shard]) });
+        let manifest = EmbeddingsManifest {
+            schema: 1,
+            model: self.model,
+            counts: ShardCounts::of(shards),
+            shards: listed.collect(),
+        };
+        let text = serde_json::to_string_pretty(&manifest).map_err(|error| io("write", &path)(error.into()))?;
+        laps_files::replace(&path, format!("{text}\n").as_bytes()).map_err(io("write", &path))
+    }
+
+    fn existing(&self, number: usize, inputs_sha256: &str) -> Option<ShardSummary> {
+        let path = self.path(number);
+        let found = ShardSummary::read(&path.with_extension("json"))?;
+        (found.inputs_sha256 == inputs_sha256 && (found.embedded == 0 || path.is_file())).then_some(found)
+    }
+
+    fn path(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("shard-{number:05}.safetensors"))
     }
 
     fn identity(&self, input: &ShardInput) -> Result<String> {

@@ -13,7 +13,7 @@ pub trait Store: Send + Sync {
     /// Path of the file or address of the database, without a password. Errors name it.
     fn location(&self) -> &Path;
 
-    /// What is stored, and the model that computed it.
+    /// The kind of the items, and the model that computed them.
     fn description(&self) -> &IndexDescription;
 
     /// Number of items that match `filter`.

@@ -5,7 +5,7 @@ use std::io;
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong when a server is started. Errors of requests are answers.
+/// Errors of starting a server. Errors of requests are answers.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address cannot be used.
@@ -39,7 +39,7 @@ pub enum Error {
         "the token cannot be used\n  expected: 1 or more printable ASCII characters without spaces\n  found: {found}"
     )]
     Token {
-        /// What it holds instead.
+        /// The actual content.
         found: String,
     },
 }

@@ -26,9 +26,9 @@ pub(crate) struct ErrorBody {
 struct ErrorDetail {
     /// The kind of error, a name for the status.
     r#type: &'static str,
-    /// What happened, and what is expected and found.
+    /// The error, with the expected and the found value.
     message: String,
-    /// What the caller can do, if known.
+    /// Suggested fix, if known.
     hint: Option<String>,
 }
 
@@ -92,7 +92,7 @@ impl IntoResponse for Failure {
     }
 }
 
-/// What the caller can change is told to them; anything else goes to the log alone.
+/// Caller errors are returned; all others are only logged.
 impl From<laps::Error> for Failure {
     fn from(error: laps::Error) -> Self {
         use laps_search::SearchError;

@@ -1,4 +1,4 @@
-//! What every request passes: host, origin and token on the way in; headers, log and counters on the way out.
+//! Checks applied to every request: host, origin and token on the way in; headers, log and counters on the way out.
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 

@@ -30,7 +30,7 @@ use crate::{
     worker::{Context, Embedding, Encodable},
 };
 
-type Shared = State<Arc<App>>;
+type AppState = State<Arc<App>>;
 
 /// The answers besides success of the endpoints with a body.
 #[derive(IntoResponses)]
@@ -125,7 +125,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     request_body = SearchRequest,
     responses((status = 200, description = "Results, best first", body = SearchAnswer), Failures)
 )]
-async fn search(State(app): Shared, request: Request) -> Result<Json<SearchAnswer>, Failure> {
+async fn search(State(app): AppState, request: Request) -> Result<Json<SearchAnswer>, Failure> {
     let SearchRequest { query, top, candidates, filter } = read(&app, request).await?;
     check_range("top", top, MAX_TOP)?;
     check_range("candidates", candidates, MAX_CANDIDATES)?;
@@ -177,7 +177,7 @@ async fn search(State(app): Shared, request: Request) -> Result<Json<SearchAnswe
     request_body = EmbeddingsRequest,
     responses((status = 200, description = "Vectors of norm 1, in the order of the inputs", body = EmbeddingsAnswer), Failures)
 )]
-async fn embeddings(State(app): Shared, request: Request) -> Result<Json<EmbeddingsAnswer>, Failure> {
+async fn embeddings(State(app): AppState, request: Request) -> Result<Json<EmbeddingsAnswer>, Failure> {
     let EmbeddingsRequest { input, model, encoding_format, dimensions, .. } = read(&app, request).await?;
     check_model(&app, model)?;
     if let Some(dimensions) = dimensions.filter(|&dimensions| dimensions != app.width) {
@@ -219,7 +219,7 @@ async fn embeddings(State(app): Shared, request: Request) -> Result<Json<Embeddi
     request_body = ScoreRequest,
     responses((status = 200, description = "Similarities of every image with every text", body = ScoreAnswer), Failures)
 )]
-async fn score(State(app): Shared, request: Request) -> Result<Json<ScoreAnswer>, Failure> {
+async fn score(State(app): AppState, request: Request) -> Result<Json<ScoreAnswer>, Failure> {
     let ScoreRequest { images, texts } = read(&app, request).await?;
     let columns = texts.len();
     let images = images.into_iter().map(|input| ("images", input));
@@ -243,7 +243,7 @@ async fn score(State(app): Shared, request: Request) -> Result<Json<ScoreAnswer>
     request_body = RerankRequest,
     responses((status = 200, description = "Documents, best first", body = RerankAnswer), Failures)
 )]
-async fn rerank(State(app): Shared, request: Request) -> Result<Json<RerankAnswer>, Failure> {
+async fn rerank(State(app): AppState, request: Request) -> Result<Json<RerankAnswer>, Failure> {
     let RerankRequest { query, documents, top_n, model } = read(&app, request).await?;
     check_model(&app, model)?;
     let top = top_n.unwrap_or(documents.len());
@@ -276,7 +276,7 @@ async fn rerank(State(app): Shared, request: Request) -> Result<Json<RerankAnswe
     request_body = ExplainRequest,
     responses((status = 200, description = "The document of `laps-zoo explain --json`", body = Object), Failures)
 )]
-async fn explain(State(app): Shared, request: Request) -> Result<Response, Failure> {
+async fn explain(State(app): AppState, request: Request) -> Result<Response, Failure> {
     let ExplainRequest { image, caption } = read(&app, request).await?;
     let caption = caption.trim().to_owned();
     let item = match &image {
@@ -313,7 +313,7 @@ async fn explain(State(app): Shared, request: Request) -> Result<Response, Failu
         (status = 404, description = "There is no such image", body = ErrorBody)
     )
 )]
-async fn item_image(State(app): Shared, item: Result<Path<String>, PathRejection>) -> Result<Response, Failure> {
+async fn item_image(State(app): AppState, item: Result<Path<String>, PathRejection>) -> Result<Response, Failure> {
     let missing = || Failure::new(StatusCode::NOT_FOUND, "there is no such item");
     let item = item.ok().and_then(|Path(item)| item.parse().ok()).ok_or_else(missing)?;
     let jpeg = app.item_image(item).await?;
@@ -337,7 +337,7 @@ async fn healthz() -> Json<Health> {
         (status = 503, description = "It is stopping", body = Health)
     )
 )]
-async fn readyz(State(app): Shared) -> (StatusCode, Json<Health>) {
+async fn readyz(State(app): AppState) -> (StatusCode, Json<Health>) {
     match app.is_stopping() {
         true => (StatusCode::SERVICE_UNAVAILABLE, Json(Health { status: "stopping" })),
         false => (StatusCode::OK, Json(Health { status: "ok" })),
@@ -354,7 +354,7 @@ async fn readyz(State(app): Shared) -> (StatusCode, Json<Health>) {
         (status = 403, description = "The request comes from a page of another site", body = ErrorBody)
     )
 )]
-async fn metrics(State(app): Shared) -> Result<impl IntoResponse, Failure> {
+async fn metrics(State(app): AppState) -> Result<impl IntoResponse, Failure> {
     let text = app.metrics.text().map_err(|_| Failure::internal())?;
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
 }

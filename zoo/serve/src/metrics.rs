@@ -24,7 +24,7 @@ struct EndpointLabels {
     endpoint: String,
 }
 
-/// What the server counts. Clones count together.
+/// Counters of the server. Clones count together.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     registry: Arc<Registry>,

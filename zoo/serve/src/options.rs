@@ -1,4 +1,4 @@
-//! What a server is started with.
+//! Server options.
 
 use std::{path::PathBuf, time::Duration};
 

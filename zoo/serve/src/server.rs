@@ -55,7 +55,7 @@ pub struct Server {
     options: ServeOptions,
 }
 
-/// What a server did until it was stopped.
+/// Summary of a server after it was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServeSummary {
     /// Whether all requests in flight were answered before the end of [`Limits::stop_time`].

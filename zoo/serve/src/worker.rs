@@ -1,6 +1,7 @@
 //! The thread that owns the model, and the queue in front of it.
 
 use std::{
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
     time::Instant,
@@ -13,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::{failure::Failure, metrics::Metrics};
 
-/// What a request wants to have encoded.
+/// Input of a request to encode.
 #[derive(Debug)]
 pub(crate) enum Encodable {
     Text(String),
@@ -30,7 +31,7 @@ pub(crate) struct Embedding {
     pub(crate) values: Array,
 }
 
-/// What answers are computed with.
+/// Model and index that answers are computed with.
 pub(crate) struct Context<'a> {
     pub(crate) model: &'a Model,
     pub(crate) index: &'a dyn Store,
@@ -95,31 +96,53 @@ fn stopped() -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping")
 }
 
-/// Runs jobs until the queue is closed. All that wait are encoded together, up to the batch size of the model.
+/// Runs jobs until the queue is closed. Those that wait are encoded together, up to the batch size of the model.
 pub(crate) fn work(model: &Model, index: &dyn Store, Jobs(mut jobs): Jobs, metrics: &Metrics) {
     let encoding = model.encoding(&|_| ());
     let context = Context { model, index, encoding: &encoding };
-    while let Some(first) = jobs.blocking_recv() {
-        let mut inputs = first.inputs.len();
-        let mut batch = vec![first];
-        while inputs < encoding.batch_size.get()
-            && let Ok(job) = jobs.try_recv()
-        {
-            inputs += job.inputs.len();
-            batch.push(job);
+    let mut waiting = VecDeque::new();
+    loop {
+        let next = if waiting.is_empty() { jobs.blocking_recv() } else { jobs.try_recv().ok() };
+        match next {
+            Some(job) => waiting.extend(TokenizedJob::new(&context, job)),
+            None if waiting.is_empty() => break,
+            None => {
+                waiting.retain(|waiting| waiting.job.client.strong_count() > 0);
+                let batch = take_batch(&mut waiting, encoding.batch_size.get(), TokenizedJob::size);
+                if batch.is_empty() {
+                    continue;
+                }
+                let inputs = batch.iter().map(|waiting| waiting.job.inputs.len()).sum();
+                let began = Instant::now();
+                // Clients of a batch that panics get an error, and the next batch is served.
+                let outcome = catch_unwind(AssertUnwindSafe(|| run_batch(&context, batch)));
+                if outcome.is_err() {
+                    eprintln!("error: a batch of {inputs} inputs panicked");
+                }
+                metrics.batch(inputs, began.elapsed());
+            }
         }
-        batch.retain(|job| job.client.strong_count() > 0);
-        if batch.is_empty() {
-            continue;
-        }
-        let began = Instant::now();
-        // Clients of a batch that panics get an error, and the next batch is served.
-        let outcome = catch_unwind(AssertUnwindSafe(|| run_batch(&context, batch)));
-        if outcome.is_err() {
-            eprintln!("error: a batch of {inputs} inputs panicked");
-        }
-        metrics.batch(inputs, began.elapsed());
     }
+}
+
+/// Removes a batch of about `inputs` inputs: the job that has waited longest, and those with texts of the most similar
+/// length, so that little is padded. `size` gives the inputs of a job and the tokens of its longest text.
+fn take_batch<T>(waiting: &mut VecDeque<T>, inputs: usize, size: impl Fn(&T) -> (usize, usize)) -> Vec<T> {
+    let sizes: Vec<(usize, usize)> = waiting.iter().map(size).collect();
+    let Some(&(_, first)) = sizes.first() else { return Vec::new() };
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
+    order.sort_by_key(|&job| sizes[job].1.abs_diff(first));
+    let mut count = 0;
+    let is_taken = |&job: &usize| {
+        let is_taken = count < inputs;
+        count += sizes[job].0;
+        is_taken
+    };
+    let mut taken: Vec<usize> = order.into_iter().take_while(is_taken).collect();
+    taken.sort_unstable();
+    let mut batch: Vec<T> = taken.into_iter().rev().filter_map(|job| waiting.remove(job)).collect();
+    batch.reverse();
+    batch
 }
 
 /// A job whose texts are tokenized.
@@ -128,15 +151,28 @@ struct TokenizedJob {
     input_ids: Vec<Vec<u32>>,
 }
 
-fn run_batch(context: &Context<'_>, batch: Vec<Job>) {
-    let mut jobs = Vec::with_capacity(batch.len());
-    for job in batch {
-        match tokenize(context, &job.inputs) {
-            Ok(input_ids) => jobs.push(TokenizedJob { job, input_ids }),
-            // A text that is too long fails its own request alone.
-            Err(failure) => (job.finish)(context, Err(failure)),
+impl TokenizedJob {
+    /// None if the job has failed: a text that is too long fails its own request alone.
+    fn new(context: &Context<'_>, job: Job) -> Option<Self> {
+        // A panic drops the sender of the answer, and the client gets an error.
+        let tokenized = catch_unwind(AssertUnwindSafe(|| tokenize(context, &job.inputs)));
+        match tokenized {
+            Ok(Ok(input_ids)) => Some(Self { job, input_ids }),
+            Ok(Err(failure)) => {
+                (job.finish)(context, Err(failure));
+                None
+            }
+            Err(_) => None,
         }
     }
+
+    /// Inputs, and tokens of the longest text.
+    fn size(&self) -> (usize, usize) {
+        (self.job.inputs.len(), self.input_ids.iter().map(Vec::len).max().unwrap_or(0))
+    }
+}
+
+fn run_batch(context: &Context<'_>, mut jobs: Vec<TokenizedJob>) {
     let encoded = encode(context, &mut jobs);
     match encoded {
         Ok([captions, images]) => {
@@ -197,4 +233,32 @@ fn encode(context: &Context<'_>, jobs: &mut [TokenizedJob]) -> Result<[Vec<Array
     let captions = context.encoding.encode_input_ids(&input_ids)?;
     let images = if pixels.is_empty() { Vec::new() } else { context.encoding.encode_pixels(&pixels)? };
     Ok([captions, images])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::take_batch;
+
+    /// Inputs and tokens of the jobs of each batch.
+    fn batches(jobs: &[(usize, usize)], inputs: usize) -> Vec<Vec<(usize, usize)>> {
+        let mut waiting = VecDeque::from(jobs.to_vec());
+        let next = || Some(take_batch(&mut waiting, inputs, |&job| job)).filter(|batch| !batch.is_empty());
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn batch_has_the_oldest_job_and_those_of_similar_length() {
+        let jobs = [(1, 5), (1, 40), (1, 6), (1, 41), (1, 4), (1, 5)];
+        assert_eq!(batches(&jobs, 3), [vec![(1, 5), (1, 6), (1, 5)], vec![(1, 40), (1, 41), (1, 4)]]);
+        assert_eq!(batches(&jobs, 16), [jobs]);
+    }
+
+    #[test]
+    fn job_with_more_inputs_than_a_batch_is_taken_whole() {
+        let jobs = [(20, 5), (1, 5), (16, 9), (3, 9)];
+        assert_eq!(batches(&jobs, 16), [vec![(20, 5)], vec![(1, 5), (16, 9)], vec![(3, 9)]]);
+        assert!(batches(&[], 16).is_empty());
+    }
 }

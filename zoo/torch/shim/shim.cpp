@@ -22,6 +22,7 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #ifdef USE_C10D_NCCL
 #include <c10/cuda/CUDAFunctions.h>
+#include <c10/util/env.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 
@@ -54,6 +55,15 @@ void initialise_logging() {
   }();
   (void)once;
 }
+
+#ifdef USE_C10D_NCCL
+// `wait` of NCCL returns when an operation is queued on the GPU. Blocking, it returns when the operation is done, so that a
+// rank that does not answer is an error after the timeout, and the time of an operation includes the wait. A value in the
+// environment wins, also under the former name. libtorch reads its environment under the lock that `set_env` takes.
+void wait_for_nccl() {
+  if (!c10::utils::has_env("NCCL_BLOCKING_WAIT")) c10::utils::set_env("TORCH_NCCL_BLOCKING_WAIT", "1", false);
+}
+#endif
 
 Milliseconds remaining(Clock::time_point deadline) {
   const auto left = std::chrono::duration_cast<Milliseconds>(deadline - Clock::now());
@@ -102,6 +112,10 @@ int32_t laps_dist_has_nccl() {
 char* laps_dist_open(const LapsDistOptions* options, LapsDistGroup** group) {
   return guarded([&] {
     initialise_logging();
+#ifdef USE_C10D_NCCL
+    // Before the store and the group start threads.
+    if (options->nccl != 0) wait_for_nccl();
+#endif
     const Milliseconds timeout(options->timeout_ms);
     const auto deadline = Clock::now() + timeout;
     const int rank = options->rank, world_size = options->world_size;

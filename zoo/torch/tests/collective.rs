@@ -5,6 +5,7 @@ mod ranks;
 
 use std::{
     net::{Ipv4Addr, TcpListener},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,8 @@ use tch::{Kind, Tensor};
 
 /// Timeout of groups that are expected to fail.
 const SHORT: Duration = Duration::from_secs(10);
+/// Longest time of a test of such a group on a busy machine: the timeout, that of asking who failed, and the start.
+const SHORT_TEST: Duration = Duration::from_secs(60);
 
 fn cpu() -> TorchDevice {
     TorchDevice::open(Device::Cpu).unwrap()
@@ -53,7 +56,19 @@ fn worker() {
         "hanging" => {
             group.barrier().unwrap();
             if group.rank() == 1 {
-                // Until the test closes the pipe.
+                // Until the test ends this process.
+                std::io::stdin().read_line(&mut String::new()).unwrap();
+                return;
+            }
+            failure(&group);
+        }
+        // All threads of rank 0, that of the store too.
+        "stopped" => {
+            group.barrier().unwrap();
+            if group.rank() == 0 {
+                let own = std::process::id().to_string();
+                assert!(Command::new("kill").args(["-STOP", &own]).status().unwrap().success());
+                // Until the test ends this process.
                 std::io::stdin().read_line(&mut String::new()).unwrap();
                 return;
             }
@@ -111,6 +126,10 @@ fn operations(group: &Collective) {
         group.all_gather_number(7 - rank as i64).unwrap(),
         (0..world_size as i64).map(|r| 7 - r).collect::<Vec<_>>()
     );
+    assert_eq!(
+        group.all_gather_numbers([rank as i64, -1]).unwrap(),
+        (0..world_size as i64).map(|r| [r, -1]).collect::<Vec<_>>()
+    );
     let texts: Vec<String> = (0..world_size).map(|rank| "ü".repeat(rank)).collect();
     assert_eq!(group.all_gather_text(&texts[rank]).unwrap(), texts);
     assert!(group.any(rank == root).unwrap() && !group.any(false).unwrap());
@@ -140,26 +159,27 @@ fn group_of_one_does_nothing() {
     assert_eq!((group.bytes(), group.time()), (0, Duration::ZERO));
 }
 
-/// Runs a scenario that fails on all ranks but rank 1, and returns what they print.
-fn failures(scenario: &str, timeout: Duration) -> Vec<String> {
+/// Runs a scenario on three ranks that fails on all but rank `failed`, and returns what they print.
+fn failures(scenario: &str, failed: usize, timeout: Duration) -> Vec<String> {
     let port = free_port();
     let mut ranks: Vec<Rank> = (0..3).map(|rank| Rank::start("worker", scenario, rank, 3, port, timeout)).collect();
-    let (third, second, first) = (ranks.pop().unwrap(), ranks.pop().unwrap(), ranks.pop().unwrap());
-    let texts = [first, third].map(|rank| {
+    let failed = ranks.remove(failed);
+    let finished = ranks.into_iter().map(|rank| {
         let (success, text) = rank.finish();
         assert!(!success, "{text}");
         text
     });
+    let texts = finished.collect();
     // Ends the rank that hangs.
-    drop(second);
-    texts.to_vec()
+    drop(failed);
+    texts
 }
 
 #[test]
 fn killed_rank_is_named_by_the_others() {
     // The patience of a timeout would show: the closed connection is noticed at once.
     let began = Instant::now();
-    for text in failures("killed", PATIENT) {
+    for text in failures("killed", 1, PATIENT) {
         assert!(text.contains("failed: the process group failed during all-reduce: rank 1 does not answer"), "{text}");
     }
     assert!(began.elapsed() < PATIENT, "{:?}", began.elapsed());
@@ -167,14 +187,26 @@ fn killed_rank_is_named_by_the_others() {
 
 #[test]
 fn hanging_rank_is_named_after_the_timeout() {
-    for text in failures("hanging", SHORT) {
+    let began = Instant::now();
+    for text in failures("hanging", 1, SHORT) {
         assert!(text.contains("rank 1 does not answer"), "{text}");
     }
+    assert!(began.elapsed() < SHORT_TEST, "{:?}", began.elapsed());
+}
+
+/// c10d waits without limit for a store that is stopped.
+#[test]
+fn stopped_rank_with_the_store_is_named_after_the_timeout() {
+    let began = Instant::now();
+    for text in failures("stopped", 0, SHORT) {
+        assert!(text.contains("during all-reduce: rank 0 does not answer; it hosts the store"), "{text}");
+    }
+    assert!(began.elapsed() < SHORT_TEST, "{:?}", began.elapsed());
 }
 
 #[test]
-fn rank_that_leaves_tells_the_others_why() {
-    for text in failures("leaving", PATIENT) {
+fn leaving_rank_reports_its_reason() {
+    for text in failures("leaving", 1, PATIENT) {
         assert!(text.contains("rank 1 has ended: cannot read `a.jpg`"), "{text}");
     }
 }
@@ -218,13 +250,17 @@ fn silent_server_ends_in_an_error() {
     let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = server.local_addr().unwrap().port();
     let accepted = std::thread::spawn(move || server.accept().unwrap());
+    let began = Instant::now();
     let (success, text) = Rank::start("worker", "operations", 1, 2, port, SHORT).finish();
     assert!(!success && text.contains("failed: rank 1 cannot join the process group"), "{text}");
+    assert!(began.elapsed() < SHORT_TEST, "{:?}", began.elapsed());
     drop(accepted.join().unwrap());
 }
 
 #[test]
 fn absent_server_ends_in_an_error() {
+    let began = Instant::now();
     let (success, text) = Rank::start("worker", "operations", 1, 2, free_port(), SHORT).finish();
     assert!(!success && text.contains("failed: rank 1 cannot join the process group"), "{text}");
+    assert!(began.elapsed() < SHORT_TEST, "{:?}", began.elapsed());
 }

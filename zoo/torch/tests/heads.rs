@@ -62,8 +62,10 @@ fn assert_head_trains_and_resumes(head: HeadConfig) {
         out: folder.path().join(out),
         device: device(),
         threads: 1,
+        long_captions: laps_data::LongCaptions::default(),
         resume,
         group: None,
+        version: String::new(),
         start: laps::InitialWeights::default(),
     };
     let stop = AtomicBool::new(false);

@@ -5,7 +5,7 @@ mod ranks;
 #[path = "../../model/tests/support/mod.rs"]
 mod support;
 
-use std::{ops::Range, rc::Rc, sync::atomic::AtomicBool};
+use std::{ops::Range, path::Path, rc::Rc, sync::atomic::AtomicBool};
 
 use laps_data::scenes;
 use laps_hub::{
@@ -22,6 +22,7 @@ use laps_torch::{
     },
 };
 use support::{Tensors, device, difference, golden, swin_tiny, vit_tiny};
+use tempfile::TempDir;
 
 /// f32 sums in another order, through a whole model and back. The bound of the reference.
 const TOLERANCE: f64 = 1e-4;
@@ -314,25 +315,58 @@ fn half_precision_supports_dropout() {
     }
 }
 
-/// Computing the features of frozen backbones takes long, and there is no state to save yet.
-#[test]
-fn run_stopped_before_its_first_step_can_be_started_again() {
+fn data() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let drawn = scenes::DrawnConfig { seed: 7, train: 8, dev: 4, test: 4 };
     scenes::write(folder.path(), &drawn, &scenes::Split::ALL).unwrap();
+    folder
+}
+
+/// A run on the scenes in `folder`, which is written there.
+fn request(folder: &Path) -> laps::TrainRequest {
     let mut entry = registry::find("shapes_vit").unwrap();
-    entry.train.freeze_backbones = true;
     entry.train.batch_size = 8;
-    let request = laps::TrainRequest {
-        paths: entry.data_paths(Some(folder.path())).unwrap(),
+    laps::TrainRequest {
+        paths: entry.data_paths(Some(folder)).unwrap(),
         entry,
-        out: folder.path().join("run"),
+        out: folder.join("run"),
         device: device(),
         threads: 1,
+        long_captions: laps_data::LongCaptions::default(),
         resume: laps::Resume::Never,
         group: None,
+        version: String::new(),
         start: laps::InitialWeights::default(),
-    };
+    }
+}
+
+/// One rank of a run, with a program of a commit of its own; does nothing as a test.
+#[test]
+fn version_worker() {
+    let Some((folder, group)) = ranks::scenario() else { return };
+    let version = format!("0.2.0 (commit {})", group.rank);
+    let own = request(Path::new(&folder));
+    let request = laps::TrainRequest { version, group: Some(group), device: Device::Cpu, ..own };
+    println!("failed: {}", train(&request, &AtomicBool::new(false), &mut ()).unwrap_err());
+}
+
+#[test]
+fn ranks_of_another_commit_are_refused() {
+    let folder = data();
+    for text in ranks::run("version_worker", folder.path().to_str().unwrap(), 2) {
+        let expected =
+            "rank 1 has another version of the program\n  expected: 0.2.0 (commit 0)\n  found: 0.2.0 (commit 1)";
+        assert!(text.contains(expected), "{text}");
+    }
+    assert!(!folder.path().join("run").exists());
+}
+
+/// Computing the features of frozen backbones takes long, and there is no state to save yet.
+#[test]
+fn run_stopped_before_its_first_step_can_be_started_again() {
+    let folder = data();
+    let mut request = request(folder.path());
+    request.entry.train.freeze_backbones = true;
     let message = || train(&request, &AtomicBool::new(true), &mut ()).unwrap_err().to_string();
     let first = message();
     assert!(first.starts_with("training was interrupted before its first step"), "{first}");

@@ -111,6 +111,15 @@ fn page_shows_recalls_ranks_failures_and_provenance() {
     assert_eq!(html.matches("<div class=\"none\">").count(), 7);
 }
 
+/// The printed table of a successor comes with the audit of its published recalls.
+#[test]
+fn page_shows_the_audit_of_a_successor() {
+    let result = sample::result("f30k_vit_384_d2s", &[FLICKR]);
+    let html = page(vec![result], &Thumbnails::new(Vec::new()), &Explainer::default()).unwrap();
+    assert!(html.contains("table of D2S-VSE: f30k"), "{html}");
+    assert_eq!(html.matches("<li>audit of d2s_vse, does a text-to-image query contain").count(), 1, "{html}");
+}
+
 /// An embedded model, and a result that it has evaluated.
 fn explained() -> (Explainer, Reproduction) {
     let mut explainer = Explainer::default();

@@ -1,4 +1,4 @@
-//! Why an image and a caption have the similarity that they have.
+//! Explains a similarity as a sum of contributions.
 
 use laps_model::{
     array::Array,
@@ -8,7 +8,7 @@ use laps_model::{
 use super::Engine;
 use crate::{Error, Result};
 
-/// The similarity of one image and one caption, taken apart.
+/// The similarity of one image and one caption, split into contributions.
 ///
 /// Every value is computed in double precision from the embeddings. The similarity is
 /// [`class_token`](Self::class_token) plus the sum of [`patches`](Self::patches)' [`contribution`](PatchExplanation::contribution).
@@ -81,7 +81,7 @@ pub struct WordExplanation {
 }
 
 impl Engine {
-    /// Takes the similarity of an image `(tokens, width)` and a caption `(words, width)` apart.
+    /// Splits the similarity of an image `(tokens, width)` and a caption `(words, width)` into contributions.
     ///
     /// # Errors
     /// Embeddings of other sizes, an empty caption, and values that are not finite.

@@ -1,8 +1,10 @@
-//! Why an image and a caption have the similarity that they have, for the heads besides LAPS's that compare tokens with words.
+//! Explanations for the other heads that compare tokens with words.
 
 use laps_model::{
     array::Array,
-    heads::{ChanAggregation, HeadConfig, HeadSizes, LSE_TEMPERATURE, TOKEN_TEMPERATURE, WORD_TEMPERATURE},
+    heads::{
+        ChanAggregation, HeadConfig, HeadSizes, LSE_TEMPERATURE, SOFT_NORM_EPS, TOKEN_TEMPERATURE, WORD_TEMPERATURE,
+    },
     models::alignment::NORM_EPS,
 };
 
@@ -12,10 +14,8 @@ use super::explanation::{
 };
 use crate::{Error, Result};
 
-/// Added to the norm of a row or column of cosines.
-const SOFT_NORM_EPS: f64 = 1e-8;
-
-/// Takes the similarity of an image `(tokens, width)` and a caption `(words, width)` by a head without parameters apart.
+/// Splits the similarity of an image `(tokens, width)` and a caption `(words, width)` by a head without parameters into
+/// contributions.
 ///
 /// A word's similarity is what it adds, times the number of words: their mean is the similarity. For `scan_t2i` and `chan` with
 /// `mean` it is the word's term of the definition. `chan` with `lse`, a logarithm of a sum, is divided by the shares of the
@@ -97,8 +97,8 @@ struct Pair {
     cosines: Vec<Vec<f64>>,
 }
 
-/// What each token and word add: `(tokens, words)`, whose sum is the similarity times the number of words.
-type Parts = Vec<Vec<f64>>;
+/// Contribution of each token and word, `(tokens, words)`, whose sum is the similarity times the number of words.
+type Contributions = Vec<Vec<f64>>;
 
 impl Pair {
     fn new(tokens: Vec<Vec<f64>>, words: Vec<Vec<f64>>) -> Self {
@@ -106,18 +106,18 @@ impl Pair {
         Self { tokens, words, cosines }
     }
 
-    fn zeros(&self) -> Parts {
+    fn zeros(&self) -> Contributions {
         vec![vec![0.0; self.words.len()]; self.tokens.len()]
     }
 
-    /// Parts by word: `column` gives those of all tokens.
-    fn by_word(&self, column: impl Fn(usize) -> Vec<f64>) -> Parts {
+    /// Contributions by word: `column` gives those of all tokens.
+    fn by_word(&self, column: impl Fn(usize) -> Vec<f64>) -> Contributions {
         let columns: Vec<Vec<f64>> = (0..self.words.len()).map(column).collect();
         (0..self.tokens.len()).map(|token| columns.iter().map(|column| column[token]).collect()).collect()
     }
 
     /// SCAN's attention of words to tokens.
-    fn words_to_tokens(&self) -> Parts {
+    fn words_to_tokens(&self) -> Contributions {
         let norms: Vec<f64> = self.cosines.iter().map(|row| leaky_norm(row.iter())).collect();
         self.by_word(|word| {
             let logit = |token: usize| Some(WORD_TEMPERATURE * leaky(self.cosines[token][word]) / norms[token]);
@@ -128,7 +128,7 @@ impl Pair {
     }
 
     /// SCAN's attention of tokens to words.
-    fn tokens_to_words(&self) -> Parts {
+    fn tokens_to_words(&self) -> Contributions {
         let [tokens, words] = [self.tokens.len(), self.words.len()];
         let norms: Vec<f64> = (0..words).map(|word| leaky_norm(self.cosines.iter().map(|row| &row[word]))).collect();
         let row = |cosines: &Vec<f64>| -> Vec<f64> {
@@ -141,7 +141,7 @@ impl Pair {
     }
 
     /// The best token of each word, with `value` of their cosine.
-    fn best_tokens(&self, value: fn(f64) -> f64) -> Parts {
+    fn best_tokens(&self, value: fn(f64) -> f64) -> Contributions {
         self.by_word(|word| {
             let (token, cosine) = best(self.tokens.len(), &|token| self.cosines[token][word]);
             let mut column = vec![0.0; self.tokens.len()];
@@ -151,7 +151,7 @@ impl Pair {
     }
 
     /// The best word of each token.
-    fn best_words(&self) -> Parts {
+    fn best_words(&self) -> Contributions {
         let mut parts = self.zeros();
         for (row, cosines) in parts.iter_mut().zip(&self.cosines) {
             let (word, cosine) = best(cosines.len(), &|word| cosines[word]);
@@ -161,7 +161,7 @@ impl Pair {
     }
 
     /// The log-sum-exp over the words' best tokens, divided by the share of each word in the sum.
-    fn shares_of_words(&self) -> Parts {
+    fn shares_of_words(&self) -> Contributions {
         let mut parts = self.zeros();
         let words = self.words.len();
         let found: Vec<(usize, f64)> =
@@ -175,7 +175,7 @@ impl Pair {
     }
 }
 
-fn half_sum(mut parts: Parts, other: &Parts) -> Parts {
+fn half_sum(mut parts: Contributions, other: &Contributions) -> Contributions {
     for (row, other) in parts.iter_mut().zip(other) {
         row.iter_mut().zip(other).for_each(|(value, other)| *value = 0.5 * (*value + other));
     }

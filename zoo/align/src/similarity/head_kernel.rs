@@ -10,8 +10,8 @@ use std::ops::Range;
 use super::simd::{Kernel, Simd};
 
 /// Temperatures of SCAN's attention.
-const WORD_TEMPERATURE: f32 = 9.0;
-const TOKEN_TEMPERATURE: f32 = 4.0;
+const WORD_TEMPERATURE: f32 = laps_model::heads::WORD_TEMPERATURE as f32;
+const TOKEN_TEMPERATURE: f32 = laps_model::heads::TOKEN_TEMPERATURE as f32;
 const LEAKY_SLOPE: f32 = super::LEAKY_SLOPE;
 /// Smallest squared norm that a root is taken of. Its inverse root is the reciprocal of the 1e-8 that SCAN adds to norms; for
 /// a larger norm the sum and the maximum differ by less than the rounding of a cosine.

@@ -9,14 +9,14 @@ use std::{collections::HashMap, ops::Range, panic::resume_unwind, rc::Rc, sync::
 
 use laps_model::{
     array::Array,
-    heads::{ChanAggregation, Head, HeadConfig, HeadSizes, ItemFeatures, LSE_TEMPERATURE},
-    models::config::ModelConfig,
+    heads::{Ablation, ChanAggregation, Head, HeadConfig, HeadSizes, ItemFeatures, LSE_TEMPERATURE},
+    models::{alignment::PairSimilarity, config::ModelConfig},
     params::{self, ParamPath, Parameter},
 };
 
 use super::{
-    CaptionMatrix, EngineOptions, ImageSource, Plan, RunOutcome, SimdLevel, SimilarityEngine, StageTimes, Tile,
-    TileSink,
+    AlignmentConfig, CaptionMatrix, EngineOptions, ImageSource, Plan, RunOutcome, SimdLevel, SimilarityEngine,
+    StageTimes, Tile, TileSink,
     captions::norm,
     engine::invalid,
     head_kernel::{BestTokens, BestWords, TokenSimilarity, WordAttention, WordSimilarity},
@@ -36,8 +36,8 @@ const POOLED_IMAGES: usize = 1024;
 pub struct HeadEngine {
     head: HeadConfig,
     sizes: HeadSizes,
-    /// The model of an ablation, whose definition has its ratios.
-    model: Option<Box<ModelConfig>>,
+    /// Sizes of an ablation of LAPS, which its definition computes.
+    alignment: Option<AlignmentConfig>,
     /// Parameters of what the definition computes.
     parameters: Arc<HashMap<String, Array>>,
     /// Those of its pairs, packed.
@@ -58,20 +58,36 @@ impl HeadEngine {
         read: impl Fn(&Parameter) -> laps_model::Result<Array>,
         options: EngineOptions,
     ) -> Result<Self> {
-        let sizes = HeadSizes::of(model).encoded(&model.head);
-        let level = SimdLevel::detect();
-        if !matches!(model.head, HeadConfig::LapsAblation { .. }) {
-            return Self::with_sizes(model.head, sizes, read, options, level);
+        if let HeadConfig::LapsAblation { ablation } = model.head {
+            return Self::of_ablation(ablation, AlignmentConfig::of(model), read, options);
         }
-        let parameters = params::list(|path| Head::of(model, path))?;
-        let engine = Self::with_parameters(model.head, sizes, parameters, read, options, level)?;
-        Ok(Self { model: Some(Box::new(model.clone())), ..engine })
+        let sizes = HeadSizes::of(model).encoded(&model.head);
+        Self::with_sizes(model.head, sizes, read, options, SimdLevel::detect())
+    }
+
+    /// The engine of an ablation of LAPS, with the sizes of the alignment that it changes.
+    ///
+    /// # Errors
+    /// Sizes that no alignment has, and errors of `read`.
+    pub fn of_ablation(
+        ablation: Ablation,
+        alignment: AlignmentConfig,
+        read: impl Fn(&Parameter) -> laps_model::Result<Array>,
+        options: EngineOptions,
+    ) -> Result<Self> {
+        alignment.check()?;
+        let AlignmentConfig { has_class_token, width, .. } = alignment;
+        let sizes = HeadSizes { tokens: alignment.tokens(), has_class_token, width, word_width: width };
+        let parameters = params::list(|path| ablation_head(ablation, &alignment, path))?;
+        let head = HeadConfig::LapsAblation { ablation };
+        let engine = Self::with_parameters(head, sizes, parameters, read, options, SimdLevel::detect())?;
+        Ok(Self { alignment: Some(alignment), ..engine })
     }
 
     /// As [`new`](Self::new), for embeddings of `sizes`, and with a given instruction set.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and the ablations of LAPS, which need the ratios of a model.
+    /// As [`new`](Self::new), and the ablations of LAPS, whose sizes [`of_ablation`](Self::of_ablation) takes.
     pub fn with_sizes(
         head: HeadConfig,
         sizes: HeadSizes,
@@ -115,7 +131,7 @@ impl HeadEngine {
         Ok(Self {
             head,
             sizes,
-            model: None,
+            alignment: None,
             parameters: Arc::new(parameters),
             graph,
             level,
@@ -140,7 +156,7 @@ impl HeadEngine {
 
     /// The definition, for an ablation, and for what belongs to an image or a caption alone in `sgr`.
     fn definition(&self) -> Result<Option<Head<Array>>> {
-        if self.graph.is_none() && self.model.is_none() {
+        if self.graph.is_none() && self.alignment.is_none() {
             return Ok(None);
         }
         let parameters = Arc::clone(&self.parameters);
@@ -148,9 +164,9 @@ impl HeadEngine {
             parameters.get(&parameter.name).cloned().ok_or_else(|| missing(&parameter.name))
         };
         let path = ParamPath::root(Rc::new(read));
-        Ok(Some(match &self.model {
-            Some(model) => Head::of(model, &path)?,
-            None => Head::new(&self.head, &self.sizes, &path)?,
+        Ok(Some(match (self.head, &self.alignment) {
+            (HeadConfig::LapsAblation { ablation }, Some(alignment)) => ablation_head(ablation, alignment, &path)?,
+            _ => Head::new(&self.head, &self.sizes, &path)?,
         }))
     }
 
@@ -195,7 +211,7 @@ impl HeadEngine {
         let mut read = |image: usize| -> Result<Vec<f32>> {
             source.read(image, &mut values)?;
             // LAPS selects by the mean of the tokens as they are.
-            let keeps_norms = self.model.is_some();
+            let keeps_norms = self.alignment.is_some();
             let mut normalised = Vec::with_capacity(values.len());
             for token in values.chunks_exact(width) {
                 let norm = norm(token);
@@ -216,7 +232,7 @@ impl HeadEngine {
         let needs_gram = matches!(self.head, HeadConfig::ScanT2i | HeadConfig::ScanAll);
         let prepare = |image| {
             let rows = read(image)?;
-            if self.model.is_some() {
+            if self.alignment.is_some() {
                 let array = Array::new(&[1, self.sizes.tokens, width], rows)?;
                 let features = definition.as_ref().map(|head| head.image_features(&array)).transpose()?;
                 return Ok(PreparedTokens { tokens: pack(&[])?, gram: None, graph: None, features });
@@ -246,18 +262,29 @@ impl HeadEngine {
         let panel = 2 * self.level.lanes();
         let columns = if self.head.pools() { images.next_multiple_of(panel) } else { tokens.next_multiple_of(panel) };
         let prepared = match self.head.pools() {
-            true => columns * width,
+            // The vectors of a tile are read before they are packed.
+            true => 2 * columns * width,
             false => images * columns * (2 * width + columns),
         };
-        let graph = self
-            .graph
-            .as_ref()
-            .map_or(0, |weights| images * weights.image_values(columns) + weights.buffer_values(words));
-        // The definition holds every patch and every merged token of a pair a few times.
+        // The definition of `sgr` holds the tokens of an image a few times.
+        let graph = self.graph.as_ref().map_or(0, |weights| {
+            images * weights.image_values(columns) + weights.buffer_values(words) + 8 * tokens * width
+        });
+        // That of an ablation holds every patch and every merged token of a pair a few times.
         let definition =
-            if self.model.is_some() { images * tokens * width + 8 * tokens * (tokens + width + words) } else { 0 };
+            if self.alignment.is_some() { images * tokens * width + 8 * tokens * (tokens + width + words) } else { 0 };
         4 * (prepared + words * (2 * width + 3 * columns) + words * words + images * captions + graph + definition)
     }
+}
+
+/// The definition of an ablation of LAPS.
+fn ablation_head<T>(
+    ablation: Ablation,
+    alignment: &AlignmentConfig,
+    path: &ParamPath<T>,
+) -> laps_model::Result<Head<T>> {
+    let AlignmentConfig { patches, has_class_token, kept, groups, width } = *alignment;
+    Head::ablation(ablation, PairSimilarity { patches, kept, has_class_token }, groups, width, path)
 }
 
 fn missing(name: &str) -> laps_model::Error {
@@ -325,7 +352,7 @@ impl TileWorker for HeadWorker<'_> {
         };
         let columns = tile.captions.len();
         let captions = self.captions;
-        if self.engine.model.is_some() && self.definition.is_none() {
+        if self.engine.alignment.is_some() && self.definition.is_none() {
             self.definition = self.engine.definition()?;
         }
         let mut start = tile.captions.start;
@@ -518,7 +545,9 @@ impl SimilarityEngine for HeadEngine {
 
     fn plan(&self, images: usize, captions: &CaptionMatrix) -> Result<Plan> {
         let max_images = if self.head.pools() { POOLED_IMAGES } else { TILE_TOKENS / self.sizes.tokens };
-        let limits = TileLimits { max_images, threads: self.threads, memory_limit: self.memory_limit };
+        // The pooled vectors of all captions.
+        let shared = if self.graph.is_some() { 4 * captions.len() * captions.width() } else { 0 };
+        let limits = TileLimits { max_images, threads: self.threads, shared, memory_limit: self.memory_limit };
         limits.plan(images, captions, |images, captions, words| self.bytes(images, captions, words))
     }
 

@@ -26,10 +26,12 @@ const FOOTER: usize = 32 + 8 + 8 + 8;
 ///
 /// Tiles are written to `PATH.partial`, which also stores which tiles are complete. The complete file is renamed to `PATH`
 /// and has the same bytes as a file written by safetensors. After an interruption, opening the file again requests only the
-/// missing tiles. It needs memory for one row of a tile and one byte per tile.
+/// missing tiles. It needs memory for one row of a tile and one byte per tile. If `PATH` is a symbolic link, all of this
+/// happens at the file that it points to, and the link stays.
 #[derive(Debug)]
 pub struct MatrixFile {
-    path: PathBuf,
+    /// The regular file to write, with links followed.
+    target: PathBuf,
     partial: PathBuf,
     file: File,
     plan: Plan,
@@ -45,10 +47,12 @@ impl MatrixFile {
     /// keeps its tiles, see [`plan`](Self::plan).
     ///
     /// # Errors
-    /// A partial file of other inputs, and [`laps_files::Error::Held`] if another process is writing it.
+    /// A partial file of other inputs; [`laps_files::Error::Held`] if another process is writing it;
+    /// [`laps_files::Error::NotSeekable`] if `path` is a device, a FIFO, an open descriptor or standard output.
     pub fn open(path: &Path, plan: &Plan, inputs: &Fingerprint) -> Result<Self> {
-        let lock = FileLock::try_acquire(path)?;
-        let partial = laps_files::with_suffix(path, ".partial");
+        let target = laps_files::seekable_target(path)?;
+        let lock = FileLock::try_acquire(&target)?;
+        let partial = laps_files::with_suffix(&target, ".partial");
         let failed = |source| Error::Io(IoError::new("open", &partial, source));
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -57,8 +61,7 @@ impl MatrixFile {
         let start = header.len() as u64;
         let values = [start, start + 4 * plan.images as u64 * plan.captions as u64];
         let row = Vec::with_capacity(4 * plan.tile_captions);
-        let mut matrix =
-            Self { path: path.to_owned(), partial, file, plan: *plan, values, done: Vec::new(), row, _lock: lock };
+        let mut matrix = Self { target, partial, file, plan: *plan, values, done: Vec::new(), row, _lock: lock };
         match matrix.resume(inputs) {
             Ok(true) => {}
             Ok(false) => matrix.create(&header, inputs).map_err(|source| matrix.failed("write", source))?,
@@ -112,7 +115,7 @@ impl MatrixFile {
         }
         let complete = || {
             self.file.set_len(self.values[1])?;
-            laps_files::persist(&self.partial, &self.path)
+            laps_files::persist(&self.partial, &self.target)
         };
         complete().map_err(|source| self.failed("write", source))
     }

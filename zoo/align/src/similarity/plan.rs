@@ -103,7 +103,9 @@ pub(super) struct TileLimits {
     pub(super) max_images: usize,
     /// Number of threads.
     pub(super) threads: usize,
-    /// Maximum bytes of all threads.
+    /// Bytes that all threads share.
+    pub(super) shared: usize,
+    /// Maximum bytes of all threads and of what they share.
     pub(super) memory_limit: usize,
 }
 
@@ -125,7 +127,7 @@ impl TileLimits {
                 let rows = images.div_ceil(tile_images).max(1);
                 let share = columns.div_ceil((4 * self.threads).div_ceil(rows)).max(32);
                 let tile_captions = share.min(MAX_TILE_PAIRS / tile_images).min(columns);
-                let bytes = self.threads * bytes(tile_images, tile_captions, block_words);
+                let bytes = self.shared + self.threads * bytes(tile_images, tile_captions, block_words);
                 min_bytes = min_bytes.min(bytes);
                 if bytes <= self.memory_limit {
                     let [captions, threads] = [captions.len(), self.threads];
@@ -154,7 +156,7 @@ impl Planner<'_> {
     /// The largest tiles that fit into the memory limit.
     pub(super) fn plan(&self, images: usize, captions: &CaptionMatrix) -> Result<Plan> {
         let max_images = TILE_TOKENS / self.config.tokens();
-        let limits = TileLimits { max_images, threads: self.threads, memory_limit: self.memory_limit };
+        let limits = TileLimits { max_images, threads: self.threads, shared: 0, memory_limit: self.memory_limit };
         limits.plan(images, captions, |images, captions, words| self.bytes(images, captions, words))
     }
 

@@ -1,6 +1,6 @@
 //! Similarities of `sgr` for one image with a block of captions.
 //!
-//! What belongs to one image or one caption alone comes from the definition in laps-model. The rest is one matrix product a
+//! The features of one image or one caption alone come from the definition in laps-model. The rest is one matrix product a
 //! layer over all words of the block, and small sums for each caption:
 //!
 //! - The attended vector of a word is normalised, so the softmax needs no denominator.
@@ -22,7 +22,7 @@ use super::{
 use crate::Result;
 
 /// Added to a norm.
-const NORM_EPS: f32 = 1e-8;
+const SOFT_NORM_EPS: f32 = laps_model::heads::SOFT_NORM_EPS as f32;
 /// Logit behind the nodes of a caption.
 const NO_LOGIT: f32 = -1e30;
 
@@ -319,7 +319,7 @@ impl Kernel for SquaredDifference<'_> {
     }
 }
 
-/// What follows the bias of a layer.
+/// Activation applied after the bias.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Activation {
     None,
@@ -347,7 +347,7 @@ impl Kernel for AddBias<'_> {
                 simd.store(if self.then == Activation::Relu { simd.max(sum, zero) } else { sum }, values);
             }
             if self.then == Activation::Normalise {
-                let factor = simd.splat(1.0 / (square(simd, row).sqrt() + NORM_EPS));
+                let factor = simd.splat(1.0 / (square(simd, row).sqrt() + SOFT_NORM_EPS));
                 for values in row.chunks_exact_mut(S::LANES) {
                     simd.store(simd.mul(simd.load(values), factor), values);
                 }

@@ -115,7 +115,7 @@ mod tests {
 
     /// A colour gradient is preserved within the loss of this quality.
     #[test]
-    fn what_is_compressed_can_be_decoded() {
+    fn compressed_jpeg_decodes() {
         let pixels: Vec<u8> =
             (0..40 * 23).flat_map(|index| [index % 40 * 6, index / 40 * 11, 128]).map(|v| v as u8).collect();
         let image = RgbImage::new(40, 23, pixels).unwrap();
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_side_that_the_format_can_not_hold_is_refused() {
+    fn image_too_large_for_jpeg_is_rejected() {
         let image = RgbImage::new(65_536, 1, vec![0; 3 * 65_536]).unwrap();
         assert!(jpeg(&image, 80).is_err());
     }

@@ -2,6 +2,7 @@
 //!
 //! The pixels of a frame are decoded by `image-webp`. Its composition of frames is not used: it blends the first frame
 //! and returns a canvas in another layout for opaque animations, where Pillow copies the frame onto a black canvas.
+//! `image-webp` decodes lossy data that end one byte early, which libwebp refuses.
 
 use std::io;
 

@@ -41,7 +41,7 @@ const IN_FRONT: [&str; 6] = [
     "there is {b} behind {a}",
     "{a} overlaps {b} from the front",
 ];
-/// What follows if there is a third object `{c}` on a side `{s}` of both.
+/// Clauses that follow if there is a third object `{c}` on a side `{s}` of both.
 const THIRD: [&str; 3] = [" , and {c} is {s} both of them", " , with {c} {s} both", " and , {s} them , {c}"];
 
 /// Everything a caption is made of, so that the vocabulary holds it.

@@ -6,7 +6,7 @@ use super::{
     DrawnConfig, SceneError, Split,
     captions::{self, CAPTIONS},
     layout::{Jitter, place},
-    scene::{Colour, Object, Reading, Relation, Scene, SceneContent, Shape, Side, Size, Sizes},
+    scene::{Certainty, Colour, Object, Relation, Scene, SceneContent, Shape, Side, Size, Sizes},
 };
 use laps_model::random::SplitMix64;
 
@@ -160,12 +160,12 @@ struct Seen {
 impl Seen {
     /// Adds `scene`, unless its captions fit another scene, or those of another scene fit it.
     fn add(&mut self, scene: Scene) -> bool {
-        let says = scene.satisfies(&scene.content, Sizes::Told, Reading::Certain);
+        let says = scene.satisfies(&scene.content, Sizes::Told, Certainty::Certain);
         let clear = says
             && self.alike(&scene).all(|index| {
                 let other = &self.scenes[index];
-                !scene.satisfies(&other.content, Sizes::Told, Reading::Possible)
-                    && !other.satisfies(&scene.content, Sizes::Told, Reading::Possible)
+                !scene.satisfies(&other.content, Sizes::Told, Certainty::Possible)
+                    && !other.satisfies(&scene.content, Sizes::Told, Certainty::Possible)
             });
         if clear {
             for pair in pairs(&scene.content) {
@@ -186,8 +186,8 @@ impl Seen {
             .map(|index| {
                 let scene = &self.scenes[index];
                 let mut others = self.alike(scene).filter(|&other| other != index);
-                let shared =
-                    others.any(|other| self.scenes[other].satisfies(&scene.content, Sizes::Untold, Reading::Possible));
+                let shared = others
+                    .any(|other| self.scenes[other].satisfies(&scene.content, Sizes::Untold, Certainty::Possible));
                 if shared { Sizes::Told } else { Sizes::Untold }
             })
             .collect();

@@ -2,11 +2,11 @@
 
 use super::{
     outline,
-    scene::{Object, Placed, Relation, Scene, SceneContent, Side, Size, UNIT},
+    scene::{Object, PlacedObject, Relation, Scene, SceneContent, Side, Size, UNIT},
 };
 use laps_model::random::SplitMix64;
 
-/// Everything accidental about a picture. The scenes of a group share it, so that they differ in what the captions say
+/// Random variation of a picture. The scenes of a group share it, so that they differ in what the captions say
 /// and in nothing else. Lengths in [`UNIT`]s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Jitter {
@@ -57,7 +57,7 @@ impl Jitter {
 /// Half the width of the picture in [`UNIT`]s.
 const MIDDLE: i32 = super::raster::PIXELS as i32 * UNIT / 2;
 /// From the middle of the picture to either of two things that lie side by side.
-const APART: i32 = 15 * UNIT;
+const HALF_DISTANCE: i32 = 15 * UNIT;
 /// The least distance to the border.
 const BORDER: i32 = UNIT + UNIT / 2;
 
@@ -73,10 +73,10 @@ pub(super) fn place(content: SceneContent, jitter: Jitter) -> Option<Scene> {
         };
         base + jitter.growth[index]
     };
-    let mut placed: Vec<Placed> = objects
+    let mut placed: Vec<PlacedObject> = objects
         .iter()
         .enumerate()
-        .map(|(index, &object)| Placed { object, x: 0, y: 0, radius: radius(index) })
+        .map(|(index, &object)| PlacedObject { object, x: 0, y: 0, radius: radius(index) })
         .collect();
 
     let (first, second) = pair(content.relation, &placed, &jitter)?;
@@ -84,8 +84,8 @@ pub(super) fn place(content: SceneContent, jitter: Jitter) -> Option<Scene> {
     (placed[1].x, placed[1].y) = second;
     if let Some((side, _)) = content.third {
         let gap = 3 * UNIT + placed[2].radius;
-        let low = |axis: fn(&Placed) -> i32| placed[..2].iter().map(|p| axis(p) - p.radius).min();
-        let high = |axis: fn(&Placed) -> i32| placed[..2].iter().map(|p| axis(p) + p.radius).max();
+        let low = |axis: fn(&PlacedObject) -> i32| placed[..2].iter().map(|p| axis(p) - p.radius).min();
+        let high = |axis: fn(&PlacedObject) -> i32| placed[..2].iter().map(|p| axis(p) + p.radius).max();
         let (x, y) = match side {
             Side::Left => (low(|p| p.x)? - gap, 0),
             Side::Right => (high(|p| p.x)? + gap, 0),
@@ -106,11 +106,11 @@ pub(super) fn place(content: SceneContent, jitter: Jitter) -> Option<Scene> {
 }
 
 /// Places of the first two objects around the origin.
-fn pair(relation: Relation, placed: &[Placed], jitter: &Jitter) -> Option<((i32, i32), (i32, i32))> {
+fn pair(relation: Relation, placed: &[PlacedObject], jitter: &Jitter) -> Option<((i32, i32), (i32, i32))> {
     let (front, back) = (placed[0], placed[1]);
     match relation {
-        Relation::LeftOf => Some(((-APART, 0), (APART, 0))),
-        Relation::Above => Some(((0, -APART), (0, APART))),
+        Relation::LeftOf => Some(((-HALF_DISTANCE, 0), (HALF_DISTANCE, 0))),
+        Relation::Above => Some(((0, -HALF_DISTANCE), (0, HALF_DISTANCE))),
         Relation::Inside => {
             let spot = (0, outline::middle(back.object.shape) * back.radius / 100);
             let fits = outline::overlap(front, spot, back, (0, 0)).covers_front(100);
@@ -127,13 +127,13 @@ fn pair(relation: Relation, placed: &[Placed], jitter: &Jitter) -> Option<((i32,
 
 /// Moves everything into the middle of the picture and then by `shift`, as far as there is room; none if there is not
 /// enough for the objects.
-fn centre(placed: &mut [Placed], shift: (i32, i32)) -> Option<()> {
+fn centre(placed: &mut [PlacedObject], shift: (i32, i32)) -> Option<()> {
     let offset = |low: i32, high: i32, shift: i32| {
         let room = MIDDLE - BORDER - (high - low + 1) / 2;
         (room >= 0).then(|| MIDDLE - (low + high) / 2 + shift.clamp(-room, room))
     };
-    let low = |axis: fn(&Placed) -> i32| placed.iter().map(|p| axis(p) - p.radius).min();
-    let high = |axis: fn(&Placed) -> i32| placed.iter().map(|p| axis(p) + p.radius).max();
+    let low = |axis: fn(&PlacedObject) -> i32| placed.iter().map(|p| axis(p) - p.radius).min();
+    let high = |axis: fn(&PlacedObject) -> i32| placed.iter().map(|p| axis(p) + p.radius).max();
     let x = offset(low(|p| p.x)?, high(|p| p.x)?, shift.0)?;
     let y = offset(low(|p| p.y)?, high(|p| p.y)?, shift.1)?;
     for object in placed {

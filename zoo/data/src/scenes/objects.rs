@@ -4,7 +4,7 @@ use super::{
     DrawnConfig, PIXELS, SceneError, Split,
     captions::shape_words,
     groups, outline,
-    scene::{Placed, UNIT},
+    scene::{PlacedObject, UNIT},
 };
 
 /// An object of a drawn scene.
@@ -26,9 +26,9 @@ pub fn objects(config: &DrawnConfig, split: Split) -> Result<Vec<Vec<DrawnObject
 }
 
 /// The first object lies over the second.
-fn visible_objects(placed: &[Placed]) -> Vec<DrawnObject> {
+fn visible_objects(placed: &[PlacedObject]) -> Vec<DrawnObject> {
     let mut covered = vec![false; PIXELS * PIXELS];
-    let object = |placed: &Placed| {
+    let object = |placed: &PlacedObject| {
         let visible: Vec<bool> = (0..covered.len()).map(|pixel| !covered[pixel] && contains(*placed, pixel)).collect();
         covered.iter_mut().zip(&visible).for_each(|(covered, visible)| *covered |= visible);
         DrawnObject { nouns: shape_words(placed.object.shape), visible }
@@ -37,7 +37,7 @@ fn visible_objects(placed: &[Placed]) -> Vec<DrawnObject> {
 }
 
 /// Whether the middle of a pixel lies in an object.
-fn contains(placed: Placed, pixel: usize) -> bool {
+fn contains(placed: PlacedObject, pixel: usize) -> bool {
     let place = |value: i32| f64::from(value) / f64::from(UNIT);
     let (column, row) = ((pixel % PIXELS) as f64 + 0.5, (pixel / PIXELS) as f64 + 0.5);
     let radius = place(placed.radius);

@@ -1,6 +1,6 @@
 //! Outlines of the shapes.
 
-use super::scene::{Placed, Shape, UNIT};
+use super::scene::{PlacedObject, Shape, UNIT};
 
 /// Corners of a five-pointed star with its points on a circle of radius 1.05, in turn a point and a notch.
 const STAR: [(f64, f64); 10] = [
@@ -61,9 +61,9 @@ pub(super) struct Overlap {
 }
 
 /// The overlap of two objects at the centres given, in [`UNIT`]s.
-pub(super) fn overlap(front: Placed, front_at: (i32, i32), back: Placed, back_at: (i32, i32)) -> Overlap {
+pub(super) fn overlap(front: PlacedObject, front_at: (i32, i32), back: PlacedObject, back_at: (i32, i32)) -> Overlap {
     let reach = (2 * (front.radius + back.radius)) / UNIT;
-    let inside = |object: Placed, at: (i32, i32), x: i32, y: i32| {
+    let inside = |object: PlacedObject, at: (i32, i32), x: i32, y: i32| {
         let scale = f64::from(object.radius);
         contains(object.object.shape, f64::from(x * UNIT - at.0) / scale, f64::from(y * UNIT - at.1) / scale)
     };

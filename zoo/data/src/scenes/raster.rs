@@ -2,7 +2,7 @@
 
 use super::{
     outline,
-    scene::{Colour, Placed, Scene, UNIT},
+    scene::{Colour, PlacedObject, Scene, UNIT},
 };
 
 /// Width and height of a picture in pixels.
@@ -50,7 +50,7 @@ pub(super) fn draw(scene: &Scene) -> Vec<u8> {
 }
 
 /// Lays the shadow of an object, its rim and its face over the picture.
-fn paint(picture: &mut [[i32; 3]], placed: Placed, tint: [i32; 3]) {
+fn paint(picture: &mut [[i32; 3]], placed: PlacedObject, tint: [i32; 3]) {
     let colour = placed.object.colour.rgb();
     let radius = f64::from(placed.radius) / f64::from(UNIT);
     let inner = radius / (radius - RIM);

@@ -136,7 +136,7 @@ impl SceneContent {
 
 /// An object in its place, in [`UNIT`]s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Placed {
+pub(super) struct PlacedObject {
     pub(super) object: Object,
     pub(super) x: i32,
     pub(super) y: i32,
@@ -147,58 +147,58 @@ pub(super) struct Placed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Scene {
     pub(super) content: SceneContent,
-    pub(super) objects: Vec<Placed>,
+    pub(super) objects: Vec<PlacedObject>,
     pub(super) jitter: Jitter,
 }
 
-/// How sure a person can be of a statement.
+/// How certain a statement about a scene is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
-    /// Nobody would deny it.
+pub(super) enum Certainty {
+    /// Holds for every viewer.
     Certain,
-    /// Somebody might accept it.
+    /// Holds for some viewers.
     Possible,
 }
 
 impl Scene {
     /// Whether object `a` of this scene lies to object `b` as `relation` says.
-    pub(super) fn holds(&self, relation: Relation, a: usize, b: usize, reading: Reading) -> bool {
+    pub(super) fn holds(&self, relation: Relation, a: usize, b: usize, certainty: Certainty) -> bool {
         let (front, back) = (self.objects[a], self.objects[b]);
         let (dx, dy) = (back.x - front.x, back.y - front.y);
         let reach = front.radius + back.radius;
         let touching = dx * dx + dy * dy < reach * reach;
         let on_top = (a, b) == (0, 1);
-        match (relation, reading) {
-            (Relation::LeftOf, Reading::Certain) => dx >= reach,
-            (Relation::Above, Reading::Certain) => dy >= reach,
+        match (relation, certainty) {
+            (Relation::LeftOf, Certainty::Certain) => dx >= reach,
+            (Relation::Above, Certainty::Certain) => dy >= reach,
             // The centres of objects that lie side by side differ by at most 4 pixels across.
-            (Relation::LeftOf, Reading::Possible) => dx > 4 * UNIT,
-            (Relation::Above, Reading::Possible) => dy > 4 * UNIT,
+            (Relation::LeftOf, Certainty::Possible) => dx > 4 * UNIT,
+            (Relation::Above, Certainty::Possible) => dy > 4 * UNIT,
             (Relation::Inside, _) => on_top && touching && 2 * front.radius < back.radius,
-            (Relation::InFrontOf, Reading::Certain) => on_top && touching && 2 * front.radius >= back.radius,
-            (Relation::InFrontOf, Reading::Possible) => on_top && touching,
+            (Relation::InFrontOf, Certainty::Certain) => on_top && touching && 2 * front.radius >= back.radius,
+            (Relation::InFrontOf, Certainty::Possible) => on_top && touching,
         }
     }
 
     /// Whether `content` can be said of this scene: an assignment of its objects to different objects here with the same
     /// attributes, in the same relations. `sizes` says whether sizes are told.
-    pub(super) fn satisfies(&self, content: &SceneContent, sizes: Sizes, reading: Reading) -> bool {
+    pub(super) fn satisfies(&self, content: &SceneContent, sizes: Sizes, certainty: Certainty) -> bool {
         let matches = |told: Object| {
             let found = self.objects.iter().position(|placed| placed.object.kind() == told.kind());
             found.filter(|&index| sizes == Sizes::Untold || self.objects[index].object.size == told.size)
         };
         // Kinds are distinct within a scene, so there is at most one assignment.
         let (Some(first), Some(second)) = (matches(content.first), matches(content.second)) else { return false };
-        if !self.holds(content.relation, first, second, reading) {
+        if !self.holds(content.relation, first, second, certainty) {
             return false;
         }
         let Some((side, third)) = content.third else { return true };
         let Some(third) = matches(third) else { return false };
         [first, second].into_iter().all(|other| match side {
-            Side::Left => self.holds(Relation::LeftOf, third, other, reading),
-            Side::Right => self.holds(Relation::LeftOf, other, third, reading),
-            Side::Above => self.holds(Relation::Above, third, other, reading),
-            Side::Below => self.holds(Relation::Above, other, third, reading),
+            Side::Left => self.holds(Relation::LeftOf, third, other, certainty),
+            Side::Right => self.holds(Relation::LeftOf, other, third, certainty),
+            Side::Above => self.holds(Relation::Above, third, other, certainty),
+            Side::Below => self.holds(Relation::Above, other, third, certainty),
         })
     }
 }

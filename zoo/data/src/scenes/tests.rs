@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::{
     groups::{self, CaptionedScene},
     raster,
-    scene::{Colour, Object, Reading, Relation, Scene, SceneContent, Shape, Size},
+    scene::{Certainty, Colour, Object, Relation, Scene, SceneContent, Shape, Size},
     *,
 };
 
@@ -109,13 +109,16 @@ fn read(caption: &str) -> Statement {
 
 impl Statement {
     /// Whether there are objects in the scene that all of it is true of.
-    fn is_true(&self, scene: &Scene, reading: Reading) -> bool {
-        self.assign(scene, reading, &mut Vec::new())
+    fn is_true(&self, scene: &Scene, certainty: Certainty) -> bool {
+        self.assign(scene, certainty, &mut Vec::new())
     }
 
-    fn assign(&self, scene: &Scene, reading: Reading, chosen: &mut Vec<usize>) -> bool {
+    fn assign(&self, scene: &Scene, certainty: Certainty, chosen: &mut Vec<usize>) -> bool {
         let Some(&(size, colour, shape)) = self.objects.get(chosen.len()) else {
-            return self.relations.iter().all(|&(relation, a, b)| scene.holds(relation, chosen[a], chosen[b], reading));
+            return self
+                .relations
+                .iter()
+                .all(|&(relation, a, b)| scene.holds(relation, chosen[a], chosen[b], certainty));
         };
         (0..scene.objects.len()).any(|index| {
             let object = scene.objects[index].object;
@@ -124,7 +127,7 @@ impl Statement {
                 return false;
             }
             chosen.push(index);
-            let found = self.assign(scene, reading, chosen);
+            let found = self.assign(scene, certainty, chosen);
             chosen.pop();
             found
         })
@@ -140,9 +143,9 @@ fn each_caption_is_true_of_its_own_scene_only() {
             assert_eq!(captions.iter().collect::<HashSet<_>>().len(), captions.len());
             for caption in captions {
                 let statement = read(caption);
-                assert!(statement.is_true(scene, Reading::Certain), "`{caption}` of {:?}", scene.content);
+                assert!(statement.is_true(scene, Certainty::Certain), "`{caption}` of {:?}", scene.content);
                 for (other, drawn) in drawn.iter().enumerate().filter(|&(other, _)| other != index) {
-                    let excluded = !statement.is_true(&drawn.scene, Reading::Possible);
+                    let excluded = !statement.is_true(&drawn.scene, Certainty::Possible);
                     assert!(excluded, "`{caption}` of {index} fits {other}: {:?}", drawn.scene.content);
                 }
             }
@@ -346,7 +349,7 @@ fn data_set_is_the_same_bytes_on_every_platform() {
 }
 
 #[test]
-fn a_folder_is_kept_completed_mended_or_refused() {
+fn existing_folder_is_reused_repaired_or_rejected() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("deep/shapes");
     assert_eq!(write(&folder, &small(), &[Split::Test]).unwrap(), Outcome::Written);

@@ -53,7 +53,7 @@ fn glob(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, DataError> {
     let start = if literal == 0 { String::new() } else { components[..literal].join("/") + "/" };
     let mut files = Vec::new();
     walk(&root.join(&start), &mut |path, below| {
-        if matcher.is_match(format!("{start}{below}")) {
+        if matcher.is_match(Path::new(&start).join(below)) {
             files.push(path);
         }
     })?;
@@ -61,10 +61,9 @@ fn glob(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, DataError> {
     Ok(files)
 }
 
-/// Calls `visit` with the path of each file below `folder`, and the path relative to it with `/`. Links to folders are not
-/// followed.
-pub(super) fn walk(folder: &Path, visit: &mut dyn FnMut(PathBuf, String)) -> Result<(), DataError> {
-    let mut waiting = vec![(folder.to_owned(), String::new())];
+/// Calls `visit` with the path of each file below `folder`, and the path relative to it. Links to folders are not followed.
+pub(super) fn walk(folder: &Path, visit: &mut dyn FnMut(PathBuf, &Path)) -> Result<(), DataError> {
+    let mut waiting = vec![(folder.to_owned(), PathBuf::new())];
     while let Some((folder, below)) = waiting.pop() {
         let entries = match fs_err::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -72,16 +71,20 @@ pub(super) fn walk(folder: &Path, visit: &mut dyn FnMut(PathBuf, String)) -> Res
         };
         for entry in entries {
             let entry = entry?;
-            // A name that is not UTF-8 cannot be written to a mapping.
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let name = format!("{below}{name}");
+            let below = below.join(entry.file_name());
             match entry.file_type()?.is_dir() {
-                true => waiting.push((entry.path(), format!("{name}/"))),
-                false => visit(entry.path(), name),
+                true => waiting.push((entry.path(), below)),
+                false => visit(entry.path(), &below),
             }
         }
     }
     Ok(())
+}
+
+/// The path of a file relative to the image folder as the name of an image, with `/`. `None` if it is not UTF-8, because
+/// imported names are texts.
+pub(super) fn image_name(below: &Path) -> Option<String> {
+    Some(below.to_str()?.replace(std::path::MAIN_SEPARATOR, "/"))
 }
 
 /// The folder of images, where none is given.

@@ -2,14 +2,22 @@
 //!
 //! The first folder below the root says the split if it is a known word, as in `val/dog.jpg`.
 
+use std::path::PathBuf;
+
 use super::{Sink, Source, SourceItem, files, unusable};
 use crate::{DataError, captions::rows, image::READABLE_EXTENSIONS};
 
-pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<(), DataError> {
+/// Returns the files whose names are not UTF-8. They are left out.
+pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<Vec<PathBuf>, DataError> {
+    let mut unnamed = Vec::new();
     for folder in &source.files {
         let mut images = Vec::new();
         let mut texts = std::collections::BTreeSet::new();
-        files::walk(folder, &mut |_, name| {
+        files::walk(folder, &mut |_, below| {
+            let Some(name) = files::image_name(below) else {
+                unnamed.push(below.to_owned());
+                return;
+            };
             let Some((stem, extension)) = name.rsplit_once('.') else { return };
             let extension = extension.to_ascii_lowercase();
             if extension == "txt" {
@@ -39,5 +47,5 @@ pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<(), DataError
             return Err(unusable(&path, "an image of the same name", "none, or two text files for one image"));
         }
     }
-    Ok(())
+    Ok(unnamed)
 }

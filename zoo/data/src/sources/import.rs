@@ -3,14 +3,15 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
+use laps_files::path_to_text;
 use serde::{Deserialize, Serialize};
 
 use super::{
     CaptionUse, Source, SourceItem, SourceKind, known,
-    split_list::{Listed, SplitList},
+    split_list::{SplitList, SplitPosition},
     unusable,
 };
 use crate::{
@@ -20,8 +21,14 @@ use crate::{
 
 /// Largest sum of ids, names and captions.
 const MAX_TEXT: usize = 1 << 30;
+/// Largest sum of the images inside of a file, as a multiple of the size of the file. Images are compressed already.
+const MAX_EXPANSION: u64 = 64;
+/// Sum of images that a small file may have anyway.
+const MIN_UNPACKED_BYTES: u64 = 1 << 24;
+/// Maximum number of files that a note names.
+const LISTED: usize = 8;
 
-/// What happens to images that lie in the image folder of a source. Images inside of Parquet and tar files are always
+/// Treatment of images that lie in the image folder of a source. Images inside of Parquet and tar files are always
 /// written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageTransfer {
@@ -33,7 +40,7 @@ pub enum ImageTransfer {
     Copy,
 }
 
-/// What [`import`] wrote.
+/// Summary of an [`import`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Imported {
     /// Number of images and captions of each split.
@@ -55,6 +62,31 @@ struct ImportedImage {
     captions: Vec<String>,
 }
 
+/// The images that were unpacked from one file. Many rows of a Parquet file may refer to one image, and pages of zeros take
+/// no space in it.
+#[derive(Default)]
+struct UnpackedBytes {
+    path: PathBuf,
+    bytes: u64,
+    max: u64,
+}
+
+impl UnpackedBytes {
+    /// Adds an image of the file at `path`, before it is written.
+    fn add(&mut self, path: &Path, bytes: usize) -> Result<(), DataError> {
+        if self.path != path {
+            let max = fs_err::metadata(path)?.len().saturating_mul(MAX_EXPANSION).max(MIN_UNPACKED_BYTES);
+            *self = Self { path: path.to_owned(), bytes: 0, max };
+        }
+        self.bytes += bytes as u64;
+        if self.bytes > self.max {
+            let expected = format!("at most {} bytes of images in a file of this size", self.max);
+            return Err(unusable(path, expected, "more"));
+        }
+        Ok(())
+    }
+}
+
 struct Import<'a> {
     source: &'a Source,
     list: Option<SplitList>,
@@ -66,6 +98,7 @@ struct Import<'a> {
     /// Id of an image by its name.
     by_name: BTreeMap<String, String>,
     text: usize,
+    unpacked: UnpackedBytes,
     wrote_images: bool,
     unlisted: usize,
     without_captions: usize,
@@ -93,13 +126,14 @@ pub fn import(source: &Source, folder: &Path, transfer: ImageTransfer) -> Result
         by_id: HashMap::new(),
         by_name: BTreeMap::new(),
         text: 0,
+        unpacked: UnpackedBytes::default(),
         wrote_images: false,
         unlisted: 0,
         without_captions: 0,
         caption_counts: Vec::new(),
     };
-    source.read(&mut |item| import.add(item))?;
-    import.finish()
+    let unnamed = source.read(&mut |item| import.add(item))?;
+    import.finish(&unnamed)
 }
 
 /// Writes the images inside of a tar file (`.tar`) of the WebDataset format or a Parquet file (`.parquet`) below `folder`,
@@ -114,8 +148,7 @@ pub fn unpack_images(path: &Path, folder: &Path) -> Result<Vec<String>, DataErro
         _ => return Err(unusable(path, "a file `.tar` or `.parquet`", "another extension")),
     };
     let source = Source { captions: CaptionUse::Ignored, ..Source::below(kind, path, &[], None, None)? };
-    let mut names = Vec::new();
-    let mut seen = HashSet::new();
+    let (mut names, mut seen, mut unpacked) = (Vec::new(), HashSet::new(), UnpackedBytes::default());
     source.read(&mut |SourceItem { origin: (path, place), name, bytes, .. }| {
         if !is_inside(Path::new(&name)) {
             let expected = format!("a name inside the image folder in {place}");
@@ -124,6 +157,7 @@ pub fn unpack_images(path: &Path, folder: &Path) -> Result<Vec<String>, DataErro
         let bytes = bytes.ok_or_else(|| unusable(&path, format!("the bytes of an image in {place}"), "a path"))?;
         // One row per caption repeats its image.
         if seen.insert(name.clone()) {
+            unpacked.add(&path, bytes.len())?;
             let to = folder.join(&name);
             if let Some(parent) = to.parent() {
                 fs_err::create_dir_all(parent)?;
@@ -146,7 +180,7 @@ impl Import<'_> {
                 self.unlisted += 1;
                 return Ok(());
             }
-            Some(Some(Listed { split, rank, id_and_name })) => match id_and_name {
+            Some(Some(SplitPosition { split, rank, id_and_name })) => match id_and_name {
                 // The name of an image in the image folder says where it is.
                 Some((id, listed)) => (split, rank, id, if bytes.is_some() { listed } else { name }),
                 None => (split, rank, id, name),
@@ -189,6 +223,9 @@ impl Import<'_> {
             let expected = format!("a name of its own for the image `{id}` in {place}");
             return Err(unusable(&path, expected, format!("`{name}`, the name of image `{other}`")));
         }
+        if let Some(bytes) = &bytes {
+            self.unpacked.add(&path, bytes.len())?;
+        }
         self.place(&name, bytes.as_deref())?;
         self.caption_counts.push(captions.len());
         self.by_id.insert(id.clone(), self.images.len());
@@ -215,7 +252,7 @@ impl Import<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Imported, DataError> {
+    fn finish(mut self, unnamed: &[PathBuf]) -> Result<Imported, DataError> {
         let mut notes = Vec::new();
         let source = self.source;
         let described = source.files.first().cloned().unwrap_or_default();
@@ -233,6 +270,17 @@ impl Import<'_> {
                 "images of the list of splits that are not in the data: {}",
                 list.count - self.images.len()
             ));
+        }
+        if !unnamed.is_empty() {
+            let mut names: Vec<String> = unnamed.iter().map(|path| format!("`{}`", path_to_text(path))).collect();
+            names.sort();
+            let further = names.len().saturating_sub(LISTED);
+            names.truncate(LISTED);
+            if further > 0 {
+                names.push(format!("and {further} more"));
+            }
+            let names = names.join(", ");
+            notes.push(format!("files whose names are not UTF-8, which are left out: {}: {names}", unnamed.len()));
         }
         if self.without_captions > 0 {
             notes.push(format!("images without a caption, which are left out: {}", self.without_captions));

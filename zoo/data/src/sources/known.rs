@@ -53,7 +53,20 @@ impl KnownIds {
     }
 }
 
-/// What is unusual in `split`, where `known` are the ids of the published splits by data set and name.
+/// The published splits of this size, in words. Several may have it, so that it does not say which split it is. `known` are
+/// the sizes by data set and name.
+pub fn same_size(size: SplitSize, known: &BTreeMap<String, BTreeMap<String, SplitSize>>) -> Option<String> {
+    let mut names = Vec::new();
+    for (set, splits) in known {
+        let same = splits.iter().filter(|&(_, known)| *known == size);
+        names.extend(same.map(|(name, _)| format!("`{set}` `{name}`")));
+    }
+    let SplitSize { images, captions } = size;
+    let of = names.join(" and of ");
+    (!names.is_empty()).then(|| format!("the size is that of {of}: {images} images and {captions} captions"))
+}
+
+/// Notes on unusual properties of `split`, where `known` are the ids of the published splits by data set and name.
 pub fn traps(split: &Split, known: &BTreeMap<String, BTreeMap<String, KnownIds>>) -> Vec<String> {
     let mut notes = Vec::new();
     let found = [1, 5].map(|per_image| KnownIds::of(split, per_image));

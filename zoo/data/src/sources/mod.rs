@@ -49,11 +49,11 @@ use serde::{Deserialize, Serialize};
 use crate::DataError;
 
 pub use import::{ImageTransfer, Imported, import, unpack_images};
-pub use known::{KnownIds, traps};
+pub use known::{KnownIds, same_size, traps};
 
 /// Largest image file inside of a Parquet or tar file.
 const MAX_IMAGE_BYTES: u64 = 1 << 28;
-/// Largest text file inside of a tar file.
+/// Largest text file inside of a tar file; in a row of a Parquet file, most bytes of a text and of all captions.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
 
 /// The layout of a data set.
@@ -190,7 +190,7 @@ impl SplitNames {
     /// The split that the name of a file says: a known word at its start or end, as in `test-00000-of-00009.parquet` and
     /// `captions_val2014.json`.
     fn of_file(&self, path: &Path) -> Option<&str> {
-        let stem = path.file_stem()?.to_str()?;
+        let stem = path.file_stem()?.to_string_lossy();
         let mut words = stem.split(|letter: char| !letter.is_ascii_alphabetic()).filter(|word| !word.is_empty());
         words.find_map(|word| self.known(word))
     }
@@ -241,14 +241,10 @@ impl Source {
         images: Option<&Path>,
         splits: Option<&Path>,
     ) -> Result<Self, DataError> {
-        let name = root.file_name().and_then(|name| name.to_str()).filter(|_| root.is_file() && files.is_empty());
-        if let Some(name) = name {
-            let parent = root.parent().unwrap_or(Path::new(""));
-            return Self::below(kind, parent, &[name.to_owned()], images, splits);
-        }
-        let files = match kind {
-            SourceKind::Folder if files.is_empty() => vec![root.to_owned()],
-            _ => files::find(kind, root, files)?,
+        let (root, files) = match files.is_empty() {
+            true if root.is_file() => (root.parent().unwrap_or(Path::new("")), vec![root.to_owned()]),
+            true if kind == SourceKind::Folder => (root, vec![root.to_owned()]),
+            _ => (root, files::find(kind, root, files)?),
         };
         let images = match images {
             Some(images) => root.join(images),
@@ -276,21 +272,23 @@ impl Source {
         files::identity(self)
     }
 
-    /// Calls `sink` for each image in the order of the source.
-    fn read(&self, sink: &mut Sink<'_>) -> Result<(), DataError> {
+    /// Calls `sink` for each image in the order of the source. Returns the files, relative to their folder, that are left
+    /// out because their names are not UTF-8.
+    fn read(&self, sink: &mut Sink<'_>) -> Result<Vec<PathBuf>, DataError> {
         match self.kind {
-            SourceKind::Laps | SourceKind::Authors => Ok(()),
-            SourceKind::Karpathy => karpathy::read(self, sink),
-            SourceKind::Coco => coco::read(self, sink),
-            SourceKind::Parquet => parquet::read(self, sink),
-            SourceKind::Kaggle => kaggle::read(self, sink),
-            SourceKind::Webdataset => webdataset::read(self, sink),
-            SourceKind::Folder => folder::read(self, sink),
-            SourceKind::Docci => docci::read(self, sink),
-            SourceKind::Dci => dci::read(self, sink),
-            SourceKind::Urban1k => urban1k::read(self, sink),
-            SourceKind::Sharegpt4v => sharegpt4v::read(self, sink),
+            SourceKind::Folder => return folder::read(self, sink),
+            SourceKind::Urban1k => return urban1k::read(self, sink),
+            SourceKind::Laps | SourceKind::Authors => {}
+            SourceKind::Karpathy => karpathy::read(self, sink)?,
+            SourceKind::Coco => coco::read(self, sink)?,
+            SourceKind::Parquet => parquet::read(self, sink)?,
+            SourceKind::Kaggle => kaggle::read(self, sink)?,
+            SourceKind::Webdataset => webdataset::read(self, sink)?,
+            SourceKind::Docci => docci::read(self, sink)?,
+            SourceKind::Dci => dci::read(self, sink)?,
+            SourceKind::Sharegpt4v => sharegpt4v::read(self, sink)?,
         }
+        Ok(Vec::new())
     }
 }
 

@@ -24,11 +24,13 @@ use parquet::{
     schema::types::SchemaDescriptor,
 };
 
-use super::{CaptionUse, MAX_IMAGE_BYTES, Sink, Source, SourceItem, parquet_pages, unusable};
+use super::{CaptionUse, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Sink, Source, SourceItem, parquet_pages, unusable};
 use crate::{DataError, image::ImageFormat};
 
 /// Rows that are read at a time.
 const ROWS: usize = 32;
+/// Most values of these rows in a column. All of them may be one value of a dictionary, which takes no space in the file.
+const MAX_BATCH_VALUES: usize = ROWS * parquet_pages::MAX_LIST_VALUES as usize;
 /// Largest footer.
 const MAX_FOOTER_BYTES: u32 = 1 << 26;
 
@@ -105,7 +107,7 @@ fn read_file(source: &Source, path: &Path, sink: &mut Sink<'_>) -> Result<(), Da
             .map_err(|_| unusable(path, "a number of rows", metadata.num_rows().to_string()))?;
         let Columns { bytes, path: file, captions, split, id, name } = columns;
         for column in [bytes, file, captions, split, id, name].into_iter().flatten() {
-            parquet_pages::check(path, metadata.column(column))?;
+            parquet_pages::check(path, metadata.column(column), rows)?;
         }
         let group = reader.get_row_group(group).map_err(broken)?;
         let open = |index: Option<usize>| index.map(|index| Column::open(path, &*group, index)).transpose();
@@ -120,13 +122,24 @@ fn read_file(source: &Source, path: &Path, sink: &mut Sink<'_>) -> Result<(), Da
             };
             let batch = next(&mut bytes)?.into_iter().zip(next(&mut file)?).zip(next(&mut split)?);
             let batch = batch.zip(next(&mut captions)?).zip(next(&mut id)?).zip(next(&mut name)?);
-            for (((((bytes, file), split), captions), id), name) in batch {
-                let row = first + row;
+            for (row, (((((mut bytes, file), split), captions), id), name)) in (first + row..).zip(batch) {
                 let origin = (path.to_owned(), format!("row {row}"));
-                let one = |values: Vec<Value>| values.into_iter().next();
-                let text = |values| one(values).map(|value| value.text(path, row)).transpose();
+                // Sizes are checked before values are copied.
+                let check = |values: &[Value], max: u64, what: &str| {
+                    let size: u64 = values.iter().map(Value::size).sum();
+                    let expected = || format!("at most {max} bytes of {what} in row {row}");
+                    if size > max { Err(unusable(path, expected(), format!("{size} bytes"))) } else { Ok(()) }
+                };
+                let text = |mut values: Vec<Value>| {
+                    values.truncate(1);
+                    check(&values, MAX_TEXT_BYTES, "a text")?;
+                    values.pop().map(|value| value.text(path, row)).transpose()
+                };
+                check(&captions, MAX_TEXT_BYTES, "captions")?;
                 let captions = captions.into_iter().map(|caption| caption.text(path, row)).collect::<Result<_, _>>()?;
-                let (bytes, file, name) = (one(bytes).map(Value::bytes), text(file)?, text(name)?);
+                bytes.truncate(1);
+                check(&bytes, MAX_IMAGE_BYTES, "an image")?;
+                let (bytes, file, name) = (bytes.pop().map(Value::bytes), text(file)?, text(name)?);
                 sink(item(source, origin, bytes, file, name, text(split)?, text(id)?, captions)?)?;
             }
             row += count;
@@ -149,10 +162,6 @@ fn item(
     captions: Vec<String>,
 ) -> Result<SourceItem, DataError> {
     let (path, row) = &origin;
-    if let Some(bytes) = bytes.as_ref().filter(|bytes| bytes.len() as u64 > MAX_IMAGE_BYTES) {
-        let expected = format!("at most {MAX_IMAGE_BYTES} bytes of an image in {row}");
-        return Err(unusable(path, expected, format!("{} bytes", bytes.len())));
-    }
     let file_name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
     let name = match (name, &file, &bytes) {
         (Some(name), _, _) => name,
@@ -218,6 +227,14 @@ enum Value {
 }
 
 impl Value {
+    /// Number of bytes; that of a number is at most this.
+    fn size(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Number(_) => 20,
+        }
+    }
+
     fn bytes(self) -> Vec<u8> {
         match self {
             Self::Bytes(bytes) => bytes.data().to_vec(),
@@ -263,10 +280,14 @@ impl Column {
                 records(reader, count, definition, repetition, |value| Value::Number(value.into()))
             }
             ColumnReader::Int64ColumnReader(reader) => records(reader, count, definition, repetition, Value::Number),
-            _ => Ok(Vec::new()),
+            _ => Ok(Some(Vec::new())),
         };
         let name = &self.name;
         let read = read.map_err(|error| unusable(path, format!("the column `{name}`"), error.to_string()))?;
+        let Some(read) = read else {
+            let expected = format!("at most {MAX_BATCH_VALUES} values of {count} rows in the column `{name}`");
+            return Err(unusable(path, expected, "more"));
+        };
         if read.len() != count {
             let expected = format!("{rows} rows in the column `{name}`, as the footer says");
             return Err(unusable(path, expected, format!("{} fewer or more", count.abs_diff(read.len()))));
@@ -275,13 +296,14 @@ impl Column {
     }
 }
 
+/// The values of each of the next `count` rows; `None` if there are more than [`MAX_BATCH_VALUES`].
 fn records<T: DataType>(
     reader: &mut ColumnReaderImpl<T>,
     count: usize,
     max_definition: i16,
     max_repetition: i16,
     value: impl Fn(T::T) -> Value,
-) -> Result<Vec<Vec<Value>>, ParquetError> {
+) -> Result<Option<Vec<Vec<Value>>>, ParquetError> {
     let (mut definitions, mut repetitions, mut values) = (Vec::new(), Vec::new(), Vec::new());
     // A page boundary may end a call early.
     let mut read = 0;
@@ -289,13 +311,16 @@ fn records<T: DataType>(
         let (records, _, levels) =
             reader.read_records(count - read, Some(&mut definitions), Some(&mut repetitions), &mut values)?;
         read += records;
+        if values.len() > MAX_BATCH_VALUES {
+            return Ok(None);
+        }
         if levels == 0 {
             break;
         }
     }
     let mut values = values.into_iter().map(value);
     if max_definition == 0 {
-        return Ok(values.map(|value| vec![value]).collect());
+        return Ok(Some(values.map(|value| vec![value]).collect()));
     }
     let mut rows: Vec<Vec<Value>> = Vec::new();
     for (index, definition) in definitions.into_iter().enumerate() {
@@ -308,5 +333,5 @@ fn records<T: DataType>(
             row.push(value);
         }
     }
-    Ok(rows)
+    Ok(Some(rows))
 }

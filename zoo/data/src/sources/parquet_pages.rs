@@ -19,6 +19,8 @@ use crate::DataError;
 const MAX_PAGE_BYTES: u64 = 1 << 29;
 /// Largest number of values of a column in a row group.
 const MAX_VALUES: u64 = 1 << 23;
+/// Largest mean number of values of a row in a column of lists.
+pub(super) const MAX_LIST_VALUES: u64 = 1 << 10;
 /// Largest header of a page; its statistics have two values.
 const MAX_HEADER_BYTES: u64 = 1 << 16;
 
@@ -31,8 +33,13 @@ struct PageHeader {
     is_v2: bool,
 }
 
-pub(super) fn check(path: &Path, column: &ColumnChunkMetaData) -> Result<(), DataError> {
+/// Checks a column of a row group of `rows` rows.
+pub(super) fn check(path: &Path, column: &ColumnChunkMetaData, rows: usize) -> Result<(), DataError> {
     let name = column.column_path().string();
+    let max_values = match column.column_descr().max_rep_level() {
+        0 => MAX_VALUES,
+        _ => MAX_VALUES.min(MAX_LIST_VALUES.saturating_mul(rows as u64)),
+    };
     let refuse = |expected: String, found: String| unusable(path, format!("{expected} in column `{name}`"), found);
     let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
     let file = File::open(path)?;
@@ -69,8 +76,9 @@ pub(super) fn check(path: &Path, column: &ColumnChunkMetaData) -> Result<(), Dat
             let found = format!("{} bytes", header.uncompressed);
             return Err(refuse(format!("pages of at most {MAX_PAGE_BYTES} bytes"), found));
         }
-        if values > MAX_VALUES {
-            return Err(refuse(format!("at most {MAX_VALUES} values of a row group"), format!("at least {values}")));
+        if values > max_values {
+            let expected = format!("at most {max_values} values of a row group of {rows} rows");
+            return Err(refuse(expected, format!("at least {values}")));
         }
         if matches!(codec, Compression::GZIP(_)) {
             if header.is_v2 {

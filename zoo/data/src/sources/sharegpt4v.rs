@@ -5,6 +5,7 @@
 
 use std::{fmt, io::BufReader};
 
+use laps_files::skip_mark;
 use serde::{
     Deserialize,
     de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor},
@@ -30,7 +31,8 @@ struct Turn {
 pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<(), DataError> {
     for file in &source.files {
         let mut items = Vec::new();
-        let content = BufReader::new(fs_err::File::open(file)?);
+        let mut content = BufReader::new(fs_err::File::open(file)?);
+        skip_mark(&mut content)?;
         let read = FirstItems(&mut items).deserialize(&mut serde_json::Deserializer::from_reader(content));
         // The rest of the array is not parsed, which is an error for the parser.
         if let Err(error) = read

@@ -8,9 +8,9 @@ use std::{
 use super::{SplitNames, karpathy, unusable};
 use crate::{DataError, captions::rows};
 
-/// Where an image of a source goes.
+/// Split and position of an image in a list of splits.
 #[derive(Clone, Debug)]
-pub(super) struct Listed {
+pub(super) struct SplitPosition {
     pub(super) split: String,
     pub(super) rank: usize,
     /// Id and name in Karpathy's JSON.
@@ -19,8 +19,8 @@ pub(super) struct Listed {
 
 /// Split and position by id, file name or its stem.
 pub(super) struct SplitList {
-    by_name: HashMap<String, Listed>,
-    by_id: HashMap<String, Listed>,
+    by_name: HashMap<String, SplitPosition>,
+    by_id: HashMap<String, SplitPosition>,
     pub(super) count: usize,
 }
 
@@ -31,7 +31,7 @@ impl SplitList {
             for (name, file) in files(path)? {
                 let split = names.known(&name).unwrap_or(&name).to_owned();
                 for key in rows(&file)?.into_iter().filter(|key| !key.is_empty()) {
-                    let listed = Listed { split: split.clone(), rank: list.count, id_and_name: None };
+                    let listed = SplitPosition { split: split.clone(), rank: list.count, id_and_name: None };
                     list.count += 1;
                     list.by_id.entry(key.clone()).or_insert_with(|| listed.clone());
                     list.add_name(key, listed);
@@ -42,7 +42,7 @@ impl SplitList {
                 let split = image.split.as_deref().unwrap_or("test");
                 let split = names.known(split).unwrap_or(split).to_owned();
                 let (name, id) = (image.name(), image.id(row));
-                let listed = Listed { split, rank: row, id_and_name: Some((id.clone(), name.clone())) };
+                let listed = SplitPosition { split, rank: row, id_and_name: Some((id.clone(), name.clone())) };
                 list.count += 1;
                 list.by_id.entry(id).or_insert_with(|| listed.clone());
                 list.add_name(name, listed);
@@ -54,7 +54,7 @@ impl SplitList {
         }
     }
 
-    fn add_name(&mut self, name: String, listed: Listed) {
+    fn add_name(&mut self, name: String, listed: SplitPosition) {
         let file = name.rsplit('/').next().unwrap_or(&name).to_owned();
         let stem = file.rsplit_once('.').map(|(stem, _)| stem.to_owned());
         for key in [Some(name), Some(file), stem].into_iter().flatten() {
@@ -62,7 +62,7 @@ impl SplitList {
         }
     }
 
-    pub(super) fn find(&self, id: &str, name: &str) -> Option<&Listed> {
+    pub(super) fn find(&self, id: &str, name: &str) -> Option<&SplitPosition> {
         let file = name.rsplit('/').next().unwrap_or(name);
         let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
         // A file name is unique; an id may be a number of another numbering.

@@ -2,15 +2,24 @@
 //!
 //! Items are in the order of their numbers. Line breaks in a caption are part of it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{Sink, Source, SourceItem, files, unusable};
 use crate::{DataError, image::READABLE_EXTENSIONS};
 use laps_files::read_text;
 
-pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<(), DataError> {
+/// Returns the images whose names are not UTF-8. They are left out.
+pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<Vec<PathBuf>, DataError> {
     let mut images = BTreeMap::new();
-    files::walk(&source.images, &mut |_, name| {
+    let mut unnamed = Vec::new();
+    files::walk(&source.images, &mut |_, below| {
+        let Some(name) = files::image_name(below) else {
+            unnamed.push(below.to_owned());
+            return;
+        };
         if let Some((stem, extension)) = name.rsplit_once('.')
             && READABLE_EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str())
         {
@@ -40,6 +49,6 @@ pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<(), DataError
             let expected = format!("a caption `{stem}.txt` of the image");
             Err(unusable(&source.images.join(name), expected, "none"))
         }
-        None => Ok(()),
+        None => Ok(unnamed),
     }
 }

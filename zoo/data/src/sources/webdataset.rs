@@ -16,7 +16,7 @@ use tar::{Archive, Entry, EntryType, PaxExtensions};
 
 use super::{CaptionUse, JsonId, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Sink, Source, SourceItem, unusable};
 use crate::{DataError, image::READABLE_EXTENSIONS};
-use laps_files::lines;
+use laps_files::{lines, strip_mark_bytes};
 
 /// Size of a block of a tar file.
 const BLOCK: u64 = 512;
@@ -103,7 +103,7 @@ fn read_file(source: &Source, path: &Path, sink: &mut Sink<'_>) -> Result<(), Da
         match lower.as_str() {
             "txt" => sample.text = Some(utf8(path, content(MAX_TEXT_BYTES)?)?),
             "json" => {
-                let metadata = serde_json::from_slice(&content(MAX_TEXT_BYTES)?);
+                let metadata = serde_json::from_slice(strip_mark_bytes(&content(MAX_TEXT_BYTES)?));
                 let expected = "`id`, `filename`, `split` and `caption` in a JSON file";
                 let refused = |error: serde_json::Error| unusable(path, expected, format!("`{name}`: {error}"));
                 sample.json = Some(metadata.map_err(refused)?);

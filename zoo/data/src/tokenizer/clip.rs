@@ -56,7 +56,7 @@ impl ClipTokenizer {
         };
         let expected = "the tokens and merges of a byte-pair encoding, as in CLIP's `tokenizer.json`";
         let TokenizerJson { model } =
-            serde_json::from_slice(&vocabulary.bytes).map_err(|error| content(expected, error.to_string()))?;
+            serde_json::from_slice(vocabulary.without_mark()).map_err(|error| content(expected, error.to_string()))?;
         if model.kind != "BPE" {
             return Err(content("a `model` of the type `BPE`", format!("`{}`", model.kind)));
         }

@@ -40,10 +40,10 @@ pub struct Tokenizer {
 /// Treatment of captions that are longer than the text encoder has positions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LongCaptions {
-    /// They are an error. Those of CLIP are truncated, as CLIP does.
+    /// They are an error.
     #[default]
     Refuse,
-    /// They are truncated and counted.
+    /// They are truncated before the end token, and counted.
     Truncate,
 }
 
@@ -173,11 +173,10 @@ impl Tokenizer {
         pieces.collect()
     }
 
-    /// Truncates the token ids of a caption to `max_positions` as CLIP does: the last one is kept. Those of BERT are not
-    /// truncated by [`LongCaptions::Refuse`].
+    /// Truncates the token ids of a caption to `max_positions`, and keeps the last one. [`LongCaptions::Refuse`] leaves them
+    /// as they are.
     pub fn truncate(&self, tokens: &mut Vec<u32>, max_positions: usize) {
-        let is_clip = matches!(self.model, TokenizerModel::Clip(_));
-        if tokens.len() > max_positions && (is_clip || self.long_captions == LongCaptions::Truncate) {
+        if tokens.len() > max_positions && self.long_captions == LongCaptions::Truncate {
             tokens.truncate(max_positions.saturating_sub(1));
             tokens.push(self.special.last);
             self.truncated.fetch_add(1, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use laps_files::{decode_text, lines, read_regular};
+use laps_files::{decode_text, lines, read_regular, strip_mark_bytes};
 use serde::{Deserialize, Serialize};
 
 use super::clip::{BytePairs, TokenizerJson};
@@ -39,8 +39,8 @@ impl TokenizerConfig {
         self.do_lower_case.unwrap_or(true)
     }
 
-    /// Reads the `tokenizer_config.json` beside the vocabulary at `path`; all defaults if there is none.
-    fn beside(path: &Path) -> Result<Self, DataError> {
+    /// Reads the `tokenizer_config.json` next to the vocabulary at `path`; all defaults if there is none.
+    fn read_next_to(path: &Path) -> Result<Self, DataError> {
         let path = path.with_file_name(TOKENIZER_CONFIG);
         let bytes = match read_regular(&path) {
             Ok(bytes) => bytes,
@@ -89,8 +89,12 @@ impl Vocabulary {
         let mut vocabulary =
             Self { path: path.to_owned(), bytes: fs_err::read(path)?, config: TokenizerConfig::default() };
         if !vocabulary.is_byte_pair() {
-            vocabulary.config = TokenizerConfig::beside(path)?;
-        } else if let Ok(vocab) = serde_json::from_slice::<HashMap<String, u32>>(&vocabulary.bytes) {
+            vocabulary.config = TokenizerConfig::read_next_to(path)?;
+            return Ok(vocabulary);
+        }
+        // Programs that read JSON refuse a byte order mark, and this may be exported.
+        vocabulary.bytes = vocabulary.without_mark().to_vec();
+        if let Ok(vocab) = serde_json::from_slice::<HashMap<String, u32>>(&vocabulary.bytes) {
             let merges_path = path.with_file_name(MERGES);
             let merges = decode_text(fs_err::read(&merges_path)?);
             let merges = merges.map_err(|error| DataError::not_utf8(&merges_path, error))?;
@@ -104,7 +108,12 @@ impl Vocabulary {
 
     /// Whether this is a byte-pair encoding, whose file is JSON, and not a WordPiece vocabulary.
     pub fn is_byte_pair(&self) -> bool {
-        self.bytes.trim_ascii_start().starts_with(b"{")
+        self.without_mark().trim_ascii_start().starts_with(b"{")
+    }
+
+    /// The content without a byte order mark.
+    pub(super) fn without_mark(&self) -> &[u8] {
+        strip_mark_bytes(&self.bytes)
     }
 
     /// Name of a file of this vocabulary.

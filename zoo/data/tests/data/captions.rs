@@ -205,6 +205,20 @@ fn lone_surrogates_of_the_mapping_are_bytes_of_file_names() {
     }
 }
 
+/// One name is four letters after a backslash, the other one byte.
+#[cfg(unix)]
+#[test]
+fn names_with_a_backslash_and_names_of_bytes_have_distinct_texts() {
+    let folder = folder();
+    write(folder.path(), "id_mapping.json", r#"{"3": "\\xff.png", "7": "\udcff.png", "12": "Bücher/b.png"}"#);
+    let split = Split::open(folder.path(), "test").unwrap();
+    let names: Vec<&str> = split.images().iter().map(|image| image.name.as_str()).collect();
+    assert_eq!(names, [r"\xff.png", "Bücher/b.png", r"\\xff.png"]);
+    for (name, file) in names.into_iter().zip(split.image_files(Path::new(""))) {
+        assert_eq!(laps_files::text_to_path(name), file.path);
+    }
+}
+
 #[test]
 fn every_unusable_caption_is_reported_with_file_and_line() {
     let folder = folder();

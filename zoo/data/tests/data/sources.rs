@@ -10,7 +10,7 @@ use std::{
 use laps_data::{
     DataError, Split, hash_data,
     scenes::{self, DrawnConfig},
-    sources::{ImageTransfer, Imported, KnownIds, Source, SourceKind, import, traps},
+    sources::{ImageTransfer, Imported, KnownIds, Source, SourceKind, import, traps, unpack_images},
 };
 use tempfile::TempDir;
 
@@ -289,6 +289,31 @@ fn read_layout(kind: SourceKind, files: &[(&str, &[u8])]) -> Vec<SplitContents> 
     imported.splits.keys().map(read).collect()
 }
 
+#[cfg(unix)]
+#[test]
+fn files_whose_names_are_not_utf8_are_counted_and_named() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let folder = tempfile::tempdir().unwrap();
+    write_files(folder.path(), &[("a.jpg", b"x"), ("a.txt", b"A square.")]);
+    for name in [&b"\xffb.jpg"[..], b"\xffb.txt"] {
+        std::fs::write(folder.path().join(OsStr::from_bytes(name)), "x").unwrap();
+    }
+    let (_out, found) = imported(&Source::below(SourceKind::Folder, folder.path(), &[], None, None).unwrap());
+    assert_eq!(found.splits["test"].images, 1);
+    assert_eq!(found.notes[0], r"files whose names are not UTF-8, which are left out: 2: `\xffb.jpg`, `\xffb.txt`");
+    // As the file of a source, such a name is like any other.
+    let archives = [&b"test-\xff.tar"[..], b"train-\xfe.tar"].map(|name| folder.path().join(OsStr::from_bytes(name)));
+    for archive in &archives {
+        let members = tar(&[("a.jpg", b'0', 1, b"x"), ("a.txt", b'0', 9, b"A square.")], true);
+        std::fs::write(archive, members).unwrap();
+    }
+    let source = Source::below(SourceKind::Webdataset, folder.path(), &[], None, None).unwrap();
+    assert_eq!(source.files, archives);
+    let source = Source::below(SourceKind::Webdataset, &archives[0], &[], None, None).unwrap();
+    assert_eq!(imported(&source).1.splits.keys().collect::<Vec<_>>(), ["test"]);
+}
+
 fn texts(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|&(one, other)| (one.to_owned(), other.to_owned())).collect()
 }
@@ -399,6 +424,8 @@ fn sharegpt4v_is_read_to_its_thousandth_item() {
     assert_eq!((last.id.as_str(), last.name.as_str()), ("coco/train2017/999", "coco/train2017/999.jpg"));
     assert_eq!(split.captions()[999], "Text 999.");
     assert_eq!(source.images, folder.path());
+    write_files(folder.path(), &[(name, ["\u{feff}", &text].concat().as_bytes())]);
+    assert_eq!(imported(&source).1.splits["test"].images, 1000);
     let text = refusal(SourceKind::Sharegpt4v, &[(name, b"[{\"image\": \"a.jpg\", \"conversations\": []}]")]);
     assert!(text.contains("expected: a caption as the second of `conversations` of item 0"), "{text}");
     assert!(refusal(SourceKind::Sharegpt4v, &[(name, b"[{\"image\": 7")]).contains("`image` and `conversations`"));
@@ -428,6 +455,19 @@ fn tar(members: &[(&str, u8, u64, &[u8])], end: bool) -> Vec<u8> {
         bytes.resize(bytes.len() + 1024, 0);
     }
     bytes
+}
+
+#[test]
+fn byte_order_mark_in_a_member_is_not_content() {
+    let texts = ["\u{feff}{\"id\": 7}", "\u{feff}A square."];
+    let [json, text] = texts.map(str::as_bytes);
+    let members: [(&str, u8, u64, &[u8]); 3] =
+        [("a.jpg", b'0', 1, b"x"), ("a.json", b'0', json.len() as u64, json), ("a.txt", b'0', text.len() as u64, text)];
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("test.tar"), tar(&members, true)).unwrap();
+    let (out, _) = imported(&Source::below(SourceKind::Webdataset, folder.path(), &[], None, None).unwrap());
+    let split = Split::open(&out.path().join("captions"), "test").unwrap();
+    assert_eq!((split.images()[0].id.as_str(), split.captions()), ("7", &["A square.".to_owned()][..]));
 }
 
 #[test]
@@ -555,18 +595,40 @@ fn hostile_parquet_files_are_refused() {
     let mut missing = good.clone();
     missing.drain(4..1000);
     refused(&missing);
-    for name in ["rows.parquet", "page.parquet", "gzip.parquet", "schema.parquet", "names.parquet"] {
-        let bytes = std::fs::read(committed().join("hostile").join(name)).unwrap();
+    for (name, reason) in [
+        ("rows", "expected: 1000000000 rows in the column"),
+        ("page", "expected: pages of at most 536870912 bytes"),
+        ("gzip", "expected: a page of"),
+        ("schema", "expected: the columns `image` and `caption`"),
+        ("names", "expected: a name inside the image folder in row 0"),
+        ("captions", "expected: at most 1048576 bytes of captions in row 0\n  found: 524288000 bytes"),
+        ("values", "expected: at most 1024 values of a row group of 1 rows in column `caption.list.element`"),
+        ("batch", "expected: at most 32768 values of 32 rows in the column `caption.list.element`"),
+        ("images", "expected: at most 16777216 bytes of images in a file of this size"),
+    ] {
+        let bytes = std::fs::read(committed().join("hostile").join(format!("{name}.parquet"))).unwrap();
         let error = refused(&bytes);
-        let reason = match name {
-            "rows.parquet" => "expected: 1000000000 rows in the column",
-            "page.parquet" => "expected: pages of at most 536870912 bytes",
-            "gzip.parquet" => "expected: a page of",
-            "schema.parquet" => "expected: the columns `image` and `caption`",
-            _ => "expected: a name inside the image folder in row 0",
-        };
         assert!(error.contains(reason), "{name}: {error}");
     }
+}
+
+#[test]
+fn images_that_fill_the_disk_are_not_unpacked() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = unpack_images(&committed().join("hostile/images.parquet"), folder.path()).unwrap_err().to_string();
+    assert!(error.contains("expected: at most 16777216 bytes of images in a file of this size"), "{error}");
+    let written = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len());
+    assert_eq!(written.sum::<u64>(), 16_777_216);
+}
+
+#[test]
+fn rows_without_names_and_ids_are_images_of_their_own() {
+    let source = Source::below(SourceKind::Parquet, &committed().join("parquet_bare"), &[], None, None).unwrap();
+    let (out, found) = imported(&source);
+    assert_eq!((found.splits["test"].images, found.splits["test"].captions), (2, 10));
+    let split = Split::open(&out.path().join("captions"), "test").unwrap();
+    let names: Vec<&str> = split.images().iter().map(|image| image.name.as_str()).collect();
+    assert_eq!(names, ["row_0.png", "row_1.png"]);
 }
 
 /// Files with a few changed bytes are read or refused, and nothing else happens.

@@ -179,10 +179,76 @@ fn clip_merges_the_bytes_of_each_part() {
 }
 
 #[test]
-fn clip_captions_are_cut_before_the_end_token() {
+fn byte_order_marks_of_clip_vocabularies_are_not_content() {
     let folder = tempfile::tempdir().unwrap();
-    let tokenizer = Tokenizer::open(&byte_pairs(folder.path(), &MERGES)).unwrap();
-    let tokens = tokenizer.encode_all(&["dog ".repeat(100), "dog".to_owned()], 77).unwrap();
+    let path = byte_pairs(folder.path(), &MERGES);
+    let encode = |path: &Path| Tokenizer::open(path).unwrap().encode("a dog's cat").unwrap();
+    let plain = encode(&path);
+    let whole = folder.path().join("tokenizer.json");
+    fs::write(&whole, laps_data::Vocabulary::read(&path).unwrap().bytes).unwrap();
+    for path in [&path, &folder.path().join("merges.txt"), &whole] {
+        fs::write(path, ["\u{feff}".as_bytes(), &fs::read(path).unwrap()].concat()).unwrap();
+    }
+    assert_eq!(encode(&path), plain);
+    assert_eq!(encode(&whole), plain);
+    // What is exported has none.
+    assert!(laps_data::Vocabulary::read(&whole).unwrap().bytes.starts_with(b"{"));
+}
+
+/// `tokenizer.json` in the form that the hub has, and with merges as pairs, as later releases write them.
+#[test]
+fn clip_tokenizer_json_has_the_tokens_of_vocab_and_merges() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = byte_pairs(folder.path(), &MERGES);
+    let expected = Tokenizer::open(&pair).unwrap();
+    let vocab: serde_json::Value = serde_json::from_slice(&fs::read(&pair).unwrap()).unwrap();
+    let as_pairs: Vec<Vec<&str>> = MERGES.iter().map(|merge| merge.split(' ').collect()).collect();
+    for merges in [serde_json::json!(MERGES), serde_json::json!(as_pairs)] {
+        let special = |id: usize, content: &str| {
+            serde_json::json!({
+                "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+                "special": true,
+            })
+        };
+        let json = serde_json::json!({
+            "version": "1.0",
+            "truncation": { "direction": "Right", "max_length": 77, "strategy": "LongestFirst", "stride": 0 },
+            "padding": null,
+            "added_tokens": [special(519, "<|startoftext|>"), special(520, "<|endoftext|>")],
+            "normalizer": { "type": "Sequence", "normalizers": [{ "type": "NFC" }, { "type": "Lowercase" }] },
+            "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true },
+            "post_processor": { "type": "RobertaProcessing", "sep": ["<|endoftext|>", 520], "cls": ["<|startoftext|>", 519] },
+            "decoder": null,
+            "model": {
+                "type": "BPE", "dropout": null, "unk_token": "<|endoftext|>", "continuing_subword_prefix": "",
+                "end_of_word_suffix": "</w>", "fuse_unk": false, "vocab": vocab, "merges": merges,
+            },
+        });
+        let path = folder.path().join("tokenizer.json");
+        fs::write(&path, json.to_string()).unwrap();
+        let tokenizer = Tokenizer::open(&path).unwrap();
+        assert_eq!((tokenizer.entries(), tokenizer.special()), (expected.entries(), expected.special()));
+        for caption in ["A dog's cat, redo 42!", "  caf\u{e9}\tDOG ", "<|endoftext|> at", "", "\u{72d7}"] {
+            assert_eq!(tokenizer.encode(caption).unwrap(), expected.encode(caption).unwrap(), "{caption:?}");
+        }
+        assert!((0..521).all(|id| tokenizer.token(id) == expected.token(id)));
+    }
+}
+
+#[test]
+fn clip_captions_are_refused_or_cut_before_the_end_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Tokenizer::open(&byte_pairs(folder.path(), &MERGES)).unwrap();
+    let captions = ["dog ".repeat(100), "dog".to_owned()];
+    let refused = open();
+    assert_eq!(
+        refused.encode_all(&captions, 77).unwrap_err().to_string(),
+        "1 of 2 captions cannot be used\n  caption 1: too long: 102 tokens, where 77 are allowed"
+    );
+    assert_eq!(refused.truncated(), 0);
+
+    let tokenizer = open().with_long_captions(LongCaptions::Truncate);
+    let tokens = tokenizer.encode_all(&captions, 77).unwrap();
     assert_eq!((tokens[0].len(), tokens[0][75], tokens[0][76]), (77, 513, 520));
     assert_eq!(tokens[1], [519, 513, 520]);
     assert_eq!(tokenizer.truncated(), 1);
@@ -237,6 +303,8 @@ fn clip_tokens_equal_the_reference() {
     let merges: Vec<&str> = text.lines().skip(1).take(48_894).collect();
     let folder = tempfile::tempdir().unwrap();
     let tokenizer = Tokenizer::open(&byte_pairs(folder.path(), &merges)).unwrap();
+    // The reference truncates to 77 tokens.
+    let tokenizer = tokenizer.with_long_captions(LongCaptions::Truncate);
     assert_eq!(tokenizer.entries(), 49_408);
 
     let references = fs::read_to_string(references).unwrap();

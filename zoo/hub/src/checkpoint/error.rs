@@ -20,9 +20,9 @@ pub enum CheckpointError {
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What it looks like.
+        /// Its apparent kind.
         found: String,
-        /// What the user can do about it, where that depends on the file.
+        /// Suggested fix, where it depends on the file.
         hint: Option<String>,
     },
     /// The file starts like a checkpoint but is truncated or contradicts itself.
@@ -40,9 +40,9 @@ pub enum CheckpointError {
     Shards {
         /// The list.
         path: PathBuf,
-        /// What it has to be.
+        /// The required contents.
         expected: String,
-        /// What it is.
+        /// The found contents.
         found: String,
     },
     /// The output is a file of the checkpoint.
@@ -85,7 +85,7 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// What the user can do about it, where that is known.
+    /// Suggested fix, where one is known.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Foreign { hint: Some(hint), .. } => hint,

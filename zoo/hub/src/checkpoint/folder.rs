@@ -1,8 +1,11 @@
 //! Folders in place of a checkpoint.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
-use laps_files::{IoError, irregular};
+use laps_files::{IoError, irregular, path_to_text};
 
 use super::{CheckpointError, format::is_checkpoint_name, shards::LISTS};
 
@@ -20,7 +23,7 @@ pub(super) enum Source {
     Unpacked(PathBuf),
 }
 
-/// What `path` is, or the only checkpoint in the folder that it names.
+/// The checkpoint at `path`, or the only one in the folder that it names.
 ///
 /// # Errors
 /// [`CheckpointError::Foreign`] for a folder with none or several, [`CheckpointError::Io`] for one that cannot be read.
@@ -57,22 +60,24 @@ pub(super) fn resolve(path: PathBuf) -> Result<Source, CheckpointError> {
 }
 
 /// The folders of a `data.pkl`: `path` and folders in it.
-fn unpacked(path: &Path, names: &[String]) -> impl Iterator<Item = PathBuf> {
+fn unpacked(path: &Path, names: &[OsString]) -> impl Iterator<Item = PathBuf> {
     let inner = names.iter().map(|name| path.join(name));
     std::iter::once(path.to_owned()).chain(inner).filter(|folder| folder.join("data.pkl").is_file())
 }
 
-/// Names that are not UTF-8 are no checkpoint that a hint could name.
-fn sorted_names(path: &Path) -> Result<Vec<String>, CheckpointError> {
+fn sorted_names(path: &Path) -> Result<Vec<OsString>, CheckpointError> {
     let unreadable = |source| CheckpointError::Io(IoError::new("read", path, source));
     let entries = fs_err::read_dir(path).map_err(unreadable)?;
-    let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string().ok()));
-    let mut names: Vec<String> = names.filter_map(Result::transpose).collect::<Result<_, _>>().map_err(unreadable)?;
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+    let mut names: Vec<OsString> = names.collect::<Result<_, _>>().map_err(unreadable)?;
     names.sort();
     Ok(names)
 }
 
-/// `path` for a shell.
+/// `path` for a shell. In bash and zsh, `$'...'` has the escapes of [`path_to_text`].
 fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+    match path.to_str() {
+        Some(text) => format!("'{}'", text.replace('\'', r"'\''")),
+        None => format!("$'{}'", path_to_text(path).replace('\'', r"\'")),
+    }
 }

@@ -27,8 +27,8 @@ impl fmt::Display for Format {
 const EXTENSIONS: [&str; 6] = ["pth", "pt", "bin", "ckpt", "tar", "safetensors"];
 
 /// Whether a file of this name can be a checkpoint.
-pub(super) fn is_checkpoint_name(name: &str) -> bool {
-    let extension = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
+pub(super) fn is_checkpoint_name(name: impl AsRef<Path>) -> bool {
+    let extension = name.as_ref().extension().and_then(OsStr::to_str).unwrap_or_default();
     EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))
 }
 

@@ -190,6 +190,17 @@ impl Checkpoint {
         &self.skipped
     }
 
+    /// The prefixes that were removed and the entries of the state dict that are skipped, in words, one note each.
+    pub fn notes(&self) -> Vec<String> {
+        let prefixes: Vec<String> = self.removed_prefixes().map(|prefix| format!("`{prefix}`")).collect();
+        let removed = (!prefixes.is_empty())
+            .then(|| format!("removed from the names in the checkpoint: {}", prefixes.join(", ")));
+        let skipped = self.skipped.first().map(|first| {
+            format!("skipped in the state dict of the checkpoint: {}, such as {first}", self.skipped.len())
+        });
+        removed.into_iter().chain(skipped).collect()
+    }
+
     /// Number of tensors outside the state dict, such as the moments of an optimizer. They are skipped too.
     pub fn tensors_outside(&self) -> usize {
         self.outside

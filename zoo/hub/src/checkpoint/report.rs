@@ -36,7 +36,7 @@ pub struct Report {
 pub struct Skipped {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// Its kind.
     pub found: String,
 }
 

@@ -30,7 +30,7 @@ pub enum FetchError {
     Address {
         /// The URL.
         address: String,
-        /// What is allowed.
+        /// The allowed values.
         expected: &'static str,
         /// The fault.
         found: String,
@@ -40,9 +40,9 @@ pub enum FetchError {
     Environment {
         /// The variable.
         variable: &'static str,
-        /// What is allowed.
+        /// The allowed values.
         expected: String,
-        /// What is wrong with the value.
+        /// The fault of the value.
         found: String,
     },
     /// A server redirects to a host that is not allowed.

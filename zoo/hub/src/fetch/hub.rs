@@ -46,7 +46,7 @@ pub enum HubError {
         revision: String,
         /// The file in the repository.
         file: String,
-        /// What the hub reports.
+        /// The report of the hub.
         found: String,
     },
     /// The hub answers for another commit than the requested one.
@@ -159,7 +159,7 @@ impl HubFile<'_> {
     }
 }
 
-/// What the hub states about a file in its headers.
+/// The headers of the hub about a file.
 #[derive(Default)]
 struct StatedFile {
     expected: ExpectedDigest,

@@ -18,7 +18,7 @@ const OVERLAP: u64 = 1 << 16;
 /// Maximum size of a metadata file in bytes.
 const MAX_METADATA_BYTES: u64 = 1 << 16;
 
-/// What a partial file is part of, stored as `<file>.part.json`.
+/// Metadata of the complete file of a partial file, stored as `<file>.part.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PartialMetadata {
@@ -76,7 +76,7 @@ impl PartialDownload {
     /// Truncates the file and starts over with `metadata`.
     pub(super) fn restart(&mut self, expected: &ExpectedDigest, metadata: PartialMetadata) -> Result<(), FetchError> {
         let failed = |path: &Path, source| FetchError::io("write", path, source);
-        // Truncates before the metadata changes, so that bytes never stand beside metadata of another file.
+        // Truncates before the metadata changes, so that bytes are never paired with the metadata of another file.
         self.file.set_len(0).map_err(|source| failed(&self.path, source))?;
         self.file.rewind().map_err(|source| failed(&self.path, source))?;
         self.digests = DigestWriter::new(expected, metadata.total);

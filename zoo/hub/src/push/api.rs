@@ -53,7 +53,7 @@ struct Preupload {
     files: Vec<PreuploadFile>,
 }
 
-/// What the hub says about a file.
+/// The hub's instructions for a file.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PreuploadFile {
@@ -76,11 +76,11 @@ pub(super) enum UploadMode {
 }
 
 #[derive(Deserialize)]
-struct Batch {
+struct LfsBatchResponse {
     objects: Vec<BatchObject>,
 }
 
-/// What the hub says about a large object. Without actions it has the object.
+/// The hub's instructions for a large object. Without actions it has the object.
 #[derive(Deserialize)]
 pub(super) struct BatchObject {
     oid: String,
@@ -124,7 +124,7 @@ impl Pusher {
         Ok(revision.sha)
     }
 
-    /// What the hub says about each file, in their order.
+    /// The hub's instructions for each file, in their order.
     pub(super) fn preupload(&self, request: &PushRequest<'_>) -> Result<Vec<PreuploadFile>, PushError> {
         let path = format!("api/models/{}/preupload/{}", request.repository, request.branch);
         let mut replies = HashMap::new();
@@ -147,7 +147,7 @@ impl Pusher {
         request.files.iter().map(reply).collect()
     }
 
-    /// What the hub says about each large object, in their order.
+    /// The hub's instructions for each large object, in their order.
     pub(super) fn batch(&self, request: &PushRequest<'_>, files: &[&PushFile]) -> Result<Vec<BatchObject>, PushError> {
         let path = format!("{}.git/info/lfs/objects/batch", request.repository);
         let objects: Vec<Value> = files.iter().map(|file| json!({ "oid": file.sha256, "size": file.bytes })).collect();
@@ -158,7 +158,7 @@ impl Pusher {
             "hash_algo": "sha256",
             "ref": { "name": request.branch },
         });
-        let reply: Batch = self.post(request, &path, LFS_JSON, body.to_string())?;
+        let reply: LfsBatchResponse = self.post(request, &path, LFS_JSON, body.to_string())?;
         let mut replies = reply.objects;
         let answer = |file: &&PushFile| {
             let index = replies.iter().position(|object| object.oid == file.sha256);

@@ -24,7 +24,7 @@ pub enum PushError {
     Name {
         /// `repository` or `branch`.
         what: &'static str,
-        /// What is allowed.
+        /// The allowed names.
         expected: &'static str,
         /// The name.
         found: String,
@@ -57,7 +57,7 @@ pub enum PushError {
     /// The hub does not accept the token.
     #[error("the hub does not accept the token\n  expected: a valid token\n  found: status 401{}", said(message))]
     Unauthorized {
-        /// What the hub says.
+        /// The message of the hub.
         message: String,
     },
     /// The token may not write to the repository.
@@ -68,7 +68,7 @@ pub enum PushError {
     Forbidden {
         /// `owner/name`.
         repository: String,
-        /// What the hub says.
+        /// The message of the hub.
         message: String,
     },
     /// There is no such repository or branch, or the token may not see it.
@@ -81,7 +81,7 @@ pub enum PushError {
         repository: String,
         /// The branch.
         branch: String,
-        /// What the hub says.
+        /// The message of the hub.
         message: String,
     },
     /// The branch has changed since the upload began.
@@ -96,7 +96,7 @@ pub enum PushError {
         branch: String,
         /// The commit that the upload was based on.
         parent: String,
-        /// What the hub says.
+        /// The message of the hub.
         message: String,
     },
     /// Another HTTP error.
@@ -108,7 +108,7 @@ pub enum PushError {
         status: u16,
         /// `Retry-After` in seconds.
         retry_after: Option<u64>,
-        /// What the server says.
+        /// The message of the server.
         message: String,
     },
     /// The hub refuses a large object.
@@ -116,7 +116,7 @@ pub enum PushError {
     Object {
         /// The file.
         name: String,
-        /// What the hub says.
+        /// The message of the hub.
         message: String,
     },
     /// A response that is not as documented.
@@ -124,9 +124,9 @@ pub enum PushError {
     Response {
         /// The URL.
         url: String,
-        /// What is documented.
+        /// The documented response.
         expected: String,
-        /// What was received.
+        /// The received response.
         found: String,
     },
     /// See [`FetchError`].

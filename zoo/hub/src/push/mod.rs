@@ -35,7 +35,7 @@ pub struct Pusher {
     retry: RetryPolicy,
 }
 
-/// What is pushed, and where.
+/// A push: files and their destination.
 #[derive(Clone, Copy, Debug)]
 pub struct PushRequest<'a> {
     /// `owner/name`.

@@ -194,6 +194,16 @@ impl Entry {
         Ok(self)
     }
 
+    /// The entry with other evaluation protocols.
+    ///
+    /// # Errors
+    /// A configuration that cannot be serialised, which is not known to happen.
+    pub fn with_protocol(mut self, protocol: Vec<Protocol>) -> Result<Self, RegistryError> {
+        self.data.protocol = protocol;
+        self.config_sha256 = sha256(self.canonical()?.as_bytes());
+        Ok(self)
+    }
+
     /// The entry with captions that are encoded without padding: see [`DataConfig::padded_batch`].
     ///
     /// # Errors

@@ -70,12 +70,12 @@ pub enum RegistryError {
         location: Box<SourceLocation>,
         /// Path of the key.
         key: String,
-        /// What is allowed.
+        /// The allowed values.
         expected: String,
         /// The value.
         found: String,
-        /// The most similar allowed word.
-        nearest: Option<String>,
+        /// Suggested fix, where one is known.
+        hint: Option<String>,
     },
     /// The data of a built-in entry have no default folder.
     #[error("entry `{entry}` needs its data\n  expected: a data folder\n  found: none")]
@@ -109,13 +109,14 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// What the user can do about it, where that is known.
+    /// Suggested fix, where one is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownEntry { nearest: None, .. } => Some("`laps-zoo list` shows the built-in entries".to_owned()),
-            Self::UnknownEntry { nearest, .. } | Self::UnknownKey { nearest, .. } | Self::Value { nearest, .. } => {
-                nearest.as_ref().map(|nearest| format!("did you mean `{nearest}`?"))
+            Self::UnknownEntry { nearest, .. } | Self::UnknownKey { nearest, .. } => {
+                nearest.as_deref().map(did_you_mean)
             }
+            Self::Value { hint, .. } => hint.clone(),
             Self::Read { name, .. } => name.map(|name| format!("the built-in entry is `{name}`, without a suffix")),
             Self::NoDataRoot { contents, .. } => {
                 Some(format!("the folder has to contain {}", list(&contents.each_ref().map(|path| path.display()))))
@@ -137,8 +138,8 @@ fn describe_trees(trees: &[DataPaths]) -> String {
     trees.iter().map(folders).collect::<Vec<_>>().join(", or ") + &vocabulary
 }
 
-/// The names in a folder, as many as a message can hold.
-fn describe_folder(folder: Option<&Path>, root: &Path) -> String {
+/// The names in a folder, as many as a message can hold; without a folder, that there is no folder `root`.
+pub fn describe_folder(folder: Option<&Path>, root: &Path) -> String {
     const LISTED: usize = 8;
     let Some(folder) = folder else { return format!("no folder `{}`", root.display()) };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -189,6 +190,11 @@ impl fmt::Display for SourceLocation {
             None => write!(f, "{}", self.origin),
         }
     }
+}
+
+/// The hint that names the most similar known word.
+pub(super) fn did_you_mean(nearest: &str) -> String {
+    format!("did you mean `{nearest}`?")
 }
 
 /// `` `a`, `b`, `c` ``.

@@ -27,6 +27,8 @@ pub struct Manifest {
     pub images: BTreeMap<String, ImageArchive>,
     /// Human judgements, by package.
     pub judgements: BTreeMap<String, JudgementSource>,
+    /// Plausible matches of images and captions, by the package that computes metrics by them.
+    pub plausible_matches: BTreeMap<String, PlausibleMatchSource>,
     /// Checkpoints, by the name that entries refer to.
     pub checkpoints: BTreeMap<String, CheckpointSource>,
     /// Pretrained encoders, by name.
@@ -87,6 +89,18 @@ pub struct JudgementSource {
     pub licence: String,
 }
 
+/// Plausible matches of images and captions, in a public Google Drive folder.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlausibleMatchSource {
+    /// Id of the Drive folder.
+    pub gdrive_folder: String,
+    /// None where none is stated.
+    pub licence: Option<String>,
+    /// The files, by name.
+    pub files: BTreeMap<String, ModelFile>,
+}
+
 /// A trained model: in a public Google Drive folder, on the Hugging Face Hub, or in `checkpoints/`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -133,7 +147,7 @@ pub struct BackboneSource {
     pub files: BTreeMap<String, ModelFile>,
 }
 
-/// A file of a [`BackboneSource`].
+/// A file of a [`BackboneSource`] or a [`PlausibleMatchSource`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFile {

@@ -23,13 +23,13 @@ pub use canonical::sha256;
 pub use data_config::{DataConfig, DataPaths};
 pub use embedded::{EmbeddedCheckpoint, embedded_checkpoint};
 pub use entry::Entry;
-pub use error::{Origin, RegistryError, SourceLocation};
+pub use error::{Origin, RegistryError, SourceLocation, describe_folder};
 pub use laps_align::Protocol;
 pub use manifest::{
     BackboneSource, COCO_IMAGES, CaptionFile, CaptionFiles, CheckpointSource, HubRevision, ImageArchive,
-    JudgementSource, Manifest, ModelFile, PYPI_FILES,
+    JudgementSource, Manifest, ModelFile, PYPI_FILES, PlausibleMatchSource,
 };
-pub use references::{Cell, PublishedTable, References, Status, Table, Tables};
+pub use references::{AuditMark, Cell, PublishedTable, References, SourceAudit, Status, Table, Tables};
 pub use train_config::{TrainConfig, TrainPrecision, Validation};
 
 use error::nearest;

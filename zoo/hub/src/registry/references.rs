@@ -24,17 +24,82 @@ pub struct References {
     /// The README of D2S-VSE, from `configs/successors.yaml`.
     #[serde(skip)]
     pub d2s_vse: BTreeMap<String, Tables>,
+    /// The README of SEPS, from `configs/successors.yaml`, by image encoder and size. It has no checkpoints, so no entries.
+    #[serde(skip)]
+    pub seps: BTreeMap<String, Tables>,
     /// CLIP without training, as open_clip measured it, from `configs/successors.yaml`.
     #[serde(skip)]
     pub clip_zero_shot: BTreeMap<String, Tables>,
+    /// The audits of the sources of `configs/successors.yaml`, by source; also of AVSE (`avse`), which publishes no recalls.
+    #[serde(skip)]
+    pub audits: BTreeMap<String, SourceAudit>,
 }
 
 /// `configs/successors.yaml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Successors {
-    d2s_vse: BTreeMap<String, Tables>,
-    clip_zero_shot: BTreeMap<String, Tables>,
+    d2s_vse: Successor,
+    seps: Successor,
+    avse: Successor,
+    clip_zero_shot: Successor,
+}
+
+/// A source of `configs/successors.yaml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Successor {
+    audit: Option<SourceAudit>,
+    rows: BTreeMap<String, Tables>,
+}
+
+/// Whether a text-to-image query of a source contains a description of its test image.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String")]
+pub struct SourceAudit {
+    /// The answer.
+    pub mark: AuditMark,
+    /// The answer, then where it was seen.
+    pub text: String,
+}
+
+/// The answer of a [`SourceAudit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditMark {
+    /// No query does.
+    No,
+    /// Queries do, so the recalls do not compare with those of other sources.
+    Yes,
+}
+
+impl fmt::Display for AuditMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::No => "no",
+            Self::Yes => "yes",
+        })
+    }
+}
+
+impl TryFrom<String> for SourceAudit {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let mark = match text.split_whitespace().next() {
+            Some("no") => AuditMark::No,
+            Some("yes") => AuditMark::Yes,
+            _ => return Err(format!("expected a text that starts with `yes` or `no`, found `{text}`")),
+        };
+        Ok(Self { mark, text })
+    }
+}
+
+impl SourceAudit {
+    /// The question and the answer for `source` in one line.
+    pub fn note(&self, source: &str) -> String {
+        format!("audit of {source}, does a text-to-image query contain a description of its test image: {}", self.text)
+    }
 }
 
 /// Recalls at 1, 5 and 10 in percent, as published. None for a number that is not printed.
@@ -117,16 +182,20 @@ impl PublishedTable {
 
 impl References {
     /// The sources whose rows an entry can refer to.
-    pub const SOURCES: [&str; 6] = ["paper", "paper_clip", "paper_ablation", "readme", "d2s_vse", "clip_zero_shot"];
+    pub const SOURCES: [&str; 7] =
+        ["paper", "paper_clip", "paper_ablation", "readme", "d2s_vse", "seps", "clip_zero_shot"];
 
     /// The tables of `configs/references.yaml` and `configs/successors.yaml`.
     pub fn embedded() -> Result<Self, RegistryError> {
         const TEXT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/references.yaml"));
         const SUCCESSORS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/successors.yaml"));
         let references: Self = Document { origin: &Origin::BuiltIn("references.yaml"), text: TEXT }.read()?;
-        let Successors { d2s_vse, clip_zero_shot } =
+        let Successors { d2s_vse, seps, avse, clip_zero_shot } =
             Document { origin: &Origin::BuiltIn("successors.yaml"), text: SUCCESSORS }.read()?;
-        Ok(Self { d2s_vse, clip_zero_shot, ..references })
+        let sources = [("d2s_vse", &d2s_vse), ("seps", &seps), ("avse", &avse), ("clip_zero_shot", &clip_zero_shot)];
+        let audit = |(source, successor): (&str, &Successor)| Some((source.to_owned(), successor.audit.clone()?));
+        let audits = sources.into_iter().filter_map(audit).collect();
+        Ok(Self { d2s_vse: d2s_vse.rows, seps: seps.rows, clip_zero_shot: clip_zero_shot.rows, audits, ..references })
     }
 
     /// The rows of `source` that an entry can refer to: in Table 1 `vit_224` for LAPS, and `vit_224/scan` for another method.
@@ -155,6 +224,7 @@ impl References {
             ),
             "readme" => Some(self.readme.clone()),
             "d2s_vse" => Some(self.d2s_vse.clone()),
+            "seps" => Some(self.seps.clone()),
             "clip_zero_shot" => Some(self.clip_zero_shot.clone()),
             _ => None,
         }

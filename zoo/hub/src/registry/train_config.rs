@@ -158,5 +158,5 @@ fn number(key: &str, value: f64, expected: &str, allowed: impl Fn(f64) -> bool) 
 }
 
 fn refused(key: &str, expected: &str, found: impl fmt::Display) -> Error {
-    Error::Config { key: key.to_owned(), expected: expected.to_owned(), found: found.to_string() }
+    Error::Config { key: key.to_owned(), expected: expected.to_owned(), found: found.to_string(), hint: None }
 }

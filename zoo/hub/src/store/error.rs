@@ -65,9 +65,9 @@ pub enum StoreError {
     Archive {
         /// The archive.
         path: PathBuf,
-        /// What a valid archive contains.
+        /// Contents of a valid archive.
         expected: String,
-        /// What the archive contains.
+        /// Contents of the archive.
         found: String,
     },
     /// See [`CheckpointError`].

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io::Read, path::Path};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use laps_files::{ExpectedDigest, FileLock, Verified, is_hex, replace};
+use laps_files::{ExpectedDigest, FileLock, Verified, is_hex, replace, strip_mark};
 
 /// Name of the lock file.
 pub const LOCK_FILE: &str = "laps-zoo.lock";
@@ -77,7 +77,7 @@ impl Pins {
         if text.len() as u64 > MAX_BYTES {
             return Err(wrong(format!("more than {MAX_BYTES} bytes")));
         }
-        let file: PinFile = serde_yaml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let file: PinFile = serde_yaml::from_str(strip_mark(&text)).map_err(|error| wrong(error.to_string()))?;
         if file.version != VERSION {
             return Err(wrong(format!("version {}, expected {VERSION}", file.version)));
         }
@@ -159,6 +159,19 @@ mod tests {
         assert_eq!(Pins::open(&path).unwrap().iter().count(), 2);
         let left: Vec<_> = fs_err::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, [LOCK_FILE]);
+    }
+
+    #[test]
+    fn byte_order_mark_is_not_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LOCK_FILE);
+        Pins::record(&path, "a/b", pin("1")).unwrap();
+        let text = fs_err::read_to_string(&path).unwrap();
+        // Also without the comment in front.
+        for text in [text.as_str(), &text[text.find("version").unwrap()..]] {
+            fs_err::write(&path, format!("\u{feff}{text}")).unwrap();
+            assert_eq!(Pins::open(&path).unwrap().get("a/b"), Some(&pin("1")));
+        }
     }
 
     #[test]

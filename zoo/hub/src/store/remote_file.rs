@@ -66,10 +66,10 @@ pub enum FileSource {
 /// Maximum size of a checkpoint. The largest known one has 0.8 GB, or 2.4 GB with optimizer state.
 pub const MAX_WEIGHTS_BYTES: u64 = 8 << 30;
 
-/// Maximum size of a caption file or vocabulary. The largest known one has about 30 MB.
+/// Maximum size of a caption file, a vocabulary or a file of judgements. The largest known ones have about 70 MB.
 const MAX_TEXT_BYTES: u64 = 256 << 20;
 
-/// Name of the package of human judgements in the manifest.
+/// Name of the package of judgements in the manifest.
 const JUDGEMENTS: &str = "eccv_caption";
 
 /// Maximum size of an image archive. The largest known one has 13 GB.
@@ -216,7 +216,7 @@ impl Store {
         let path =
             known.url.strip_prefix(registry::PYPI_FILES).unwrap_or(&known.url).trim_start_matches('/').to_owned();
         let name = path.rsplit('/').next().unwrap_or(&path);
-        let key = format!("judgements/{JUDGEMENTS}/{name}");
+        let key = judgement_key(name);
         Ok(RemoteFile {
             path: self.root.join(&key),
             key,
@@ -230,6 +230,38 @@ impl Store {
             licence: Some(known.licence),
             max_bytes: MAX_TEXT_BYTES,
         })
+    }
+
+    /// The plausible matches of the COCO test split, by which PMRP is computed: two files in
+    /// [`judgement_folder`](Self::judgement_folder).
+    ///
+    /// # Errors
+    /// Errors of the built-in manifest.
+    pub fn plausible_matches(&self) -> Result<Vec<RemoteFile>, StoreError> {
+        let known = Manifest::embedded()?.plausible_matches.remove(JUDGEMENTS);
+        let known = known.ok_or_else(|| StoreError::unknown_name(JUDGEMENTS, Vec::new()))?;
+        let remote_file = |(file, facts): (&String, &registry::ModelFile)| {
+            let key = judgement_key(file);
+            RemoteFile {
+                path: self.root.join(&key),
+                key,
+                expected: ExpectedDigest {
+                    bytes: facts.bytes,
+                    sha256: facts.sha256.clone(),
+                    ..ExpectedDigest::default()
+                },
+                source: FileSource::Drive { folder: known.gdrive_folder.clone(), file: file.clone() },
+                mirrors: Vec::new(),
+                licence: known.licence.clone(),
+                max_bytes: MAX_TEXT_BYTES,
+            }
+        };
+        Ok(known.files.iter().map(remote_file).collect())
+    }
+
+    /// The folder of all files of judgements in the cache.
+    pub fn judgement_folder(&self) -> PathBuf {
+        self.root.join("judgements").join(JUDGEMENTS)
     }
 
     /// The image archives of the data set `set`, stored in `folder`, and notes on images that need an account.
@@ -263,6 +295,11 @@ impl Store {
         }
         Ok((files, notes))
     }
+}
+
+/// Key of a file of judgements.
+fn judgement_key(name: &str) -> String {
+    format!("judgements/{JUDGEMENTS}/{name}")
 }
 
 /// The pretrained text encoder of all models with BERT.

@@ -152,7 +152,7 @@ fn non_finite_value_is_found_while_copying() {
 /// Entries of the state dict that are not tensors do not stop the conversion, and neither does a type that safetensors
 /// lacks.
 #[test]
-fn what_cannot_be_written_is_skipped_and_counted() {
+fn unsupported_tensors_are_skipped_and_counted() {
     let pickle = Pickle::default().op(b"\x80\x02}(").text("model").op(b"}(").text("a").whole("FloatStorage", "0", &[1]);
     let pickle = pickle.text("wide").whole("ComplexDoubleStorage", "1", &[1]).text("_extra_state").op(b"Nu");
     let pickle = pickle.text("optimizer").op(b"](").whole("FloatStorage", "0", &[1]).op(b"eu.");

@@ -154,6 +154,22 @@ fn one_file_is_preferred_to_shards() {
     assert_eq!(Checkpoint::open(folder.path()).unwrap().path(), folder.path().join(LIST));
 }
 
+#[cfg(unix)]
+#[test]
+fn checkpoint_with_a_name_of_any_bytes_is_found() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two] =
+        [&b"a.safetensors"[..], b"\xff's.safetensors"].map(|name| folder.path().join(OsStr::from_bytes(name)));
+    fs_err::write(&two, safetensors(&[("a", &[1], vec![1.5])])).unwrap();
+    assert_eq!(Checkpoint::open(folder.path()).unwrap().path(), two);
+    fs_err::copy(&two, one).unwrap();
+    let hint = Checkpoint::open(folder.path()).unwrap_err().hint().unwrap();
+    let expected = format!(r"name one of them, such as $'{}/\xff\'s.safetensors'", folder.path().display());
+    assert_eq!(hint, expected);
+}
+
 /// Opening a FIFO would wait for its writer.
 #[cfg(unix)]
 #[test]

@@ -1,7 +1,7 @@
 //! Files that `torch.load` reads and that are rarer than the ones of the authors: all of them are read.
 
 use laps_hub::{
-    checkpoint::{Checkpoint, Dtype, OptionValue, Options, convert},
+    checkpoint::{Checkpoint, Dtype, Format, OptionValue, Options, convert},
     registry::{embedded_checkpoint, find},
 };
 use laps_model::models;
@@ -32,17 +32,26 @@ fn options(entries: &Pickle) -> Options {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// An archive is read whatever the name of its folder, which `torch.save` takes from the file stem. The crate `zip`
-    /// looks for the start of an archive and takes some lengths for another structure.
+    /// A file is read whatever its stem, which `torch.save` takes as the name of the folder in an archive. The crate `zip`
+    /// looks for the start of an archive and takes some lengths for another structure. The legacy container has no name in it.
     #[test]
-    fn zip_with_any_stem_is_read(letters in "[a-z0-9_]{80}") {
+    fn container_with_any_stem_is_read(letters in "[a-z0-9_]{80}") {
         let pickle = Pickle::default().op(b"\x80\x02}").text("a").whole("FloatStorage", "0", &[1]).op(b"s.");
+        let values = 1.5_f32.to_le_bytes().to_vec();
+        let folder = tempfile::tempdir().unwrap();
         for length in 1..=80 {
-            let storages = [("0", 1.5_f32.to_le_bytes().to_vec())];
-            let bytes = torch_zip_named(&letters[..length], CompressionMethod::Stored, &pickle.0, &storages);
-            let checkpoint = open(&bytes).map_err(|error| TestCaseError::fail(format!("{length}: {error}")))?;
-            let tensor = checkpoint.read("a").unwrap();
-            prop_assert_eq!(tensor.values(), [1.5]);
+            let stem = &letters[..length];
+            let path = folder.path().join(format!("{stem}.pth"));
+            let zip = torch_zip_named(stem, CompressionMethod::Stored, &pickle.0, &[("0", values.clone())]);
+            let legacy = torch_legacy(&pickle.0, &[("0", 1, values.clone())]);
+            for (bytes, format) in [(zip, Format::TorchZip), (legacy, Format::TorchLegacy)] {
+                fs_err::write(&path, bytes).unwrap();
+                let opened = Checkpoint::open(&path);
+                let checkpoint = opened.map_err(|error| TestCaseError::fail(format!("{length}: {error}")))?;
+                prop_assert_eq!(checkpoint.format(), format);
+                let tensor = checkpoint.read("a").unwrap();
+                prop_assert_eq!(tensor.values(), [1.5]);
+            }
         }
     }
 }
@@ -63,6 +72,8 @@ fn wrapper_prefixes_are_removed_and_reported() {
         let mut steps: Vec<_> = prefix.split_inclusive('.').collect();
         steps.sort_unstable();
         assert_eq!(checkpoint.removed_prefixes().collect::<Vec<_>>(), steps);
+        let named: Vec<String> = steps.iter().map(|step| format!("`{step}`")).collect();
+        assert_eq!(checkpoint.notes(), [format!("removed from the names in the checkpoint: {}", named.join(", "))]);
         let converted = convert(&input, &output, Some(&entry.model)).unwrap();
         assert_eq!(converted.removed_prefixes, steps);
         let reread = fs_err::read(&output).unwrap();

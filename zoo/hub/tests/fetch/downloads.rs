@@ -200,6 +200,28 @@ fn stalled_server_is_retried() {
 }
 
 #[test]
+fn retry_says_why_and_when() {
+    let bytes = random_bytes(14, LENGTH);
+    let change = |count, _: &Request, reply: Reply| match count {
+        0 => Reply::new(503, "busy"),
+        1 => reply.ending(End::Cut(400_000)),
+        _ => reply,
+    };
+    let setup = Setup::new(server(&bytes, change), ExpectedDigest::default());
+    let messages = Messages::default();
+    Fetcher::new(setup.settings.clone()).fetch(&setup.file, |_| Ok(()), &messages).unwrap();
+    let messages = messages.0.lock().unwrap().join("\n").replace(&setup.server.url(), "SERVER");
+    // The delays of the tests are milliseconds.
+    let lines: Vec<&str> = messages.lines().filter(|line| line.contains("retrying")).collect();
+    assert_eq!(
+        lines[0],
+        "files/a.bin: HTTP error from `SERVER/a.bin`; expected: status 200 or 206; found: status 503; retrying in 0.0 s"
+    );
+    assert!(lines[1].starts_with("files/a.bin: ") && lines[1].ends_with("; retrying in 0.0 s"), "{}", lines[1]);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+}
+
+#[test]
 fn transient_errors_are_retried() {
     let bytes = random_bytes(10, 1000);
     for status in [408, 425, 429, 500, 502, 503, 504] {
@@ -339,7 +361,7 @@ fn concurrent_fetches_download_a_file_once() {
     setup.assert_complete(&bytes);
 }
 
-/// What a process leaves that was killed between the last byte and the rename.
+/// State after a process was killed between the last byte and the rename.
 #[test]
 fn complete_partial_file_needs_no_network() {
     let bytes = random_bytes(16, LENGTH);

@@ -6,15 +6,15 @@ use std::sync::{
 };
 
 use insta::assert_snapshot;
-use laps_files::ExpectedDigest;
+use laps_files::{ExpectedDigest, Verified};
 use laps_hub::{
-    fetch::{DriveError, FetchError},
-    store::FileSource,
+    fetch::{DriveError, FetchError, Fetcher, Network},
+    store::{FileSource, Store},
 };
 
 use crate::{
     server::{End, Reply, Request, Server},
-    support::{Setup, random_bytes},
+    support::{Setup, random_bytes, settings},
 };
 
 const FOLDER: &str = "1FolderFolderFolderFolderFolder01";
@@ -236,4 +236,45 @@ fn transient_errors_of_drive_are_retried() {
     });
     setup.fetch().unwrap();
     setup.assert_complete(&bytes);
+}
+
+#[test]
+fn plausible_matches_are_pinned_whether_fetched_or_copied_into_the_cache() {
+    const IDS: [&str; 2] = ["1PlausiblePlausiblePlausible00001", "1PlausiblePlausiblePlausible00002"];
+    let bytes = [random_bytes(24, 3000), random_bytes(25, 4000)];
+    let page = listing(&[("file", IDS[0], "pm_caption_to_image.json"), ("file", IDS[1], "pm_image_to_caption.json")]);
+    let served = bytes.clone();
+    let server = Server::start(move |request| match request.path.split('?').next().unwrap() {
+        "/embeddedfolderview" => Reply::page(200, &page),
+        "/download" => {
+            let index = usize::from(request.path.contains(IDS[1]));
+            attachment(Reply::file(request, &served[index], ""))
+        }
+        _ => Reply::page(404, "<title>Not found</title>"),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(&server, folder.path());
+    let files = settings.store.plausible_matches().unwrap();
+    let keys: Vec<&str> = files.iter().map(|file| file.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        ["judgements/eccv_caption/pm_caption_to_image.json", "judgements/eccv_caption/pm_image_to_caption.json"]
+    );
+    for (outcome, bytes) in Fetcher::new(settings.clone()).fetch_all(&files, &()).into_iter().zip(&bytes) {
+        let fetched = outcome.unwrap();
+        assert_eq!((fetched.was_cached, fetched.pin.verified), (false, Verified::FirstFetch));
+        assert_eq!(fetched.file.path.parent(), Some(settings.store.judgement_folder().as_path()));
+        assert!(fs_err::read(&fetched.file.path).unwrap() == **bytes);
+    }
+
+    settings.store = Store::at(folder.path().join("other"));
+    settings.network = Network::Offline;
+    let copied = settings.store.judgement_folder();
+    fs_err::create_dir_all(&copied).unwrap();
+    for (name, bytes) in ["pm_caption_to_image.json", "pm_image_to_caption.json"].into_iter().zip(&bytes) {
+        fs_err::write(copied.join(name), bytes.as_slice()).unwrap();
+    }
+    let files = settings.store.plausible_matches().unwrap();
+    let fetched = Fetcher::new(settings.clone()).fetch_all(&files, &());
+    assert!(fetched.iter().all(|outcome| outcome.as_ref().is_ok_and(|fetched| fetched.was_cached)), "{fetched:?}");
 }

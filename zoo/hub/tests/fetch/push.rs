@@ -26,7 +26,7 @@ const REPOSITORY: &str = "someone/laps";
 /// Objects above this size are uploaded in parts.
 const PART_BYTES: usize = 40_000;
 
-/// What a test lets the hub do.
+/// Simulated fault of the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,

@@ -16,10 +16,7 @@ use super::{Ablation, ItemFeatures, LEAKY_SLOPE, MASK_LOGIT, NORM_EPS, attention
 use crate::{
     Error, Result,
     dim::Dim,
-    models::{
-        alignment::{Aggregation, PairSimilarity, fuse, groups},
-        config::ModelConfig,
-    },
+    models::alignment::{Aggregation, PairSimilarity, fuse, groups, hidden_width},
     params::ParamPath,
     tensor::Tensor,
 };
@@ -34,16 +31,16 @@ pub struct AblatedAlignment<T> {
 
 impl<T> AblatedAlignment<T> {
     /// `path` has `aggr_net`, if patches are aggregated.
-    pub(super) fn new(ablation: Ablation, model: &ModelConfig, path: &ParamPath<T>) -> Result<Self> {
-        let (hidden, groups) = (model.aggregation_width(), model.groups());
+    pub(super) fn new(
+        ablation: Ablation,
+        selection: PairSimilarity,
+        groups: usize,
+        width: usize,
+        path: &ParamPath<T>,
+    ) -> Result<Self> {
         let aggregation = match ablation {
             Ablation::WithoutPatchSelection | Ablation::WithoutPatchCalibration => None,
-            _ => Some(Aggregation::new(model.embed_size, hidden, groups, &path.sub("aggr_net"))?),
-        };
-        let selection = PairSimilarity {
-            patches: model.image.num_patches(),
-            kept: model.kept(),
-            has_class_token: model.image.has_class_token(),
+            _ => Some(Aggregation::new(width, hidden_width(width), groups, &path.sub("aggr_net"))?),
         };
         Ok(Self { ablation, aggregation, selection })
     }

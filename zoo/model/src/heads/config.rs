@@ -18,7 +18,7 @@ pub enum HeadConfig {
     Laps,
     /// LAPS's own with one part changed.
     LapsAblation {
-        /// What is changed.
+        /// The change.
         ablation: Ablation,
     },
     /// CLIP's own: the cosine of the projected class token and the projected end token.
@@ -77,7 +77,7 @@ impl Default for D2sVseConfig {
     }
 }
 
-/// What [`HeadConfig::LapsAblation`] changes, by the names of the paper's Table 4.
+/// Changes of [`HeadConfig::LapsAblation`], by the names of the paper's Table 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ablation {
@@ -134,7 +134,7 @@ pub enum ChanAggregation {
     Lse,
 }
 
-/// What a head has to know of the encoders.
+/// Sizes of the encoders that a head needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeadSizes {
     /// Tokens of an image, the class token included.
@@ -148,7 +148,7 @@ pub struct HeadSizes {
 }
 
 impl HeadSizes {
-    /// What the encoders of a model give its head.
+    /// The sizes of the encoders of `model`.
     pub fn of(model: &ModelConfig) -> Self {
         let has_class_token = model.image.has_class_token();
         let [width, word_width] = model.embedding_widths();
@@ -240,6 +240,13 @@ impl HeadConfig {
             Self::Cosine { embed_size } if embed_size != model.embed_size => {
                 Err(refused("embed_size", format!("the model's embed_size, {}", model.embed_size), embed_size))
             }
+            Self::Cosine { .. } if !model.image.has_class_token() => Err(Error::Config {
+                key: "head".to_owned(),
+                expected: "an image encoder with a class token (`vit` or `clip_vision_model`) for the head `cosine`"
+                    .to_owned(),
+                found: model.image.kind().to_owned(),
+                hint: Some("use the head `vsepp`, which pools all tokens"),
+            }),
             Self::Sgr { sim_dim, steps } => {
                 size("sim_dim", sim_dim)?;
                 size("steps", steps)
@@ -309,5 +316,5 @@ impl fmt::Display for HeadConfig {
 }
 
 fn refused(key: &str, expected: String, found: usize) -> Error {
-    Error::Config { key: format!("head.{key}"), expected, found: found.to_string() }
+    Error::Config { key: format!("head.{key}"), expected, found: found.to_string(), hint: None }
 }

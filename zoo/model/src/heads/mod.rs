@@ -36,7 +36,7 @@ pub use scan::TOKEN_TEMPERATURE;
 use crate::{
     Error, Result,
     models::{
-        alignment::{Alignment, LEAKY_SLOPE, NORM_EPS},
+        alignment::{Alignment, LEAKY_SLOPE, NORM_EPS, PairSimilarity},
         config::ModelConfig,
     },
     params::{self, ParamPath, Parameter},
@@ -44,7 +44,8 @@ use crate::{
 };
 
 /// Added to a norm where the originals divide by `norm + eps`.
-const SOFT_NORM_EPS: f64 = 1e-8;
+pub const SOFT_NORM_EPS: f64 = 1e-8;
+
 /// A head over tensors of type `T`.
 pub enum Head<T> {
     /// Patches, selected and aggregated for each caption.
@@ -76,11 +77,31 @@ impl<T> Head<T> {
         match model.head {
             HeadConfig::Laps => Ok(Self::Laps(Box::new(Alignment::new(model, &path.sub("cross_net"))?))),
             HeadConfig::LapsAblation { ablation } => {
-                let head = ablation::AblatedAlignment::new(ablation, model, &path.sub("cross_net"))?;
-                Ok(Self::LapsAblation(Box::new(head)))
+                let selection = PairSimilarity {
+                    patches: model.image.num_patches(),
+                    kept: model.kept(),
+                    has_class_token: model.image.has_class_token(),
+                };
+                Self::ablation(ablation, selection, model.groups(), model.embed_size, path)
             }
             _ => Self::new(&model.head, &HeadSizes::of(model), path),
         }
+    }
+
+    /// An ablation of LAPS on embeddings of `width`, which aggregates the kept patches into `groups`, with parameters below
+    /// `path`, which is the root of the checkpoint.
+    ///
+    /// # Errors
+    /// A parameter that cannot be loaded.
+    pub fn ablation(
+        ablation: Ablation,
+        selection: PairSimilarity,
+        groups: usize,
+        width: usize,
+        path: &ParamPath<T>,
+    ) -> Result<Self> {
+        let head = ablation::AblatedAlignment::new(ablation, selection, groups, width, &path.sub("cross_net"))?;
+        Ok(Self::LapsAblation(Box::new(head)))
     }
 
     /// A head other than LAPS's and its ablations, with parameters below `path`, which is the root of the checkpoint.
@@ -94,6 +115,7 @@ impl<T> Head<T> {
                     key: "head".to_owned(),
                     expected: "a head that needs no ratios".to_owned(),
                     found: config.to_string(),
+                    hint: None,
                 });
             }
             HeadConfig::Cosine { embed_size } => Self::Cosine(Box::new(cosine::Cosine::new(embed_size, sizes, path)?)),
@@ -109,7 +131,7 @@ impl<T> Head<T> {
     }
 }
 
-/// What a head computes from each image or each caption alone. The items are the first axis.
+/// Features that a head computes from each image or each caption alone. The items are the first axis.
 pub struct ItemFeatures<T> {
     /// Tokens or words `(items, count, width)`, or vectors `(items, size)` of a head that gives each item one.
     pub features: T,
@@ -146,7 +168,7 @@ impl<T: Tensor> Head<T> {
         self.compare(&self.image_features(tokens)?, &self.caption_features(words, mask, None)?, mask)
     }
 
-    /// What the head computes from images alone, of token embeddings `(images, tokens, width)`.
+    /// The features of images alone, from token embeddings `(images, tokens, width)`.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
@@ -158,7 +180,7 @@ impl<T: Tensor> Head<T> {
         }
     }
 
-    /// What the head computes from captions alone, of word embeddings `(captions, words, width)` and their mask. `visible`
+    /// The features of captions alone, from word embeddings `(captions, words, width)` and their mask. `visible`
     /// `(captions, words)` is 0 at positions that affect nothing. With None all positions affect `d2s_vse`, as in the released
     /// code, and only words affect the other heads.
     ///

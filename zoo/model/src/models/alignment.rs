@@ -20,6 +20,11 @@ pub const LEAKY_SLOPE: f64 = 0.1;
 /// Subtracted from a cosine to mask it out of a maximum. Cosines are at most 1.
 const MASK_COSINE: f64 = 10.0;
 
+/// Width of the hidden layer of the aggregation network of embeddings of `width`: `trunc(width * 0.2)`.
+pub(crate) fn hidden_width(width: usize) -> usize {
+    (width as f64 * 0.2) as usize
+}
+
 /// The aggregation network: a logit of each patch for each group.
 pub struct Aggregation<T> {
     norm: LayerNorm<T>,
@@ -63,7 +68,7 @@ pub struct Alignment<T> {
 impl<T> Alignment<T> {
     /// `path` has `aggr_net`.
     pub fn new(config: &ModelConfig, path: &ParamPath<T>) -> Result<Self> {
-        let (hidden, groups) = (config.aggregation_width(), config.groups());
+        let (hidden, groups) = (hidden_width(config.embed_size), config.groups());
         Ok(Self {
             aggregation: Aggregation::new(config.embed_size, hidden, groups, &path.sub("aggr_net"))?,
             similarity: PairSimilarity {

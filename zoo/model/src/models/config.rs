@@ -277,11 +277,6 @@ impl ModelConfig {
         (self.image.num_patches() as f64 * self.aggr_ratio * self.sparse_ratio) as usize
     }
 
-    /// Width of the hidden layer of the aggregation network: `trunc(embed_size * 0.2)`.
-    pub fn aggregation_width(&self) -> usize {
-        (self.embed_size as f64 * 0.2) as usize
-    }
-
     /// Checks that a model with these sizes can be built.
     ///
     /// # Errors
@@ -382,7 +377,7 @@ impl SwinConfig {
 }
 
 fn config(key: &str, expected: &str, found: &dyn std::fmt::Display) -> Error {
-    Error::Config { key: key.to_owned(), expected: expected.to_owned(), found: found.to_string() }
+    Error::Config { key: key.to_owned(), expected: expected.to_owned(), found: found.to_string(), hint: None }
 }
 
 fn positive(key: &str, value: usize) -> Result<()> {

@@ -16,8 +16,9 @@ use crate::support::{Tensors, difference};
 /// moves a similarity by 7e-5.
 const TOLERANCE: f32 = 1e-5;
 
-/// Similarities of the golden inputs on the tensor `T`, against the original's.
-pub fn head_agrees<T: DeviceTensor + 'static>(name: &str, config: &HeadConfig, device: &T::Device)
+/// Similarities of the golden inputs on the tensor `T`, against the original's, which are the tensor `key` of the file of
+/// `name`.
+pub fn head_agrees<T: DeviceTensor + 'static>(name: &str, key: &str, config: &HeadConfig, device: &T::Device)
 where
     T::Device: 'static,
 {
@@ -40,9 +41,9 @@ where
         let upload = |array: &Array| T::upload(array, device).unwrap();
         let mask = mask(&golden.get("lengths"), words.dims()[1]);
         let found = head.forward(&upload(&images), &upload(&words), &upload(&mask)).unwrap().download().unwrap();
-        let largest = difference(&found, &golden.get("sims"));
-        println!("{name} {geometry}: largest difference {largest:e}");
-        assert!(largest < TOLERANCE, "{name} {geometry}: {largest:e}");
+        let largest = difference(&found, &golden.get(key));
+        println!("{name} {geometry}, {key}: largest difference {largest:e}");
+        assert!(largest < TOLERANCE, "{name} {geometry}, {key}: {largest:e}");
     }
 }
 
@@ -59,12 +60,17 @@ fn mask(lengths: &Array, longest: usize) -> Array {
 macro_rules! test_heads {
     ($tensor:ty, $device:expr) => {
         test_heads!(@ $tensor, $device; vsepp_mean, vsepp_cls, vsepp_gpo, scan_t2i, scan_i2t, scan_all, max_mean, sgr, chan, chan_lse, d2s_vse);
+
+        #[test] fn d2s_vse_pretrain() {
+            let config = $crate::configs::d2s_vse_pretrain();
+            $crate::cases::head_agrees::<$tensor>("d2s_vse", "sims_pretrain", &config, &$device);
+        }
     };
     (@ $tensor:ty, $device:expr; $($head:ident),*) => {
         $(#[test] fn $head() {
             let name = stringify!($head);
             let (_, config) = $crate::configs::heads().into_iter().find(|(known, _)| *known == name).unwrap();
-            $crate::cases::head_agrees::<$tensor>(name, &config, &$device);
+            $crate::cases::head_agrees::<$tensor>(name, "sims", &config, &$device);
         })*
     };
 }

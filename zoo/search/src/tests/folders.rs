@@ -142,14 +142,21 @@ fn sidecar_files_without_a_usable_caption_are_skipped_and_named() {
         write_image(&root.path().join(format!("{name}.bmp")), 1);
         fs_err::write(root.path().join(format!("{name}.txt")), captions).unwrap();
     }
-    write_image(&root.path().join("f.bmp"), 1);
+    for name in ["f", "g", "h", "i"] {
+        write_image(&root.path().join(format!("{name}.bmp")), 1);
+    }
+    assert!(Command::new("mkfifo").arg(root.path().join("g.txt")).status().unwrap().success());
+    let _listener = UnixListener::bind(root.path().join("h.txt")).unwrap();
+    fs_err::create_dir(root.path().join("i.txt")).unwrap();
     let (captions, items) = list(root.path(), &[]).sidecar_captions();
     let found: Vec<_> = captions.iter().map(|line| (line.file.as_str(), line.line, line.text.as_str())).collect();
     assert_eq!(found, [("a.txt", 1, "one"), ("a.txt", 3, "two"), ("e.txt", 1, "3")]);
     let names: Vec<_> = items.iter().map(|item| item.name.as_str()).collect();
-    assert_eq!(names, ["b.txt", "c.txt", "d.txt"]);
+    assert_eq!(names, ["b.txt", "c.txt", "d.txt", "g.txt", "h.txt"]);
     assert_eq!(items[0].reason, "it has no caption");
     assert!(items[2].reason.contains("UTF-8"), "{}", items[2].reason);
+    assert_eq!(items[3].reason, "it is a FIFO, not a regular file");
+    assert_eq!(items[4].reason, "it is a socket, not a regular file");
 }
 
 #[test]

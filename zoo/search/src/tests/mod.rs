@@ -24,7 +24,7 @@ use samples::Random;
 /// Small sizes with a class token.
 const SIZES: AlignmentConfig = AlignmentConfig { patches: 9, has_class_token: true, kept: 5, groups: 3, width: 16 };
 
-/// What an encoder of these sizes returns.
+/// Output sizes of such an encoder.
 const ENCODED: HeadSizes = HeadSizes {
     tokens: SIZES.patches + 1,
     has_class_token: SIZES.has_class_token,

@@ -2,7 +2,11 @@
 
 use std::{
     cell::Cell,
-    sync::mpsc::{RecvTimeoutError, channel},
+    io,
+    sync::{
+        Arc, Mutex,
+        mpsc::{RecvTimeoutError, channel},
+    },
     thread::Builder,
     time::{Duration, Instant},
 };
@@ -63,6 +67,8 @@ impl RankGroup for Collective {
 
 /// Longest time that ranks wait for each other to find out who failed.
 const DIAGNOSIS: Duration = Duration::from_secs(5);
+/// Longest time that rank 0 waits until a rank has read what it found.
+const READING: Duration = Duration::from_secs(1);
 
 /// A group of processes. Without other processes every operation does nothing.
 #[derive(Debug)]
@@ -71,7 +77,10 @@ pub struct Collective {
     world_size: usize,
     device: TorchDevice,
     timeout: Duration,
-    group: Option<RawGroup>,
+    /// Whether torchrun hosts the store; otherwise rank 0 does.
+    agent_store: bool,
+    /// Locked by the thread that uses it.
+    group: Option<Arc<Mutex<RawGroup>>>,
     time: Cell<Duration>,
     bytes: Cell<u64>,
     /// Whether an operation failed, so the other ranks know about it.
@@ -86,6 +95,7 @@ impl Collective {
             world_size: 1,
             device,
             timeout: Duration::ZERO,
+            agent_store: false,
             group: None,
             time: Cell::default(),
             bytes: Cell::default(),
@@ -104,7 +114,7 @@ impl Collective {
         if !group.is_distributed() {
             return Ok(collective);
         }
-        collective.timeout = group.timeout;
+        (collective.timeout, collective.agent_store) = (group.timeout, group.agent_store);
         let options = GroupOptions {
             host: group.master_addr.clone(),
             port: group.master_port,
@@ -116,7 +126,7 @@ impl Collective {
             hosts_store: group.rank == 0 && !group.agent_store,
             nccl_device,
         };
-        collective.group = Some(join(options)?);
+        collective.group = Some(Arc::new(Mutex::new(join(options)?)));
         Ok(collective)
     }
 
@@ -220,11 +230,18 @@ impl Collective {
 
     /// One number of each rank, in the order of the ranks.
     pub fn all_gather_number(&self, number: i64) -> Result<Vec<i64>> {
+        Ok(self.all_gather_numbers([number])?.into_iter().flatten().collect())
+    }
+
+    /// Some numbers of each rank, in the order of the ranks.
+    pub fn all_gather_numbers<const N: usize>(&self, numbers: [i64; N]) -> Result<Vec<[i64; N]>> {
         if self.group.is_none() {
-            return Ok(vec![number]);
+            return Ok(vec![numbers]);
         }
-        let own = Tch::f_from_slice(&[number])?.f_to_device(self.device.device())?;
-        Ok(Vec::try_from(&self.all_gather(&own)?.f_to_device(tch::Device::Cpu)?)?)
+        let own = Tch::f_from_slice(&numbers)?.f_to_device(self.device.device())?;
+        let all: Vec<i64> = Vec::try_from(&self.all_gather(&own)?.f_to_device(tch::Device::Cpu)?)?;
+        let (ranks, _) = all.as_chunks::<N>();
+        Ok(ranks.to_vec())
     }
 
     /// One text of each rank, in the order of the ranks.
@@ -274,6 +291,7 @@ impl Collective {
     pub fn leave(&self, reason: &str) {
         if let Some(group) = &self.group
             && !self.failed.get()
+            && let Ok(group) = group.try_lock()
         {
             let reason = reason.lines().next().unwrap_or_default();
             // Without a store nobody can be told.
@@ -289,7 +307,10 @@ impl Collective {
     ) -> Result<()> {
         let Some(group) = &self.group else { return Ok(()) };
         let began = Instant::now();
-        let result = run(group);
+        let result = match group.try_lock() {
+            Ok(group) => run(&group),
+            Err(_) => Err("the store did not answer after an earlier operation failed".to_owned()),
+        };
         self.time.set(self.time.get() + began.elapsed());
         self.bytes.set(self.bytes.get() + bytes);
         result.map_err(|reason| {
@@ -299,20 +320,50 @@ impl Collective {
         })
     }
 
-    /// The ranks that do not answer or have ended, found out over the store. Rank 0 asks the others and publishes what it
-    /// found, because the store ends with it.
-    fn failed_ranks(&self, group: &RawGroup) -> String {
+    /// The ranks that do not answer or have ended. A store that does not answer is left to the thread that asked it.
+    fn failed_ranks(&self, group: &Arc<Mutex<RawGroup>>) -> String {
         let patience = DIAGNOSIS.min(self.timeout);
-        if group.set(&state_key(self.rank), ALIVE).is_err() {
-            return "rank 0 does not answer".to_owned();
-        }
+        let diagnosis = Diagnosis { rank: self.rank, world_size: self.world_size, patience };
+        let group = Arc::clone(group);
+        let failed =
+            within(diagnosis.limit(), move || group.lock().ok().and_then(|group| diagnosis.failed_ranks(&group)));
+        failed.ok().flatten().flatten().unwrap_or_else(|| match self.agent_store {
+            true => "the store of torchrun does not answer".to_owned(),
+            false => "rank 0 does not answer; it hosts the store".to_owned(),
+        })
+    }
+}
+
+/// How a rank finds out over the store which ranks have failed.
+#[derive(Clone, Copy)]
+struct Diagnosis {
+    rank: usize,
+    world_size: usize,
+    /// Longest time that rank 0 waits for the others.
+    patience: Duration,
+}
+
+impl Diagnosis {
+    /// Longest time that it takes if the store answers.
+    fn limit(self) -> Duration {
+        let waits = match self.rank {
+            0 => self.patience + READING * self.world_size as u32,
+            _ => 2 * self.patience,
+        };
+        waits + self.patience / 2
+    }
+
+    /// The ranks that do not answer or have ended; None if the store refuses to tell. Rank 0 asks the others and publishes
+    /// what it found, because the store ends with it.
+    fn failed_ranks(self, group: &RawGroup) -> Option<String> {
+        group.set(&state_key(self.rank), ALIVE).ok()?;
         if self.rank > 0 {
-            let verdict = group.get(VERDICT, 2 * patience);
+            let verdict = group.get(VERDICT, 2 * self.patience);
             // Rank 0 waits for this.
             let _ = group.set(&heard_key(self.rank), "");
-            return verdict.unwrap_or_else(|_| "rank 0 does not answer".to_owned());
+            return Some(verdict.unwrap_or_else(|_| "rank 0 does not answer".to_owned()));
         }
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + self.patience;
         let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let (mut failed, mut alive) = (Vec::new(), Vec::new());
         for rank in 1..self.world_size {
@@ -327,14 +378,14 @@ impl Collective {
         let verdict = if failed.is_empty() { "all ranks answer".to_owned() } else { failed.join(", ") };
         if group.set(VERDICT, &verdict).is_ok() {
             for rank in alive {
-                let _ = group.get(&heard_key(rank), Duration::from_secs(1));
+                let _ = group.get(&heard_key(rank), READING);
             }
         }
-        verdict
+        Some(verdict)
     }
 }
 
-/// Keys and values of the store for [`Collective::failed_ranks`].
+/// Keys and values of the store for [`Diagnosis::failed_ranks`].
 const VERDICT: &str = "verdict";
 const ALIVE: &str = "alive";
 const ENDED: &str = "ended: ";
@@ -371,21 +422,30 @@ fn nccl_device(group: &ProcessGroup, device: TorchDevice) -> Result<Option<usize
     }
 }
 
-/// Opens the group on a thread of its own: a server that accepts connections and never answers blocks c10d without limit.
+/// Opens the group.
 fn join(options: GroupOptions) -> Result<RawGroup, DistributedError> {
     let GroupOptions { rank, timeout, .. } = options;
     let address = format!("{}:{}", options.host, options.port);
     let refused = |reason| DistributedError::Join { rank, address: address.clone(), reason };
-    let (sender, receiver) = channel();
-    let joining = Builder::new().name("process group".to_owned()).spawn(move || {
-        // The receiver is gone if it has given up.
-        let _ = sender.send(RawGroup::open(&options));
-    });
-    joining.map_err(|error| refused(error.to_string()))?;
     // The steps of joining share one deadline. The rest is time for the error of the step that missed it.
-    match receiver.recv_timeout(timeout + timeout / 2) {
-        Ok(result) => result.map_err(refused),
-        Err(RecvTimeoutError::Timeout) => Err(DistributedError::NoAnswer { rank, address, timeout }),
-        Err(RecvTimeoutError::Disconnected) => Err(refused("its thread ended".to_owned())),
+    match within(timeout + timeout / 2, move || RawGroup::open(&options)) {
+        Ok(Some(result)) => result.map_err(refused),
+        Ok(None) => Err(DistributedError::NoAnswer { rank, address, timeout }),
+        Err(error) => Err(refused(error.to_string())),
+    }
+}
+
+/// Runs `work` on a thread of its own: a server that accepts connections and never answers blocks c10d without limit. None
+/// after `limit`; the thread is left behind then, with what it holds.
+fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> io::Result<Option<T>> {
+    let (sender, receiver) = channel();
+    Builder::new().name("process group".to_owned()).spawn(move || {
+        // The receiver is gone if it has given up.
+        let _ = sender.send(work());
+    })?;
+    match receiver.recv_timeout(limit) {
+        Ok(result) => Ok(Some(result)),
+        Err(RecvTimeoutError::Timeout) => Ok(None),
+        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("its thread ended")),
     }
 }

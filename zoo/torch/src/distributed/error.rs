@@ -43,7 +43,7 @@ pub enum DistributedError {
         "the ranks do not run the same work: rank {rank} has another {what}\n  expected: {expected}\n  found: {found}"
     )]
     Different {
-        /// What differs.
+        /// The value that differs.
         what: &'static str,
         /// The rank that differs from rank 0.
         rank: usize,
@@ -59,7 +59,7 @@ pub enum DistributedError {
         backend: &'static str,
         /// The reason.
         reason: &'static str,
-        /// What the user can do.
+        /// Suggested fix.
         hint: &'static str,
     },
     /// A batch that has fewer pairs than there are ranks.

@@ -56,7 +56,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// What a group is opened with.
+/// Options of a group.
 #[derive(Clone, Debug)]
 pub(super) struct GroupOptions {
     pub(super) host: String,

@@ -1,6 +1,6 @@
 //! The batches of an epoch, from files or from cached features.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use laps::TrainRequest;
 
@@ -47,15 +47,22 @@ pub(super) enum BatchSource<'a> {
 }
 
 /// The rows of this rank of a batch: captions with their images.
-pub(super) struct LoadedBatch<'a> {
+pub(super) struct LoadedBatch {
     image_ids: Vec<u64>,
-    captions: Vec<usize>,
-    inputs: LoadedInputs<'a>,
+    inputs: LoadedInputs,
 }
 
-enum LoadedInputs<'a> {
-    Features(&'a BackboneFeatures),
-    Files { pixels: Array, input_ids: Vec<Vec<u32>> },
+enum LoadedInputs {
+    /// Features `(images, tokens, hidden)` and `(words, hidden)`, and the words of each caption.
+    Features {
+        images: Array,
+        words: Array,
+        lengths: Vec<usize>,
+    },
+    Files {
+        pixels: Array,
+        input_ids: Vec<Vec<u32>>,
+    },
 }
 
 impl<'a> EpochBatches<'a> {
@@ -90,14 +97,20 @@ impl<'a> EpochBatches<'a> {
     }
 
     /// The next batch. `batch` are all of its captions in the epoch's order.
-    pub(super) fn next(&mut self, batch: &[usize]) -> Result<LoadedBatch<'a>> {
+    pub(super) fn next(&mut self, batch: &[usize]) -> Result<LoadedBatch> {
         let positions: Vec<usize> = self.rows.positions(batch.len()).collect();
         let captions: Vec<usize> = positions.iter().map(|&position| batch[position]).collect();
         let image_ids = self.split.image_ids(&captions);
         let first = self.next;
         self.next += batch.len();
         let inputs = match &mut self.input {
-            Input::Features(features) => LoadedInputs::Features(features),
+            Input::Features(features) => {
+                let started = Instant::now();
+                let images = features.images(image_ids.iter().map(|&id| id as usize))?;
+                let (words, lengths) = features.words(captions.iter().copied())?;
+                self.waited += started.elapsed();
+                LoadedInputs::Features { images, words, lengths }
+            }
             Input::Files(loader) => {
                 let loaded = loader.next();
                 self.waited = loader.stats().waiting;
@@ -108,7 +121,7 @@ impl<'a> EpochBatches<'a> {
                 LoadedInputs::Files { pixels, input_ids: input_ids.collect::<Result<_>>()? }
             }
         };
-        Ok(LoadedBatch { image_ids, captions, inputs })
+        Ok(LoadedBatch { image_ids, inputs })
     }
 
     fn input_ids(&self, number: usize, caption: usize) -> Result<Vec<u32>> {
@@ -119,22 +132,29 @@ impl<'a> EpochBatches<'a> {
         Ok(tokens)
     }
 
-    /// Time spent waiting for images so far.
+    /// Time spent waiting for images, or reading features, so far.
     pub(super) fn waited(&self) -> Duration {
         self.waited
     }
 }
 
-impl LoadedBatch<'_> {
+impl LoadedBatch {
     /// Calls `consume` with the batch, split into `parts` equal parts.
     pub(super) fn with_parts<R>(&self, parts: usize, consume: impl FnOnce(&[PairBatch<'_>]) -> Result<R>) -> Result<R> {
         let size = self.image_ids.len() / parts.max(1);
         match &self.inputs {
-            LoadedInputs::Features(features) => {
+            LoadedInputs::Features { images, words, lengths } => {
                 let mut batches = Vec::with_capacity(parts);
-                for (image_ids, captions) in self.image_ids.chunks(size).zip(self.captions.chunks(size)) {
-                    let (images, captions) = features.batch(image_ids, captions)?;
-                    batches.push(PairBatch { images, captions, image_ids });
+                let (mut first, mut first_word) = (0, 0);
+                for (image_ids, lengths) in self.image_ids.chunks(size).zip(lengths.chunks(size)) {
+                    let (end, end_word) = (first + image_ids.len(), first_word + lengths.iter().sum::<usize>());
+                    let words = words.rows(first_word..end_word)?;
+                    batches.push(PairBatch {
+                        images: ImageInputs::Features(images.rows(first..end)?),
+                        captions: CaptionInputs::Features(words, lengths.to_vec()),
+                        image_ids,
+                    });
+                    (first, first_word) = (end, end_word);
                 }
                 consume(&batches)
             }

@@ -3,7 +3,7 @@
 //! Each rank encodes its rows. The embeddings of all ranks are gathered, so the loss sees the whole batch; each rank passes
 //! the gradient of its own rows on, and the gradients of the weights are summed.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 use laps::share;
 use sha2::{Digest, Sha256};
@@ -173,20 +173,46 @@ pub(super) fn split_hash(split: &TokenizedSplit) -> Result<String> {
     Ok(laps_files::hex(&hasher.finalize()))
 }
 
-/// The largest number of all ranks.
-pub(super) fn largest(group: &Collective, number: f64) -> Result<f64> {
-    let own = (number * 1e9) as i64;
-    if group.world_size() == 1 {
-        return Ok(number);
+/// Message that the ranks exchange after each step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StepReport {
+    /// Whether the run has to stop.
+    pub(super) stop: bool,
+    /// Time spent waiting for data in this epoch.
+    pub(super) waited: Duration,
+}
+
+impl StepReport {
+    /// Whether any rank has to stop, and the longest wait of a rank, in one operation.
+    pub(super) fn gather(self, group: &Collective) -> Result<Self> {
+        if group.world_size() == 1 {
+            return Ok(self);
+        }
+        let nanoseconds = i64::try_from(self.waited.as_nanos()).unwrap_or(i64::MAX);
+        Ok(Self::of_ranks(&group.all_gather_numbers([self.stop.into(), nanoseconds])?))
     }
-    Ok(group.all_gather_number(own)?.into_iter().max().unwrap_or(own) as f64 / 1e9)
+
+    fn of_ranks(ranks: &[[i64; 2]]) -> Self {
+        let longest = ranks.iter().map(|&[_, nanoseconds]| nanoseconds.unsigned_abs()).max().unwrap_or(0);
+        Self { stop: ranks.iter().any(|&[stop, _]| stop != 0), waited: Duration::from_nanos(longest) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use laps::share;
 
-    use super::RankRows;
+    use super::{RankRows, StepReport};
+
+    #[test]
+    fn report_of_a_step_has_the_slowest_rank_and_any_stop() {
+        let found = |ranks: &[[i64; 2]]| StepReport::of_ranks(ranks);
+        let expected = |stop, nanoseconds| StepReport { stop, waited: Duration::from_nanos(nanoseconds) };
+        assert_eq!(found(&[[0, 5], [0, 1_000_000_007]]), expected(false, 1_000_000_007));
+        assert_eq!(found(&[[0, 9], [1, 5], [0, 5]]), expected(true, 9));
+    }
 
     #[test]
     fn rank_takes_its_rows_of_every_part() {

@@ -58,6 +58,14 @@ pub enum TrainError {
         /// The fault.
         reason: String,
     },
+    /// The features of frozen backbones cannot be read or written.
+    #[error("the cached features `{}` cannot be used: {reason}", path.display())]
+    Features {
+        /// The file or folder.
+        path: PathBuf,
+        /// The fault.
+        reason: String,
+    },
     /// The run was stopped, and its state is saved.
     #[error("training was interrupted after step {step} and saved in `{}`", folder.display())]
     Interrupted {
@@ -84,6 +92,7 @@ impl TrainError {
             Self::NoState { .. } => "start the run without resuming".to_owned(),
             Self::Interrupted { .. } => "resume the run to continue".to_owned(),
             Self::NotStarted { .. } => "start the run again".to_owned(),
+            Self::Features { .. } => "`LAPS_ZOO_CACHE` names another cache folder".to_owned(),
             Self::State { .. } => return None,
         })
     }

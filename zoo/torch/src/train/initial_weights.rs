@@ -50,6 +50,11 @@ impl WeightSources {
         Ok(Self { files })
     }
 
+    /// Notes on the changes that reading the checkpoint made.
+    pub(super) fn notes(&self) -> Vec<String> {
+        self.files.iter().filter(|(prefix, _)| prefix.is_empty()).flat_map(|(_, file)| file.notes()).collect()
+    }
+
     /// SHA-256 of the files, a part of the run's configuration.
     pub(super) fn hashes(&self) -> Result<Vec<String>> {
         self.files.iter().map(|(_, file)| Ok(file.sha256()?)).collect()

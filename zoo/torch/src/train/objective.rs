@@ -364,7 +364,7 @@ impl Objective {
 }
 
 impl HeadObjective {
-    /// What the head computes from each item alone is recorded once, so that dropout and batch statistics are the same for all
+    /// The features of each item alone are recorded once, so that dropout and batch statistics are the same for all
     /// pairs. The pairs are compared in chunks of captions, first without recording for the loss, then again with it, so the
     /// memory of a chunk is bounded. Chunks without a gradient are skipped.
     fn differentiate(

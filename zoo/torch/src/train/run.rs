@@ -10,7 +10,7 @@ use super::{
     HingeLoss, Learner, RunFiles, RunFolder, StepOptions, TrainError, Weights,
     batches::{BatchSource, EpochBatches},
     config_hash::ConfigHash,
-    distribution::{self, RankRows, broadcast_state, require_equal_weights, split_hash},
+    distribution::{RankRows, StepReport, broadcast_state, require_equal_weights, split_hash},
     events::EventFile,
     features::{self, BackboneFeatures},
     initial_weights::WeightSources,
@@ -63,14 +63,18 @@ fn train_in(
 ) -> Result<Trained> {
     let TrainRequest { entry, threads, .. } = request;
     let config = &entry.train;
-    let tokenizer = entry.tokenizer(&request.paths)?;
+    let tokenizer = entry.tokenizer(&request.paths)?.with_long_captions(request.long_captions);
     let training = TokenizedSplit::open(request, &tokenizer, &entry.data.train)?;
     let sampler = Sampler::new(training.input_ids.len(), config.batch_size * config.accumulate, config.seed)?
         .with_neighbours(training.split.image_of(), config.neighbours);
     let validation = TokenizedSplit::open(request, &tokenizer, request.select_on())?;
+    // Augmented captions are truncated too, in each epoch.
+    let truncated_captions = tokenizer.truncated();
     let sources = WeightSources::open(&request.start, &entry.model)?;
+    sources.notes().iter().for_each(|note| observer.note(note));
     let hash = ConfigHash::new(entry, &sources.hashes()?)?;
     require_same_run(group, request, &hash, [&training, &validation])?;
+    let rows = RankRows::new(group, config.batch_size)?;
     let resume = match request.resume {
         Resume::Never => false,
         Resume::Always => true,
@@ -106,7 +110,6 @@ fn train_in(
     let training_features = cached(&training, config.freeze_backbones && !augmented)?;
     let validation_features = cached(&validation, config.freeze_backbones)?;
     let output = folder.map(|folder| Output::open(folder, &position)).transpose()?;
-    let rows = RankRows::new(group, config.batch_size)?;
     let mut run = Run {
         request,
         hash: hash.value().to_owned(),
@@ -135,10 +138,11 @@ fn train_in(
         best: run.position.best,
         configuration: run.hash,
         non_finite: run.position.non_finite,
+        truncated_captions,
     })
 }
 
-/// Features of a split for frozen backbones; None if they would need too much memory.
+/// Features of a split for frozen backbones; None if they would be too large.
 fn cached_features(
     learner: &Learner,
     split: &TokenizedSplit,
@@ -157,8 +161,7 @@ fn cached_features(
         return Ok(None);
     }
     observer.note(&format!("features of split `{name}`: {} MiB", bytes.div_ceil(1 << 20)));
-    let is_writer = request.group.as_ref().is_none_or(|group| group.local_rank == 0);
-    match BackboneFeatures::open(&learner.weights, split, request.threads, group, is_writer, stop)? {
+    match BackboneFeatures::open(&learner.weights, split, request, group, stop)? {
         Some(features) => Ok(Some(features)),
         None => Err(TrainError::NotStarted { folder: request.out.clone() }.into()),
     }
@@ -174,7 +177,7 @@ fn require_same_run(
     if group.world_size() == 1 {
         return Ok(());
     }
-    group.require_equal("version of the program", env!("CARGO_PKG_VERSION"))?;
+    group.require_equal("version of the program", &request.version)?;
     group.require_equal("seed", &request.entry.train.seed.to_string())?;
     group.require_equal("configuration", hash.value())?;
     let hashes = splits.map(split_hash);
@@ -200,7 +203,7 @@ fn share_state(group: &Collective, learner: &mut Learner, position: &mut RunPosi
     Ok(())
 }
 
-/// What a run writes. Only rank 0 has it.
+/// Output of a run. Only rank 0 has it.
 struct Output {
     folder: RunFolder,
     log: RunLog,
@@ -264,11 +267,15 @@ impl<'a> Run<'a> {
             communication: self.group.time(),
             bytes: self.group.bytes(),
         };
+        // That of the slowest rank.
+        let mut waited = Duration::ZERO;
         while self.position.within < steps {
             let Some(captions) = order.batch(self.position.within) else { break };
             let line = self.step(&mut batches, captions, steps)?;
-            observer.step(&line, &self.timing(&clock, clock.start.elapsed(), batches.waited()));
-            let stopped = self.group.any(stop.load(Ordering::Relaxed))?;
+            let own = StepReport { stop: stop.load(Ordering::Relaxed), waited: batches.waited() };
+            let StepReport { stop: stopped, waited: longest } = own.gather(self.group)?;
+            waited = longest;
+            observer.step(&line, &self.timing(&clock, clock.start.elapsed(), waited));
             if stopped || self.position.step.is_multiple_of(config.save_every as u64) {
                 self.save(observer)?;
             }
@@ -278,8 +285,7 @@ impl<'a> Run<'a> {
             }
         }
         let elapsed = clock.start.elapsed();
-        let mut timing = self.timing(&clock, elapsed, batches.waited());
-        timing.data_wait = distribution::largest(self.group, timing.data_wait)?;
+        let timing = self.timing(&clock, elapsed, waited);
         drop(batches);
         self.learner.release_threads();
         let weights = &self.learner.weights;

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn second_run_in_a_folder_is_told_the_first() {
+    fn second_run_names_the_first() {
         let root = tempfile::tempdir().unwrap();
         let open = |resume: bool| RunFolder::open(root.path(), "", &ConfigHash::of_texts(&["a"]), resume);
         let first = open(false).unwrap();

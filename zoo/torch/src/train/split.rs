@@ -1,6 +1,6 @@
 //! A tokenized data split.
 
-use std::{io, ops::Range, path::Path};
+use std::{io, path::Path};
 
 use super::learner::pad_input_ids;
 use crate::Result;
@@ -33,17 +33,6 @@ impl TokenizedSplit {
     /// Image ids of some captions.
     pub(super) fn image_ids(&self, captions: &[usize]) -> Vec<u64> {
         captions.iter().map(|&caption| self.split.image_of()[caption] as u64).collect()
-    }
-
-    /// Word range of each caption in the concatenation of all captions.
-    pub(super) fn spans(&self) -> Vec<Range<usize>> {
-        let mut start = 0;
-        let span = |input_ids: &Vec<u32>| {
-            let begin = start;
-            start += input_ids.len();
-            begin..start
-        };
-        self.input_ids.iter().map(span).collect()
     }
 
     /// Caption indices sorted by length and cut into batches of `size`, so that little is padded.

@@ -354,6 +354,14 @@ impl GoldenHead {
         }
     }
 
+    /// Compares similarities with the tensor `key`.
+    fn assert_similarities(&self, found: &Torch, key: &str) {
+        let expected = Torch::upload(&self.golden.get(key), &device()).unwrap();
+        let drift = (&*found.0 - &*expected.0).abs().max().double_value(&[]);
+        // The figure of the reference is 6e-7.
+        assert!(drift < 1e-5, "{}, {key}: {drift:e}", self.name);
+    }
+
     fn assert_statistics(&self, weights: &BTreeMap<String, Torch>) {
         for (name, weight) in weights.iter().filter(|(name, _)| name.contains(".running_")) {
             let expected = Torch::upload(&self.golden.get(&format!("train.after.{name}")), &device()).unwrap();
@@ -409,6 +417,13 @@ fn sgr_in_training_matches_the_original() {
         head.assert_statistics(&head.weights);
         value.gradient.unwrap().propagate(&embeddings, 1.0).unwrap();
         head.assert_gradients("train.");
+
+        // Training does not read the running statistics, which have moved.
+        let definition = head.definition(WITHOUT_DROPOUT);
+        let [images, words, mask] =
+            [head.images_of_captions(), head.words.shallow_clone(), head.mask()].map(Torch::new);
+        let similarities = tch::no_grad(|| definition.forward(&images, &words, &mask)).unwrap();
+        head.assert_similarities(&similarities, "train.sims");
     }
 }
 
@@ -428,6 +443,7 @@ fn d2s_vse_in_training_matches_the_original() {
         let before: BTreeMap<_, _> =
             head.weights.iter().map(|(name, weight)| (name.clone(), weight.0.copy())).collect();
         let (similarities, captions) = features(None);
+        head.assert_similarities(&similarities, "train.sims");
         head.assert_statistics(&head.weights);
         let hinge = GoldenHead::hinge().loss(&similarities.0, &head.image_ids()).unwrap();
         head.assert_loss(hinge.double_value(&[]), "train.hinge");

@@ -39,7 +39,7 @@ const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// The option for the program's engine that needs no graphs.
 const NATIVE_ENGINE: [&str; 2] = ["--engine", "torch"];
 
-/// What the tests of both programs ask of the tests of graphs, which run with `laps-zoo` alone.
+/// Helpers of the shared tests. The tests of graphs themselves run with `laps-zoo` alone.
 mod graphs {
     /// Whether ONNX Runtime is available; prints a note if not.
     pub(crate) fn runtime() -> bool {

@@ -4,6 +4,8 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -101,7 +103,10 @@ struct Hosts([String; 2]);
 impl Hosts {
     /// None, with a message, where namespaces cannot be made: they need root and the program `ip`.
     fn new() -> Option<Self> {
-        let hosts = Self([0, 1].map(|host| format!("laps-{}-{host}", std::process::id())));
+        // Tests run at the same time.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let hosts = Self([0, 1].map(|host| format!("laps-{}-{number}-{host}", std::process::id())));
         let [first, second] = &hosts.0;
         let [here, there] = [0, 1].map(|host| hosts.link(host));
         let mut commands = vec![
@@ -127,6 +132,28 @@ impl Hosts {
     /// Network interface of a host.
     fn link(&self, host: usize) -> String {
         format!("v{}-{host}", std::process::id())
+    }
+
+    /// Starts one rank of a training run on each host.
+    fn launch(&self, folder: &Path, out: &Path, more: &[&str]) -> [Child; 2] {
+        [0, 1].map(|node| {
+            Command::new("ip")
+                .args(["netns", "exec", &self.0[node], crate::PROGRAM, "launch", "-n", "1", "--nnodes", "2"])
+                .args(["--node-rank", &node.to_string(), "--master-addr", "10.77.0.1", "--"])
+                .args(arguments(folder, out, more))
+                // The name of the machine has an address of the loopback interface, which the other namespace cannot reach.
+                .env("GLOO_SOCKET_IFNAME", self.link(node))
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+    }
+
+    /// Pulls the cable of the second host.
+    fn cut(&self) {
+        let down = format!("-n {} link set {} down", self.0[1], self.link(1));
+        assert!(Command::new("ip").args(down.split(' ')).status().unwrap().success());
     }
 
     /// Delays and drops packets of both hosts; false if the kernel or the program `tc` cannot.
@@ -156,20 +183,35 @@ fn ranks_in_two_network_namespaces_train_together() {
     if !hosts.impair() {
         println!("without delay and loss: `tc` or its module is missing");
     }
-    let launches = [0, 1].map(|node| {
-        Command::new("ip")
-            .args(["netns", "exec", &hosts.0[node], crate::PROGRAM, "launch", "-n", "1", "--nnodes", "2"])
-            .args(["--node-rank", &node.to_string(), "--master-addr", "10.77.0.1", "--"])
-            .args(arguments(folder.path(), &out, &["--dist-timeout=120"]))
-            // The name of the machine has an address of the loopback interface, which the other namespace cannot reach.
-            .env("GLOO_SOCKET_IFNAME", hosts.link(node))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-    });
-    for run in launches.map(finish) {
+    for run in hosts.launch(folder.path(), &out, &["--dist-timeout=120"]).map(finish) {
         assert_eq!(run.status, 0, "{}", run.stderr);
     }
     assert!(without_events(&out) == without_events(&expected));
+}
+
+#[test]
+fn lost_network_ends_all_ranks_with_the_state_intact() {
+    let Some(hosts) = Hosts::new() else { return };
+    let folder = data();
+    let [expected, out] = ["expected", "run"].map(|name| folder.path().join(name));
+    // Enough steps after a saved state that the run cannot end before the cable is pulled.
+    let epochs = "--set=train.epochs=6";
+    trained_on(2, folder.path(), &expected, &[epochs]);
+    let mut launches = hosts.launch(folder.path(), &out, &[epochs, "--dist-timeout=20"]);
+    let mut stderr = BufReader::new(launches[0].stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("saved") {
+        assert!(stderr.read_line(&mut text).unwrap() > 0, "it ended without having saved: {text}");
+    }
+    hosts.cut();
+    let began = Instant::now();
+    stderr.read_to_string(&mut text).unwrap();
+    let [first, second] = launches.map(finish);
+    // The timeout, and that of asking who failed.
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(first.status != 0 && text.contains("rank 1 does not answer"), "{}: {text}", first.status);
+    assert!(second.status != 0 && second.stderr.contains("rank 0 does not answer"), "{second:?}");
+    trained_on(2, folder.path(), &out, &[epochs, "--resume"]);
+    assert!(without_events(&out) == without_events(&expected));
+    assert_eq!(steps(&out), steps(&expected));
 }

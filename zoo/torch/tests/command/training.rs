@@ -24,7 +24,7 @@ pub(crate) fn data() -> TempDir {
     folder
 }
 
-/// Two epochs of five steps, with every random component enabled.
+/// Two epochs of five steps, with augmented images.
 const RECIPE: [&str; 8] = [
     "--device",
     "cpu",
@@ -35,6 +35,10 @@ const RECIPE: [&str; 8] = [
     "--set=train.frozen_epochs=1",
     "--set=train.learning_rate=1e-3",
 ];
+
+/// The random components that [`RECIPE`] lacks. With dropout, batches are not encoded in halves.
+pub(crate) const REGULARIZATION: [&str; 3] =
+    ["--set=train.dropout=0.1", "--set=train.drop_path=0.1", "--set=train.text_augmentation=true"];
 
 /// With two threads, batches are encoded in halves.
 const TWO_THREADS: &str = "--threads=2";
@@ -98,7 +102,7 @@ pub(crate) fn until_saved(folder: &Path, out: &Path, more: &[&str]) -> Child {
 
 #[test]
 fn resume_is_bit_identical() {
-    assert_resume_is_bit_identical(&[]);
+    assert_resume_is_bit_identical(&REGULARIZATION);
 }
 
 #[test]
@@ -256,6 +260,22 @@ fn bad_input_is_rejected_before_anything_is_written() {
 }
 
 #[test]
+fn long_captions_are_refused_or_truncated_and_counted() {
+    let folder = data();
+    let out = folder.path().join("run");
+    let path = folder.path().join("captions/train_caps.txt");
+    let text = fs_err::read_to_string(&path).unwrap();
+    let (first, rest) = text.split_once('\n').unwrap();
+    fs_err::write(&path, format!("{}\n{rest}", [first; 40].join(" "))).unwrap();
+    let message = expect_error(folder.path(), arguments(folder.path(), &out, &[]));
+    assert!(message.contains("caption in line 1 of `DIR/captions/train_caps.txt`: too long: "), "{message}");
+    assert!(!out.exists());
+    let run = trained(folder.path(), &out, &["--truncate", "--set=train.epochs=1"]);
+    let line = run.stdout.lines().next().unwrap();
+    assert!(line.ends_with("; truncated captions: 1"), "{line}");
+}
+
+#[test]
 fn unwritable_or_foreign_run_folder_is_not_touched() {
     let folder = data();
     let file = folder.path().join("vocab.txt");
@@ -264,4 +284,17 @@ fn unwritable_or_foreign_run_folder_is_not_touched() {
     assert!(message.starts_with("error: cannot "), "{message}");
     let message = expect_error(folder.path(), arguments(folder.path(), &folder.path().join("images"), &[]));
     assert!(message.starts_with("error: `DIR/images` is not empty and does not hold a run"), "{message}");
+}
+
+#[test]
+fn prefixes_that_are_removed_from_the_initial_checkpoint_are_noted() {
+    let folder = data();
+    let bytes = fs_err::read(repository_file("checkpoints/shapes_vit.safetensors")).unwrap();
+    let plain = SafeTensors::deserialize(&bytes).unwrap();
+    let wrapped = plain.iter().map(|(name, view)| (format!("module.{name}"), view));
+    let path = folder.path().join("wrapped.safetensors");
+    fs_err::write(&path, safetensors::serialize(wrapped, None).unwrap()).unwrap();
+    let run = trained(folder.path(), &folder.path().join("run"), &["--checkpoint", path.to_str().unwrap()]);
+    let note = "note: removed from the names in the checkpoint: `module.`\n";
+    assert!(run.stderr.contains(note), "{}", run.stderr);
 }

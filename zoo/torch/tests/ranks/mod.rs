@@ -27,8 +27,15 @@ pub fn scenario() -> Option<(String, ProcessGroup)> {
     Some((scenario, ProcessGroup { timeout, backend: CommBackend::Gloo, ..group }))
 }
 
-/// A process of a group.
+/// A process of a group, which is killed if it has not ended when this is dropped.
 pub struct Rank(Child);
+
+impl Drop for Rank {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 impl Rank {
     /// Starts the test `worker` of this binary as rank `rank`.

@@ -203,6 +203,38 @@ fn second_writer_is_rejected() {
     assert!(matches!(&second, crate::Error::Files(laps_files::Error::Held { pid, .. }) if *pid == holder), "{second}");
 }
 
+/// The lock and the partial file are those of the target, so a run by the other name resumes too.
+#[cfg(unix)]
+#[test]
+fn link_stays_and_a_run_through_it_resumes() {
+    let sample = MatrixSample::new(10);
+    let folder = tempfile::tempdir().unwrap();
+    let [real, link] = ["real.safetensors", "link.safetensors"].map(|name| folder.path().join(name));
+    std::os::unix::fs::symlink("real.safetensors", &link).unwrap();
+    fs::write(&real, "old").unwrap();
+    let mut file = sample.open(&link).unwrap();
+    assert_eq!(file.partial(), folder.path().join("real.safetensors.partial"));
+    compute_tiles(&sample, &mut file, 4);
+    let second = sample.open(&real).unwrap_err();
+    assert!(matches!(&second, crate::Error::Files(laps_files::Error::Held { .. })), "{second}");
+    drop(file);
+    assert_eq!(sample.open(&real).unwrap().finished_tiles(), 4);
+    let mut resume = |_: usize| ControlFlow::Continue(());
+    assert!(sample.write(1, &link, &mut resume).finished);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read(&real).unwrap(), sample.expected());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn output_that_cannot_go_back_is_rejected() {
+    let sample = MatrixSample::new(8);
+    for name in ["-", "/dev/stdout", "/dev/null"].iter().take(if cfg!(unix) { 3 } else { 1 }) {
+        let error = sample.open(Path::new(name)).unwrap_err();
+        assert!(matches!(&error, crate::Error::Files(laps_files::Error::NotSeekable { .. })), "{error}");
+    }
+}
+
 #[test]
 fn partial_file_of_other_inputs_is_rejected() {
     let sample = MatrixSample::new(8);

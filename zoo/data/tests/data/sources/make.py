@@ -13,6 +13,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import webdataset as wds
@@ -108,6 +109,16 @@ def parquet_rows(items, images, out):
             }), out / f"{name}-00000-of-00001.parquet")
 
 
+def parquet_bare(items, images, out):
+    """Images and captions without names and ids."""
+    out.mkdir(parents=True)
+    chosen = [item for item in items if item[0] == "test"]
+    pq.write_table(pa.table({
+        "image": [(images / name).read_bytes() for _, _, name, _ in chosen],
+        "caption": [captions for *_, captions in chosen],
+    }), out / "test.parquet")
+
+
 def hub(items, images, out):
     import datasets
 
@@ -195,7 +206,7 @@ def hostile(out):
     out.mkdir(parents=True)
 
     def write(name, rows, **options):
-        captions = pa.array([["a caption"]] * len(rows), pa.list_(pa.string()))
+        captions = options.pop("captions", None) or pa.array([["a caption"]] * len(rows), pa.list_(pa.string()))
         ids = [str(row) for row in range(len(rows))]
         names = options.pop("names", [f"{id}.png" for id in ids])
         pq.write_table(pa.table({"image": rows, "caption": captions, "img_id": ids, "filename": names}), out / name, **options)
@@ -220,6 +231,15 @@ def hostile(out):
     pq.write_table(pa.table({"a": [1]}), out / "schema.parquet")
     write("names.parquet", [b"x"], names=["../x.png"])
 
+    # Values of a dictionary that many others refer to: lists of one caption, and images.
+    def lists(sizes, caption):
+        return pa.ListArray.from_arrays(pa.array([0, *np.cumsum(sizes)], pa.int32()), pa.repeat(caption, int(sum(sizes))))
+
+    write("captions.parquet", [b"x"], captions=lists([1000], "a" * (512 << 10)), compression="zstd")
+    write("values.parquet", [b"x"], captions=lists([8 << 20], "a"), compression="zstd")
+    write("batch.parquet", [b"x"] * 64, captions=lists([1] * 20 + [40_000] + [1] * 43, "a"), compression="zstd")
+    write("images.parquet", [bytes(512 << 10)] * 1000, compression="zstd")
+
 
 source, out = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
 items, images = list(read(source)), source / "images"
@@ -230,6 +250,7 @@ parquet(items, images, out / "parquet_zstd", "zstd", "2.0")
 parquet(items, images, out / "parquet_gzip", "gzip", "1.0")
 parquet_paths(items, images, out / "parquet_paths")
 parquet_rows(items, images, out / "parquet_rows")
+parquet_bare(items, images, out / "parquet_bare")
 hub(items, images, out / "hub")
 kaggle(items, images, out / "kaggle")
 webdataset(items, images, out / "webdataset")

@@ -35,12 +35,12 @@ pub(super) enum PickleError {
     Foreign(ForeignFile),
 }
 
-/// What a file that is not a checkpoint is.
+/// Description of a file that is not a checkpoint.
 #[derive(Debug, Default)]
 pub(super) struct ForeignFile {
     /// Its kind, in words.
     pub(super) found: String,
-    /// What the user can do about it, where that depends on the file.
+    /// Suggested fix, where it depends on the file.
     pub(super) hint: Option<String>,
 }
 

@@ -10,7 +10,7 @@ pub enum DriveError {
     Quota {
         /// Drive id of the file.
         id: String,
-        /// What Drive says.
+        /// The message of Drive.
         words: String,
     },
     /// The file or folder is not public.
@@ -72,15 +72,15 @@ pub enum DriveError {
     Form {
         /// Drive id of the file.
         id: String,
-        /// What is followed.
+        /// The accepted value.
         expected: String,
-        /// What the form has.
+        /// The value of the form.
         found: String,
     },
 }
 
 impl DriveError {
-    /// What the user can do about it.
+    /// Suggested fix.
     pub fn hint(&self) -> String {
         match self {
             Self::Quota { .. } => {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 use serde_yaml::Value;
 
-use super::error::{Origin, RegistryError, SourceLocation, list, nearest};
+use super::error::{Origin, RegistryError, SourceLocation, did_you_mean, list, nearest};
 use walk::Step;
 
 /// A text and its origin.
@@ -40,9 +40,9 @@ impl Document<'_> {
     /// The error of a configuration's own check, whose key is relative to `section`.
     pub(super) fn refuse_config(&self, section: &str, error: laps_model::Error) -> RegistryError {
         match error {
-            laps_model::Error::Config { key, expected, found } => {
+            laps_model::Error::Config { key, expected, found, hint } => {
                 let keys: Vec<_> = std::iter::once(section).chain(key.split('.')).collect();
-                self.refuse(&keys, expected, format!("`{found}`"))
+                self.value_error(&steps(&keys), expected, format!("`{found}`"), hint.map(str::to_owned))
             }
             other => self.refuse(&[section], "a valid configuration", other.to_string()),
         }
@@ -75,13 +75,14 @@ impl Document<'_> {
         }
     }
 
-    fn value_error(&self, steps: &[Step], expected: String, found: String, nearest: Option<String>) -> RegistryError {
-        RegistryError::Value { location: self.location(steps), key: dotted(steps), expected, found, nearest }
+    fn value_error(&self, steps: &[Step], expected: String, found: String, hint: Option<String>) -> RegistryError {
+        RegistryError::Value { location: self.location(steps), key: dotted(steps), expected, found, hint }
     }
 
     fn word_error(&self, steps: &[Step], known: &[&str], found: &str) -> RegistryError {
         let expected = if known.len() == 1 { list(known) } else { format!("one of {}", list(known)) };
-        self.value_error(steps, expected, format!("`{found}`"), nearest(found, known.iter().copied()))
+        let hint = nearest(found, known.iter().copied()).map(|nearest| did_you_mean(&nearest));
+        self.value_error(steps, expected, format!("`{found}`"), hint)
     }
 
     fn location(&self, steps: &[Step]) -> Box<SourceLocation> {
@@ -177,7 +178,7 @@ fn value_at_mut<'a>(root: &'a mut Value, steps: &[Step]) -> Option<&'a mut Value
     })
 }
 
-/// What serde expects, in the words of YAML.
+/// serde's expected type, in the words of YAML.
 fn in_words_of_yaml(expected: &str) -> String {
     match expected {
         "usize" | "u64" | "u32" => "a whole number, not negative".to_owned(),

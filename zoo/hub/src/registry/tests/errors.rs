@@ -339,7 +339,7 @@ fn unknown_reference_or_checkpoint_is_rejected() {
     ");
     insta::assert_snapshot!(refused("{ }", "{ papre: vit_224 }"), @r"
     `models/mine.yaml`, line 9: there is no key `references.papre`
-      expected: `paper`, `paper_clip`, `paper_ablation`, `readme`, `d2s_vse`, `clip_zero_shot`
+      expected: `paper`, `paper_clip`, `paper_ablation`, `readme`, `d2s_vse`, `seps`, `clip_zero_shot`
       found: `papre`
     hint: did you mean `paper`?
     ");
@@ -470,5 +470,22 @@ fn head_that_cannot_be_used_is_named() {
     `models/mine.yaml`: the value of `model.sparse_ratio` cannot be used
       expected: more than 0 and at most 1
       found: `0`
+    ");
+}
+
+/// `cosine` compares the class token, which Swin does not have.
+#[test]
+fn cosine_without_a_class_token_is_rejected() {
+    let image = CONTRACT.lines().nth(2).unwrap();
+    let swin = "  image: { model_type: swin, image_size: 224, patch_size: 4, embed_dim: 128, depths: [2, 2, 18, 2], \
+                num_heads: [4, 8, 16, 32], window_size: 7, mlp_ratio: 4 }";
+    let ratios = "  sparse_ratio: 0.5\n  aggr_ratio: 0.4\n";
+    let text = CONTRACT.replace(ratios, "  head: { type: cosine, embed_size: 256 }\n");
+    assert!(read(&text).is_ok());
+    insta::assert_snapshot!(printed(&read(&text.replace(image, swin)).unwrap_err()), @r"
+    `models/mine.yaml`, line 6: the value of `model.head` cannot be used
+      expected: an image encoder with a class token (`vit` or `clip_vision_model`) for the head `cosine`
+      found: `swin`
+    hint: use the head `vsepp`, which pools all tokens
     ");
 }

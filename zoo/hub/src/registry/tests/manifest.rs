@@ -27,8 +27,14 @@ fn hashes_are_well_formed() {
         assert_hex(&judgements.sha256, 64);
         assert!(judgements.url.starts_with(crate::registry::PYPI_FILES), "{}", judgements.url);
     }
+    for matches in manifest.plausible_matches.values() {
+        assert_eq!(matches.gdrive_folder.len(), 33);
+        let names: Vec<_> = matches.files.keys().collect();
+        assert_eq!(names, ["pm_caption_to_image.json", "pm_image_to_caption.json"]);
+    }
     for (name, checkpoint) in &manifest.checkpoints {
         checkpoint.sha256.iter().for_each(|hash| assert_hex(hash, 64));
+        checkpoint.hub.iter().for_each(|hub| assert_hex(&hub.revision, 40));
         // The hash of a file of this project is always known.
         assert!(checkpoint.url().is_some() || checkpoint.sha256.is_some(), "{name}");
     }
@@ -77,8 +83,29 @@ fn urls_are_pinned_to_the_hashed_revision() {
     insta::assert_snapshot!(manifest.checkpoints["coco_vit"].url().unwrap(), @"https://drive.google.com/drive/folders/1C0XZ7FAoq47huy6gItcIV4XqudRVfe3n");
 }
 
-/// The shared list of sources has the same hashes. It does not list the judgements, CLIP and D2S-VSE, of which no hash is
-/// known, and the ids of splits.
+/// A checkpoint and a backbone from the same repository are the same file.
+#[test]
+fn clip_is_pinned_to_commits() {
+    let manifest = Manifest::embedded().unwrap();
+    let sources = [
+        ("clip_vit_b32", "clip-vit-base-patch32"),
+        ("clip_vit_b16", "clip-vit-base-patch16"),
+        ("clip_vit_l14", "clip-vit-large-patch14"),
+    ];
+    for (checkpoint, backbone) in sources {
+        let (checkpoint, backbone) = (&manifest.checkpoints[checkpoint], &manifest.backbones[backbone]);
+        let hub = checkpoint.hub.as_ref().unwrap();
+        assert!(backbone.is_pinned(), "{}", hub.repository);
+        assert_eq!((&hub.repository, &hub.revision), (&backbone.repository, &backbone.revision));
+        let file = &backbone.files[&checkpoint.file];
+        assert_eq!((file.bytes, &file.sha256), (checkpoint.bytes, &checkpoint.sha256));
+        assert!(file.bytes.is_some() && file.sha256.is_some(), "{}", hub.repository);
+        assert!(backbone.files.contains_key("tokenizer.json"), "{}", hub.repository);
+    }
+    insta::assert_snapshot!(manifest.checkpoints["clip_vit_b32"].url().unwrap(), @"https://huggingface.co/openai/clip-vit-base-patch32/tree/3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268");
+}
+
+/// The shared list of sources has the same hashes. It does not list the judgements, CLIP, D2S-VSE, and the ids of splits.
 #[test]
 fn hashes_are_those_of_the_shared_sources() {
     let shared = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/sources.yaml");
@@ -87,7 +114,8 @@ fn hashes_are_those_of_the_shared_sources() {
         return;
     };
     let ours = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/checkpoints/manifest.yaml"));
-    let (before, rest) = ours.split_once("  # D2S-VSE").unwrap();
+    // The checkpoints of CLIP and those of D2S-VSE after them are not in the shared list.
+    let (before, rest) = ours.split_once("  clip_vit_b32:").unwrap();
     let (rest, _) = rest.split_once("  # OpenAI's CLIP").unwrap();
     let ours = format!("{before}\n{}", &rest[rest.find("\nbackbones:").unwrap()..]);
     let (before, rest) = ours.split_once("\nsplit_ids:").unwrap();

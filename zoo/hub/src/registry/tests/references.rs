@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use crate::registry::{Protocol, References, Status, Table};
+use crate::registry::{AuditMark, Protocol, References, SourceAudit, Status, Table};
 
 /// Every table with its row and protocol.
 fn tables(references: &References) -> Vec<(String, Protocol, &Table)> {
@@ -116,7 +116,7 @@ fn numbers_are_those_of_the_shared_tables() {
     assert_eq!(numbers(ours), numbers(&theirs));
 }
 
-/// The shared file of the successors has the same numbers.
+/// The shared file of the successors has the same numbers and audits.
 #[test]
 fn numbers_of_successors_are_those_of_the_shared_file() {
     let shared = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/successors.yaml");
@@ -127,15 +127,19 @@ fn numbers_of_successors_are_those_of_the_shared_file() {
     let theirs: serde_json::Value = serde_yaml::from_str(&theirs).unwrap();
     let ours = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/successors.yaml"));
     let ours: serde_json::Value = serde_yaml::from_str(ours).unwrap();
-    let mut compared = 0;
-    for (source, rows) in ours.as_object().unwrap() {
-        for (row, protocols) in rows.as_object().unwrap() {
-            let theirs = match source.as_str() {
-                "d2s_vse" => &theirs[source]["rows"][row],
-                _ => &theirs[source][format!("openai/{}", row.replace('_', "-"))],
-            };
+    let sources = |file: &serde_json::Value| file.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(sources(&ours), sources(&theirs));
+    let (mut compared, mut audits) = (0, Vec::new());
+    for (source, ours) in ours.as_object().unwrap() {
+        assert_eq!(ours.get("audit"), theirs[source].get("audit"), "{source}");
+        audits.extend(ours.get("audit").map(|_| source.as_str()));
+        for (row, protocols) in ours["rows"].as_object().unwrap() {
             for (protocol, table) in protocols.as_object().unwrap() {
-                let mut expected = theirs[protocol].clone();
+                let mut expected = match source.as_str() {
+                    "d2s_vse" => theirs[source]["rows"][row][protocol].clone(),
+                    "clip_zero_shot" => theirs[source][format!("openai/{}", row.replace('_', "-"))][protocol].clone(),
+                    _ => theirs[source]["rows"][format!("{protocol}_{row}")].clone(),
+                };
                 // A note there that the cells sum to another value.
                 expected.as_object_mut().unwrap().remove("cells_sum_to");
                 assert_eq!(table, &expected, "{source} {row} {protocol}");
@@ -143,14 +147,40 @@ fn numbers_of_successors_are_those_of_the_shared_file() {
             }
         }
     }
-    assert_eq!(compared, 6 + 6);
+    assert_eq!(compared, 6 + 12 + 6);
+    audits.sort_unstable();
+    assert_eq!(audits, ["avse", "d2s_vse", "seps"]);
+    assert!(theirs["avse"]["rows"].is_null());
+    assert_eq!(theirs["seps"]["rows"].as_object().unwrap().len(), 12);
+}
+
+/// Queries of SEPS contain a generated description of the test image; those of D2S-VSE and AVSE do not.
+#[test]
+fn successors_have_audits() {
+    let audits = References::embedded().unwrap().audits;
+    let marks: Vec<(&str, AuditMark)> = audits.iter().map(|(source, audit)| (source.as_str(), audit.mark)).collect();
+    assert_eq!(marks, [("avse", AuditMark::No), ("d2s_vse", AuditMark::No), ("seps", AuditMark::Yes)]);
+    assert!(audits.values().all(|audit| audit.text.contains("seen in code")));
+    assert!(SourceAudit::try_from("perhaps".to_owned()).unwrap_err().contains("starts with `yes` or `no`"));
+}
+
+#[test]
+fn recalls_of_successors_are_valid() {
+    let references = References::embedded().unwrap();
+    for source in ["d2s_vse", "seps", "clip_zero_shot"] {
+        for (row, tables) in references.rows(source).unwrap() {
+            for (protocol, table) in tables {
+                assert_eq!(table.problem(), None, "{source} {row} {protocol}");
+            }
+        }
+    }
 }
 
 #[test]
 fn rows_of_every_source_can_be_referred_to() {
     let references = References::embedded().unwrap();
     let counts = References::SOURCES.map(|source| references.rows(source).unwrap().len());
-    assert_eq!(counts, [20, 2, 9, 4, 6, 3]);
+    assert_eq!(counts, [20, 2, 9, 4, 6, 4, 3]);
     let rows = references.rows("paper").unwrap();
     assert_eq!(rows["vit_224"][&Protocol::F30k].rsum, Some(507.3));
     assert_eq!(rows["vit_224/scan"][&Protocol::F30k].rsum, Some(485.6));
