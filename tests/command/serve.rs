@@ -560,8 +560,8 @@ fn request_that_takes_too_long_is_ended() {
 #[test]
 fn stop_ends_a_request_that_takes_too_long() {
     let (_data, path) = index(2);
-    let server = RunningServer::start(&path, &["--queue=2000", "--max-inputs=2000", "--stop-timeout=1"]);
-    let mut stream = send_long_request(&server, 2000);
+    let server = RunningServer::start(&path, &["--queue=1500", "--max-inputs=1500", "--stop-timeout=1"]);
+    let mut stream = send_long_request(&server, 1500);
     // It has all places of the queue when others are refused.
     while server.post("/v1/embeddings", &json!({ "input": ["a circle"] })).status != 429 {}
     assert_eq!(server.stop(), (Some(1), String::new()));

@@ -127,20 +127,29 @@ fn forward(socket: PathBuf) -> u16 {
 
 fn forward_requests(tls: &Mutex<ServerConnection>, mut client: TcpStream, mut server: UnixStream) {
     let mut bytes = [0; 16384];
-    while let Ok(count @ 1..) = client.read(&mut bytes) {
+    let mut count = 0;
+    loop {
         let mut plain = Vec::new();
         {
             let mut tls = tls.lock().unwrap();
             let mut received = &bytes[..count];
-            while !received.is_empty() {
-                tls.read_tls(&mut received).unwrap();
+            // The first time, what came with the end of the handshake.
+            loop {
                 let start = plain.len();
                 plain.resize(start + tls.process_new_packets().unwrap().plaintext_bytes_to_read(), 0);
                 tls.reader().read_exact(&mut plain[start..]).unwrap();
+                if received.is_empty() {
+                    break;
+                }
+                tls.read_tls(&mut received).unwrap();
             }
         }
         // Without the lock: the server may be waiting for its answers to be read.
         let _ = server.write_all(&plain);
+        match client.read(&mut bytes) {
+            Ok(read @ 1..) => count = read,
+            _ => break,
+        }
     }
     let _ = server.shutdown(std::net::Shutdown::Both);
 }

@@ -76,7 +76,7 @@ impl BackboneFeatures {
                 break;
             }
             let [mut images, mut captions] =
-                missing.map(|missing| missing[share(missing.len(), rank, ranks)].to_vec().into_iter());
+                missing.each_ref().map(|missing| missing[share(missing.len(), rank, ranks)].iter().copied());
             // After each shard the ranks meet, so that none waits for another longer than for a shard.
             loop {
                 let (images, captions) = (images.next(), captions.next());
