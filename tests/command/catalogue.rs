@@ -196,21 +196,21 @@ fn list_shows_every_entry() {
     };
     let shown: Vec<&str> = text.lines().filter(is_shown).collect();
     insta::assert_snapshot!(shown.join("\n"), @r"
-    ┌───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┐
-    │ entry                                image encoder   embed size   parameters   protocols          checkpoint                size   paper rSum │
-    ╞═══════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════╡
-    │ f30k_vit                             vit 224                512      195.5 M   f30k               to fetch          about 782 MB        507.3 │
-    │ f30k_swin                            swin 224               512      196.6 M   f30k               to fetch          about 786 MB        536.3 │
-    │ coco_vit                             vit 224                512      195.5 M   coco_5k, coco_1k   to fetch          about 782 MB        434.4 │
-    │ coco_swin                            swin 224               512      196.6 M   coco_5k, coco_1k   to fetch          about 786 MB        465.8 │
-    │ f30k_vit_384                         vit 384                512      195.8 M   f30k               none published               -        525.4 │
-    │ f30k_swin_384                        swin 384               512      196.7 M   f30k               none published               -        545.3 │
-    │ coco_vit_384                         vit 384                512      195.8 M   coco_5k, coco_1k   none published               -        442.2 │
-    │ coco_swin_384                        swin 384               512      196.7 M   coco_5k, coco_1k   none published               -        470.1 │
-    │ f30k_swin_1024                       swin 224              1024      196.6 M   f30k               none published               -            - │
-    │ shapes_vit                           vit 60                  64      199.8 k   f30k               embedded                     -            - │
-    │ shapes_swin                          swin 60                 64      174.2 k   f30k               embedded                     -            - │
-    └───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+    ┌──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┐
+    │ entry                                image encoder   embed size   parameters   protocols          checkpoint               size   paper rSum │
+    ╞══════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════╡
+    │ f30k_vit                             vit 224                512      195.5 M   f30k               to fetch         about 782 MB        507.3 │
+    │ f30k_swin                            swin 224               512      196.6 M   f30k               to fetch         about 786 MB        536.3 │
+    │ coco_vit                             vit 224                512      195.5 M   coco_5k, coco_1k   to fetch         about 782 MB        434.4 │
+    │ coco_swin                            swin 224               512      196.6 M   coco_5k, coco_1k   to fetch         about 786 MB        465.8 │
+    │ f30k_vit_384                         vit 384                512      195.8 M   f30k               none published              -        525.4 │
+    │ f30k_swin_384                        swin 384               512      196.7 M   f30k               none published              -        545.3 │
+    │ coco_vit_384                         vit 384                512      195.8 M   coco_5k, coco_1k   none published              -        442.2 │
+    │ coco_swin_384                        swin 384               512      196.7 M   coco_5k, coco_1k   none published              -        470.1 │
+    │ f30k_swin_1024                       swin 224              1024      196.6 M   f30k               none published              -            - │
+    │ shapes_vit                           vit 60                  64      199.8 k   f30k               embedded                    -            - │
+    │ shapes_swin                          swin 60                 64      174.2 k   f30k               embedded                    -            - │
+    └──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
     ");
     let entries: serde_json::Value = serde_json::from_str(&printed(&["list", "--json"])).unwrap();
     let names: Vec<_> = entries.as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();

@@ -480,6 +480,18 @@ fn overload_is_refused_and_requests_in_batches_keep_their_answers() {
     assert!(metrics.ends_with("# EOF\n"));
 }
 
+/// A counter of `/metrics`.
+fn counter(server: &RunningServer, name: &str) -> usize {
+    let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0, |value| value.trim().parse().unwrap())
+}
+
+/// Requests that are being answered, without the one for the counters.
+fn in_flight(server: &RunningServer) -> usize {
+    counter(server, "laps_zoo_http_requests_in_flight") - 1
+}
+
 #[test]
 fn stop_under_load_answers_every_request_in_flight() {
     let (_data, path) = index(2);
@@ -498,16 +510,8 @@ fn stop_under_load_answers_every_request_in_flight() {
             stream
         })
         .collect();
-    let accepted = || -> usize {
-        let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
-        let value = |name: &str| -> usize {
-            let line = metrics.lines().find_map(|line| line.strip_prefix(name));
-            line.map_or(0, |value| value.trim().parse().unwrap())
-        };
-        // Without the request for the counters itself.
-        value("laps_zoo_http_requests_in_flight ") - 1
-            + value("laps_zoo_http_requests_total{endpoint=\"/v1/score\",status=\"200\"}")
-    };
+    let accepted =
+        || in_flight(&server) + counter(&server, "laps_zoo_http_requests_total{endpoint=\"/v1/score\",status=\"200\"}");
     while accepted() < clients.len() {}
     server.signal("-TERM");
     for client in clients {
@@ -552,18 +556,17 @@ fn send_long_request(server: &RunningServer, texts: usize) -> TcpStream {
 #[test]
 fn request_that_takes_too_long_is_ended() {
     let (_data, path) = index(2);
-    let server = RunningServer::start(&path, &["--queue=4000", "--max-inputs=4000", "--request-timeout=1"]);
-    let answer = Answer::read(send_long_request(&server, 4000));
+    let server = RunningServer::start(&path, &["--queue=20000", "--max-inputs=20000", "--request-timeout=1"]);
+    let answer = Answer::read(send_long_request(&server, 20_000));
     assert_eq!(answer.error(), "503 the request was not answered within 1 s");
 }
 
 #[test]
 fn stop_ends_a_request_that_takes_too_long() {
     let (_data, path) = index(2);
-    let server = RunningServer::start(&path, &["--queue=1500", "--max-inputs=1500", "--stop-timeout=1"]);
-    let mut stream = send_long_request(&server, 1500);
-    // It has all places of the queue when others are refused.
-    while server.post("/v1/embeddings", &json!({ "input": ["a circle"] })).status != 429 {}
+    let server = RunningServer::start(&path, &["--queue=20000", "--max-inputs=20000", "--stop-timeout=1"]);
+    let mut stream = send_long_request(&server, 20_000);
+    while in_flight(&server) == 0 {}
     assert_eq!(server.stop(), (Some(1), String::new()));
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);

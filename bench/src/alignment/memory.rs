@@ -1,17 +1,18 @@
 //! Peak memory of a piece of work.
 
-use crate::machine::{mapped_files, peak_memory};
+use crate::machine::{load_mapped_files, mapped_files, peak_memory};
 
 /// Measures the peak memory of this process since a point in time.
 ///
-/// Pages of mapped files that were read since then do not count: they depend on the size of the program, and the system can
-/// drop them. What was mapped after the peak is subtracted as well.
+/// Pages of mapped files do not count: they depend on the size of the program, and the system can drop them. Their number at
+/// the peak is that at the end, because all are loaded before.
 #[derive(Clone, Copy, Debug)]
 pub struct Watermark(Option<u64>);
 
 impl Watermark {
     /// Resets the peak to the present memory. If the system does not allow that, [`above`](Self::above) returns `None`.
     pub fn reset() -> Self {
+        load_mapped_files();
         // proc(5): writing 5 resets the peak resident set size to the present size.
         let reset = fs_err::write("/proc/self/clear_refs", "5").is_ok();
         Self(if reset { peak_without_files() } else { None })
