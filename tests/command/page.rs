@@ -11,7 +11,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{chromium::chromium, files::scenes, running_server::RunningServer, serve::index, support::laps_zoo};
+use crate::{chromium::chromium, files::scenes, running_server::RunningServer, serve::index, support::command};
 
 /// A tab that is controlled over two named pipes: the protocol's messages are JSON that ends with a NUL byte.
 struct Tab {
@@ -283,12 +283,15 @@ fn page_asks_for_the_token_and_follows_the_colour_preference() {
 fn explanation_page_follows_pointer_and_keyboard_at_both_widths() {
     let Some(browser) = chromium() else { return };
     let data = scenes(8);
-    let [image, page] = ["images/test_00007.png", "why.html"].map(|name| data.path().join(name));
-    let [image, out] = [&image, &page].map(|path| path.to_str().unwrap());
     let caption = "a black triangle above a red heart";
-    let options = ["--entry", "shapes_swin", "--engine", "rust", "--quiet"];
-    let run = laps_zoo(["explain", image, "--caption", caption, "--out", out].iter().chain(&options));
-    assert_eq!(run.status, 0, "{}", run.stderr);
+    let run = command()
+        .current_dir(data.path())
+        .args(["explain", "images/test_00007.png", "--caption", caption, "--out", "why.html"])
+        .args(["--entry", "shapes_swin", "--engine", "rust", "--quiet"])
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let page = data.path().join("why.html");
     for width in [1280, 390] {
         let folder = tempfile::tempdir().unwrap();
         let mut tab = Tab::open(&browser, &folder, width);
