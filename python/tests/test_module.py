@@ -3,6 +3,7 @@
 import _thread
 import json
 import resource
+import signal
 import subprocess
 import threading
 import time
@@ -174,6 +175,8 @@ def test_interpreter_runs_during_a_call(model: Model, dataset: Dataset) -> None:
 
 def test_keyboard_interrupt_ends_a_call(model: Model, dataset: Dataset) -> None:
     many = list(dataset.images) * 1_000
+    # A background job of a shell ignores SIGINT, and Python then has no handler.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # The call prepares its arguments first; it takes minutes in all, so that it is in progress at any later time.
     timer = threading.Timer(1.0, _thread.interrupt_main)
     timer.start()
