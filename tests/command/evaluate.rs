@@ -546,13 +546,14 @@ fn real_matrices_equal_numpy() {
 /// `real_matrices_equal_numpy` compares.
 #[test]
 fn judgements_equal_the_package_eccv_caption() {
+    const FIRST_SEED: u64 = 7;
     let Some(python) = python() else { return };
     let matrices: u64 = std::env::var("LAPS_ZOO_TEST_MATRICES").map_or(1, |text| text.parse().expect("a number"));
     let wheel = repository_file(".runtime/eccv_caption/eccv_caption-0.1.0-py3-none-any.whl");
     let wheel = Arc::new(fs_err::read(wheel).unwrap());
     let server = Server::start(move |request| Reply::file(request, &wheel, "\"abc\""));
     let gdrive_folder = Manifest::embedded().unwrap().plausible_matches["eccv_caption"].gdrive_folder.clone();
-    for seed in 7..7 + matrices {
+    for seed in FIRST_SEED..FIRST_SEED + matrices {
         let folder = tempfile::tempdir().unwrap();
         let [sims, result, drive] =
             ["sims.npy", "result.json", "drive"].map(|name| folder.path().join(name).display().to_string());
@@ -598,7 +599,9 @@ fn judgements_equal_the_package_eccv_caption() {
                 let expected = expected[name][side].as_f64().unwrap();
                 // Means of the same numbers in another order.
                 assert!((value - expected).abs() < 1e-9, "seed {seed}, {name} {side}: {value} {expected}");
-                assert!(value > 0.0 && value < 100.0, "{name} {side}: {value} does not tell much");
+                // R@1 of ECCV Caption is 100 on some matrices.
+                let tells = value > 0.0 && value < 100.0;
+                assert!(tells || seed > FIRST_SEED, "{name} {side}: {value} does not tell much");
                 compared += 1;
             }
         }
