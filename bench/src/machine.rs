@@ -94,7 +94,7 @@ pub(crate) fn mapped_files() -> Option<u64> {
 /// Makes every page of the files that are mapped now resident, so that [`mapped_files`] does not grow with the parts of the
 /// program that run later. Does nothing where the system does not allow it.
 pub(crate) fn load_mapped_files() {
-    const PAGE: u64 = 4096;
+    const PAGE: usize = 4096;
     let (Ok(maps), Ok(mut memory)) = (fs_err::read_to_string("/proc/self/maps"), fs_err::File::open("/proc/self/mem"))
     else {
         return;
@@ -106,8 +106,8 @@ pub(crate) fn load_mapped_files() {
         let address = |text: &str| u64::from_str_radix(text, 16).ok();
         let range = range.split_once('-').and_then(|(start, end)| Some(address(start)?..address(end)?));
         if let Some(range) = range.filter(|_| inode != "0" && permissions.starts_with('r')) {
-            // A page is resident once a byte of it was read, or is no part of the file.
-            for address in range.step_by(PAGE as usize) {
+            // Reading one byte makes a page resident. Pages beyond the end of the file cannot be read.
+            for address in range.step_by(PAGE) {
                 let _ = memory.seek(SeekFrom::Start(address)).and_then(|_| memory.read(&mut [0]));
             }
         }

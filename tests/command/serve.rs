@@ -605,7 +605,7 @@ fn read_only_machine_and_user_without_rights_are_enough() {
 #[test]
 fn documented_curl_requests_are_answered() {
     if !Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        println!("skipped: there is no curl");
+        println!("skipped: curl is not installed");
         return;
     }
     let guide = fs_err::read_to_string(crate::files::repository_file("docs/src/guides/serve.md")).unwrap();

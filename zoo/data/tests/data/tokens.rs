@@ -191,7 +191,7 @@ fn byte_order_marks_of_clip_vocabularies_are_not_content() {
     }
     assert_eq!(encode(&path), plain);
     assert_eq!(encode(&whole), plain);
-    // What is exported has none.
+    // The bytes that `export` copies have no byte order mark.
     assert!(laps_data::Vocabulary::read(&whole).unwrap().bytes.starts_with(b"{"));
 }
 

@@ -138,7 +138,7 @@ fn describe_trees(trees: &[DataPaths]) -> String {
     trees.iter().map(folders).collect::<Vec<_>>().join(", or ") + &vocabulary
 }
 
-/// The names in a folder, as many as a message can hold; without a folder, that there is no folder `root`.
+/// The first names in a folder, for a message; without a folder, that there is no folder `root`.
 pub fn describe_folder(folder: Option<&Path>, root: &Path) -> String {
     const LISTED: usize = 8;
     let Some(folder) = folder else { return format!("no folder `{}`", root.display()) };

@@ -157,11 +157,7 @@ impl Store {
             RemoteFile {
                 path: self.root.join(&key),
                 key,
-                expected: ExpectedDigest {
-                    bytes: facts.bytes,
-                    sha256: facts.sha256.clone(),
-                    ..ExpectedDigest::default()
-                },
+                expected: expected(facts),
                 source: FileSource::Hub {
                     repository: backbone.repository.clone(),
                     revision: backbone.revision.clone(),
@@ -245,11 +241,7 @@ impl Store {
             RemoteFile {
                 path: self.root.join(&key),
                 key,
-                expected: ExpectedDigest {
-                    bytes: facts.bytes,
-                    sha256: facts.sha256.clone(),
-                    ..ExpectedDigest::default()
-                },
+                expected: expected(facts),
                 source: FileSource::Drive { folder: known.gdrive_folder.clone(), file: file.clone() },
                 mirrors: Vec::new(),
                 licence: known.licence.clone(),
@@ -295,6 +287,11 @@ impl Store {
         }
         Ok((files, notes))
     }
+}
+
+/// Size and hash of a file, as far as the manifest knows them.
+fn expected(facts: &registry::ModelFile) -> ExpectedDigest {
+    ExpectedDigest { bytes: facts.bytes, sha256: facts.sha256.clone(), ..ExpectedDigest::default() }
 }
 
 /// Key of a file of judgements.
