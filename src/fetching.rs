@@ -7,7 +7,7 @@ use clap::Args;
 use laps_hub::{
     fetch::{FetchSettings, Fetcher, Network, Pinning, missing_images, missing_texts},
     registry::Entry,
-    store::Store,
+    store::FileStore,
 };
 
 use crate::progress;
@@ -54,7 +54,7 @@ pub(crate) fn texts(
 ) -> Result<()> {
     let Some(root) = root else { return Ok(()) };
     let paths = entry.data_paths(Some(root))?;
-    let Ok(store) = Store::from_environment() else { return Ok(()) };
+    let Ok(store) = FileStore::from_environment() else { return Ok(()) };
     if missing_texts(&store, entry, (root, &paths), splits)?.is_empty() {
         return Ok(());
     }
@@ -73,7 +73,7 @@ pub(crate) fn images(
 ) -> Result<()> {
     let Some(root) = root else { return Ok(()) };
     let paths = entry.data_paths(Some(root))?;
-    let Ok(store) = Store::from_environment() else { return Ok(()) };
+    let Ok(store) = FileStore::from_environment() else { return Ok(()) };
     let missing = missing_images(&store, entry, (root, &paths), splits)?;
     if missing.is_empty() {
         return Ok(());

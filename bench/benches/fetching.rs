@@ -23,9 +23,9 @@ use laps_files::{ExpectedDigest, digest_file};
 use laps_hub::{
     checkpoint::{convert, convert_verified},
     fetch::{FetchSettings, Fetcher, Network, Pinning},
-    store::{FileSource, MAX_WEIGHTS_BYTES, RemoteFile, Store},
+    store::{FileSource, FileStore, MAX_WEIGHTS_BYTES, RemoteFile},
 };
-use writer::{Pickle, torch_legacy};
+use writer::{PickleWriter, torch_legacy};
 
 const ROUNDS: usize = 5;
 const TENSORS: usize = 384;
@@ -81,7 +81,7 @@ fn main() {
 
 /// A checkpoint in which all values differ.
 fn checkpoint() -> Vec<u8> {
-    let mut pickle = Pickle::default().op(b"\x80\x02}").text("model").op(b"}(");
+    let mut pickle = PickleWriter::default().op(b"\x80\x02}").text("model").op(b"}(");
     for tensor in 0..TENSORS {
         pickle = pickle.text(&format!("layer.{tensor}.weight")).whole("FloatStorage", &tensor.to_string(), &[ELEMENTS]);
     }
@@ -115,7 +115,7 @@ fn serve(bytes: Arc<Vec<u8>>) -> String {
 }
 
 fn fetch(cache: &Path, address: &str, (bytes, sha256): (u64, &str)) {
-    let store = Store::at(cache.to_owned());
+    let store = FileStore::at(cache.to_owned());
     let item = RemoteFile {
         key: "model_best.pth".to_owned(),
         path: cache.join("model_best.pth"),

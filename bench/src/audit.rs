@@ -318,7 +318,7 @@ mod tests {
     fn planted_leak_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let drawn = DrawnConfig { seed: 3, train: 8, dev: 4, test: 6 };
-        scenes::write(folder.path(), &drawn, &scenes::Split::ALL).unwrap();
+        scenes::write(folder.path(), &drawn, &scenes::DrawnSplit::ALL).unwrap();
         let entry = registry::find("shapes_vit").unwrap();
         let request = ReproduceRequest { data: Some(folder.path().to_owned()), ..ReproduceRequest::new(entry) };
         let passed = |request: &ReproduceRequest| duplicates(request).unwrap()[0].clone();
@@ -367,7 +367,7 @@ mod tests {
     fn planted_side_texts_are_found() {
         let folder = tempfile::tempdir().unwrap();
         let drawn = DrawnConfig { seed: 5, train: 2, dev: 2, test: 30 };
-        scenes::write(folder.path(), &drawn, &scenes::Split::ALL).unwrap();
+        scenes::write(folder.path(), &drawn, &scenes::DrawnSplit::ALL).unwrap();
         let entry = registry::find("shapes_vit").unwrap();
         let request = ReproduceRequest { data: Some(folder.path().to_owned()), ..ReproduceRequest::new(entry) };
         let stop = AtomicBool::new(false);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write, path::PathBuf};
 use comfy_table::{CellAlignment, Table, presets};
 use laps_hub::{
     registry::{self, AuditMark, Entry, PublishedTable, References, SourceAudit},
-    store::{CacheItem, CacheState, Store},
+    store::{CacheItem, CacheState, FileStore},
 };
 use laps_model::{
     models::{self, config::ModelConfig},
@@ -72,12 +72,12 @@ impl CheckpointOrigin {
 ///
 /// # Errors
 /// If the registry, which is part of the program, or the cache cannot be read.
-pub fn list(store: Option<&Store>) -> Result<Vec<EntrySummary>> {
+pub fn list(store: Option<&FileStore>) -> Result<Vec<EntrySummary>> {
     registry::names().into_iter().map(|name| summary(name, store)).collect()
 }
 
 /// State of the published checkpoint of `entry` in the cache.
-fn stored(entry: &Entry, origin: &CheckpointOrigin, store: Option<&Store>) -> Result<Option<CacheItem>> {
+fn stored(entry: &Entry, origin: &CheckpointOrigin, store: Option<&FileStore>) -> Result<Option<CacheItem>> {
     match (origin, store) {
         (CheckpointOrigin::Published(_), Some(store)) => Ok(Some(store.cached_checkpoint(entry)?)),
         _ => Ok(None),
@@ -94,7 +94,7 @@ fn size(item: &CacheItem) -> String {
     }
 }
 
-fn summary(name: &'static str, store: Option<&Store>) -> Result<EntrySummary> {
+fn summary(name: &'static str, store: Option<&FileStore>) -> Result<EntrySummary> {
     let entry = registry::find(name)?;
     let checkpoint = CheckpointOrigin::of(&entry)?;
     let tables = entry.data.protocol.first().map(|&protocol| entry.published(protocol)).unwrap_or_default();
@@ -212,7 +212,7 @@ impl EntryInfo {
     ///
     /// # Errors
     /// An invalid model configuration, or a cache that cannot be read.
-    pub fn new(entry: &Entry, store: Option<&Store>) -> Result<Self> {
+    pub fn new(entry: &Entry, store: Option<&FileStore>) -> Result<Self> {
         let checkpoint = CheckpointOrigin::of(entry)?;
         let parameters = models::parameters(&entry.model)?;
         let size = |prefix: &str| {

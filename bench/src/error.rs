@@ -160,5 +160,5 @@ from_laps!(
     laps_data::DataError,
     laps_hub::registry::RegistryError,
     laps_align::RetrievalError,
-    laps_hub::store::StoreError
+    laps_hub::store::FileStoreError
 );

@@ -17,7 +17,7 @@ const OPACITY: f64 = 0.75;
 
 #[derive(Template)]
 #[template(path = "explanation.html")]
-struct Page<'a> {
+struct ExplanationPage<'a> {
     caption: &'a str,
     image: &'a str,
     model: &'a str,
@@ -44,7 +44,7 @@ pub fn page(document: &ExplanationDocument<'_>, image: &RgbImage) -> Result<Stri
     let template = |source: Box<dyn std::error::Error + Send + Sync>| Error::Template { source };
     let picture = data_url(image, SIDE, QUALITY).map_err(|source| template(source.into()))?;
     let json = serde_json::to_string(document).map_err(|source| template(source.into()))?;
-    let page = Page {
+    let page = ExplanationPage {
         caption: document.caption,
         image: &document.image,
         model: &document.model.entry,

@@ -79,12 +79,12 @@ pub struct SuiteRun {
 
 /// Some runs of a suite: every `of`-th one from number `index`, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shard {
+pub struct ShardSpec {
     index: usize,
     of: usize,
 }
 
-impl Shard {
+impl ShardSpec {
     /// All items.
     pub const ALL: Self = Self { index: 1, of: 1 };
 
@@ -99,7 +99,7 @@ impl Shard {
     }
 }
 
-impl FromStr for Shard {
+impl FromStr for ShardSpec {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
@@ -111,7 +111,7 @@ impl FromStr for Shard {
     }
 }
 
-impl fmt::Display for Shard {
+impl fmt::Display for ShardSpec {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}/{}", self.index, self.of)
     }
@@ -375,17 +375,17 @@ pub fn differences(name: &str, result: &Reproduction, committed: &Reproduction, 
 
 #[cfg(test)]
 mod tests {
-    use super::Shard;
+    use super::ShardSpec;
 
     #[test]
     fn shards_share_all_runs() {
-        let shards: Vec<Shard> = (1..=3).map(|index| format!("{index}/3").parse().unwrap()).collect();
+        let shards: Vec<ShardSpec> = (1..=3).map(|index| format!("{index}/3").parse().unwrap()).collect();
         for number in 0..10 {
             assert_eq!(shards.iter().filter(|shard| shard.has(number)).count(), 1, "{number}");
         }
-        assert!((0..10).all(|number| Shard::ALL.has(number)));
+        assert!((0..10).all(|number| ShardSpec::ALL.has(number)));
         for text in ["0/3", "4/3", "1/0", "1", "a/b", "1/2/3"] {
-            assert!(text.parse::<Shard>().is_err(), "{text}");
+            assert!(text.parse::<ShardSpec>().is_err(), "{text}");
         }
     }
 }

@@ -16,8 +16,8 @@ use laps_onnx::{
     passes,
 };
 use support::{
-    Case, Sample, TOLERANCE, Tensors, Tiny, cases, difference, encode, image_case, open, runtime, second_engine, store,
-    swin_tiny, target, tiny,
+    CaseInput, GraphCase, TOLERANCE, Tensors, Tiny, cases, difference, encode, image_case, open, runtime,
+    second_engine, store, swin_tiny, target, tiny,
 };
 
 /// Opsets that differ in operators: axes are an input from 18 on, `Gelu` exists from 20 on.
@@ -73,7 +73,7 @@ fn padded_windows_in_onnx_runtime_agree_with_the_pure_rust_model() {
 }
 
 /// Largest difference among the compared values.
-fn drift(case: &Case, found: &[f32]) -> f32 {
+fn drift(case: &GraphCase, found: &[f32]) -> f32 {
     let expected = case.output.1.values();
     assert_eq!(found.len(), expected.len());
     let is_compared = |index: usize| case.mask.as_ref().is_none_or(|mask| mask[index]);
@@ -94,17 +94,17 @@ fn graphs_in_onnx_runtime_agree_with_the_golden_tensors() {
         let golden = Tensors::open(&format!("{}_forward.safetensors", model.name));
         let integers = |name: &str| {
             let array = golden.get(name);
-            Sample::I64(array.dims().to_vec(), array.values().iter().map(|&value| value as i64).collect())
+            CaseInput::I64(array.dims().to_vec(), array.values().iter().map(|&value| value as i64).collect())
         };
         let folder = tempfile::tempdir().unwrap();
         for flavour in [Flavour::Portable, Flavour::Ort] {
             let [image, text, score] =
                 GraphKind::ALL.map(|kind| open(&model.write(kind, target(flavour, 18), folder.path())));
-            let patches = image.run(&[Sample::F32(golden.get("images")).input()]).unwrap();
+            let patches = image.run(&[CaseInput::F32(golden.get("images")).input()]).unwrap();
             assert!(difference(&patches, &golden.get("img_emb")) <= TOLERANCE);
             let tokens = golden.get("tokens");
             let mask: Vec<i64> = tokens.values().iter().map(|&token| i64::from(token != 0.0)).collect();
-            let mask = Sample::I64(tokens.dims().to_vec(), mask);
+            let mask = CaseInput::I64(tokens.dims().to_vec(), mask);
             let words = text.run(&[integers("tokens").input(), mask.input()]).unwrap();
             let expected = golden.get("cap_emb");
             for (row, &length) in golden.get("lengths").values().iter().enumerate() {
@@ -113,8 +113,8 @@ fn graphs_in_onnx_runtime_agree_with_the_golden_tensors() {
                 };
                 assert!(difference(&row(&words), &row(&expected)) <= TOLERANCE);
             }
-            let inputs = [Sample::F32(patches), Sample::F32(words), integers("lengths")];
-            let similarities = score.run(&inputs.each_ref().map(Sample::input)).unwrap();
+            let inputs = [CaseInput::F32(patches), CaseInput::F32(words), integers("lengths")];
+            let similarities = score.run(&inputs.each_ref().map(CaseInput::input)).unwrap();
             assert!(difference(&similarities, &golden.get("sims")) <= TOLERANCE);
         }
     }

@@ -9,7 +9,7 @@ use laps_onnx::{
     record::record,
 };
 use support::{
-    Case, Sample, Tensors, difference, encode,
+    CaseInput, GraphCase, Tensors, difference, encode,
     models::{clip_text, clip_vision},
     open, runtime, second_engine, store, target, vit_tiny,
 };
@@ -31,18 +31,18 @@ fn graph(kind: GraphKind, flavour: Flavour, opset: u32) -> Graph {
 }
 
 /// Runs a graph on `inputs`.
-fn run(graph: &Graph, inputs: &[Sample]) -> Array {
+fn run(graph: &Graph, inputs: &[CaseInput]) -> Array {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("graph.onnx");
     std::fs::write(&path, encode(graph)).unwrap();
-    let inputs: Vec<_> = inputs.iter().map(Sample::input).collect();
+    let inputs: Vec<_> = inputs.iter().map(CaseInput::input).collect();
     open(&path).run(&inputs).unwrap()
 }
 
 /// The integers `name`, which [`Tensors`] reads as f32.
-fn integers(golden: &Tensors, name: &str) -> Sample {
+fn integers(golden: &Tensors, name: &str) -> CaseInput {
     let array = golden.get(name);
-    Sample::I64(array.dims().to_vec(), array.values().iter().map(|&value| value as i64).collect())
+    CaseInput::I64(array.dims().to_vec(), array.values().iter().map(|&value| value as i64).collect())
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn clip_graphs_agree_with_the_reference() {
     for flavour in Flavour::ALL {
         for opset in [17, 18, 20, 23] {
             let image = graph(GraphKind::Image, flavour, opset);
-            let tokens = run(&image, &[Sample::F32(vision.get("pixel_values"))]);
+            let tokens = run(&image, &[CaseInput::F32(vision.get("pixel_values"))]);
             let image_drift = difference(&tokens, &vision.get("last_hidden_state_post_layernorm"));
             let inputs = ["input_ids", "attention_mask"].map(|name| integers(&text, name));
             let words = run(&graph(GraphKind::Text, flavour, opset), &inputs);
@@ -84,12 +84,12 @@ fn clip_graphs_pass_the_checker_and_agree_in_the_reference_evaluator() {
         }
     }
     let [vision, text] = ["clip_vision_tiny.safetensors", "clip_text_tiny.safetensors"].map(Tensors::open);
-    let images = Case {
-        inputs: vec![("pixel_values", Sample::F32(vision.get("pixel_values")))],
+    let images = GraphCase {
+        inputs: vec![("pixel_values", CaseInput::F32(vision.get("pixel_values")))],
         output: ("patch_embeddings", vision.get("last_hidden_state_post_layernorm")),
         mask: None,
     };
-    let captions = Case {
+    let captions = GraphCase {
         inputs: ["input_ids", "attention_mask"].map(|name| (name, integers(&text, name))).into(),
         output: ("word_embeddings", text.get("last_hidden_state_without_mask")),
         mask: None,

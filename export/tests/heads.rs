@@ -19,8 +19,8 @@ use laps_onnx::{
     record::record,
 };
 use support::{
-    Case, Sample, Tensors, difference, encode, head_case, open, runtime, second_engine, store, swin_tiny, target,
-    vit_tiny,
+    CaseInput, GraphCase, Tensors, difference, encode, head_case, open, runtime, second_engine, store, swin_tiny,
+    target, vit_tiny,
 };
 
 /// Two correct f32 implementations differ by up to 8e-7; mistakes move a similarity by 7e-5 or more.
@@ -87,21 +87,21 @@ impl HeadModel {
         record(GraphKind::Score, &self.config, target(flavour, opset), move |parameter| read(parameter)).unwrap()
     }
 
-    fn cases(&self) -> Vec<Case> {
+    fn cases(&self) -> Vec<GraphCase> {
         let definition = self.definition();
         SHAPES.map(|[images, captions, words]| head_case(&self.config, &definition, images, captions, words)).into()
     }
 }
 
 /// The golden inputs and the similarities `key` of a head.
-fn golden_case(name: &str, key: &str) -> Case {
+fn golden_case(name: &str, key: &str) -> GraphCase {
     let golden = Tensors::open(&format!("head_{name}_swin.safetensors"));
     let lengths: Vec<i64> = golden.get("lengths").values().iter().map(|&length| length as i64).collect();
-    Case {
+    GraphCase {
         inputs: vec![
-            ("patch_embeddings", Sample::F32(golden.get("images"))),
-            ("word_embeddings", Sample::F32(golden.get("words"))),
-            ("lengths", Sample::I64(vec![lengths.len()], lengths)),
+            ("patch_embeddings", CaseInput::F32(golden.get("images"))),
+            ("word_embeddings", CaseInput::F32(golden.get("words"))),
+            ("lengths", CaseInput::I64(vec![lengths.len()], lengths)),
         ],
         output: ("similarities", golden.get(key)),
         mask: None,
@@ -109,7 +109,7 @@ fn golden_case(name: &str, key: &str) -> Case {
 }
 
 /// Each head on both encoders, with the cases that its graph is checked with.
-fn models() -> Vec<(String, HeadModel, Vec<Case>)> {
+fn models() -> Vec<(String, HeadModel, Vec<GraphCase>)> {
     let mut models = Vec::new();
     for (name, head) in heads() {
         if let Some(model) = HeadModel::golden(name, head) {

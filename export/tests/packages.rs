@@ -12,7 +12,7 @@ use laps_model::heads::{Ablation, HeadConfig};
 use laps_onnx::{
     Error,
     graph::{Flavour, GraphKind, GraphPrecision, Target},
-    package::{ExportRequest, Manifest, Package, export},
+    package::{ExportRequest, Package, PackageManifest, export},
     protobuf::ModelProto,
 };
 use prost::Message as _;
@@ -63,7 +63,7 @@ fn package_holds_graphs_manifest_and_golden_tensors() {
 
     let package = Package::open(&folder).unwrap();
     // The last digit of a drift may change in JSON.
-    let without_drift = |manifest: &Manifest| {
+    let without_drift = |manifest: &PackageManifest| {
         let mut manifest = manifest.clone();
         manifest.graphs.values_mut().for_each(|graph| graph.drift = None);
         manifest

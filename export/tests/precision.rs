@@ -13,7 +13,7 @@ use laps_onnx::{
     passes::{self, Rounding},
     runtime::{InputTensor, Session, SessionOptions},
 };
-use support::{Case, Tiny, difference, encode, image_case, runtime, target, text_case, tiny};
+use support::{GraphCase, Tiny, difference, encode, image_case, runtime, target, text_case, tiny};
 
 fn session(graph: &Graph, folder: &Path) -> Session {
     let path = folder.join("graph.onnx");
@@ -22,7 +22,7 @@ fn session(graph: &Graph, folder: &Path) -> Session {
     Session::open(&path, &SessionOptions::cpu(1)).unwrap()
 }
 
-fn switched(case: &Case, session: &Session, switches: &[i64]) -> Array {
+fn switched(case: &GraphCase, session: &Session, switches: &[i64]) -> Array {
     let shape = [switches.len()];
     let inputs: Vec<InputTensor<'_>> =
         case.inputs.iter().map(|(_, value)| value.input()).chain([InputTensor::I64(&shape, switches)]).collect();
@@ -30,7 +30,7 @@ fn switched(case: &Case, session: &Session, switches: &[i64]) -> Array {
 }
 
 /// Three images and three captions.
-fn cases(model: &Tiny) -> [(GraphKind, Case); 2] {
+fn cases(model: &Tiny) -> [(GraphKind, GraphCase); 2] {
     let encoder = model.model();
     [(GraphKind::Image, image_case(model, &encoder, 3)), (GraphKind::Text, text_case(model, &encoder, 3, 9))]
 }
@@ -105,12 +105,12 @@ fn int8_results_do_not_depend_on_the_batch() {
             let first = case.run(&rounded).rows(0..2).unwrap();
             // The last image becomes far larger, and the last caption is removed.
             for (_, value) in &mut case.inputs {
-                if let support::Sample::F32(pixels) = value {
+                if let support::CaseInput::F32(pixels) = value {
                     let mut values = pixels.values().to_vec();
                     let rest = values.len() / 3 * 2;
                     values[rest..].iter_mut().for_each(|value| *value *= 100.0);
                     *pixels = Array::new(pixels.dims(), values).unwrap();
-                } else if let support::Sample::I64(shape, values) = value {
+                } else if let support::CaseInput::I64(shape, values) = value {
                     shape[0] -= 1;
                     values.truncate(shape[0] * shape[1]);
                 }

@@ -6,14 +6,14 @@ use laps::{Array, EngineChoice, data::LongCaptions, search::Index};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray2, PyReadonlyArray3, ndarray};
 use pyo3::prelude::*;
 
-use crate::{LapsError, exception, explanation::Explanation, image::image, worker::Worker};
+use crate::{LapsError, exception, explanation::Explanation, image::image, worker::ModelThread};
 
 /// A model with its tokenizer and its exact similarity engine.
 ///
 /// Calls release the interpreter. Calls of several threads to one model run one after another.
 #[pyclass(frozen, module = "laps_zoo")]
 pub(crate) struct Model {
-    worker: Worker,
+    worker: ModelThread,
     /// Name of the entry.
     #[pyo3(get)]
     entry: String,
@@ -64,7 +64,7 @@ impl Model {
             let used = model.used();
             (used.entry.clone(), model.engine().to_string(), used.checkpoint_sha256.clone())
         };
-        let (worker, (entry, engine, checkpoint_sha256)) = Worker::open(py, builder, description)?;
+        let (worker, (entry, engine, checkpoint_sha256)) = ModelThread::open(py, builder, description)?;
         Ok(Self { worker, entry, engine, checkpoint_sha256 })
     }
 

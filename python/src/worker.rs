@@ -21,24 +21,24 @@ use crate::{LapsError, exception};
 /// How often a waiting call asks for signals such as Ctrl-C.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
-type Job = Box<dyn FnOnce(&Model) + Send>;
+type ModelCall = Box<dyn FnOnce(&Model) + Send>;
 
 /// The thread of a model. It ends with the last job after the worker is dropped.
-pub(crate) struct Worker {
-    jobs: Sender<Job>,
-    state: Arc<State>,
+pub(crate) struct ModelThread {
+    jobs: Sender<ModelCall>,
+    state: Arc<CallState>,
 }
 
 /// State that is shared by the worker thread and the callers.
 #[derive(Default)]
-struct State {
+struct CallState {
     /// The flag of the model, which ends the work in progress.
     stop: Arc<AtomicBool>,
     /// The call in progress, by its flag.
     running: Mutex<Option<Arc<AtomicBool>>>,
 }
 
-impl State {
+impl CallState {
     fn running(&self) -> MutexGuard<'_, Option<Arc<AtomicBool>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -64,16 +64,16 @@ impl State {
     }
 }
 
-impl Worker {
+impl ModelThread {
     /// Starts the thread, opens the model in it, and returns what `describe` says about the model too.
     pub(crate) fn open<T: Send + 'static>(
         py: Python<'_>,
         builder: ModelBuilder,
         describe: impl FnOnce(&Model) -> T + Send + 'static,
     ) -> PyResult<(Self, T)> {
-        let (jobs, queue) = channel::<Job>();
+        let (jobs, queue) = channel::<ModelCall>();
         let (sender, opened) = channel();
-        let state = Arc::new(State::default());
+        let state = Arc::new(CallState::default());
         let builder = builder.stop(Arc::clone(&state.stop));
         let started = thread::Builder::new().name("laps-zoo model".to_owned()).spawn(move || {
             let model = match builder.open() {

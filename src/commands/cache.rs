@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use laps_files::{IoError, cache::FEATURES, safe_relative_path};
-use laps_hub::store::{Pins, PrunedFile, Store, prune};
+use laps_hub::store::{FileStore, Pins, PrunedFile, prune};
 use laps_onnx::package::{CachedGraphs, GraphCache};
 
 use crate::report::{CommandStatus, print};
@@ -37,7 +37,7 @@ enum CacheAction {
 
 impl CacheArgs {
     pub(crate) fn run(self) -> Result<CommandStatus> {
-        let store = Store::from_environment()?;
+        let store = FileStore::from_environment()?;
         let graph_cache = GraphCache::new(&store.root);
         match self.action {
             CacheAction::Path => print(&format!("{}\n", store.root.display()))?,
@@ -109,6 +109,6 @@ fn cached_features(root: &Path) -> std::io::Result<Vec<(PathBuf, u64)>> {
     Ok(folders)
 }
 
-fn relative(path: &Path, store: &Store) -> String {
+fn relative(path: &Path, store: &FileStore) -> String {
     path.strip_prefix(&store.root).unwrap_or(path).display().to_string()
 }

@@ -186,18 +186,18 @@ fn describe(split: &SplitSurvey, same_size: Option<String>, text: &mut String) {
     }
     let captions = split.unusable_captions.iter().map(|fault| fault.to_string()).collect::<Vec<_>>();
     list(text, "unusable captions", &captions, usize::MAX);
-    let missing = split.missing.iter().map(place).collect::<Vec<_>>();
+    let missing = split.missing.iter().map(image_location).collect::<Vec<_>>();
     list(text, "missing", &missing, usize::MAX);
     list(text, "unreadable", &reasoned(&split.unreadable), usize::MAX);
     list(text, "damaged, decoded in part", &reasoned(&split.damaged), usize::MAX);
 }
 
 fn reasoned(images: &[SurveyedImage]) -> Vec<String> {
-    images.iter().map(|image| format!("{}: {}", place(image), image.reason)).collect()
+    images.iter().map(|image| format!("{}: {}", image_location(image), image.reason)).collect()
 }
 
 /// An image and where it is named.
-fn place(image: &SurveyedImage) -> String {
+fn image_location(image: &SurveyedImage) -> String {
     let file = image.line.file.as_deref().and_then(Path::file_name).unwrap_or_default();
     format!("{} (line {} of `{}`)", image.name, image.line.line, file.display())
 }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use clap::{ArgGroup, Args};
 use laps::{Backends, EngineUsed, ProcessGroup, Workload};
-use laps_bench::{files::check_writable, progress::StageProgress, suite::Shard};
+use laps_bench::{files::check_writable, progress::StageProgress, suite::ShardSpec};
 use laps_data::OnFault;
 use laps_files::{OutputFile, path_to_text, text_to_path};
 use laps_search::{
@@ -46,7 +46,7 @@ pub(crate) struct EmbedArgs {
     /// Write only every N-th shard from number I, for job arrays [default: the shards of the rank of a distributed run,
     /// otherwise all]
     #[arg(long, value_name = "I/N", requires = "shard_size")]
-    shard: Option<Shard>,
+    shard: Option<ShardSpec>,
     /// Write one pooled vector per item, as an index uses to select candidates
     #[arg(long)]
     pooled: bool,
@@ -91,7 +91,7 @@ impl EmbedArgs {
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let group = ProcessGroup::from_environment()?.filter(ProcessGroup::is_distributed);
         if let Some(size) = self.shard_size {
-            let of_rank = group.map_or(Shard::ALL, |group| Shard::of_rank(group.rank, group.world_size));
+            let of_rank = group.map_or(ShardSpec::ALL, |group| ShardSpec::of_rank(group.rank, group.world_size));
             let shard = self.shard.unwrap_or(of_rank);
             return self.shards(size, shard, backends);
         }
@@ -151,7 +151,7 @@ impl EmbedArgs {
     }
 
     /// Writes the shards of `shard`.
-    fn shards(self, size: NonZeroUsize, shard: Shard, backends: Backends) -> Result<CommandStatus> {
+    fn shards(self, size: NonZeroUsize, shard: ShardSpec, backends: Backends) -> Result<CommandStatus> {
         let is_archive = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "tar" || ending == "parquet");
         let (archives, others): (Vec<PathBuf>, Vec<PathBuf>) = self.images.iter().cloned().partition(is_archive);
         let (mut images, unused) = images(&others)?;

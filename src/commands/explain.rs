@@ -129,7 +129,7 @@ fn captioned_images(
     if let Some(limit) = limit {
         split = split.limit(limit);
     }
-    let drawn_split = scenes::Split::ALL.into_iter().find(|known| known.to_string() == split_name);
+    let drawn_split = scenes::DrawnSplit::ALL.into_iter().find(|known| known.to_string() == split_name);
     let mut objects = match (data, &entry.data.drawn, drawn_split) {
         (None, Some(drawn), Some(split)) => scenes::objects(drawn, split).map_err(laps::Error::from)?,
         _ => Vec::new(),

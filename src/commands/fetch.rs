@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use laps_hub::{
     registry,
-    store::{self, StoreError},
+    store::{self, FileStoreError},
 };
 
 use crate::{
@@ -40,7 +40,7 @@ impl FetchArgs {
             let fetched = fetcher.backbone(&self.name, progress.as_ref())?;
             (fetched.file.path, fetched.pin)
         } else {
-            return Err(StoreError::unknown_name(&self.name, names).into());
+            return Err(FileStoreError::unknown_name(&self.name, names).into());
         };
         drop(progress);
         print(&format!(

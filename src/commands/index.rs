@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use clap::{ArgGroup, Args};
 use laps::{Backends, EngineUsed, Model, ProcessGroup, Workload};
-use laps_bench::{files::check_writable, progress::StageProgress, suite::Shard};
+use laps_bench::{files::check_writable, progress::StageProgress, suite::ShardSpec};
 use laps_files::{OutputFile, Progress, ProgressUnit, path_to_text};
 use laps_postgres::{Collection, DatabaseAddress, LoadSummary, Metadata, MissingItems, read_metadata};
 use laps_search::{
@@ -55,7 +55,7 @@ pub(crate) struct IndexArgs {
     /// Write only every N-th shard from number I, for job arrays [default: the shards of the rank of a distributed run,
     /// otherwise all]
     #[arg(long, value_name = "I/N", requires = "shard_size", conflicts_with = "evaluate")]
-    shard: Option<Shard>,
+    shard: Option<ShardSpec>,
     /// Write to a collection in a Postgres database with pgvector instead of a file:
     /// `postgres://USER@HOST/DATABASE?collection=NAME`; PGPASSWORD is the password
     #[arg(long, value_name = "ADDRESS", conflicts_with = "out")]
@@ -185,7 +185,7 @@ impl IndexArgs {
     }
 
     /// The shards of this process, and their size; None for an index in one file.
-    fn sharding(&self) -> Result<Option<(NonZeroUsize, Shard)>> {
+    fn sharding(&self) -> Result<Option<(NonZeroUsize, ShardSpec)>> {
         let group = ProcessGroup::from_environment()?.filter(ProcessGroup::is_distributed);
         let refused = |argument, expected: &str, found: String| {
             Err(laps_bench::Error::Argument { argument, expected: expected.to_owned(), found }.into())
@@ -200,7 +200,7 @@ impl IndexArgs {
                 refused("--evaluate", "one process", format!("WORLD_SIZE={}", group.world_size))
             }
             (Some(size), group) => {
-                let of_rank = group.map_or(Shard::ALL, |group| Shard::of_rank(group.rank, group.world_size));
+                let of_rank = group.map_or(ShardSpec::ALL, |group| ShardSpec::of_rank(group.rank, group.world_size));
                 Ok(Some((size, self.shard.unwrap_or(of_rank))))
             }
         }
@@ -333,7 +333,7 @@ impl IndexArgs {
 /// Writes the shards of this process. The summary is that of its images.
 fn write_shards(
     sharded: &ShardedIndex<'_>,
-    shard: Shard,
+    shard: ShardSpec,
     folder: &ImageFolder,
     encoding: &EmbeddingPipeline<'_>,
     begin: &dyn Fn(usize),

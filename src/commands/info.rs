@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use laps_bench::catalogue;
-use laps_hub::store::Store;
+use laps_hub::store::FileStore;
 
 use crate::report::{CommandStatus, print};
 
@@ -32,7 +32,7 @@ impl InfoArgs {
         }
         let info = catalogue::EntryInfo::new(
             &laps_hub::registry::find(&self.entry)?,
-            Store::from_environment().ok().as_ref(),
+            FileStore::from_environment().ok().as_ref(),
         )?;
         if self.json {
             print(&format!("{}\n", serde_json::to_string_pretty(&info)?))?;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use laps_bench::catalogue;
-use laps_hub::store::Store;
+use laps_hub::store::FileStore;
 
 use crate::report::{CommandStatus, print};
 
@@ -17,7 +17,7 @@ pub(crate) struct ListArgs {
 
 impl ListArgs {
     pub(crate) fn run(self) -> Result<CommandStatus> {
-        let entries = catalogue::list(Store::from_environment().ok().as_ref())?;
+        let entries = catalogue::list(FileStore::from_environment().ok().as_ref())?;
         if self.json {
             print(&format!("{}\n", serde_json::to_string_pretty(&entries)?))?;
         } else {

@@ -124,11 +124,11 @@ impl PushArgs {
             files.len(),
             self.repository
         );
-        text + &self.out.as_deref().map_or_else(String::new, kept)
+        text + &self.out.as_deref().map_or_else(String::new, folder_line)
     }
 }
 
-fn kept(folder: &Path) -> String {
+fn folder_line(folder: &Path) -> String {
     format!("the folder is `{}`\n", folder.display())
 }
 

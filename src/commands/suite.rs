@@ -16,7 +16,7 @@ use laps_bench::{
     report::{Explainer, Thumbnails, page},
     reproduce::{ReproduceRequest, Reproduction, reproduce},
     results,
-    suite::{Shard, Suite, SuiteRun, committed, differences},
+    suite::{ShardSpec, Suite, SuiteRun, committed, differences},
     tables::{RecallTables, TableFormat},
 };
 use laps_data::LongCaptions;
@@ -39,8 +39,8 @@ pub(crate) struct SuiteArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Run only every N-th evaluation from number I, for job arrays; the last one writes table and report
-    #[arg(long, value_name = "I/N", default_value_t = Shard::ALL)]
-    shard: Shard,
+    #[arg(long, value_name = "I/N", default_value_t = ShardSpec::ALL)]
+    shard: ShardSpec,
     /// Compare with the results in DIR, and fail if a recall differs
     #[arg(long, value_name = "DIR")]
     gate: Option<PathBuf>,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use laps_hub::store::{self, FileCheckOutcome, Store, StoreError, verify};
+use laps_hub::store::{self, FileCheckOutcome, FileStore, FileStoreError, verify};
 
 use crate::report::{CommandStatus, print};
 
@@ -19,13 +19,13 @@ pub(crate) struct VerifyArgs {
 
 impl VerifyArgs {
     pub(crate) fn run(self) -> Result<CommandStatus> {
-        let store = Store::from_environment()?;
+        let store = FileStore::from_environment()?;
         let prefixes = match &self.name {
             None => None,
             Some(name) => {
                 let known = store::fetchable_names()?;
                 if !known.contains(name) {
-                    return Err(StoreError::unknown_name(name, known).into());
+                    return Err(FileStoreError::unknown_name(name, known).into());
                 }
                 Some(["checkpoints", "backbones"].map(|kind| format!("{kind}/{name}/")).to_vec())
             }

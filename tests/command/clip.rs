@@ -24,9 +24,9 @@ use crate::{
     graphs::runtime,
     heads::{ok, ok_json},
     matrix::{Direction, Matrix, figures, reported},
-    search::{agrees, place},
+    search::{agrees, image_number},
     support::json,
-    writer::{Pickle, torch_zip_named},
+    writer::{PickleWriter, torch_zip_named},
 };
 
 const DIRECTIONS: [Direction; 2] = [Direction::ImageToText, Direction::TextToImage];
@@ -200,7 +200,7 @@ fn clip_from_checkpoint_to_search() {
         let model = ["--entry", entry, "--checkpoint", &converted, "--engine", "rust"];
         ok_json(&[&["index", &images, "--out", &index, "--precision", "fp32"], &model[..]].concat());
         let found = ok_json(&[&["search", &index, caption, "--top", "6", "--exact"], &model[..]].concat());
-        agrees(&found["results"], place, &matrix.scores(Direction::TextToImage, 8), TOLERANCE);
+        agrees(&found["results"], image_number, &matrix.scores(Direction::TextToImage, 8), TOLERANCE);
     }
 }
 
@@ -238,7 +238,7 @@ fn clip_model_of_transformers_is_a_cosine_model() {
         .map(|(name, dtype, shape, bytes)| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
     fs_err::write(&model, safetensors::serialize(views, None).unwrap()).unwrap();
     let keys: Vec<String> = (0..tensors.len()).map(|key| key.to_string()).collect();
-    let mut pickle = Pickle::default().op(b"\x80\x02}(");
+    let mut pickle = PickleWriter::default().op(b"\x80\x02}(");
     for ((name, dtype, shape, _), key) in tensors.iter().zip(&keys) {
         let class = if *dtype == Dtype::I64 { "LongStorage" } else { "FloatStorage" };
         pickle = pickle.text(name).whole(class, key, shape);

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     files::{repository_file, scenes},
-    support::{Run, command, finished, json, kill_repeatedly, laps_zoo},
+    support::{ProgramOutput, command, finished, json, kill_repeatedly, laps_zoo},
 };
 
 fn arguments(inputs: &[&str], out: &Path, more: &[&str]) -> Vec<String> {
@@ -29,7 +29,7 @@ fn items(file: &[u8]) -> Vec<String> {
 }
 
 /// Rank `rank` of two, which do not communicate.
-fn rank_of_two(rank: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
+fn rank_of_two(rank: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> ProgramOutput {
     let mut command = command();
     command.env("WORLD_SIZE", "2").env("RANK", rank).env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", "1");
     finished(command.args(arguments).output().unwrap())
@@ -160,7 +160,7 @@ fn list_of_shards_is_there_when_all_are_finished() {
 }
 
 /// The results of a search, without the name of the index.
-fn found(index: &Path) -> Value {
+fn search_results(index: &Path) -> Value {
     let search =
         ["search", index.to_str().unwrap(), "a red circle", "--device", "cpu", "--threads", "1", "--json", "--quiet"];
     let run = laps_zoo(search);
@@ -179,7 +179,7 @@ fn index_of_two_ranks_is_searched_like_one_file() {
         paths.iter().chain(&model).chain(more).map(|&argument| argument.to_owned()).collect()
     };
     assert_eq!(laps_zoo(index(&one, &[])).status, 0);
-    let expected = found(&one);
+    let expected = search_results(&one);
     assert!(!expected.as_array().unwrap().is_empty());
 
     let sized = index(&ranks, &["--shard-size", "5"]);
@@ -193,12 +193,12 @@ fn index_of_two_ranks_is_searched_like_one_file() {
     assert_eq!((second.status, second.stdout.as_str(), second.stderr.as_str()), (0, "", ""));
     let last = rank_of_two("0", &sized);
     assert!(last.status == 0 && !last.stdout.contains("not finished"), "{last:?}");
-    assert_eq!(found(&ranks), expected);
+    assert_eq!(search_results(&ranks), expected);
 
     for shard in ["3/3", "1/3", "2/3"] {
         assert_eq!(laps_zoo(index(&array, &["--shard-size", "4", "--shard", shard])).status, 0);
     }
-    assert_eq!(found(&array), expected);
+    assert_eq!(search_results(&array), expected);
     let again = laps_zoo(index(&array, &["--shard-size", "4"]));
     assert!(again.stdout.contains("0 encoded, 12 unchanged"), "{again:?}");
 

@@ -23,7 +23,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::{
     files::{foreign_embeddings, npy, repository_file, scenes},
-    server::{Reply, Server},
+    server::{Reply, TestServer},
     support::{command, expect_error, finished, json, laps_zoo},
 };
 
@@ -551,7 +551,7 @@ fn judgements_equal_the_package_eccv_caption() {
     let matrices: u64 = std::env::var("LAPS_ZOO_TEST_MATRICES").map_or(1, |text| text.parse().expect("a number"));
     let wheel = repository_file(".runtime/eccv_caption/eccv_caption-0.1.0-py3-none-any.whl");
     let wheel = Arc::new(fs_err::read(wheel).unwrap());
-    let server = Server::start(move |request| Reply::file(request, &wheel, "\"abc\""));
+    let server = TestServer::start(move |request| Reply::file(request, &wheel, "\"abc\""));
     let gdrive_folder = Manifest::embedded().unwrap().plausible_matches["eccv_caption"].gdrive_folder.clone();
     for seed in FIRST_SEED..FIRST_SEED + matrices {
         let folder = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use crate::{
 
 const CAPTION: &str = "A red circle contains </script> a square";
 
-fn explain(folder: &TempDir, more: &[&str]) -> crate::support::Run {
+fn explain(folder: &TempDir, more: &[&str]) -> crate::support::ProgramOutput {
     let image = folder.path().join("images/test_00000.png");
     let fixed = ["explain", image.to_str().unwrap(), "--caption", CAPTION, "--entry", "shapes_vit", "--engine", "rust"];
     laps_zoo(fixed.iter().chain(more))

@@ -24,8 +24,8 @@ use tempfile::TempDir;
 use crate::{
     files::with_poolers,
     full_size::{ALONE, write_checkpoint, write_data},
-    server::{End, Reply, Request, Server},
-    support::{Run, finished},
+    server::{End, Reply, Request, TestServer},
+    support::{ProgramOutput, finished},
     writer,
 };
 
@@ -33,7 +33,7 @@ const SWIN: &str = "swin-base-patch4-window7-224";
 const COMMIT: &str = "86b5e0934494bd15c9632b12f734a8a67f723594";
 
 /// The program with its own cache and services.
-fn command(cache: &Path, server: &Server) -> Command {
+fn command(cache: &Path, server: &TestServer) -> Command {
     let mut command = Command::new(crate::PROGRAM);
     command.env("LAPS_ZOO_CACHE", cache).env("HF_HOME", cache.join("none"));
     for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "LAPS_ZOO_MIRRORS"] {
@@ -49,11 +49,11 @@ fn command(cache: &Path, server: &Server) -> Command {
     command
 }
 
-fn run(cache: &Path, server: &Server, arguments: &[&str]) -> Run {
+fn run(cache: &Path, server: &TestServer, arguments: &[&str]) -> ProgramOutput {
     finished(command(cache, server).args(arguments).output().unwrap())
 }
 
-fn start(cache: &Path, server: &Server, arguments: &[&str]) -> Child {
+fn start(cache: &Path, server: &TestServer, arguments: &[&str]) -> Child {
     let mut command = command(cache, server);
     command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
@@ -73,7 +73,7 @@ fn hub(request: &Request, bytes: &Arc<Vec<u8>>) -> Reply {
     Reply::file(request, bytes, "\"abc\"").with("X-Repo-Commit", COMMIT)
 }
 
-fn place(cache: &Path) -> std::path::PathBuf {
+fn weights_path(cache: &Path) -> std::path::PathBuf {
     cache.join(format!("backbones/{SWIN}/model.safetensors"))
 }
 
@@ -84,7 +84,7 @@ fn killed_download_leaves_no_wrong_file() {
     let cache = folder.path();
     let (served, asked) = (Arc::clone(&bytes), AtomicUsize::new(0));
     let (stalls, stalled) = mpsc::channel();
-    let server = Server::start(move |request| {
+    let server = TestServer::start(move |request| {
         let reply = hub(request, &served);
         let count = asked.fetch_add(1, Ordering::SeqCst);
         if count < KILLS / 2 {
@@ -105,19 +105,21 @@ fn killed_download_leaves_no_wrong_file() {
         std::thread::sleep(std::time::Duration::from_micros(random.below(60_000) as u64));
         child.kill().unwrap();
         child.wait().unwrap();
-        if place(cache).exists() {
-            assert!(fs_err::read(place(cache)).unwrap() == *bytes, "kill {kill}: a wrong file");
-            fs_err::remove_file(place(cache)).unwrap();
+        if weights_path(cache).exists() {
+            assert!(fs_err::read(weights_path(cache)).unwrap() == *bytes, "kill {kill}: a wrong file");
+            fs_err::remove_file(weights_path(cache)).unwrap();
         }
     }
     // The last run resumes, and uses up the remaining faults.
     let last = run(cache, &server, &["fetch", SWIN]);
     assert_eq!(last.status, 0, "{}", last.stderr);
-    assert!(fs_err::read(place(cache)).unwrap() == *bytes);
+    assert!(fs_err::read(weights_path(cache)).unwrap() == *bytes);
     let verified = run(cache, &server, &["verify", "--all"]);
     assert_eq!(verified.status, 0, "{}", verified.stdout);
-    let left: Vec<_> =
-        fs_err::read_dir(place(cache).parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> = fs_err::read_dir(weights_path(cache).parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(left, ["model.safetensors"]);
 }
 
@@ -125,12 +127,12 @@ fn killed_download_leaves_no_wrong_file() {
 fn concurrent_processes_download_a_file_once() {
     let (bytes, folder) = (encoder(), tempfile::tempdir().unwrap());
     let served = Arc::clone(&bytes);
-    let server = Server::start(move |request| hub(request, &served));
+    let server = TestServer::start(move |request| hub(request, &served));
     let children: Vec<_> = (0..4).map(|_| start(folder.path(), &server, &["fetch", SWIN])).collect();
     for mut child in children {
         assert!(child.wait().unwrap().success());
     }
-    assert!(fs_err::read(place(folder.path())).unwrap() == *bytes);
+    assert!(fs_err::read(weights_path(folder.path())).unwrap() == *bytes);
     assert_eq!(server.log().len(), 1);
 }
 
@@ -139,9 +141,9 @@ fn downloads_are_listed_verified_and_pruned() {
     let (bytes, folder) = (encoder(), tempfile::tempdir().unwrap());
     let cache = folder.path();
     let served = Arc::clone(&bytes);
-    let server = Server::start(move |request| hub(request, &served));
+    let server = TestServer::start(move |request| hub(request, &served));
     let sha256 = registry::sha256(&bytes);
-    let masked = |run: Run| {
+    let masked = |run: ProgramOutput| {
         let text = format!("{}{}", run.stdout, run.stderr).replace(&server.url(), "SERVER");
         let text = text.replace(&cache.display().to_string(), "CACHE").replace(&sha256, "SHA256");
         let text = text.replace(&sha256[..12], "SHA").replace(&bytes.len().to_string(), "BYTES");
@@ -192,7 +194,7 @@ fn downloads_are_listed_verified_and_pruned() {
 
     let mut damaged = bytes.to_vec();
     damaged[100] ^= 1;
-    fs_err::write(place(cache), damaged).unwrap();
+    fs_err::write(weights_path(cache), damaged).unwrap();
     let (status, text) = masked(run(cache, &server, &["verify", "--all"]));
     assert_eq!(status, 1);
     assert!(
@@ -211,7 +213,7 @@ fn downloads_are_listed_verified_and_pruned() {
 #[test]
 fn unusable_environment_variables_fail_at_once_and_are_named() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(|_| Reply::new(500, ""));
+    let server = TestServer::start(|_| Reply::new(500, ""));
     for (variable, value, found) in [
         ("HF_ENDPOINT", "hub.example", "relative URL without a base"),
         ("HF_ENDPOINT", "https://hub.example?token=1", "a query or a fragment"),
@@ -241,7 +243,7 @@ fn socks_proxy_is_used() {
     };
 
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(|_| Reply::new(500, ""));
+    let server = TestServer::start(|_| Reply::new(500, ""));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let proxy = format!("socks5h://{address}");
@@ -281,7 +283,7 @@ fn socks_proxy_is_used() {
 #[test]
 fn offline_variables_disable_downloads() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(|_| Reply::new(500, ""));
+    let server = TestServer::start(|_| Reply::new(500, ""));
     for (name, value) in [("HF_HUB_OFFLINE", "1"), ("TRANSFORMERS_OFFLINE", "yes")] {
         let mut command = command(folder.path(), &server);
         let run = finished(command.env(name, value).args(["fetch", SWIN, "--quiet"]).output().unwrap());
@@ -294,7 +296,7 @@ fn offline_variables_disable_downloads() {
 #[test]
 fn data_with_a_wrong_hash_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(|_| Reply::new(200, "1000092795\n"));
+    let server = TestServer::start(|_| Reply::new(200, "1000092795\n"));
     let data = folder.path().join("data");
     let run = run(folder.path(), &server, &["data", "fetch", "f30k", "--quiet", "--data", data.to_str().unwrap()]);
     assert_eq!((run.status, run.stdout.as_str()), (2, ""));
@@ -307,7 +309,7 @@ fn data_with_a_wrong_hash_is_rejected() {
 #[test]
 fn judgements_with_a_wrong_hash_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(|_| Reply::new(200, "not the package"));
+    let server = TestServer::start(|_| Reply::new(200, "not the package"));
     let run = run(folder.path(), &server, &["data", "fetch", "eccv", "cxc", "--quiet"]);
     assert_eq!((run.status, run.stdout.as_str()), (2, ""));
     assert!(run.stderr.contains("/eccv_caption-0.1.0-py3-none-any.whl` has the wrong size"), "{}", run.stderr);
@@ -319,7 +321,7 @@ fn judgements_with_a_wrong_hash_are_rejected() {
 fn data_check_reports_problems() {
     let entry = registry::find("f30k_vit").unwrap();
     let data = write_data(&entry.data);
-    let server = Server::start(|_| Reply::new(500, ""));
+    let server = TestServer::start(|_| Reply::new(500, ""));
     let run = run(data.path(), &server, &["data", "check", "f30k", "--quiet", "--data", data.path().to_str().unwrap()]);
     assert_eq!((run.status, run.stderr.as_str()), (1, ""));
     let (text, hash): (Vec<&str>, Vec<&str>) = run.stdout.lines().partition(|line| !line.starts_with("  data sha256 "));
@@ -343,7 +345,7 @@ fn reproduce_downloads_the_image_archives_of_the_split() {
     let rows = |text: fn(usize) -> String| (0..5000).map(text).collect::<String>();
     fs_err::write(captions.join("testall_ids.txt"), rows(|row| format!("{}\n", row / 5))).unwrap();
     fs_err::write(captions.join("testall_caps.txt"), rows(|_| "a red star\n".to_owned())).unwrap();
-    let server = Server::start(|_| Reply::new(404, ""));
+    let server = TestServer::start(|_| Reply::new(404, ""));
     let arguments = |more: &'static str| {
         let fixed = ["reproduce", "coco_swin", "--quiet", "--checkpoint", "none.safetensors", "--data"];
         fixed.into_iter().chain([root.to_str().unwrap()]).chain(more.split_whitespace()).collect::<Vec<_>>()
@@ -381,7 +383,7 @@ fn published_checkpoint_is_downloaded_from_drive_and_evaluated() {
 
     let (served, bodies) = (published.clone(), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&bodies);
-    let server = Server::start(move |request| {
+    let server = TestServer::start(move |request| {
         let query = request.path.split_once('?').map_or("", |(_, query)| query);
         match request.path.split('?').next().unwrap() {
             "/embeddedfolderview" => Reply::page(

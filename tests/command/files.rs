@@ -5,13 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use laps_data::scenes::{self, DrawnConfig, Split};
+use laps_data::scenes::{self, DrawnConfig, DrawnSplit};
 use laps_model::params::{Init, Parameter};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use tempfile::TempDir;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
-use crate::writer::Pickle;
+use crate::writer::PickleWriter;
 
 /// Path of a file in the repository.
 pub(crate) fn repository_file(path: &str) -> PathBuf {
@@ -22,7 +22,7 @@ pub(crate) fn repository_file(path: &str) -> PathBuf {
 pub(crate) fn scenes(images: usize) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let config = DrawnConfig { seed: 7, train: 1, dev: 1, test: images };
-    scenes::write(folder.path(), &config, &[Split::Test]).unwrap();
+    scenes::write(folder.path(), &config, &[DrawnSplit::Test]).unwrap();
     folder
 }
 
@@ -45,7 +45,8 @@ pub(crate) fn authors_checkpoint(
     options: &[(&str, f64)],
     mut values: impl FnMut(&Parameter, &mut dyn Write),
 ) {
-    let mut pickle = Pickle::default().op(b"\x80\x02}(").text("model").global("collections", "OrderedDict").op(b")R(");
+    let mut pickle =
+        PickleWriter::default().op(b"\x80\x02}(").text("model").global("collections", "OrderedDict").op(b")R(");
     for (key, parameter) in parameters.iter().enumerate() {
         pickle = pickle.text(&parameter.name).whole("FloatStorage", &key.to_string(), &parameter.shape);
     }

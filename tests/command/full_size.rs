@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::{
     files::{authors_checkpoint, scenes, with_poolers},
     matrix::Matrix,
-    support::{Run, json, laps_zoo},
+    support::{ProgramOutput, json, laps_zoo},
 };
 
 const IMAGES: usize = 5;
@@ -75,7 +75,7 @@ pub(crate) fn write_data(data: &registry::DataConfig) -> TempDir {
 }
 
 /// Evaluates the built-in entry `name`; returns the output and the JSON result.
-fn evaluate(name: &str, image_width: usize, more: &[&str]) -> (Run, serde_json::Value) {
+fn evaluate(name: &str, image_width: usize, more: &[&str]) -> (ProgramOutput, serde_json::Value) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let entry = registry::find(name).unwrap();
     let folder = write_data(&entry.data);

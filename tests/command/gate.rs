@@ -8,7 +8,7 @@ use std::{
 
 use insta::assert_snapshot;
 
-use crate::support::{Run, json, laps_zoo};
+use crate::support::{ProgramOutput, json, laps_zoo};
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/baselines");
 
@@ -22,7 +22,7 @@ fn baselines() -> tempfile::TempDir {
     folder
 }
 
-fn gate(folder: &Path, more: &[&str]) -> Run {
+fn gate(folder: &Path, more: &[&str]) -> ProgramOutput {
     laps_zoo(["bench", "--gate", "--quiet", "--baselines", folder.to_str().unwrap()].iter().chain(more))
 }
 
@@ -110,7 +110,7 @@ fn verdict_does_not_depend_on_machine_load() {
                 }
             });
         }
-        let loaded: Vec<Run> = (0..3).map(|_| gate(Path::new(COMMITTED), &arguments)).collect();
+        let loaded: Vec<ProgramOutput> = (0..3).map(|_| gate(Path::new(COMMITTED), &arguments)).collect();
         done.store(true, Ordering::Relaxed);
         for run in loaded {
             assert_eq!((run.status, &run.stdout), (alone.status, &alone.stdout));

@@ -20,7 +20,7 @@ use crate::{
     graphs::runtime,
     matrix::{Direction, Matrix},
     running_server::RunningServer,
-    search::{agrees, place},
+    search::{agrees, image_number},
     support::{expect_error, json, laps_zoo},
 };
 
@@ -118,7 +118,7 @@ fn every_head_from_checkpoint_to_search() {
         let found = ok_json(&[&["search", &index, caption, "--top", "4", "--exact"], &model[..]].concat());
         assert_eq!(found["compared"], 4, "{head}");
         // `lse` divides cosines by 0.1.
-        agrees(&found["results"], place, &matrix.scores(Direction::TextToImage, 7), 1e-4);
+        agrees(&found["results"], image_number, &matrix.scores(Direction::TextToImage, 7), 1e-4);
 
         ok(&["export", entry, "--onnx", "--checkpoint", &converted, "--out", &graphs, "--data", &data, "--quiet"]);
         let manifest = json(format!("{graphs}/manifest.json").as_ref());

@@ -5,11 +5,11 @@ use std::{os::unix::fs::PermissionsExt, path::Path, process::Command};
 use crate::{
     files::scenes,
     folders::as_nobody,
-    support::{Run, finished},
+    support::{ProgramOutput, finished},
 };
 
 /// Runs the program with these variables alone.
-fn run(mut command: Command, variables: &[(&str, &Path)], arguments: &[&str]) -> Run {
+fn run(mut command: Command, variables: &[(&str, &Path)], arguments: &[&str]) -> ProgramOutput {
     command.env_clear().envs(variables.iter().copied()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
     finished(command.args(arguments).output().unwrap())
 }

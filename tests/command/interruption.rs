@@ -7,7 +7,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use crate::support::{Run, command, finished, json};
+use crate::support::{ProgramOutput, command, finished, json};
 
 /// Arguments for 200 images in batches of 16, which makes four blocks.
 fn arguments(more: &[&str]) -> Vec<String> {
@@ -15,7 +15,7 @@ fn arguments(more: &[&str]) -> Vec<String> {
     fixed.iter().chain(more).map(|&argument| argument.to_owned()).collect()
 }
 
-fn run(more: &[&str]) -> Run {
+fn run(more: &[&str]) -> ProgramOutput {
     finished(command().args(arguments(more)).output().unwrap())
 }
 

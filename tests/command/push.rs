@@ -3,7 +3,7 @@
 use laps_files::sha256_hex;
 
 use crate::{
-    server::{Reply, Server},
+    server::{Reply, TestServer},
     support::{command, finished, laps_zoo},
 };
 
@@ -14,7 +14,7 @@ fn plan_sends_nothing_and_an_upload_needs_a_token_that_is_not_shown() {
     let reproduced =
         ["reproduce", "shapes_vit", "--limit", "4", "--engine", "rust", "--quiet", "--json", result.to_str().unwrap()];
     assert_eq!(laps_zoo(reproduced).status, 0);
-    let server = Server::start(|request| {
+    let server = TestServer::start(|request| {
         let token = request.header("authorization").unwrap_or_default().to_owned();
         Reply::new(401, serde_json::json!({ "error": format!("{token} is unknown") }).to_string())
     });

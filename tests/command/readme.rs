@@ -7,7 +7,7 @@ use std::{
 };
 
 use laps_align::similarity::AlignmentConfig;
-use laps_data::scenes::{self, DrawnConfig, Split};
+use laps_data::scenes::{self, DrawnConfig, DrawnSplit};
 use laps_model::random::SplitMix64;
 use safetensors::{Dtype, serialize, tensor::TensorView};
 
@@ -119,7 +119,7 @@ fn words(line: &str) -> Vec<&str> {
 /// Creates the files that the documentation names, from tiny models and drawn scenes.
 fn prepare(room: &Path) {
     let config = DrawnConfig { seed: 7, train: 64, dev: 20, test: 200 };
-    scenes::write(&room.join("DATA"), &config, &Split::ALL).unwrap();
+    scenes::write(&room.join("DATA"), &config, &DrawnSplit::ALL).unwrap();
     let entry = fs_err::read_to_string(repository_file("configs/shapes_vit.yaml")).unwrap();
     // int8 cannot reach the recalls of the embedded entry.
     let entry = entry.split("references:").next().unwrap().replace("name: shapes_vit", "name: mine");

@@ -46,7 +46,7 @@ fn captions(data: &TempDir) -> Vec<String> {
 }
 
 /// The number of an image in a drawn set: 7 for `test_00007.png`.
-pub(crate) fn place(name: &Value) -> usize {
+pub(crate) fn image_number(name: &Value) -> usize {
     let name = name.as_str().unwrap();
     name.strip_prefix("test_").and_then(|name| name.strip_suffix(".png")).unwrap().parse().unwrap()
 }
@@ -101,7 +101,7 @@ fn search_and_score_rank_like_reproduce() {
                 (&found["compared"], &found["items"], &found["kind"]),
                 (&12.into(), &12.into(), &"images".into())
             );
-            agrees(&found["results"], place, &expected, tolerance);
+            agrees(&found["results"], image_number, &expected, tolerance);
             // With as many candidates as images, the search is exact.
             assert_eq!(search(index, &texts[caption], &["--candidates", "12"])["results"], found["results"]);
         }

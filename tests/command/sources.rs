@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use insta::assert_snapshot;
-use laps_data::scenes::{self, DrawnConfig, Split};
+use laps_data::scenes::{self, DrawnConfig, DrawnSplit};
 use tempfile::TempDir;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 fn drawn() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let config = DrawnConfig { seed: 7, train: 1, dev: 1, test: 2 };
-    scenes::write(&folder.path().join("laps"), &config, &Split::ALL).unwrap();
+    scenes::write(&folder.path().join("laps"), &config, &DrawnSplit::ALL).unwrap();
     folder
 }
 

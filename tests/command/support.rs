@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(900);
 
 /// Exit code and output of a run.
 #[derive(Debug)]
-pub(crate) struct Run {
+pub(crate) struct ProgramOutput {
     pub(crate) status: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -34,7 +34,7 @@ pub(crate) fn command() -> Command {
 }
 
 /// Runs the program.
-pub(crate) fn laps_zoo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Run {
+pub(crate) fn laps_zoo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> ProgramOutput {
     finished(command().args(arguments).output().unwrap())
 }
 
@@ -74,8 +74,8 @@ pub(crate) fn kill_repeatedly<A: AsRef<OsStr>>(arguments: &[A], seed: u64, lines
     }
 }
 
-pub(crate) fn finished(output: Output) -> Run {
-    Run {
+pub(crate) fn finished(output: Output) -> ProgramOutput {
+    ProgramOutput {
         status: output.status.code().expect("ended by a signal"),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::{
     files::{repository_file, scenes},
-    support::{Run, json, laps_zoo, without_times},
+    support::{ProgramOutput, json, laps_zoo, without_times},
 };
 
 /// Writes an entry file with these references next to its data, and its checkpoint.
@@ -18,7 +18,7 @@ fn write_entry(folder: &Path, references: &str) {
     fs_err::write(folder.join("entry.yaml"), text + references + "\n").unwrap();
 }
 
-fn reproduce(folder: &Path, more: &[&str]) -> Run {
+fn reproduce(folder: &Path, more: &[&str]) -> ProgramOutput {
     let [entry, checkpoint] = [folder.join("entry.yaml"), repository_file("checkpoints/shapes_vit.safetensors")];
     let [entry, checkpoint] = [&entry, &checkpoint].map(|path| path.to_str().unwrap());
     laps_zoo(["reproduce", entry, "--checkpoint", checkpoint, "--quiet"].iter().chain(more))
@@ -50,7 +50,7 @@ fn references(measured: [f64; 6], distance: f64) -> String {
 }
 
 /// The output without the engine line, which depends on the build and the machine.
-fn table(run: &Run) -> String {
+fn table(run: &ProgramOutput) -> String {
     let text = without_times(&run.stdout);
     let text: String =
         text.lines().filter(|line| !line.starts_with("engine ")).map(|line| format!("{line}\n")).collect();

@@ -20,7 +20,7 @@ use std::{
     sync::Arc,
 };
 
-use laps_data::scenes::{self, DrawnConfig, Split};
+use laps_data::scenes::{self, DrawnConfig, DrawnSplit};
 use laps_model::{
     params::{Init, Parameter},
     params_init,
@@ -35,7 +35,7 @@ mod server;
 #[allow(dead_code, reason = "the tests of the reader use the rest")]
 mod writer;
 
-use server::{Reply, Server};
+use server::{Reply, TestServer};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_laps-zoo");
 const SWIN: &str = "swin-base-patch4-window7-224";
@@ -57,7 +57,7 @@ struct Case {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum FaultKind {
     /// Killed before the operation.
     Kill,
     /// Killed after half of a write.
@@ -76,7 +76,7 @@ enum Kind {
     Mode,
 }
 
-impl Kind {
+impl FaultKind {
     const ALL: [Self; 8] =
         [Self::Kill, Self::Cut, Self::Eio, Self::Enospc, Self::Short, Self::Eintr, Self::Disk, Self::Mode];
 
@@ -229,10 +229,10 @@ fn download() -> Arc<Vec<u8>> {
     Arc::new(writer::safetensors(&[("a", &[1 << 18], values)]))
 }
 
-fn cases(root: &Path, server: &Server) -> Vec<Case> {
+fn cases(root: &Path, server: &TestServer) -> Vec<Case> {
     let data = root.join("data");
     let config = DrawnConfig { seed: SEED, train: 8, dev: 4, test: 6 };
-    scenes::write(&data, &config, &[Split::Train, Split::Dev, Split::Test]).unwrap();
+    scenes::write(&data, &config, &[DrawnSplit::Train, DrawnSplit::Dev, DrawnSplit::Test]).unwrap();
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let folder = |name: &str| root.join(name);
     let case = |name: &'static str, outputs: &[&'static str], weight, arguments: &[&str]| Case {
@@ -350,9 +350,9 @@ fn cases(root: &Path, server: &Server) -> Vec<Case> {
 }
 
 /// Bytes of the outputs, or None for one that is absent.
-type Contents = BTreeMap<&'static str, Option<Vec<u8>>>;
+type OutputContents = BTreeMap<&'static str, Option<Vec<u8>>>;
 
-fn contents(case: &Case) -> Contents {
+fn contents(case: &Case) -> OutputContents {
     case.outputs.iter().map(|&output| (output, fs::read(case.folder.join(output)).ok())).collect()
 }
 
@@ -362,7 +362,7 @@ fn seeded_faults_keep_old_outputs() {
     let Some(library) = library(root.path()) else { return };
     let faults = std::env::var("LAPS_ZOO_TEST_FAULTS").map_or(30, |text| text.parse().expect("a number"));
     let bytes = download();
-    let server = Server::start(move |request| match request.path.ends_with("/model.safetensors") {
+    let server = TestServer::start(move |request| match request.path.ends_with("/model.safetensors") {
         true => {
             Reply::file(request, &bytes, "\"abc\"").with("X-Repo-Commit", "86b5e0934494bd15c9632b12f734a8a67f723594")
         }
@@ -371,11 +371,11 @@ fn seeded_faults_keep_old_outputs() {
     // For the user without rights.
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let cases = cases(root.path(), &server);
-    let kinds = Kind::available(&root.path().join("data"));
+    let kinds = FaultKind::available(&root.path().join("data"));
     let references: Vec<_> =
-        cases.iter().map(|case| [false, true].map(|old| Reference::of(case, old, &library, &root))).collect();
+        cases.iter().map(|case| [false, true].map(|old| FaultFreeRun::of(case, old, &library, &root))).collect();
     let turns: Vec<usize> = cases.iter().enumerate().flat_map(|(index, case)| vec![index; case.weight]).collect();
-    let mut figures: BTreeMap<(&str, Kind), [usize; 2]> = BTreeMap::new();
+    let mut figures: BTreeMap<(&str, FaultKind), [usize; 2]> = BTreeMap::new();
     for fault in 0..faults {
         let mut random = SplitMix64::named(SEED, &format!("fault {fault}"));
         let index = match fault < cases.len() {
@@ -385,14 +385,14 @@ fn seeded_faults_keep_old_outputs() {
         let case = &cases[index];
         let kind = kinds[random.below(kinds.len())];
         let old = case.old.is_some() && random.below(2) == 1;
-        let Reference { operations, outputs: wanted, names } = &references[index][usize::from(old)];
+        let FaultFreeRun { operations, outputs: wanted, names } = &references[index][usize::from(old)];
         let at = 1 + random.below(*operations) as u64;
         let about =
             format!("fault {fault}: {}, {kind:?} at operation {at} of {operations}, old output: {old}", case.name);
         case.reset(old);
         let mut disk = None;
         let output = match kind {
-            Kind::Disk => {
+            FaultKind::Disk => {
                 let bytes: usize = wanted.values().flatten().map(Vec::len).sum();
                 let old_bytes = case.old.as_ref().map_or(0, Vec::len).next_multiple_of(4096) * case.outputs.len();
                 let kilobytes = 4 + (old_bytes + random.below(bytes)) / 1024;
@@ -400,7 +400,7 @@ fn seeded_faults_keep_old_outputs() {
                 case.write_old(old);
                 case.command().output().unwrap()
             }
-            Kind::Mode => {
+            FaultKind::Mode => {
                 let output = case.arguments_of(unprivileged(&case.program)).output().unwrap();
                 assert_eq!(output.status.code(), Some(2), "{about}\n{}", String::from_utf8_lossy(&output.stderr));
                 output
@@ -416,7 +416,9 @@ fn seeded_faults_keep_old_outputs() {
         }
         assert!(!output.status.success() || complete, "{about}\nit says that it succeeded");
         assert!(!kind.is_harmless() || output.status.success(), "{about}\na harmless fault");
-        if matches!(kind, Kind::Eio | Kind::Enospc | Kind::Disk | Kind::Mode) && !output.status.success() {
+        if matches!(kind, FaultKind::Eio | FaultKind::Enospc | FaultKind::Disk | FaultKind::Mode)
+            && !output.status.success()
+        {
             assert_eq!(output.status.code(), Some(2), "{about}");
             assert!(message.starts_with("error: "), "{about}");
         }
@@ -431,7 +433,7 @@ fn seeded_faults_keep_old_outputs() {
         // A resumed training run writes an event file of its own.
         let is_expected = |name: &String| names.contains(name) || name.starts_with("events.out.tfevents.");
         let left: Vec<String> = case.names().into_iter().filter(|name| !is_expected(name)).collect();
-        let killed = matches!(kind, Kind::Kill | Kind::Cut);
+        let killed = matches!(kind, FaultKind::Kill | FaultKind::Cut);
         assert!(
             left.is_empty() || killed && left.iter().all(|name| name.ends_with(".part")),
             "{about}\nleft: {left:?}"
@@ -443,14 +445,14 @@ fn seeded_faults_keep_old_outputs() {
 }
 
 /// A run without fault.
-struct Reference {
+struct FaultFreeRun {
     operations: usize,
-    outputs: Contents,
+    outputs: OutputContents,
     /// All files below the folder afterwards.
     names: Vec<String>,
 }
 
-impl Reference {
+impl FaultFreeRun {
     fn of(case: &Case, old: bool, library: &Path, root: &TempDir) -> Self {
         case.reset(old);
         case.run();

@@ -7,7 +7,7 @@ use laps_files::{IoError, cache, memory_file};
 use laps_hub::{
     checkpoint::Checkpoint,
     registry::{self, DataPaths, Entry},
-    store::{Store, data_set},
+    store::{FileStore, data_set},
 };
 
 use crate::{
@@ -32,10 +32,10 @@ pub fn split_paths(entry: &Entry, root: Option<&Path>, splits: &[&str]) -> Resul
         (None, Some(drawn)) => {
             let name = format!("scenes-{}-{}-{}-{}", drawn.seed, drawn.train, drawn.dev, drawn.test);
             let wanted = |split: &str| {
-                let found = scenes::Split::ALL.into_iter().find(|known| known.to_string() == split);
+                let found = scenes::DrawnSplit::ALL.into_iter().find(|known| known.to_string() == split);
                 found.ok_or_else(|| Error::NoSuchSplit {
                     split: split.to_owned(),
-                    expected: scenes::Split::ALL.map(|known| format!("`{known}`")).join(", "),
+                    expected: scenes::DrawnSplit::ALL.map(|known| format!("`{known}`")).join(", "),
                 })
             };
             let wanted = splits.iter().map(|split| wanted(split)).collect::<Result<Vec<_>>>()?;
@@ -69,7 +69,7 @@ pub fn source_paths(entry: &Entry, root: Option<&Path>) -> Result<(DataPaths, Op
     (paths.captions, paths.images) = (captions, images);
     if !paths.vocab.is_file()
         && data_set(entry).is_some()
-        && let Ok(store) = Store::from_environment()
+        && let Ok(store) = FileStore::from_environment()
     {
         paths.vocab = store.vocabulary(&entry.model, None).map_err(laps_hub::Error::from)?.path;
     }

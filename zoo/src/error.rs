@@ -175,7 +175,7 @@ pub fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         laps_onnx::runtime::RuntimeError,
         CheckpointError,
         RegistryError,
-        laps_hub::store::StoreError,
+        laps_hub::store::FileStoreError,
         laps_hub::fetch::FetchError,
         laps_hub::push::PushError,
     )
@@ -194,7 +194,7 @@ macro_rules! from_module_errors {
 from_module_errors! {
     Data: laps_data::DataError, laps_data::scenes::SceneError;
     Align: laps_align::RetrievalError;
-    Hub: CheckpointError, RegistryError, laps_hub::store::StoreError, laps_hub::fetch::FetchError;
+    Hub: CheckpointError, RegistryError, laps_hub::store::FileStoreError, laps_hub::fetch::FetchError;
     Search: laps_search::SearchError;
     Onnx: laps_onnx::runtime::RuntimeError;
 }

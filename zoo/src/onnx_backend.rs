@@ -17,7 +17,7 @@ use laps_model::{
 use laps_onnx::{
     graph::{GraphKind, GraphPrecision, Target},
     package::{
-        self, CachedGraphs, ExportRequest, GraphCache, Manifest, Package, describe_encoders, encode_graph,
+        self, CachedGraphs, ExportRequest, GraphCache, Package, PackageManifest, describe_encoders, encode_graph,
         write_encoders,
     },
     runtime::{ExecutionDevice, Optimization, OrtEncoder, Provider, Session, SessionOptions, environment},
@@ -36,7 +36,7 @@ pub struct OnnxBackend {
     /// Where optimised graphs are kept.
     cache: Option<GraphCache>,
     /// The last export.
-    exported: RefCell<Option<(ExportRequest, Manifest)>>,
+    exported: RefCell<Option<(ExportRequest, PackageManifest)>>,
     /// Creates the folder of the files of an export.
     create_folder: fn() -> io::Result<TemporaryFolder>,
     /// Why the last export is in memory, if it is.
@@ -111,7 +111,11 @@ impl OnnxBackend {
     }
 
     /// Opens the graphs of a request: those in the cache, or graphs that are exported now.
-    fn open_exported(&self, request: &ExportRequest, sha256: &str) -> Result<((OrtEncoder, EngineUsed), Manifest)> {
+    fn open_exported(
+        &self,
+        request: &ExportRequest,
+        sha256: &str,
+    ) -> Result<((OrtEncoder, EngineUsed), PackageManifest)> {
         // The graphs of a GPU are not kept: TensorRT has a cache of its own, and CUDA's optimised graphs are untested.
         let on_cpu = self.options.device.provider() == Provider::Cpu;
         let cache = self.cache.as_ref().filter(|_| on_cpu);
@@ -186,7 +190,7 @@ impl OnnxBackend {
     /// Graphs that the provider cannot run.
     pub fn open_files(
         folder: &Path,
-        manifest: &Manifest,
+        manifest: &PackageManifest,
         options: &SessionOptions,
     ) -> Result<(OrtEncoder, EngineUsed)> {
         Self::open_checked(manifest, options, |size, length, options| OrtEncoder::open(folder, size, length, options))
@@ -194,7 +198,7 @@ impl OnnxBackend {
 
     fn open_with(
         load: &dyn Fn(GraphKind, &SessionOptions) -> laps_onnx::Result<Session>,
-        manifest: &Manifest,
+        manifest: &PackageManifest,
         options: &SessionOptions,
     ) -> Result<(OrtEncoder, EngineUsed)> {
         Self::open_checked(manifest, options, |size, length, options| OrtEncoder::load(load, size, length, options))
@@ -202,7 +206,7 @@ impl OnnxBackend {
 
     /// Opens an encoder with `open`, for images of a size and captions of a length, after checking the provider.
     fn open_checked(
-        manifest: &Manifest,
+        manifest: &PackageManifest,
         options: &SessionOptions,
         open: impl FnOnce(usize, usize, &SessionOptions) -> laps_onnx::Result<OrtEncoder>,
     ) -> Result<(OrtEncoder, EngineUsed)> {

@@ -30,7 +30,8 @@ pub struct SourceFolders {
 /// Errors of the source, and of the cache folder and the [`cache::private_places`] that take its place.
 pub fn cached(source: &Source) -> Result<SourceFolders> {
     let name = format!("source-{}", &source.identity().map_err(laps_data::Error::from)?[..16]);
-    let place = cache::folder().and_then(|folder| Ok((TemporaryFolder::create_in(&folder).map_err(no_place)?, folder)));
+    let place =
+        cache::folder().and_then(|folder| Ok((TemporaryFolder::create_in(&folder).map_err(cannot_create)?, folder)));
     let place = place.or_else(|error| {
         let private = |folder: laps_files::Result<PathBuf>| {
             let folder = folder.ok()?;
@@ -78,6 +79,6 @@ fn folders(source: &Source, folder: &Path, imported: Imported) -> SourceFolders 
     SourceFolders { captions: folder.join("captions"), images, imported: Some(imported) }
 }
 
-fn no_place(source: std::io::Error) -> laps_files::Error {
+fn cannot_create(source: std::io::Error) -> laps_files::Error {
     laps_files::Error::Io(IoError::new("create", "a folder in the cache", source))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use laps_data::{TokenizerConfig, Vocabulary, scenes};
 use laps_hub::{
     registry::Entry,
-    store::{Store, data_set},
+    store::{FileStore, data_set},
 };
 
 use crate::Result;
@@ -32,7 +32,7 @@ fn find(entry: &Entry, given: Option<&Path>, data: Option<&Path>) -> Result<Opti
         return Ok(Some(Vocabulary { path: "vocab.txt".into(), bytes, config: TokenizerConfig::default() }));
     }
     if data_set(entry).is_some()
-        && let Ok(store) = Store::from_environment()
+        && let Ok(store) = FileStore::from_environment()
     {
         let path = store.vocabulary(&entry.model, None)?.path;
         if path.is_file() {

@@ -28,14 +28,14 @@ pub(super) struct ForeignArray {
 }
 
 /// A similarity matrix, images x captions.
-pub(super) enum Matrix {
+pub(super) enum ForeignMatrix {
     /// In memory.
     Held { images: usize, captions: usize, values: Vec<f32> },
     /// In its file, of which rows are read when they are needed.
     Stored(StoredScores),
 }
 
-impl Matrix {
+impl ForeignMatrix {
     pub(super) fn images(&self) -> usize {
         match self {
             Self::Held { images, .. } => *images,
@@ -220,7 +220,7 @@ fn equal_columns(scores: &Scores<'_>, hashes: &[u64]) -> Result<Vec<Vec<usize>>>
 ///
 /// # Errors
 /// [`Error::Foreign`] for another format or shape, and for a matrix that is transposed.
-pub(super) fn read_matrix(path: &Path, transposed: bool, pairing: Option<&CaptionImages>) -> Result<Matrix> {
+pub(super) fn read_matrix(path: &Path, transposed: bool, pairing: Option<&CaptionImages>) -> Result<ForeignMatrix> {
     let extension = extension(path);
     let located = match extension.as_str() {
         "npy" => Some(locate_npy(path)?),
@@ -231,21 +231,21 @@ pub(super) fn read_matrix(path: &Path, transposed: bool, pairing: Option<&Captio
         let [rows, columns] = matrix_shape(path, shape)?;
         if !transposed {
             check_orientation(path, rows, columns, pairing)?;
-            return Ok(Matrix::Stored(StoredScores::open(path, *start, [rows, columns])?));
+            return Ok(ForeignMatrix::Stored(StoredScores::open(path, *start, [rows, columns])?));
         }
     }
     let array = read_array(path, Some(KEY))?;
     let [rows, columns] = matrix_shape(path, &array.shape)?;
     if !transposed {
         check_orientation(path, rows, columns, pairing)?;
-        return Ok(Matrix::Held { images: rows, captions: columns, values: array.values });
+        return Ok(ForeignMatrix::Held { images: rows, captions: columns, values: array.values });
     }
     check_orientation(path, columns, rows, pairing)?;
     let mut values = vec![0.0; array.values.len()];
     for (index, &value) in array.values.iter().enumerate() {
         values[index % columns * rows + index / columns] = value;
     }
-    Ok(Matrix::Held { images: columns, captions: rows, values })
+    Ok(ForeignMatrix::Held { images: columns, captions: rows, values })
 }
 
 fn matrix_shape(path: &Path, shape: &[usize]) -> Result<[usize; 2]> {

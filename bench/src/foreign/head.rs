@@ -20,7 +20,7 @@ use laps_model::{
     tensor::Tensor,
 };
 
-use super::{Embeddings, arrays::Matrix};
+use super::{Embeddings, arrays::ForeignMatrix};
 use crate::{
     Error, Result,
     reproduce::{HeadUsed, SourceFile},
@@ -116,9 +116,9 @@ pub(super) fn similarities(
     embeddings: &Embeddings,
     head: Option<&HeadSource>,
     notes: &mut Vec<String>,
-) -> Result<(Matrix, HeadUsed)> {
+) -> Result<(ForeignMatrix, HeadUsed)> {
     let [images, captions] = [embeddings.images.shape[0], embeddings.captions.shape[0]];
-    let held = |values| Matrix::Held { images, captions, values };
+    let held = |values| ForeignMatrix::Held { images, captions, values };
     match head {
         None if embeddings.are_pooled() => {
             let [images, captions] = [array(embeddings, true)?, array(embeddings, false)?];

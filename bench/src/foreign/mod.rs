@@ -25,7 +25,7 @@ use crate::{
     },
     trec::{self, RunIds, RunMatrix},
 };
-use arrays::Matrix;
+use arrays::ForeignMatrix;
 pub use embeddings::Embeddings;
 pub use head::HeadSource;
 use judgements::JudgementFile;
@@ -188,7 +188,7 @@ fn is_run(path: &Path) -> bool {
 }
 
 /// The matrix of a run file. Without a data set, images are numbered and have [`CAPTIONS_PER_IMAGE`] captions.
-fn read_run_matrix(request: &ForeignRequest, path: &Path, notes: &mut Vec<String>) -> Result<Matrix> {
+fn read_run_matrix(request: &ForeignRequest, path: &Path, notes: &mut Vec<String>) -> Result<ForeignMatrix> {
     let ids = match &request.split {
         Some(split) => RunIds::of(split),
         None => RunIds::numbered(&CaptionImages::uniform(trec::count_images(path)?, CAPTIONS_PER_IMAGE)?),
@@ -196,7 +196,7 @@ fn read_run_matrix(request: &ForeignRequest, path: &Path, notes: &mut Vec<String
     let RunMatrix { values, note } = trec::read_run(path, &ids)?;
     notes.extend(note);
     let [images, captions] = ids.sizes();
-    Ok(Matrix::Held { images, captions, values })
+    Ok(ForeignMatrix::Held { images, captions, values })
 }
 
 /// The results of ranking a matrix.
@@ -210,7 +210,7 @@ struct RankedMatrix {
 
 fn rank(
     request: &ForeignRequest,
-    matrix: &Matrix,
+    matrix: &ForeignMatrix,
     path: &Path,
     pairing: Option<CaptionImages>,
 ) -> Result<RankedMatrix> {

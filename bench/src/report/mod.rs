@@ -24,7 +24,7 @@ use view::{ResultView, TableView, tables};
 
 #[derive(Template)]
 #[template(path = "report.html")]
-struct Page<'a> {
+struct ReportPage<'a> {
     title: String,
     columns: [&'a str; 7],
     tables: Vec<TableView>,
@@ -54,7 +54,7 @@ pub fn page(results: Vec<Reproduction>, thumbnails: &Thumbnails, explainer: &Exp
             notes.extend(printed.notes().into_iter().filter(|note| !known.contains(note)));
         }
     }
-    let page = Page {
+    let page = ReportPage {
         title: format!("{}: {}", if has_laps { "LAPS" } else { "Retrieval" }, titles.join(", ")),
         columns: COLUMNS,
         tables: views,

@@ -11,7 +11,7 @@ pub(super) const NO_PUBLISHED: &str = "the entry has no published recalls";
 
 /// A published table, and its differences from the measured one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
+pub struct PublishedComparison {
     /// The source: `readme`, `paper`, or a name from the entry file.
     pub source: String,
     /// Protocol of both.
@@ -73,7 +73,7 @@ pub(crate) fn recalls(directions: &Directions) -> [f64; 6] {
     [i.r1, i.r5, i.r10, t.r1, t.r5, t.r10]
 }
 
-impl Comparison {
+impl PublishedComparison {
     /// Compares `measured` with a published table of the same protocol.
     pub fn new(measured: &Evaluation, table: &PublishedTable) -> Self {
         let difference = |measured: f64, cell: Option<Cell>| {
@@ -98,7 +98,7 @@ impl Comparison {
 /// The checkpoints of the paper are not published, so its recalls come from another training run: they decide only if
 /// there are no others. Recalls that the authors print next to a checkpoint, or that an entry file gives, belong to
 /// that checkpoint.
-pub(super) fn decide(comparisons: &mut [Comparison], tolerance: f64) -> Verdict {
+pub(super) fn decide(comparisons: &mut [PublishedComparison], tolerance: f64) -> Verdict {
     let only_paper = comparisons.iter().all(|comparison| comparison.source == "paper");
     for comparison in comparisons.iter_mut() {
         comparison.decides = only_paper || comparison.source != "paper";
@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn verdict(tables: &[PublishedTable], tolerance: f64) -> (Vec<bool>, Verdict) {
-        let mut comparisons: Vec<_> = tables.iter().map(|table| Comparison::new(&measured(), table)).collect();
+        let mut comparisons: Vec<_> = tables.iter().map(|table| PublishedComparison::new(&measured(), table)).collect();
         let verdict = decide(&mut comparisons, tolerance);
         (comparisons.iter().map(|comparison| comparison.decides).collect(), verdict)
     }

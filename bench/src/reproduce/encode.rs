@@ -14,7 +14,7 @@ use laps_model::{
     encoder::{Encoder, by_length},
 };
 
-use super::{ReproduceRequest, log::RunLog, matrix::SimilarityMatrix};
+use super::{ReproduceRequest, log::StageLog, matrix::SimilarityMatrix};
 use crate::{Error, Result, progress::StageProgress};
 
 /// Batches of images that the loader decodes ahead of the encoder.
@@ -29,7 +29,7 @@ pub(super) fn encode_captions(
     tokens: &[Vec<u32>],
     stop: &AtomicBool,
     interrupted: &dyn Fn() -> Error,
-    log: &mut RunLog<'_>,
+    log: &mut StageLog<'_>,
 ) -> Result<CaptionMatrix> {
     let group = request.group.as_ref();
     let padded_batch = request.entry.data.padded_batch;
@@ -112,7 +112,7 @@ impl ImageScorer<'_> {
         &self,
         matrix: &mut SimilarityMatrix,
         files: Vec<ImageFile>,
-        log: &mut RunLog<'_>,
+        log: &mut StageLog<'_>,
     ) -> Result<Vec<Damage>> {
         let Self { request, captions, .. } = self;
         let missing = matrix.missing();

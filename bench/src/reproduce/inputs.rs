@@ -11,7 +11,7 @@ use laps_hub::{
 };
 use laps_model::models;
 
-use super::{CheckpointUsed, ReproduceRequest, log::RunLog};
+use super::{CheckpointUsed, ReproduceRequest, log::StageLog};
 use crate::{Error, Result};
 
 /// The captions of a split: text, token ids, and the image of each.
@@ -42,7 +42,11 @@ pub(super) fn read_texts(request: &ReproduceRequest, paths: &DataPaths) -> Resul
 
 /// The protocols that fit the split. A protocol that does not fit is an error, unless the split is limited and another
 /// protocol fits.
-pub(super) fn protocols(request: &ReproduceRequest, texts: &SplitTexts, log: &mut RunLog<'_>) -> Result<Vec<Protocol>> {
+pub(super) fn protocols(
+    request: &ReproduceRequest,
+    texts: &SplitTexts,
+    log: &mut StageLog<'_>,
+) -> Result<Vec<Protocol>> {
     let mut fitting = Vec::new();
     let mut mismatch = None;
     for &protocol in &request.entry.data.protocol {
@@ -67,7 +71,7 @@ pub(super) fn protocols(request: &ReproduceRequest, texts: &SplitTexts, log: &mu
 /// Opens and checks the checkpoint of the request.
 pub(super) fn read_checkpoint(
     request: &ReproduceRequest,
-    log: &mut RunLog<'_>,
+    log: &mut StageLog<'_>,
 ) -> Result<(Rc<Checkpoint>, CheckpointUsed)> {
     let began = Instant::now();
     let (checkpoint, note) = open_checkpoint(&request.entry, request.checkpoint.as_deref())?;
@@ -87,7 +91,7 @@ pub(super) fn hash_images(
     request: &ReproduceRequest,
     split: &Split,
     paths: &DataPaths,
-    log: &mut RunLog<'_>,
+    log: &mut StageLog<'_>,
 ) -> Result<DataHash> {
     let images = split.images().len();
     let hashed = log.run("hash images", images, "images", |progress| {

@@ -8,13 +8,13 @@ use super::StageTime;
 use crate::progress::StageProgress;
 
 /// Collects the times and notes of a run for its result, and passes progress on.
-pub(super) struct RunLog<'a> {
+pub(super) struct StageLog<'a> {
     pub(super) progress: &'a dyn Progress,
     pub(super) stages: Vec<StageTime>,
     pub(super) notes: Vec<String>,
 }
 
-impl<'a> RunLog<'a> {
+impl<'a> StageLog<'a> {
     pub(super) fn new(progress: &'a dyn Progress) -> Self {
         Self { progress, stages: Vec::new(), notes: Vec::new() }
     }

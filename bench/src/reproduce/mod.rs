@@ -14,7 +14,7 @@ mod run;
 pub mod table;
 
 pub(crate) use compare::recalls;
-pub use compare::{Comparison, RecallDifference, Verdict};
+pub use compare::{PublishedComparison, RecallDifference, Verdict};
 pub(crate) use encode::PREFETCH;
 pub use loss::{PrecisionComparison, RecallLoss, render_losses};
 pub(crate) use provenance::short;

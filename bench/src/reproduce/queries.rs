@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use laps::MatrixParts;
 use laps_align::{
-    Candidate, CaptionImages, Evaluation, Failure, Fold, HardestQueries, Protocol, Rank, Scores, TieRule, evaluate,
+    Candidate, CaptionImages, Evaluation, FailedQuery, Fold, HardestQueries, Protocol, Rank, Scores, TieRule, evaluate,
     failures,
 };
 use laps_data::Split;
@@ -157,14 +157,14 @@ impl QueryFailures {
         Ok(Self::new(queries.failures(parts.captions, &scores, TOP), split))
     }
 
-    fn new([images, texts]: [Vec<Failure>; 2], split: &Split) -> Self {
+    fn new([images, texts]: [Vec<FailedQuery>; 2], split: &Split) -> Self {
         let image = |index: usize| split.images()[index].name.clone();
         let of_caption = |index: usize| image(split.image_of()[index]);
         let caption = |index: usize| Some(split.captions()[index].clone());
         let captions = |answer: &Candidate| QueryAnswer::new(answer, of_caption(answer.index), caption(answer.index));
         let images_found = |answer: &Candidate| QueryAnswer::new(answer, image(answer.index), None);
         let failed =
-            |failure: &Failure, image: String, caption, answer: &dyn Fn(&Candidate) -> QueryAnswer| QueryFailure {
+            |failure: &FailedQuery, image: String, caption, answer: &dyn Fn(&Candidate) -> QueryAnswer| QueryFailure {
                 query: failure.query,
                 image,
                 caption,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use laps_align::{Evaluation, JudgedDirections};
 use serde::{Deserialize, Serialize};
 
-use super::{Comparison, PrecisionComparison, Provenance, QueryFailures, RankCounts, Verdict};
+use super::{PrecisionComparison, Provenance, PublishedComparison, QueryFailures, RankCounts, Verdict};
 use crate::{audit::AuditCheck, foreign::JudgementSet, statistics::RecallIntervals};
 
 /// Version of the JSON format; it changes when a field changes its meaning.
@@ -38,7 +38,7 @@ pub struct Reproduction {
     #[serde(default)]
     pub failures: QueryFailures,
     /// Published tables, and the differences from them.
-    pub comparisons: Vec<Comparison>,
+    pub comparisons: Vec<PublishedComparison>,
     /// The outcome of the comparisons.
     pub verdict: Verdict,
     /// Notes about the recalls, for the reader.

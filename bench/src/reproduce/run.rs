@@ -17,11 +17,11 @@ use laps_data::{Damage, ImageFile, Split, check_images, sources::DEFAULT_MAX_CAP
 use laps_files::Progress;
 
 use super::{
-    Comparison, DataUsed, EntryUsed, EvaluatedModel, Provenance, QueryFailures, RankCounts, ReproduceRequest,
+    DataUsed, EntryUsed, EvaluatedModel, Provenance, PublishedComparison, QueryFailures, RankCounts, ReproduceRequest,
     Reproduction, SCHEMA, Verdict, compare,
     encode::{ImageScorer, encode_captions},
     inputs::{all_faults, hash_images, protocols, read_checkpoint, read_texts},
-    log::RunLog,
+    log::StageLog,
     matrix::{FinishedMatrix, MatrixInputs, SimilarityMatrix},
 };
 use crate::{
@@ -52,7 +52,7 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
 
 fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn Progress) -> Result<Reproduction> {
     let ReproduceRequest { entry, .. } = request;
-    let mut log = RunLog::new(progress);
+    let mut log = StageLog::new(progress);
     request.check()?;
     let (paths, imported) = if entry.data.source.is_native() {
         (embedded::data_paths(entry, request.data.as_deref(), request.split.as_deref())?, None)
@@ -262,7 +262,7 @@ fn split_files(files: &[ImageFile], missing: &[Tile]) -> (Vec<ImageFile>, Vec<Im
 
 /// Compares with the published tables. They are for the whole test split; those of `references.yaml` also for a certain
 /// number of images and captions.
-fn judge(request: &ReproduceRequest, split: &Split, evaluations: &[Evaluation]) -> (Vec<Comparison>, Verdict) {
+fn judge(request: &ReproduceRequest, split: &Split, evaluations: &[Evaluation]) -> (Vec<PublishedComparison>, Verdict) {
     let entry = &request.entry;
     let not_compared = |reason: String| (Vec::new(), Verdict::NotCompared { reason });
     if entry.data.protocol.iter().all(|&protocol| entry.published(protocol).is_empty()) {
@@ -285,7 +285,7 @@ fn judge(request: &ReproduceRequest, split: &Split, evaluations: &[Evaluation]) 
                 let (images, captions) = evaluation.protocol.published_size();
                 sizes.push(format!("`{}` has {images} images and {captions} captions", table.source));
             } else {
-                comparisons.push(Comparison::new(evaluation, &table));
+                comparisons.push(PublishedComparison::new(evaluation, &table));
             }
         }
     }

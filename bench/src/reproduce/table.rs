@@ -7,7 +7,7 @@ use laps_align::Evaluation;
 use laps_hub::registry::{AuditMark, Status};
 
 use super::{
-    CheckpointUsed, Comparison, EvaluatedModel, JudgedEvaluation, RecallDifference, Reproduction, Verdict,
+    CheckpointUsed, EvaluatedModel, JudgedEvaluation, PublishedComparison, RecallDifference, Reproduction, Verdict,
     compare::recalls, short,
 };
 use crate::statistics::RecallIntervals;
@@ -78,7 +78,7 @@ fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
     let _ = writeln!(text, "{content}");
 }
 
-fn recall_table(evaluation: &Evaluation, comparisons: &[Comparison]) -> Table {
+fn recall_table(evaluation: &Evaluation, comparisons: &[PublishedComparison]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header([evaluation.protocol.name(), "i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rSum"]);

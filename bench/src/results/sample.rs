@@ -4,7 +4,7 @@ use laps_align::Evaluation;
 use laps_hub::registry;
 use serde_json::{Value, json};
 
-use crate::reproduce::{Comparison, EntryUsed, EvaluatedModel, Reproduction};
+use crate::reproduce::{EntryUsed, EvaluatedModel, PublishedComparison, Reproduction};
 
 /// A result of the built-in entry `name` with one element of `recalls` per protocol, compared with the published
 /// recalls; without ranks and failures.
@@ -20,7 +20,7 @@ pub(crate) fn value(name: &str, recalls: &[[f64; 6]]) -> Value {
         });
         evaluation.as_object_mut().unwrap().extend(values.as_object().unwrap().clone());
         let read: Evaluation = serde_json::from_value(evaluation.clone()).unwrap();
-        comparisons.extend(entry.published(protocol).iter().map(|table| Comparison::new(&read, table)));
+        comparisons.extend(entry.published(protocol).iter().map(|table| PublishedComparison::new(&read, table)));
         evaluations.push(evaluation);
     }
     json!({

@@ -8,7 +8,7 @@ use laps_hub::registry::{self, AuditMark, Cell, Entry, PublishedTable, Reference
 use super::{JudgedRow, RecallRow, RecallTable, RecallTables, ResultUsed, RowGroup, RowKind, SCHEMA};
 use crate::{
     Result,
-    reproduce::{Comparison, EvaluatedModel, RecallDifference, Reproduction, recalls},
+    reproduce::{EvaluatedModel, PublishedComparison, RecallDifference, Reproduction, recalls},
 };
 
 /// Methods that the paper compares with: key in `references.yaml`, and name.
@@ -130,7 +130,7 @@ fn rows(results: &[(usize, &Reproduction, &Evaluation)], references: &References
         rows.extend(baselines(entry, evaluation.protocol, references));
     }
     let comparisons = |result: &'_ Reproduction| {
-        let of_this = |comparison: &&Comparison| comparison.protocol == evaluation.protocol;
+        let of_this = |comparison: &&PublishedComparison| comparison.protocol == evaluation.protocol;
         result.comparisons.iter().filter(of_this).cloned().collect::<Vec<_>>()
     };
     for comparison in results.iter().flat_map(|(_, result, _)| comparisons(result)) {
@@ -227,7 +227,7 @@ pub(super) fn cells(table: &PublishedTable) -> [Option<Cell>; 7] {
     [a, b, c, d, e, f, table.rsum]
 }
 
-fn figures(comparison: &Comparison, cell: impl Fn(RecallDifference) -> Cell) -> [Option<Cell>; 7] {
+fn figures(comparison: &PublishedComparison, cell: impl Fn(RecallDifference) -> Cell) -> [Option<Cell>; 7] {
     let [a, b, c, d, e, f] = comparison.recalls;
     [a, b, c, d, e, f, comparison.rsum].map(|difference| difference.map(&cell))
 }

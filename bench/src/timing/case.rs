@@ -12,7 +12,7 @@ use laps_model::{
 };
 use laps_onnx::{
     graph::{Flavour, GraphKind, GraphPrecision, Target},
-    package::{self, ExportRequest, Manifest, write_encoders},
+    package::{self, ExportRequest, PackageManifest, write_encoders},
     runtime::{ExecutionDevice, SessionOptions, environment},
     size::multiply_adds,
 };
@@ -108,7 +108,7 @@ impl CaseOptions<'_> {
 /// Graphs exported for this measurement.
 struct ExportedGraphs {
     folder: TemporaryFolder,
-    manifest: Manifest,
+    manifest: PackageManifest,
     options: SessionOptions,
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Timing, TimingRow};
+use super::{TimingResult, TimingRow};
 
 /// Compares the rows that two results have in common.
 ///
@@ -12,9 +12,9 @@ use super::{Timing, TimingRow};
 /// configurations, scenarios, thread counts or builds have no comparable rows.
 pub struct TimingComparison<'a> {
     /// The new result.
-    pub new: &'a Timing,
+    pub new: &'a TimingResult,
     /// The old result.
-    pub old: &'a Timing,
+    pub old: &'a TimingResult,
 }
 
 impl TimingComparison<'_> {
@@ -55,7 +55,7 @@ impl TimingComparison<'_> {
             let _ = writeln!(text, "  new: {}\n  old: {}", new.machine, old.machine);
         }
         if new.versions != old.versions {
-            let name = |timing: &Timing| {
+            let name = |timing: &TimingResult| {
                 let versions = &timing.versions;
                 format!("{} ({})", versions.laps_zoo, versions.commit.as_deref().unwrap_or("commit unknown"))
             };

@@ -13,7 +13,7 @@ use laps_hub::registry::TrainPrecision;
 use laps_model::{models, params::Parameter};
 
 use super::{
-    BenchPart, EncoderCase, SCHEMA, Timing, TimingRequest, TimingRow, Versions,
+    BenchPart, EncoderCase, SCHEMA, TimingRequest, TimingResult, TimingRow, Versions,
     inputs::{pixels, tokens},
     steps::StepTimes,
 };
@@ -32,7 +32,7 @@ const MEMORY: usize = 1 << 30;
 ///
 /// # Errors
 /// Those of [`TimingRequest::check`] and of the engines.
-pub fn measure(request: &TimingRequest, progress: &dyn Progress) -> Result<Timing> {
+pub fn measure(request: &TimingRequest, progress: &dyn Progress) -> Result<TimingResult> {
     request.check()?;
     let load_before = load();
     let mut rows = Vec::new();
@@ -50,7 +50,7 @@ pub fn measure(request: &TimingRequest, progress: &dyn Progress) -> Result<Timin
         }
         stage.end("done");
     }
-    Ok(Timing {
+    Ok(TimingResult {
         schema: SCHEMA,
         entry: request.entry.name.clone(),
         config_sha256: request.entry.config_sha256.clone(),

@@ -1,6 +1,6 @@
 //! Throughput and latency of encoders, similarities, training steps and image loading (`laps-zoo bench`).
 //!
-//! [`measure`] returns a [`Timing`], whose rows say what was measured and on what. [`render`], [`csv`], [`markdown`]
+//! [`measure`] returns a [`TimingResult`], whose rows say what was measured and on what. [`render`], [`csv`], [`markdown`]
 //! and serde write it, and [`TimingComparison`] compares two of them.
 
 mod case;
@@ -20,4 +20,4 @@ pub use measure::measure;
 pub use part::{BenchPart, Scenario};
 pub use render::{csv, markdown, render};
 pub use request::TimingRequest;
-pub use result::{SCHEMA, Timing, TimingRow, Versions};
+pub use result::{SCHEMA, TimingResult, TimingRow, Versions};

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Timing, TimingRow};
+use super::{TimingResult, TimingRow};
 
 const HEADER: [&str; 15] = [
     "part",
@@ -53,8 +53,8 @@ fn cells(row: &TimingRow) -> [String; 15] {
 }
 
 /// Lines above the table: what the rows have in common.
-fn heading(timing: &Timing) -> [String; 3] {
-    let Timing { entry, scenario, weights, warm_up, repeats, threads, machine, versions, .. } = timing;
+fn heading(timing: &TimingResult) -> [String; 3] {
+    let TimingResult { entry, scenario, weights, warm_up, repeats, threads, machine, versions, .. } = timing;
     let commit = versions.commit.as_deref().unwrap_or("commit unknown");
     let load = timing.load_before.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.1}"));
     [
@@ -67,7 +67,7 @@ fn heading(timing: &Timing) -> [String; 3] {
 }
 
 /// A table with borders, below the lines of the heading.
-pub fn render(timing: &Timing) -> String {
+pub fn render(timing: &TimingResult) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(HEADER);
@@ -83,7 +83,7 @@ pub fn render(timing: &Timing) -> String {
 }
 
 /// A Markdown table, below the lines of the heading.
-pub fn markdown(timing: &Timing) -> String {
+pub fn markdown(timing: &TimingResult) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | ").replace('\n', " "));
     let mut text = format!("{}\n\n", heading(timing).join("  \n"));
     text += &line(&HEADER.map(str::to_owned));
@@ -95,7 +95,7 @@ pub fn markdown(timing: &Timing) -> String {
 }
 
 /// CSV: a header, then one self-contained line per row.
-pub fn csv(timing: &Timing) -> String {
+pub fn csv(timing: &TimingResult) -> String {
     let quoted = |cell: &str| match cell.contains([',', '"', '\n']) {
         true => format!("\"{}\"", cell.replace('"', "\"\"")),
         false => cell.to_owned(),
@@ -152,10 +152,10 @@ mod tests {
     use super::{csv, markdown, render};
     use crate::{
         machine::Machine,
-        timing::{BenchPart, Scenario, Timing, TimingComparison, TimingRow, Versions},
+        timing::{BenchPart, Scenario, TimingComparison, TimingResult, TimingRow, Versions},
     };
 
-    fn timing() -> Timing {
+    fn timing() -> TimingResult {
         let row = TimingRow {
             part: BenchPart::Image,
             engine: "ort".to_owned(),
@@ -189,7 +189,7 @@ mod tests {
             peak_bytes: None,
             ..row.clone()
         };
-        Timing {
+        TimingResult {
             schema: 1,
             entry: "f30k_vit".to_owned(),
             config_sha256: "ab".repeat(32),
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(lines[2].split(',').count(), columns + 3);
 
         let text = serde_json::to_string(&timing).unwrap();
-        assert_eq!(serde_json::from_str::<Timing>(&text).unwrap(), timing);
+        assert_eq!(serde_json::from_str::<TimingResult>(&text).unwrap(), timing);
     }
 
     #[test]
@@ -283,9 +283,9 @@ mod tests {
             ["image", "ort,", "portable", "cpu", "int8", "8", "123.5", "30.9", "4.00", "1.00"]
         );
         let other = [
-            Timing { threads: 1, ..timing() },
-            Timing { scenario: Scenario::Single, ..timing() },
-            Timing { config_sha256: "cd".repeat(32), ..timing() },
+            TimingResult { threads: 1, ..timing() },
+            TimingResult { scenario: Scenario::Single, ..timing() },
+            TimingResult { config_sha256: "cd".repeat(32), ..timing() },
         ];
         for old in &other {
             let comparison = TimingComparison { new: &new, old };

@@ -10,7 +10,7 @@ pub const SCHEMA: u32 = 1;
 
 /// The measurements of one run on one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Timing {
+pub struct TimingResult {
     /// [`SCHEMA`].
     pub schema: u32,
     /// Name of the entry.

@@ -14,7 +14,7 @@ use fs_err as fs;
 use laps_files::{TemporaryFolder, sha256_hex};
 use serde::{Deserialize, Serialize};
 
-use super::{ExportRequest, Manifest};
+use super::{ExportRequest, PackageManifest};
 use crate::{
     graph::GraphKind,
     runtime::{DISABLED_OPTIMIZERS, environment, weights_file},
@@ -43,7 +43,7 @@ pub struct CachedGraphs {
     /// Folder.
     pub folder: PathBuf,
     /// Manifest of the export. It does not describe the optimised files.
-    pub manifest: Manifest,
+    pub manifest: PackageManifest,
     /// Size of the files in bytes.
     pub bytes: u64,
 }
@@ -59,7 +59,7 @@ pub struct PendingGraphs {
 /// `graphs.json`.
 #[derive(Serialize, Deserialize)]
 struct Record {
-    manifest: Manifest,
+    manifest: PackageManifest,
     files: Vec<FileRecord>,
 }
 
@@ -179,7 +179,7 @@ impl PendingGraphs {
 
     /// Completes the folder: syncs its files to the disk, describes them and renames the folder. Nothing is kept if that
     /// fails, or if another process was first.
-    pub fn keep(self, manifest: &Manifest) {
+    pub fn keep(self, manifest: &PackageManifest) {
         if self.complete(manifest).is_ok() {
             let kept = self.cache.folder.join(&self.key);
             if fs::rename(self.folder.path(), kept).is_ok() {
@@ -189,7 +189,7 @@ impl PendingGraphs {
         }
     }
 
-    fn complete(&self, manifest: &Manifest) -> io::Result<()> {
+    fn complete(&self, manifest: &PackageManifest) -> io::Result<()> {
         let folder = self.folder.path();
         let mut files = Vec::new();
         for kind in [GraphKind::Image, GraphKind::Text] {
@@ -255,9 +255,9 @@ mod tests {
     use fs_err as fs;
 
     use super::{GraphCache, RECORD_FILE, cpu};
-    use crate::{graph::GraphKind, package::Manifest};
+    use crate::{graph::GraphKind, package::PackageManifest};
 
-    fn manifest() -> Manifest {
+    fn manifest() -> PackageManifest {
         serde_json::from_value(serde_json::json!({
             "schema": 1, "producer": "test", "entry": "shapes_vit", "config_sha256": "", "checkpoint_sha256": "",
             "flavour": "portable", "precision": "fp32", "opset": 18, "graphs": {},

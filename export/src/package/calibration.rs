@@ -3,7 +3,7 @@
 use laps_data::image::{Preprocessing, RgbImage};
 use laps_model::{array::Array, models::config::ModelConfig, random::SplitMix64};
 
-use super::golden::Sample;
+use super::golden::TensorValues;
 use crate::{Result, graph::GraphKind};
 
 const SEED: u64 = 11;
@@ -25,9 +25,9 @@ const BERT_FIRST_WORD: usize = 1996;
 ///
 /// # Errors
 /// [`laps_data::Error`] for an invalid image size.
-pub(super) fn inputs(kind: GraphKind, config: &ModelConfig) -> Result<Vec<Sample>> {
+pub(super) fn inputs(kind: GraphKind, config: &ModelConfig) -> Result<Vec<TensorValues>> {
     match kind {
-        GraphKind::Image => Ok(vec![Sample::F32(images(Preprocessing::of(&config.image))?)]),
+        GraphKind::Image => Ok(vec![TensorValues::F32(images(Preprocessing::of(&config.image))?)]),
         GraphKind::Text => Ok(captions(config.text.vocab_size, config.text.max_position_embeddings).into()),
         GraphKind::Score => Ok(Vec::new()),
     }
@@ -47,7 +47,7 @@ fn images(preprocessing: Preprocessing) -> Result<Array> {
 }
 
 /// `input_ids` and `attention_mask`, `(captions, length)`.
-fn captions(vocab_size: usize, max_length: usize) -> [Sample; 2] {
+fn captions(vocab_size: usize, max_length: usize) -> [TensorValues; 2] {
     let mut random = SplitMix64::named(SEED, "captions");
     let lengths = LENGTHS.map(|length| length.min(max_length));
     let longest = lengths.into_iter().max().unwrap_or(1);
@@ -68,5 +68,5 @@ fn captions(vocab_size: usize, max_length: usize) -> [Sample; 2] {
         }
     }
     let shape = vec![lengths.len(), longest];
-    [Sample::I64(shape.clone(), input_ids), Sample::I64(shape, mask)]
+    [TensorValues::I64(shape.clone(), input_ids), TensorValues::I64(shape, mask)]
 }

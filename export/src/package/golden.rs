@@ -21,14 +21,14 @@ const LENGTHS: [usize; 3] = [9, 5, 7];
 
 /// An input tensor with its values.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Sample {
+pub(super) enum TensorValues {
     /// Single precision.
     F32(Array),
     /// Shape and 64-bit integers.
     I64(Vec<usize>, Vec<i64>),
 }
 
-impl Sample {
+impl TensorValues {
     /// The tensor as an input of a session.
     pub(super) fn input(&self) -> InputTensor<'_> {
         match self {
@@ -53,7 +53,7 @@ impl Sample {
 #[derive(Clone, Debug)]
 struct GoldenCase {
     kind: GraphKind,
-    inputs: Vec<(&'static str, Sample)>,
+    inputs: Vec<(&'static str, TensorValues)>,
     output: (&'static str, Array),
 }
 
@@ -94,10 +94,10 @@ impl Golden {
 
         let similarities = model.head.forward(&patches, &words, &float(&mask)?)?;
         let lengths = lengths.map(|length| length as i64).to_vec();
-        let integers = |values| Sample::I64(shape.clone(), values);
+        let integers = |values| TensorValues::I64(shape.clone(), values);
         let image = GoldenCase {
             kind: GraphKind::Image,
-            inputs: vec![("pixel_values", Sample::F32(pixels))],
+            inputs: vec![("pixel_values", TensorValues::F32(pixels))],
             output: ("patch_embeddings", patches.clone()),
         };
         let text = GoldenCase {
@@ -108,9 +108,9 @@ impl Golden {
         let score = GoldenCase {
             kind: GraphKind::Score,
             inputs: vec![
-                ("patch_embeddings", Sample::F32(patches)),
-                ("word_embeddings", Sample::F32(words)),
-                ("lengths", Sample::I64(vec![lengths.len()], lengths)),
+                ("patch_embeddings", TensorValues::F32(patches)),
+                ("word_embeddings", TensorValues::F32(words)),
+                ("lengths", TensorValues::I64(vec![lengths.len()], lengths)),
             ],
             output: ("similarities", similarities),
         };
@@ -124,12 +124,12 @@ impl Golden {
     pub(super) fn encode(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
         let mut tensors = Vec::new();
         for GoldenCase { kind, inputs, output: (name, output) } in &self.cases {
-            for (name, sample) in inputs {
-                tensors.push((format!("{kind}.{name}"), sample.clone()));
+            for (name, values) in inputs {
+                tensors.push((format!("{kind}.{name}"), values.clone()));
             }
-            tensors.push((format!("{kind}.{name}"), Sample::F32(output.clone())));
+            tensors.push((format!("{kind}.{name}"), TensorValues::F32(output.clone())));
         }
-        let data: Vec<_> = tensors.iter().map(|(name, sample)| (name, sample.bytes())).collect();
+        let data: Vec<_> = tensors.iter().map(|(name, values)| (name, values.bytes())).collect();
         let views = data
             .iter()
             .map(|(name, (dtype, shape, bytes))| Ok((name.as_str(), TensorView::new(*dtype, shape.to_vec(), bytes)?)));
@@ -144,10 +144,10 @@ impl Golden {
     pub(super) fn drift(&self, kind: GraphKind, session: &Session) -> Result<Option<Drift>, RuntimeError> {
         let Some(case) = self.cases.iter().find(|case| case.kind == kind) else { return Ok(None) };
         let GoldenCase { inputs, output: (_, expected), .. } = case;
-        let found = session.run(&inputs.iter().map(|(_, sample)| sample.input()).collect::<Vec<_>>())?;
+        let found = session.run(&inputs.iter().map(|(_, values)| values.input()).collect::<Vec<_>>())?;
         let width = expected.dims().last().copied().unwrap_or(1).max(1);
         let mask = match (kind, inputs.get(1)) {
-            (GraphKind::Text, Some((_, Sample::I64(_, mask)))) => Some(mask),
+            (GraphKind::Text, Some((_, TensorValues::I64(_, mask)))) => Some(mask),
             _ => None,
         };
         Ok(Drift::of(&found, expected, |index| mask.is_none_or(|mask| mask.get(index / width) == Some(&1))))

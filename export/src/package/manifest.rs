@@ -17,7 +17,7 @@ pub(super) const SCHEMA: u32 = 1;
 
 /// `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct PackageManifest {
     /// Version of the format.
     pub schema: u32,
     /// Version of the program that wrote it.
@@ -138,7 +138,7 @@ pub struct ValueInfoEntry {
     pub shape: Vec<String>,
 }
 
-impl Manifest {
+impl PackageManifest {
     /// Flavour, precision and opset as text.
     pub fn description(&self) -> String {
         format!("{}, {}, opset {}", self.flavour, self.precision, self.opset)

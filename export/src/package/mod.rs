@@ -26,7 +26,7 @@ mod write;
 
 pub use cache::{CachedGraphs, GraphCache, PendingGraphs};
 pub use drift::{Drift, NodeDrift, Tolerance};
-pub use manifest::{AlignmentFile, FileEntry, GraphFile, HeadFile, Manifest, TextPreprocessing, ValueInfoEntry};
+pub use manifest::{AlignmentFile, FileEntry, GraphFile, HeadFile, PackageManifest, TextPreprocessing, ValueInfoEntry};
 pub use open::Package;
 pub use render::render;
 pub use worst_nodes::worst_nodes;

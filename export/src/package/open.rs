@@ -12,7 +12,7 @@ use laps_hub::checkpoint::Checkpoint;
 use laps_model::{array::Array, heads::HeadSizes, params::Parameter};
 
 use super::{
-    FileEntry, HeadFile, Manifest,
+    FileEntry, HeadFile, PackageManifest,
     alignment::ALIGNMENT_FILE,
     manifest::{MANIFEST_FILE, SCHEMA},
 };
@@ -26,7 +26,7 @@ pub struct Package {
     /// Folder.
     pub folder: PathBuf,
     /// Manifest.
-    pub manifest: Manifest,
+    pub manifest: PackageManifest,
 }
 
 impl Package {
@@ -68,12 +68,12 @@ impl Package {
     ///
     /// # Errors
     /// [`Error::Package`] for a folder without a manifest, or a manifest of another schema.
-    pub fn read_manifest(folder: &Path) -> Result<Manifest> {
+    pub fn read_manifest(folder: &Path) -> Result<PackageManifest> {
         let path = folder.join(MANIFEST_FILE);
         let Ok(text) = fs::read(&path) else {
             return refused(folder, &format!("a file `{MANIFEST_FILE}`"), "none".to_owned());
         };
-        let manifest: Manifest = match serde_json::from_slice(laps_files::strip_mark_bytes(&text)) {
+        let manifest: PackageManifest = match serde_json::from_slice(laps_files::strip_mark_bytes(&text)) {
             Ok(manifest) => manifest,
             Err(error) => return refused(&path, "the manifest of an export", error.to_string()),
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use laps_model::{array::Array, models::config::ModelConfig};
 
-use super::{NodeDrift, calibration, golden::Sample};
+use super::{NodeDrift, calibration, golden::TensorValues};
 use crate::{
     Result, file,
     graph::{Graph, GraphKind},
@@ -71,7 +71,7 @@ pub(super) fn fp16_drifts(
 /// A graph with a switch per product, the calibration inputs, and the output with all switches off.
 struct Probe {
     session: Session,
-    inputs: Vec<Sample>,
+    inputs: Vec<TensorValues>,
     names: Vec<String>,
     exact: Array,
 }
@@ -107,7 +107,7 @@ impl Probe {
         let switches: Vec<i64> = (0..self.names.len()).map(|index| i64::from(chosen(index))).collect();
         let found = run(&self.session, &self.inputs, Some(&switches))?;
         let mask = match self.inputs.get(1) {
-            Some(Sample::I64(_, mask)) => Some(mask.as_slice()),
+            Some(TensorValues::I64(_, mask)) => Some(mask.as_slice()),
             _ => None,
         };
         Ok(cosine_distance(&found, &self.exact, mask))
@@ -123,10 +123,10 @@ fn open(kind: GraphKind, mut graph: Graph, threads: usize) -> Result<Session> {
     Ok(Session::from_memory(&kind.file(), &bytes, &SessionOptions::cpu(threads))?)
 }
 
-fn run(session: &Session, inputs: &[Sample], switches: Option<&[i64]>) -> Result<Array, RuntimeError> {
+fn run(session: &Session, inputs: &[TensorValues], switches: Option<&[i64]>) -> Result<Array, RuntimeError> {
     let count = [switches.map_or(0, <[i64]>::len)];
     let switches = switches.map(|switches| InputTensor::I64(&count, switches));
-    let inputs: Vec<InputTensor<'_>> = inputs.iter().map(Sample::input).chain(switches).collect();
+    let inputs: Vec<InputTensor<'_>> = inputs.iter().map(TensorValues::input).chain(switches).collect();
     session.run(&inputs)
 }
 

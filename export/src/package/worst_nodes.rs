@@ -1,6 +1,6 @@
 //! The nodes that lose most accuracy in a reduced precision.
 
-use super::{ExportRequest, Manifest, NodeDrift, sensitivity, write::reader};
+use super::{ExportRequest, NodeDrift, PackageManifest, sensitivity, write::reader};
 use crate::{
     Result,
     graph::{GraphKind, GraphPrecision},
@@ -15,7 +15,7 @@ const LISTED: usize = 5;
 ///
 /// # Errors
 /// As [`export`](super::export).
-pub fn worst_nodes(request: &ExportRequest, manifest: &Manifest) -> Result<String> {
+pub fn worst_nodes(request: &ExportRequest, manifest: &PackageManifest) -> Result<String> {
     let mut text = String::new();
     for kind in [GraphKind::Image, GraphKind::Text] {
         let products = match manifest.precision {

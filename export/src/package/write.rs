@@ -17,7 +17,7 @@ use laps_model::{
 };
 
 use super::{
-    Drift, FileEntry, GraphFile, Manifest, NodeDrift, TextPreprocessing,
+    Drift, FileEntry, GraphFile, NodeDrift, PackageManifest, TextPreprocessing,
     alignment::{write_alignment, write_head, write_vocabulary},
     files::{write_file, write_graph_file},
     golden::Golden,
@@ -53,7 +53,7 @@ pub struct ExportRequest {
 #[derive(Clone, Debug)]
 pub struct Exported {
     /// Manifest.
-    pub manifest: Manifest,
+    pub manifest: PackageManifest,
     /// Why the graphs were not compared with the model; None if they were.
     pub unchecked: Option<String>,
     /// Graphs whose output exceeds the tolerance of the precision.
@@ -140,7 +140,7 @@ fn write(request: &ExportRequest, folder: &Path) -> Result<Exported> {
 ///
 /// # Errors
 /// As [`export`].
-pub fn write_encoders(request: &ExportRequest, folder: &Path) -> Result<Manifest> {
+pub fn write_encoders(request: &ExportRequest, folder: &Path) -> Result<PackageManifest> {
     let mut manifest = describe(request)?;
     for kind in [GraphKind::Image, GraphKind::Text] {
         let graph = write_graph(request, &manifest, folder, kind)?;
@@ -153,7 +153,7 @@ pub fn write_encoders(request: &ExportRequest, folder: &Path) -> Result<Manifest
 ///
 /// # Errors
 /// As [`export`].
-pub fn describe_encoders(request: &ExportRequest) -> Result<Manifest> {
+pub fn describe_encoders(request: &ExportRequest) -> Result<PackageManifest> {
     describe(request)
 }
 
@@ -161,7 +161,7 @@ pub fn describe_encoders(request: &ExportRequest) -> Result<Manifest> {
 ///
 /// # Errors
 /// As [`export`].
-pub fn encode_graph(request: &ExportRequest, manifest: &Manifest, kind: GraphKind) -> Result<Vec<u8>> {
+pub fn encode_graph(request: &ExportRequest, manifest: &PackageManifest, kind: GraphKind) -> Result<Vec<u8>> {
     let (graph, _) = make_graph(request, kind)?;
     let mut bytes = Vec::new();
     file::write(&graph, &metadata(manifest, kind)?, &mut bytes)?;
@@ -208,7 +208,12 @@ fn convert(graph: &mut Graph, kind: GraphKind, precision: GraphPrecision, left_o
     Ok(())
 }
 
-fn write_graph(request: &ExportRequest, manifest: &Manifest, folder: &Path, kind: GraphKind) -> Result<GraphFile> {
+fn write_graph(
+    request: &ExportRequest,
+    manifest: &PackageManifest,
+    folder: &Path,
+    kind: GraphKind,
+) -> Result<GraphFile> {
     let (graph, products) = make_graph(request, kind)?;
     let (inputs, outputs) = (graph.inputs(), graph.outputs());
     let file = write_graph_file(folder, &kind.file(), &graph, &metadata(manifest, kind)?)?;
@@ -233,9 +238,9 @@ fn make_graph(request: &ExportRequest, kind: GraphKind) -> Result<(Graph, Vec<No
 }
 
 /// The manifest without files.
-fn describe(request: &ExportRequest) -> Result<Manifest> {
+fn describe(request: &ExportRequest) -> Result<PackageManifest> {
     let ExportRequest { entry, checkpoint, target, precision, .. } = request;
-    Ok(Manifest {
+    Ok(PackageManifest {
         schema: SCHEMA,
         producer: format!("laps-zoo {}", env!("CARGO_PKG_VERSION")),
         entry: entry.name.clone(),
@@ -269,7 +274,7 @@ fn describe(request: &ExportRequest) -> Result<Manifest> {
 }
 
 /// Metadata of a graph file, with everything that is needed to prepare its inputs.
-fn metadata(manifest: &Manifest, kind: GraphKind) -> Result<Vec<(String, String)>> {
+fn metadata(manifest: &PackageManifest, kind: GraphKind) -> Result<Vec<(String, String)>> {
     let json = |value: serde_json::Result<String>| value.map_err(|error| Error::io("write", kind.file(), error));
     let pairs = [
         ("entry", manifest.entry.clone()),
@@ -290,7 +295,7 @@ fn compare(
     request: &ExportRequest,
     folder: &Path,
     golden: &Golden,
-    manifest: &mut Manifest,
+    manifest: &mut PackageManifest,
 ) -> Result<(Option<String>, Vec<GraphKind>)> {
     let tolerance = request.precision.tolerance();
     let mut out_of_tolerance = Vec::new();

@@ -9,7 +9,7 @@ use crate::graph::{ConstantData, Domain, ElementType, Fact, Graph, Node, Operato
 /// Converts a graph to half precision. Norms, softmax, inputs and outputs stay in single precision; in the graph `score`,
 /// everything but the products with weights does. The softmax inside a fused attention is up to that operator.
 pub fn half(graph: &mut Graph) {
-    let mut change = Change { in_half: HashMap::new(), in_single: HashMap::new() };
+    let mut change = CastValues { in_half: HashMap::new(), in_single: HashMap::new() };
     for mut node in graph.take_nodes() {
         let wanted = if is_safe_in_half(graph, &node) { ElementType::F16 } else { ElementType::F32 };
         for input in node.inputs.iter_mut().flatten() {
@@ -58,14 +58,14 @@ fn cast(from: ValueId, to: ValueId, element: ElementType) -> Node {
 }
 
 /// Values that exist in the other precision.
-struct Change {
+struct CastValues {
     /// Half-precision versions by the single-precision value.
     in_half: HashMap<ValueId, ValueId>,
     /// Single-precision values cast back from half precision.
     in_single: HashMap<ValueId, ValueId>,
 }
 
-impl Change {
+impl CastValues {
     /// The value `id` cast to `wanted`. Values that are not floating-point are returned unchanged.
     fn value_as(&mut self, graph: &mut Graph, id: ValueId, wanted: ElementType) -> ValueId {
         let fact = graph.fact(id).clone();

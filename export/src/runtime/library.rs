@@ -322,7 +322,7 @@ mod tests {
         }
     }
 
-    fn found(library: &Library) -> (Option<&str>, LibraryOrigin) {
+    fn version_and_origin(library: &Library) -> (Option<&str>, LibraryOrigin) {
         (library.version.as_deref(), library.origin)
     }
 
@@ -334,7 +334,7 @@ mod tests {
         }
         for (place, version, origin) in PLACES {
             let library = search(root.path()).run().unwrap();
-            assert_eq!(found(&library), (Some(version), origin), "{place}");
+            assert_eq!(version_and_origin(&library), (Some(version), origin), "{place}");
             // Only the file: some places lie within others.
             fs::remove_file(root.path().join(place).join(format!("libonnxruntime.so.{version}"))).unwrap();
         }
@@ -349,7 +349,7 @@ mod tests {
         }
         let named = versioned(root.path(), "named", "1.22.0").join("libonnxruntime.so.1.22.0");
         let library = Search { named: Some(named), ..search(root.path()) }.run().unwrap();
-        assert_eq!(found(&library), (Some("1.22.0"), LibraryOrigin::Variable));
+        assert_eq!(version_and_origin(&library), (Some("1.22.0"), LibraryOrigin::Variable));
     }
 
     #[test]
@@ -433,7 +433,7 @@ mod tests {
         versioned(root.path(), "conda/lib", "1.30.0");
         let executable = Some(folder(root.path(), "conda/bin", &["laps-zoo"]).join("laps-zoo"));
         let library = Search { executable, ..Search::default() }.run().unwrap();
-        assert_eq!(found(&library), (Some("1.30.0"), LibraryOrigin::Executable));
+        assert_eq!(version_and_origin(&library), (Some("1.30.0"), LibraryOrigin::Executable));
     }
 
     #[test]

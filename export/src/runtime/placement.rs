@@ -16,11 +16,11 @@ struct Event {
     #[serde(default)]
     name: String,
     #[serde(default)]
-    args: Arguments,
+    args: EventArguments,
 }
 
 #[derive(Default, Deserialize)]
-struct Arguments {
+struct EventArguments {
     #[serde(default)]
     provider: String,
 }

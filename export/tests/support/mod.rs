@@ -92,20 +92,20 @@ pub fn open(path: &Path) -> Session {
 }
 
 /// Inputs of one graph, and the output of the pure-Rust model.
-pub struct Case {
-    pub inputs: Vec<(&'static str, Sample)>,
+pub struct GraphCase {
+    pub inputs: Vec<(&'static str, CaseInput)>,
     pub output: (&'static str, Array),
     /// Which values of the output are compared; None for all.
     pub mask: Option<Vec<bool>>,
 }
 
 /// An input tensor with its values.
-pub enum Sample {
+pub enum CaseInput {
     F32(Array),
     I64(Vec<usize>, Vec<i64>),
 }
 
-impl Sample {
+impl CaseInput {
     pub fn input(&self) -> InputTensor<'_> {
         match self {
             Self::F32(array) => InputTensor::F32(array.dims(), array.values()),
@@ -114,7 +114,7 @@ impl Sample {
     }
 }
 
-impl Case {
+impl GraphCase {
     pub fn run(&self, session: &Session) -> Array {
         let inputs: Vec<InputTensor<'_>> = self.inputs.iter().map(|(_, value)| value.input()).collect();
         session.run(&inputs).unwrap()
@@ -126,11 +126,15 @@ fn normal(shape: &[usize], random: &mut SplitMix64) -> Array {
     Array::new(shape, (0..count).map(|_| random.normal() as f32).collect()).unwrap()
 }
 
-pub fn image_case(model: &Tiny, encoder: &ModelEncoder<Array>, batch: usize) -> Case {
+pub fn image_case(model: &Tiny, encoder: &ModelEncoder<Array>, batch: usize) -> GraphCase {
     let size = model.config.image.image_size();
     let pixels = normal(&[batch, 3, size, size], &mut SplitMix64::named(batch as u64, "pixels"));
     let output = encoder.model().image.forward(&pixels).unwrap();
-    Case { inputs: vec![("pixel_values", Sample::F32(pixels))], output: ("patch_embeddings", output), mask: None }
+    GraphCase {
+        inputs: vec![("pixel_values", CaseInput::F32(pixels))],
+        output: ("patch_embeddings", output),
+        mask: None,
+    }
 }
 
 /// Lengths of `batch` captions, the longest of `length` tokens.
@@ -146,7 +150,7 @@ fn floats(shape: &[usize], values: &[i64]) -> Array {
     Array::new(shape, values.iter().map(|&value| value as f32).collect()).unwrap()
 }
 
-pub fn text_case(model: &Tiny, encoder: &ModelEncoder<Array>, batch: usize, length: usize) -> Case {
+pub fn text_case(model: &Tiny, encoder: &ModelEncoder<Array>, batch: usize, length: usize) -> GraphCase {
     let mut random = SplitMix64::named((batch * 1000 + length) as u64, "tokens");
     let mask = masks(&lengths(batch, length), length);
     let vocabulary = model.config.text.vocab_size;
@@ -155,22 +159,28 @@ pub fn text_case(model: &Tiny, encoder: &ModelEncoder<Array>, batch: usize, leng
     let output = encoder.model().text.forward(&floats(&shape, &tokens), &floats(&shape, &mask)).unwrap();
     let width = model.config.embed_size;
     let counts = mask.iter().flat_map(|&word| std::iter::repeat_n(word == 1, width)).collect();
-    Case {
+    GraphCase {
         inputs: vec![
-            ("input_ids", Sample::I64(shape.to_vec(), tokens)),
-            ("attention_mask", Sample::I64(shape.to_vec(), mask)),
+            ("input_ids", CaseInput::I64(shape.to_vec(), tokens)),
+            ("attention_mask", CaseInput::I64(shape.to_vec(), mask)),
         ],
         output: ("word_embeddings", output),
         mask: Some(counts),
     }
 }
 
-pub fn score_case(model: &Tiny, encoder: &ModelEncoder<Array>, images: usize, captions: usize, words: usize) -> Case {
+pub fn score_case(
+    model: &Tiny,
+    encoder: &ModelEncoder<Array>,
+    images: usize,
+    captions: usize,
+    words: usize,
+) -> GraphCase {
     head_case(&model.config, &encoder.model().head, images, captions, words)
 }
 
 /// Random embeddings, and their similarities by `head`, which is that of `config`.
-pub fn head_case(config: &ModelConfig, head: &Head<Array>, images: usize, captions: usize, words: usize) -> Case {
+pub fn head_case(config: &ModelConfig, head: &Head<Array>, images: usize, captions: usize, words: usize) -> GraphCase {
     let mut random = SplitMix64::named((images * 10_000 + captions * 100 + words) as u64, "embeddings");
     let HeadSizes { tokens, width, word_width, .. } = HeadSizes::of(config);
     let patches = normal(&[images, tokens, width], &mut random);
@@ -180,11 +190,11 @@ pub fn head_case(config: &ModelConfig, head: &Head<Array>, images: usize, captio
     let mask = floats(&[captions, words], &masks(&lengths, words));
     let output = head.forward(&patches, &embeddings, &mask).unwrap();
     let lengths: Vec<i64> = lengths.into_iter().map(|length| length as i64).collect();
-    Case {
+    GraphCase {
         inputs: vec![
-            ("patch_embeddings", Sample::F32(patches)),
-            ("word_embeddings", Sample::F32(embeddings)),
-            ("lengths", Sample::I64(vec![captions], lengths)),
+            ("patch_embeddings", CaseInput::F32(patches)),
+            ("word_embeddings", CaseInput::F32(embeddings)),
+            ("lengths", CaseInput::I64(vec![captions], lengths)),
         ],
         output: ("similarities", output),
         mask: None,
@@ -192,7 +202,7 @@ pub fn head_case(config: &ModelConfig, head: &Head<Array>, images: usize, captio
 }
 
 /// Every graph at batch 1, 3, 5 x length 8, 33 x images 1, 7.
-pub fn cases(model: &Tiny, encoder: &ModelEncoder<Array>) -> Vec<(GraphKind, Case)> {
+pub fn cases(model: &Tiny, encoder: &ModelEncoder<Array>) -> Vec<(GraphKind, GraphCase)> {
     let mut cases = Vec::new();
     for batch in [1, 3, 5] {
         cases.push((GraphKind::Image, image_case(model, encoder, batch)));
@@ -207,13 +217,15 @@ pub fn cases(model: &Tiny, encoder: &ModelEncoder<Array>) -> Vec<(GraphKind, Cas
 }
 
 /// Writes a case as safetensors for `second_engine.py`.
-pub fn store(case: &Case, path: &Path) {
+pub fn store(case: &GraphCase, path: &Path) {
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     for (name, value) in &case.inputs {
         tensors.push(match value {
-            Sample::F32(array) => (format!("input.{name}"), Dtype::F32, array.dims().to_vec(), bytes(array.values())),
-            Sample::I64(shape, values) => {
+            CaseInput::F32(array) => {
+                (format!("input.{name}"), Dtype::F32, array.dims().to_vec(), bytes(array.values()))
+            }
+            CaseInput::I64(shape, values) => {
                 let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
                 (format!("input.{name}"), Dtype::I64, shape.clone(), bytes)
             }

@@ -182,7 +182,7 @@ impl TimingArgs {
 }
 
 /// The result of another run.
-fn read(path: &Path) -> Result<timing::Timing> {
+fn read(path: &Path) -> Result<timing::TimingResult> {
     let bytes = fs_err::read(path)?;
     serde_json::from_slice(laps_files::strip_mark_bytes(&bytes))
         .with_context(|| format!("`{}` is not a result of `laps-zoo bench --json`", path.display()))

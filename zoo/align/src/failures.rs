@@ -17,7 +17,7 @@ pub struct Candidate {
 
 /// A query whose best match does not rank first.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Failure {
+pub struct FailedQuery {
     /// Row of an image, or column of a caption.
     pub query: usize,
     /// Rank of the best match, counted from 1.
@@ -42,7 +42,7 @@ pub fn failures(
     ranks: &Ranks,
     count: usize,
     depth: usize,
-) -> Result<[Vec<Failure>; 2], RetrievalError> {
+) -> Result<[Vec<FailedQuery>; 2], RetrievalError> {
     let whole = [captions.images(), captions.captions()];
     if [scores.images(), scores.captions()] != whole || [ranks.i2t.len(), ranks.t2i.len()] != whole {
         return Err(RetrievalError::Size {
@@ -119,19 +119,19 @@ impl HardestQueries {
     }
 
     /// The failures, images first, each with its top `depth` candidates. `scores` are those of the whole matrix.
-    pub fn failures(&self, captions: &CaptionImages, scores: &QueryScores, depth: usize) -> [Vec<Failure>; 2] {
+    pub fn failures(&self, captions: &CaptionImages, scores: &QueryScores, depth: usize) -> [Vec<FailedQuery>; 2] {
         let order = self.images();
         let images = self.images.iter().filter_map(|&(query, rank)| {
             let position = order.iter().position(|&image| image == query)?;
             let row = scores.rows.get(position * captions.captions()..(position + 1) * captions.captions())?;
-            Some(Failure::new(query, rank, row, depth, |caption| captions.image(caption as u32) as usize == query))
+            Some(FailedQuery::new(query, rank, row, depth, |caption| captions.image(caption as u32) as usize == query))
         });
         let images = images.collect();
         let width = self.captions.len().max(1);
         let texts = self.captions.iter().enumerate().map(|(position, &(query, rank))| {
             let column: Vec<f32> = scores.columns.iter().skip(position).step_by(width).copied().collect();
             let own = captions.image(query as u32) as usize;
-            Failure::new(query, rank, &column, depth, |image| image == own)
+            FailedQuery::new(query, rank, &column, depth, |image| image == own)
         });
         [images, texts.collect()]
     }
@@ -145,7 +145,7 @@ fn hardest(ranks: impl Iterator<Item = u32>, count: usize) -> Vec<(usize, u32)> 
     failed
 }
 
-impl Failure {
+impl FailedQuery {
     fn new(query: usize, rank: u32, scores: &[f32], depth: usize, is_match: impl Fn(usize) -> bool) -> Self {
         let mut order: Vec<usize> = (0..scores.len()).collect();
         // Ranks were computed, so there is no NaN.
@@ -170,7 +170,7 @@ mod tests {
         0.1, 0.3, 0.0, 0.2, 0.5, 0.9, //
     ];
 
-    fn failures_of(count: usize, depth: usize) -> [Vec<Failure>; 2] {
+    fn failures_of(count: usize, depth: usize) -> [Vec<FailedQuery>; 2] {
         let captions = CaptionImages::uniform(3, 2).unwrap();
         let scores = Scores::new(&SCORES, 3, 6).unwrap();
         let evaluation = evaluate(&scores, &captions, Protocol::F30k).unwrap();
@@ -183,7 +183,7 @@ mod tests {
         let candidate = |index, score, is_match| Candidate { index, score, is_match };
         assert_eq!(
             images,
-            [Failure {
+            [FailedQuery {
                 query: 0,
                 rank: 4,
                 best_match: candidate(0, 0.4, true),

@@ -85,7 +85,7 @@ mod tests;
 
 pub use captions::CaptionImages;
 pub use error::{Error, Result, RetrievalError};
-pub use failures::{Candidate, Failure, HardestQueries, QueryScores, failures};
+pub use failures::{Candidate, FailedQuery, HardestQueries, QueryScores, failures};
 pub use hits::{DirectionHits, Hits, TOP_K, hits};
 pub use judged::{AnswerRanks, JudgedDirections, JudgedMetrics, JudgedQuery, Judgements, answer_ranks, judged_metrics};
 pub use protocol::{Evaluation, Fold, Protocol, evaluate};

@@ -42,13 +42,13 @@ fn heads() -> Vec<(&'static str, HeadConfig, &'static str)> {
 }
 
 /// Golden inputs: one vector an item for a head that pools, otherwise all tokens and the words without padding.
-struct Inputs {
+struct GoldenInputs {
     sizes: HeadSizes,
     images: Array,
     captions: CaptionMatrix,
 }
 
-fn inputs(golden: &Tensors, head: HeadConfig, has_class_token: bool) -> Inputs {
+fn inputs(golden: &Tensors, head: HeadConfig, has_class_token: bool) -> GoldenInputs {
     let (images, words) = (golden.get("images"), golden.get("words"));
     let lengths: Vec<usize> = golden.get("lengths").values().iter().map(|&length| length as usize).collect();
     let [_, tokens, width] = *images.dims() else { panic!("images of {:?}", images.dims()) };
@@ -60,7 +60,7 @@ fn inputs(golden: &Tensors, head: HeadConfig, has_class_token: bool) -> Inputs {
         for (words, &length) in words.iter().zip(&lengths) {
             captions.push(&[length, width], words.values()).unwrap();
         }
-        return Inputs { sizes, images, captions };
+        return GoldenInputs { sizes, images, captions };
     }
     let file = golden.clone();
     let path = ParamPath::root(std::rc::Rc::new(move |parameter: Parameter| Ok(file.get(&parameter.name))));
@@ -74,7 +74,7 @@ fn inputs(golden: &Tensors, head: HeadConfig, has_class_token: bool) -> Inputs {
         let vector = definition.caption_vectors(words, &mask).unwrap().unwrap();
         captions.push(vector.dims(), vector.values()).unwrap();
     }
-    Inputs { sizes: HeadSizes { tokens: 1, width, word_width: width, ..sizes }, images, captions }
+    GoldenInputs { sizes: HeadSizes { tokens: 1, width, word_width: width, ..sizes }, images, captions }
 }
 
 /// Every instruction set gives the golden similarities, and any number of threads and any tiles give the same bits.
@@ -91,7 +91,7 @@ fn head_engine_agrees_with_the_originals() {
                 continue;
             }
             let golden = Tensors::open(&file);
-            let Inputs { sizes, images, captions } = inputs(&golden, head, has_class_token);
+            let GoldenInputs { sizes, images, captions } = inputs(&golden, head, has_class_token);
             for level in SimdLevel::available() {
                 let compute = |threads, memory_limit| {
                     let read = |parameter: &Parameter| Ok(golden.get(&parameter.name));

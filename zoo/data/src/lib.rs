@@ -20,7 +20,7 @@
 //! # let folder = tempfile::tempdir()?;
 //! let root = folder.path().join("shapes");
 //! let config = scenes::DrawnConfig { seed: 7, train: 0, dev: 0, test: 4 };
-//! scenes::write(&root, &config, &[scenes::Split::Test])?;
+//! scenes::write(&root, &config, &[scenes::DrawnSplit::Test])?;
 //!
 //! let split = Split::open(&root.join("captions"), "test")?;
 //! assert_eq!((split.images().len(), split.captions().len()), (4, 20));

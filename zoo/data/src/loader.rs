@@ -98,7 +98,7 @@ struct LoaderShared {
     augment: Option<(Augment, Vec<usize>)>,
     on_fault: OnFault,
     orientation: ExifOrientation,
-    state: Mutex<State>,
+    state: Mutex<LoaderState>,
     /// Notified when a batch was returned, and when the loader stops.
     room: Condvar,
     /// Notified when an image is finished.
@@ -106,7 +106,7 @@ struct LoaderShared {
 }
 
 #[derive(Default)]
-struct State {
+struct LoaderState {
     /// Number of images that threads have started: always the first ones of the list.
     started: usize,
     /// Batches that were started and not returned, in order.
@@ -260,7 +260,7 @@ impl Drop for Loader {
 }
 
 impl LoaderShared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LoaderState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -75,7 +75,7 @@ enum Sink {
 }
 
 /// The kind of target that a path names.
-enum Target {
+enum OutputTarget {
     /// A regular file, or nothing.
     File(PathBuf),
     /// A device or FIFO, which is written from its start.
@@ -101,7 +101,7 @@ impl OutputFile {
     /// # Errors
     /// As [`create`](Self::create).
     pub fn create_among_many(path: &Path) -> Result<Self> {
-        let open = || Target::find(path)?.open();
+        let open = || OutputTarget::find(path)?.open();
         let sink = open().map_err(|source| write_error(path, source))?;
         Ok(Self { path: path.to_owned(), sink })
     }
@@ -182,7 +182,7 @@ impl Seek for OutputFile {
     }
 }
 
-impl Target {
+impl OutputTarget {
     fn find(path: &Path) -> io::Result<Self> {
         // `Path` drops the slash, and the rename would fail at the end of the work.
         if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
@@ -313,9 +313,11 @@ fn lock(file: &File) -> bool {
 /// [`Error::NotSeekable`] if `path` is a device, a FIFO, an open descriptor or standard output; [`Error::Io`] if it is a
 /// folder or a circle of links.
 pub fn seekable_target(path: &Path) -> Result<PathBuf> {
-    match Target::find(path).map_err(|source| write_error(path, source))? {
-        Target::File(target) => Ok(target),
-        Target::Stream(_) | Target::Descriptor(_) | Target::Stdout => Err(Error::NotSeekable { path: path.to_owned() }),
+    match OutputTarget::find(path).map_err(|source| write_error(path, source))? {
+        OutputTarget::File(target) => Ok(target),
+        OutputTarget::Stream(_) | OutputTarget::Descriptor(_) | OutputTarget::Stdout => {
+            Err(Error::NotSeekable { path: path.to_owned() })
+        }
     }
 }
 
@@ -352,7 +354,7 @@ fn too_many_links() -> io::Error {
 /// Whether an [`OutputFile`] at `path` is standard output, by its name or by a link, so that nothing else can be printed to
 /// it.
 pub fn is_stdout(path: &Path) -> bool {
-    matches!(Target::find(path), Ok(Target::Stdout))
+    matches!(OutputTarget::find(path), Ok(OutputTarget::Stdout))
 }
 
 fn is_stdout_name(path: &Path) -> bool {

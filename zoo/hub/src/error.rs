@@ -1,7 +1,7 @@
 //! The error of this crate.
 
 use crate::{
-    checkpoint::CheckpointError, fetch::FetchError, push::PushError, registry::RegistryError, store::StoreError,
+    checkpoint::CheckpointError, fetch::FetchError, push::PushError, registry::RegistryError, store::FileStoreError,
 };
 
 /// Result of this crate.
@@ -16,9 +16,9 @@ pub enum Error {
     /// See [`RegistryError`].
     #[error(transparent)]
     Registry(Box<RegistryError>),
-    /// See [`StoreError`].
+    /// See [`FileStoreError`].
     #[error(transparent)]
-    Store(Box<StoreError>),
+    Store(Box<FileStoreError>),
     /// See [`FetchError`].
     #[error(transparent)]
     Fetch(Box<FetchError>),
@@ -53,7 +53,7 @@ macro_rules! from_module_errors {
 from_module_errors! {
     Checkpoint: CheckpointError;
     Registry: RegistryError;
-    Store: StoreError;
+    Store: FileStoreError;
     Fetch: FetchError;
     Push: PushError;
 }

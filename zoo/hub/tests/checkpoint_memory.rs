@@ -13,7 +13,7 @@ use std::{
 
 use laps_hub::checkpoint::Checkpoint;
 use laps_model::params::{Init, Parameter};
-use writer::{Pickle, torch_legacy};
+use writer::{PickleWriter, torch_legacy};
 
 /// Peak memory of this process in MiB.
 fn peak() -> Option<u64> {
@@ -25,7 +25,7 @@ fn peak() -> Option<u64> {
 #[test]
 fn peak_memory_is_twice_the_largest_tensor() {
     let (tensors, elements) = (9_usize, 25 << 20);
-    let mut pickle = Pickle::default().op(b"\x80\x02}").text("model").op(b"}(");
+    let mut pickle = PickleWriter::default().op(b"\x80\x02}").text("model").op(b"}(");
     let names: Vec<String> = (0..tensors).map(|index| format!("layer.{index}.weight")).collect();
     for (index, name) in names.iter().enumerate() {
         pickle = pickle.text(name).whole("FloatStorage", &index.to_string(), &[elements]);

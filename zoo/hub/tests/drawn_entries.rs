@@ -10,7 +10,7 @@ fn vocabulary_image_size_and_positions_fit_the_scenes() {
         assert_eq!(entry.model.image.image_size(), 60);
         let folder = tempfile::tempdir().unwrap();
         let drawn = entry.data.drawn.unwrap();
-        scenes::write(folder.path(), &drawn, &[scenes::Split::Dev, scenes::Split::Test]).unwrap();
+        scenes::write(folder.path(), &drawn, &[scenes::DrawnSplit::Dev, scenes::DrawnSplit::Test]).unwrap();
         let paths = entry.data_paths(Some(folder.path())).unwrap();
         for split in [&entry.data.dev, &entry.data.test] {
             let split = Split::open(&paths.captions, split).unwrap();

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{IndexPrecision, SearchError, pool::Pooling};
+use super::{IndexPrecision, SearchError, pool::ItemPooling};
 use laps_data::{ExifOrientation, image::Preprocessing};
 use laps_model::heads::{HeadConfig, HeadSizes};
 
@@ -123,8 +123,8 @@ impl IndexDescription {
     }
 
     /// How embeddings of `kind` are pooled.
-    pub(super) fn pooling(&self, kind: IndexKind) -> Pooling {
-        Pooling::of(kind, self.class_token)
+    pub(super) fn pooling(&self, kind: IndexKind) -> ItemPooling {
+        ItemPooling::of(kind, self.class_token)
     }
 
     /// Checks that the index at `path` was written by `model`: same head, configuration and checkpoint.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{
     DamagedImage, EmbeddingPipeline, IndexKind, IndexPrecision, ModelUsed, SearchError, SkippedItem,
     pipeline::EncodedImage,
-    staged_file::{StagedFile, TensorHeader, numpy_header, safetensors_header},
+    staged_file::{StagedFile, TensorEntry, numpy_header, safetensors_header},
 };
 use crate::{Error, Result};
 use laps_data::{ExifOrientation, OnFault};
@@ -208,14 +208,14 @@ fn finish(
             let model = serde_json::to_string(model).map_err(json)?;
             let bytes = 4 * shape.iter().product::<usize>();
             let dtype = IndexPrecision::Single.safetensors();
-            let mut tensors = vec![TensorHeader { name, dtype, shape: shape.clone(), bytes }];
+            let mut tensors = vec![TensorEntry { name, dtype, shape: shape.clone(), bytes }];
             if !lengths.is_empty() {
                 let count = lengths.len();
-                tensors.push(TensorHeader { name: "lengths", dtype: "I64", shape: vec![count], bytes: 8 * count });
+                tensors.push(TensorEntry { name: "lengths", dtype: "I64", shape: vec![count], bytes: 8 * count });
                 let lengths: Vec<u8> = lengths.iter().flat_map(|&length| (length as i64).to_le_bytes()).collect();
                 file.append(&lengths)?;
             }
-            tensors.push(TensorHeader { name: "items", dtype: "U8", shape: vec![items.len()], bytes: items.len() });
+            tensors.push(TensorEntry { name: "items", dtype: "U8", shape: vec![items.len()], bytes: items.len() });
             file.append(&items)?;
             let metadata = BTreeMap::from([("laps_zoo.model", model)]);
             file.finish(&safetensors_header(&tensors, &metadata, SAFETENSORS_HEADER_BYTES))?;

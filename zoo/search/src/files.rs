@@ -111,9 +111,9 @@ impl ImageFolder {
     /// # Errors
     /// [`SearchError::Empty`] if there is no image, [`Error::Io`] if `path` itself cannot be read.
     pub fn list(path: &Path, exclusions: &Exclusions) -> Result<Self> {
-        let mut walk = Walk { root: path, exclusions, images: Vec::new(), skipped: Vec::new(), other_files: 0 };
+        let mut walk = FolderWalk { root: path, exclusions, images: Vec::new(), skipped: Vec::new(), other_files: 0 };
         walk.folder(path).map_err(|source| Error::Io(IoError::new("read", path, source)))?;
-        let Walk { mut images, mut skipped, other_files, .. } = walk;
+        let FolderWalk { mut images, mut skipped, other_files, .. } = walk;
         skipped.sort();
         if images.is_empty() {
             let extensions = READABLE_EXTENSIONS.map(|extension| format!("`.{extension}`")).join(", ");
@@ -177,7 +177,7 @@ pub fn caption_lines(path: &Path) -> Result<Vec<CaptionLine>, DataError> {
     Ok(lines.map(|(line, text)| CaptionLine { file: file.clone(), line, text }).collect())
 }
 
-struct Walk<'a> {
+struct FolderWalk<'a> {
     root: &'a Path,
     exclusions: &'a Exclusions,
     images: Vec<(IndexItem, PathBuf)>,
@@ -185,7 +185,7 @@ struct Walk<'a> {
     other_files: usize,
 }
 
-impl Walk<'_> {
+impl FolderWalk<'_> {
     fn folder(&mut self, folder: &Path) -> io::Result<()> {
         // Without `fs_err`: whoever gets the error names the folder.
         for entry in fs::read_dir(folder)? {

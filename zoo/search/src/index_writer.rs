@@ -9,7 +9,7 @@ use super::{
     segment::{MAX_ITEM_BYTES, SEGMENT_ALIGNMENT},
     segment_file::SegmentFile,
     spool::Spool,
-    staged_file::{StagedFile, TensorHeader, safetensors_header},
+    staged_file::{StagedFile, TensorEntry, safetensors_header},
 };
 use crate::{Error, Result};
 
@@ -32,7 +32,7 @@ const POOLED_IN_MEMORY: usize = 64 << 20;
 /// of earlier items that are removed.
 #[derive(Debug)]
 pub struct IndexWriter {
-    output: IndexOutput,
+    output: IndexTarget,
     description: IndexDescription,
     rows: u64,
     pooled: Spool,
@@ -43,7 +43,7 @@ pub struct IndexWriter {
 }
 
 #[derive(Debug)]
-enum IndexOutput {
+enum IndexTarget {
     /// A new file, which appears at its path when it is complete.
     File(StagedFile),
     /// A segment of a file, which is part of it when it is complete.
@@ -54,7 +54,7 @@ enum IndexOutput {
     },
 }
 
-impl IndexOutput {
+impl IndexTarget {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
             Self::File(file) => file.append(bytes),
@@ -69,7 +69,7 @@ impl IndexWriter {
     /// # Errors
     /// [`Error::Io`] if it cannot be written, or if another process is writing it.
     pub fn create(path: &Path, description: IndexDescription) -> Result<Self> {
-        let output = IndexOutput::File(StagedFile::create(path, HEADER_BYTES)?);
+        let output = IndexTarget::File(StagedFile::create(path, HEADER_BYTES)?);
         Ok(Self::new(output, path, description))
     }
 
@@ -93,10 +93,10 @@ impl IndexWriter {
         numbers.sort_unstable();
         numbers.dedup();
         let file = SegmentFile::create(file, SEGMENT_HEADER_BYTES)?;
-        Ok(Self::new(IndexOutput::Segment { file, removed: numbers }, index.path(), index.description().clone()))
+        Ok(Self::new(IndexTarget::Segment { file, removed: numbers }, index.path(), index.description().clone()))
     }
 
-    fn new(output: IndexOutput, path: &Path, description: IndexDescription) -> Self {
+    fn new(output: IndexTarget, path: &Path, description: IndexDescription) -> Self {
         let (lengths, row_ends, item_ends) = (Vec::new(), Vec::new(), Vec::new());
         let items = b"[".to_vec();
         Self {
@@ -177,12 +177,12 @@ impl IndexWriter {
         let mut tensors = Vec::with_capacity(7);
         if !is_pooled {
             let bytes = rows * width * precision.bytes();
-            tensors.push(TensorHeader { name: "embeddings", dtype, shape, bytes });
+            tensors.push(TensorEntry { name: "embeddings", dtype, shape, bytes });
         }
-        tensors.push(TensorHeader { name: "pooled", dtype, shape: vec![count, width], bytes: pooled.len() });
+        tensors.push(TensorEntry { name: "pooled", dtype, shape: vec![count, width], bytes: pooled.len() });
         pooled.finish(|bytes| output.append(bytes))?;
-        let mut append = |output: &mut IndexOutput, name, dtype, shape, values: Vec<u8>| {
-            tensors.push(TensorHeader { name, dtype, shape, bytes: values.len() });
+        let mut append = |output: &mut IndexTarget, name, dtype, shape, values: Vec<u8>| {
+            tensors.push(TensorEntry { name, dtype, shape, bytes: values.len() });
             output.append(&values)
         };
         if kind == IndexKind::Captions && !is_pooled {
@@ -192,10 +192,10 @@ impl IndexWriter {
         }
         append(&mut output, "item_ends", "U64", vec![count], little_endian(&item_ends))?;
         let (metadata, header_bytes) = match &output {
-            IndexOutput::File(_) => {
+            IndexTarget::File(_) => {
                 (BTreeMap::from([(super::segmented_file::METADATA_KEY, description.to_json())]), HEADER_BYTES)
             }
-            IndexOutput::Segment { removed, .. } => {
+            IndexTarget::Segment { removed, .. } => {
                 let shape = vec![removed.len()];
                 let values = removed.iter().flat_map(|number| number.to_le_bytes()).collect();
                 append(&mut output, "removed", "U32", shape, values)?;
@@ -206,12 +206,12 @@ impl IndexWriter {
         let before: usize = tensors.iter().map(|tensor| tensor.bytes).sum();
         // Spaces after the array, up to where a segment can begin.
         items.resize((before + items.len()).next_multiple_of(SEGMENT_ALIGNMENT as usize) - before, b' ');
-        tensors.push(TensorHeader { name: "items", dtype: "U8", shape: vec![items.len()], bytes: items.len() });
+        tensors.push(TensorEntry { name: "items", dtype: "U8", shape: vec![items.len()], bytes: items.len() });
         output.append(&items)?;
         let header = safetensors_header(&tensors, &metadata, header_bytes);
         match output {
-            IndexOutput::File(file) => file.finish(&header),
-            IndexOutput::Segment { file, .. } => file.finish(&header),
+            IndexTarget::File(file) => file.finish(&header),
+            IndexTarget::Segment { file, .. } => file.finish(&header),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     CaptionLine, IndexKind, SearchError, SkippedItem,
-    pool::{Pooling, pool},
+    pool::{ItemPooling, pool},
 };
 use crate::{Error, Result};
 use laps_data::{
@@ -167,7 +167,7 @@ impl EmbeddingPipeline<'_> {
 
     /// The vector `(dim)` by which candidates are selected, of the embeddings of an item of `kind`.
     pub fn pool(&self, kind: IndexKind, embeddings: &[f32]) -> Vec<f32> {
-        let pooling = Pooling::of(kind, self.sizes.has_class_token);
+        let pooling = ItemPooling::of(kind, self.sizes.has_class_token);
         pool(embeddings, self.sizes.width, pooling)
     }
 

@@ -4,14 +4,14 @@ use super::IndexKind;
 
 /// How the embeddings of an item are reduced to one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pooling {
+pub(crate) enum ItemPooling {
     /// The mean of the normalised rows.
     Mean,
     /// The class token, which is the first row, plus the mean of the other rows, each of the two normalised.
     ClassTokenAndMean,
 }
 
-impl Pooling {
+impl ItemPooling {
     /// How embeddings of `kind` are pooled.
     pub(crate) fn of(kind: IndexKind, has_class_token: bool) -> Self {
         match kind {
@@ -25,11 +25,11 @@ impl Pooling {
 ///
 /// For an image with a class token neither summand is enough alone: on the drawn scenes the patches of a ViT hold little of
 /// what a caption says, and the class token alone loses some of the lower ranks.
-pub(crate) fn pool(embeddings: &[f32], dim: usize, pooling: Pooling) -> Vec<f32> {
+pub(crate) fn pool(embeddings: &[f32], dim: usize, pooling: ItemPooling) -> Vec<f32> {
     let dim = dim.max(1);
     let (class_token, rows) = match pooling {
-        Pooling::ClassTokenAndMean => embeddings.split_at(dim.min(embeddings.len())),
-        Pooling::Mean => embeddings.split_at(0),
+        ItemPooling::ClassTokenAndMean => embeddings.split_at(dim.min(embeddings.len())),
+        ItemPooling::Mean => embeddings.split_at(0),
     };
     let mut mean = vec![0.0; dim];
     for row in rows.chunks_exact(dim) {

@@ -63,7 +63,7 @@ pub(super) fn write_error(path: &Path, source: std::io::Error) -> Error {
 }
 
 /// One tensor of a safetensors header. Tensors are listed in the order of the file.
-pub(super) struct TensorHeader {
+pub(super) struct TensorEntry {
     pub(super) name: &'static str,
     pub(super) dtype: &'static str,
     pub(super) shape: Vec<usize>,
@@ -72,14 +72,14 @@ pub(super) struct TensorHeader {
 
 /// Builds a safetensors header, padded with spaces to `header_bytes` as the format allows. It is longer if it does not fit.
 pub(super) fn safetensors_header(
-    tensors: &[TensorHeader],
+    tensors: &[TensorEntry],
     metadata: &BTreeMap<&str, String>,
     header_bytes: usize,
 ) -> Vec<u8> {
     let mut fields = serde_json::Map::new();
     fields.insert("__metadata__".to_owned(), json!(metadata));
     let mut start = 0;
-    for TensorHeader { name, dtype, shape, bytes } in tensors {
+    for TensorEntry { name, dtype, shape, bytes } in tensors {
         let end = start + bytes;
         fields.insert((*name).to_owned(), json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]}));
         start = end;

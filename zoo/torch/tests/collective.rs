@@ -11,7 +11,7 @@ use std::{
 
 use laps_model::encoder::Device;
 use laps_torch::{TorchDevice, distributed::Collective};
-use ranks::{PATIENT, Rank, free_port, run, scenario};
+use ranks::{PATIENT, RankProcess, free_port, run, scenario};
 use tch::{Kind, Tensor};
 
 /// Timeout of groups that are expected to fail.
@@ -162,7 +162,8 @@ fn group_of_one_does_nothing() {
 /// Runs a scenario on three ranks that fails on all but rank `failed`, and returns what they print.
 fn failures(scenario: &str, failed: usize, timeout: Duration) -> Vec<String> {
     let port = free_port();
-    let mut ranks: Vec<Rank> = (0..3).map(|rank| Rank::start("worker", scenario, rank, 3, port, timeout)).collect();
+    let mut ranks: Vec<RankProcess> =
+        (0..3).map(|rank| RankProcess::start("worker", scenario, rank, 3, port, timeout)).collect();
     let failed = ranks.remove(failed);
     let finished = ranks.into_iter().map(|rank| {
         let (success, text) = rank.finish();
@@ -222,8 +223,8 @@ fn different_values_are_refused_by_name_on_all_ranks() {
 #[test]
 fn missing_ranks_are_listed() {
     let port = free_port();
-    let ranks = [0, 2].map(|rank| Rank::start("worker", "operations", rank, 4, port, SHORT));
-    let texts = ranks.map(Rank::finish);
+    let ranks = [0, 2].map(|rank| RankProcess::start("worker", "operations", rank, 4, port, SHORT));
+    let texts = ranks.map(RankProcess::finish);
     for (success, text) in &texts {
         assert!(!success, "{text}");
     }
@@ -235,8 +236,9 @@ fn missing_ranks_are_listed() {
 #[test]
 fn different_world_sizes_are_refused() {
     let port = free_port();
-    let ranks = [(0, 2), (1, 3)].map(|(rank, size)| Rank::start("worker", "operations", rank, size, port, PATIENT));
-    let texts = ranks.map(Rank::finish);
+    let ranks =
+        [(0, 2), (1, 3)].map(|(rank, size)| RankProcess::start("worker", "operations", rank, size, port, PATIENT));
+    let texts = ranks.map(RankProcess::finish);
     for (success, text) in &texts {
         assert!(!success, "{text}");
     }
@@ -251,7 +253,7 @@ fn silent_server_ends_in_an_error() {
     let port = server.local_addr().unwrap().port();
     let accepted = std::thread::spawn(move || server.accept().unwrap());
     let began = Instant::now();
-    let (success, text) = Rank::start("worker", "operations", 1, 2, port, SHORT).finish();
+    let (success, text) = RankProcess::start("worker", "operations", 1, 2, port, SHORT).finish();
     assert!(!success && text.contains("failed: rank 1 cannot join the process group"), "{text}");
     assert!(began.elapsed() < SHORT_TEST, "{:?}", began.elapsed());
     drop(accepted.join().unwrap());
@@ -260,7 +262,7 @@ fn silent_server_ends_in_an_error() {
 #[test]
 fn absent_server_ends_in_an_error() {
     let began = Instant::now();
-    let (success, text) = Rank::start("worker", "operations", 1, 2, free_port(), SHORT).finish();
+    let (success, text) = RankProcess::start("worker", "operations", 1, 2, free_port(), SHORT).finish();
     assert!(!success && text.contains("failed: rank 1 cannot join the process group"), "{text}");
     assert!(began.elapsed() < SHORT_TEST, "{:?}", began.elapsed());
 }

@@ -46,7 +46,7 @@ impl laps::Observer for StopAfter<'_> {
 fn assert_head_trains_and_resumes(head: HeadConfig) {
     let folder = tempfile::tempdir().unwrap();
     let drawn = scenes::DrawnConfig { seed: 7, train: 8, dev: 4, test: 4 };
-    scenes::write(folder.path(), &drawn, &scenes::Split::ALL).unwrap();
+    scenes::write(folder.path(), &drawn, &scenes::DrawnSplit::ALL).unwrap();
     let mut entry = registry::find("shapes_vit").unwrap();
     entry.model.head = head;
     if !head.has_ratios() {

@@ -318,7 +318,7 @@ fn half_precision_supports_dropout() {
 fn data() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let drawn = scenes::DrawnConfig { seed: 7, train: 8, dev: 4, test: 4 };
-    scenes::write(folder.path(), &drawn, &scenes::Split::ALL).unwrap();
+    scenes::write(folder.path(), &drawn, &scenes::DrawnSplit::ALL).unwrap();
     folder
 }
 

@@ -5,7 +5,7 @@ use crate::{
     Result,
     similarity::{AlignmentConfig, CaptionMatrix, ImageTokens, MeanPatch, SimdLevel, group_peaks},
 };
-use laps_model::array::product::{Accumulate, Matrix, product};
+use laps_model::array::product::{Accumulate, MatrixView, product};
 
 /// Everything that the pairs of an image share. In tables over tokens, the patches come first and the class token last.
 pub(super) struct ImagePairs<'a> {
@@ -64,7 +64,7 @@ impl<'a> ImagePairs<'a> {
         let factors = rows.flat_map(|row| row.iter().zip(&peaks).map(|(logit, peak)| (logit - peak).exp())).collect();
 
         let mut gram = vec![0.0; patches * patches];
-        let (rows, columns) = (Matrix::rows(image_patches, width), Matrix::columns(image_patches, width));
+        let (rows, columns) = (MatrixView::rows(image_patches, width), MatrixView::columns(image_patches, width));
         product(&mut gram, Accumulate::Overwrite, [patches, width, patches], rows, columns)?;
 
         let spans = paired.iter().map(|&caption| captions.span(caption..caption + 1));
@@ -75,8 +75,8 @@ impl<'a> ImagePairs<'a> {
             &mut products,
             Accumulate::Overwrite,
             [config.tokens(), width, count],
-            Matrix::rows(&tokens.values, width),
-            Matrix::columns(&words, width),
+            MatrixView::rows(&tokens.values, width),
+            MatrixView::columns(&words, width),
         )?;
         let level = SimdLevel::detect();
         Ok(Self { config, level, tokens, logits, factors, mean_scores, gram, captions, paired, words, products })
@@ -118,8 +118,8 @@ impl<'a> ImagePairs<'a> {
             &mut gradients.tokens,
             Accumulate::Add,
             [tokens, words, width],
-            Matrix::rows(&gradients.products, words),
-            Matrix::rows(&self.words, width),
+            MatrixView::rows(&gradients.products, words),
+            MatrixView::rows(&self.words, width),
         )?;
         // A product of two patches has a gradient with respect to each of them.
         let twice: Vec<f32> = gradients.gram.iter().map(|value| 2.0 * value).collect();
@@ -127,15 +127,15 @@ impl<'a> ImagePairs<'a> {
             &mut gradients.tokens[..patches * width],
             Accumulate::Add,
             [patches, patches, width],
-            Matrix::rows(&twice, patches),
-            Matrix::rows(image_patches, width),
+            MatrixView::rows(&twice, patches),
+            MatrixView::rows(image_patches, width),
         )?;
         product(
             &mut gradients.words,
             Accumulate::Add,
             [words, tokens, width],
-            Matrix::columns(&gradients.products, words),
-            Matrix::rows(&self.tokens.values, width),
+            MatrixView::columns(&gradients.products, words),
+            MatrixView::rows(&self.tokens.values, width),
         )?;
         let mut from = gradients.words.as_slice();
         for &caption in self.paired {

@@ -11,7 +11,7 @@ use crate::{
     Result,
     similarity::{CANCELLATION, LEAKY_SLOPE, MIN_SQUARED_NORM, patches, select_patches},
 };
-use laps_model::array::product::{Accumulate, Matrix, product};
+use laps_model::array::product::{Accumulate, MatrixView, product};
 
 /// Computes the gradient of an image and one of its captions.
 pub(super) struct PairGradient<'a> {
@@ -108,15 +108,15 @@ impl PairGradient<'_> {
             group_products,
             Accumulate::Overwrite,
             [kept, kept, groups],
-            Matrix::rows(gram, kept),
-            Matrix::rows(factors, groups),
+            MatrixView::rows(gram, kept),
+            MatrixView::rows(factors, groups),
         )?;
         product(
             &mut cosines[..groups * words],
             Accumulate::Overwrite,
             [groups, kept, words],
-            Matrix::columns(factors, groups),
-            Matrix::rows(products, words),
+            MatrixView::columns(factors, groups),
+            MatrixView::rows(products, words),
         )?;
         squares.fill(0.0);
         for (group_products, factors) in group_products.chunks_exact(groups).zip(factors.chunks_exact(groups)) {
@@ -224,22 +224,22 @@ impl PairGradient<'_> {
             group_products,
             Accumulate::Add,
             [kept, words, groups],
-            Matrix::rows(products, words),
-            Matrix::columns(gradients, words),
+            MatrixView::rows(products, words),
+            MatrixView::columns(gradients, words),
         )?;
         product(
             products,
             Accumulate::Overwrite,
             [kept, groups, words],
-            Matrix::rows(factors, groups),
-            Matrix::rows(gradients, words),
+            MatrixView::rows(factors, groups),
+            MatrixView::rows(gradients, words),
         )?;
         product(
             gram,
             Accumulate::Overwrite,
             [kept, groups, kept],
-            Matrix::rows(scaled_factors, groups),
-            Matrix::columns(factors, groups),
+            MatrixView::rows(scaled_factors, groups),
+            MatrixView::columns(factors, groups),
         )?;
         // The similarity does not depend on the length of a group, so this projection is 0 except for rounding errors, which
         // large logits would amplify.

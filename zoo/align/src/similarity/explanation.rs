@@ -123,7 +123,7 @@ impl Engine {
         kinds.push(TokenKind::Fused(weights));
 
         let directions: Vec<Vec<f64>> = words.iter().map(|word| normalized(word)).collect();
-        let similarity = |token: usize, word: usize| leaky(dot(&normalized(&vectors[token]), &directions[word]));
+        let similarity = |token: usize, word: usize| leaky_relu(dot(&normalized(&vectors[token]), &directions[word]));
         // What each patch adds to the similarity of a token and a word.
         let parts = |token: usize, word: usize| -> Vec<f64> {
             let (TokenKind::Group(weights) | TokenKind::Fused(weights)) = &kinds[token] else {
@@ -259,7 +259,7 @@ fn leaky_slope(cosine: f64) -> f64 {
     if cosine < 0.0 { LEAKY_SLOPE } else { 1.0 }
 }
 
-pub(super) fn leaky(cosine: f64) -> f64 {
+pub(super) fn leaky_relu(cosine: f64) -> f64 {
     cosine * leaky_slope(cosine)
 }
 
@@ -269,7 +269,7 @@ mod tests {
     use crate::similarity::{AlignmentConfig, CaptionMatrix, EngineOptions, tests::samples::*};
 
     fn explained(config: AlignmentConfig, words: usize, seed: u64) -> (Explanation, f32) {
-        let mut random = Random(seed);
+        let mut random = SampleGenerator(seed);
         let weights = random.weights(&config, 1.0);
         let engine = Engine::new(config, &weights, EngineOptions { threads: 1, ..EngineOptions::default() }).unwrap();
         let image = random.embeddings([1, config.tokens(), config.width], 0.7);
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn embeddings_of_other_sizes_and_nan_are_rejected() {
-        let mut random = Random(7);
+        let mut random = SampleGenerator(7);
         let weights = random.weights(&SWIN, 1.0);
         let engine = Engine::new(SWIN, &weights, EngineOptions::default()).unwrap();
         let zeros = |shape: &[usize]| Array::new(shape, vec![0.0; shape.iter().product()]).unwrap();

@@ -10,7 +10,7 @@ use laps_model::{
 
 use super::explanation::{
     Explanation, PatchExplanation, TokenExplanation, TokenKind, WordExplanation, best, check_embeddings, dot, doubles,
-    leaky, mean, normalized, softmax, weighted,
+    leaky_relu, mean, normalized, softmax, weighted,
 };
 use crate::{Error, Result};
 
@@ -39,7 +39,7 @@ pub fn explain_head(head: &HeadConfig, sizes: &HeadSizes, image: &Array, caption
         HeadConfig::ScanT2i => pair.words_to_tokens(),
         HeadConfig::ScanI2t => pair.tokens_to_words(),
         HeadConfig::ScanAll => half_sum(pair.words_to_tokens(), &pair.tokens_to_words()),
-        HeadConfig::MaxMean => half_sum(pair.best_tokens(leaky), &pair.best_words()),
+        HeadConfig::MaxMean => half_sum(pair.best_tokens(leaky_relu), &pair.best_words()),
         HeadConfig::Chan { aggregation: ChanAggregation::Mean } => pair.best_tokens(|cosine| cosine),
         HeadConfig::Chan { aggregation: ChanAggregation::Lse } => pair.shares_of_words(),
         _ => {
@@ -120,7 +120,7 @@ impl Pair {
     fn words_to_tokens(&self) -> Contributions {
         let norms: Vec<f64> = self.cosines.iter().map(|row| leaky_norm(row.iter())).collect();
         self.by_word(|word| {
-            let logit = |token: usize| Some(WORD_TEMPERATURE * leaky(self.cosines[token][word]) / norms[token]);
+            let logit = |token: usize| Some(WORD_TEMPERATURE * leaky_relu(self.cosines[token][word]) / norms[token]);
             let weights = softmax(self.tokens.len(), logit);
             let norm = attended_norm(&weights, &self.tokens);
             weights.iter().zip(&self.cosines).map(|(weight, cosines)| weight * cosines[word] / norm).collect()
@@ -132,7 +132,7 @@ impl Pair {
         let [tokens, words] = [self.tokens.len(), self.words.len()];
         let norms: Vec<f64> = (0..words).map(|word| leaky_norm(self.cosines.iter().map(|row| &row[word]))).collect();
         let row = |cosines: &Vec<f64>| -> Vec<f64> {
-            let logit = |word: usize| Some(TOKEN_TEMPERATURE * leaky(cosines[word]) / norms[word]);
+            let logit = |word: usize| Some(TOKEN_TEMPERATURE * leaky_relu(cosines[word]) / norms[word]);
             let weights = softmax(words, logit);
             let share = words as f64 / tokens as f64 / attended_norm(&weights, &self.words);
             weights.iter().zip(cosines).map(|(weight, cosine)| share * weight * cosine).collect()
@@ -155,7 +155,7 @@ impl Pair {
         let mut parts = self.zeros();
         for (row, cosines) in parts.iter_mut().zip(&self.cosines) {
             let (word, cosine) = best(cosines.len(), &|word| cosines[word]);
-            row[word] = leaky(cosine) * self.words.len() as f64 / self.tokens.len() as f64;
+            row[word] = leaky_relu(cosine) * self.words.len() as f64 / self.tokens.len() as f64;
         }
         parts
     }
@@ -184,7 +184,7 @@ fn half_sum(mut parts: Contributions, other: &Contributions) -> Contributions {
 
 /// Norm of the leaky cosines.
 fn leaky_norm<'a>(cosines: impl Iterator<Item = &'a f64>) -> f64 {
-    cosines.map(|&cosine| leaky(cosine).powi(2)).sum::<f64>().sqrt() + SOFT_NORM_EPS
+    cosines.map(|&cosine| leaky_relu(cosine).powi(2)).sum::<f64>().sqrt() + SOFT_NORM_EPS
 }
 
 /// Norm of the sum of `vectors` times `weights`.
@@ -199,7 +199,7 @@ mod tests {
 
     use super::*;
     use crate::similarity::{
-        CaptionMatrix, EngineOptions, HeadEngine, SimdLevel, SimilarityEngine as _, tests::samples::Random,
+        CaptionMatrix, EngineOptions, HeadEngine, SimdLevel, SimilarityEngine as _, tests::samples::SampleGenerator,
     };
 
     const HEADS: [HeadConfig; 6] = [
@@ -212,7 +212,7 @@ mod tests {
     ];
 
     fn pair(sizes: &HeadSizes, words: usize, seed: u64) -> (Array, Array) {
-        let mut random = Random(seed);
+        let mut random = SampleGenerator(seed);
         let image = random.embeddings([1, sizes.tokens, sizes.width], 0.7);
         let image = Array::new(&[sizes.tokens, sizes.width], image.into_values()).unwrap();
         (image, random.captions(&[words], sizes.width, 0.7).remove(0))

@@ -34,7 +34,7 @@ pub(super) struct WordAttention<'a> {
 }
 
 #[inline(always)]
-fn leaky<S: Simd>(simd: S, value: S::Vector) -> S::Vector {
+fn leaky_relu<S: Simd>(simd: S, value: S::Vector) -> S::Vector {
     simd.max(value, simd.mul(value, simd.splat(LEAKY_SLOPE)))
 }
 
@@ -46,7 +46,7 @@ impl Kernel for WordAttention<'_> {
         for (column, to) in self.norms.chunks_exact_mut(S::LANES).enumerate() {
             let mut square = simd.splat(0.0);
             for row in self.products.chunks_exact(self.stride) {
-                let value = leaky(simd, simd.load(&row[column * S::LANES..]));
+                let value = leaky_relu(simd, simd.load(&row[column * S::LANES..]));
                 square = simd.mul_add(value, value, square);
             }
             simd.store(simd.inverse_root(simd.max(square, simd.splat(MIN_SQUARE))), to);
@@ -56,7 +56,7 @@ impl Kernel for WordAttention<'_> {
             let mut total = simd.splat(0.0);
             for start in (0..self.stride).step_by(S::LANES) {
                 let product = simd.load(&row[start..]);
-                let cosine = simd.mul(leaky(simd, product), simd.load(&self.norms[start..]));
+                let cosine = simd.mul(leaky_relu(simd, product), simd.load(&self.norms[start..]));
                 // At most 0, because a value is at most the norm of its row.
                 let logit = simd.mul_add(cosine, simd.splat(WORD_TEMPERATURE), simd.splat(-WORD_TEMPERATURE));
                 let weight = simd.exp_negative(logit);
@@ -120,12 +120,12 @@ impl Kernel for TokenSimilarity<'_> {
         for (row, weights) in rows {
             let mut square = simd.splat(0.0);
             for start in (0..self.stride).step_by(S::LANES) {
-                let value = leaky(simd, simd.load(&row[start..]));
+                let value = leaky_relu(simd, simd.load(&row[start..]));
                 square = simd.mul_add(value, value, square);
             }
             let factor = simd.splat(TOKEN_TEMPERATURE / simd.sum(square).max(MIN_SQUARE).sqrt());
             for start in (0..self.stride).step_by(S::LANES) {
-                let value = leaky(simd, simd.load(&row[start..]));
+                let value = leaky_relu(simd, simd.load(&row[start..]));
                 let logit = simd.mul_add(value, factor, simd.splat(-TOKEN_TEMPERATURE));
                 simd.store(simd.exp_negative(logit), &mut weights[start..]);
             }
@@ -197,7 +197,7 @@ impl Kernel for BestWords<'_> {
             for row in self.products.chunks_exact(self.stride) {
                 largest = simd.max(simd.load(&row[start..]), largest);
             }
-            total = simd.add(total, leaky(simd, largest));
+            total = simd.add(total, leaky_relu(simd, largest));
         }
         simd.sum(total) / self.tokens as f32
     }

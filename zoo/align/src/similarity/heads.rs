@@ -514,8 +514,8 @@ impl HeadWorker<'_> {
                             terms.sum::<f64>().ln() as f32
                         }
                         _ => {
-                            let leaky = |&value: &f32| value.max(super::LEAKY_SLOPE * value);
-                            let of_words = best.iter().map(leaky).sum::<f32>() / count;
+                            let leaky_relu = |&value: &f32| value.max(super::LEAKY_SLOPE * value);
+                            let of_words = best.iter().map(leaky_relu).sum::<f32>() / count;
                             0.5 * (of_words + level.run(BestWords { products, stride, tokens }))
                         }
                     }

@@ -40,7 +40,7 @@ impl Layout {
     }
 }
 
-struct Header {
+struct BmpHeader {
     width: usize,
     height: usize,
     is_top_down: bool,
@@ -55,7 +55,7 @@ struct Header {
 
 /// Decodes a file. Rows that a cut file lacks have index or value 0.
 pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, ImageError> {
-    let header = Header::read(bytes)?;
+    let header = BmpHeader::read(bytes)?;
     check_size(ImageFormat::Bmp, header.width, header.height, max_pixels)?;
     let data = bytes.get(header.offset..).unwrap_or_default();
     let indices;
@@ -86,7 +86,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, ImageEr
     Ok(Decoded { image: image.ok_or(ImageError::NoImageData { format: ImageFormat::Bmp })?, damage })
 }
 
-impl Header {
+impl BmpHeader {
     fn read(bytes: &[u8]) -> Result<Self, ImageError> {
         let mut file = Cursor::new(bytes);
         let _: [u8; 10] = file.array().ok_or_else(header_ends)?;

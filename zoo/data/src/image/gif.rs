@@ -23,7 +23,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, ImageEr
         return Err(invalid("the first frame has no pixels"));
     }
     let mut indices = vec![frame.transparent.unwrap_or(0); screen_width * screen_height];
-    let mut rows = Rows::new(frame.is_interlaced, height);
+    let mut rows = FrameRows::new(frame.is_interlaced, height);
     let mut row = rows.next();
     let (mut column, mut decoded) = (0, 0);
     decompress(frame.data, frame.code_size, |index| {
@@ -48,7 +48,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, ImageEr
 }
 
 /// The first frame of a file, before decompression.
-struct Frame<'a> {
+struct GifFrame<'a> {
     /// Width and height of the screen.
     screen: [usize; 2],
     /// Left, top, width and height of the frame.
@@ -62,7 +62,7 @@ struct Frame<'a> {
     data: &'a [u8],
 }
 
-fn read_frame(bytes: &[u8]) -> Result<Frame<'_>, ImageError> {
+fn read_frame(bytes: &[u8]) -> Result<GifFrame<'_>, ImageError> {
     let mut file = Cursor::new(bytes);
     // The signature, which was checked.
     let _: Option<[u8; 6]> = file.array();
@@ -101,7 +101,7 @@ fn read_frame(bytes: &[u8]) -> Result<Frame<'_>, ImageError> {
                     palette = Some(local);
                 }
                 let code_size = file.u8().ok_or_else(header_ends)?;
-                return Ok(Frame {
+                return Ok(GifFrame {
                     screen,
                     rectangle,
                     palette: palette.unwrap_or_else(|| std::array::from_fn(|index| [index as u8; 3])),
@@ -140,14 +140,14 @@ fn data_block<'a>(file: &mut Cursor<'a>) -> Option<&'a [u8]> {
 }
 
 /// Row numbers of a frame in the order of its data.
-struct Rows {
+struct FrameRows {
     /// Next row and step of the current pass, and the passes after it.
     current: (usize, usize),
     later: std::slice::Iter<'static, (usize, usize)>,
     height: usize,
 }
 
-impl Rows {
+impl FrameRows {
     fn new(is_interlaced: bool, height: usize) -> Self {
         let (current, later): (_, &[_]) =
             if is_interlaced { ((0, 8), &[(4, 8), (2, 4), (1, 2)]) } else { ((0, 1), &[]) };
@@ -155,7 +155,7 @@ impl Rows {
     }
 }
 
-impl Iterator for Rows {
+impl Iterator for FrameRows {
     type Item = usize;
 
     fn next(&mut self) -> Option<usize> {

@@ -38,7 +38,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, ImageEr
     Ok(Decoded { image, damage })
 }
 
-struct Header {
+struct JpegHeader {
     width: usize,
     height: usize,
     is_cmyk: bool,
@@ -71,7 +71,7 @@ impl Decompressor {
         unsafe { turbo::tj3Get(self.0, parameter as c_int) }
     }
 
-    fn header(&mut self, bytes: &[u8]) -> Result<Header, ImageError> {
+    fn header(&mut self, bytes: &[u8]) -> Result<JpegHeader, ImageError> {
         // SAFETY: pointer and length are those of one slice, which is only read during the call.
         let status = unsafe { turbo::tj3DecompressHeader(self.0, bytes.as_ptr(), bytes.len() as turbo::size_t) };
         if status != 0 && !self.is_warning() {
@@ -81,7 +81,7 @@ impl Decompressor {
         let size = [turbo::TJPARAM_TJPARAM_JPEGWIDTH, turbo::TJPARAM_TJPARAM_JPEGHEIGHT].map(|side| self.get(side));
         let [Ok(width), Ok(height)] = size.map(usize::try_from) else { return Err(NO_IMAGE_DATA) };
         let is_cmyk = [turbo::TJCS_TJCS_CMYK, turbo::TJCS_TJCS_YCCK].iter().any(|&kind| kind as c_int == colorspace);
-        Ok(Header { width, height, is_cmyk })
+        Ok(JpegHeader { width, height, is_cmyk })
     }
 
     /// Decodes into `pixels`, rows of `row` bytes each, zero at first; returns what was wrong with the file, if it was

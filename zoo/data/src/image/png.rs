@@ -9,7 +9,7 @@ use super::{Decoded, ImageError, ImageFormat, RgbImage, cursor::Cursor, decode::
 
 /// Decodes a file. Pixels that a cut or corrupt file lacks have sample 0.
 pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, ImageError> {
-    let (header, file) = Header::read(bytes)?;
+    let (header, file) = PngHeader::read(bytes)?;
     check_size(ImageFormat::Png, header.width, header.height, max_pixels)?;
     let [left, top, width, height] = header.frame.unwrap_or([0, 0, header.width, header.height]);
     let mut pixels = vec![header.rgb(0); header.width * header.height];
@@ -75,7 +75,7 @@ impl Color {
     }
 }
 
-struct Header {
+struct PngHeader {
     width: usize,
     height: usize,
     depth: usize,
@@ -88,7 +88,7 @@ struct Header {
     is_animated: bool,
 }
 
-impl Header {
+impl PngHeader {
     /// Reads the chunks up to the image data. The cursor is then at the length of the first data chunk.
     fn read(bytes: &[u8]) -> Result<(Self, Cursor<'_>), ImageError> {
         let mut file = Cursor::new(bytes);

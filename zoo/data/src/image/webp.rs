@@ -34,7 +34,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, ImageEr
 /// A still file, or an animation without its later frames.
 struct File<'a> {
     canvas: [usize; 2],
-    frame: Frame<'a>,
+    frame: WebpFrame<'a>,
 }
 
 impl<'a> File<'a> {
@@ -48,14 +48,14 @@ impl<'a> File<'a> {
         let mut chunks = Chunks(file);
         let (kind, payload) = chunks.next().ok_or_else(cut)??;
         if kind != *b"VP8X" {
-            let frame = Frame::find(std::iter::once(Ok((kind, payload))).chain(chunks))?;
+            let frame = WebpFrame::find(std::iter::once(Ok((kind, payload))).chain(chunks))?;
             return Ok(Self { canvas: frame.size, frame });
         }
         let mut header = Cursor::new(payload);
         let [flags, _, _, _] = header.array().ok_or_else(cut)?;
         let canvas = [header.u24_le().ok_or_else(cut)? + 1, header.u24_le().ok_or_else(cut)? + 1];
         let frame = if flags & ANIMATION == 0 {
-            let mut frame = Frame::find(chunks)?;
+            let mut frame = WebpFrame::find(chunks)?;
             if flags & ALPHA == 0 {
                 frame.alpha = None;
             }
@@ -70,14 +70,14 @@ impl<'a> File<'a> {
     }
 
     /// The first frame of an animation. The headers of all frames are checked, as in Pillow.
-    fn first_frame(chunks: Chunks<'a>, canvas: [usize; 2]) -> Result<Frame<'a>, ImageError> {
+    fn first_frame(chunks: Chunks<'a>, canvas: [usize; 2]) -> Result<WebpFrame<'a>, ImageError> {
         let (mut first, mut has_parameters) = (None, false);
         for chunk in chunks {
             let (kind, payload) = chunk?;
             match &kind {
                 b"ANIM" => has_parameters = true,
                 b"ANMF" if has_parameters => {
-                    let frame = Frame::of_animation(payload)?;
+                    let frame = WebpFrame::of_animation(payload)?;
                     if (0..2).any(|side| frame.position[side] + frame.size[side] > canvas[side]) {
                         return Err(mismatch());
                     }
@@ -94,7 +94,7 @@ impl<'a> File<'a> {
 }
 
 /// A frame before decoding.
-struct Frame<'a> {
+struct WebpFrame<'a> {
     position: [usize; 2],
     size: [usize; 2],
     alpha: Option<&'a [u8]>,
@@ -102,7 +102,7 @@ struct Frame<'a> {
     data: &'a [u8],
 }
 
-impl<'a> Frame<'a> {
+impl<'a> WebpFrame<'a> {
     fn of_animation(payload: &'a [u8]) -> Result<Self, ImageError> {
         let mut header = Cursor::new(payload);
         let mut fields = [0; 4];

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Split;
+use super::DrawnSplit;
 
 /// Scenes cannot be drawn or written.
 #[derive(Debug, thiserror::Error)]
@@ -11,7 +11,7 @@ pub enum SceneError {
     #[error("split `{split}` cannot be drawn\n  expected: at most {most} scenes\n  found: {wanted}")]
     TooMany {
         /// The split.
-        split: Split,
+        split: DrawnSplit,
         /// Number of distinct scenes.
         most: usize,
         /// Number of requested scenes.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    DrawnConfig, SceneError, Split,
+    DrawnConfig, DrawnSplit, SceneError,
     captions::{self, CAPTIONS},
     layout::{Jitter, place},
     scene::{Certainty, Colour, Object, Relation, Scene, SceneContent, Shape, Side, Size, Sizes},
@@ -25,20 +25,20 @@ pub(super) struct CaptionedScene {
 
 /// The scenes of a split, in groups of [`GROUP_SIZE`]. Each caption is certainly true of its scene and cannot be read as true
 /// of any other scene of the split. No two splits share a scene.
-pub(super) fn draw(config: &DrawnConfig, wanted: Split) -> Result<Vec<CaptionedScene>, SceneError> {
+pub(super) fn draw(config: &DrawnConfig, wanted: DrawnSplit) -> Result<Vec<CaptionedScene>, SceneError> {
     let mut taken = HashSet::new();
     // The order is fixed: the test split does not depend on the others.
-    let mut seen = fill(config, Split::Test, &mut taken)?;
-    if wanted != Split::Test {
-        seen = fill(config, Split::Dev, &mut taken)?;
+    let mut seen = fill(config, DrawnSplit::Test, &mut taken)?;
+    if wanted != DrawnSplit::Test {
+        seen = fill(config, DrawnSplit::Dev, &mut taken)?;
     }
-    if wanted == Split::Train {
-        seen = fill(config, Split::Train, &mut taken)?;
+    if wanted == DrawnSplit::Train {
+        seen = fill(config, DrawnSplit::Train, &mut taken)?;
     }
     Ok(seen.describe(&mut SplitMix64::named(config.seed, &format!("{wanted} captions"))))
 }
 
-fn fill(config: &DrawnConfig, split: Split, taken: &mut HashSet<SceneContent>) -> Result<Seen, SceneError> {
+fn fill(config: &DrawnConfig, split: DrawnSplit, taken: &mut HashSet<SceneContent>) -> Result<Seen, SceneError> {
     let mut random = SplitMix64::named(config.seed, &format!("{split} scenes"));
     let mut seen = Seen::default();
     let count = config.count(split);
@@ -61,7 +61,7 @@ fn fill(config: &DrawnConfig, split: Split, taken: &mut HashSet<SceneContent>) -
         if add(base) {
             let mut size = 1;
             // Each kind of change once, while the split has room. Some are impossible for some scenes.
-            let mut kinds = Change::ALL;
+            let mut kinds = SceneChange::ALL;
             random.shuffle(&mut kinds);
             for kind in kinds {
                 for _ in 0..4 {
@@ -103,7 +103,7 @@ fn content(random: &mut SplitMix64) -> SceneContent {
 
 /// The difference between a scene and the first of its group.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
+enum SceneChange {
     Colour,
     Shape,
     Size,
@@ -113,7 +113,7 @@ enum Change {
     Relation,
 }
 
-impl Change {
+impl SceneChange {
     const ALL: [Self; 5] = [Self::Colour, Self::Shape, Self::Size, Self::Swap, Self::Relation];
 
     fn apply(self, base: SceneContent, random: &mut SplitMix64) -> SceneContent {
@@ -147,14 +147,14 @@ impl Change {
     }
 }
 
-type Kind = (Colour, Shape);
+type ObjectKind = (Colour, Shape);
 
 /// The scenes of a split so far.
 #[derive(Default)]
 struct Seen {
     scenes: Vec<Scene>,
     /// Scenes by pairs of the kinds of their objects. A caption can only fit scenes that share such a pair.
-    by_kinds: HashMap<(Kind, Kind), Vec<usize>>,
+    by_kinds: HashMap<(ObjectKind, ObjectKind), Vec<usize>>,
 }
 
 impl Seen {
@@ -199,8 +199,8 @@ impl Seen {
 }
 
 /// All pairs of kinds of its objects, each in ascending order.
-fn pairs(content: &SceneContent) -> Vec<(Kind, Kind)> {
-    let kinds: Vec<Kind> = content.objects().map(Object::kind).collect();
+fn pairs(content: &SceneContent) -> Vec<(ObjectKind, ObjectKind)> {
+    let kinds: Vec<ObjectKind> = content.objects().map(Object::kind).collect();
     let pairs = (0..kinds.len()).flat_map(|b| (0..b).map(move |a| (a, b)));
     pairs.map(|(a, b)| (kinds[a].min(kinds[b]), kinds[a].max(kinds[b]))).collect()
 }

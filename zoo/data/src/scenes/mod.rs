@@ -26,7 +26,7 @@ pub use error::SceneError;
 pub use objects::{DrawnObject, objects};
 pub use raster::PIXELS;
 pub use vocabulary::vocabulary;
-pub use write::{Outcome, write};
+pub use write::{DrawOutcome, write};
 
 /// Configuration of a drawn data set: `data.drawn` of an entry. The same numbers always give the same data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,11 +44,11 @@ pub struct DrawnConfig {
 
 impl DrawnConfig {
     /// Number of scenes of a split.
-    pub fn count(&self, split: Split) -> usize {
+    pub fn count(&self, split: DrawnSplit) -> usize {
         match split {
-            Split::Train => self.train,
-            Split::Dev => self.dev,
-            Split::Test => self.test,
+            DrawnSplit::Train => self.train,
+            DrawnSplit::Dev => self.dev,
+            DrawnSplit::Test => self.test,
         }
     }
 }
@@ -56,7 +56,7 @@ impl DrawnConfig {
 /// A split of the drawn data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Split {
+pub enum DrawnSplit {
     /// For training.
     Train,
     /// For choosing a checkpoint.
@@ -65,12 +65,12 @@ pub enum Split {
     Test,
 }
 
-impl Split {
+impl DrawnSplit {
     /// All splits, in the order of their image ids.
     pub const ALL: [Self; 3] = [Self::Train, Self::Dev, Self::Test];
 }
 
-impl fmt::Display for Split {
+impl fmt::Display for DrawnSplit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Train => "train",

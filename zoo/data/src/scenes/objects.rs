@@ -1,7 +1,7 @@
 //! Where the objects of drawn scenes are.
 
 use super::{
-    DrawnConfig, PIXELS, SceneError, Split,
+    DrawnConfig, DrawnSplit, PIXELS, SceneError,
     captions::shape_words,
     groups, outline,
     scene::{PlacedObject, UNIT},
@@ -20,7 +20,7 @@ pub struct DrawnObject {
 ///
 /// # Errors
 /// [`SceneError::TooMany`].
-pub fn objects(config: &DrawnConfig, split: Split) -> Result<Vec<Vec<DrawnObject>>, SceneError> {
+pub fn objects(config: &DrawnConfig, split: DrawnSplit) -> Result<Vec<Vec<DrawnObject>>, SceneError> {
     let scenes = groups::draw(config, split)?;
     Ok(scenes.iter().map(|captioned| visible_objects(&captioned.scene.objects)).collect())
 }
@@ -52,8 +52,8 @@ mod tests {
     #[test]
     fn visible_pixels_have_the_colour_of_their_object() {
         let config = DrawnConfig { seed: 3, train: 1, dev: 1, test: 20 };
-        let scenes = groups::draw(&config, Split::Test).unwrap();
-        for (captioned, objects) in scenes.iter().zip(objects(&config, Split::Test).unwrap()) {
+        let scenes = groups::draw(&config, DrawnSplit::Test).unwrap();
+        for (captioned, objects) in scenes.iter().zip(objects(&config, DrawnSplit::Test).unwrap()) {
             let picture = raster::draw(&captioned.scene);
             assert!(objects.len() >= 2);
             for (object, placed) in objects.iter().zip(&captioned.scene.objects) {

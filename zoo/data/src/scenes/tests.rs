@@ -136,7 +136,7 @@ impl Statement {
 
 #[test]
 fn each_caption_is_true_of_its_own_scene_only() {
-    for split in Split::ALL {
+    for split in DrawnSplit::ALL {
         let drawn = groups::draw(&config(), split).unwrap();
         assert_eq!(drawn.len(), config().count(split));
         for (index, CaptionedScene { scene, captions }) in drawn.iter().enumerate() {
@@ -172,7 +172,7 @@ fn differences(a: &SceneContent, b: &SceneContent) -> usize {
 
 #[test]
 fn nearly_every_scene_has_neighbours_that_differ_in_one_attribute() {
-    let drawn = groups::draw(&config(), Split::Test).unwrap();
+    let drawn = groups::draw(&config(), DrawnSplit::Test).unwrap();
     let near =
         |scene: &Scene| drawn.iter().filter(|other| differences(&scene.content, &other.scene.content) == 1).count();
     let counts: Vec<usize> = drawn.iter().map(|drawn| near(&drawn.scene)).collect();
@@ -186,12 +186,12 @@ fn splits_are_disjoint_and_independent() {
     let contents = |config: &DrawnConfig, split| {
         groups::draw(config, split).unwrap().into_iter().map(|drawn| drawn.scene.content).collect::<Vec<_>>()
     };
-    let all: Vec<SceneContent> = Split::ALL.into_iter().flat_map(|split| contents(&config(), split)).collect();
+    let all: Vec<SceneContent> = DrawnSplit::ALL.into_iter().flat_map(|split| contents(&config(), split)).collect();
     assert_eq!(all.iter().collect::<HashSet<_>>().len(), 700);
     let more = DrawnConfig { train: 500, ..config() };
-    assert_eq!(contents(&more, Split::Test), contents(&config(), Split::Test));
-    assert_eq!(contents(&more, Split::Train)[..395], contents(&config(), Split::Train)[..395]);
-    assert_ne!(contents(&DrawnConfig { seed: 8, ..config() }, Split::Test), contents(&config(), Split::Test));
+    assert_eq!(contents(&more, DrawnSplit::Test), contents(&config(), DrawnSplit::Test));
+    assert_eq!(contents(&more, DrawnSplit::Train)[..395], contents(&config(), DrawnSplit::Train)[..395]);
+    assert_ne!(contents(&DrawnConfig { seed: 8, ..config() }, DrawnSplit::Test), contents(&config(), DrawnSplit::Test));
 }
 
 /// Which pixels are nearest to a colour, and near to it.
@@ -234,7 +234,7 @@ fn overlap(scene: &Scene, front: Colour, back: Colour) -> (usize, usize) {
 fn pixels_agree_with_captions() {
     let mut checked = BTreeMap::new();
     let mut slivers = 0;
-    for CaptionedScene { scene, captions } in groups::draw(&config(), Split::Train).unwrap() {
+    for CaptionedScene { scene, captions } in groups::draw(&config(), DrawnSplit::Train).unwrap() {
         let pixels = raster::draw(&scene);
         assert_eq!(pixels.len(), PIXELS * PIXELS * 3);
         let statement = read(&captions[0]);
@@ -271,7 +271,7 @@ fn vocabulary_has_every_word() {
     assert_eq!(vocabulary[..5], ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]);
     let known: HashSet<&str> = vocabulary.iter().copied().collect();
     assert_eq!(known.len(), vocabulary.len());
-    for CaptionedScene { captions, .. } in groups::draw(&config(), Split::Train).unwrap() {
+    for CaptionedScene { captions, .. } in groups::draw(&config(), DrawnSplit::Train).unwrap() {
         for word in captions.iter().flat_map(|caption| caption.split(' ')) {
             assert!(known.contains(word.to_lowercase().as_str()), "`{word}`");
         }
@@ -280,8 +280,8 @@ fn vocabulary_has_every_word() {
 
 #[test]
 fn too_many_scenes_are_an_error() {
-    let error = groups::draw(&DrawnConfig { test: usize::MAX, ..config() }, Split::Test).err().unwrap();
-    assert!(matches!(error, SceneError::TooMany { split: Split::Test, wanted: usize::MAX, .. }), "{error}");
+    let error = groups::draw(&DrawnConfig { test: usize::MAX, ..config() }, DrawnSplit::Test).err().unwrap();
+    assert!(matches!(error, SceneError::TooMany { split: DrawnSplit::Test, wanted: usize::MAX, .. }), "{error}");
 }
 
 fn small() -> DrawnConfig {
@@ -307,7 +307,7 @@ fn files(folder: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
 fn data_set_is_the_same_bytes_on_every_platform() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("shapes");
-    assert_eq!(write(&folder, &small(), &Split::ALL).unwrap(), Outcome::Written);
+    assert_eq!(write(&folder, &small(), &DrawnSplit::ALL).unwrap(), DrawOutcome::Written);
     let files = files(&folder);
     assert_eq!(files.len(), 30 + 2 * 3 + 1 + 1 + 1);
     insta::assert_snapshot!(String::from_utf8_lossy(&files["drawn.json"]), @r#"
@@ -352,33 +352,33 @@ fn data_set_is_the_same_bytes_on_every_platform() {
 fn existing_folder_is_reused_repaired_or_rejected() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("deep/shapes");
-    assert_eq!(write(&folder, &small(), &[Split::Test]).unwrap(), Outcome::Written);
+    assert_eq!(write(&folder, &small(), &[DrawnSplit::Test]).unwrap(), DrawOutcome::Written);
     let test = files(&folder);
     assert_eq!(test.len(), 10 + 2 + 3);
-    assert_eq!(write(&folder, &small(), &[Split::Test]).unwrap(), Outcome::Kept);
+    assert_eq!(write(&folder, &small(), &[DrawnSplit::Test]).unwrap(), DrawOutcome::Unchanged);
 
-    assert_eq!(write(&folder, &small(), &[Split::Dev]).unwrap(), Outcome::Written);
-    assert_eq!(write(&folder, &small(), &[Split::Test, Split::Dev]).unwrap(), Outcome::Kept);
+    assert_eq!(write(&folder, &small(), &[DrawnSplit::Dev]).unwrap(), DrawOutcome::Written);
+    assert_eq!(write(&folder, &small(), &[DrawnSplit::Test, DrawnSplit::Dev]).unwrap(), DrawOutcome::Unchanged);
     let both = files(&folder);
     for (name, bytes) in test.iter().filter(|(name, _)| name.contains("test_")) {
         assert_eq!(&both[name], bytes, "{name}");
     }
 
     fs_err::write(folder.join("images/test_00003.png"), "half").unwrap();
-    assert_eq!(write(&folder, &small(), &[Split::Test]).unwrap(), Outcome::Written);
+    assert_eq!(write(&folder, &small(), &[DrawnSplit::Test]).unwrap(), DrawOutcome::Written);
     assert_eq!(files(&folder), both);
 
     let other = DrawnConfig { seed: 8, ..small() };
-    assert_eq!(write(&folder, &other, &[Split::Test]).unwrap(), Outcome::Written);
+    assert_eq!(write(&folder, &other, &[DrawnSplit::Test]).unwrap(), DrawOutcome::Written);
     assert_ne!(files(&folder)["captions/test_caps.txt"], both["captions/test_caps.txt"]);
 
     fs_err::write(folder.join("notes.txt"), "mine").unwrap();
-    let error = write(&folder, &small(), &[Split::Test]).unwrap_err();
+    let error = write(&folder, &small(), &[DrawnSplit::Test]).unwrap_err();
     assert!(error.to_string().contains("notes.txt") && error.hint().is_some(), "{error}");
     assert!(folder.join("notes.txt").exists());
     fs_err::remove_file(folder.join("notes.txt")).unwrap();
     fs_err::remove_file(folder.join("drawn.json")).unwrap();
-    assert!(write(&folder, &small(), &[Split::Test]).is_err());
+    assert!(write(&folder, &small(), &[DrawnSplit::Test]).is_err());
     assert_eq!(fs_err::read_dir(place.path().join("deep")).unwrap().count(), 1);
 }
 
@@ -387,7 +387,7 @@ fn existing_folder_is_reused_repaired_or_rejected() {
 #[ignore = "writes a picture to look at"]
 fn sheet() {
     let folder = std::path::PathBuf::from(std::env::var("SHEET").unwrap());
-    let drawn = groups::draw(&config(), Split::Test).unwrap();
+    let drawn = groups::draw(&config(), DrawnSplit::Test).unwrap();
     let (columns, rows, scale) = (5, 5, 3);
     let mut sheet = image::RgbImage::new((columns * (PIXELS + 2) * scale) as u32, (rows * (PIXELS + 2) * scale) as u32);
     for (index, CaptionedScene { scene, captions }) in drawn.iter().take(columns * rows).enumerate() {

@@ -7,7 +7,7 @@ use laps_files::{DigestWriter, IoError, TemporaryFolder};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{DrawnConfig, PIXELS, SceneError, Split, groups, raster, vocabulary};
+use super::{DrawnConfig, DrawnSplit, PIXELS, SceneError, groups, raster, vocabulary};
 use crate::{Error, Result};
 
 /// Increased whenever the same configuration gives other bytes.
@@ -17,9 +17,9 @@ const STAMP: &str = "drawn.json";
 
 /// Result of [`write()`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DrawOutcome {
     /// The folder already had the data set.
-    Kept,
+    Unchanged,
     /// The data set was drawn.
     Written,
 }
@@ -29,7 +29,7 @@ pub enum Outcome {
 struct Stamp {
     edition: u32,
     drawn: DrawnConfig,
-    splits: Vec<Split>,
+    splits: Vec<DrawnSplit>,
     /// SHA-256 of all other files.
     sha256: String,
 }
@@ -43,18 +43,20 @@ struct Stamp {
 ///
 /// # Errors
 /// [`SceneError::Foreign`] if the folder has other files.
-pub fn write(folder: &Path, config: &DrawnConfig, wanted: &[Split]) -> Result<Outcome> {
+pub fn write(folder: &Path, config: &DrawnConfig, wanted: &[DrawnSplit]) -> Result<DrawOutcome> {
     let found = FolderContents::read(folder)?;
-    let mut splits: Vec<Split> = Split::ALL.into_iter().filter(|split| wanted.contains(split)).collect();
+    let mut splits: Vec<DrawnSplit> = DrawnSplit::ALL.into_iter().filter(|split| wanted.contains(split)).collect();
     if let FolderContents::Drawn(stamp) = &found
         && (stamp.edition, &stamp.drawn) == (EDITION, config)
     {
         let intact = digest(folder).is_ok_and(|sha256| sha256 == stamp.sha256);
         if intact && splits.iter().all(|split| stamp.splits.contains(split)) {
-            return Ok(Outcome::Kept);
+            return Ok(DrawOutcome::Unchanged);
         }
-        splits =
-            Split::ALL.into_iter().filter(|split| splits.contains(split) || stamp.splits.contains(split)).collect();
+        splits = DrawnSplit::ALL
+            .into_iter()
+            .filter(|split| splits.contains(split) || stamp.splits.contains(split))
+            .collect();
     }
 
     let parent = match folder.parent() {
@@ -75,11 +77,11 @@ pub fn write(folder: &Path, config: &DrawnConfig, wanted: &[Split]) -> Result<Ou
     if let Err(error) = rename(draft.path(), folder) {
         // Another process may have written the same data set first.
         return match FolderContents::read(folder)? {
-            FolderContents::Drawn(theirs) if theirs == stamp => Ok(Outcome::Kept),
+            FolderContents::Drawn(theirs) if theirs == stamp => Ok(DrawOutcome::Unchanged),
             _ => Err(error),
         };
     }
-    Ok(Outcome::Written)
+    Ok(DrawOutcome::Written)
 }
 
 /// Content of the target folder.
@@ -123,7 +125,7 @@ fn temporary_folder(folder: &Path, suffix: &str) -> Result<TemporaryFolder> {
     }
 }
 
-fn fill(folder: &Path, config: &DrawnConfig, splits: &[Split]) -> Result<()> {
+fn fill(folder: &Path, config: &DrawnConfig, splits: &[DrawnSplit]) -> Result<()> {
     let (captions, images) = (folder.join("captions"), folder.join("images"));
     for folder in [&captions, &images] {
         fs_err::create_dir_all(folder).map_err(|source| io_error("create", folder, source))?;
@@ -131,7 +133,7 @@ fn fill(folder: &Path, config: &DrawnConfig, splits: &[Split]) -> Result<()> {
     let mut names = BTreeMap::new();
     for &split in splits {
         // Ids count through the splits in their order, drawn or not.
-        let before = Split::ALL.into_iter().filter(|&other| other < split);
+        let before = DrawnSplit::ALL.into_iter().filter(|&other| other < split);
         let first: u128 = before.map(|other| config.count(other) as u128).sum();
         let drawn = groups::draw(config, split)?;
         let name = |index: usize| format!("{split}_{index:05}.png");

@@ -7,39 +7,39 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::{Sink, Source, SourceItem, read_json, unusable};
+use super::{ItemSink, Source, SourceItem, read_json, unusable};
 use crate::DataError;
 
 #[derive(Deserialize)]
-struct Document {
-    images: Vec<Image>,
-    annotations: Vec<Annotation>,
+struct CocoFile {
+    images: Vec<CocoImage>,
+    annotations: Vec<CocoAnnotation>,
 }
 
 #[derive(Deserialize)]
-struct Image {
+struct CocoImage {
     id: u64,
     file_name: String,
 }
 
 #[derive(Deserialize)]
-struct Annotation {
+struct CocoAnnotation {
     image_id: u64,
     id: u64,
     caption: String,
 }
 
-pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<(), DataError> {
+pub(super) fn read(source: &Source, sink: &mut ItemSink<'_>) -> Result<(), DataError> {
     for file in &source.files {
         let expected = "an object with `images` (`id`, `file_name`) and `annotations` (`image_id`, `id`, `caption`)";
-        let Document { images, annotations } = read_json(file, expected)?;
+        let CocoFile { images, annotations } = read_json(file, expected)?;
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
         let folder = stem.strip_prefix("captions_").filter(|folder| source.images.join(folder).is_dir());
         let mut captions: HashMap<u64, Vec<(u64, String)>> = HashMap::new();
-        for Annotation { image_id, id, caption } in annotations {
+        for CocoAnnotation { image_id, id, caption } in annotations {
             captions.entry(image_id).or_default().push((id, caption));
         }
-        for (row, Image { id, file_name }) in images.into_iter().enumerate() {
+        for (row, CocoImage { id, file_name }) in images.into_iter().enumerate() {
             let mut captions = captions.remove(&id).unwrap_or_default();
             captions.sort_by_key(|&(id, _)| id);
             sink(SourceItem {

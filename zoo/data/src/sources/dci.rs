@@ -8,20 +8,20 @@ use std::{collections::HashMap, path::PathBuf};
 
 use serde::Deserialize;
 
-use super::{Sink, Source, SourceItem, read_json, unusable};
+use super::{ItemSink, Source, SourceItem, read_json, unusable};
 use crate::DataError;
 
 #[derive(Deserialize)]
-struct Annotation {
+struct DenseCaption {
     image: String,
     short_caption: String,
     extra_caption: String,
 }
 
-pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<(), DataError> {
+pub(super) fn read(source: &Source, sink: &mut ItemSink<'_>) -> Result<(), DataError> {
     for (split, file) in listed(source)? {
         let expected = "an object with `image`, `short_caption` and `extra_caption`";
-        let Annotation { image, short_caption, extra_caption } = read_json(&file, expected)?;
+        let DenseCaption { image, short_caption, extra_caption } = read_json(&file, expected)?;
         sink(SourceItem {
             split,
             id: image.rsplit_once('.').map_or(image.as_str(), |(stem, _)| stem).to_owned(),

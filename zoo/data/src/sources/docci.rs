@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::{Sink, Source, SourceItem, unusable};
+use super::{ItemSink, Source, SourceItem, unusable};
 use crate::DataError;
 use laps_files::{decode_text, lines};
 
@@ -17,7 +17,7 @@ struct Description {
     description: String,
 }
 
-pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<(), DataError> {
+pub(super) fn read(source: &Source, sink: &mut ItemSink<'_>) -> Result<(), DataError> {
     for file in &source.files {
         let text = decode_text(fs_err::read(file)?).map_err(|error| DataError::not_utf8(file, error))?;
         for (line, text) in (1..).zip(lines(&text)).filter(|(_, line)| !line.trim().is_empty()) {

@@ -4,11 +4,11 @@
 
 use std::path::PathBuf;
 
-use super::{Sink, Source, SourceItem, files, unusable};
+use super::{ItemSink, Source, SourceItem, files, unusable};
 use crate::{DataError, captions::rows, image::READABLE_EXTENSIONS};
 
 /// Returns the files whose names are not UTF-8. They are left out.
-pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<Vec<PathBuf>, DataError> {
+pub(super) fn read(source: &Source, sink: &mut ItemSink<'_>) -> Result<Vec<PathBuf>, DataError> {
     let mut unnamed = Vec::new();
     for folder in &source.files {
         let mut images = Vec::new();

@@ -226,7 +226,7 @@ impl Import<'_> {
         if let Some(bytes) = &bytes {
             self.unpacked.add(&path, bytes.len())?;
         }
-        self.place(&name, bytes.as_deref())?;
+        self.write_image(&name, bytes.as_deref())?;
         self.caption_counts.push(captions.len());
         self.by_id.insert(id.clone(), self.images.len());
         self.by_name.insert(name, id.clone());
@@ -235,7 +235,7 @@ impl Import<'_> {
     }
 
     /// Writes, links or copies an image.
-    fn place(&mut self, name: &str, bytes: Option<&[u8]>) -> Result<(), DataError> {
+    fn write_image(&mut self, name: &str, bytes: Option<&[u8]>) -> Result<(), DataError> {
         let (to, from) = (self.folder.join("images").join(name), self.source.images.join(name));
         if bytes.is_none() && self.transfer == ImageTransfer::Keep {
             return Ok(());

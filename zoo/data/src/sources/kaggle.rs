@@ -2,11 +2,11 @@
 //!
 //! The separator is `|` and nothing is quoted. One row of the published file lacks the separator before its caption.
 
-use super::{Sink, Source, SourceItem, unusable};
+use super::{ItemSink, Source, SourceItem, unusable};
 use crate::DataError;
 use laps_files::{decode_text, lines};
 
-pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<(), DataError> {
+pub(super) fn read(source: &Source, sink: &mut ItemSink<'_>) -> Result<(), DataError> {
     for file in &source.files {
         let text = decode_text(fs_err::read(file)?).map_err(|error| DataError::not_utf8(file, error))?;
         let mut rows = (1..).zip(lines(&text)).filter(|(_, line)| !line.trim().is_empty()).peekable();

@@ -6,16 +6,16 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{JsonId, Sink, Source, SourceItem, read_json};
+use super::{ItemSink, JsonId, Source, SourceItem, read_json};
 use crate::DataError;
 
 #[derive(Deserialize)]
-struct Document {
-    images: Vec<Image>,
+struct KarpathyFile {
+    images: Vec<KarpathyImage>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Image {
+pub(super) struct KarpathyImage {
     filename: String,
     filepath: Option<String>,
     imgid: Option<JsonId>,
@@ -30,7 +30,7 @@ struct Sentence {
     raw: String,
 }
 
-impl Image {
+impl KarpathyImage {
     pub(super) fn id(&self, row: usize) -> String {
         self.cocoid.as_ref().or(self.imgid.as_ref()).map_or_else(|| row.to_string(), JsonId::to_string)
     }
@@ -43,12 +43,12 @@ impl Image {
     }
 }
 
-pub(super) fn images(path: &Path) -> Result<Vec<Image>, DataError> {
+pub(super) fn images(path: &Path) -> Result<Vec<KarpathyImage>, DataError> {
     let expected = "an object with `images`, each with `filename`, `split` and `sentences`";
-    Ok(read_json::<Document>(path, expected)?.images)
+    Ok(read_json::<KarpathyFile>(path, expected)?.images)
 }
 
-pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<(), DataError> {
+pub(super) fn read(source: &Source, sink: &mut ItemSink<'_>) -> Result<(), DataError> {
     for file in &source.files {
         for (row, image) in images(file)?.into_iter().enumerate() {
             sink(SourceItem {

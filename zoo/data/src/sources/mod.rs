@@ -274,7 +274,7 @@ impl Source {
 
     /// Calls `sink` for each image in the order of the source. Returns the files, relative to their folder, that are left
     /// out because their names are not UTF-8.
-    fn read(&self, sink: &mut Sink<'_>) -> Result<Vec<PathBuf>, DataError> {
+    fn read(&self, sink: &mut ItemSink<'_>) -> Result<Vec<PathBuf>, DataError> {
         match self.kind {
             SourceKind::Folder => return folder::read(self, sink),
             SourceKind::Urban1k => return urban1k::read(self, sink),
@@ -293,7 +293,7 @@ impl Source {
 }
 
 /// Receives the images of a source.
-type Sink<'a> = dyn FnMut(SourceItem) -> Result<(), DataError> + 'a;
+type ItemSink<'a> = dyn FnMut(SourceItem) -> Result<(), DataError> + 'a;
 
 /// An image of a source with captions.
 struct SourceItem {

@@ -24,7 +24,7 @@ use parquet::{
     schema::types::SchemaDescriptor,
 };
 
-use super::{CaptionUse, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Sink, Source, SourceItem, parquet_pages, unusable};
+use super::{CaptionUse, ItemSink, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Source, SourceItem, parquet_pages, unusable};
 use crate::{DataError, image::ImageFormat};
 
 /// Rows that are read at a time.
@@ -39,7 +39,7 @@ const IDS: [&str; 5] = ["img_id", "image_id", "imgid", "cocoid", "id"];
 const NAMES: [&str; 2] = ["filename", "file_name"];
 const EXPECTED: &str = "the columns `image` and `caption`, and optionally `split`, `img_id` and `filename`";
 
-pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<(), DataError> {
+pub(super) fn read(source: &Source, sink: &mut ItemSink<'_>) -> Result<(), DataError> {
     for path in &source.files {
         // The crate asserts some things that a file may violate.
         let read = catch_unwind(AssertUnwindSafe(|| read_file(source, path, sink)));
@@ -95,7 +95,7 @@ impl Columns {
     }
 }
 
-fn read_file(source: &Source, path: &Path, sink: &mut Sink<'_>) -> Result<(), DataError> {
+fn read_file(source: &Source, path: &Path, sink: &mut ItemSink<'_>) -> Result<(), DataError> {
     let broken = |error: ParquetError| unusable(path, "a valid Parquet file", error.to_string());
     check_footer(path)?;
     let reader = SerializedFileReader::new(fs_err::File::open(path)?.into_parts().0).map_err(broken)?;
@@ -125,12 +125,12 @@ fn read_file(source: &Source, path: &Path, sink: &mut Sink<'_>) -> Result<(), Da
             for (row, (((((mut bytes, file), split), captions), id), name)) in (first + row..).zip(batch) {
                 let origin = (path.to_owned(), format!("row {row}"));
                 // Sizes are checked before values are copied.
-                let check = |values: &[Value], max: u64, what: &str| {
-                    let size: u64 = values.iter().map(Value::size).sum();
+                let check = |values: &[ColumnValue], max: u64, what: &str| {
+                    let size: u64 = values.iter().map(ColumnValue::size).sum();
                     let expected = || format!("at most {max} bytes of {what} in row {row}");
                     if size > max { Err(unusable(path, expected(), format!("{size} bytes"))) } else { Ok(()) }
                 };
-                let text = |mut values: Vec<Value>| {
+                let text = |mut values: Vec<ColumnValue>| {
                     values.truncate(1);
                     check(&values, MAX_TEXT_BYTES, "a text")?;
                     values.pop().map(|value| value.text(path, row)).transpose()
@@ -139,7 +139,7 @@ fn read_file(source: &Source, path: &Path, sink: &mut Sink<'_>) -> Result<(), Da
                 let captions = captions.into_iter().map(|caption| caption.text(path, row)).collect::<Result<_, _>>()?;
                 bytes.truncate(1);
                 check(&bytes, MAX_IMAGE_BYTES, "an image")?;
-                let (bytes, file, name) = (bytes.pop().map(Value::bytes), text(file)?, text(name)?);
+                let (bytes, file, name) = (bytes.pop().map(ColumnValue::bytes), text(file)?, text(name)?);
                 sink(item(source, origin, bytes, file, name, text(split)?, text(id)?, captions)?)?;
             }
             row += count;
@@ -221,12 +221,12 @@ fn check_footer(path: &Path) -> Result<(), DataError> {
 
 /// A value of a column.
 #[derive(Clone)]
-enum Value {
+enum ColumnValue {
     Bytes(ByteArray),
     Number(i64),
 }
 
-impl Value {
+impl ColumnValue {
     /// Number of bytes; that of a number is at most this.
     fn size(&self) -> u64 {
         match self {
@@ -272,14 +272,18 @@ impl Column {
     }
 
     /// The values of each of the next `count` rows; nulls are left out. The footer claims `rows` rows so far.
-    fn read(&mut self, path: &Path, count: usize, rows: usize) -> Result<Vec<Vec<Value>>, DataError> {
+    fn read(&mut self, path: &Path, count: usize, rows: usize) -> Result<Vec<Vec<ColumnValue>>, DataError> {
         let (definition, repetition) = (self.max_definition, self.max_repetition);
         let read = match &mut self.reader {
-            ColumnReader::ByteArrayColumnReader(reader) => records(reader, count, definition, repetition, Value::Bytes),
-            ColumnReader::Int32ColumnReader(reader) => {
-                records(reader, count, definition, repetition, |value| Value::Number(value.into()))
+            ColumnReader::ByteArrayColumnReader(reader) => {
+                records(reader, count, definition, repetition, ColumnValue::Bytes)
             }
-            ColumnReader::Int64ColumnReader(reader) => records(reader, count, definition, repetition, Value::Number),
+            ColumnReader::Int32ColumnReader(reader) => {
+                records(reader, count, definition, repetition, |value| ColumnValue::Number(value.into()))
+            }
+            ColumnReader::Int64ColumnReader(reader) => {
+                records(reader, count, definition, repetition, ColumnValue::Number)
+            }
             _ => Ok(Some(Vec::new())),
         };
         let name = &self.name;
@@ -302,8 +306,8 @@ fn records<T: DataType>(
     count: usize,
     max_definition: i16,
     max_repetition: i16,
-    value: impl Fn(T::T) -> Value,
-) -> Result<Option<Vec<Vec<Value>>>, ParquetError> {
+    value: impl Fn(T::T) -> ColumnValue,
+) -> Result<Option<Vec<Vec<ColumnValue>>>, ParquetError> {
     let (mut definitions, mut repetitions, mut values) = (Vec::new(), Vec::new(), Vec::new());
     // A page boundary may end a call early.
     let mut read = 0;
@@ -322,7 +326,7 @@ fn records<T: DataType>(
     if max_definition == 0 {
         return Ok(Some(values.map(|value| vec![value]).collect()));
     }
-    let mut rows: Vec<Vec<Value>> = Vec::new();
+    let mut rows: Vec<Vec<ColumnValue>> = Vec::new();
     for (index, definition) in definitions.into_iter().enumerate() {
         if max_repetition == 0 || repetitions.get(index) == Some(&0) {
             rows.push(Vec::new());

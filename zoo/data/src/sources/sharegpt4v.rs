@@ -11,7 +11,7 @@ use serde::{
     de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor},
 };
 
-use super::{Sink, Source, SourceItem, unusable};
+use super::{ItemSink, Source, SourceItem, unusable};
 use crate::DataError;
 
 /// Items of the test split.
@@ -28,7 +28,7 @@ struct Turn {
     value: String,
 }
 
-pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<(), DataError> {
+pub(super) fn read(source: &Source, sink: &mut ItemSink<'_>) -> Result<(), DataError> {
     for file in &source.files {
         let mut items = Vec::new();
         let mut content = BufReader::new(fs_err::File::open(file)?);

@@ -7,12 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Sink, Source, SourceItem, files, unusable};
+use super::{ItemSink, Source, SourceItem, files, unusable};
 use crate::{DataError, image::READABLE_EXTENSIONS};
 use laps_files::read_text;
 
 /// Returns the images whose names are not UTF-8. They are left out.
-pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<Vec<PathBuf>, DataError> {
+pub(super) fn read(source: &Source, sink: &mut ItemSink<'_>) -> Result<Vec<PathBuf>, DataError> {
     let mut images = BTreeMap::new();
     let mut unnamed = Vec::new();
     files::walk(&source.images, &mut |_, below| {

@@ -14,7 +14,7 @@ use fs_err::File;
 use serde::Deserialize;
 use tar::{Archive, Entry, EntryType, PaxExtensions};
 
-use super::{CaptionUse, JsonId, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Sink, Source, SourceItem, unusable};
+use super::{CaptionUse, ItemSink, JsonId, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Source, SourceItem, unusable};
 use crate::{DataError, image::READABLE_EXTENSIONS};
 use laps_files::{lines, strip_mark_bytes};
 
@@ -27,11 +27,11 @@ struct Sample {
     key: String,
     image: Option<(String, Vec<u8>)>,
     text: Option<String>,
-    json: Option<Metadata>,
+    json: Option<SampleMetadata>,
 }
 
 #[derive(Deserialize)]
-struct Metadata {
+struct SampleMetadata {
     #[serde(alias = "img_id", alias = "image_id", alias = "imgid", alias = "cocoid")]
     id: Option<JsonId>,
     #[serde(alias = "file_name")]
@@ -48,11 +48,11 @@ enum TextOrList {
     List(Vec<String>),
 }
 
-pub(super) fn read(source: &Source, sink: &mut Sink<'_>) -> Result<(), DataError> {
+pub(super) fn read(source: &Source, sink: &mut ItemSink<'_>) -> Result<(), DataError> {
     source.files.iter().try_for_each(|path| read_file(source, path, sink))
 }
 
-fn read_file(source: &Source, path: &Path, sink: &mut Sink<'_>) -> Result<(), DataError> {
+fn read_file(source: &Source, path: &Path, sink: &mut ItemSink<'_>) -> Result<(), DataError> {
     let mut file = File::open(path)?;
     let mut magic = [0; 2];
     let is_gzip = file.read_exact(&mut magic).is_ok() && magic == [0x1f, 0x8b];
@@ -141,15 +141,15 @@ fn content(path: &Path, entry: &mut Entry<'_, File>, name: &str, limit: u64) -> 
 
 impl Sample {
     /// Passes the sample on, if it has files.
-    fn send(self, source: &Source, path: &Path, sink: &mut Sink<'_>) -> Result<(), DataError> {
+    fn send(self, source: &Source, path: &Path, sink: &mut ItemSink<'_>) -> Result<(), DataError> {
         let Self { key, image, text, json } = self;
         if image.is_none() && text.is_none() && json.is_none() {
             return Ok(());
         }
         let lacks = |what: &str| unusable(path, format!("{what} with the key `{key}`"), "none");
         let (member, bytes) = image.ok_or_else(|| lacks("an image"))?;
-        let Metadata { id, filename, split, caption } =
-            json.unwrap_or(Metadata { id: None, filename: None, split: None, caption: None });
+        let SampleMetadata { id, filename, split, caption } =
+            json.unwrap_or(SampleMetadata { id: None, filename: None, split: None, caption: None });
         let captions = match (caption, text) {
             (Some(TextOrList::List(captions)), _) => captions,
             (Some(TextOrList::Text(caption)), _) => vec![caption],

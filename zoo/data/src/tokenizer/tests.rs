@@ -107,7 +107,7 @@ fn tokens_of_the_crate(text: &str, lower_case: bool) -> Vec<String> {
 
 /// Why the tokens of the crate differ from those of the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Difference {
+enum TokenDifference {
     /// A character that Unicode 14.0 does not assign. The reference removes it, the crate keeps it.
     Unassigned,
     /// A character that Unicode 14.0 has as a mark or as punctuation and the older version of the crate does not, or the
@@ -119,7 +119,7 @@ enum Difference {
     NotComposed,
 }
 
-impl Difference {
+impl TokenDifference {
     /// The first reason that applies to a text.
     fn find(text: &str, lower_case: bool) -> Option<Self> {
         let config = config(Some(lower_case));
@@ -151,7 +151,7 @@ impl Difference {
 /// The numbers are those of the Python package `tokenizers` 0.22.2 too.
 #[test]
 fn tokens_of_the_crate_differ_from_the_reference_for_known_reasons() {
-    let mut counts: BTreeMap<Option<Difference>, [usize; 2]> = BTreeMap::new();
+    let mut counts: BTreeMap<Option<TokenDifference>, [usize; 2]> = BTreeMap::new();
     for (side, (tokenizer, lower_case)) in tokenizers().iter().zip([true, false]).enumerate() {
         let TokenizerModel::Bert { word_piece, .. } = &tokenizer.model else { panic!("a WordPiece vocabulary") };
         for (text, uncased, cased) in strings() {
@@ -160,17 +160,17 @@ fn tokens_of_the_crate_differ_from_the_reference_for_known_reasons() {
             let special = tokenizer.special();
             let found: Vec<u32> = std::iter::once(special.first).chain(pieces).chain([special.last]).collect();
             let expected = if lower_case { uncased } else { cased };
-            let difference = (found != expected).then(|| Difference::find(&text, lower_case));
+            let difference = (found != expected).then(|| TokenDifference::find(&text, lower_case));
             let difference = difference.map(|reason| reason.unwrap_or_else(|| panic!("{text:?}: no known reason")));
             counts.entry(difference).or_default()[side] += 1;
         }
     }
     let expected = [
         (None, [4813, 4911]),
-        (Some(Difference::Unassigned), [784, 763]),
-        (Some(Difference::Category), [182, 28]),
-        (Some(Difference::FinalSigma), [221, 0]),
-        (Some(Difference::NotComposed), [0, 298]),
+        (Some(TokenDifference::Unassigned), [784, 763]),
+        (Some(TokenDifference::Category), [182, 28]),
+        (Some(TokenDifference::FinalSigma), [221, 0]),
+        (Some(TokenDifference::NotComposed), [0, 298]),
     ];
     assert_eq!(counts, BTreeMap::from(expected));
 }

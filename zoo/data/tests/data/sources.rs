@@ -23,7 +23,7 @@ const SPLITS: [&str; 3] = ["train", "dev", "test"];
 fn draw(config: &DrawnConfig) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("laps");
-    scenes::write(&root, config, &scenes::Split::ALL).unwrap();
+    scenes::write(&root, config, &scenes::DrawnSplit::ALL).unwrap();
     (folder, root)
 }
 

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::real;
 
 #[derive(serde::Deserialize)]
-struct Reference {
+struct ReferenceTokens {
     caption: String,
     ids: Vec<u32>,
 }
@@ -23,7 +23,7 @@ fn tokens_equal_the_reference() {
     let Some(real) = real() else { return };
     let tokenizer = Tokenizer::open(&real.join("tokenizer/vocab.txt")).unwrap();
     let text = fs::read_to_string(real.join("tokenizer/reference.jsonl")).unwrap();
-    let references: Vec<Reference> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let references: Vec<ReferenceTokens> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let captions: Vec<String> = references.iter().map(|reference| reference.caption.clone()).collect();
     let tokens = tokenizer.encode_all(&captions, 512).unwrap();
 

@@ -163,12 +163,12 @@ fn write(
         let synced = scope
             .spawn(move || requests.iter().try_for_each(|()| disk.as_ref().map_or(Ok(()), |disk| disk.sync_data())));
         let to_hash = source_sha256.is_some().then_some(to_hash);
-        let mut output = Output { file, to_hash, to_sync, bytes: 0, unsynced: 0 };
+        let mut output = ConvertedFile { file, to_hash, to_sync, bytes: 0, unsynced: 0 };
         // A hash that is not known yet gets a placeholder of the same length.
         let placeholder = "0".repeat(SHA256_DIGITS);
         output.write(header(checkpoint, tensors, source_sha256.unwrap_or(&placeholder))?).map_err(&failed)?;
         copy(checkpoint, tensors, parameters, |bytes| output.write(bytes).map_err(&failed))?;
-        let Output { file, to_hash, to_sync, bytes, .. } = output;
+        let ConvertedFile { file, to_hash, to_sync, bytes, .. } = output;
         // The threads end when their channels close.
         drop((to_hash, to_sync));
         synced.join().unwrap_or_else(|panic| resume_unwind(panic)).map_err(&failed)?;
@@ -182,7 +182,7 @@ fn write(
 }
 
 /// A file that is written, hashed and flushed to the disk.
-struct Output<'a> {
+struct ConvertedFile<'a> {
     file: &'a mut OutputFile,
     /// Blocks for the hashing thread, if there is one.
     to_hash: Option<mpsc::SyncSender<Vec<u8>>>,
@@ -192,7 +192,7 @@ struct Output<'a> {
     unsynced: usize,
 }
 
-impl Output<'_> {
+impl ConvertedFile<'_> {
     fn write(&mut self, block: Vec<u8>) -> io::Result<()> {
         self.file.write_all(&block)?;
         self.bytes += block.len() as u64;

@@ -20,14 +20,14 @@ const MIN_CASES: usize = 200;
 #[derive(Deserialize)]
 struct Corpus {
     torch: String,
-    cases: Vec<Case>,
+    cases: Vec<CorpusCase>,
 }
 
 #[derive(Deserialize)]
-struct Case {
+struct CorpusCase {
     name: String,
     #[serde(default)]
-    tensors: BTreeMap<String, Tensor>,
+    tensors: BTreeMap<String, ExpectedTensor>,
     #[serde(default)]
     skipped: Vec<String>,
     #[serde(default)]
@@ -39,7 +39,7 @@ struct Case {
 }
 
 #[derive(Deserialize, Debug, PartialEq)]
-struct Tensor {
+struct ExpectedTensor {
     dtype: String,
     shape: Vec<usize>,
     sha256: String,
@@ -58,11 +58,11 @@ fn torch_name(checkpoint: &Checkpoint, name: &str) -> String {
     }
 }
 
-fn read_tensors(checkpoint: &Checkpoint) -> BTreeMap<String, Tensor> {
+fn read_tensors(checkpoint: &Checkpoint) -> BTreeMap<String, ExpectedTensor> {
     let tensor = |name: &String| {
         let stored = &checkpoint.tensors[name];
         let sha256 = sha256_hex(&checkpoint.bytes(name, stored).unwrap());
-        (name.clone(), Tensor { dtype: torch_name(checkpoint, name), shape: stored.shape.clone(), sha256 })
+        (name.clone(), ExpectedTensor { dtype: torch_name(checkpoint, name), shape: stored.shape.clone(), sha256 })
     };
     checkpoint.tensors.keys().map(tensor).collect()
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use laps_files::IoError;
 
-use super::{Dtype, Format, options::Difference, report::Report};
+use super::{Dtype, Format, options::OptionDifference, report::Report};
 
 /// A checkpoint that cannot be used or written.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ pub enum CheckpointError {
     },
     /// The checkpoint was trained with options that differ from the entry.
     #[error("the options in the checkpoint differ from the entry{}", lines(.0))]
-    Options(Vec<Difference>),
+    Options(Vec<OptionDifference>),
     /// The tensors do not fit the model.
     #[error("{0}")]
     Mismatch(Box<Report>),
@@ -117,6 +117,6 @@ impl From<laps_model::Error> for CheckpointError {
     }
 }
 
-fn lines(differences: &[Difference]) -> String {
+fn lines(differences: &[OptionDifference]) -> String {
     differences.iter().map(|difference| format!("\n  {difference}")).collect()
 }

@@ -16,12 +16,12 @@ use super::stored::SharedFile;
 pub(super) struct CheckpointFile {
     pub(super) path: PathBuf,
     pub(super) length: u64,
-    pub(super) source: FileSource,
+    pub(super) source: FileAccess,
 }
 
 /// How the content of a [`CheckpointFile`] is read.
 #[derive(Clone, Debug)]
-pub(super) enum FileSource {
+pub(super) enum FileAccess {
     Open(Arc<File>),
     /// Opened for each tensor: an unpacked `.pth` has more files than a process may open.
     Closed,
@@ -34,7 +34,7 @@ pub(super) enum FileSource {
 impl CheckpointFile {
     /// The open file `file` of `length` bytes.
     pub(super) fn open(path: &Path, file: Arc<File>, length: u64) -> Self {
-        Self { path: path.to_owned(), length, source: FileSource::Open(file) }
+        Self { path: path.to_owned(), length, source: FileAccess::Open(file) }
     }
 
     /// A file with the content `bytes`.
@@ -42,16 +42,16 @@ impl CheckpointFile {
         Self {
             path: path.to_owned(),
             length: bytes.len() as u64,
-            source: FileSource::Read { sha256: sha256_hex(bytes) },
+            source: FileAccess::Read { sha256: sha256_hex(bytes) },
         }
     }
 
     /// SHA-256 of the content in hexadecimal.
     pub(super) fn sha256(&self) -> io::Result<String> {
         let file = match &self.source {
-            FileSource::Read { sha256 } => return Ok(sha256.clone()),
-            FileSource::Open(file) => Arc::clone(file),
-            FileSource::Closed => Arc::new(File::open(&self.path)?),
+            FileAccess::Read { sha256 } => return Ok(sha256.clone()),
+            FileAccess::Open(file) => Arc::clone(file),
+            FileAccess::Closed => Arc::new(File::open(&self.path)?),
         };
         Ok(DigestWriter::sha256().read(SharedFile::new(file, self.length))?.finish().sha256)
     }

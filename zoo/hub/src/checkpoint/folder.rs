@@ -14,7 +14,7 @@ use super::{CheckpointError, format::is_checkpoint_name, shards::LISTS};
 const WEIGHTS: [&str; 4] = ["model.safetensors", LISTS[0], "pytorch_model.bin", LISTS[1]];
 
 /// The kind of target that a path names.
-pub(super) enum Source {
+pub(super) enum CheckpointPath {
     /// A checkpoint in one file.
     File(PathBuf),
     /// The list of a checkpoint in several files.
@@ -27,7 +27,7 @@ pub(super) enum Source {
 ///
 /// # Errors
 /// [`CheckpointError::Foreign`] for a folder with none or several, [`CheckpointError::Io`] for one that cannot be read.
-pub(super) fn resolve(path: PathBuf) -> Result<Source, CheckpointError> {
+pub(super) fn resolve(path: PathBuf) -> Result<CheckpointPath, CheckpointError> {
     let foreign =
         |found: String, hint: String| CheckpointError::Foreign { path: path.clone(), found, hint: Some(hint) };
     if let Some(found) = fs_err::metadata(&path).ok().and_then(|metadata| irregular(metadata.file_type())) {
@@ -36,23 +36,27 @@ pub(super) fn resolve(path: PathBuf) -> Result<Source, CheckpointError> {
     }
     if !path.is_dir() {
         return Ok(match path.file_name().is_some_and(|name| LISTS.iter().any(|list| name == *list)) {
-            true => Source::ShardList(path),
-            false => Source::File(path),
+            true => CheckpointPath::ShardList(path),
+            false => CheckpointPath::File(path),
         });
     }
     if let Some(weights) = WEIGHTS.iter().map(|name| path.join(name)).find(|weights| weights.is_file()) {
         return resolve(weights);
     }
     let names = sorted_names(&path)?;
-    let unpacked = unpacked(&path, &names).map(Source::Unpacked);
+    let unpacked = unpacked(&path, &names).map(CheckpointPath::Unpacked);
     let files = names.iter().filter(|name| is_checkpoint_name(name)).map(|name| path.join(name));
-    let mut checkpoints: Vec<Source> = unpacked.chain(files.filter(|path| path.is_file()).map(Source::File)).collect();
+    let mut checkpoints: Vec<CheckpointPath> =
+        unpacked.chain(files.filter(|path| path.is_file()).map(CheckpointPath::File)).collect();
     match (checkpoints.pop(), checkpoints.len()) {
         (Some(only), 0) => Ok(only),
         (None, _) => {
             Err(foreign("a folder without a checkpoint".to_owned(), "name the file of the checkpoint".to_owned()))
         }
-        (Some(Source::File(last) | Source::ShardList(last) | Source::Unpacked(last)), others) => {
+        (
+            Some(CheckpointPath::File(last) | CheckpointPath::ShardList(last) | CheckpointPath::Unpacked(last)),
+            others,
+        ) => {
             let found = format!("a folder with {} checkpoints", others + 1);
             Err(foreign(found, format!("name one of them, such as {}", quoted(&last))))
         }

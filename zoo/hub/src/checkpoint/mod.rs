@@ -44,11 +44,11 @@ pub use dtype::Dtype;
 pub use error::CheckpointError;
 pub use format::Format;
 pub use names::{IGNORED, is_ignored};
-pub use options::{Difference, OptionValue, Options};
+pub use options::{OptionDifference, OptionValue, Options};
 pub use report::{NonFinite, Report, Skipped, WrongShape, WrongType};
 
-use file::{CheckpointFile, FileSource};
-use folder::Source;
+use file::{CheckpointFile, FileAccess};
+use folder::CheckpointPath;
 use format::{FileKind, HEAD_BYTES, detect};
 use laps_model::{
     array::Array,
@@ -99,12 +99,12 @@ impl Checkpoint {
     /// a model in several files of which one is missing or does not fit.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, CheckpointError> {
         match folder::resolve(path.into())? {
-            Source::File(path) => match File::open(&path) {
+            CheckpointPath::File(path) => match File::open(&path) {
                 Ok(file) => Self::read_file(path, file.into()),
                 Err(source) => Err(CheckpointError::Io(IoError::new("read", path, source))),
             },
-            Source::ShardList(path) => shards::open(&path),
-            Source::Unpacked(folder) => {
+            CheckpointPath::ShardList(path) => shards::open(&path),
+            CheckpointPath::Unpacked(folder) => {
                 let files = unpacked_files(&folder)
                     .map_err(|source| CheckpointError::Io(IoError::new("read", &folder, source)))?;
                 let length = files.iter().map(|file| file.length).sum();
@@ -429,7 +429,7 @@ fn unpacked_files(folder: &Path) -> io::Result<Vec<CheckpointFile>> {
             let path = entry?.path();
             let metadata = fs_err::metadata(&path)?;
             if metadata.is_file() {
-                files.push(CheckpointFile { path, length: metadata.len(), source: FileSource::Closed });
+                files.push(CheckpointFile { path, length: metadata.len(), source: FileAccess::Closed });
             }
         }
     }

@@ -44,7 +44,7 @@ pub enum OptionValue {
 
 /// An option of the checkpoint that differs from the entry.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Difference {
+pub struct OptionDifference {
     /// Name of the option.
     pub key: &'static str,
     /// Value in the entry.
@@ -88,7 +88,7 @@ impl Options {
         let expected = expected.into_iter().filter(|(key, _)| !is_d2s || !["img_res", "num_patches"].contains(key));
         let differs = |(key, expected): (&'static str, OptionValue)| {
             let found = self.get(key).filter(|found| **found != OptionValue::None)?;
-            let difference = || Difference { key, expected: expected.to_string(), found: found.to_string() };
+            let difference = || OptionDifference { key, expected: expected.to_string(), found: found.to_string() };
             (!expected.equals(found)).then(difference)
         };
         let differences: Vec<_> = expected.chain(ratios).filter_map(differs).collect();
@@ -217,7 +217,7 @@ impl fmt::Display for OptionValue {
     }
 }
 
-impl fmt::Display for Difference {
+impl fmt::Display for OptionDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}`\n    expected: {}\n    found: {}", self.key, self.expected, self.found)
     }

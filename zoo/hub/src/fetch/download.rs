@@ -14,7 +14,7 @@ use super::{
     source::{ByteSource, OpenedSource, ResumePoint, looks_like_a_page},
     space,
 };
-use crate::store::{RemoteFile, StoreError};
+use crate::store::{FileStoreError, RemoteFile};
 use laps_files::{
     BLOCK, ExpectedDigest, FileDigest, Mismatch, Progress, ProgressUnit, Verified, digest_file, with_suffix,
 };
@@ -30,7 +30,7 @@ const MAX_WRONG_RANGES: u32 = 2;
 const HEAD: u64 = 512;
 
 /// Checks a complete file before it is renamed to its target.
-pub(super) type Accept<'a> = &'a dyn Fn(&Path) -> Result<(), StoreError>;
+pub(super) type Accept<'a> = &'a dyn Fn(&Path) -> Result<(), FileStoreError>;
 
 /// The parameters of a download.
 pub(super) struct Download<'a> {

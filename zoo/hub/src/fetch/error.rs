@@ -3,7 +3,7 @@
 use std::{error::Error, io, path::PathBuf};
 
 use super::{drive::DriveError, hub::HubError};
-use crate::store::StoreError;
+use crate::store::FileStoreError;
 use laps_files::{IoError, Mismatch};
 
 /// An error of this module.
@@ -172,7 +172,7 @@ pub enum FetchError {
         path: PathBuf,
         /// The fault.
         #[source]
-        source: Box<StoreError>,
+        source: Box<FileStoreError>,
     },
     /// The disk is full.
     #[error("not enough disk space for `{}`\n  expected: {needed} bytes free\n  found: {free}", path.display())]
@@ -212,9 +212,9 @@ pub enum FetchError {
         /// The error of each source.
         failures: Vec<FetchError>,
     },
-    /// See [`StoreError`].
+    /// See [`FileStoreError`].
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] FileStoreError),
     /// The caption files of a data set could not be read.
     #[error(transparent)]
     Data(#[from] laps_data::DataError),

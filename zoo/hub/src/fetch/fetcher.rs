@@ -22,7 +22,7 @@ use super::{
     space::free_space,
     url_file::UrlFile,
 };
-use crate::store::{FileSource, Pin, Pins, RemoteFile, Store, StoreError};
+use crate::store::{FileSource, FileStore, FileStoreError, Pin, Pins, RemoteFile};
 use laps_files::{ExpectedDigest, FileDigest, FileLock, Progress, digest_file, utc_now, with_suffix};
 
 /// Concurrent downloads: enough that small files do not wait for each other, few enough for any server.
@@ -52,7 +52,7 @@ pub struct FetchSettings {
     /// Endpoints of the services.
     pub services: Services,
     /// Where files are stored and pinned.
-    pub store: Store,
+    pub store: FileStore,
     /// Whether the network may be used.
     pub network: Network,
     /// Whether new pins are allowed.
@@ -69,11 +69,11 @@ impl FetchSettings {
     /// The services and the store of the environment. `HF_HUB_OFFLINE` and `TRANSFORMERS_OFFLINE` disable the network.
     ///
     /// # Errors
-    /// [`FetchError::Environment`] and [`StoreError::NoCache`].
+    /// [`FetchError::Environment`] and [`FileStoreError::NoCache`].
     pub fn from_environment(network: Network, pinning: Pinning) -> Result<Self, FetchError> {
         Ok(Self {
             services: Services::from_environment()?,
-            store: Store::from_environment()?,
+            store: FileStore::from_environment()?,
             network: if is_offline() { Network::Offline } else { network },
             pinning,
             retry: RetryPolicy::default(),
@@ -83,7 +83,7 @@ impl FetchSettings {
     }
 }
 
-/// Fetches files into a [`Store`].
+/// Fetches files into a [`FileStore`].
 #[derive(Debug)]
 pub struct Fetcher {
     settings: FetchSettings,
@@ -121,7 +121,7 @@ impl Fetcher {
     pub fn fetch(
         &self,
         file: &RemoteFile,
-        accept: impl Fn(&Path) -> Result<(), StoreError>,
+        accept: impl Fn(&Path) -> Result<(), FileStoreError>,
         progress: &dyn Progress,
     ) -> Result<FetchedFile, FetchError> {
         let outcome = self.fetch_locked(file, &accept, progress);
@@ -141,7 +141,7 @@ impl Fetcher {
     pub fn fetch_any(
         &self,
         files: &[RemoteFile],
-        accept: impl Fn(&Path) -> Result<(), StoreError>,
+        accept: impl Fn(&Path) -> Result<(), FileStoreError>,
         progress: &dyn Progress,
     ) -> Result<FetchedFile, FetchError> {
         // A local file is used without asking for those before it.
@@ -153,7 +153,7 @@ impl Fetcher {
                 outcome => return outcome,
             }
         }
-        Err(last.unwrap_or_else(|| StoreError::unknown_name("", Vec::new()).into()))
+        Err(last.unwrap_or_else(|| FileStoreError::unknown_name("", Vec::new()).into()))
     }
 
     /// Fetches several files concurrently. The outcomes are in the order of `files`; a failure does not stop the
@@ -255,7 +255,7 @@ impl Fetcher {
         };
         if self.settings.network == Network::Offline && !self.has_local_source(file, pin) {
             let pins = pin.map(|_| self.settings.store.pins.clone());
-            return Err(StoreError::Mismatch { key: file.key.clone(), mismatch, pins }.into());
+            return Err(FileStoreError::Mismatch { key: file.key.clone(), mismatch, pins }.into());
         }
         let rejected = with_suffix(&file.path, ".rejected");
         fs_err::rename(&file.path, &rejected).map_err(|source| FetchError::io("move", &rejected, source))?;
@@ -372,9 +372,9 @@ fn parse_location(address: &str) -> Result<FileLocation, FetchError> {
 }
 
 /// Combines the manifest and the pin, which must agree.
-fn expected_digest(file: &RemoteFile, pin: Option<&Pin>, pins: &Path) -> Result<ExpectedDigest, StoreError> {
+fn expected_digest(file: &RemoteFile, pin: Option<&Pin>, pins: &Path) -> Result<ExpectedDigest, FileStoreError> {
     let Some(pin) = pin else { return Ok(file.expected.clone()) };
-    file.expected.and(&pin.expected()).map_err(|mismatch| StoreError::Mismatch {
+    file.expected.and(&pin.expected()).map_err(|mismatch| FileStoreError::Mismatch {
         key: file.key.clone(),
         mismatch,
         pins: Some(pins.to_owned()),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{FetchError, Fetcher, space};
-use crate::store::{RemoteFile, StoreError, UnpackSummary, unpack};
+use crate::store::{FileStoreError, RemoteFile, UnpackSummary, unpack};
 use laps_files::{FileLock, Progress, ProgressUnit, replace, with_suffix};
 
 /// The file `<archive>.unpacked`, written when the whole archive was unpacked.
@@ -19,7 +19,7 @@ impl Fetcher {
     /// one. The archive is deleted afterwards; a file `<archive>.unpacked` records that it need not be fetched again.
     ///
     /// # Errors
-    /// As for [`Fetcher::fetch`]; [`StoreError::Archive`] for a damaged or malicious archive.
+    /// As for [`Fetcher::fetch`]; [`FileStoreError::Archive`] for a damaged or malicious archive.
     pub fn images(&self, archive: &RemoteFile, progress: &dyn Progress) -> Result<UnpackSummary, FetchError> {
         let record_path = with_suffix(&archive.path, ".unpacked");
         let record = fs_err::read(&record_path).ok().and_then(|text| serde_json::from_slice(&text).ok());
@@ -28,7 +28,7 @@ impl Fetcher {
             return Ok(UnpackSummary { files, existing: files, bytes });
         }
         let fetched = self.fetch(archive, |_| Ok(()), progress)?;
-        let failed = |action, source| StoreError::io(action, &archive.path, source);
+        let failed = |action, source| FileStoreError::io(action, &archive.path, source);
         let folder = archive.path.parent().unwrap_or(&archive.path);
         let waiting = || progress.message(&archive.key, "waiting for another process that unpacks it");
         let _lock = FileLock::acquire(&record_path, waiting).map_err(|source| failed("lock", source))?;

@@ -10,7 +10,8 @@ use crate::{
     checkpoint::Checkpoint,
     registry::{DataPaths, Entry},
     store::{
-        Pin, RemoteFile, Store, check_checkpoint, convert_fetched, converted_key, data_set, image_encoder, text_encoder,
+        FileStore, Pin, RemoteFile, check_checkpoint, convert_fetched, converted_key, data_set, image_encoder,
+        text_encoder,
     },
 };
 use laps_data::Split;
@@ -92,7 +93,7 @@ impl Fetcher {
 /// # Errors
 /// Errors of the built-in manifest.
 pub fn missing_texts(
-    store: &Store,
+    store: &FileStore,
     entry: &Entry,
     (root, paths): (&Path, &DataPaths),
     splits: &[&str],
@@ -124,7 +125,7 @@ pub fn missing_texts(
 /// # Errors
 /// Errors of the caption files and of the built-in manifest.
 pub fn missing_images(
-    store: &Store,
+    store: &FileStore,
     entry: &Entry,
     (root, paths): (&Path, &DataPaths),
     splits: &[&str],

@@ -66,7 +66,7 @@ struct Effective<'a> {
 
 /// Everything that determines the weights of a training run.
 #[derive(Serialize)]
-struct Run<'a> {
+struct TrainingRun<'a> {
     model: &'a ModelConfig,
     data: &'a DataConfig,
     train: &'a TrainConfig,
@@ -76,7 +76,7 @@ struct Run<'a> {
 struct RunFile<'a> {
     name: &'a str,
     #[serde(flatten)]
-    run: Run<'a>,
+    run: TrainingRun<'a>,
 }
 
 impl Entry {
@@ -150,8 +150,8 @@ impl Entry {
         Ok(format!("# The effective configuration of a run; its sha256 is {}.\n{text}", self.run_sha256()?))
     }
 
-    fn run(&self) -> Run<'_> {
-        Run { model: &self.model, data: &self.data, train: &self.train }
+    fn run(&self) -> TrainingRun<'_> {
+        TrainingRun { model: &self.model, data: &self.data, train: &self.train }
     }
 
     /// The published tables of this entry under `protocol`; empty for a protocol that is not its own.

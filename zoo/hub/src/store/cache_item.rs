@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Pin, Pins, RemoteFile, Store, StoreError, converted_key};
+use super::{FileStore, FileStoreError, Pin, Pins, RemoteFile, converted_key};
 use crate::registry::Entry;
 use laps_files::with_suffix;
 use laps_model::{models, params::Parameter};
@@ -59,12 +59,12 @@ impl CacheState {
     }
 }
 
-impl Store {
+impl FileStore {
     /// The state of the published checkpoint of `entry`. Looks at names and sizes only.
     ///
     /// # Errors
-    /// As for [`Store::checkpoint`] and [`Pins::open`].
-    pub fn cached_checkpoint(&self, entry: &Entry) -> Result<CacheItem, StoreError> {
+    /// As for [`FileStore::checkpoint`] and [`Pins::open`].
+    pub fn cached_checkpoint(&self, entry: &Entry) -> Result<CacheItem, FileStoreError> {
         let file = self.checkpoint(entry)?;
         let pins = Pins::open(&self.pins)?;
         let converted = converted_key(&file);

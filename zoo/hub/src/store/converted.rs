@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Pin, Pins, RemoteFile, Store, StoreError};
+use super::{FileStore, FileStoreError, Pin, Pins, RemoteFile};
 use crate::{
     checkpoint::{Checkpoint, convert_verified},
     registry::Entry,
@@ -15,7 +15,7 @@ use laps_files::{Verified, digest_file, utc_now};
 ///
 /// # Errors
 /// [`CheckpointError`](crate::checkpoint::CheckpointError) with all problems.
-pub fn check_checkpoint(path: &Path, entry: &Entry) -> Result<(), StoreError> {
+pub fn check_checkpoint(path: &Path, entry: &Entry) -> Result<(), FileStoreError> {
     Checkpoint::open(path)?.for_model(&entry.model)?;
     Ok(())
 }
@@ -31,7 +31,12 @@ pub fn converted_key(original: &RemoteFile) -> String {
 ///
 /// # Errors
 /// As for [`convert_verified`] with the model of `entry`.
-pub fn convert_fetched(store: &Store, entry: &Entry, original: &RemoteFile, pin: &Pin) -> Result<Pin, StoreError> {
+pub fn convert_fetched(
+    store: &FileStore,
+    entry: &Entry,
+    original: &RemoteFile,
+    pin: &Pin,
+) -> Result<Pin, FileStoreError> {
     let key = converted_key(original);
     let path = store.root.join(&key);
     let (converted, sha256) = convert_verified(&original.path, &path, &pin.sha256, Some(&entry.model))?;
@@ -47,13 +52,13 @@ pub fn convert_fetched(store: &Store, entry: &Entry, original: &RemoteFile, pin:
     Ok(converted_pin)
 }
 
-impl Store {
+impl FileStore {
     /// The pin of the safetensors file converted from `original`, if it is in the cache and unchanged. Reads the whole
     /// file.
     ///
     /// # Errors
-    /// [`StoreError`] for a file or a lock file that cannot be read.
-    pub fn converted_checkpoint(&self, original: &RemoteFile) -> Result<Option<Pin>, StoreError> {
+    /// [`FileStoreError`] for a file or a lock file that cannot be read.
+    pub fn converted_checkpoint(&self, original: &RemoteFile) -> Result<Option<Pin>, FileStoreError> {
         let key = converted_key(original);
         let path = self.root.join(&key);
         let pins = Pins::open(&self.pins)?;
@@ -63,8 +68,8 @@ impl Store {
         if original_url.is_some_and(|url| url != pin.url) || !path.is_file() {
             return Ok(None);
         }
-        let digest =
-            digest_file(&path, &ExpectedDigest::default()).map_err(|source| StoreError::io("read", &path, source))?;
+        let digest = digest_file(&path, &ExpectedDigest::default())
+            .map_err(|source| FileStoreError::io("read", &path, source))?;
         Ok(pin.expected().check(&digest).is_ok().then(|| pin.clone()))
     }
 }

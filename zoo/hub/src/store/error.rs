@@ -7,7 +7,7 @@ use laps_files::{IoError, Mismatch};
 
 /// An error of this module.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub enum FileStoreError {
     /// A file could not be read or written.
     #[error(transparent)]
     Io(#[from] IoError),
@@ -84,7 +84,7 @@ pub enum StoreError {
 /// Minimum similarity of a name that is suggested for a misspelled one.
 const MIN_SIMILARITY: f64 = 0.5;
 
-impl StoreError {
+impl FileStoreError {
     /// An error of the operating system.
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io(IoError::new(action, path, source))

@@ -14,11 +14,11 @@ mod verify;
 
 pub use cache_item::{CacheItem, CacheState};
 pub use converted::{check_checkpoint, convert_fetched, converted_key};
-pub use error::StoreError;
+pub use error::FileStoreError;
 pub use pins::{LOCK_FILE, Pin, Pins};
 pub use prune::{PrunedFile, prune};
 pub use remote_file::{
-    FileSource, MAX_WEIGHTS_BYTES, RemoteFile, Store, data_set, fetchable_names, image_encoder, text_encoder,
+    FileSource, FileStore, MAX_WEIGHTS_BYTES, RemoteFile, data_set, fetchable_names, image_encoder, text_encoder,
 };
 pub use unpack::UnpackSummary;
 pub(crate) use unpack::unpack;

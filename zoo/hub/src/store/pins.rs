@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io::Read, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
+use super::FileStoreError;
 use laps_files::{ExpectedDigest, FileLock, Verified, is_hex, replace, strip_mark};
 
 /// Name of the lock file.
@@ -62,9 +62,9 @@ impl Pins {
     /// Reads a lock file. A missing file has no pins.
     ///
     /// # Errors
-    /// [`StoreError::Pins`] for an invalid file.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let read = |source| StoreError::io("read", path, source);
+    /// [`FileStoreError::Pins`] for an invalid file.
+    pub fn open(path: &Path) -> Result<Self, FileStoreError> {
+        let read = |source| FileStoreError::io("read", path, source);
         let mut text = String::new();
         match fs_err::File::open(path) {
             Ok(file) => file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(read)?,
@@ -73,7 +73,7 @@ impl Pins {
             }
             Err(error) => return Err(read(error)),
         };
-        let wrong = |reason: String| StoreError::Pins { path: path.to_owned(), reason };
+        let wrong = |reason: String| FileStoreError::Pins { path: path.to_owned(), reason };
         if text.len() as u64 > MAX_BYTES {
             return Err(wrong(format!("more than {MAX_BYTES} bytes")));
         }
@@ -101,9 +101,9 @@ impl Pins {
     /// time.
     ///
     /// # Errors
-    /// [`StoreError::PinConflict`] if the key is pinned with another hash.
-    pub fn record(path: &Path, key: &str, pin: Pin) -> Result<(), StoreError> {
-        let write = |source| StoreError::io("write", path, source);
+    /// [`FileStoreError::PinConflict`] if the key is pinned with another hash.
+    pub fn record(path: &Path, key: &str, pin: Pin) -> Result<(), FileStoreError> {
+        let write = |source| FileStoreError::io("write", path, source);
         if let Some(folder) = path.parent() {
             fs_err::create_dir_all(folder).map_err(write)?;
         }
@@ -113,7 +113,7 @@ impl Pins {
             Some(known) if known.sha256 == pin.sha256 && known.bytes == pin.bytes => return Ok(()),
             // Another version of this program may convert a checkpoint to other bytes.
             Some(known) if known.verified != Verified::Converted => {
-                return Err(StoreError::PinConflict {
+                return Err(FileStoreError::PinConflict {
                     key: key.to_owned(),
                     pins: path.to_owned(),
                     expected: known.sha256.clone(),
@@ -125,7 +125,7 @@ impl Pins {
         pins.files.insert(key.to_owned(), pin);
         let file = PinFile { version: VERSION, files: pins.files };
         let text = serde_yaml::to_string(&file)
-            .map_err(|error| StoreError::Pins { path: path.to_owned(), reason: error.to_string() })?;
+            .map_err(|error| FileStoreError::Pins { path: path.to_owned(), reason: error.to_string() })?;
         replace(path, (HEADER.to_owned() + &text).as_bytes()).map_err(write)
     }
 }
@@ -133,7 +133,7 @@ impl Pins {
 #[cfg(test)]
 mod tests {
     use super::{LOCK_FILE, Pin, Pins, Verified};
-    use crate::store::StoreError;
+    use crate::store::FileStoreError;
 
     fn pin(digit: &str) -> Pin {
         Pin {
@@ -155,7 +155,7 @@ mod tests {
         Pins::record(&path, "a/c", pin("2")).unwrap();
         Pins::record(&path, "a/b", Pin { fetched: "later".to_owned(), ..pin("1") }).unwrap();
         assert_eq!(Pins::open(&path).unwrap().get("a/b"), Some(&pin("1")));
-        assert!(matches!(Pins::record(&path, "a/b", pin("3")), Err(StoreError::PinConflict { .. })));
+        assert!(matches!(Pins::record(&path, "a/b", pin("3")), Err(FileStoreError::PinConflict { .. })));
         assert_eq!(Pins::open(&path).unwrap().iter().count(), 2);
         let left: Vec<_> = fs_err::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, [LOCK_FILE]);
@@ -180,9 +180,9 @@ mod tests {
         let path = folder.path().join(LOCK_FILE);
         for text in ["", "version: 2\nfiles: {}", "version: 1\nfiles: []", "version: 1\nfiles: {}\nmore: 1", "<html>"] {
             fs_err::write(&path, text).unwrap();
-            assert!(matches!(Pins::open(&path), Err(StoreError::Pins { .. })), "{text}");
+            assert!(matches!(Pins::open(&path), Err(FileStoreError::Pins { .. })), "{text}");
         }
         fs_err::write(&path, vec![b' '; (1 << 20) + 1]).unwrap();
-        assert!(matches!(Pins::open(&path), Err(StoreError::Pins { .. })));
+        assert!(matches!(Pins::open(&path), Err(FileStoreError::Pins { .. })));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Store, StoreError};
+use super::{FileStore, FileStoreError};
 use laps_files::{FileLock, with_suffix};
 
 /// A deleted file.
@@ -24,8 +24,8 @@ const LEFTOVERS: [(&str, &str); 3] =
 /// downloads that are active in another process.
 ///
 /// # Errors
-/// [`StoreError::Io`].
-pub fn prune(store: &Store) -> Result<Vec<PrunedFile>, StoreError> {
+/// [`FileStoreError::Io`].
+pub fn prune(store: &FileStore) -> Result<Vec<PrunedFile>, FileStoreError> {
     let mut pruned = Vec::new();
     for kind in ["checkpoints", "backbones", "judgements"] {
         for folder in children(&store.root.join(kind))? {
@@ -51,8 +51,13 @@ fn unneeded(path: &Path) -> Option<(PathBuf, &'static str)> {
     (name.ends_with(".pth") && converted.is_file()).then(|| (path.to_owned(), "converted to safetensors"))
 }
 
-fn remove(path: &Path, target: &Path, reason: &'static str, pruned: &mut Vec<PrunedFile>) -> Result<(), StoreError> {
-    let failed = |source| StoreError::io("remove", path, source);
+fn remove(
+    path: &Path,
+    target: &Path,
+    reason: &'static str,
+    pruned: &mut Vec<PrunedFile>,
+) -> Result<(), FileStoreError> {
+    let failed = |source| FileStoreError::io("remove", path, source);
     let lock_path = with_suffix(target, ".lock");
     // A process that was killed leaves its lock file, but not the lock.
     let is_locked =
@@ -68,8 +73,8 @@ fn remove(path: &Path, target: &Path, reason: &'static str, pruned: &mut Vec<Pru
 }
 
 /// The sorted paths in `folder`; empty if it does not exist.
-fn children(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let failed = |source| StoreError::io("read", folder, source);
+fn children(folder: &Path) -> Result<Vec<PathBuf>, FileStoreError> {
+    let failed = |source| FileStoreError::io("read", folder, source);
     match fs_err::read_dir(folder) {
         Ok(entries) => {
             let paths = entries.map(|entry| entry.map(|entry| entry.path()));

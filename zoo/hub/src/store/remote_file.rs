@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{LOCK_FILE, StoreError};
+use super::{FileStoreError, LOCK_FILE};
 use crate::registry::{self, Entry, HubRevision, Manifest};
 use laps_files::ExpectedDigest;
 use laps_files::cache;
@@ -77,20 +77,20 @@ const MAX_ARCHIVE_BYTES: u64 = 64 << 30;
 
 /// The cache folder and its lock file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Store {
+pub struct FileStore {
     /// The cache folder.
     pub root: PathBuf,
     /// The lock file.
     pub pins: PathBuf,
 }
 
-impl Store {
+impl FileStore {
     /// The store of the environment, see [`cache`].
     ///
     /// # Errors
-    /// [`StoreError::NoCache`].
-    pub fn from_environment() -> Result<Self, StoreError> {
-        cache::path().map(Self::at).ok_or(StoreError::NoCache)
+    /// [`FileStoreError::NoCache`].
+    pub fn from_environment() -> Result<Self, FileStoreError> {
+        cache::path().map(Self::at).ok_or(FileStoreError::NoCache)
     }
 
     /// The store in the folder `root`.
@@ -102,9 +102,9 @@ impl Store {
     /// The published checkpoint of `entry`.
     ///
     /// # Errors
-    /// [`StoreError::Unpublished`], and errors of the built-in manifest.
-    pub fn checkpoint(&self, entry: &Entry) -> Result<RemoteFile, StoreError> {
-        let unpublished = || StoreError::Unpublished { name: entry.name.clone() };
+    /// [`FileStoreError::Unpublished`], and errors of the built-in manifest.
+    pub fn checkpoint(&self, entry: &Entry) -> Result<RemoteFile, FileStoreError> {
+        let unpublished = || FileStoreError::Unpublished { name: entry.name.clone() };
         let (name, known) = entry.checkpoint.as_ref().zip(entry.checkpoint_source()?).ok_or_else(unpublished)?;
         let file = known.file.clone();
         let source = match (known.gdrive_folder, known.hub) {
@@ -127,8 +127,8 @@ impl Store {
     /// The weights of the pretrained encoder `name`, in several formats in the order of trying.
     ///
     /// # Errors
-    /// [`StoreError::UnknownName`], and errors of the built-in manifest.
-    pub fn backbone(&self, name: &str) -> Result<Vec<RemoteFile>, StoreError> {
+    /// [`FileStoreError::UnknownName`], and errors of the built-in manifest.
+    pub fn backbone(&self, name: &str) -> Result<Vec<RemoteFile>, FileStoreError> {
         let files = self.backbone_files(name)?;
         Ok(files.into_iter().filter(|file| !is_vocabulary(file)).collect())
     }
@@ -137,10 +137,10 @@ impl Store {
     ///
     /// # Errors
     /// Errors of the built-in manifest.
-    pub fn vocabulary(&self, model: &ModelConfig, path: Option<&Path>) -> Result<RemoteFile, StoreError> {
+    pub fn vocabulary(&self, model: &ModelConfig, path: Option<&Path>) -> Result<RemoteFile, FileStoreError> {
         let name = text_encoder(model);
         let file = self.backbone_files(name)?.into_iter().find(is_vocabulary);
-        let mut file = file.ok_or_else(|| StoreError::unknown_name(name, Vec::new()))?;
+        let mut file = file.ok_or_else(|| FileStoreError::unknown_name(name, Vec::new()))?;
         if let Some(path) = path {
             path.clone_into(&mut file.path);
         }
@@ -148,10 +148,10 @@ impl Store {
         Ok(file)
     }
 
-    fn backbone_files(&self, name: &str) -> Result<Vec<RemoteFile>, StoreError> {
+    fn backbone_files(&self, name: &str) -> Result<Vec<RemoteFile>, FileStoreError> {
         let mut known = Manifest::embedded()?.backbones;
         let names = known.keys().cloned().collect();
-        let backbone = known.remove(name).ok_or_else(|| StoreError::unknown_name(name, names))?;
+        let backbone = known.remove(name).ok_or_else(|| FileStoreError::unknown_name(name, names))?;
         let remote_file = |(file, facts): (&String, &registry::ModelFile)| {
             let key = format!("backbones/{name}/{file}");
             RemoteFile {
@@ -175,7 +175,7 @@ impl Store {
     ///
     /// # Errors
     /// Errors of the built-in manifest.
-    pub fn captions(&self, set: &str, folder: &Path) -> Result<Vec<RemoteFile>, StoreError> {
+    pub fn captions(&self, set: &str, folder: &Path) -> Result<Vec<RemoteFile>, FileStoreError> {
         let known = Manifest::embedded()?.captions;
         let prefix = format!("data/{set}/");
         let files = known.files.iter().filter_map(|(path, facts)| {
@@ -206,9 +206,9 @@ impl Store {
     ///
     /// # Errors
     /// Errors of the built-in manifest.
-    pub fn judgements(&self) -> Result<RemoteFile, StoreError> {
+    pub fn judgements(&self) -> Result<RemoteFile, FileStoreError> {
         let known = Manifest::embedded()?.judgements.remove(JUDGEMENTS);
-        let known = known.ok_or_else(|| StoreError::unknown_name(JUDGEMENTS, Vec::new()))?;
+        let known = known.ok_or_else(|| FileStoreError::unknown_name(JUDGEMENTS, Vec::new()))?;
         let path =
             known.url.strip_prefix(registry::PYPI_FILES).unwrap_or(&known.url).trim_start_matches('/').to_owned();
         let name = path.rsplit('/').next().unwrap_or(&path);
@@ -233,9 +233,9 @@ impl Store {
     ///
     /// # Errors
     /// Errors of the built-in manifest.
-    pub fn plausible_matches(&self) -> Result<Vec<RemoteFile>, StoreError> {
+    pub fn plausible_matches(&self) -> Result<Vec<RemoteFile>, FileStoreError> {
         let known = Manifest::embedded()?.plausible_matches.remove(JUDGEMENTS);
-        let known = known.ok_or_else(|| StoreError::unknown_name(JUDGEMENTS, Vec::new()))?;
+        let known = known.ok_or_else(|| FileStoreError::unknown_name(JUDGEMENTS, Vec::new()))?;
         let remote_file = |(file, facts): (&String, &registry::ModelFile)| {
             let key = judgement_key(file);
             RemoteFile {
@@ -260,7 +260,7 @@ impl Store {
     ///
     /// # Errors
     /// Errors of the built-in manifest.
-    pub fn archives(&self, set: &str, folder: &Path) -> Result<(Vec<RemoteFile>, Vec<String>), StoreError> {
+    pub fn archives(&self, set: &str, folder: &Path) -> Result<(Vec<RemoteFile>, Vec<String>), FileStoreError> {
         let mut files = Vec::new();
         let mut notes = Vec::new();
         for (name, archive) in Manifest::embedded()?.images {
@@ -345,7 +345,7 @@ pub fn data_set(entry: &Entry) -> Option<&'static str> {
 ///
 /// # Errors
 /// Errors of the built-in manifest.
-pub fn fetchable_names() -> Result<Vec<String>, StoreError> {
+pub fn fetchable_names() -> Result<Vec<String>, FileStoreError> {
     let manifest = Manifest::embedded()?;
     let published = manifest.checkpoints.into_iter().filter(|(_, checkpoint)| checkpoint.url().is_some());
     Ok(published.map(|(name, _)| name).chain(manifest.backbones.into_keys()).collect())

@@ -10,7 +10,7 @@ use fs_err::File;
 use laps_files::{OutputFile, safe_relative_path};
 use zip::{ZipArchive, read::ZipFile};
 
-use super::StoreError;
+use super::FileStoreError;
 
 /// Maximum number of files in an archive; the largest of COCO has 82,783.
 const MAX_FILES: usize = 500_000;
@@ -47,9 +47,13 @@ struct PlannedFile {
 /// that an interrupted call is resumed by the next one. Files are not synced. `advance` receives byte counts.
 ///
 /// # Errors
-/// [`StoreError::Archive`] for a damaged archive, or one with unsafe contents.
-pub(crate) fn unpack(path: &Path, folder: &Path, mut advance: impl FnMut(u64)) -> Result<UnpackSummary, StoreError> {
-    let read = |source| StoreError::io("read", path, source);
+/// [`FileStoreError::Archive`] for a damaged archive, or one with unsafe contents.
+pub(crate) fn unpack(
+    path: &Path,
+    folder: &Path,
+    mut advance: impl FnMut(u64),
+) -> Result<UnpackSummary, FileStoreError> {
+    let read = |source| FileStoreError::io("read", path, source);
     let file = File::open(path).map_err(read)?;
     let size = file.metadata().map_err(read)?.len();
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| damaged(path, &error))?;
@@ -67,10 +71,10 @@ pub(crate) fn unpack(path: &Path, folder: &Path, mut advance: impl FnMut(u64)) -
         if let Some(parent) = target.parent()
             && created.insert(parent.to_owned())
         {
-            fs_err::create_dir_all(parent).map_err(|source| StoreError::io("create", parent, source))?;
+            fs_err::create_dir_all(parent).map_err(|source| FileStoreError::io("create", parent, source))?;
         }
         let mut entry = archive.by_index(index).map_err(|error| damaged(path, &error))?;
-        let write = |source| StoreError::io("write", &target, source);
+        let write = |source| FileStoreError::io("write", &target, source);
         let mut output = OutputFile::create_among_many(&target).map_err(|error| write(error.into()))?;
         copy(path, &mut entry, &mut output, bytes, &mut advance, write)?;
         output.persist_unsynced().map_err(|error| write(error.into()))?;
@@ -82,8 +86,8 @@ fn plan<R: Read + io::Seek>(
     path: &Path,
     archive: &mut ZipArchive<R>,
     size: u64,
-) -> Result<Vec<PlannedFile>, StoreError> {
-    let refuse = |expected: String, found: String| StoreError::Archive { path: path.to_owned(), expected, found };
+) -> Result<Vec<PlannedFile>, FileStoreError> {
+    let refuse = |expected: String, found: String| FileStoreError::Archive { path: path.to_owned(), expected, found };
     if archive.len() > MAX_FILES {
         return Err(refuse(format!("at most {MAX_FILES} files"), format!("{} files", archive.len())));
     }
@@ -135,8 +139,8 @@ fn copy<R: Read>(
     output: &mut OutputFile,
     bytes: u64,
     advance: &mut impl FnMut(u64),
-    write_error: impl Fn(io::Error) -> StoreError,
-) -> Result<(), StoreError> {
+    write_error: impl Fn(io::Error) -> FileStoreError,
+) -> Result<(), FileStoreError> {
     let mut limited = entry.take(bytes + 1);
     let mut block = [0; 1 << 16];
     let mut written = 0;
@@ -146,7 +150,7 @@ fn copy<R: Read>(
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
-                return Err(StoreError::Archive {
+                return Err(FileStoreError::Archive {
                     path: archive.to_owned(),
                     expected: "a complete archive".to_owned(),
                     found: format!("an unreadable file: {error}"),
@@ -160,13 +164,13 @@ fn copy<R: Read>(
     if written != bytes {
         let found = if written > bytes { "more".to_owned() } else { format!("{written}") };
         let expected = format!("{bytes} bytes, as the archive states");
-        return Err(StoreError::Archive { path: archive.to_owned(), expected, found });
+        return Err(FileStoreError::Archive { path: archive.to_owned(), expected, found });
     }
     Ok(())
 }
 
-fn damaged(path: &Path, error: &zip::result::ZipError) -> StoreError {
-    StoreError::Archive {
+fn damaged(path: &Path, error: &zip::result::ZipError) -> FileStoreError {
+    FileStoreError::Archive {
         path: path.to_owned(),
         expected: "a complete zip archive".to_owned(),
         found: error.to_string(),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Pins, Store, StoreError, check_checkpoint};
+use super::{FileStore, FileStoreError, Pins, check_checkpoint};
 use crate::registry::{self, Entry};
 use laps_files::{ExpectedDigest, digest_file, safe_relative_path};
 
@@ -30,7 +30,7 @@ pub enum FileCheckOutcome {
     /// The file does not exist.
     Absent,
     /// The file has another hash, or does not fit its entry.
-    Bad(StoreError),
+    Bad(FileStoreError),
 }
 
 /// Folders of the cache whose files are pinned by their path.
@@ -40,8 +40,8 @@ const PINNED_FOLDERS: [&str; 3] = ["checkpoints/", "backbones/", "judgements/"];
 /// checkpoints against their entries. Does not use the network and changes nothing.
 ///
 /// # Errors
-/// [`StoreError::Pins`] for an invalid lock file. A wrong file is an outcome, not an error.
-pub fn verify(store: &Store, prefixes: Option<&[String]>) -> Result<Vec<FileCheck>, StoreError> {
+/// [`FileStoreError::Pins`] for an invalid lock file. A wrong file is an outcome, not an error.
+pub fn verify(store: &FileStore, prefixes: Option<&[String]>) -> Result<Vec<FileCheck>, FileStoreError> {
     let pins = Pins::open(&store.pins)?;
     let is_selected = |key: &str| match prefixes {
         Some(prefixes) => prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())),
@@ -52,10 +52,10 @@ pub fn verify(store: &Store, prefixes: Option<&[String]>) -> Result<Vec<FileChec
         let Some(relative) = safe_relative_path(key) else { continue };
         let path = store.root.join(relative);
         let outcome = if path.is_file() {
-            let digest =
-                digest_file(&path, &ExpectedDigest::default()).map_err(|source| StoreError::io("read", &path, source));
+            let digest = digest_file(&path, &ExpectedDigest::default())
+                .map_err(|source| FileStoreError::io("read", &path, source));
             let same_hash = digest.and_then(|digest| {
-                pin.expected().check(&digest).map_err(|mismatch| StoreError::Mismatch {
+                pin.expected().check(&digest).map_err(|mismatch| FileStoreError::Mismatch {
                     key: key.to_owned(),
                     mismatch,
                     pins: Some(store.pins.clone()),
@@ -79,7 +79,7 @@ pub fn verify(store: &Store, prefixes: Option<&[String]>) -> Result<Vec<FileChec
 }
 
 /// The built-in entry of a checkpoint in the cache.
-fn entry_of(key: &str) -> Result<Option<Entry>, StoreError> {
+fn entry_of(key: &str) -> Result<Option<Entry>, FileStoreError> {
     let name = key.strip_prefix("checkpoints/").and_then(|rest| rest.split('/').next());
     Ok(name.filter(|name| registry::names().contains(name)).map(registry::find).transpose()?)
 }

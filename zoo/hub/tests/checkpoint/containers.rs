@@ -4,7 +4,7 @@ use laps_hub::checkpoint::{BackboneKind, Checkpoint, Dtype, Format, OptionValue}
 
 use crate::{
     golden, model, open, parameter,
-    writer::{Pickle, safetensors, torch_legacy, torch_zip},
+    writer::{PickleWriter, safetensors, torch_legacy, torch_zip},
 };
 
 #[test]
@@ -61,7 +61,7 @@ fn floats(values: &[f32]) -> Vec<u8> {
 
 /// `module.a` of 2x3 row-major, and its transpose `module.b` over the same storage, in an OrderedDict with `_metadata` as
 /// PyTorch writes it.
-fn state_dict(pickle: Pickle) -> Pickle {
+fn state_dict(pickle: PickleWriter) -> PickleWriter {
     let pickle = pickle.global("collections", "OrderedDict").op(b")R(");
     let pickle = pickle.text("module.a").whole("FloatStorage", "0", &[2, 3]);
     let pickle = pickle.text("module.b").tensor("FloatStorage", "0", 6, 0, &[3, 2], &[1, 3]);
@@ -72,7 +72,7 @@ fn state_dict(pickle: Pickle) -> Pickle {
 
 #[test]
 fn state_dict_is_found_and_wrapper_prefixes_are_removed() {
-    let start = || Pickle::default().op(b"\x80\x02");
+    let start = || PickleWriter::default().op(b"\x80\x02");
     let layouts = [
         state_dict(start()).op(b"."),
         state_dict(start().op(b"}").text("model")).op(b"s."),
@@ -95,7 +95,7 @@ fn state_dict_is_found_and_wrapper_prefixes_are_removed() {
 fn strided_views_are_read_row_major() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("strided.pth");
-    let pickle = state_dict(Pickle::default().op(b"\x80\x02}").text("model")).op(b"s.");
+    let pickle = state_dict(PickleWriter::default().op(b"\x80\x02}").text("model")).op(b"s.");
     fs_err::write(&path, torch_zip(&pickle.0, &[("0", floats(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]))])).unwrap();
     let checkpoint = Checkpoint::open(path).unwrap();
     assert_eq!(checkpoint.read("a").unwrap().values(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
@@ -105,7 +105,7 @@ fn strided_views_are_read_row_major() {
 
 #[test]
 fn floats_become_f32_and_integers_are_rejected() {
-    let pickle = Pickle::default().op(b"\x80\x02}(");
+    let pickle = PickleWriter::default().op(b"\x80\x02}(");
     let pickle = pickle.text("double").whole("DoubleStorage", "0", &[1]).text("half").whole("HalfStorage", "1", &[1]);
     let pickle = pickle.text("brain").whole("BFloat16Storage", "2", &[1]).text("long").whole("LongStorage", "3", &[1]);
     let storages = [
@@ -130,23 +130,25 @@ fn floats_become_f32_and_integers_are_rejected() {
 
 #[test]
 fn plain_data_of_every_protocol_is_read() {
-    let weights = |pickle: Pickle| pickle.text("model").op(b"}").text("a").whole("FloatStorage", "0", &[1]).op(b"s");
+    let weights =
+        |pickle: PickleWriter| pickle.text("model").op(b"}").text("a").whole("FloatStorage", "0", &[1]).op(b"s");
     // Protocol 2 with a NumPy scalar, its type and its bytes as Latin-1 text.
-    let numpy = Pickle::default().text("best_rsum").global("numpy.core.multiarray", "scalar").global("numpy", "dtype");
+    let numpy =
+        PickleWriter::default().text("best_rsum").global("numpy.core.multiarray", "scalar").global("numpy", "dtype");
     let numpy =
         numpy.text("f8").op(b"\x89\x88\x87R(").int(3).text("<").op(b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb");
     let rsum: String = 500.5_f64.to_le_bytes().iter().map(|&byte| char::from(byte)).collect();
     let numpy = numpy.global("_codecs", "encode").text(&rsum).text("latin1").op(b"\x86R\x86R");
-    let two = weights(Pickle::default().op(b"\x80\x02}(")).op(&numpy.0).op(b"u.");
+    let two = weights(PickleWriter::default().op(b"\x80\x02}(")).op(&numpy.0).op(b"u.");
     // Protocol 4: a frame, short texts, names from the stack, implicit memo numbers, a set, sharing.
-    let four = Pickle::default()
+    let four = PickleWriter::default()
         .op(b"\x80\x04\x95\0\0\0\0\0\0\0\0}\x94(\x8c\x03opt\x94\x8c\x08argparse\x8c\x09Namespace\x93)\x81\x94}(");
     let four =
         four.op(b"\x8c\x05seeds\x94\x8f(K\x01K\x02\x90\x94\x8c\x05again\x94h\x04\x8c\x04path\x8d\x03\0\0\0\0\0\0\0a/b");
     let four = four
         .op(b"\x8c\x04long\x8a\x02\xff\x7f\x8c\x05bytes\x8e\x01\0\0\0\0\0\0\0z\x8c\x04none\x4e\x8c\x05tuple(K\x01t");
     let four = weights(four.op(b"ub")).op(b"u.");
-    let open = |pickle: &Pickle| open(&torch_zip(&pickle.0, &[("0", floats(&[1.0]))])).unwrap();
+    let open = |pickle: &PickleWriter| open(&torch_zip(&pickle.0, &[("0", floats(&[1.0]))])).unwrap();
     assert_eq!(open(&two).training().best_rsum, Some(500.5));
     let checkpoint = open(&four);
     let options = checkpoint.options().unwrap();

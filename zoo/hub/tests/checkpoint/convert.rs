@@ -9,7 +9,7 @@ use safetensors::SafeTensors;
 
 use crate::{
     golden,
-    writer::{Pickle, torch_zip},
+    writer::{PickleWriter, torch_zip},
 };
 
 /// The safetensors file of the same model was written by the `safetensors` package for Python.
@@ -53,7 +53,7 @@ fn torch_file_becomes_the_file_that_python_writes() {
 
 #[test]
 fn every_dtype_and_stride_is_converted() {
-    let pickle = Pickle::default()
+    let pickle = PickleWriter::default()
         .op(b"\x80\x02}(")
         .text("model")
         .op(b"}(")
@@ -110,7 +110,7 @@ fn failed_conversion_leaves_the_output_unchanged() {
     fs_err::write(&output, b"existing").unwrap();
     let entry = find("f30k_vit").unwrap();
     let infinite = {
-        let pickle = Pickle::default().op(b"\x80\x02}").text("a").whole("FloatStorage", "0", &[1]).op(b"s.");
+        let pickle = PickleWriter::default().op(b"\x80\x02}").text("a").whole("FloatStorage", "0", &[1]).op(b"s.");
         let path = folder.path().join("infinite.pth");
         fs_err::write(&path, torch_zip(&pickle.0, &[("0", f32::INFINITY.to_le_bytes().to_vec())])).unwrap();
         path
@@ -153,7 +153,8 @@ fn non_finite_value_is_found_while_copying() {
 /// lacks.
 #[test]
 fn unsupported_tensors_are_skipped_and_counted() {
-    let pickle = Pickle::default().op(b"\x80\x02}(").text("model").op(b"}(").text("a").whole("FloatStorage", "0", &[1]);
+    let pickle =
+        PickleWriter::default().op(b"\x80\x02}(").text("model").op(b"}(").text("a").whole("FloatStorage", "0", &[1]);
     let pickle = pickle.text("wide").whole("ComplexDoubleStorage", "1", &[1]).text("_extra_state").op(b"Nu");
     let pickle = pickle.text("optimizer").op(b"](").whole("FloatStorage", "0", &[1]).op(b"eu.");
     let folder = tempfile::tempdir().unwrap();

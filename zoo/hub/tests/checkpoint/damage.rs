@@ -4,7 +4,7 @@ use laps_hub::checkpoint::{Checkpoint, CheckpointError};
 
 use crate::{
     golden, message, open, parameter,
-    writer::{Pickle, safetensors, torch_legacy, torch_zip},
+    writer::{PickleWriter, safetensors, torch_legacy, torch_zip},
 };
 
 const GOLDENS: [&str; 3] = ["vit_tiny.safetensors", "vit_tiny.pth", "vit_tiny_legacy.pth"];
@@ -151,14 +151,14 @@ fn archive_without_a_state_dict_is_rejected() {
       found: a torch file without a state dict, with the keys []
     hint: a checkpoint is a `.safetensors` file, or a `.pth` file with a state dict
     ");
-    let optimizer = Pickle::default().op(b"\x80\x02}(").text("optimizer").op(b"}").text("epoch").int(3).op(b"u.");
+    let optimizer = PickleWriter::default().op(b"\x80\x02}(").text("optimizer").op(b"}").text("epoch").int(3).op(b"u.");
     insta::assert_snapshot!(message(&open(&torch_zip(&optimizer.0, &[])).unwrap_err()), @r#"
     `file` is not a checkpoint
       expected: safetensors, or a file that `torch.save` wrote
       found: a torch file without a state dict, with the keys ["optimizer", "epoch"]
     hint: a checkpoint is a `.safetensors` file, or a `.pth` file with a state dict
     "#);
-    let text = Pickle::default().op(b"\x80\x02}").text("model").op(b"}").text("a").int(3).op(b"ss.");
+    let text = PickleWriter::default().op(b"\x80\x02}").text("model").op(b"}").text("a").int(3).op(b"ss.");
     insta::assert_snapshot!(message(&open(&torch_zip(&text.0, &[])).unwrap_err()), @r#"
     `file` is not a checkpoint
       expected: safetensors, or a file that `torch.save` wrote
@@ -225,7 +225,7 @@ fn folder_is_read_or_explained() {
 
 #[test]
 fn duplicate_names_are_rejected() {
-    let twice = Pickle::default().op(b"\x80\x02}(");
+    let twice = PickleWriter::default().op(b"\x80\x02}(");
     let twice = twice.text("a").whole("FloatStorage", "0", &[1]).text("a").whole("FloatStorage", "1", &[1]).op(b"u.");
     let error = open(&torch_zip(&twice.0, &[("0", vec![0; 4]), ("1", vec![0; 4])])).unwrap_err();
     assert!(error.to_string().contains("`a` twice"), "{error}");
@@ -235,7 +235,7 @@ fn duplicate_names_are_rejected() {
 
 #[test]
 fn missing_or_short_storage_is_rejected() {
-    let pickle = Pickle::default().op(b"\x80\x02}").text("a").whole("FloatStorage", "0", &[2]).op(b"s.").0;
+    let pickle = PickleWriter::default().op(b"\x80\x02}").text("a").whole("FloatStorage", "0", &[2]).op(b"s.").0;
     let model = [parameter("a", &[2])];
     for (bytes, words) in [
         (torch_zip(&pickle, &[]), "without its storage"),

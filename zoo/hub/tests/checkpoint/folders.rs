@@ -230,7 +230,7 @@ fn unpacked_archive_cannot_name_files_outside() {
     fs_err::create_dir_all(folder.path().join("m/data")).unwrap();
     fs_err::write(folder.path().join("secret"), [0; 64]).unwrap();
     for key in ["../../secret", "/dev/zero"] {
-        let pickle = crate::writer::Pickle::default().op(b"\x80\x02}").text("a").whole("FloatStorage", key, &[1]);
+        let pickle = crate::writer::PickleWriter::default().op(b"\x80\x02}").text("a").whole("FloatStorage", key, &[1]);
         fs_err::write(folder.path().join("m/data.pkl"), pickle.op(b"s.").0).unwrap();
         let error = Checkpoint::open(folder.path().join("m")).unwrap_err().to_string();
         assert!(error.contains("`a` without its storage"), "{key}: {error}");

@@ -10,7 +10,7 @@ use zip::CompressionMethod;
 
 use crate::{
     message, open,
-    writer::{Pickle, torch_legacy, torch_zip, torch_zip_with},
+    writer::{PickleWriter, torch_legacy, torch_zip, torch_zip_with},
 };
 
 /// Every encoding of a call of `module.name` with a shell command.
@@ -34,10 +34,11 @@ fn programs(module: &str, name: &str, command: &str) -> Vec<Vec<u8>> {
 fn carriers(program: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let inner = program.strip_suffix(b".").unwrap();
     let inner = inner.strip_prefix(b"\x80\x02").or(inner.strip_prefix(b"\x80\x04")).unwrap_or(inner);
-    let weights = |pickle: Pickle| pickle.text("model").op(b"}").text("a").whole("FloatStorage", "0", &[1]).op(b"s");
-    let after = weights(Pickle::default().op(b"\x80\x04}(")).text("opt").op(inner).op(b"u.").0;
-    let popped = weights(Pickle::default().op(b"\x80\x04").op(inner).op(b"0}(")).op(b"u.").0;
-    let attribute = weights(Pickle::default().op(b"\x80\x04}(")).op(b"u}").text("x").op(inner).op(b"sb.").0;
+    let weights =
+        |pickle: PickleWriter| pickle.text("model").op(b"}").text("a").whole("FloatStorage", "0", &[1]).op(b"s");
+    let after = weights(PickleWriter::default().op(b"\x80\x04}(")).text("opt").op(inner).op(b"u.").0;
+    let popped = weights(PickleWriter::default().op(b"\x80\x04").op(inner).op(b"0}(")).op(b"u.").0;
+    let attribute = weights(PickleWriter::default().op(b"\x80\x04}(")).op(b"u}").text("x").op(inner).op(b"sb.").0;
     let data = || vec![("0", vec![0; 4])];
     let legacy_data = || vec![("0", 1, vec![0; 4])];
     vec![
@@ -100,7 +101,7 @@ fn names_similar_to_allowed_ones_are_refused() {
         ("torch ", "Size"),
         ("", "os.system"),
     ] {
-        let pickle = Pickle::default().op(b"\x80\x02").global(module, name).op(b".");
+        let pickle = PickleWriter::default().op(b"\x80\x02").global(module, name).op(b".");
         let error = open(&torch_zip(&pickle.0, &[])).unwrap_err();
         assert!(matches!(error, CheckpointError::Refused { .. }), "{module}.{name}: {error}");
     }
@@ -108,14 +109,14 @@ fn names_similar_to_allowed_ones_are_refused() {
 
 #[test]
 fn allowed_names_are_called_only_as_torch_does() {
-    let argument = |pickle: Pickle| pickle.op(b"(").text("touch").op(b"tR.");
+    let argument = |pickle: PickleWriter| pickle.op(b"(").text("touch").op(b"tR.");
     for (module, name) in [
         ("argparse", "Namespace"),
         ("torch", "FloatStorage"),
         ("torch._utils", "_rebuild_tensor_v2"),
         ("torch", "Size"),
     ] {
-        let pickle = argument(Pickle::default().op(b"\x80\x02").global(module, name));
+        let pickle = argument(PickleWriter::default().op(b"\x80\x02").global(module, name));
         let error = open(&torch_zip(&pickle.0, &[])).unwrap_err();
         assert!(matches!(error, CheckpointError::Damaged { .. }), "{module}.{name}: {error}");
     }
@@ -130,7 +131,7 @@ fn peak() -> u64 {
 
 #[test]
 fn false_lengths_cost_neither_memory_nor_time() {
-    let pickle = |bytes: &[&[u8]]| Pickle::default().op(b"\x80\x04").op(&bytes.concat()).0;
+    let pickle = |bytes: &[&[u8]]| PickleWriter::default().op(b"\x80\x04").op(&bytes.concat()).0;
     let huge = u64::MAX.to_le_bytes();
     let long = u32::MAX.to_le_bytes();
     let nested = |opcode: &[u8], count: usize| [&b"\x80\x04)"[..], &opcode.repeat(count), b"."].concat();
@@ -140,11 +141,11 @@ fn false_lengths_cost_neither_memory_nor_time() {
         bomb.extend([&[b'q', index, b'0', b']', b'('][..], &[b'h', index].repeat(10), b"e"].concat())
     });
     bomb.extend(
-        Pickle::default().op(b"s").text("model").op(b"}").text("a").whole("FloatStorage", "0", &[1]).op(b"su.").0,
+        PickleWriter::default().op(b"s").text("model").op(b"}").text("a").whole("FloatStorage", "0", &[1]).op(b"su.").0,
     );
     let tensor = |elements: usize, shape: &[usize], strides: &[usize]| {
         let pickle =
-            Pickle::default().op(b"\x80\x02}").text("a").tensor("FloatStorage", "0", elements, 0, shape, strides);
+            PickleWriter::default().op(b"\x80\x02}").text("a").tensor("FloatStorage", "0", elements, 0, shape, strides);
         torch_zip(&pickle.op(b"s.").0, &[("0", vec![0; 16])])
     };
     let zeros = vec![0_u8; 1 << 24];

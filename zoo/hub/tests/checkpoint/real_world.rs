@@ -11,12 +11,13 @@ use zip::CompressionMethod;
 
 use crate::{
     message, open, parameter,
-    writer::{Pickle, safetensors, torch_legacy, torch_zip, torch_zip_named},
+    writer::{PickleWriter, safetensors, torch_legacy, torch_zip, torch_zip_named},
 };
 
 /// A file with one weight, `a`, in its state dict, and `entries` beside the state dict.
-fn with_entries(entries: &Pickle) -> Checkpoint {
-    let start = Pickle::default().op(b"\x80\x02}(").text("model").op(b"}").text("a").whole("FloatStorage", "0", &[1]);
+fn with_entries(entries: &PickleWriter) -> Checkpoint {
+    let start =
+        PickleWriter::default().op(b"\x80\x02}(").text("model").op(b"}").text("a").whole("FloatStorage", "0", &[1]);
     let pickle = start.op(b"s").op(&entries.0).op(b"u.");
     let checkpoint = open(&torch_zip(&pickle.0, &[("0", 1.5_f32.to_le_bytes().to_vec())])).unwrap();
     assert_eq!(checkpoint.read("a").unwrap().values(), [1.5]);
@@ -24,8 +25,8 @@ fn with_entries(entries: &Pickle) -> Checkpoint {
 }
 
 /// The options of a file whose `opt` is a dictionary of `entries`.
-fn options(entries: &Pickle) -> Options {
-    let checkpoint = with_entries(&Pickle::default().text("opt").op(b"}(").op(&entries.0).op(b"u"));
+fn options(entries: &PickleWriter) -> Options {
+    let checkpoint = with_entries(&PickleWriter::default().text("opt").op(b"}(").op(&entries.0).op(b"u"));
     checkpoint.options().unwrap().clone()
 }
 
@@ -36,7 +37,7 @@ proptest! {
     /// looks for the start of an archive and takes some lengths for another structure. The legacy container has no name in it.
     #[test]
     fn container_with_any_stem_is_read(letters in "[a-z0-9_]{80}") {
-        let pickle = Pickle::default().op(b"\x80\x02}").text("a").whole("FloatStorage", "0", &[1]).op(b"s.");
+        let pickle = PickleWriter::default().op(b"\x80\x02}").text("a").whole("FloatStorage", "0", &[1]).op(b"s.");
         let values = 1.5_f32.to_le_bytes().to_vec();
         let folder = tempfile::tempdir().unwrap();
         for length in 1..=80 {
@@ -96,7 +97,7 @@ fn wrapper_prefixes_are_removed_and_reported() {
 fn option_that_is_a_text_of_a_number_or_none_is_no_difference() {
     let model = find("shapes_vit").unwrap().model;
     let size = model.image.image_size().to_string();
-    let entries = |size: &str| Pickle::default().text("img_res").text(size).text("sparse_ratio").op(b"N");
+    let entries = |size: &str| PickleWriter::default().text("img_res").text(size).text("sparse_ratio").op(b"N");
     options(&entries(&size)).check(&model).unwrap();
     options(&entries(&format!(" {size}.0 "))).check(&model).unwrap();
     assert!(options(&entries("61")).check(&model).is_err());
@@ -105,8 +106,10 @@ fn option_that_is_a_text_of_a_number_or_none_is_no_difference() {
 
 #[test]
 fn opt_that_is_not_options_counts_as_absent() {
-    for opt in [Pickle::default().text("text"), Pickle::default().op(b"N"), Pickle::default().op(b"]")] {
-        assert!(with_entries(&Pickle::default().text("opt").op(&opt.0)).options().is_none());
+    for opt in
+        [PickleWriter::default().text("text"), PickleWriter::default().op(b"N"), PickleWriter::default().op(b"]")]
+    {
+        assert!(with_entries(&PickleWriter::default().text("opt").op(&opt.0)).options().is_none());
     }
     let view = |data| ::safetensors::tensor::TensorView::new(::safetensors::Dtype::F32, vec![1], data).unwrap();
     for opt in ["", "Namespace(embed_size=512)", "[1]", "{\"a\": 1"] {
@@ -119,13 +122,13 @@ fn opt_that_is_not_options_counts_as_absent() {
 #[test]
 fn paths_that_are_not_utf8_are_read() {
     // "/data/\udcff", as Python's `surrogatepass` encodes it.
-    let path = Pickle::default().text("path").op(b"X\x09\0\0\0/data/\xed\xb3\xbf");
+    let path = PickleWriter::default().text("path").op(b"X\x09\0\0\0/data/\xed\xb3\xbf");
     assert_eq!(options(&path).get("path"), Some(&OptionValue::Text("/data/\u{fffd}\u{fffd}\u{fffd}".to_owned())));
 }
 
 /// `numpy.core.multiarray.scalar(numpy.dtype(dtype), bytes)` as NumPy pickles it with protocol 3 and higher.
-fn numpy_scalar(dtype: &str, order: &str, bytes: &[u8]) -> Pickle {
-    let pickle = Pickle::default().global("numpy.core.multiarray", "scalar").global("numpy", "dtype");
+fn numpy_scalar(dtype: &str, order: &str, bytes: &[u8]) -> PickleWriter {
+    let pickle = PickleWriter::default().global("numpy.core.multiarray", "scalar").global("numpy", "dtype");
     let pickle = pickle.text(dtype).op(b"\x89\x88\x87R(").int(3).text(order);
     let pickle = pickle.op(b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb");
     pickle.op(b"C").op(&[bytes.len() as u8]).op(bytes).op(b"\x86R")
@@ -153,33 +156,34 @@ fn numpy_scalars_of_every_dtype_are_read() {
         ("f16", vec![0; 16], OptionValue::Other("numpy.generic")),
         ("M8", vec![0; 8], OptionValue::Other("numpy.generic")),
     ] {
-        let found = options(&Pickle::default().text("x").op(&numpy_scalar(dtype, "<", &bytes).0));
+        let found = options(&PickleWriter::default().text("x").op(&numpy_scalar(dtype, "<", &bytes).0));
         assert_eq!(found.get("x"), Some(&expected), "{dtype}");
     }
     let big_endian = numpy_scalar("f8", ">", &1.5_f64.to_be_bytes());
-    let checkpoint = with_entries(&Pickle::default().text("best_rsum").op(&big_endian.0));
+    let checkpoint = with_entries(&PickleWriter::default().text("best_rsum").op(&big_endian.0));
     assert_eq!(checkpoint.training().best_rsum, Some(1.5));
 }
 
 #[test]
 fn plain_objects_beside_the_weights_are_read() {
-    let counter = Pickle::default().global("collections", "Counter").op(b"}").text("a").int(3).op(b"s\x85R");
-    let complex = Pickle::default().global("builtins", "complex").float(1.0).float(2.0).op(b"\x86R");
-    let empty_bytes = Pickle::default().global("__builtin__", "bytes").op(b")R");
-    let array = Pickle::default().global("numpy._core.multiarray", "_reconstruct").global("numpy", "ndarray");
+    let counter = PickleWriter::default().global("collections", "Counter").op(b"}").text("a").int(3).op(b"s\x85R");
+    let complex = PickleWriter::default().global("builtins", "complex").float(1.0).float(2.0).op(b"\x86R");
+    let empty_bytes = PickleWriter::default().global("__builtin__", "bytes").op(b")R");
+    let array = PickleWriter::default().global("numpy._core.multiarray", "_reconstruct").global("numpy", "ndarray");
     let array = array.op(b"K\0\x85C\x01b\x87R(K\x01K\x02\x85").global("numpy", "dtype").text("f8").op(b"\x89\x88\x87R");
     let array = array.op(b"\x89C\x10").op(&[0; 16]).op(b"tb");
-    let dtype = Pickle::default().global("torch", "uint16");
+    let dtype = PickleWriter::default().global("torch", "uint16");
     for value in [counter, complex, empty_bytes, array, dtype] {
-        with_entries(&Pickle::default().text("extra").op(&value.0));
-        options(&Pickle::default().text("extra").op(&value.0));
+        with_entries(&PickleWriter::default().text("extra").op(&value.0));
+        options(&PickleWriter::default().text("extra").op(&value.0));
     }
 }
 
 /// PyTorch writes element types without a storage class of their own, such as `uint16`, over untyped bytes.
 #[test]
 fn tensors_over_untyped_storages_are_read() {
-    let pickle = Pickle::default().op(b"\x80\x02}").text("a").global("torch._utils", "_rebuild_tensor_v3").op(b"((");
+    let pickle =
+        PickleWriter::default().op(b"\x80\x02}").text("a").global("torch._utils", "_rebuild_tensor_v3").op(b"((");
     let pickle =
         pickle.text("storage").global("torch.storage", "UntypedStorage").text("0").text("cpu").int(8).op(b"tQ");
     let pickle = pickle.int(1).op(b"(").int(3).op(b"t(").int(1).op(b"t\x89").global("collections", "OrderedDict");
@@ -199,7 +203,7 @@ fn tensors_over_untyped_storages_are_read() {
 
 #[test]
 fn expanded_tensors_are_read() {
-    let pickle = Pickle::default().op(b"\x80\x02}(").text("rows");
+    let pickle = PickleWriter::default().op(b"\x80\x02}(").text("rows");
     let pickle = pickle.tensor("FloatStorage", "0", 2, 0, &[3, 2], &[0, 1]);
     let pickle = pickle.text("one").tensor("FloatStorage", "0", 2, 1, &[2, 2], &[0, 0]).op(b"u.");
     let data: Vec<u8> = [1.0_f32, 2.0].iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -215,7 +219,7 @@ fn expanded_tensors_are_read() {
 
 #[test]
 fn compressed_storages_are_read() {
-    let pickle = Pickle::default().op(b"\x80\x02}(").text("a").whole("FloatStorage", "0", &[64]);
+    let pickle = PickleWriter::default().op(b"\x80\x02}(").text("a").whole("FloatStorage", "0", &[64]);
     let pickle = pickle.text("b").tensor("FloatStorage", "0", 64, 62, &[2], &[1]).op(b"u.");
     let values: Vec<f32> = (0..64).map(|value| value as f32).collect();
     let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -12,7 +12,7 @@ use laps_model::{
 
 use crate::{
     golden, message, model, open, parameter,
-    writer::{Pickle, safetensors, torch_zip},
+    writer::{PickleWriter, safetensors, torch_zip},
 };
 
 #[test]
@@ -127,7 +127,7 @@ fn nan_is_found_in_every_container() {
         assert_eq!((report.non_finite[0].name.as_str(), report.non_finite[0].count), (name, 1), "{file}");
         assert!(report.missing.is_empty() && report.unexpected.is_empty() && report.shapes.is_empty());
     }
-    let pickle = Pickle::default().op(b"\x80\x02}").text("a").whole("FloatStorage", "0", &[2]).op(b"s.");
+    let pickle = PickleWriter::default().op(b"\x80\x02}").text("a").whole("FloatStorage", "0", &[2]).op(b"s.");
     let values = [1.0, f32::NAN].iter().flat_map(|value: &f32| value.to_le_bytes()).collect();
     let checkpoint = open(&torch_zip(&pickle.0, &[("0", values)])).unwrap();
     let error = checkpoint.check(&[parameter("a", &[2])]).unwrap_err();
@@ -217,16 +217,17 @@ fn options_are_compared_with_the_entry() {
 
 #[test]
 fn absent_option_is_not_a_difference_and_other_text_is() {
-    let weights = |pickle: Pickle| pickle.text("model").op(b"}").text("a").whole("FloatStorage", "0", &[1]).op(b"s");
-    let options = |entries: Pickle| {
-        let start = weights(Pickle::default().op(b"\x80\x02}(")).text("opt").op(b"}(");
+    let weights =
+        |pickle: PickleWriter| pickle.text("model").op(b"}").text("a").whole("FloatStorage", "0", &[1]).op(b"s");
+    let options = |entries: PickleWriter| {
+        let start = weights(PickleWriter::default().op(b"\x80\x02}(")).text("opt").op(b"}(");
         let pickle = start.op(&entries.0).op(b"uu.");
         open(&torch_zip(&pickle.0, &[("0", vec![0; 4])])).unwrap().options().unwrap().clone()
     };
     let model = tiny(vit(16), 24, 1.0, 0.4);
-    options(Pickle::default()).check(&model).unwrap();
-    options(Pickle::default().text("sparse_ratio").int(1).text("embed_size").float(24.0)).check(&model).unwrap();
-    let error = options(Pickle::default().text("embed_size").text("many")).check(&model).unwrap_err();
+    options(PickleWriter::default()).check(&model).unwrap();
+    options(PickleWriter::default().text("sparse_ratio").int(1).text("embed_size").float(24.0)).check(&model).unwrap();
+    let error = options(PickleWriter::default().text("embed_size").text("many")).check(&model).unwrap_err();
     assert!(matches!(error, CheckpointError::Options(differences) if differences[0].key == "embed_size"));
 }
 

@@ -6,9 +6,9 @@ use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 /// A pickle under construction.
 #[derive(Clone, Default)]
-pub(crate) struct Pickle(pub(crate) Vec<u8>);
+pub(crate) struct PickleWriter(pub(crate) Vec<u8>);
 
-impl Pickle {
+impl PickleWriter {
     pub(crate) fn op(mut self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(bytes);
         self
@@ -88,9 +88,9 @@ pub(crate) fn torch_zip_named(
 /// The stream that `torch.save` made before PyTorch 1.6.
 pub(crate) fn torch_legacy(pickle: &[u8], storages: &[(&str, usize, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.".to_vec();
-    bytes.extend(Pickle::default().op(b"\x80\x02}(").text("little_endian").op(b"\x88u.").0);
+    bytes.extend(PickleWriter::default().op(b"\x80\x02}(").text("little_endian").op(b"\x88u.").0);
     bytes.extend_from_slice(pickle);
-    let keys = storages.iter().fold(Pickle::default().op(b"\x80\x02]("), |list, (key, ..)| list.text(key));
+    let keys = storages.iter().fold(PickleWriter::default().op(b"\x80\x02]("), |list, (key, ..)| list.text(key));
     bytes.extend(keys.op(b"e.").0);
     for (_, elements, data) in storages {
         bytes.extend((*elements as u64).to_le_bytes());

@@ -407,8 +407,8 @@ def main():
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, data)
     read = [case for case in EXPECTED if "tensors" in case]
-    ways = collections.Counter(case["loaded_by"] for case in read)
-    print(f"{len(EXPECTED)} cases: {len(read)} read {dict(ways)}, {len(EXPECTED) - len(read)} refused; {path.stat().st_size} bytes")
+    loaders = collections.Counter(case["loaded_by"] for case in read)
+    print(f"{len(EXPECTED)} cases: {len(read)} read {dict(loaders)}, {len(EXPECTED) - len(read)} refused; {path.stat().st_size} bytes")
     for case in EXPECTED:
         if case.get("loaded_by") not in ("weights_only", "safe_globals") and "-v" in sys.argv:
             print(case["name"], case.get("loaded_by"), case.get("torch"))

@@ -15,12 +15,12 @@ use laps_files::ExpectedDigest;
 use laps_hub::{
     fetch::{Fetcher, missing_images},
     registry,
-    store::{FileSource, Store},
+    store::{FileSource, FileStore},
 };
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use crate::{
-    server::{End, Reply, Server},
+    server::{End, Reply, TestServer},
     support::{Setup, random_bytes},
 };
 
@@ -38,7 +38,7 @@ fn archive(files: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
 fn archive_is_fetched_unpacked_and_deleted() {
     let bytes = Arc::new(archive(&[("val/1.jpg", &random_bytes(61, 300_000))], CompressionMethod::Stored));
     let (served, count) = (Arc::clone(&bytes), AtomicUsize::new(0));
-    let server = Server::start(move |request| match count.fetch_add(1, Ordering::SeqCst) {
+    let server = TestServer::start(move |request| match count.fetch_add(1, Ordering::SeqCst) {
         0 => Reply::file(request, &served, "\"x\"").ending(End::Cut(200_000)),
         _ => Reply::file(request, &served, "\"x\""),
     });
@@ -59,7 +59,7 @@ fn survey_reports_missing_unreadable_and_unexpected_files() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     let config = scenes::DrawnConfig { seed: 7, train: 1, dev: 3, test: 4 };
-    scenes::write(root, &config, &[scenes::Split::Dev, scenes::Split::Test]).unwrap();
+    scenes::write(root, &config, &[scenes::DrawnSplit::Dev, scenes::DrawnSplit::Test]).unwrap();
     let size = |images| SplitSize { images, captions: 5 * images };
     let known =
         BTreeMap::from([("dev".to_owned(), size(3)), ("test".to_owned(), size(4)), ("train".to_owned(), size(1))]);
@@ -108,7 +108,7 @@ fn archives_of_a_split_are_missing_until_they_are_unpacked() {
     ] {
         fs_err::write(paths.captions.join(name), text).unwrap();
     }
-    let store = Store::at(root.join("cache"));
+    let store = FileStore::at(root.join("cache"));
     let missing = |splits: &[&str]| -> Vec<String> {
         let files = missing_images(&store, &entry, (root, &paths), splits).unwrap();
         files.into_iter().map(|file| file.key).collect()

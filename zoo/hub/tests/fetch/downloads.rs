@@ -13,7 +13,7 @@ use laps_hub::{
 };
 
 use crate::{
-    server::{End, Reply, Request, Server},
+    server::{End, Reply, Request, TestServer},
     support::{LONG_TIMEOUT, Messages, SHORT_TIMEOUT, Setup, expected_sha256, random_bytes, remote_file},
 };
 
@@ -21,9 +21,12 @@ use crate::{
 const LENGTH: usize = 700_000;
 
 /// A server that passes its response to each request, with the number of the request, to `change`.
-fn server(bytes: &Arc<Vec<u8>>, change: impl Fn(usize, &Request, Reply) -> Reply + Send + Sync + 'static) -> Server {
+fn server(
+    bytes: &Arc<Vec<u8>>,
+    change: impl Fn(usize, &Request, Reply) -> Reply + Send + Sync + 'static,
+) -> TestServer {
     let (bytes, count) = (Arc::clone(bytes), AtomicUsize::new(0));
-    Server::start(move |request| {
+    TestServer::start(move |request| {
         let reply = Reply::file(request, &bytes, "\"one\"");
         change(count.fetch_add(1, Ordering::SeqCst), request, reply)
     })
@@ -121,7 +124,7 @@ fn changed_file_is_not_resumed() {
     let (old, new) = (random_bytes(6, LENGTH), random_bytes(7, LENGTH));
     for etag in ["\"two\"", "\"one\"", ""] {
         let (old_bytes, new_bytes, first) = (Arc::clone(&old), Arc::clone(&new), AtomicUsize::new(0));
-        let server = Server::start(move |request| match first.fetch_add(1, Ordering::SeqCst) {
+        let server = TestServer::start(move |request| match first.fetch_add(1, Ordering::SeqCst) {
             0 => {
                 Reply::file(request, &old_bytes, if etag.is_empty() { "" } else { "\"one\"" }).ending(End::Cut(400_000))
             }
@@ -140,7 +143,7 @@ fn file_that_became_shorter_is_downloaded_again() {
     // Cut before and after the end of the new file: a rest to request, or none.
     for cut in [310_000, 600_000] {
         let (old, served, first) = (Arc::clone(&old), Arc::clone(&new), AtomicUsize::new(0));
-        let server = Server::start(move |request| match first.fetch_add(1, Ordering::SeqCst) {
+        let server = TestServer::start(move |request| match first.fetch_add(1, Ordering::SeqCst) {
             0 => Reply::file(request, &old, "").ending(End::Cut(cut)),
             _ => Reply::file(request, &served, ""),
         });
@@ -244,12 +247,12 @@ fn permanent_errors_are_not_retried() {
     for (status, hint) in
         [(401, "not public"), (403, "not public"), (404, "moved or removed"), (410, "moved or removed")]
     {
-        let setup = Setup::new(Server::start(move |_| Reply::new(status, "no")), ExpectedDigest::default());
+        let setup = Setup::new(TestServer::start(move |_| Reply::new(status, "no")), ExpectedDigest::default());
         let text = setup.fetch_error();
         assert!(text.contains(&format!("found: status {status}")) && text.contains(hint), "{text}");
         assert_eq!(setup.server.log().len(), 1);
     }
-    let setup = Setup::new(Server::start(|_| Reply::new(500, "no")), ExpectedDigest::default());
+    let setup = Setup::new(TestServer::start(|_| Reply::new(500, "no")), ExpectedDigest::default());
     assert_snapshot!(setup.fetch_error(), @r"
     `files/a.bin` could not be fetched in 4 attempts; the bytes received are kept
       caused by: HTTP error from `SERVER/a.bin`
@@ -301,7 +304,7 @@ fn body_without_length_needs_a_known_hash() {
 #[test]
 fn web_page_is_rejected() {
     let page = "<!DOCTYPE html><html><head><title>Sign in &amp; wait</title></head></html>";
-    let setup = Setup::new(Server::start(move |_| Reply::page(200, page)), ExpectedDigest::default());
+    let setup = Setup::new(TestServer::start(move |_| Reply::page(200, page)), ExpectedDigest::default());
     assert_snapshot!(setup.fetch_error(), @r"
     `SERVER/a.bin` sends a web page
       expected: the file
@@ -310,7 +313,7 @@ fn web_page_is_rejected() {
     ");
     // A page with another content type is recognized by its first bytes.
     for page in [page, "\u{feff}  \n<HTML>", "<head><title>x</title>"] {
-        let setup = Setup::new(Server::start(move |_| Reply::new(200, page)), ExpectedDigest::default());
+        let setup = Setup::new(TestServer::start(move |_| Reply::new(200, page)), ExpectedDigest::default());
         assert!(setup.fetch_error().contains("sends a web page"), "{page}");
         assert!(!setup.exists());
     }
@@ -319,7 +322,7 @@ fn web_page_is_rejected() {
 #[test]
 fn compressed_body_is_rejected() {
     let setup = Setup::new(
-        Server::start(|_| Reply::new(200, "xx").with("Content-Encoding", "gzip")),
+        TestServer::start(|_| Reply::new(200, "xx").with("Content-Encoding", "gzip")),
         ExpectedDigest::default(),
     );
     assert!(setup.fetch_error().contains("found: `gzip`"), "{}", setup.fetch_error());
@@ -400,7 +403,7 @@ fn partial_file_without_valid_metadata_is_discarded() {
 fn several_files_are_downloaded_concurrently() {
     let folder = tempfile::tempdir().unwrap();
     let barrier = Arc::new(Barrier::new(3));
-    let server = Server::start(move |request| {
+    let server = TestServer::start(move |request| {
         // Responds only after three requests have arrived.
         barrier.wait();
         Reply::file(request, &random_bytes(request.path.len() as u64, 10_000), "\"x\"")

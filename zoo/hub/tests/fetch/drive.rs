@@ -9,11 +9,11 @@ use insta::assert_snapshot;
 use laps_files::{ExpectedDigest, Verified};
 use laps_hub::{
     fetch::{DriveError, FetchError, Fetcher, Network},
-    store::{FileSource, Store},
+    store::{FileSource, FileStore},
 };
 
 use crate::{
-    server::{End, Reply, Request, Server},
+    server::{End, Reply, Request, TestServer},
     support::{Setup, random_bytes, settings},
 };
 
@@ -62,7 +62,7 @@ pub(crate) fn attachment(reply: Reply) -> Reply {
 /// A server with one listing; `file` responds to the requests for the file.
 fn drive(page: String, file: impl Fn(usize, &Request) -> Reply + Send + Sync + 'static) -> Setup {
     let count = AtomicUsize::new(0);
-    let server = Server::start(move |request| match request.path.split('?').next().unwrap() {
+    let server = TestServer::start(move |request| match request.path.split('?').next().unwrap() {
         "/embeddedfolderview" => Reply::page(200, &page),
         "/download" => file(count.fetch_add(1, Ordering::SeqCst), request),
         _ => Reply::page(404, "<title>Not found</title>"),
@@ -103,7 +103,7 @@ fn subfolders_are_searched() {
     let bytes = random_bytes(21, 1000);
     let served = Arc::clone(&bytes);
     let inner = "1InnerInnerInnerInnerInnerInner01";
-    let server = Server::start(move |request| match request.path.as_str() {
+    let server = TestServer::start(move |request| match request.path.as_str() {
         path if path.contains(inner) => Reply::page(200, &usual_listing()),
         path if path.starts_with("/embeddedfolderview") => {
             Reply::page(200, &listing(&[("folder", inner, "runs"), ("folder", FOLDER, "round in a circle")]))
@@ -140,7 +140,7 @@ fn private_file_and_folder_are_reported() {
     ");
     let setup = drive(usual_listing(), |_, _| Reply::page(403, "<title>Access denied</title>"));
     assert!(matches!(setup.fetch(), Err(FetchError::Drive(DriveError::Private { kind: "file", .. }))));
-    let mut setup = Setup::new(Server::start(|_| Reply::redirect(sign_in)), ExpectedDigest::default());
+    let mut setup = Setup::new(TestServer::start(|_| Reply::redirect(sign_in)), ExpectedDigest::default());
     setup.file.source = FileSource::Drive { folder: FOLDER.to_owned(), file: "model_best.pth".to_owned() };
     assert!(matches!(setup.fetch(), Err(FetchError::Drive(DriveError::Private { kind: "folder", .. }))));
 }
@@ -154,7 +154,7 @@ fn deleted_file_and_folder_are_reported() {
       found: no such file
     hint: the owner has removed or moved it: find its new location, and pass the path of a copy
     ");
-    let mut setup = Setup::new(Server::start(|_| Reply::page(404, "<title>x</title>")), ExpectedDigest::default());
+    let mut setup = Setup::new(TestServer::start(|_| Reply::page(404, "<title>x</title>")), ExpectedDigest::default());
     setup.file.source = FileSource::Drive { folder: FOLDER.to_owned(), file: "model_best.pth".to_owned() };
     assert!(matches!(setup.fetch(), Err(FetchError::Drive(DriveError::Gone { kind: "folder", .. }))));
 }
@@ -244,7 +244,7 @@ fn plausible_matches_are_pinned_whether_fetched_or_copied_into_the_cache() {
     let bytes = [random_bytes(24, 3000), random_bytes(25, 4000)];
     let page = listing(&[("file", IDS[0], "pm_caption_to_image.json"), ("file", IDS[1], "pm_image_to_caption.json")]);
     let served = bytes.clone();
-    let server = Server::start(move |request| match request.path.split('?').next().unwrap() {
+    let server = TestServer::start(move |request| match request.path.split('?').next().unwrap() {
         "/embeddedfolderview" => Reply::page(200, &page),
         "/download" => {
             let index = usize::from(request.path.contains(IDS[1]));
@@ -267,7 +267,7 @@ fn plausible_matches_are_pinned_whether_fetched_or_copied_into_the_cache() {
         assert!(fs_err::read(&fetched.file.path).unwrap() == **bytes);
     }
 
-    settings.store = Store::at(folder.path().join("other"));
+    settings.store = FileStore::at(folder.path().join("other"));
     settings.network = Network::Offline;
     let copied = settings.store.judgement_folder();
     fs_err::create_dir_all(&copied).unwrap();

@@ -10,7 +10,7 @@ use laps_hub::fetch::{FetchError, Fetcher, RetryPolicy, Timeouts};
 use laps_model::random::SplitMix64;
 
 use crate::{
-    server::{Body, End, Reply, Request, Server},
+    server::{Body, End, Reply, Request, TestServer},
     support::{LONG_TIMEOUT, SHORT_TIMEOUT, random_bytes, remote_file, settings, sha256},
 };
 
@@ -81,7 +81,7 @@ fn run(seed: u64) {
     let counter = Arc::clone(&faults);
     let kinds = Arc::new(Mutex::new(std::collections::BTreeMap::<&str, usize>::new()));
     let seen = Arc::clone(&kinds);
-    let server = Server::start(move |request| {
+    let server = TestServer::start(move |request| {
         let index: usize = request.path.trim_start_matches('/').parse().unwrap();
         let reply = Reply::file(request, &served[index], &format!("\"{index}\""));
         let mut random = random.lock().unwrap();

@@ -10,7 +10,7 @@ use laps_hub::{
 };
 
 use crate::{
-    server::{Reply, Request, Server},
+    server::{Reply, Request, TestServer},
     support::{Setup, expected_sha256, random_bytes, sha256},
 };
 
@@ -28,7 +28,7 @@ fn linked(request: &Request, bytes: &Arc<Vec<u8>>, sha256: &str) -> Reply {
 }
 
 fn hub(revision: &str, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Setup {
-    let mut setup = Setup::new(Server::start(handler), ExpectedDigest::default());
+    let mut setup = Setup::new(TestServer::start(handler), ExpectedDigest::default());
     setup.file.source = FileSource::Hub {
         repository: "google/vit".to_owned(),
         revision: revision.to_owned(),
@@ -103,7 +103,7 @@ fn branch_is_pinned_as_its_commit() {
 fn token_is_sent_to_the_hub_only() {
     let bytes = random_bytes(32, 1000);
     let served = Arc::clone(&bytes);
-    let storage = Server::start(move |request| Reply::file(request, &served, "\"x\""));
+    let storage = TestServer::start(move |request| Reply::file(request, &served, "\"x\""));
     let elsewhere = format!("{}/blob", storage.url());
     let mut setup = hub(COMMIT, move |_| Reply::redirect(&elsewhere).with("X-Repo-Commit", COMMIT));
     setup.settings.services.token = Some("hf_secret".to_owned());

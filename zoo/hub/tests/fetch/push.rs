@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    server::{End, Reply, Request, Server},
+    server::{End, Reply, Request, TestServer},
     support::{random_bytes, settings},
 };
 
@@ -54,7 +54,7 @@ struct HubState {
 
 /// A hub with one repository. `hf_write` may write, `hf_read` may read.
 struct Hub {
-    server: Server,
+    server: TestServer,
     state: Arc<Mutex<HubState>>,
     folder: TempDir,
     settings: FetchSettings,
@@ -233,7 +233,7 @@ impl Hub {
             let is_cut = matches!(limiting.lock().unwrap().fault, Fault::CutUploads(above) if length > above);
             (is_cut && request.method == "PUT").then_some(length as u64 / 2)
         };
-        let server = Server::start_reading(limit, move |request| replying.lock().unwrap().reply(request));
+        let server = TestServer::start_reading(limit, move |request| replying.lock().unwrap().reply(request));
         state.lock().unwrap().base = server.url();
         let folder = tempfile::tempdir().unwrap();
         let mut settings = settings(&server, folder.path());
@@ -434,9 +434,9 @@ fn unusable_targets_are_refused() {
 
 #[test]
 fn redirects_of_an_upload_are_not_followed() {
-    let elsewhere = Server::start(|_| Reply::new(200, "{}"));
+    let elsewhere = TestServer::start(|_| Reply::new(200, "{}"));
     let target = format!("{}/elsewhere", elsewhere.url());
-    let server = Server::start(move |request| match request.method.as_str() {
+    let server = TestServer::start(move |request| match request.method.as_str() {
         "GET" => ok(&json!({ "sha": "0".repeat(40) })),
         _ => Reply::redirect(&target),
     });

@@ -141,13 +141,13 @@ type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
 type BodyLimit = dyn Fn(&Request) -> Option<u64> + Send + Sync;
 
 /// A running server; stops on drop.
-pub(crate) struct Server {
+pub(crate) struct TestServer {
     port: u16,
     log: Arc<Mutex<Vec<Request>>>,
     stop: Arc<AtomicBool>,
 }
 
-impl Server {
+impl TestServer {
     pub(crate) fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Self::start_reading(|_| None, handler)
     }
@@ -193,7 +193,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for TestServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         // Wakes the accepting thread.

@@ -10,7 +10,7 @@ use laps_hub::{
 };
 
 use crate::{
-    server::{Reply, Server},
+    server::{Reply, TestServer},
     support::{Setup, expected_sha256, random_bytes},
 };
 
@@ -18,7 +18,7 @@ use crate::{
 fn sources_are_tried_in_order() {
     let bytes = random_bytes(40, 1000);
     let served = Arc::clone(&bytes);
-    let server = Server::start(move |request| match request.path.as_str() {
+    let server = TestServer::start(move |request| match request.path.as_str() {
         "/second/files/a.bin" => Reply::file(request, &served, "\"x\""),
         _ => Reply::new(404, ""),
     });
@@ -35,7 +35,7 @@ fn sources_are_tried_in_order() {
 
 #[test]
 fn error_of_each_source_is_reported() {
-    let mut setup = Setup::new(Server::start(|_| Reply::new(404, "")), ExpectedDigest::default());
+    let mut setup = Setup::new(TestServer::start(|_| Reply::new(404, "")), ExpectedDigest::default());
     setup.file.mirrors = vec![format!("{}/b", setup.server.url()), "file:///nowhere/b".to_owned()];
     assert_snapshot!(setup.fetch_error(), @r"
     `files/a.bin` could not be fetched from any of 3 sources
@@ -50,7 +50,7 @@ fn error_of_each_source_is_reported() {
 fn mirror_with_wrong_bytes_is_skipped() {
     let bytes = random_bytes(41, 1000);
     let served = Arc::clone(&bytes);
-    let server = Server::start(move |request| match request.path.as_str() {
+    let server = TestServer::start(move |request| match request.path.as_str() {
         "/mirror/files/a.bin" => Reply::new(200, "other bytes"),
         _ => Reply::file(request, &served, "\"x\""),
     });
@@ -63,7 +63,7 @@ fn mirror_with_wrong_bytes_is_skipped() {
 #[test]
 fn local_folder_serves_as_a_mirror_offline() {
     let bytes = random_bytes(42, 100_000);
-    let mut setup = Setup::new(Server::start(|_| Reply::new(500, "")), expected_sha256(&bytes));
+    let mut setup = Setup::new(TestServer::start(|_| Reply::new(500, "")), expected_sha256(&bytes));
     let mirror = setup.folder.path().join("cache/mirror");
     fs_err::create_dir_all(mirror.join("files")).unwrap();
     fs_err::write(mirror.join("files/a.bin"), bytes.as_slice()).unwrap();
@@ -77,7 +77,7 @@ fn local_folder_serves_as_a_mirror_offline() {
 #[test]
 fn local_folder_serves_as_drive() {
     let bytes = random_bytes(43, 1000);
-    let mut setup = Setup::new(Server::start(|_| Reply::new(500, "")), ExpectedDigest::default());
+    let mut setup = Setup::new(TestServer::start(|_| Reply::new(500, "")), ExpectedDigest::default());
     let drive = setup.folder.path().join("cache/drive");
     fs_err::create_dir_all(drive.join("1Folder0001")).unwrap();
     fs_err::write(drive.join("1Folder0001/model_best.pth"), bytes.as_slice()).unwrap();
@@ -91,9 +91,9 @@ fn local_folder_serves_as_drive() {
 #[test]
 fn redirects_to_other_hosts_are_refused() {
     let bytes = random_bytes(44, 1000);
-    let (served, other) = (Arc::clone(&bytes), Server::start(|_| Reply::new(200, "stolen")));
+    let (served, other) = (Arc::clone(&bytes), TestServer::start(|_| Reply::new(200, "stolen")));
     let port = other.url().rsplit(':').next().unwrap().to_owned();
-    let server = Server::start(move |request| match request.path.as_str() {
+    let server = TestServer::start(move |request| match request.path.as_str() {
         "/a.bin" => Reply::redirect("b"),
         "/b" => Reply::redirect("/c?x=1"),
         _ => Reply::file(request, &served, "\"x\""),
@@ -112,7 +112,7 @@ fn redirects_to_other_hosts_are_refused() {
         "/a.bin".to_owned(),
     ] {
         let to = to.clone();
-        let setup = Setup::new(Server::start(move |_| Reply::redirect(&to)), ExpectedDigest::default());
+        let setup = Setup::new(TestServer::start(move |_| Reply::redirect(&to)), ExpectedDigest::default());
         assert!(matches!(setup.fetch(), Err(FetchError::Redirect { .. })), "{:?}", setup.fetch());
         assert!(!setup.exists());
     }
@@ -121,7 +121,7 @@ fn redirects_to_other_hosts_are_refused() {
 
 #[test]
 fn plain_http_needs_a_known_hash() {
-    let mut setup = Setup::new(Server::start(|_| Reply::new(500, "")), ExpectedDigest::default());
+    let mut setup = Setup::new(TestServer::start(|_| Reply::new(500, "")), ExpectedDigest::default());
     // Refused before any name lookup.
     setup.file.source = FileSource::Address("http://mirror.example/a.bin".to_owned());
     assert_snapshot!(setup.fetch_error(), @r"

@@ -11,12 +11,12 @@ use laps_hub::{
     fetch::{
         Endpoint, FetchError, FetchSettings, FetchedFile, Fetcher, Network, Pinning, RetryPolicy, Services, Timeouts,
     },
-    store::{FileSource, Pins, RemoteFile, Store},
+    store::{FileSource, FileStore, Pins, RemoteFile},
 };
 use laps_model::random::SplitMix64;
 use tempfile::TempDir;
 
-use crate::server::Server;
+use crate::server::TestServer;
 
 /// Read timeout that a busy machine does not exceed.
 pub(crate) const LONG_TIMEOUT: Duration = Duration::from_secs(60);
@@ -40,10 +40,10 @@ pub(crate) fn services(url: &str) -> Services {
 }
 
 /// Settings with retry delays of milliseconds.
-pub(crate) fn settings(server: &Server, folder: &Path) -> FetchSettings {
+pub(crate) fn settings(server: &TestServer, folder: &Path) -> FetchSettings {
     FetchSettings {
         services: services(&server.url()),
-        store: Store::at(folder.join("cache")),
+        store: FileStore::at(folder.join("cache")),
         network: Network::Online,
         pinning: Pinning::OnFirstFetch,
         retry: RetryPolicy { attempts: 4, first_delay: Duration::from_millis(1), max_delay: Duration::from_millis(4) },
@@ -53,7 +53,7 @@ pub(crate) fn settings(server: &Server, folder: &Path) -> FetchSettings {
 }
 
 /// The file at `path` of the server.
-pub(crate) fn remote_file(server: &Server, folder: &Path, path: &str, expected: ExpectedDigest) -> RemoteFile {
+pub(crate) fn remote_file(server: &TestServer, folder: &Path, path: &str, expected: ExpectedDigest) -> RemoteFile {
     RemoteFile {
         key: format!("files/{path}"),
         path: folder.join(path),
@@ -96,13 +96,13 @@ impl Progress for Messages {
 /// A server, a folder and the settings to fetch one file `a.bin`.
 pub(crate) struct Setup {
     pub(crate) folder: TempDir,
-    pub(crate) server: Server,
+    pub(crate) server: TestServer,
     pub(crate) settings: FetchSettings,
     pub(crate) file: RemoteFile,
 }
 
 impl Setup {
-    pub(crate) fn new(server: Server, expected: ExpectedDigest) -> Self {
+    pub(crate) fn new(server: TestServer, expected: ExpectedDigest) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(&server, folder.path());
         let file = remote_file(&server, folder.path(), "a.bin", expected);

@@ -7,17 +7,17 @@ use laps_files::{ExpectedDigest, Verified, digest_file, with_suffix};
 use laps_hub::{
     checkpoint::Checkpoint,
     fetch::{FetchError, Fetcher, Network, Pinning},
-    store::{Pins, StoreError},
+    store::{FileStoreError, Pins},
 };
 
 use crate::{
-    server::{Reply, Server},
+    server::{Reply, TestServer},
     support::{Messages, Setup, expected_sha256, random_bytes, sha256},
 };
 
-fn serving(bytes: &Arc<Vec<u8>>) -> Server {
+fn serving(bytes: &Arc<Vec<u8>>) -> TestServer {
     let bytes = Arc::clone(bytes);
-    Server::start(move |request| Reply::file(request, &bytes, "\"x\""))
+    TestServer::start(move |request| Reply::file(request, &bytes, "\"x\""))
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn locked_and_offline_settings_are_enforced() {
     setup.settings.network = Network::Offline;
     assert!(setup.fetch().unwrap().was_cached);
     fs_err::write(&setup.file.path, b"damaged").unwrap();
-    assert!(matches!(setup.fetch(), Err(FetchError::Store(StoreError::Mismatch { .. }))));
+    assert!(matches!(setup.fetch(), Err(FetchError::Store(FileStoreError::Mismatch { .. }))));
     assert_eq!(setup.read(), b"damaged", "nothing is moved offline");
 }
 
@@ -120,7 +120,7 @@ fn contradiction_of_pin_and_manifest_is_an_error() {
     let mut setup = Setup::new(serving(&bytes), ExpectedDigest::default());
     setup.fetch().unwrap();
     setup.file.expected = expected_sha256(b"other");
-    assert!(matches!(setup.fetch(), Err(FetchError::Store(StoreError::Mismatch { .. }))));
+    assert!(matches!(setup.fetch(), Err(FetchError::Store(FileStoreError::Mismatch { .. }))));
 }
 
 /// It is kept under another name.

@@ -9,7 +9,7 @@ use crate::Result;
 
 /// A matrix that starts at the first of `values`, with a stride between rows and one between columns.
 #[derive(Clone, Copy)]
-pub struct Matrix<'a> {
+pub struct MatrixView<'a> {
     values: &'a [f32],
     row_stride: usize,
     column_stride: usize,
@@ -24,7 +24,7 @@ pub enum Accumulate {
     Add,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a> MatrixView<'a> {
     /// Row-major values in rows of `columns`.
     pub fn rows(values: &'a [f32], columns: usize) -> Self {
         Self { values, row_stride: columns, column_stride: 1 }
@@ -36,7 +36,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-impl Matrix<'_> {
+impl MatrixView<'_> {
     fn holds(&self, rows: usize, columns: usize) -> bool {
         rows == 0
             || columns == 0
@@ -52,8 +52,8 @@ pub fn product(
     result: &mut [f32],
     accumulate: Accumulate,
     extents: [usize; 3],
-    left: Matrix<'_>,
-    right: Matrix<'_>,
+    left: MatrixView<'_>,
+    right: MatrixView<'_>,
 ) -> Result<()> {
     multiply(result, accumulate, extents, &left, &right, Parallelism::None)
 }
@@ -62,8 +62,8 @@ fn multiply(
     result: &mut [f32],
     accumulate: Accumulate,
     [m, k, n]: [usize; 3],
-    left: &Matrix<'_>,
-    right: &Matrix<'_>,
+    left: &MatrixView<'_>,
+    right: &MatrixView<'_>,
     parallelism: Parallelism,
 ) -> Result<()> {
     if result.len() < m * n || !left.holds(m, k) || !right.holds(k, n) {
@@ -114,7 +114,7 @@ pub(super) fn matmul(left: &Array, right: &Array) -> Result<Array> {
     let mut offsets = Vec::with_capacity(outer.iter().product());
     binary::each_offset(&outer, [&a, &b], |pair| offsets.push(pair));
     values.par_chunks_exact_mut((m * n).max(1)).zip(offsets).try_for_each(|(result, [at, bt])| {
-        let [left, right] = [(left, at, k), (right, bt, n)].map(|(array, offset, row_stride)| Matrix {
+        let [left, right] = [(left, at, k), (right, bt, n)].map(|(array, offset, row_stride)| MatrixView {
             values: &array.values[offset..],
             row_stride,
             column_stride: 1,
@@ -135,8 +135,8 @@ pub(super) fn linear(input: &Array, weight: &Array, bias: Option<&Array>) -> Res
     }
     let rows = input.values.len() / inner.max(1);
     let mut values = vec![0.0; rows * out];
-    let left = Matrix { values: &input.values, row_stride: inner, column_stride: 1 };
-    let right = Matrix { values: &weight.values, row_stride: 1, column_stride: inner };
+    let left = MatrixView { values: &input.values, row_stride: inner, column_stride: 1 };
+    let right = MatrixView { values: &weight.values, row_stride: 1, column_stride: inner };
     multiply(&mut values, Accumulate::Overwrite, [rows, inner, out], &left, &right, Parallelism::Rayon(0))?;
     if let Some(bias) = bias {
         for row in values.chunks_exact_mut(out.max(1)) {

@@ -253,8 +253,8 @@ mod tests {
         }
         let visual: Vec<Vec<f64>> = visual.iter().map(|vector| unit(vector)).collect();
         let words: Vec<Vec<f64>> = words.iter().map(|word| unit(word)).collect();
-        let leaky = |cosine: f64| cosine.max(0.1 * cosine);
-        let cosine = |token: &Vec<f64>, word: &Vec<f64>| leaky(dot(token, word));
+        let leaky_relu = |cosine: f64| cosine.max(0.1 * cosine);
+        let cosine = |token: &Vec<f64>, word: &Vec<f64>| leaky_relu(dot(token, word));
         let best = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::NEG_INFINITY, f64::max);
         let of_words = average(words.iter().map(|word| best(&mut visual.iter().map(|token| cosine(token, word)))));
         let of_tokens = average(visual.iter().map(|token| best(&mut words.iter().map(|word| cosine(token, word)))));

@@ -20,7 +20,7 @@ const DROPOUT: f64 = 0.2;
 const FEED_FORWARD_RATIO: usize = 4;
 
 /// A pre-norm transformer block.
-struct Block<T> {
+struct DecoderBlock<T> {
     norm1: LayerNorm<T>,
     qkv: Linear<T>,
     projection: Linear<T>,
@@ -30,7 +30,7 @@ struct Block<T> {
     heads: usize,
 }
 
-impl<T> Block<T> {
+impl<T> DecoderBlock<T> {
     fn new(width: usize, heads: usize, path: &ParamPath<T>) -> Result<Self> {
         let linear = |name: &str, input, output| Linear::with_default_init(input, output, &path.sub(name));
         Ok(Self {
@@ -45,7 +45,7 @@ impl<T> Block<T> {
     }
 }
 
-impl<T: Tensor> Block<T> {
+impl<T: Tensor> DecoderBlock<T> {
     /// `(items, length, width)` to the same; `bias` is added to the attention logits.
     fn forward(&self, x: &T, bias: Option<&T>) -> Result<T> {
         let [items, length, width] = x.sizes()?;
@@ -66,7 +66,7 @@ impl<T: Tensor> Block<T> {
 struct Prompt<T> {
     tokens: T,
     count: usize,
-    blocks: Vec<Block<T>>,
+    blocks: Vec<DecoderBlock<T>>,
     norm: LayerNorm<T>,
 }
 
@@ -94,7 +94,8 @@ impl<T> D2sVse<T> {
             0 => None,
             count => {
                 let path = path.sub("prompt_learner");
-                let block = |index: usize| Block::new(width, config.heads, &path.sub("decoder_blocks").sub(index));
+                let block =
+                    |index: usize| DecoderBlock::new(width, config.heads, &path.sub("decoder_blocks").sub(index));
                 Some(Prompt {
                     tokens: path.get("prompt_tokens", &[count, width], Init::Normal)?,
                     count,

@@ -57,7 +57,7 @@ pub enum Head<T> {
     /// Cosine of pooled vectors.
     Vsepp(vsepp::Vsepp<T>),
     /// Stacked cross attention.
-    Scan(scan::Scan),
+    Scan(scan::ScanDirection),
     /// Maxima over tokens and words, averaged.
     MaxMean,
     /// Similarity graph reasoning.
@@ -120,9 +120,9 @@ impl<T> Head<T> {
             }
             HeadConfig::Cosine { embed_size } => Self::Cosine(Box::new(cosine::Cosine::new(embed_size, sizes, path)?)),
             HeadConfig::Vsepp { pooling } => Self::Vsepp(vsepp::Vsepp::new(pooling, sizes.has_class_token, path)?),
-            HeadConfig::ScanT2i => Self::Scan(scan::Scan::TextToImage),
-            HeadConfig::ScanI2t => Self::Scan(scan::Scan::ImageToText),
-            HeadConfig::ScanAll => Self::Scan(scan::Scan::Both),
+            HeadConfig::ScanT2i => Self::Scan(scan::ScanDirection::TextToImage),
+            HeadConfig::ScanI2t => Self::Scan(scan::ScanDirection::ImageToText),
+            HeadConfig::ScanAll => Self::Scan(scan::ScanDirection::Both),
             HeadConfig::MaxMean => Self::MaxMean,
             HeadConfig::Sgr { sim_dim, steps } => Self::Sgr(Box::new(sgr::Sgr::new(sizes, sim_dim, steps, path)?)),
             HeadConfig::Chan { aggregation } => Self::Chan(aggregation),

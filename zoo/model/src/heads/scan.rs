@@ -8,7 +8,7 @@ pub const TOKEN_TEMPERATURE: f64 = 4.0;
 
 /// The direction of the attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scan {
+pub enum ScanDirection {
     /// Words attend to tokens.
     TextToImage,
     /// Tokens attend to words.
@@ -17,7 +17,7 @@ pub enum Scan {
     Both,
 }
 
-impl Scan {
+impl ScanDirection {
     pub(super) fn forward<T: Tensor>(self, tokens: &T, words: &T, mask: &T) -> Result<T> {
         let (tokens, words) = (tokens.normalize(NORM_EPS)?, words.normalize(NORM_EPS)?);
         let cosines = cosines(&tokens, &words)?;

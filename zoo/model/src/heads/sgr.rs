@@ -62,7 +62,7 @@ impl<T: Tensor> GlobalPool<T> {
 }
 
 /// One reasoning step over the nodes.
-struct Step<T> {
+struct ReasoningStep<T> {
     query: Linear<T>,
     key: Linear<T>,
     graph: Linear<T>,
@@ -74,7 +74,7 @@ pub struct Sgr<T> {
     text_pool: GlobalPool<T>,
     local: Linear<T>,
     global: Linear<T>,
-    steps: Vec<Step<T>>,
+    steps: Vec<ReasoningStep<T>>,
     output: Linear<T>,
     sim_dim: usize,
 }
@@ -87,7 +87,11 @@ impl<T> Sgr<T> {
         let step = |index: usize| {
             let path = path.sub("SGR_module").sub(index);
             let linear = |name: &str| Linear::with_xavier_init(sim_dim, sim_dim, &path.sub(name));
-            Ok(Step { query: linear("graph_query_w")?, key: linear("graph_key_w")?, graph: linear("sim_graph_w")? })
+            Ok(ReasoningStep {
+                query: linear("graph_query_w")?,
+                key: linear("graph_key_w")?,
+                graph: linear("sim_graph_w")?,
+            })
         };
         Ok(Self {
             image_pool: GlobalPool::new(width, Some(sizes.tokens), &path.sub("v_global_w"))?,

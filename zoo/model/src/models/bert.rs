@@ -14,7 +14,7 @@ use crate::{
 const ATTENTION: AttentionNames =
     AttentionNames { inner: "attention.self", projections: PROJECTIONS, output: "attention.output.dense" };
 
-struct Embeddings<T> {
+struct BertEmbeddings<T> {
     words: T,
     positions: T,
     types: T,
@@ -23,7 +23,7 @@ struct Embeddings<T> {
     name: String,
 }
 
-impl<T> Embeddings<T> {
+impl<T> BertEmbeddings<T> {
     fn new(config: &TextConfig, path: &ParamPath<T>) -> Result<Self> {
         let width = config.hidden_size;
         let table = |name, rows| path.sub(name).get("weight", &[rows, width], Init::Normal);
@@ -38,7 +38,7 @@ impl<T> Embeddings<T> {
     }
 }
 
-impl<T: Tensor> Embeddings<T> {
+impl<T: Tensor> BertEmbeddings<T> {
     /// `input_ids` and mask `(batch, length)` to `(batch, length, width)`.
     fn forward(&self, input_ids: &T, mask: &T) -> Result<T> {
         input_ids.module(&self.name, || {
@@ -50,7 +50,7 @@ impl<T: Tensor> Embeddings<T> {
 }
 
 /// A post-norm block.
-struct Block<T> {
+struct BertBlock<T> {
     attention: Attention<T>,
     attention_norm: LayerNorm<T>,
     feed_forward: FeedForward<T>,
@@ -59,7 +59,7 @@ struct Block<T> {
     name: String,
 }
 
-impl<T> Block<T> {
+impl<T> BertBlock<T> {
     fn new(config: &TextConfig, path: &ParamPath<T>) -> Result<Self> {
         let (width, hidden, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         Ok(Self {
@@ -74,7 +74,7 @@ impl<T> Block<T> {
     }
 }
 
-impl<T: Tensor> Block<T> {
+impl<T: Tensor> BertBlock<T> {
     /// `(batch, length, width)` and an attention bias to the same shape.
     fn forward(&self, x: &T, bias: &T) -> Result<T> {
         x.module(&self.name, || {
@@ -88,8 +88,8 @@ impl<T: Tensor> Block<T> {
 
 /// A BERT encoder.
 pub struct Bert<T> {
-    embeddings: Embeddings<T>,
-    blocks: Vec<Block<T>>,
+    embeddings: BertEmbeddings<T>,
+    blocks: Vec<BertBlock<T>>,
     name: String,
 }
 
@@ -98,9 +98,9 @@ impl<T> Bert<T> {
     pub fn new(config: &TextConfig, path: &ParamPath<T>) -> Result<Self> {
         let layers = path.sub("encoder.layer");
         Ok(Self {
-            embeddings: Embeddings::new(config, &path.sub("embeddings"))?,
+            embeddings: BertEmbeddings::new(config, &path.sub("embeddings"))?,
             blocks: (0..config.num_hidden_layers)
-                .map(|index| Block::new(config, &layers.sub(index)))
+                .map(|index| BertBlock::new(config, &layers.sub(index)))
                 .collect::<Result<_>>()?,
             name: path.name().to_owned(),
         })

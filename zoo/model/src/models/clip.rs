@@ -15,7 +15,7 @@ const ATTENTION: AttentionNames =
     AttentionNames { inner: "self_attn", projections: ["q_proj", "k_proj", "v_proj"], output: "self_attn.out_proj" };
 
 /// Sizes of a stack of blocks.
-struct Sizes {
+struct EncoderSizes {
     width: usize,
     hidden: usize,
     blocks: usize,
@@ -23,7 +23,7 @@ struct Sizes {
     eps: f64,
 }
 
-impl From<&ClipVisionConfig> for Sizes {
+impl From<&ClipVisionConfig> for EncoderSizes {
     fn from(config: &ClipVisionConfig) -> Self {
         Self {
             width: config.hidden_size,
@@ -35,7 +35,7 @@ impl From<&ClipVisionConfig> for Sizes {
     }
 }
 
-impl From<&TextConfig> for Sizes {
+impl From<&TextConfig> for EncoderSizes {
     fn from(config: &TextConfig) -> Self {
         Self {
             width: config.hidden_size,
@@ -48,7 +48,7 @@ impl From<&TextConfig> for Sizes {
 }
 
 /// A pre-norm block.
-struct Block<T> {
+struct ClipBlock<T> {
     layer_norm1: LayerNorm<T>,
     self_attn: Attention<T>,
     layer_norm2: LayerNorm<T>,
@@ -57,9 +57,9 @@ struct Block<T> {
     name: String,
 }
 
-impl<T> Block<T> {
-    fn new(sizes: &Sizes, path: &ParamPath<T>) -> Result<Self> {
-        let &Sizes { width, hidden, heads, eps, .. } = sizes;
+impl<T> ClipBlock<T> {
+    fn new(sizes: &EncoderSizes, path: &ParamPath<T>) -> Result<Self> {
+        let &EncoderSizes { width, hidden, heads, eps, .. } = sizes;
         Ok(Self {
             self_attn: Attention::new(width, heads, &ATTENTION, path)?,
             layer_norm1: LayerNorm::new(width, eps, &path.sub("layer_norm1"))?,
@@ -71,7 +71,7 @@ impl<T> Block<T> {
     }
 }
 
-impl<T: Tensor> Block<T> {
+impl<T: Tensor> ClipBlock<T> {
     /// `(batch, length, width)` and an optional attention bias to the same shape.
     fn forward(&self, x: &T, bias: Option<&T>) -> Result<T> {
         x.module(&self.name, || {
@@ -82,9 +82,9 @@ impl<T: Tensor> Block<T> {
     }
 }
 
-fn blocks<T>(sizes: &Sizes, path: &ParamPath<T>) -> Result<Vec<Block<T>>> {
+fn blocks<T>(sizes: &EncoderSizes, path: &ParamPath<T>) -> Result<Vec<ClipBlock<T>>> {
     let layers = path.sub("encoder.layers");
-    (0..sizes.blocks).map(|index| Block::new(sizes, &layers.sub(index))).collect()
+    (0..sizes.blocks).map(|index| ClipBlock::new(sizes, &layers.sub(index))).collect()
 }
 
 struct VisionEmbeddings<T> {
@@ -125,7 +125,7 @@ impl<T: Tensor> VisionEmbeddings<T> {
 pub struct ClipVision<T> {
     embeddings: VisionEmbeddings<T>,
     pre_layernorm: LayerNorm<T>,
-    blocks: Vec<Block<T>>,
+    blocks: Vec<ClipBlock<T>>,
     post_layernorm: LayerNorm<T>,
 }
 
@@ -133,7 +133,7 @@ impl<T> ClipVision<T> {
     /// `path` has `vision_model`.
     pub fn new(config: &ClipVisionConfig, path: &ParamPath<T>) -> Result<Self> {
         let path = path.sub("vision_model");
-        let sizes = Sizes::from(config);
+        let sizes = EncoderSizes::from(config);
         Ok(Self {
             embeddings: VisionEmbeddings::new(config, &path.sub("embeddings"))?,
             // The name is misspelled in every published checkpoint.
@@ -165,7 +165,7 @@ impl<T: Tensor> ClipVision<T> {
 pub struct ClipText<T> {
     token_embedding: T,
     position_embedding: T,
-    blocks: Vec<Block<T>>,
+    blocks: Vec<ClipBlock<T>>,
     final_layer_norm: LayerNorm<T>,
     name: String,
 }
@@ -174,7 +174,7 @@ impl<T> ClipText<T> {
     /// `path` has `text_model`.
     pub fn new(config: &TextConfig, path: &ParamPath<T>) -> Result<Self> {
         let path = path.sub("text_model");
-        let sizes = Sizes::from(config);
+        let sizes = EncoderSizes::from(config);
         let table = |name, rows| path.sub("embeddings").sub(name).get("weight", &[rows, sizes.width], Init::Normal);
         Ok(Self {
             token_embedding: table("token_embedding", config.vocab_size)?,

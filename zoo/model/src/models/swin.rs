@@ -112,7 +112,7 @@ impl Grid {
     }
 }
 
-struct Block<T> {
+struct SwinBlock<T> {
     grid: Grid,
     heads: usize,
     attention: Attention<T>,
@@ -124,7 +124,7 @@ struct Block<T> {
     name: String,
 }
 
-impl<T> Block<T> {
+impl<T> SwinBlock<T> {
     fn new(config: &SwinConfig, stage: usize, index: usize, path: &ParamPath<T>) -> Result<Self> {
         let grid = Grid::new(config, stage, index);
         let before: usize = config.depths[..stage].iter().sum();
@@ -146,7 +146,7 @@ impl<T> Block<T> {
     }
 }
 
-impl<T: Tensor> Block<T> {
+impl<T: Tensor> SwinBlock<T> {
     /// Relative position bias and shift mask, `(1, windows * heads, length, length)`.
     fn bias(&self) -> Result<T> {
         let (windows, length) = (self.grid.windows(), self.grid.length());
@@ -207,14 +207,14 @@ impl<T: Tensor> Downsample<T> {
 }
 
 struct Stage<T> {
-    blocks: Vec<Block<T>>,
+    blocks: Vec<SwinBlock<T>>,
     downsample: Option<Downsample<T>>,
 }
 
 impl<T> Stage<T> {
     fn new(config: &SwinConfig, stage: usize, path: &ParamPath<T>) -> Result<Self> {
         let side = (config.image_size / config.patch_size) >> stage;
-        let block = |index: usize| Block::new(config, stage, index, &path.sub("blocks").sub(index));
+        let block = |index: usize| SwinBlock::new(config, stage, index, &path.sub("blocks").sub(index));
         let last = stage + 1 == config.depths.len();
         Ok(Self {
             blocks: (0..config.depths[stage]).map(block).collect::<Result<_>>()?,
@@ -223,7 +223,7 @@ impl<T> Stage<T> {
     }
 }
 
-struct Embeddings<T> {
+struct SwinEmbeddings<T> {
     weight: T,
     bias: T,
     patch: usize,
@@ -231,7 +231,7 @@ struct Embeddings<T> {
     name: String,
 }
 
-impl<T> Embeddings<T> {
+impl<T> SwinEmbeddings<T> {
     fn new(config: &SwinConfig, path: &ParamPath<T>) -> Result<Self> {
         let (width, patch) = (config.embed_dim, config.patch_size);
         let projection = path.sub("patch_embeddings.projection");
@@ -246,7 +246,7 @@ impl<T> Embeddings<T> {
     }
 }
 
-impl<T: Tensor> Embeddings<T> {
+impl<T: Tensor> SwinEmbeddings<T> {
     /// `(batch, 3, size, size)` to `(batch, tokens, width)`.
     fn forward(&self, pixels: &T) -> Result<T> {
         pixels.module(&self.name, || {
@@ -258,7 +258,7 @@ impl<T: Tensor> Embeddings<T> {
 
 /// A Swin encoder.
 pub struct Swin<T> {
-    embeddings: Embeddings<T>,
+    embeddings: SwinEmbeddings<T>,
     stages: Vec<Stage<T>>,
     norm: LayerNorm<T>,
 }
@@ -269,7 +269,7 @@ impl<T> Swin<T> {
         let layers = path.sub("encoder.layers");
         let width = config.embed_dim << (config.depths.len() - 1);
         Ok(Self {
-            embeddings: Embeddings::new(config, &path.sub("embeddings"))?,
+            embeddings: SwinEmbeddings::new(config, &path.sub("embeddings"))?,
             stages: (0..config.depths.len())
                 .map(|stage| Stage::new(config, stage, &layers.sub(stage)))
                 .collect::<Result<_>>()?,

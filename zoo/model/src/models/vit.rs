@@ -14,7 +14,7 @@ use crate::{
 const ATTENTION: AttentionNames =
     AttentionNames { inner: "attention.attention", projections: PROJECTIONS, output: "attention.output.dense" };
 
-struct Embeddings<T> {
+struct VitEmbeddings<T> {
     class_token: T,
     positions: T,
     weight: T,
@@ -23,7 +23,7 @@ struct Embeddings<T> {
     name: String,
 }
 
-impl<T> Embeddings<T> {
+impl<T> VitEmbeddings<T> {
     fn new(config: &VitConfig, path: &ParamPath<T>) -> Result<Self> {
         let (width, patch) = (config.hidden_size, config.patch_size);
         let tokens = (config.image_size / patch).pow(2) + 1;
@@ -39,7 +39,7 @@ impl<T> Embeddings<T> {
     }
 }
 
-impl<T: Tensor> Embeddings<T> {
+impl<T: Tensor> VitEmbeddings<T> {
     /// `(batch, 3, size, size)` to `(batch, patches + 1, width)`.
     fn forward(&self, pixels: &T) -> Result<T> {
         pixels.module(&self.name, || {
@@ -52,7 +52,7 @@ impl<T: Tensor> Embeddings<T> {
 }
 
 /// A pre-norm block.
-struct Block<T> {
+struct VitBlock<T> {
     attention: Attention<T>,
     feed_forward: FeedForward<T>,
     norm_before: LayerNorm<T>,
@@ -60,7 +60,7 @@ struct Block<T> {
     name: String,
 }
 
-impl<T> Block<T> {
+impl<T> VitBlock<T> {
     fn new(config: &VitConfig, path: &ParamPath<T>) -> Result<Self> {
         let (width, hidden, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         Ok(Self {
@@ -73,7 +73,7 @@ impl<T> Block<T> {
     }
 }
 
-impl<T: Tensor> Block<T> {
+impl<T: Tensor> VitBlock<T> {
     /// `(batch, length, width)` to the same shape.
     fn forward(&self, x: &T) -> Result<T> {
         x.module(&self.name, || {
@@ -85,8 +85,8 @@ impl<T: Tensor> Block<T> {
 
 /// A ViT encoder.
 pub struct Vit<T> {
-    embeddings: Embeddings<T>,
-    blocks: Vec<Block<T>>,
+    embeddings: VitEmbeddings<T>,
+    blocks: Vec<VitBlock<T>>,
     norm: LayerNorm<T>,
 }
 
@@ -95,9 +95,9 @@ impl<T> Vit<T> {
     pub fn new(config: &VitConfig, path: &ParamPath<T>) -> Result<Self> {
         let layers = path.sub("encoder.layer");
         Ok(Self {
-            embeddings: Embeddings::new(config, &path.sub("embeddings"))?,
+            embeddings: VitEmbeddings::new(config, &path.sub("embeddings"))?,
             blocks: (0..config.num_hidden_layers)
-                .map(|index| Block::new(config, &layers.sub(index)))
+                .map(|index| VitBlock::new(config, &layers.sub(index)))
                 .collect::<Result<_>>()?,
             norm: LayerNorm::new(config.hidden_size, config.layer_norm_eps, &path.sub("layernorm"))?,
         })

@@ -20,7 +20,7 @@ use laps_model::{
     heads::{HeadConfig, HeadSizes},
 };
 use laps_search::{FileStamp, Index, IndexDescription, IndexItem, IndexKind, IndexPrecision, IndexWriter, ModelUsed};
-use samples::Random;
+use samples::SampleGenerator;
 use server::PostgresServer;
 
 /// Small sizes with a class token.
@@ -29,7 +29,7 @@ const HEAD_SIZES: HeadSizes = HeadSizes { tokens: 10, has_class_token: true, wid
 
 fn engine() -> Engine {
     let options = EngineOptions { threads: 2, ..EngineOptions::default() };
-    Engine::new(SIZES, &Random(11).weights(&SIZES, 2.0), options).unwrap()
+    Engine::new(SIZES, &SampleGenerator(11).weights(&SIZES, 2.0), options).unwrap()
 }
 
 fn description(kind: IndexKind, precision: IndexPrecision) -> IndexDescription {
@@ -46,14 +46,14 @@ fn description(kind: IndexKind, precision: IndexPrecision) -> IndexDescription {
 
 /// Different embeddings around a common direction.
 fn images(count: usize) -> Vec<Array> {
-    let all = Random(5).embeddings([count, SIZES.tokens(), SIZES.width], 1.0);
+    let all = SampleGenerator(5).embeddings([count, SIZES.tokens(), SIZES.width], 1.0);
     let values = all.values().chunks_exact(SIZES.tokens() * SIZES.width);
     values.map(|image| Array::new(&[SIZES.tokens(), SIZES.width], image.to_vec()).unwrap()).collect()
 }
 
 fn captions(count: usize) -> Vec<Array> {
     let lengths: Vec<usize> = (0..count).map(|index| 3 + index % 5).collect();
-    Random(6).captions(&lengths, SIZES.width, 1.0)
+    SampleGenerator(6).captions(&lengths, SIZES.width, 1.0)
 }
 
 /// Name of an item; names are in the order of their numbers.

@@ -6,7 +6,7 @@ use safetensors::{Dtype, SafeTensors};
 use super::{captions, description, images, write};
 use crate::{
     Error, Index, IndexItem, IndexKind, IndexPrecision, IndexWriter, SearchError, Store,
-    pool::{Pooling, pool},
+    pool::{ItemPooling, pool},
     staged_file::numpy_header,
 };
 
@@ -40,9 +40,10 @@ fn index_is_a_valid_safetensors_file() {
 fn written_rows_and_pooled_vectors_are_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index");
-    for (kind, items, pooling) in
-        [(IndexKind::Images, images(5), Pooling::ClassTokenAndMean), (IndexKind::Captions, captions(5), Pooling::Mean)]
-    {
+    for (kind, items, pooling) in [
+        (IndexKind::Images, images(5), ItemPooling::ClassTokenAndMean),
+        (IndexKind::Captions, captions(5), ItemPooling::Mean),
+    ] {
         write(&path, kind, IndexPrecision::Single, &items);
         let index = Index::open(&path).unwrap();
         for (number, item) in items.iter().enumerate() {
@@ -70,8 +71,8 @@ fn pooling_matches_its_definition() {
         .collect();
     let of_patches = normalised(&sum(&rows[1..]));
     for (pooling, expected) in [
-        (Pooling::Mean, normalised(&sum(&rows))),
-        (Pooling::ClassTokenAndMean, normalised(&sum(&[rows[0].clone(), of_patches]))),
+        (ItemPooling::Mean, normalised(&sum(&rows))),
+        (ItemPooling::ClassTokenAndMean, normalised(&sum(&[rows[0].clone(), of_patches]))),
     ] {
         for (found, expected) in pool(item.values(), 16, pooling).iter().zip(expected) {
             // Sums of 16 values below 1 in single precision.

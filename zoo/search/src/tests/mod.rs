@@ -19,7 +19,7 @@ use laps_model::{
     array::Array,
     heads::{HeadConfig, HeadSizes},
 };
-use samples::Random;
+use samples::SampleGenerator;
 
 /// Small sizes with a class token.
 const SIZES: AlignmentConfig = AlignmentConfig { patches: 9, has_class_token: true, kept: 5, groups: 3, width: 16 };
@@ -34,7 +34,7 @@ const ENCODED: HeadSizes = HeadSizes {
 
 fn engine() -> Engine {
     let options = EngineOptions { threads: 2, ..EngineOptions::default() };
-    Engine::new(SIZES, &Random(11).weights(&SIZES, 2.0), options).unwrap()
+    Engine::new(SIZES, &SampleGenerator(11).weights(&SIZES, 2.0), options).unwrap()
 }
 
 fn description(kind: IndexKind, precision: IndexPrecision) -> IndexDescription {
@@ -55,14 +55,14 @@ fn description_of(head: HeadConfig, sizes: &HeadSizes, kind: IndexKind, precisio
 
 /// Different embeddings around a common direction.
 fn images(count: usize) -> Vec<Array> {
-    let all = Random(5).embeddings([count, SIZES.tokens(), SIZES.width], 1.0);
+    let all = SampleGenerator(5).embeddings([count, SIZES.tokens(), SIZES.width], 1.0);
     let values = all.values().chunks_exact(SIZES.tokens() * SIZES.width);
     values.map(|image| Array::new(&[SIZES.tokens(), SIZES.width], image.to_vec()).unwrap()).collect()
 }
 
 fn captions(count: usize) -> Vec<Array> {
     let lengths: Vec<usize> = (0..count).map(|index| 3 + index % 5).collect();
-    Random(6).captions(&lengths, SIZES.width, 1.0)
+    SampleGenerator(6).captions(&lengths, SIZES.width, 1.0)
 }
 
 fn write(path: &Path, kind: IndexKind, precision: IndexPrecision, items: &[Array]) {

@@ -7,7 +7,7 @@ use safetensors::SafeTensors;
 use super::{SIZES, captions, description, images, write};
 use crate::{
     Error, Index, IndexDescription, IndexItem, IndexKind, IndexPrecision, IndexWriter, Neighbor, SearchError, Store,
-    staged_file::{TensorHeader, safetensors_header},
+    staged_file::{TensorEntry, safetensors_header},
 };
 use laps_model::array::Array;
 
@@ -206,9 +206,9 @@ fn write_earlier(path: &Path, description: &IndexDescription, items: &[Array], n
     };
     tensors.push(("pooled", dtype, vec![count, SIZES.width], pooled));
     tensors.push(("items", "U8", vec![names.len()], names.as_bytes().to_vec()));
-    let headers: Vec<TensorHeader> = tensors
+    let headers: Vec<TensorEntry> = tensors
         .iter()
-        .map(|(name, dtype, shape, values)| TensorHeader { name, dtype, shape: shape.clone(), bytes: values.len() })
+        .map(|(name, dtype, shape, values)| TensorEntry { name, dtype, shape: shape.clone(), bytes: values.len() })
         .collect();
     let metadata = [("laps_zoo.index", description.to_json())].into();
     let mut file = safetensors_header(&headers, &metadata, 1 << 12);

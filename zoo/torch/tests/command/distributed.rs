@@ -11,7 +11,7 @@ use laps_model::random::SplitMix64;
 use serde_json::Value;
 
 use crate::{
-    support::{Run, finished},
+    support::{ProgramOutput, finished},
     training::{REGULARIZATION, arguments, data, steps, temporary_files, trained, without_events},
 };
 
@@ -55,7 +55,7 @@ pub(crate) fn start_commands(world_size: usize, prepare: impl Fn(usize, &mut Com
     (0..world_size).map(rank).collect()
 }
 
-pub(crate) fn finish(ranks: Vec<Child>) -> Vec<Run> {
+pub(crate) fn finish(ranks: Vec<Child>) -> Vec<ProgramOutput> {
     ranks.into_iter().map(|rank| finished(rank.wait_with_output().unwrap())).collect()
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use laps_data::scenes::{self, DrawnConfig, Split};
+use laps_data::scenes::{self, DrawnConfig, DrawnSplit};
 use tempfile::TempDir;
 
 use crate::{
@@ -114,7 +114,7 @@ fn features_are_cached_and_backbones_do_not_change() {
 #[test]
 fn ranks_compute_the_shards_of_a_single_process() {
     let folder = tempfile::tempdir().unwrap();
-    scenes::write(folder.path(), &DrawnConfig { seed: 7, train: 40, dev: 4, test: 4 }, &Split::ALL).unwrap();
+    scenes::write(folder.path(), &DrawnConfig { seed: 7, train: 40, dev: 4, test: 4 }, &DrawnSplit::ALL).unwrap();
     let one = train(&folder, "one");
     let bytes = |cache| shards(&folder, cache).into_iter().map(|(path, (bytes, _))| (path, bytes)).collect::<Vec<_>>();
     let expected = bytes("cache");

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     distributed::{free_port, trained_on},
     files::repository_file,
-    support::{Run, finished},
+    support::{ProgramOutput, finished},
     training::{arguments, data, steps, without_events},
 };
 
@@ -37,7 +37,7 @@ fn start(torchrun: &Path, options: &[&str], folder: &Path, out: &Path, more: &[&
         .unwrap()
 }
 
-fn finish(child: Child) -> Run {
+fn finish(child: Child) -> ProgramOutput {
     finished(child.wait_with_output().unwrap())
 }
 

@@ -7,20 +7,20 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use laps_data::scenes::{self, DrawnConfig, Split};
+use laps_data::scenes::{self, DrawnConfig, DrawnSplit};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
 use crate::{
     files::repository_file,
-    support::{Run, expect_error, laps_zoo},
+    support::{ProgramOutput, expect_error, laps_zoo},
 };
 
 /// 8 training images with five captions each, and 4 validation images.
 pub(crate) fn data() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let config = DrawnConfig { seed: 7, train: 8, dev: 4, test: 4 };
-    scenes::write(folder.path(), &config, &[Split::Train, Split::Dev, Split::Test]).unwrap();
+    scenes::write(folder.path(), &config, &[DrawnSplit::Train, DrawnSplit::Dev, DrawnSplit::Test]).unwrap();
     folder
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn arguments<'a>(folder: &'a Path, out: &'a Path, more: &[&'a str]) -
     paths.iter().chain(&RECIPE).chain(threads).chain(more).copied().collect()
 }
 
-pub(crate) fn trained(folder: &Path, out: &Path, more: &[&str]) -> Run {
+pub(crate) fn trained(folder: &Path, out: &Path, more: &[&str]) -> ProgramOutput {
     let run = laps_zoo(arguments(folder, out, more));
     assert_eq!(run.status, 0, "{}", run.stderr);
     run

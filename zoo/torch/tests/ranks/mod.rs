@@ -28,16 +28,16 @@ pub fn scenario() -> Option<(String, ProcessGroup)> {
 }
 
 /// A process of a group, which is killed if it has not ended when this is dropped.
-pub struct Rank(Child);
+pub struct RankProcess(Child);
 
-impl Drop for Rank {
+impl Drop for RankProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-impl Rank {
+impl RankProcess {
     /// Starts the test `worker` of this binary as rank `rank`.
     pub fn start(worker: &str, scenario: &str, rank: usize, world_size: usize, port: u16, timeout: Duration) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
@@ -71,9 +71,9 @@ pub const PATIENT: Duration = Duration::from_secs(120);
 /// Runs a scenario on all ranks, and returns what each has printed. All have to succeed.
 pub fn run(worker: &str, scenario: &str, world_size: usize) -> Vec<String> {
     let port = free_port();
-    let ranks: Vec<Rank> =
-        (0..world_size).map(|rank| Rank::start(worker, scenario, rank, world_size, port, PATIENT)).collect();
-    let finished = ranks.into_iter().map(Rank::finish);
+    let ranks: Vec<RankProcess> =
+        (0..world_size).map(|rank| RankProcess::start(worker, scenario, rank, world_size, port, PATIENT)).collect();
+    let finished = ranks.into_iter().map(RankProcess::finish);
     finished
         .enumerate()
         .map(|(rank, (success, text))| {

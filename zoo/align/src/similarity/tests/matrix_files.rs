@@ -4,7 +4,7 @@ use std::{fs, ops::ControlFlow, path::Path};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use super::samples::{Random, SWIN};
+use super::samples::{SWIN, SampleGenerator};
 use crate::{
     Scores,
     similarity::{
@@ -26,7 +26,7 @@ struct MatrixSample {
 
 impl MatrixSample {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = SampleGenerator(seed);
         let weights = random.weights(&CONFIG, 3.0);
         let images = random.embeddings([IMAGES, 49, 32], 0.4);
         let captions = CaptionMatrix::from_arrays(&random.captions(&LENGTHS, 32, 0.4), 32).unwrap();

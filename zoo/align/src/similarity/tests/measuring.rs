@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::samples::{Random, SWIN, VIT};
+use super::samples::{SWIN, SampleGenerator, VIT};
 use crate::similarity::{
     AlignmentConfig, CaptionMatrix, Engine, EngineOptions, PackedRows, PairStage, simd::SimdLevel, stages::Stopwatch,
     worker::Worker,
@@ -14,7 +14,7 @@ const LENGTHS: [usize; 9] = [3, 14, 9, 22, 1, 12, 36, 17, 90];
 fn stage_times_do_not_change_the_result() {
     for config in [VIT, SWIN] {
         let config = AlignmentConfig { width: 64, ..config };
-        let mut random = Random(5);
+        let mut random = SampleGenerator(5);
         let weights = random.weights(&config, 12.0);
         let images = random.embeddings([4, config.tokens(), config.width], 0.4);
         let captions = CaptionMatrix::from_arrays(&random.captions(&LENGTHS, config.width, 0.4), config.width).unwrap();
@@ -44,7 +44,7 @@ fn stage_times_do_not_change_the_result() {
 #[test]
 fn packed_product_matches_sums_in_f64() {
     let [rows, columns, width] = [131, 45, 300];
-    let mut random = Random(6);
+    let mut random = SampleGenerator(6);
     let left = random.embeddings([1, rows, width], 1.0);
     let right = random.embeddings([1, columns, width], 1.0);
     for level in SimdLevel::available() {

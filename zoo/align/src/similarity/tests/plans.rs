@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::samples::{Random, SWIN, VIT, score};
+use super::samples::{SWIN, SampleGenerator, VIT, score};
 use crate::similarity::{
     AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, Plan, Tile, TileSink, simd::SimdLevel,
 };
@@ -19,7 +19,7 @@ struct PlanSample {
 }
 
 fn sample(config: AlignmentConfig) -> PlanSample {
-    let mut random = Random(5);
+    let mut random = SampleGenerator(5);
     let weights = random.weights(&config, 12.0);
     let images = random.embeddings([9, config.tokens(), config.width], 0.4);
     let captions = random.captions(&LENGTHS, config.width, 0.4);
@@ -126,7 +126,7 @@ fn stopped_run_resumes_with_the_missing_tiles() {
 
 #[test]
 fn plans_stay_within_the_memory_limit() {
-    let mut random = Random(1);
+    let mut random = SampleGenerator(1);
     for config in [VIT, SWIN] {
         let weights = random.weights(&config, 1.0);
         let mut matrix = CaptionMatrix::new(config.width);

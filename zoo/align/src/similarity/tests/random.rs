@@ -2,7 +2,7 @@
 
 use super::{
     definition::ReferenceImage,
-    samples::{Random, SWIN, VIT, score},
+    samples::{SWIN, SampleGenerator, VIT, score},
 };
 use crate::similarity::{
     AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, PairCounts, Tile, simd::SimdLevel,
@@ -57,7 +57,7 @@ fn compare(config: AlignmentConfig, weights: &AggregationWeights, images: &Array
 
 fn compare_published_geometries(shared: f32, scale: f32) -> [PairCounts; 2] {
     [VIT, SWIN].map(|config| {
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let mut random = SampleGenerator(0x9e37_79b9_7f4a_7c15);
         let weights = random.weights(&config, scale);
         let images = random.embeddings([4, config.tokens(), config.width], shared);
         let captions = random.captions(&LENGTHS, config.width, shared);
@@ -99,7 +99,7 @@ fn underflowing_groups_are_computed_as_vectors() {
 #[test]
 fn cancelling_groups_are_computed_as_vectors() {
     for config in [VIT, SWIN].map(|config| AlignmentConfig { kept: config.patches, ..config }) {
-        let mut random = Random(7);
+        let mut random = SampleGenerator(7);
         let weights = random.weights(&config, 0.01);
         let mut values = random.embeddings([2, config.tokens(), config.width], 0.0).into_values();
         let first = usize::from(config.has_class_token);
@@ -129,7 +129,7 @@ fn unusual_sizes_match_the_definition() {
         AlignmentConfig { patches: 576, has_class_token: true, kept: 288, groups: 115, width: 64 },
         AlignmentConfig { patches: 144, has_class_token: false, kept: 116, groups: 69, width: 48 },
     ] {
-        let mut random = Random(11);
+        let mut random = SampleGenerator(11);
         let weights = random.weights(&config, 1.0);
         let images = random.embeddings([5, config.tokens(), config.width], 0.3);
         let captions = random.captions(&LENGTHS, config.width, 0.3);
@@ -141,7 +141,7 @@ fn unusual_sizes_match_the_definition() {
 #[test]
 fn equal_patches_match_the_definition() {
     let config = AlignmentConfig { patches: 49, has_class_token: false, kept: 40, groups: 23, width: 32 };
-    let mut random = Random(3);
+    let mut random = SampleGenerator(3);
     let weights = random.weights(&config, 1.0);
     let patch = random.normal(&[32], 1.0);
     let image = Array::new(&[49, 32], patch.values().repeat(49)).unwrap();

@@ -15,9 +15,9 @@ pub(crate) const SWIN: AlignmentConfig =
     AlignmentConfig { patches: 49, has_class_token: false, kept: 40, groups: 23, width: 512 };
 
 /// Xorshift generator.
-pub(crate) struct Random(pub(crate) u64);
+pub(crate) struct SampleGenerator(pub(crate) u64);
 
-impl Random {
+impl SampleGenerator {
     fn next(&mut self) -> f32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -1,6 +1,6 @@
 //! The selection of patches and the exponential function, on every instruction set.
 
-use super::samples::Random;
+use super::samples::SampleGenerator;
 use crate::similarity::{
     selection::{Mask, patches, select_patches},
     simd::{Kernel, MAX_LANES, Simd, SimdLevel},
@@ -29,7 +29,7 @@ fn assert_selects_like_sorting(scores: &[f32]) {
 }
 #[test]
 fn largest_scores_are_selected_and_the_first_of_equal_ones() {
-    let mut random = Random(2);
+    let mut random = SampleGenerator(2);
     for count in [1, 2, 7, 8, 9, 16, 17, 49, 63, 64, 65, 100] {
         assert_selects_like_sorting(random.normal(&[count], 0.1).values());
         let coarse: Vec<f32> = random.normal(&[count], 1.0).values().iter().map(|value| value.round()).collect();

@@ -4,17 +4,17 @@ use std::{collections::HashMap, io::BufRead};
 
 use super::{Id, MAX_OPCODES, Pickle, PickleError, Value, globals, stream::Stream};
 
-type Outcome<T = ()> = Result<T, PickleError>;
+type Result<T = (), E = PickleError> = std::result::Result<T, E>;
 
 /// Reads `count` pickles that follow each other, and returns them with their length in bytes. All of them share the limits.
-pub(super) fn run(source: impl BufRead, count: usize) -> Outcome<(Vec<Pickle>, u64)> {
+pub(super) fn run(source: impl BufRead, count: usize) -> Result<(Vec<Pickle>, u64)> {
     let mut stream = Stream::new(source);
     let mut opcodes = MAX_OPCODES;
-    let pickles = (0..count).map(|_| Machine::new().run(&mut stream, &mut opcodes)).collect::<Outcome<_>>()?;
+    let pickles = (0..count).map(|_| PickleMachine::new().run(&mut stream, &mut opcodes)).collect::<Result<_>>()?;
     Ok((pickles, stream.position()))
 }
 
-struct Machine {
+struct PickleMachine {
     pickle: Pickle,
     stack: Vec<Id>,
     /// Height of the stack at each open mark.
@@ -22,13 +22,13 @@ struct Machine {
     memo: HashMap<u32, Id>,
 }
 
-impl Machine {
+impl PickleMachine {
     fn new() -> Self {
         let pickle = Pickle { values: Vec::new(), root: Id(0) };
         Self { pickle, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }
     }
 
-    fn run(mut self, stream: &mut Stream<impl BufRead>, opcodes: &mut usize) -> Outcome<Pickle> {
+    fn run(mut self, stream: &mut Stream<impl BufRead>, opcodes: &mut usize) -> Result<Pickle> {
         loop {
             let too_many = || PickleError::Malformed(format!("a pickle of more than {MAX_OPCODES} operations"));
             *opcodes = opcodes.checked_sub(1).ok_or_else(too_many)?;
@@ -47,7 +47,7 @@ impl Machine {
     }
 
     /// Opcodes that push one plain value.
-    fn scalar(&mut self, opcode: u8, stream: &mut Stream<impl BufRead>) -> Outcome<bool> {
+    fn scalar(&mut self, opcode: u8, stream: &mut Stream<impl BufRead>) -> Result<bool> {
         let value = match opcode {
             b'N' => Value::None,
             0x88 => Value::Bool(true),
@@ -107,7 +107,7 @@ impl Machine {
     }
 
     /// Opcodes that make or fill lists, tuples and dictionaries, or move the stack.
-    fn container(&mut self, opcode: u8) -> Outcome<bool> {
+    fn container(&mut self, opcode: u8) -> Result<bool> {
         match opcode {
             b'(' => self.marks.push(self.stack.len()),
             b')' => self.push(Value::Tuple(Vec::new())),
@@ -118,7 +118,7 @@ impl Machine {
                 self.push(Value::Tuple(items));
             }
             0x85..=0x87 => {
-                let mut items = (0x85..=opcode).map(|_| self.pop()).collect::<Outcome<Vec<_>>>()?;
+                let mut items = (0x85..=opcode).map(|_| self.pop()).collect::<Result<Vec<_>>>()?;
                 items.reverse();
                 self.push(Value::Tuple(items));
             }
@@ -167,7 +167,7 @@ impl Machine {
     }
 
     /// Opcodes that store the top of the stack in the memo, or fetch it back.
-    fn memo(&mut self, opcode: u8, stream: &mut Stream<impl BufRead>) -> Outcome<bool> {
+    fn memo(&mut self, opcode: u8, stream: &mut Stream<impl BufRead>) -> Result<bool> {
         let index = match opcode {
             b'p' | b'g' => {
                 stream.line()?.parse().map_err(|_| PickleError::malformed("a memo index that is not a number"))?
@@ -190,7 +190,7 @@ impl Machine {
     }
 
     /// Opcodes that name, make or fill an object.
-    fn object(&mut self, opcode: u8, stream: &mut Stream<impl BufRead>) -> Outcome {
+    fn object(&mut self, opcode: u8, stream: &mut Stream<impl BufRead>) -> Result {
         match opcode {
             0x80 => match stream.byte()? {
                 0..=5 => {}
@@ -237,7 +237,7 @@ impl Machine {
     }
 
     /// Sets the attributes of the object on top of the stack.
-    fn build(&mut self, state: Id) -> Outcome {
+    fn build(&mut self, state: Id) -> Result {
         let top = self.top()?;
         if *self.pickle.value(top) == Value::Opaque(globals::EMPTY_TENSOR)
             && let Some(tensor) = globals::fill_tensor(&self.pickle, state)
@@ -268,23 +268,23 @@ impl Machine {
         self.stack.push(id);
     }
 
-    fn top(&self) -> Outcome<Id> {
+    fn top(&self) -> Result<Id> {
         let floor = self.marks.last().copied().unwrap_or(0);
         self.stack.get(floor..).and_then(<[Id]>::last).copied().ok_or_else(empty)
     }
 
-    fn pop(&mut self) -> Outcome<Id> {
+    fn pop(&mut self) -> Result<Id> {
         let top = self.top()?;
         self.stack.pop();
         Ok(top)
     }
 
-    fn pop_to_mark(&mut self) -> Outcome<Vec<Id>> {
+    fn pop_to_mark(&mut self) -> Result<Vec<Id>> {
         let mark = self.marks.pop().ok_or_else(|| PickleError::malformed("a missing mark"))?;
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
 
-    fn append(&mut self, items: &[Id]) -> Outcome {
+    fn append(&mut self, items: &[Id]) -> Result {
         let top = self.top()?;
         match self.pickle.values.get_mut(top.0 as usize) {
             Some(Value::List(list)) => list.extend(items),
@@ -293,7 +293,7 @@ impl Machine {
         Ok(())
     }
 
-    fn insert(&mut self, items: &[Id]) -> Outcome {
+    fn insert(&mut self, items: &[Id]) -> Result {
         let (top, added) = (self.top()?, pairs(items)?);
         match self.pickle.values.get_mut(top.0 as usize) {
             Some(Value::Dict(dict)) => dict.extend(added),
@@ -311,14 +311,14 @@ fn unsupported(opcode: u8) -> PickleError {
     PickleError::Malformed(format!("the byte 0x{opcode:02x}, which is not an operation of a checkpoint"))
 }
 
-fn pairs(items: &[Id]) -> Outcome<Vec<(Id, Id)>> {
+fn pairs(items: &[Id]) -> Result<Vec<(Id, Id)>> {
     match items.as_chunks() {
         (pairs, []) => Ok(pairs.iter().map(|&[key, value]| (key, value)).collect()),
         _ => Err(PickleError::malformed("a dictionary key without a value")),
     }
 }
 
-fn integer(text: &str) -> Outcome<Value> {
+fn integer(text: &str) -> Result<Value> {
     use std::num::IntErrorKind::{NegOverflow, PosOverflow};
     match text.parse::<i128>() {
         Ok(value) => Ok(Value::Int(value)),
@@ -343,7 +343,7 @@ fn long(bytes: &[u8]) -> Value {
 }
 
 /// A quoted text as Python 2 writes it; escapes do not occur in checkpoints.
-fn quoted(line: &str) -> Outcome<String> {
+fn quoted(line: &str) -> Result<String> {
     let inner = ['\'', '"'].iter().find_map(|&quote| line.strip_prefix(quote)?.strip_suffix(quote));
     match inner {
         Some(text) if !text.contains('\\') => Ok(text.to_owned()),
@@ -352,7 +352,7 @@ fn quoted(line: &str) -> Outcome<String> {
 }
 
 /// A text of protocol 0 in `raw-unicode-escape`: Latin-1 with `\uXXXX` and `\UXXXXXXXX`. Lone surrogates become U+FFFD.
-fn raw_unicode(line: &[u8]) -> Outcome<String> {
+fn raw_unicode(line: &[u8]) -> Result<String> {
     let mut text = String::new();
     let mut rest = line;
     while let Some((&first, tail)) = rest.split_first() {

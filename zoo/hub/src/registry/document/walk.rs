@@ -39,7 +39,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn below(self, step: &Step) -> Self {
+    fn descend(self, step: &Step) -> Self {
         let (first, rest) = self.target.and_then(<[Step]>::split_first).unzip();
         Self { target: rest.filter(|_| first == Some(step)) }
     }
@@ -93,7 +93,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = list.next_element_seed(self.below(&Step::Index(items.len())))? {
+        while let Some(item) = list.next_element_seed(self.descend(&Step::Index(items.len())))? {
             items.push(item);
         }
         Ok(Value::Sequence(items))
@@ -107,7 +107,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
         let mut seen = HashSet::new();
         let mut pairs = Vec::new();
         while let Some(key) = map.next_key_seed(NewKey { seen: &mut seen, target: self.target })? {
-            let value = map.next_value_seed(self.below(&Step::Key(key.clone())))?;
+            let value = map.next_value_seed(self.descend(&Step::Key(key.clone())))?;
             pairs.push((key, value));
         }
         pairs.sort_by_key(|(key, _)| !TAGS.contains(&key.as_str()));

@@ -9,7 +9,7 @@ use laps_model::random::SplitMix64;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use super::unpack;
-use crate::store::StoreError;
+use crate::store::FileStoreError;
 
 fn random_bytes(seed: u64, length: usize) -> Vec<u8> {
     let mut random = SplitMix64::new(seed);
@@ -29,7 +29,7 @@ fn archive(files: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
 }
 
 /// Unpacks into a nested folder, and asserts that nothing was written elsewhere.
-fn unpacked(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+fn unpacked(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, FileStoreError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.zip");
     fs_err::write(&path, bytes).unwrap();
