@@ -3,11 +3,13 @@
 #
 #   bench/serve_load.sh [FOLDER]
 #
-# 1. Requests a second, p50 and p99 of /v1/search and /v1/embeddings at concurrency 1, 4, 16 and 64.
-# 2. One `laps-zoo search` after the other, in the same run.
-# 3. Resident memory before and after 100,000 embedded texts (REQUESTS).
-# 4. Overload of a queue of 4 texts: only the statuses 200 and 429.
-# 5. A stop under load: every request that was sent is answered, or its connection was never accepted.
+# speed     Requests a second, p50 and p99 of /v1/search and /v1/embeddings at concurrency 1, 4, 16 and 64, and one
+#           `laps-zoo search` after the other.
+# memory    Resident memory before and after 100,000 embedded texts (REQUESTS). It may grow by 16 MB.
+# overload  A queue of 4 texts: only the statuses 200 and 429, and no failed connection.
+# stop      A stop under load: every request that was sent is answered, or its connection was never accepted.
+#
+# PARTS="memory stop" runs some of them. The exit code is 1 if one of the last three does not hold.
 #
 # LAPS_ZOO is the program, `target/release/laps-zoo` by default, ENTRY the entry (`shapes_vit`), SECONDS_EACH the duration of a
 # measurement (10). GRAPHS is a folder of exported graphs to serve instead of the entry, of which `laps-bench`'s example
@@ -81,60 +83,97 @@ load() {
     shift 3
     wrk -t1 -c"$connections" -d"${seconds}s" --timeout 60s "$@" -s "$folder/search.lua" "$url" -- "$path" "$field" | tail -n 1
 }
-memory() { awk '/VmRSS/ { print $2 / 1024 " MB" }' "/proc/$server/status"; }
+kibibytes() { awk '/VmRSS/ { print $2 }' "/proc/$server/status"; }
+megabytes() { awk "BEGIN { print $1 / 1024 \" MB\" }"; }
+# has PART
+has() { case " ${PARTS:-speed memory overload stop} " in *" $1 "*) ;; *) false ;; esac; }
+# fail MESSAGE
+fail() {
+    echo "failed: $1" >&2
+    failed=1
+}
 
+failed=0
 uname -sr
 nproc
 uptime
-start
-for path in '/v1/search query' '/v1/embeddings input'; do
-    set -- $path
-    for connections in 1 4 16 64; do
-        echo "$1, $connections connections: $(load "$connections" "$1" "$2")"
+
+speed() {
+    start
+    for path in '/v1/search query' '/v1/embeddings input'; do
+        set -- $path
+        for connections in 1 4 16 64; do
+            echo "$1, $connections connections: $(load "$connections" "$1" "$2")"
+        done
     done
-done
 
-runs=20
-began=$(date +%s%N)
-for run in $(seq $runs); do
-    "$program" search "$folder/scenes.index" "a red circle $run" "${model[@]}" --quiet > /dev/null
-done
-echo "laps-zoo search, one process after the other: $(( ($(date +%s%N) - began) / runs / 1000000 )) ms a search"
+    runs=20
+    began=$(date +%s%N)
+    for run in $(seq $runs); do
+        "$program" search "$folder/scenes.index" "a red circle $run" "${model[@]}" --quiet > /dev/null
+    done
+    echo "laps-zoo search, one process after the other: $(( ($(date +%s%N) - began) / runs / 1000000 )) ms a search"
+    stop
+}
 
-before=$(memory)
-answered=0
-while [ "$answered" -lt "$requests" ]; do
+memory() {
+    local before after answered=0
+    start
+    # The memory of threads and buffers grows with the first requests.
     load 16 /v1/embeddings input > "$folder/round"
-    answered=$((answered + $(grep -o ' 200: [0-9]*' "$folder/round" | cut -d: -f2)))
-    grep -q ' [345][0-9][0-9]: ' "$folder/round" && { echo 'a request failed:' "$(cat "$folder/round")" >&2; exit 1; }
-done
-echo "resident memory: $before before, $(memory) after $answered requests"
-stop
+    before=$(kibibytes)
+    while [ "$answered" -lt "$requests" ]; do
+        load 16 /v1/embeddings input > "$folder/round"
+        answered=$((answered + $(grep -o ' 200: [0-9]*' "$folder/round" | cut -d: -f2)))
+        grep -q ' [345][0-9][0-9]: ' "$folder/round" && { echo 'a request failed:' "$(cat "$folder/round")" >&2; exit 1; }
+    done
+    after=$(kibibytes)
+    echo "resident memory: $(megabytes "$before") before, $(megabytes "$after") after $answered requests"
+    [ "$after" -le $((before + 16384)) ] || fail 'the memory has grown'
+    stop
+}
 
-start --queue 4 --max-inputs 4
-echo "queue of 4, 64 connections: $(load 64 /v1/search query)"
-stop
+overload() {
+    start --queue 4 --max-inputs 4
+    load 64 /v1/search query > "$folder/round"
+    echo "queue of 4, 64 connections: $(cat "$folder/round")"
+    grep -q ' 429: ' "$folder/round" || fail 'no request was refused'
+    grep -o ' [1-5][0-9][0-9]: ' "$folder/round" | grep -v -e ' 200: ' -e ' 429: ' && fail 'there are other statuses'
+    grep -q 'errors connect 0 read 0 write 0 timeout 0' "$folder/round" || fail 'there are failed connections'
+    stop
+}
 
-# Each client sends requests on new connections until the server is gone, and logs each answer that began and was cut off.
-start
-stopped=$folder/stopped
-rm -f "$stopped"
-for client in 1 2 3 4 5 6 7 8; do
-    while [ ! -e "$stopped" ]; do
-        status=0
-        curl -sS -o /dev/null -w '%{http_code}\n' -H 'Content-Type: application/json' -d '{"query":"a red circle"}' \
-            "$url/v1/search" 2> /dev/null || status=$?
-        # 7: not accepted. Anything else but 0 is a request that was accepted and lost.
-        [ "$status" = 0 ] || echo "curl $status"
-    done > "$folder/client-$client" &
-done
-sleep 2
-kill -INT "$server"
-code=0
-wait "$server" || code=$?
-server=
-touch "$stopped"
-wait
-lost=$(cat "$folder"/client-? | grep -c -v -e '^200$' -e '^curl 7$' -e '^000$' || true)
-echo "stop under load: exit code $code, $(cat "$folder"/client-? | grep -c '^200$') answered, $lost lost"
+stop_under_load() {
+    # Each client sends requests on new connections until the server is gone, and logs each answer that began and was cut off.
+    start
+    stopped=$folder/stopped
+    rm -f "$stopped"
+    for client in 1 2 3 4 5 6 7 8; do
+        while [ ! -e "$stopped" ]; do
+            status=0
+            curl -sS -o /dev/null -w '%{http_code}\n' -H 'Content-Type: application/json' -d '{"query":"a red circle"}' \
+                "$url/v1/search" 2> /dev/null || status=$?
+            # 7: not accepted. Anything else but 0 is a request that was accepted and lost.
+            [ "$status" = 0 ] || echo "curl $status"
+        done > "$folder/client-$client" &
+    done
+    sleep 2
+    kill -INT "$server"
+    code=0
+    wait "$server" || code=$?
+    server=
+    touch "$stopped"
+    wait
+    lost=$(cat "$folder"/client-? | grep -c -v -e '^200$' -e '^curl 7$' -e '^000$' || true)
+    answered=$(cat "$folder"/client-? | grep -c '^200$' || true)
+    echo "stop under load: exit code $code, $answered answered, $lost lost"
+    [ "$code" = 0 ] && [ "$lost" = 0 ] || fail 'the stop has lost requests'
+    [ "$answered" -gt 0 ] || fail 'no request was answered before the stop'
+}
+
+if has speed; then speed; fi
+if has memory; then memory; fi
+if has overload; then overload; fi
+if has stop; then stop_under_load; fi
 uptime
+exit "$failed"

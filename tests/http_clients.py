@@ -26,6 +26,10 @@ for vector, row in zip(vectors, floats.data):
     assert abs(np.linalg.norm(vector) - 1) < 1e-5
 assert encoded.usage.total_tokens == encoded.usage.prompt_tokens > 4
 
+sized = client.embeddings.create(model="shapes_vit", input=texts[0], dimensions=len(vectors[0]), user="a user")
+# Another batch changes the last bits.
+assert np.allclose(sized.data[0].embedding, vectors[0], atol=1e-5)
+
 data = base64.b64encode(open(image, "rb").read()).decode()
 picture = client.embeddings.create(model="shapes_vit", input=f"data:image/png;base64,{data}")
 assert len(picture.data[0].embedding) == len(vectors[0])
@@ -34,6 +38,7 @@ for arguments, kind in [
     ({"model": "text-embedding-3-small", "input": "a"}, openai.NotFoundError),
     ({"model": "shapes_vit", "input": "circle " * 80}, openai.UnprocessableEntityError),
     ({"model": "shapes_vit", "input": [[1, 2, 3]]}, openai.UnprocessableEntityError),
+    ({"model": "shapes_vit", "input": "a", "dimensions": 3}, openai.UnprocessableEntityError),
 ]:
     try:
         client.embeddings.create(**arguments)
@@ -46,6 +51,6 @@ with urllib.request.urlopen(f"{url}/metrics") as answer:
     families = {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
 requests = families["laps_zoo_http_requests"].samples
 embeddings = [sample for sample in requests if sample.labels == {"endpoint": "/v1/embeddings", "status": "200"}]
-assert [sample.value for sample in embeddings] == [3.0], requests
+assert [sample.value for sample in embeddings] == [4.0], requests
 assert families["laps_zoo_http_request_seconds"].type == "histogram"
 print("ok")

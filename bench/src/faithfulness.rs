@@ -3,7 +3,7 @@
 //! - **Maps of nouns.** On drawn scenes it is known which pixels show an object. The share of a noun's map that falls on its
 //!   object is compared with the object's share of the picture, and so is the strongest patch (the pointing game).
 //! - **Deletion and insertion.** Patches are replaced by the mean colour, or put into a picture of it, in the order of their
-//!   contributions, and the similarity is averaged over the steps. The baseline is a random order.
+//!   contributions. The similarity is measured at each step, and averaged over the steps. The baseline is a random order.
 
 use laps::{Array, Image, Model};
 use laps_align::similarity::CaptionMatrix;
@@ -40,18 +40,32 @@ pub struct Faithfulness {
     /// Maps of nouns; none without drawn scenes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nouns: Option<NounMaps>,
-    /// Mean similarity while patches are removed; lower is better.
+    /// Similarity while patches are removed; lower is better.
     pub deletion: Curve,
-    /// Mean similarity while patches are put in; higher is better.
+    /// Similarity while patches are put in; higher is better.
     pub insertion: Curve,
 }
 
-/// Mean similarity over the steps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+/// Similarity by the share of the patches that are removed or put in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Curve {
-    /// Patches in the order of their contributions.
+    /// Mean over the steps, with patches in the order of their contributions.
     pub explained: f64,
-    /// Patches in a random order.
+    /// Mean over the steps, with patches in a random order.
+    pub random: f64,
+    /// From no patch to all of them.
+    pub steps: Vec<CurveStep>,
+}
+
+/// One step of a curve.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct CurveStep {
+    /// Share of the patches that are removed or put in, in percent. Of a picture whose patches it does not divide, it is rounded
+    /// down to whole patches.
+    pub percent: f64,
+    /// Similarity with patches in the order of their contributions.
+    pub explained: f64,
+    /// Similarity with patches in a random order.
     pub random: f64,
 }
 
@@ -83,7 +97,7 @@ pub fn faithfulness(
     let stage = StageProgress::begin(progress, "explain", images.len());
     let mut random = SplitMix64::new(seed);
     let mut nouns = NounMaps::default();
-    let (mut deletion, mut insertion) = (Curve::default(), Curve::default());
+    let (mut deletion, mut insertion) = (CurveSum::default(), CurveSum::default());
     for CaptionedImage { path, captions, objects } in images {
         let pixels = image::read(path).map_err(|source| laps::Error::Image { path: path.clone(), source })?.image;
         for caption in captions {
@@ -106,15 +120,49 @@ pub fn faithfulness(
                 curves(model, &pixels, caption, pair.grid, &order)?,
                 curves(model, &pixels, caption, pair.grid, &shuffled)?,
             ];
-            deletion.explained += explained[0] / images.len() as f64;
-            insertion.explained += explained[1] / images.len() as f64;
-            deletion.random += by_chance[0] / images.len() as f64;
-            insertion.random += by_chance[1] / images.len() as f64;
+            deletion.add(&explained.deletion, &by_chance.deletion);
+            insertion.add(&explained.insertion, &by_chance.insertion);
         }
         stage.advance(1);
     }
     stage.end(&format!("{} images", images.len()));
+    let (deletion, insertion) = (deletion.mean(), insertion.mean());
     Ok(Faithfulness { images: images.len(), nouns: nouns.means(), deletion, insertion })
+}
+
+/// Similarity at each step, added up over images.
+#[derive(Default)]
+struct CurveSum {
+    images: usize,
+    explained: [f64; STEPS + 1],
+    random: [f64; STEPS + 1],
+}
+
+impl CurveSum {
+    fn add(&mut self, explained: &[f64], random: &[f64]) {
+        self.images += 1;
+        self.explained.iter_mut().zip(explained).for_each(|(sum, similarity)| *sum += similarity);
+        self.random.iter_mut().zip(random).for_each(|(sum, similarity)| *sum += similarity);
+    }
+
+    fn mean(&self) -> Curve {
+        let images = self.images.max(1) as f64;
+        let step = |(step, (explained, random)): (usize, (&f64, &f64))| CurveStep {
+            percent: 100.0 * step as f64 / STEPS as f64,
+            explained: explained / images,
+            random: random / images,
+        };
+        let steps: Vec<CurveStep> = self.explained.iter().zip(&self.random).enumerate().map(step).collect();
+        let mean = |of: fn(&CurveStep) -> f64| steps.iter().map(of).sum::<f64>() / steps.len() as f64;
+        let (explained, random) = (mean(|step| step.explained), mean(|step| step.random));
+        Curve { explained, random, steps }
+    }
+}
+
+/// Similarity of one image at each step.
+struct ImageCurves {
+    deletion: Vec<f64>,
+    insertion: Vec<f64>,
 }
 
 impl NounMaps {
@@ -153,8 +201,8 @@ fn cover(object: &DrawnObject, [rows, columns]: [usize; 2]) -> Vec<f64> {
     shown.iter().zip(&all).map(|(shown, all): (&f64, &f64)| shown / all.max(1.0)).collect()
 }
 
-/// Mean similarities while the patches of `order` are removed, and while they are put in.
-fn curves(model: &Model, image: &RgbImage, caption: &str, grid: [usize; 2], order: &[usize]) -> Result<[f64; 2]> {
+/// Similarities while the patches of `order` are removed, and while they are put in.
+fn curves(model: &Model, image: &RgbImage, caption: &str, grid: [usize; 2], order: &[usize]) -> Result<ImageCurves> {
     let preprocessing = model.preprocessing();
     let mut whole = vec![0.0; preprocessing.values()];
     preprocessing.write(image, &mut whole).map_err(laps::Error::from)?;
@@ -181,7 +229,7 @@ fn curves(model: &Model, image: &RgbImage, caption: &str, grid: [usize; 2], orde
     let images = Array::new(&[pictures.len(), sizes.tokens, sizes.width], values)?;
     let words = CaptionMatrix::from_arrays(&model.embed_captions(&[caption])?, sizes.width)?;
     let similarities = model.similarity().similarities(&images, &words)?;
-    let mean = |values: &[f32]| values.iter().copied().map(f64::from).sum::<f64>() / values.len() as f64;
+    let doubles = |values: &[f32]| values.iter().copied().map(f64::from).collect();
     let (deletion, insertion) = similarities.values().split_at(STEPS + 1);
-    Ok([mean(deletion), mean(insertion)])
+    Ok(ImageCurves { deletion: doubles(deletion), insertion: doubles(insertion) })
 }

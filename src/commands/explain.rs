@@ -175,12 +175,12 @@ fn print_faithfulness(
         print(&format!("{}\n", serde_json::to_string_pretty(&measured)?))?;
         return Ok(CommandStatus::Success);
     }
-    let curve = |curve: Curve, label: &str| {
+    let curve = |curve: &Curve, label: &str| {
         [format!("{:.4}", curve.explained), format!("{:.4}", curve.random), label.to_owned()]
     };
     let mut rows = vec![
-        curve(measured.deletion, "mean similarity while patches are removed (lower is better)"),
-        curve(measured.insertion, "mean similarity while patches are put in (higher is better)"),
+        curve(&measured.deletion, "mean similarity while patches are removed (lower is better)"),
+        curve(&measured.insertion, "mean similarity while patches are put in (higher is better)"),
     ];
     if let Some(nouns) = measured.nouns {
         let percent = |value: f64| format!("{value:.1} %");
@@ -189,8 +189,15 @@ fn print_faithfulness(
         let label = "nouns whose strongest patch shows their object".to_owned();
         rows.push([percent(nouns.pointing), percent(nouns.pointing_random), label]);
     }
+    let steps = measured.deletion.steps.iter().zip(&measured.insertion.steps).map(|(removed, put_in)| {
+        let [a, b, c, d] = [removed.explained, removed.random, put_in.explained, put_in.random]
+            .map(|similarity| format!("{similarity:.4}"));
+        [a, b, c, d, format!("{} %", removed.percent)]
+    });
+    let steps = table(["removed: explained", "random", "put in: explained", "random", "share of the patches"], steps);
+    let measures = table(["explained", "random", "measure"], rows);
     let note = format!("{} images", measured.images);
-    print(&format!("{}\n{note}\n\n{}", summary_line(model), table(["explained", "random", "measure"], rows)))?;
+    print(&format!("{}\n{note}\n\n{measures}\nsimilarity by step\n{steps}", summary_line(model)))?;
     Ok(CommandStatus::Success)
 }
 

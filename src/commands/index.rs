@@ -158,7 +158,8 @@ impl IndexArgs {
             return Ok(false);
         }
         let database = database_address(source)?;
-        let is_copy = database.is_some() || (store.is_some() && source.is_file());
+        let is_index = || source.is_file() || ShardedIndex::exists(source);
+        let is_copy = database.is_some() || (store.is_some() && is_index());
         let refused =
             [("--evaluate", self.evaluate), ("--prune", self.prune), ("--shard-size", self.shard_size.is_some())];
         for (name, given) in refused {

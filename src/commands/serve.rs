@@ -52,7 +52,8 @@ pub(crate) struct ServeArgs {
     /// Open connections; further ones wait
     #[arg(long, value_name = "N", default_value = "1024")]
     max_connections: NonZeroUsize,
-    /// Seconds in which the headers of a request must arrive, and then its body
+    /// Seconds in which the headers of a request must arrive, and then its body; a client that takes no part of its answer
+    /// for as long is cut off
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     read_timeout: NonZeroUsize,
     /// Seconds in which a request must be answered

@@ -134,10 +134,38 @@ fn maps_of_nouns_of_swin_lie_on_their_objects() {
     // Measured: 14.9 % against 5.3 %, and 53 % against 15 %. A map without information gives equal shares.
     assert!(at("/nouns/on_object") > 2.0 * at("/nouns/area"), "{measured}");
     assert!(at("/nouns/pointing") > 2.0 * at("/nouns/pointing_random"), "{measured}");
-    // Similarities range from -0.2 to 2.
-    for curve in ["deletion", "insertion"] {
+    let curve = |curve: &str, order: &str| -> Vec<f64> {
+        (0..=8).map(|step| at(&format!("/{curve}/steps/{step}/{order}"))).collect()
+    };
+    assert_eq!(curve("deletion", "percent"), [0.0, 12.5, 25.0, 37.5, 50.0, 62.5, 75.0, 87.5, 100.0]);
+    for name in ["deletion", "insertion"] {
         for order in ["explained", "random"] {
-            assert!((-0.2..=2.0).contains(&at(&format!("/{curve}/{order}"))), "{measured}");
+            let steps = curve(name, order);
+            // Similarities range from -0.2 to 2.
+            assert!(steps.iter().all(|similarity| (-0.2..=2.0).contains(similarity)), "{measured}");
+            let mean = steps.iter().sum::<f64>() / 9.0;
+            assert!((mean - at(&format!("/{name}/{order}"))).abs() < 1e-12, "{measured}");
         }
     }
+    // The whole picture is the first step of removing and the last one of putting in, in any order, and the empty picture is
+    // the other end. Batches change the last bits.
+    for (removed, put_in) in [(0, 8), (8, 0)] {
+        let ends = [("deletion", removed), ("insertion", put_in)]
+            .map(|(name, step)| ["explained", "random"].map(|order| curve(name, order)[step]));
+        assert!(ends.as_flattened().iter().all(|end| (end - ends[0][0]).abs() < 1e-5), "{ends:?}");
+    }
+    assert!((curve("deletion", "explained")[4] - curve("deletion", "random")[4]).abs() > 1e-4, "{measured}");
+    assert!((curve("deletion", "explained")[0] - curve("deletion", "explained")[8]).abs() > 0.05, "{measured}");
+}
+
+#[test]
+fn faithfulness_is_printed_by_step() {
+    let arguments = ["explain", "--faithfulness", "--limit", "2", "--entry", "shapes_vit", "--engine", "rust"];
+    let run = laps_zoo(arguments.iter().chain(&["--quiet"]));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("\n2 images\n"), "{}", run.stdout);
+    let (_, steps) = run.stdout.split_once("\nsimilarity by step\n").unwrap();
+    let rows: Vec<&str> = steps.lines().filter(|line| line.contains(" %")).collect();
+    assert_eq!(rows.len(), 9, "{steps}");
+    assert!(rows[1].contains(" 12.5 %") && rows[8].contains(" 100 %"), "{steps}");
 }

@@ -276,6 +276,13 @@ fn page_asks_for_the_token_and_follows_the_colour_preference() {
     tab.evaluate("form.requestSubmit()");
     tab.wait("document.querySelectorAll('#results button').length === 2");
     assert_eq!(tab.evaluate("document.getElementById('error').textContent"), "");
+
+    // The server is gone.
+    drop(server);
+    tab.evaluate("form.requestSubmit()");
+    tab.wait("document.getElementById('error').textContent");
+    assert_eq!(tab.evaluate("document.getElementById('error').textContent"), "The server does not answer.");
+    assert_eq!(tab.evaluate("document.getElementById('results').hasAttribute('aria-busy')"), false);
 }
 
 /// The page of `explain --out FILE.html`, opened as a file.

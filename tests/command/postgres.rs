@@ -9,6 +9,7 @@ use crate::{
     files::scenes,
     postgres_server::PostgresServer,
     running_server::{MODEL, RunningServer},
+    serve::data_url,
     support::{expect_error, laps_zoo},
 };
 
@@ -33,7 +34,7 @@ fn results(answer: &Value) -> Vec<Value> {
 
 #[test]
 fn collection_gives_the_results_of_the_index_file() {
-    let Some(server) = PostgresServer::start() else { return };
+    let Some(mut server) = PostgresServer::start() else { return };
     let data = scenes(8);
     let [images, file, copy, metadata] =
         ["images", "photos.index", "copy.index", "metadata.jsonl"].map(|name| data.path().join(name));
@@ -48,6 +49,10 @@ fn collection_gives_the_results_of_the_index_file() {
     assert_eq!(run(&["index", text(&file), "--store", &moved], &[])["items"], 8);
     assert_eq!(run(&["index", &moved, "--out", text(&copy)], &[])["items"], 8);
     assert!(fs_err::read(&copy).unwrap() == fs_err::read(&file).unwrap());
+    let shards = data.path().join("shards");
+    let from_shards = server.address("postgres", "postgres", "from_shards");
+    run(&["index", text(&images), "--out", text(&shards), "--shard-size", "3"], &MODEL);
+    assert_eq!(run(&["index", text(&shards), "--store", &from_shards], &[])["items"], 8);
 
     let image = images.join("test_00003.png");
     let queries: [&[&str]; 4] = [
@@ -57,10 +62,11 @@ fn collection_gives_the_results_of_the_index_file() {
         &["--image", text(&image)],
     ];
     for query in queries {
-        let [expected, found, found_moved] =
-            [text(&file), &store, &moved].map(|index| run(&[&["search", index], query].concat(), &MODEL));
+        let [expected, found, found_moved, found_from_shards] =
+            [text(&file), &store, &moved, &from_shards].map(|index| run(&[&["search", index], query].concat(), &MODEL));
         assert_eq!(results(&found), results(&expected), "{query:?}");
         assert_eq!(results(&found_moved), results(&expected), "{query:?}");
+        assert_eq!(results(&found_from_shards), results(&expected), "{query:?}");
         assert_eq!((&found["items"], &found["compared"]), (&expected["items"], &expected["compared"]));
     }
     let captions = data.path().join("captions/test_caps.txt");
@@ -82,21 +88,36 @@ fn collection_gives_the_results_of_the_index_file() {
     let filtered = run(&["search", &store, "a red circle", "--where", "year >= 2020"], &MODEL);
     assert_eq!((&filtered["items"], &filtered["compared"]), (&json!(1), &json!(1)));
     assert_eq!(filtered["results"][0]["name"], "renamed.png");
+    let alike = run(&["search", &store, "--image", text(&image), "--where", "year = 2019"], &MODEL);
+    assert_eq!((&alike["items"], &alike["results"][0]["name"]), (&json!(1), &json!("test_00001.png")));
+    let other = ["search", &store, "a", "--entry", "shapes_swin", "--engine", "rust", "--quiet"];
+    let other = expect_error(data.path(), other);
+    assert!(other.contains("was written by another"), "{other}");
 
     // Two servers in front of one database.
     let servers = [(); 2].map(|()| RunningServer::start(Path::new(&store), &["--images", text(&images)]));
-    for body in [
-        json!({"query": "a red circle"}),
-        json!({"query": "a red circle", "filter": ["year >= 2020"]}),
-        json!({"query": {"item": filtered_item(&servers[0])}, "top": 3}),
+    let item = json!({"item": filtered_item(&servers[0])});
+    for (path, body) in [
+        ("/v1/search", json!({"query": "a red circle"})),
+        ("/v1/search", json!({"query": "a red circle", "filter": ["year >= 2020"]})),
+        ("/v1/search", json!({"query": item, "top": 3})),
+        ("/v1/search", json!({"query": item, "filter": ["year = 2019"]})),
+        ("/v1/embeddings", json!({"input": ["a red circle", item]})),
+        ("/v1/score", json!({"images": [item], "texts": ["a red circle", "a square"]})),
+        ("/v1/rerank", json!({"query": item, "documents": ["a red circle", "a square"]})),
+        ("/v1/explain", json!({"image": item, "caption": "a red circle"})),
     ] {
-        let [first, second] = [&servers[0], &servers[1]].map(|server| server.ok("/v1/search", &body));
-        assert_eq!(first, second);
+        let [first, second] = [&servers[0], &servers[1]].map(|server| server.ok(path, &body));
+        assert_eq!(first, second, "{path} {body}");
+        if body["filter"][0] == "year = 2019" {
+            assert_eq!((&first["items"], &first["results"][0]["name"]), (&json!(1), &json!("test_00001.png")));
+        }
     }
     let answer = servers[0].ok("/v1/search", &json!({"query": "a red circle", "filter": ["year >= 2020"]}));
     assert_eq!(results(&answer), results(&filtered));
-    let item = filtered_item(&servers[0]);
-    assert_eq!(servers[0].get(&format!("/v1/items/{item}/image")).status, 200);
+    let address = format!("/v1/items/{}/image", item["item"]);
+    assert_eq!(servers[0].get(&address).status, 200);
+    assert_eq!(servers[0].get("/v1/items/123456/image").status, 404);
     assert_snapshot!(servers[0].post("/v1/search", &json!({"query": "a", "filter": ["year"]})).error(), @r#"
     422 `filter` cannot be used
       expected: `KEY OPERATOR VALUE`, such as `year >= 2020` or `camera.maker = "Leica"`
@@ -104,8 +125,22 @@ fn collection_gives_the_results_of_the_index_file() {
     "#);
     let missing = servers[0].post("/v1/search", &json!({"query": {"item": 123456}}));
     assert!(missing.error().starts_with("422 there is no item 123456"), "{}", missing.error());
-    drop(server);
+    let ready = |server: &RunningServer| {
+        let answer = server.get("/readyz");
+        (answer.status, answer.json()["status"].clone())
+    };
+    assert_eq!(ready(&servers[1]), (200, json!("ok")));
+    server.kill();
     assert_eq!(servers[1].post("/v1/search", &json!({"query": "a"})).error(), "503 the database does not answer");
+    assert_eq!(servers[1].get(&address).error(), "503 the database does not answer");
+    assert_eq!(ready(&servers[1]), (503, json!("index unavailable")));
+    // What needs no database is answered, and everything again once there is one.
+    assert_eq!(servers[1].get("/healthz").status, 200);
+    servers[1].ok("/v1/score", &json!({"images": [data_url(&image)], "texts": ["a"]}));
+    server.restart();
+    assert_eq!(ready(&servers[1]), (200, json!("ok")));
+    let asked = json!({"query": "a red circle", "filter": ["year >= 2020"]});
+    assert_eq!(servers[1].ok("/v1/search", &asked), answer);
 }
 
 /// The number of the only item of the year 2021.

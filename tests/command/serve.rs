@@ -38,7 +38,7 @@ fn image(data: &TempDir, number: usize) -> PathBuf {
     data.path().join(format!("images/test_{number:05}.png"))
 }
 
-fn data_url(path: &Path) -> String {
+pub(crate) fn data_url(path: &Path) -> String {
     format!("data:image/png;base64,{}", BASE64_STANDARD.encode(fs_err::read(path).unwrap()))
 }
 
@@ -121,6 +121,8 @@ fn answers_equal_those_of_the_command_bit_for_bit() {
 fn items_forms_and_small_endpoints_answer() {
     let (data, path) = index(3);
     let server = RunningServer::start(&path, &[]);
+    // Unless `--host` says otherwise.
+    assert!(server.address.ip().is_loopback());
     for (address, content) in [
         ("/", "text/html; charset=utf-8"),
         ("/page.js", "text/javascript; charset=utf-8"),
@@ -214,6 +216,18 @@ fn unusable_requests_are_errors_with_the_texts_of_the_command() {
       found: 0
     ");
     insta::assert_snapshot!(error("/v1/search", json!({ "query": "a", "tops": 1 })), @"422 the body cannot be used: `tops`: unknown field `tops`, expected one of `query`, `top`, `candidates`, `filter`");
+    insta::assert_snapshot!(error("/v1/search", json!({ "query": "a", "filter": vec!["a = 1"; 65] })), @r"
+    422 `filter` cannot be used
+      expected: at most 64 conditions
+      found: 65
+    ");
+    let filtered = error("/v1/search", json!({ "query": "a", "filter": ["year = 1"] }));
+    insta::assert_snapshot!(filtered.replace(text(data.path()), "DIR"), @r"
+    422 the items of `DIR/photos.index` have no metadata to filter by
+      expected: a database with metadata
+      found: an index file
+    hint: move the index into a Postgres database with `laps-zoo index`
+    ");
     insta::assert_snapshot!(error("/v1/score", json!({ "images": ["a"], "texts": ["b"] })), @r"
     422 `images` cannot be used
       expected: an image
@@ -289,6 +303,102 @@ fn unusable_requests_are_errors_with_the_texts_of_the_command() {
     let expected = command(&["search", text(&captions), "--image", text(&image(&data, 0)), "--top", "3"]);
     assert_eq!(without(found["results"].clone(), "item"), expected["results"]);
     assert_eq!(server.get("/v1/items/0/image").status, 404);
+}
+
+/// As values, an object of 6 bytes takes hundreds of bytes.
+#[test]
+fn json_of_many_small_values_takes_no_memory() {
+    let (_data, path) = index(2);
+    let server = RunningServer::start(&path, &[]);
+    let before = server.resident_bytes();
+    let objects = "{\"\":0},".repeat(1 << 20);
+    let send = |body: &str| server.send("POST", "/v1/search", &["Content-Type: application/json"], body.as_bytes());
+    for field in ["query", "none"] {
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(send(&format!("{{\"{field}\":[{objects}0]}}")).error(), @r"
+            413 too many inputs
+              expected: at most 64 texts and images in one request
+              found: more
+            ");
+        }
+    }
+    // The body itself has 7 MB.
+    assert!(server.resident_bytes() < before + (64 << 20));
+    // Nested arrays end at the depth that the parser allows.
+    assert_eq!(send(&"[".repeat(1 << 20)).status, 400);
+}
+
+#[test]
+fn bodies_that_take_too_much_memory_together_are_refused() {
+    let (_data, path) = index(2);
+    // All bodies may have 256 MiB together, and one of unknown length may take all of them.
+    let server = RunningServer::start(&path, &["--max-body=268435456"]);
+    let mut large = server.connect();
+    large
+        .write_all(
+            b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+              Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
+        )
+        .unwrap();
+    // The server asks for the body when it has room for it.
+    let mut interim = [0; 25];
+    large.read_exact(&mut interim).unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let asked = json!({ "query": "a red circle" });
+    let refused = server.post("/v1/search", &asked);
+    insta::assert_snapshot!(refused.error(), @r"
+    429 the server is busy: the bodies of other requests are too large
+    hint: try again later
+    ");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    // Requests without a body are answered.
+    assert_eq!(server.get("/readyz").status, 200);
+    let body = asked.to_string();
+    large.write_all(format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()).as_bytes()).unwrap();
+    let expected = Answer::read(large).json();
+    assert_eq!(server.ok("/v1/search", &asked), expected);
+}
+
+/// What a proxy in front of the server could take for the end of a request.
+#[test]
+fn ambiguous_ends_of_requests_are_not_followed_by_another_request() {
+    let (_data, path) = index(2);
+    let server = RunningServer::start(&path, &[]);
+    let send = |version: &str, headers: &str, body: &str| {
+        let request = format!(
+            "POST /v1/search HTTP/{version}\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}\r\n{body}"
+        );
+        server.raw(request.as_bytes())
+    };
+    let hidden = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let length = format!("Content-Length: {}\r\n", hidden.len() + 5);
+    // Answered by the chunks, which end at once; the rest is not read as a request.
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    for headers in [format!("{length}{chunked}"), format!("{chunked}{length}")] {
+        let answer = send("1.1", &headers, &format!("0\r\n\r\n{hidden}"));
+        assert!(answer.error().starts_with("400 the body is not valid JSON"), "{headers}: {}", answer.error());
+    }
+    for headers in [
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Content-Length: 5, 6\r\n",
+        "Content-Length: +5\r\n",
+        "Content-Length: -1\r\n",
+        "Content-Length: 18446744073709551616\r\n",
+        "Content-Length : 5\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "X-Folded: a\r\n Content-Length: 5\r\n",
+    ] {
+        let answer = send("1.1", headers, &format!("{{}}   {hidden}"));
+        assert_eq!((answer.status, answer.body.as_slice()), (400, &b""[..]), "{headers}");
+    }
+    assert_eq!(send("1.0", chunked, "0\r\n\r\n").status, 400);
+    // Sizes of chunks that are no numbers.
+    for chunk in ["0x2\r\n{}\r\n0\r\n\r\n", "-2\r\n{}\r\n0\r\n\r\n", "fffffffffffffffff\r\n{}\r\n"] {
+        let answer = send("1.1", chunked, &format!("{chunk}{hidden}"));
+        assert_eq!(answer.error(), "400 the body ends early", "{chunk}");
+    }
 }
 
 #[test]
@@ -376,6 +486,9 @@ fn token_host_and_origin_are_checked() {
     for (origin, status) in [(own.as_str(), 200), ("Origin: https://evil.example.org", 403), ("Origin: null", 403)] {
         assert_eq!(server.send("GET", "/healthz", &[origin], b"").status, status, "{origin}");
     }
+    // A page can send this one without asking first.
+    let simple = ["Origin: https://evil.example.org", "Content-Type: text/plain"];
+    assert_eq!(server.send("POST", "/v1/search", &simple, br#"{"query":"a"}"#).status, 403);
     let preflight = ["Origin: https://evil.example.org", "Access-Control-Request-Method: POST"];
     let answer = server.send("OPTIONS", "/v1/search", &preflight, b"");
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, None));
@@ -387,6 +500,17 @@ fn token_host_and_origin_are_checked() {
           found: another character
         "
     );
+    fs_err::write(&file, "\nnext line\n").unwrap();
+    insta::assert_snapshot!(
+        expect_error(data.path(), ["serve", text(&path), "--token-file", text(&file)].iter().chain(&MODEL)), @r"
+        error: the token cannot be used
+          expected: 1 or more printable ASCII characters without spaces
+          found: nothing
+        "
+    );
+    let none = data.path().join("none");
+    let missing = expect_error(data.path(), ["serve", text(&path), "--token-file", text(&none)].iter().chain(&MODEL));
+    assert!(missing.contains("DIR/none"), "{missing}");
     let port = server.address.port().to_string();
     let taken = expect_error(data.path(), ["serve", text(&path), "--port", &port].iter().chain(&MODEL));
     assert!(taken.starts_with(&format!("error: cannot listen on `127.0.0.1:{port}`\n")), "{taken}");
@@ -425,6 +549,22 @@ fn slow_clients_are_cut_off() {
     let mut rest = Vec::new();
     slow_head.read_to_end(&mut rest).unwrap();
     assert!(!rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest));
+}
+
+#[test]
+fn client_that_takes_no_answer_is_cut_off() {
+    let (_data, path) = index(2);
+    let server = RunningServer::start(&path, &["--max-connections=1", "--read-timeout=1"]);
+    let size = server.get("/page.js").body.len();
+    // Answers of 64 MB, far more than the buffers of a connection hold.
+    let mut idle = server.connect();
+    idle.write_all("GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat((64 << 20) / size).as_bytes()).unwrap();
+    // It has the only connection.
+    let mut next = server.connect();
+    next.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    next.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    assert_eq!(Answer::read(next).status, 200);
+    drop(idle);
 }
 
 #[test]
@@ -530,13 +670,55 @@ fn stop_under_load_answers_every_request_in_flight() {
 fn connection_accepted_before_the_stop_is_answered() {
     let (_data, path) = index(2);
     let server = RunningServer::start(&path, &[]);
-    let mut stream = server.connect();
+    let streams = [server.connect(), server.connect()];
     server.signal("-TERM");
     while TcpStream::connect(server.address).is_ok() {}
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    let answer = Answer::read(stream);
-    assert_eq!((answer.status, &answer.json()["status"]), (200, &"ok".into()));
+    for (mut stream, (path, status, text)) in
+        streams.into_iter().zip([("/healthz", 200, "ok"), ("/readyz", 503, "stopping")])
+    {
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+        let answer = Answer::read(stream);
+        assert_eq!((answer.status, &answer.json()["status"]), (status, &text.into()));
+    }
     assert_eq!(server.wait(), (Some(0), String::new()));
+}
+
+/// Every kind of request, 1,200 times in all, or `LAPS_ZOO_TEST_REQUESTS` times.
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_stays_flat() {
+    let requests: usize = std::env::var("LAPS_ZOO_TEST_REQUESTS").map_or(1_200, |text| text.parse().expect("a number"));
+    let (data, path) = index(4);
+    let server = RunningServer::start(&path, &[]);
+    let picture = data_url(&image(&data, 0));
+    let mut sent = 0;
+    let mut send = |count: usize| {
+        for _ in 0..count {
+            sent += 1;
+            let words = format!("a red circle {}", "and a square ".repeat(sent % 7));
+            let answer = match sent % 12 {
+                0 => server.get("/v1/items/1/image"),
+                1 => server.get("/metrics"),
+                2 => server.post("/v1/search", &json!({ "query": picture })),
+                3 => server.post("/v1/explain", &json!({ "image": { "item": 2 }, "caption": words })),
+                4 => server.post("/v1/score", &json!({ "images": [{ "item": 0 }, { "item": 3 }], "texts": [words] })),
+                5 => server.post("/v1/rerank", &json!({ "query": { "item": 1 }, "documents": [words, "a square"] })),
+                6 => server.post("/v1/search", &json!({ "query": words, "top": 0 })),
+                7 => server.post("/v1/search", &json!({ "query": words })),
+                _ => server.post("/v1/embeddings", &json!({ "input": [words, sent.to_string()] })),
+            };
+            let expected = if sent % 12 == 6 { 422 } else { 200 };
+            assert_eq!(answer.status, expected, "{sent}: {}", String::from_utf8_lossy(&answer.body));
+        }
+    };
+    // The memory of threads and buffers grows with the first requests.
+    send(requests.min(600));
+    let before = server.resident_bytes();
+    send(requests);
+    let after = server.resident_bytes();
+    println!("{requests} requests: {} KiB before, {} KiB after", before / 1024, after / 1024);
+    // The allocator keeps some pages; 100,000 requests that left 200 bytes each would show.
+    assert!(after < before + (16 << 20), "{before} {after}");
 }
 
 /// A request for `texts` texts that takes seconds, sent and not waited for.

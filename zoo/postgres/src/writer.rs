@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::{Collection, collection::text, error::WorkError};
 
 /// Items of a chunk, which is committed at once.
-const CHUNK_ITEMS: usize = 512;
+pub(crate) const CHUNK_ITEMS: usize = 512;
 
 /// Size from which a chunk has fewer items, in bytes.
 const CHUNK_BYTES: usize = 32 << 20;

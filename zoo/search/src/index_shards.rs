@@ -69,6 +69,11 @@ pub struct ShardedIndex<'a> {
 }
 
 impl<'a> ShardedIndex<'a> {
+    /// Whether `path` is a folder of shards, rather than one of images.
+    pub fn exists(path: &Path) -> bool {
+        matches!(IndexManifest::read(path), Ok(Some(_)))
+    }
+
     /// Starts or continues the index `path`, a folder, with shards of `size` images. If an existing shard applies the EXIF
     /// orientation, all of them do so.
     ///

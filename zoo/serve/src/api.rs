@@ -9,6 +9,8 @@ use utoipa::ToSchema;
 pub(crate) const MAX_TOP: usize = 1000;
 /// Maximum number of candidates of a search.
 pub(crate) const MAX_CANDIDATES: usize = 10_000;
+/// Maximum number of conditions of a filter: each becomes a part of one statement.
+pub(crate) const MAX_CONDITIONS: usize = 64;
 
 /// A text or an image. A string is a text, or an image if it is a `data:` URL.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -57,6 +59,7 @@ pub(crate) struct SearchRequest {
     pub(crate) candidates: usize,
     /// Conditions on the metadata of the items, `KEY OPERATOR VALUE`, which all must hold; for a database only.
     #[serde(default)]
+    #[schema(max_items = 64)]
     pub(crate) filter: Vec<String>,
 }
 
@@ -223,6 +226,6 @@ pub(crate) struct ExplainRequest {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Health {
-    /// `ok` or `stopping`.
+    /// `ok`, `stopping` or `index unavailable`.
     pub(crate) status: &'static str,
 }

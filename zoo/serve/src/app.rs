@@ -1,11 +1,12 @@
 //! State shared by all requests.
 
 use std::{
-    path::{Component, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use laps_data::{
@@ -18,6 +19,7 @@ use laps_search::{ModelUsed, SearchError, Store};
 use tokio::{
     sync::Semaphore,
     task::{JoinError, spawn_blocking},
+    time::timeout,
 };
 
 use crate::{
@@ -41,10 +43,12 @@ pub(crate) struct App {
     pub(crate) images: Option<PathBuf>,
     pub(crate) log: bool,
     pub(crate) metrics: Metrics,
-    /// KiB of bodies that may be read.
-    pub(crate) bodies: Semaphore,
+    /// KiB of bodies that may be in memory.
+    pub(crate) bodies: Arc<Semaphore>,
     /// Images that are decoded at one time.
     pub(crate) decoding: Semaphore,
+    /// Checks of the index that run at one time: one.
+    pub(crate) checking: Arc<Semaphore>,
     pub(crate) stop: Arc<AtomicBool>,
 }
 
@@ -52,10 +56,27 @@ pub(crate) struct App {
 const SIDE: usize = 640;
 /// JPEG quality of an image of the index as it is sent.
 const QUALITY: u8 = 85;
+/// Time in which the index must answer a check.
+const CHECK_TIME: Duration = Duration::from_secs(5);
 
 impl App {
     pub(crate) fn is_stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether the index can be read, which a database that does not answer cannot.
+    pub(crate) async fn index_answers(&self) -> bool {
+        let check = async {
+            // A database that hangs keeps one thread, and not one for each check.
+            let permit = Arc::clone(&self.checking).acquire_owned().await.ok()?;
+            let index = Arc::clone(&self.index);
+            let answers = spawn_blocking(move || {
+                let _permit = permit;
+                index.names(&[]).is_ok()
+            });
+            answers.await.ok()
+        };
+        timeout(CHECK_TIME, check).await.ok().flatten().unwrap_or(false)
     }
 
     /// Decodes and preprocesses the bytes of an image file. `name` says which one, in errors.
@@ -86,19 +107,28 @@ impl App {
         let folder = self.images.clone().unwrap_or_else(|| text_to_path(&description.source));
         let (index, pixels, orientation) = (Arc::clone(&self.index), self.limits.pixels, description.orientation());
         let _permit = self.decoding.acquire().await.map_err(|_| Failure::internal())?;
-        let jpeg = spawn_blocking(move || {
-            // An index comes from outside too: its names must not lead out of its folder.
-            let name = text_to_path(index.names(&[item]).ok()?.first()?);
-            if !name.components().all(|part| matches!(part, Component::Normal(_))) {
-                return None;
-            }
-            let path = folder.join(name);
-            let bytes = laps_files::read_regular(&path).ok()?;
-            let image = decode_upright(&bytes, pixels, orientation, path_to_text(&path)).ok()?;
-            image::thumbnail(&image, SIDE, QUALITY).ok()
+        let jpeg = spawn_blocking(move || -> Result<Option<Vec<u8>>, Failure> {
+            let name = match index.names(&[item]) {
+                Err(laps_search::Error::Search(SearchError::NoItem { .. })) => return Ok(None),
+                names => names?.pop(),
+            };
+            Ok(name.and_then(|name| thumbnail(&folder, &name, pixels, orientation)))
         });
-        jpeg.await.ok().flatten().ok_or_else(missing)
+        finished(jpeg.await)?.ok_or_else(missing)
     }
+}
+
+/// The image `name` of `folder` as a JPEG file; None if it cannot be read.
+fn thumbnail(folder: &Path, name: &str, pixels: usize, orientation: ExifOrientation) -> Option<Vec<u8>> {
+    // An index comes from outside too: its names must not lead out of its folder.
+    let name = text_to_path(name);
+    if !name.components().all(|part| matches!(part, Component::Normal(_))) {
+        return None;
+    }
+    let path = folder.join(name);
+    let bytes = laps_files::read_regular(&path).ok()?;
+    let image = decode_upright(&bytes, pixels, orientation, path_to_text(&path)).ok()?;
+    image::thumbnail(&image, SIDE, QUALITY).ok()
 }
 
 fn decode_upright(

@@ -1,6 +1,6 @@
 //! From the bytes of a request to what is encoded.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -9,9 +9,12 @@ use axum::{
 };
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http_body_util::BodyExt;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
-use tokio::time::timeout;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use crate::{
     api::{Input, TaggedInput},
@@ -25,12 +28,38 @@ const NUMBERS: [&str; 4] = ["top", "candidates", "top_n", "dimensions"];
 /// Form fields that hold lists, also with one value.
 const LISTS: [&str; 5] = ["input", "images", "texts", "documents", "filter"];
 
-/// The body of a request as JSON, from `application/json` or `multipart/form-data`.
-pub(crate) async fn read<T: DeserializeOwned>(app: &App, request: Request) -> Result<T, Failure> {
+/// Most values of a JSON body besides its inputs: options, and the conditions of a filter.
+const OTHER_VALUES: usize = 256;
+
+/// Room for the body of a request among those of all requests. It is kept as long as the body, or what was read from it, is in
+/// memory.
+#[derive(Debug)]
+pub(crate) struct BodyRoom(OwnedSemaphorePermit);
+
+impl BodyRoom {
+    fn reserve(bodies: &Arc<Semaphore>, bytes: u64) -> Result<Self, Failure> {
+        let room = Arc::clone(bodies).try_acquire_many_owned(kibibytes(bytes));
+        room.map(Self).map_err(|_| Failure::overloaded("the bodies of other requests are too large"))
+    }
+
+    /// Gives back what is not needed for `bytes`.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let unused = self.0.num_permits().saturating_sub(kibibytes(bytes as u64) as usize);
+        drop(self.0.split(unused));
+    }
+}
+
+/// The unit of the semaphore of bodies, at least 1.
+fn kibibytes(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1024).max(1)).unwrap_or(u32::MAX)
+}
+
+/// The body of a request as JSON, from `application/json` or `multipart/form-data`, and its room.
+pub(crate) async fn read<T: DeserializeOwned>(app: &App, request: Request) -> Result<(T, BodyRoom), Failure> {
     let (parts, body) = request.into_parts();
     let kind = ContentKind::of(&parts.headers)?;
-    let bytes = read_bytes(app, &parts.headers, body).await?;
-    kind.parse(bytes, app.limits.inputs).await
+    let (bytes, room) = read_bytes(app, &parts.headers, body).await?;
+    Ok((kind.parse(bytes, app.limits.inputs).await?, room))
 }
 
 pub(crate) enum ContentKind {
@@ -54,10 +83,10 @@ impl ContentKind {
         })
     }
 
-    /// The request in `bytes`. A form has at most about `inputs` fields.
+    /// The request in `bytes`, which has room for `inputs` texts and images.
     pub(crate) async fn parse<T: DeserializeOwned>(self, bytes: Bytes, inputs: usize) -> Result<T, Failure> {
         match self {
-            Self::Json => parse(&bytes),
+            Self::Json => parse(&bytes, inputs),
             Self::Form { boundary } => {
                 let value = form(bytes, boundary, inputs).await?;
                 serde_path_to_error::deserialize(value).map_err(unusable)
@@ -66,7 +95,7 @@ impl ContentKind {
     }
 }
 
-async fn read_bytes(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
+async fn read_bytes(app: &App, headers: &HeaderMap, body: Body) -> Result<(Bytes, BodyRoom), Failure> {
     let limit = app.limits.body_bytes;
     let too_large = || {
         let message = format!("the body is too large\n  expected: at most {limit} bytes\n  found: more");
@@ -78,9 +107,7 @@ async fn read_bytes(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes,
     if bytes > limit as u64 {
         return Err(too_large());
     }
-    let kilobytes = u32::try_from(bytes.div_ceil(1024).max(1)).unwrap_or(u32::MAX);
-    let room = app.bodies.try_acquire_many(kilobytes);
-    let _room = room.map_err(|_| Failure::overloaded("too many large requests are being read"))?;
+    let mut room = BodyRoom::reserve(&app.bodies, bytes)?;
     let mut body = body;
     let collect = async {
         let mut collected = Vec::with_capacity(stated.map_or(0, |bytes| bytes as usize));
@@ -95,7 +122,10 @@ async fn read_bytes(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes,
         }
         Ok(Bytes::from(collected))
     };
-    timeout(app.limits.read_time, collect).await.unwrap_or_else(|_| Err(too_slow(app.limits.read_time)))
+    let read_time = app.limits.read_time;
+    let collected = timeout(read_time, collect).await.unwrap_or_else(|_| Err(too_slow(read_time)))?;
+    room.shrink(collected.len());
+    Ok((collected, room))
 }
 
 fn too_slow(limit: Duration) -> Failure {
@@ -103,11 +133,75 @@ fn too_slow(limit: Duration) -> Failure {
     Failure::new(StatusCode::REQUEST_TIMEOUT, message)
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+fn parse<T: DeserializeOwned>(bytes: &[u8], inputs: usize) -> Result<T, Failure> {
+    // An input is a text or an object with one. In memory a value takes up to a hundred times its bytes, so they are counted
+    // before they are built.
+    let mut left = inputs.saturating_mul(2).saturating_add(OTHER_VALUES);
+    let counted = ValueCounter(&mut left).deserialize(&mut serde_json::Deserializer::from_slice(bytes));
+    if counted.is_err() && left == 0 {
+        return Err(too_many(inputs));
+    }
     // First as any JSON, so that what is no JSON and what has other fields are told apart.
     let value: Value = serde_json::from_slice(bytes)
         .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, format!("the body is not valid JSON: {error}")))?;
     serde_path_to_error::deserialize(value).map_err(unusable)
+}
+
+/// Counts the values of a JSON document down, and fails if none is left. It keeps none of them.
+struct ValueCounter<'a>(&'a mut usize);
+
+impl<'de> DeserializeSeed<'de> for ValueCounter<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let too_many = || <D::Error as serde::de::Error>::custom("too many values");
+        *self.0 = self.0.checked_sub(1).ok_or_else(too_many)?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ValueCounter<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value of JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
+        while values.next_element_seed(ValueCounter(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        while fields.next_key::<IgnoredAny>()?.is_some() {
+            fields.next_value_seed(ValueCounter(self.0))?;
+        }
+        Ok(())
+    }
 }
 
 fn unusable(error: serde_path_to_error::Error<serde_json::Error>) -> Failure {

@@ -24,7 +24,7 @@ use utoipa::{
 use crate::{
     api::*,
     app::App,
-    body::{encodable, read, too_many},
+    body::{BodyRoom, encodable, read, too_many},
     failure::{ErrorBody, Failure},
     guard::guard,
     worker::{Context, Embedding, Encodable},
@@ -126,9 +126,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     responses((status = 200, description = "Results, best first", body = SearchAnswer), Failures)
 )]
 async fn search(State(app): AppState, request: Request) -> Result<Json<SearchAnswer>, Failure> {
-    let SearchRequest { query, top, candidates, filter } = read(&app, request).await?;
+    let (SearchRequest { query, top, candidates, filter }, room) = read(&app, request).await?;
     check_range("top", top, MAX_TOP)?;
     check_range("candidates", candidates, MAX_CANDIDATES)?;
+    if filter.len() > MAX_CONDITIONS {
+        return Err(Failure::field("filter", format!("at most {MAX_CONDITIONS} conditions"), filter.len()));
+    }
     let filter = Filter::parse(&filter).map_err(laps_search::Error::from)?;
     let index_kind = app.index.description().kind;
     let compute = move |context: &Context<'_>, query: Vec<Embedding>| {
@@ -167,7 +170,7 @@ async fn search(State(app): AppState, request: Request) -> Result<Json<SearchAns
             results,
         })
     };
-    run(&app, vec![("query", query)], compute).await.map(Json)
+    run(&app, room, vec![("query", query)], compute).await.map(Json)
 }
 
 /// Embed texts and images as pooled vectors
@@ -178,7 +181,8 @@ async fn search(State(app): AppState, request: Request) -> Result<Json<SearchAns
     responses((status = 200, description = "Vectors of norm 1, in the order of the inputs", body = EmbeddingsAnswer), Failures)
 )]
 async fn embeddings(State(app): AppState, request: Request) -> Result<Json<EmbeddingsAnswer>, Failure> {
-    let EmbeddingsRequest { input, model, encoding_format, dimensions, .. } = read(&app, request).await?;
+    let (body, room) = read(&app, request).await?;
+    let EmbeddingsRequest { input, model, encoding_format, dimensions, .. } = body;
     check_model(&app, model)?;
     if let Some(dimensions) = dimensions.filter(|&dimensions| dimensions != app.width) {
         return Err(Failure::field("dimensions", app.width, dimensions));
@@ -209,7 +213,7 @@ async fn embeddings(State(app): AppState, request: Request) -> Result<Json<Embed
             usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
         })
     };
-    run(&app, inputs, compute).await.map(Json)
+    run(&app, room, inputs, compute).await.map(Json)
 }
 
 /// Exact similarities of images and texts
@@ -220,7 +224,7 @@ async fn embeddings(State(app): AppState, request: Request) -> Result<Json<Embed
     responses((status = 200, description = "Similarities of every image with every text", body = ScoreAnswer), Failures)
 )]
 async fn score(State(app): AppState, request: Request) -> Result<Json<ScoreAnswer>, Failure> {
-    let ScoreRequest { images, texts } = read(&app, request).await?;
+    let (ScoreRequest { images, texts }, room) = read(&app, request).await?;
     let columns = texts.len();
     let images = images.into_iter().map(|input| ("images", input));
     let inputs = images.chain(texts.into_iter().map(|input| ("texts", input))).collect();
@@ -233,7 +237,7 @@ async fn score(State(app): AppState, request: Request) -> Result<Json<ScoreAnswe
             similarities: similarities.values().chunks_exact(columns.max(1)).map(<[f32]>::to_vec).collect(),
         })
     };
-    run(&app, inputs, compute).await.map(Json)
+    run(&app, room, inputs, compute).await.map(Json)
 }
 
 /// Order images by a text, or texts by an image
@@ -244,7 +248,7 @@ async fn score(State(app): AppState, request: Request) -> Result<Json<ScoreAnswe
     responses((status = 200, description = "Documents, best first", body = RerankAnswer), Failures)
 )]
 async fn rerank(State(app): AppState, request: Request) -> Result<Json<RerankAnswer>, Failure> {
-    let RerankRequest { query, documents, top_n, model } = read(&app, request).await?;
+    let (RerankRequest { query, documents, top_n, model }, room) = read(&app, request).await?;
     check_model(&app, model)?;
     let top = top_n.unwrap_or(documents.len());
     if top == 0 {
@@ -266,7 +270,7 @@ async fn rerank(State(app): AppState, request: Request) -> Result<Json<RerankAns
         results.truncate(top);
         Ok(RerankAnswer { model: context.model.used().entry.clone(), results })
     };
-    run(&app, inputs, compute).await.map(Json)
+    run(&app, room, inputs, compute).await.map(Json)
 }
 
 /// Which patches of an image match which words of a caption
@@ -277,7 +281,7 @@ async fn rerank(State(app): AppState, request: Request) -> Result<Json<RerankAns
     responses((status = 200, description = "The document of `laps-zoo explain --json`", body = Object), Failures)
 )]
 async fn explain(State(app): AppState, request: Request) -> Result<Response, Failure> {
-    let ExplainRequest { image, caption } = read(&app, request).await?;
+    let (ExplainRequest { image, caption }, room) = read(&app, request).await?;
     let caption = caption.trim().to_owned();
     let item = match &image {
         Input::Tagged(TaggedInput::Item(item)) => Some(*item),
@@ -297,7 +301,7 @@ async fn explain(State(app): AppState, request: Request) -> Result<Response, Fai
         let document = ExplanationDocument::new(model.used(), model.engine(), name, &caption, &pair);
         serde_json::to_vec(&document).map_err(|_| Failure::internal())
     };
-    let document = run(&app, inputs, compute).await?;
+    let document = run(&app, room, inputs, compute).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], document).into_response())
 }
 
@@ -310,7 +314,8 @@ async fn explain(State(app): AppState, request: Request) -> Result<Response, Fai
         (status = 200, description = "The image, with its longer side reduced", content_type = "image/jpeg"),
         (status = 401, description = "The token is missing or wrong", body = ErrorBody),
         (status = 403, description = "The request comes from a page of another site", body = ErrorBody),
-        (status = 404, description = "There is no such image", body = ErrorBody)
+        (status = 404, description = "There is no such image", body = ErrorBody),
+        (status = 503, description = "The database does not answer", body = ErrorBody)
     )
 )]
 async fn item_image(State(app): AppState, item: Result<Path<String>, PathRejection>) -> Result<Response, Failure> {
@@ -334,13 +339,17 @@ async fn healthz() -> Json<Health> {
     path = "/readyz",
     responses(
         (status = 200, description = "It does", body = Health),
-        (status = 503, description = "It is stopping", body = Health)
+        (status = 503, description = "It is stopping, or the database does not answer", body = Health)
     )
 )]
 async fn readyz(State(app): AppState) -> (StatusCode, Json<Health>) {
-    match app.is_stopping() {
-        true => (StatusCode::SERVICE_UNAVAILABLE, Json(Health { status: "stopping" })),
-        false => (StatusCode::OK, Json(Health { status: "ok" })),
+    let unavailable = |status| (StatusCode::SERVICE_UNAVAILABLE, Json(Health { status }));
+    if app.is_stopping() {
+        return unavailable("stopping");
+    }
+    match app.index_answers().await {
+        true => (StatusCode::OK, Json(Health { status: "ok" })),
+        false => unavailable("index unavailable"),
     }
 }
 
@@ -359,9 +368,11 @@ async fn metrics(State(app): AppState) -> Result<impl IntoResponse, Failure> {
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
 }
 
-/// Checks `inputs`, each with the name of its field, and computes an answer from their embeddings.
+/// Checks `inputs`, each with the name of its field, and computes an answer from their embeddings. `room` is that of the body
+/// that they come from.
 async fn run<T: Send + 'static>(
     app: &App,
+    mut room: BodyRoom,
     inputs: Vec<(&str, Input)>,
     compute: impl FnOnce(&Context<'_>, Vec<Embedding>) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -377,6 +388,12 @@ async fn run<T: Send + 'static>(
         for (field, input) in inputs {
             encodables.push(encodable(app, field, input).await?);
         }
+        // The pixels of images have a size of their own, which the queue limits.
+        let texts = encodables.iter().filter_map(|input| match input {
+            Encodable::Text(text) => Some(text.len()),
+            _ => None,
+        });
+        room.shrink(texts.sum());
         app.queue.run(place, encodables, compute).await
     };
     in_time(app, answer).await

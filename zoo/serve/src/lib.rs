@@ -25,6 +25,7 @@ mod handlers;
 mod metrics;
 mod options;
 mod server;
+mod stream;
 mod worker;
 
 pub use error::{Error, Result};

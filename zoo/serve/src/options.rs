@@ -30,13 +30,15 @@ pub struct Limits {
     pub inputs: usize,
     /// Bytes of the body of a request.
     pub body_bytes: usize,
-    /// Bytes of the bodies of all requests that are read at one time. More are refused with status 429.
+    /// Bytes of the bodies of all requests that are in memory at one time: being read, or waiting to be decoded or encoded. More
+    /// are refused with status 429.
     pub total_body_bytes: usize,
     /// Pixels of an image.
     pub pixels: usize,
     /// Open connections. Further ones wait.
     pub connections: usize,
-    /// Time in which the headers of a request must arrive, and then its body.
+    /// Time in which the headers of a request must arrive, and then its body. A client that takes no part of its answer for as
+    /// long is cut off.
     pub read_time: Duration,
     /// Time in which a request must be answered once its body has arrived.
     pub request_time: Duration,

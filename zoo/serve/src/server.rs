@@ -37,6 +37,7 @@ use crate::{
     app::App,
     handlers::router,
     metrics::Metrics,
+    stream::TimedStream,
     worker::{queue, work},
 };
 
@@ -107,8 +108,9 @@ impl Server {
             images: options.images,
             log: options.log,
             metrics: Metrics::new(),
-            bodies: Semaphore::new(total_body_bytes.div_ceil(1024)),
+            bodies: Arc::new(Semaphore::new(total_body_bytes.div_ceil(1024))),
             decoding: Semaphore::new(threads),
+            checking: Arc::new(Semaphore::new(1)),
             stop: Arc::clone(&stop),
         });
         let failed = |source| Error::Start { source };
@@ -143,6 +145,7 @@ fn accept_until_stopped(
         let spawn = |stream: TcpStream, permit: OwnedSemaphorePermit| {
             // Answers are written at once.
             let _ = stream.set_nodelay(true);
+            let stream = TimedStream::new(stream, limits.read_time);
             tokio::spawn(serve_connection(http.clone(), stream, router.clone(), stopped.clone(), permit));
         };
         while !stop.load(Ordering::Relaxed) {
@@ -179,7 +182,7 @@ fn accept_until_stopped(
 /// without a request then has [`FIRST_REQUEST_TIME`] for it: its client may have sent it already.
 async fn serve_connection(
     http: http1::Builder,
-    stream: TcpStream,
+    stream: TimedStream,
     router: Router,
     mut stopped: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,

@@ -5,8 +5,11 @@ mod loading;
 #[allow(dead_code)] // these tests use a part of the samples of laps-align
 #[path = "../../../align/src/similarity/tests/samples.rs"]
 mod samples;
+mod scale;
 mod searching;
 mod server;
+#[path = "../../examples/scale/items.rs"]
+mod synthetic;
 mod tls;
 mod versions;
 

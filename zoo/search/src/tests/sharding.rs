@@ -60,6 +60,7 @@ fn shards_are_searched_like_an_index_in_one_file() {
         let path = root.path().join(size.to_string());
         let shards = start(&path, &images, size);
         assert_eq!(shards.shards(), IMAGES.div_ceil(size));
+        assert!(ShardedIndex::exists(&path) && !ShardedIndex::exists(&folder));
         // Every process starts the index; the shards are written in any order.
         let other = start(&path, &images, size);
         let encoded = write(&fixture, &other, (1..shards.shards()).step_by(2).rev());
@@ -154,4 +155,16 @@ fn shards_of_another_precision_or_version_are_not_joined() {
     assert!(Index::open(&path).unwrap_err().to_string().contains("format version 2, and 1 is expected"));
     fs_err::write(path.join("index.json"), r#"{"schema": 1, "shards": []}"#).unwrap();
     assert!(Index::open(&path).unwrap_err().to_string().contains("it has no shards"));
+}
+
+/// A page of photos often has an `index.json` of its own.
+#[test]
+fn folder_with_another_list_is_no_index() {
+    let folder = tempfile::tempdir().unwrap();
+    for text in ["", "[]", r#"{"photos":["a.jpg"]}"#, r#"{"schema":2,"shards":["a"]}"#] {
+        fs_err::write(folder.path().join("index.json"), text).unwrap();
+        assert!(!ShardedIndex::exists(folder.path()), "{text}");
+    }
+    fs_err::write(folder.path().join("index.json"), r#"{"schema":1,"shards":["a"]}"#).unwrap();
+    assert!(ShardedIndex::exists(folder.path()));
 }
