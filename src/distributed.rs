@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, rc::Rc, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use laps::{Backends, CommBackend, ProcessGroup, RankGroup, SingleRank};
+use laps::{Backends, CommBackend, GradientOverlap, ProcessGroup, RankGroup, SingleRank};
 use laps_bench::machine::processors;
 use laps_model::encoder::Device;
 
@@ -27,6 +27,27 @@ enum DistBackend {
     Gloo,
     /// One GPU per process
     Nccl,
+}
+
+/// When a distributed run sums gradients.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DistOverlap {
+    /// With NCCL, and with Gloo if the processes are on several machines
+    Auto,
+    /// During the backward pass
+    On,
+    /// After the backward pass
+    Off,
+}
+
+impl From<DistOverlap> for GradientOverlap {
+    fn from(overlap: DistOverlap) -> Self {
+        match overlap {
+            DistOverlap::Auto => Self::Auto,
+            DistOverlap::On => Self::On,
+            DistOverlap::Off => Self::Off,
+        }
+    }
 }
 
 impl DistributedArgs {

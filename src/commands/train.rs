@@ -8,13 +8,13 @@ use std::{
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use laps::{Backends, InitialWeights, Resume, TrainRequest, Trained, embedded};
+use laps::{Backends, InitialWeights, ProcessGroup, Resume, TrainRequest, Trained, embedded};
 use laps_data::LongCaptions;
 use laps_hub::registry::Validation;
 use laps_model::encoder::Device;
 
 use crate::{
-    distributed::{self, DistributedArgs},
+    distributed::{self, DistOverlap, DistributedArgs},
     fetching, interrupt,
     report::{CommandStatus, print},
     training,
@@ -77,6 +77,9 @@ pub(crate) struct TrainArgs {
     access: fetching::NetworkArgs,
     #[command(flatten)]
     distributed: DistributedArgs,
+    /// Sum the gradients of the processes of a distributed run during the backward pass
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    dist_overlap: DistOverlap,
     /// Hide progress output
     #[arg(long, short)]
     quiet: bool,
@@ -100,6 +103,7 @@ impl TrainArgs {
     pub(crate) fn run(self, backends: Backends) -> Result<CommandStatus> {
         let torch = backends.libtorch()?;
         let group = self.distributed.process_group()?;
+        let group = group.map(|group| ProcessGroup { overlap: self.dist_overlap.into(), ..group });
         let rank = group.as_ref().map_or(0, |group| group.rank);
         let threads = self.threads.map_or_else(|| distributed::threads(group.as_ref()), NonZeroUsize::get);
         let device = self.device.parse::<Device>()?;

@@ -64,7 +64,7 @@ pub use libtorch::{Libtorch, LibtorchInfo, StepBenchmark, TrainingStep};
 pub use model::{Image, Model, ModelBuilder};
 pub use observer::{EpochLine, Observer, StepLine, Timing};
 pub use onnx_backend::OnnxBackend;
-pub use process_group::{CommBackend, ProcessGroup};
+pub use process_group::{CommBackend, GradientOverlap, ProcessGroup};
 pub use rank_group::{MatrixParts, RankGroup, SingleRank, share};
 pub use rust_backend::RustBackend;
 pub use select::{BackendRequest, SelectedBackend, Workload};

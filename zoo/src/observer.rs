@@ -52,7 +52,7 @@ pub struct Timing {
     pub pairs_per_second: f64,
     /// Share of the time that the steps waited for data; with several ranks, that of the slowest rank.
     pub data_wait: f64,
-    /// Share of the time that rank 0 spent in operations on all ranks; None for a single process.
+    /// Share of the time that rank 0 waited for operations on all ranks; None for a single process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub communication: Option<f64>,
     /// Bytes that rank 0 contributed to operations on all ranks, in a step on average; None for a single process.

@@ -27,6 +27,8 @@ pub struct ProcessGroup {
     pub agent_store: bool,
     /// The communication library.
     pub backend: CommBackend,
+    /// When the gradients of a training step are summed over all processes.
+    pub overlap: GradientOverlap,
     /// Time after which a rank that does not answer is an error.
     pub timeout: Duration,
 }
@@ -41,6 +43,18 @@ pub enum CommBackend {
     Gloo,
     /// NCCL, with one GPU per rank.
     Nccl,
+}
+
+/// Whether the gradients of a training step are summed during the backward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GradientOverlap {
+    /// With NCCL, and with Gloo if the processes are on several machines.
+    #[default]
+    Auto,
+    /// During the backward pass.
+    On,
+    /// After the backward pass.
+    Off,
 }
 
 impl ProcessGroup {
@@ -84,6 +98,7 @@ impl ProcessGroup {
             restart_count: parse(&variable, "TORCHELASTIC_RESTART_COUNT", "a number", Some(0))?,
             agent_store: variable("TORCHELASTIC_USE_AGENT_STORE").as_deref() == Some("True"),
             backend: CommBackend::Auto,
+            overlap: GradientOverlap::Auto,
             timeout: Self::TIMEOUT,
         }))
     }

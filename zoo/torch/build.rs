@@ -72,7 +72,7 @@ fn build_shim(root: &Path, cuda: bool) {
     let mut shim = cc::Build::new();
     shim.cpp(true)
         .std("c++17")
-        .file(Path::new(SHIM).join("shim.cpp"))
+        .files(["shim.cpp", "gradients.cpp"].map(|name| Path::new(SHIM).join(name)))
         .include(Path::new(SHIM).join("stubs"))
         .include(&include)
         .include(include.join("torch/csrc/api/include"))

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <exception>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -26,24 +25,12 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 
+#include "group.hpp"
+
 namespace {
 
 using Clock = std::chrono::steady_clock;
 using Milliseconds = std::chrono::milliseconds;
-
-template <typename Body>
-char* guarded(Body&& body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    return strdup(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("an exception of an unknown type");
-  }
-}
 
 // libtorch prints the stack of every failed connection unless its logging is initialised, and its warnings repeat the
 // errors that are returned here. A level in the environment wins.
@@ -89,11 +76,6 @@ struct LapsDistOptions {
   uint16_t port;
   uint8_t hosts_store;
   uint8_t nccl;
-};
-
-struct LapsDistGroup {
-  c10::intrusive_ptr<c10d::Store> store;
-  c10::intrusive_ptr<c10d::Backend> backend;
 };
 
 void laps_dist_free(char* text) {

@@ -11,14 +11,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use laps::{CommBackend, ProcessGroup, RankGroup};
+use laps::{CommBackend, GradientOverlap, ProcessGroup, RankGroup};
 use tch::{Kind, Tensor as Tch};
 
 use super::{
     DistributedError,
     raw_group::{self, GroupOptions, RawGroup},
+    raw_sum::{RawSum, SummedWeight},
 };
 use crate::{Error, Result, TorchDevice};
+
+#[cfg(test)]
+mod tests;
 
 impl RankGroup for Collective {
     fn rank(&self) -> usize {
@@ -79,6 +83,7 @@ pub struct Collective {
     timeout: Duration,
     /// Whether torchrun hosts the store; otherwise rank 0 does.
     agent_store: bool,
+    overlap: bool,
     /// Locked by the thread that uses it.
     group: Option<Arc<Mutex<RawGroup>>>,
     time: Cell<Duration>,
@@ -96,6 +101,7 @@ impl Collective {
             device,
             timeout: Duration::ZERO,
             agent_store: false,
+            overlap: false,
             group: None,
             time: Cell::default(),
             bytes: Cell::default(),
@@ -115,6 +121,7 @@ impl Collective {
             return Ok(collective);
         }
         (collective.timeout, collective.agent_store) = (group.timeout, group.agent_store);
+        collective.overlap = overlaps(group, nccl_device.is_some());
         let options = GroupOptions {
             host: group.master_addr.clone(),
             port: group.master_port,
@@ -150,7 +157,12 @@ impl Collective {
         self.rank == 0
     }
 
-    /// Time spent in operations so far, including the wait for other ranks.
+    /// Whether sums of gradients start during the backward pass. Ranks may differ: the order of their operations does not.
+    pub(crate) fn overlaps(&self) -> bool {
+        self.overlap
+    }
+
+    /// Time spent in operations so far, including the wait for other ranks. What runs during a backward pass is not included.
     pub fn time(&self) -> Duration {
         self.time.get()
     }
@@ -162,7 +174,31 @@ impl Collective {
 
     /// Replaces each tensor by its sum over all ranks. The sum has the same bits on all ranks.
     pub fn all_reduce(&self, tensors: &[Tch]) -> Result<()> {
-        self.operate("all-reduce", tensors.iter().map(bytes).sum(), |group| group.all_reduce(tensors))
+        self.operate(SUM, tensors.iter().map(bytes).sum(), |group| group.all_reduce(tensors))
+    }
+
+    /// Prepares the sums of the gradients of all weights over all ranks, which have the same `buckets`. During the backward
+    /// passes that follow, a bucket starts when its gradients are final and the buckets before it have started.
+    /// [`finish_sum`](Self::finish_sum) replaces the gradients by their sums. No other operation is allowed in between. None
+    /// without a backend.
+    pub(crate) fn begin_sum(&self, buckets: &[Vec<SummedWeight<'_>>]) -> Result<Option<GradientSum>> {
+        let Some(group) = &self.group else { return Ok(None) };
+        let opened = match group.try_lock() {
+            Ok(group) => RawSum::open(&group, buckets),
+            Err(_) => Err(UNUSABLE.to_owned()),
+        };
+        let raw = opened.map_err(|reason| self.operation_failed(SUM, group, reason))?;
+        Ok(Some(GradientSum { raw, bytes: buckets.iter().flatten().map(|weight| bytes(weight.tensor)).sum() }))
+    }
+
+    /// Starts the buckets that have not started, waits for all, and replaces the gradients by their sums, which have the same
+    /// bits on all ranks.
+    pub(crate) fn finish_sum(&self, sum: GradientSum) -> Result<()> {
+        let Some(group) = &self.group else { return Ok(()) };
+        let GradientSum { raw, bytes } = sum;
+        raw.start().map_err(|reason| self.operation_failed(SUM, group, reason))?;
+        self.operate(SUM, bytes, |_| raw.wait())?;
+        raw.copy().map_err(|reason| self.operation_failed(SUM, group, reason))
     }
 
     /// Replaces a tensor by that of rank `root`.
@@ -309,15 +345,18 @@ impl Collective {
         let began = Instant::now();
         let result = match group.try_lock() {
             Ok(group) => run(&group),
-            Err(_) => Err("the store did not answer after an earlier operation failed".to_owned()),
+            Err(_) => Err(UNUSABLE.to_owned()),
         };
         self.time.set(self.time.get() + began.elapsed());
         self.bytes.set(self.bytes.get() + bytes);
-        result.map_err(|reason| {
-            self.failed.set(true);
-            let ranks = self.failed_ranks(group);
-            DistributedError::Failed { operation, ranks, reason }.into()
-        })
+        result.map_err(|reason| self.operation_failed(operation, group, reason))
+    }
+
+    /// The error of an operation, which names the ranks that failed.
+    fn operation_failed(&self, operation: &'static str, group: &Arc<Mutex<RawGroup>>, reason: String) -> Error {
+        self.failed.set(true);
+        let ranks = self.failed_ranks(group);
+        DistributedError::Failed { operation, ranks, reason }.into()
     }
 
     /// The ranks that do not answer or have ended. A store that does not answer is left to the thread that asked it.
@@ -331,6 +370,36 @@ impl Collective {
             true => "the store of torchrun does not answer".to_owned(),
             false => "rank 0 does not answer; it hosts the store".to_owned(),
         })
+    }
+}
+
+/// Sums of gradients between [`Collective::begin_sum`] and [`Collective::finish_sum`]. When it is dropped, no weight has a hook.
+#[derive(Debug)]
+pub(crate) struct GradientSum {
+    raw: RawSum,
+    bytes: u64,
+}
+
+impl GradientSum {
+    /// Number of buckets that have started.
+    #[cfg(test)]
+    pub(crate) fn started(&self) -> usize {
+        self.raw.started()
+    }
+}
+
+/// The operation of a [`GradientSum`].
+const SUM: &str = "all-reduce";
+/// Why a group is not available: a thread that asked its store still holds it.
+const UNUSABLE: &str = "the store did not answer after an earlier operation failed";
+
+/// Whether sums of gradients start during the backward pass. NCCL sums on a stream of its own. Gloo sums on the cores that
+/// compute the backward pass, so starting early pays only if the time is spent on a network.
+fn overlaps(group: &ProcessGroup, nccl: bool) -> bool {
+    match group.overlap {
+        GradientOverlap::On => true,
+        GradientOverlap::Off => false,
+        GradientOverlap::Auto => nccl || group.world_size > group.local_world_size,
     }
 }
 

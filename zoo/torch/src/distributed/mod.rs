@@ -6,5 +6,15 @@
 mod collective;
 mod error;
 mod raw_group;
+mod raw_sum;
+
+#[cfg(test)]
+#[allow(dead_code, reason = "helpers of the integration tests")]
+#[path = "../../tests/ranks/mod.rs"]
+pub(crate) mod ranks;
 
 pub use self::{collective::Collective, error::DistributedError};
+pub(crate) use self::{
+    collective::GradientSum,
+    raw_sum::{SummedWeight, run_backward_early},
+};

@@ -1,7 +1,8 @@
 //! The C interface of `shim/shim.cpp`.
 //!
 //! It is sound because a [`RawGroup`] owns its pointer and is used by one thread at a time, every tensor that is passed is
-//! borrowed until the call returns, and C++ exceptions end in the shim.
+//! borrowed until the call returns, and C++ exceptions end in the shim. The sums of [`raw_sum`](super::raw_sum) use the process
+//! group from threads of a backward pass, which the thread of the group waits for.
 #![allow(unsafe_code, reason = "the C interface of the shim over libtorch's process groups")]
 
 use std::{
@@ -14,13 +15,13 @@ use tch::Tensor as Tch;
 
 /// A C++ group.
 #[repr(C)]
-struct CGroup {
+pub(super) struct CGroup {
     _opaque: [u8; 0],
 }
 
 /// A C++ tensor, `at::Tensor`.
 #[repr(C)]
-struct CTensor {
+pub(super) struct CTensor {
     _opaque: [u8; 0],
 }
 
@@ -110,6 +111,11 @@ impl RawGroup {
         NonNull::new(group).map(Self).ok_or_else(|| "no group was returned".to_owned())
     }
 
+    /// The C++ group.
+    pub(super) fn as_ptr(&self) -> *mut CGroup {
+        self.0.as_ptr()
+    }
+
     /// Replaces each contiguous tensor by its sum over all ranks.
     pub(super) fn all_reduce(&self, tensors: &[Tch]) -> Result<(), String> {
         let mut pointers: Vec<*mut CTensor> = tensors.iter().map(c_tensor).collect();
@@ -146,7 +152,7 @@ impl RawGroup {
     }
 }
 
-fn c_tensor(tensor: &Tch) -> *mut CTensor {
+pub(super) fn c_tensor(tensor: &Tch) -> *mut CTensor {
     tensor.as_ptr().cast_mut().cast()
 }
 
@@ -162,7 +168,8 @@ fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn check(error: *mut c_char) -> Result<(), String> {
+/// The error of a function of the shim.
+pub(super) fn check(error: *mut c_char) -> Result<(), String> {
     take_text(error).map_or(Ok(()), Err)
 }
 

@@ -1,7 +1,9 @@
 //! A batch that is split over the ranks of a process group.
 //!
 //! Each rank encodes its rows. The embeddings of all ranks are gathered, so the loss sees the whole batch; each rank passes
-//! the gradient of its own rows on, and the gradients of the weights are summed.
+//! the gradient of its own rows on, and the gradients of the weights are summed in [`GradientBuckets`].
+//!
+//! [`GradientBuckets`]: super::gradient_buckets::GradientBuckets
 
 use std::{ops::Range, time::Duration};
 
@@ -9,19 +11,11 @@ use laps::share;
 use sha2::{Digest, Sha256};
 use tch::Tensor as Tch;
 
-use super::{
-    AdamW, Weights,
-    objective::BatchEmbeddings,
-    split::TokenizedSplit,
-    weights::{Weight, download},
-};
+use super::{AdamW, Weights, objective::BatchEmbeddings, split::TokenizedSplit, weights::download};
 use crate::{
     Result,
     distributed::{Collective, DistributedError},
 };
-
-/// Bytes of a gradient bucket: that of torch's DistributedDataParallel.
-const BUCKET_BYTES: usize = 25 << 20;
 
 /// The pairs of a batch that a rank encodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,47 +92,6 @@ impl GlobalBatch {
             local: first..first + count,
         })
     }
-}
-
-/// Replaces the gradients by their sums over all ranks. Weights are in buckets in the order of their names, so that the sums
-/// have the same bits in every run on as many ranks. Which weights have a gradient follows from the model and is the same
-/// on all ranks.
-pub(super) fn sum_gradients(group: &Collective, weights: &Weights) -> Result<()> {
-    if group.world_size() == 1 {
-        return Ok(());
-    }
-    let _guard = tch::no_grad_guard();
-    let mut list: Vec<&Weight> = weights.list.iter().filter(|weight| weight.tensor.requires_grad()).collect();
-    list.sort_by(|one, other| one.name.cmp(&other.name));
-    let mut buckets: Vec<Vec<Tch>> = Vec::new();
-    let mut bytes = BUCKET_BYTES;
-    for weight in list {
-        let Some(gradient) = weight.gradient()? else { continue };
-        let size = 4 * gradient.numel();
-        if bytes + size > BUCKET_BYTES {
-            buckets.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += size;
-        if let Some(bucket) = buckets.last_mut() {
-            bucket.push(gradient);
-        }
-    }
-    let flat = |bucket: &Vec<Tch>| -> Result<Tch> {
-        let parts = bucket.iter().map(|gradient| gradient.f_reshape([-1])).collect::<Result<Vec<_>, _>>()?;
-        Ok(Tch::f_cat(&parts, 0)?)
-    };
-    let sums = buckets.iter().map(flat).collect::<Result<Vec<_>>>()?;
-    group.all_reduce(&sums)?;
-    for (bucket, sum) in buckets.into_iter().zip(&sums) {
-        let mut start = 0;
-        for mut gradient in bucket {
-            let count = gradient.numel() as i64;
-            gradient.f_copy_(&sum.f_narrow(0, start, count)?.f_reshape(gradient.size())?)?;
-            start += count;
-        }
-    }
-    Ok(())
 }
 
 /// Gives all ranks the weights and the optimizer state of rank 0.

@@ -341,7 +341,7 @@ fn cache_folder(weights: &Weights, split: &TokenizedSplit) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::{SHARDS, batches_per_shard, shares};
-    use laps::{CommBackend, ProcessGroup};
+    use laps::{CommBackend, GradientOverlap, ProcessGroup};
 
     #[test]
     fn ranks_share_with_the_group_then_with_the_machine() {
@@ -356,6 +356,7 @@ mod tests {
             restart_count: 0,
             agent_store: false,
             backend: CommBackend::Gloo,
+            overlap: GradientOverlap::Auto,
             timeout: ProcessGroup::TIMEOUT,
         };
         assert_eq!(shares(Some(&group)), [(5, 8), (1, 4), (0, 1)]);

@@ -6,9 +6,11 @@ use tch::Tensor as Tch;
 
 use super::{
     AdamW, HingeLoss, Weights,
-    distribution::{GlobalBatch, sum_gradients},
+    distribution::GlobalBatch,
+    gradient_buckets::GradientBuckets,
     objective::{BatchEmbeddings, EmbeddingGradient, Objective},
     precision::{LossScale, TorchPrecision},
+    weights::Weight,
 };
 use crate::{Result, Torch, TorchDevice, distributed::Collective, set_threads, threads};
 use laps_align::similarity::AlignmentConfig;
@@ -106,6 +108,7 @@ pub struct Learner {
     options: StepOptions,
     frozen: bool,
     group: Rc<Collective>,
+    buckets: GradientBuckets,
     /// The model on the f32 weights, which it shares. None in half precision, where every step records new casts.
     model: Option<Laps<Torch>>,
 }
@@ -135,6 +138,7 @@ impl Learner {
             options,
             frozen: false,
             group: Rc::new(Collective::single(weights.device())),
+            buckets: GradientBuckets::new(false),
             model: None,
             weights,
         };
@@ -145,11 +149,15 @@ impl Learner {
     /// Makes the batches of [`step`](Self::step) the rows of this rank of a batch of the whole group. All ranks need the
     /// same weights.
     pub fn join(&mut self, group: Rc<Collective>) {
+        self.buckets = GradientBuckets::new(group.overlaps());
         self.group = group;
     }
 
     /// Freezes or unfreezes the backbones. Frozen backbones have no gradients, no dropout and no weight decay.
     pub fn freeze_backbones(&mut self, frozen: bool) -> Result<()> {
+        if frozen != self.frozen {
+            self.buckets.clear();
+        }
         self.frozen = frozen;
         self.build_model()?;
         self.weights.train_backbones(!frozen)
@@ -189,16 +197,23 @@ impl Learner {
             let value = self.objective.differentiate(&all, &image_ids, local.clone(), hinge)?;
             outcome.loss += value.loss / batches.len() as f64;
             outcome.pairs += value.pairs;
-            match value.gradient {
-                Some(gradient) => self.propagate(&gradient.rows(&local, &all.lengths)?, embedded)?,
-                None => outcome.finite = false,
+            outcome.finite &= value.gradient.is_some();
+            let is_last = index + 1 == batches.len();
+            if is_last {
+                // The last backward pass starts sums over all ranks, so the ranks have to agree before it.
+                outcome.finite = !self.group.any(!outcome.finite)?;
+                if !outcome.finite {
+                    return Ok(outcome);
+                }
+            }
+            let Some(gradient) = value.gradient else { continue };
+            let gradient = gradient.rows(&local, &all.lengths)?;
+            if is_last {
+                self.propagate_and_sum(&gradient, embedded)?;
+            } else {
+                self.propagate(&gradient, embedded)?;
             }
         }
-        outcome.finite = !self.group.any(!outcome.finite)?;
-        if !outcome.finite {
-            return Ok(outcome);
-        }
-        sum_gradients(&self.group, &self.weights)?;
         let scale = self.scale.factor;
         outcome.grad_norm = self.weights.gradient_norm()? / scale;
         outcome.finite = outcome.grad_norm.is_finite();
@@ -286,6 +301,16 @@ impl Learner {
         };
         let (first, second) = rayon::join(backward(first_gradient, first), backward(second_gradient, second));
         first.and(second)
+    }
+
+    /// As [`propagate`](Self::propagate), and replaces the gradients of the weights by their sums over all ranks.
+    fn propagate_and_sum(&mut self, gradient: &EmbeddingGradient, embedded: Vec<BatchEmbeddings>) -> Result<()> {
+        let halves = embedded.len() as i32;
+        // The first half alone has the gradient of a head.
+        let passes = |weight: &Weight| if self.objective.differentiates(&weight.name) { 1 } else { halves };
+        let sum = self.buckets.begin(&self.group, &self.weights, passes)?;
+        self.propagate(gradient, embedded)?;
+        self.buckets.finish(sum, &self.group, &self.weights)
     }
 
     fn embedder(&self) -> Embedder {

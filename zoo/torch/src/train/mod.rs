@@ -12,6 +12,7 @@ mod distribution;
 mod error;
 mod events;
 mod features;
+mod gradient_buckets;
 mod hinge;
 mod initial_weights;
 mod learner;

@@ -9,7 +9,11 @@
 //! | CPU | the exact engine, [`laps_align::similarity`] | [`laps_align::gradient`] |
 //! | GPU | [`crate::similarity`], as for evaluation | the definition of [`laps_model`], recorded on libtorch tensors |
 
-use std::{collections::HashMap, ops::Range, rc::Rc};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    rc::Rc,
+};
 
 use tch::{Kind, Tensor as Tch};
 
@@ -117,6 +121,8 @@ pub(crate) struct Objective {
 /// A head other than LAPS's, on the weights that are trained.
 struct HeadObjective {
     head: Head<Torch>,
+    /// Names of all parameters.
+    names: HashSet<String>,
     /// Weights with a gradient.
     parameters: Vec<Tch>,
     /// Running statistics.
@@ -147,6 +153,7 @@ impl Objective {
         weight: impl Fn(&Parameter) -> laps_model::Result<Torch>,
         build: impl FnOnce(&ParamPath<Torch>) -> laps_model::Result<Head<Torch>>,
     ) -> Result<Self> {
+        let names = parameters.iter().map(|parameter| parameter.name.clone()).collect();
         let weights = parameters
             .into_iter()
             .map(|parameter| Ok((parameter.name.clone(), weight(&parameter)?)))
@@ -169,13 +176,18 @@ impl Objective {
         let pools = head.pools();
         let path = ParamPath::root(Rc::new(move |parameter: Parameter| Ok(weights[&parameter.name].clone())));
         let head = build(&path.with_mode(mode))?;
-        let head = HeadObjective { head, parameters, statistics, nodes, pools };
+        let head = HeadObjective { head, names, parameters, statistics, nodes, pools };
         Ok(Self { config, ratio_term: 0.0, memory: 1 << 30, engine: None, head: Some(head) })
     }
 
     /// Whether the head is another than LAPS's.
     pub(super) fn has_head(&self) -> bool {
         self.head.is_some()
+    }
+
+    /// Whether [`differentiate`](Self::differentiate) returns the gradient of the weight `name`.
+    pub(super) fn differentiates(&self, name: &str) -> bool {
+        self.head.as_ref().is_some_and(|head| head.names.contains(name))
     }
 
     /// The loss of all pairs, and its gradient with respect to the rows `local` of images and captions. `image_ids` holds

@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::Range, rc::Rc};
 use tch::{Kind, Tensor as Tch};
 
 use super::precision::TorchPrecision;
-use crate::{Result, Torch, TorchDevice, error::model_error};
+use crate::{Result, Torch, TorchDevice, distributed::run_backward_early, error::model_error};
 use laps_hub::registry::TrainPrecision;
 use laps_model::{
     array::Array,
@@ -267,7 +267,10 @@ fn model(
         if precision == TrainPrecision::F32 || parameter.name.starts_with("cross_net.") {
             return Ok(weight.clone());
         }
-        Ok(Torch::new(weight.0.f_to_kind(precision.kind()).map_err(model_error)?))
+        let cast = weight.0.f_to_kind(precision.kind()).map_err(model_error)?;
+        // All casts are recorded before the forward pass, so their gradients would be the last of the backward pass.
+        run_backward_early(&cast).map_err(model_error)?;
+        Ok(Torch::new(cast))
     }));
     Ok(Laps::new(config, &path.with_mode(mode))?)
 }

@@ -95,6 +95,16 @@ fn losses_do_not_depend_on_the_number_of_ranks() {
 }
 
 #[test]
+fn overlap_does_not_change_the_files_of_a_run() {
+    let folder = data();
+    let [on, off] = ["on", "off"].map(|name| folder.path().join(name));
+    trained_on(3, folder.path(), &on, &["--dist-overlap=on"]);
+    trained_on(3, folder.path(), &off, &["--dist-overlap=off"]);
+    assert!(without_events(&on) == without_events(&off));
+    assert_eq!(steps(&on), steps(&off));
+}
+
+#[test]
 fn log_of_several_ranks_has_the_share_and_the_bytes_of_communication() {
     let folder = data();
     let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
@@ -112,15 +122,16 @@ fn log_of_several_ranks_has_the_share_and_the_bytes_of_communication() {
     assert!(share > 0.0 && share < 1.0 && bytes > 0.0, "{shared}");
 }
 
-/// With all random components. The ranks compare their weights after every epoch.
+/// With all random components. The ranks compare their weights after every epoch. The run that is killed sums gradients during the
+/// backward pass, the other one after it.
 #[test]
 fn killed_run_is_resumed_to_the_files_of_an_uninterrupted_one() {
     let folder = data();
     let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
     // Enough steps after a saved state that the run cannot end before it is killed.
     let options = [&REGULARIZATION[..], &["--set=train.epochs=6"]].concat();
-    let resumed = [&options[..], &["--resume=auto"]].concat();
-    trained_on(2, folder.path(), &whole, &options);
+    let resumed = [&options[..], &["--resume=auto", "--dist-overlap=on"]].concat();
+    trained_on(2, folder.path(), &whole, &[&options[..], &["--dist-overlap=off"]].concat());
     for killed in [1, 0] {
         let mut ranks = start(folder.path(), &broken, 2, |_| resumed.clone());
         let mut lines = BufReader::new(ranks[0].stderr.take().unwrap()).lines();

@@ -14,15 +14,17 @@ use laps_model::{
 use tch::Tensor as Tch;
 
 use super::{
-    super::{Negatives, distribution::require_equal_weights, tests::support, weights::Weight},
+    super::{
+        Negatives, distribution::require_equal_weights, gradient_buckets::GradientBuckets, tests::support,
+        weights::Weight,
+    },
     CaptionInputs, HingeLoss, ImageInputs, Learner, LossScale, PairBatch, StepOptions, StepOutcome, TrainPrecision,
     Weights,
 };
-use crate::{TorchDevice, distributed::Collective};
-
-#[allow(dead_code)] // one group is enough here
-#[path = "../../../tests/ranks/mod.rs"]
-mod ranks;
+use crate::{
+    TorchDevice,
+    distributed::{Collective, ranks},
+};
 
 /// How far gradients may differ.
 #[derive(Clone, Copy)]
@@ -191,6 +193,7 @@ fn worker() {
         }
         "accumulation" => rank.assert_four_steps_agree(HeadConfig::Laps, PLAIN, 2, F32),
         "non-finite" => non_finite(&rank),
+        "overlap" => overlap(&rank),
         other => panic!("{other}"),
     }
 }
@@ -244,6 +247,71 @@ fn non_finite(rank: &Rank) {
     assert_eq!(learner.scale, LossScale { factor: 512.0, steps: 4 });
 }
 
+/// Bytes of a bucket, so that the tiny model has several, and so that its heads alone have several.
+const SMALL_BUCKET: usize = 32 << 10;
+const TINY_BUCKET: usize = 4 << 10;
+
+/// How the gradients of a step arise.
+struct OverlapCase {
+    name: &'static str,
+    head: HeadConfig,
+    options: StepOptions,
+    batches: usize,
+    /// Whether the backbones are frozen in the first two steps.
+    frozen: bool,
+}
+
+impl OverlapCase {
+    /// Bits of weights and gradients after each of four steps.
+    fn bits(&self, rank: &Rank, overlap: bool) -> Vec<u32> {
+        let mut learner = rank.learner(self.head, self.options);
+        let max_bytes = if self.frozen { TINY_BUCKET } else { SMALL_BUCKET };
+        learner.buckets = GradientBuckets::with_max_bytes(overlap, max_bytes);
+        let mut bits = Vec::new();
+        for number in 0..4 {
+            learner.freeze_backbones(self.frozen && number < 2).unwrap();
+            let pairs: Vec<Pairs> = (0..self.batches).map(|batch| Pairs::new(&format!("{number} {batch}"))).collect();
+            let outcome = step(&mut learner, &pairs, &rank.rows, number);
+            assert!(outcome.finite && outcome.grad_norm > 0.0, "{}: {outcome:?}", self.name);
+            // The first step finds out which weights have a gradient.
+            let creates_buckets = number == 0 || (self.frozen && number == 2);
+            let (count, early) = (learner.buckets.count(), learner.buckets.started_early());
+            let expected = if overlap && !creates_buckets { count } else { 0 };
+            assert_eq!(early, expected, "{}, step {number}, {count} buckets", self.name);
+            assert!(count > 1, "{}: {count} buckets", self.name);
+            for weight in &learner.weights.list {
+                let tensors = [Some(weight.tensor.detach()), weight.gradient().unwrap()];
+                for tensor in tensors.into_iter().flatten() {
+                    let values = Vec::<f32>::try_from(tensor.reshape([-1])).unwrap();
+                    bits.extend(values.into_iter().map(f32::to_bits));
+                }
+            }
+        }
+        bits
+    }
+}
+
+/// The sums of the gradients have the same bits whether they start during the backward pass or after it.
+fn overlap(rank: &Rank) {
+    let sgr = HeadConfig::Sgr { sim_dim: 16, steps: 2 };
+    let plain = OverlapCase { name: "plain", head: HeadConfig::Laps, options: PLAIN, batches: 1, frozen: false };
+    let halves = StepOptions { threads: 2, ..PLAIN };
+    let dropout = Regularization { dropout: 0.1, drop_path: 0.1, head_dropout: None };
+    let cases = [
+        OverlapCase { name: "halves", options: halves, ..plain },
+        OverlapCase { name: "head", head: sgr, ..plain },
+        OverlapCase { name: "head in halves", head: sgr, options: halves, ..plain },
+        OverlapCase { name: "accumulated", batches: 3, ..plain },
+        OverlapCase { name: "frozen", frozen: true, ..plain },
+        OverlapCase { name: "bf16", options: StepOptions { precision: TrainPrecision::Bf16, ..PLAIN }, ..plain },
+        OverlapCase { name: "dropout", options: StepOptions { regularization: dropout, ..PLAIN }, ..plain },
+        plain,
+    ];
+    for case in cases {
+        assert!(case.bits(rank, true) == case.bits(rank, false), "{}", case.name);
+    }
+}
+
 fn run(scenario: &str) {
     ranks::run("train::learner::tests::worker", scenario, 2);
 }
@@ -267,4 +335,11 @@ fn accumulated_gradients_on_two_ranks_are_those_of_one() {
 #[test]
 fn non_finite_gradient_of_one_rank_is_skipped_by_all() {
     run("non-finite");
+}
+
+#[test]
+fn sums_during_the_backward_pass_are_bit_identical_to_sums_after_it() {
+    for world_size in [2, 3] {
+        ranks::run("train::learner::tests::worker", "overlap", world_size);
+    }
 }
