@@ -1,4 +1,5 @@
-//! Instruction counts of the similarity engine's kernels, which are equal in every run with one compiler.
+//! Instruction counts of the similarity engines' kernels, which are equal in every run with one compiler: the stages of LAPS
+//! at both published geometries, and the engine of every other head at a small size.
 //!
 //! `cargo bench -p laps-bench --bench kernels` counts with valgrind, compares with `bench/baselines/kernels.json`, and
 //! exits with 1 if a count changed by more than `GateGroup::Kernels` allows. `-- --counts FILE` writes the counts for
@@ -15,10 +16,16 @@ use std::{
 };
 
 use laps_align::similarity::{
-    AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, PreparedImages, SimdLevel,
+    AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, HeadEngine, PreparedImages, SimdLevel,
+    SimilarityEngine,
 };
 use laps_bench::gate::{Baselines, GateGroup, KernelCounts, MeasuredOn, judge, render};
-use laps_model::array::Array;
+use laps_model::{
+    array::Array,
+    heads::{Ablation, ChanAggregation, HeadConfig, HeadSizes, Pooling},
+    params::Parameter,
+    params_init::init_parameters,
+};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -29,6 +36,34 @@ const SWIN: AlignmentConfig = AlignmentConfig { patches: 49, has_class_token: fa
 const LENGTHS: [usize; 16] = [9, 14, 12, 17, 11, 22, 14, 8, 15, 13, 31, 10, 16, 12, 19, 5];
 
 const IMAGES: usize = 3;
+
+/// What the heads besides LAPS's are listed as, in the place of a model.
+const HEADS: &str = "heads";
+
+/// Sizes of the other heads. An ablation of LAPS selects 40 of the 49 tokens.
+const SMALL: AlignmentConfig = AlignmentConfig { width: 128, ..SWIN };
+
+/// Images and captions of a head that compares one vector of each.
+const VECTORS: usize = 256;
+
+/// The heads besides LAPS's by the names of their stages. A head that pools is one matrix product, whatever it pools.
+const OTHER_HEADS: [(&str, HeadConfig); 15] = [
+    ("pooled", HeadConfig::Vsepp { pooling: Pooling::Mean }),
+    ("scan_t2i", HeadConfig::ScanT2i),
+    ("scan_i2t", HeadConfig::ScanI2t),
+    ("scan_all", HeadConfig::ScanAll),
+    ("max_mean", HeadConfig::MaxMean),
+    ("chan_mean", HeadConfig::Chan { aggregation: ChanAggregation::Mean }),
+    ("chan_lse", HeadConfig::Chan { aggregation: ChanAggregation::Lse }),
+    ("sgr", HeadConfig::Sgr { sim_dim: 64, steps: 3 }),
+    ("without_patch_selection", HeadConfig::LapsAblation { ablation: Ablation::WithoutPatchSelection }),
+    ("without_language_context", HeadConfig::LapsAblation { ablation: Ablation::WithoutLanguageContext }),
+    ("without_patch_calibration", HeadConfig::LapsAblation { ablation: Ablation::WithoutPatchCalibration }),
+    ("without_redundant_fusion", HeadConfig::LapsAblation { ablation: Ablation::WithoutRedundantFusion }),
+    ("scan_alignment", HeadConfig::LapsAblation { ablation: Ablation::ScanAlignment }),
+    ("patch_to_word_only", HeadConfig::LapsAblation { ablation: Ablation::PatchToWordOnly }),
+    ("word_to_patch_only", HeadConfig::LapsAblation { ablation: Ablation::WordToPatchOnly }),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -69,7 +104,8 @@ fn write(file: &Path, slower: Option<&str>) -> Result<bool> {
     Ok(true)
 }
 
-/// Counts every stage of both models with every instruction set that valgrind supports; the stage `slower` runs twice.
+/// Counts every stage of both models, and every other head, with every instruction set that valgrind supports; the stage
+/// `slower` runs twice.
 fn counts(slower: Option<&str>) -> Result<KernelCounts> {
     let mut all = KernelCounts::default();
     if !Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success()) {
@@ -78,8 +114,10 @@ fn counts(slower: Option<&str>) -> Result<KernelCounts> {
     }
     // Valgrind does not support AVX-512.
     for level in SimdLevel::available().into_iter().filter(|level| level.name() != "avx512") {
-        for model in ["vit", "swin"] {
-            for stage in ["prepare", "compare"] {
+        let stages = ["prepare", "compare"];
+        let heads = OTHER_HEADS.map(|(name, _)| name);
+        for (model, stages) in [("vit", &stages[..]), ("swin", &stages[..]), (HEADS, &heads[..])] {
+            for &stage in stages {
                 let times = if slower == Some(&format!("{model}/{stage}")) { &["twice"][..] } else { &[] };
                 let instructions = count(&[&[model, level.name(), stage], times].concat())?;
                 all.counts.insert(format!("{model}/{}/{stage}", level.name()), instructions);
@@ -92,6 +130,8 @@ fn counts(slower: Option<&str>) -> Result<KernelCounts> {
 /// Instructions of one stage.
 fn count(stage: &[&str]) -> Result<u64> {
     let output = Command::new("valgrind")
+        // With more threads, those of the definition, which computes what `sgr` needs of an image alone, would share its work.
+        .env("RAYON_NUM_THREADS", "1")
         .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*kernels*measured*"])
         .arg("--callgrind-out-file=/dev/null")
         .arg(std::env::current_exe()?)
@@ -107,19 +147,18 @@ fn count(stage: &[&str]) -> Result<u64> {
 }
 
 fn work(model: &str, level: &str, stage: &str, times: usize) -> Result<()> {
-    let config = if model == "vit" { VIT } else { SWIN };
     let level = SimdLevel::available()
         .into_iter()
         .find(|one| one.name() == level)
         .ok_or("this CPU lacks the instruction set")?;
     let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
+    if model == HEADS {
+        return head_work(stage, level, &mut random, times);
+    }
+    let config = if model == "vit" { VIT } else { SWIN };
     let engine = Engine::with_level(config, &weights(config, &mut random)?, EngineOptions::default(), level)?;
     let images = random.array(&[IMAGES, config.tokens(), config.width], 1.0)?;
-    let mut captions = CaptionMatrix::new(config.width);
-    for length in LENGTHS {
-        let words = random.array(&[length, config.width], 1.0)?;
-        captions.push(words.dims(), words.values())?;
-    }
+    let captions = random.captions(&LENGTHS, config.width)?;
     for _ in 0..times {
         if stage == "prepare" {
             black_box(measured_prepare(&engine, &images)?);
@@ -128,6 +167,32 @@ fn work(model: &str, level: &str, stage: &str, times: usize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Similarities of a head other than LAPS's, with the preparation of the images.
+fn head_work(name: &str, level: SimdLevel, random: &mut Xorshift, times: usize) -> Result<()> {
+    let (_, head) = OTHER_HEADS.into_iter().find(|(one, _)| *one == name).ok_or("unknown head")?;
+    let read = |parameter: &Parameter| Ok(init_parameters(std::slice::from_ref(parameter), 3)?.swap_remove(0).1);
+    // Other threads are not counted.
+    let options = EngineOptions { threads: 1, ..EngineOptions::default() };
+    let AlignmentConfig { has_class_token, width, .. } = SMALL;
+    let sizes = HeadSizes { tokens: SMALL.tokens(), has_class_token, width, word_width: width }.encoded(&head);
+    let engine = match head {
+        HeadConfig::LapsAblation { ablation } => HeadEngine::of_ablation(ablation, SMALL, read, options, level)?,
+        _ => HeadEngine::with_sizes(head, sizes, read, options, level)?,
+    };
+    let (images, lengths) = if head.pools() { (VECTORS, &[1; VECTORS][..]) } else { (IMAGES, &LENGTHS[..]) };
+    let images = random.array(&[images, sizes.tokens, width], 1.0)?;
+    let captions = random.captions(lengths, width)?;
+    for _ in 0..times {
+        black_box(measured_similarities(&engine, &images, &captions)?);
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn measured_similarities(engine: &HeadEngine, images: &Array, captions: &CaptionMatrix) -> Result<Array> {
+    Ok(engine.similarities(black_box(images), black_box(captions))?)
 }
 
 #[inline(never)]
@@ -169,5 +234,15 @@ impl Xorshift {
         let count = shape.iter().product();
         let values = (0..count).map(|_| ((0..12).map(|_| self.next()).sum::<f32>() - 6.0) * spread).collect();
         Ok(Array::new(shape, values)?)
+    }
+
+    /// Captions of the given lengths.
+    fn captions(&mut self, lengths: &[usize], width: usize) -> Result<CaptionMatrix> {
+        let mut captions = CaptionMatrix::new(width);
+        for &length in lengths {
+            let words = self.array(&[length, width], 1.0)?;
+            captions.push(words.dims(), words.values())?;
+        }
+        Ok(captions)
     }
 }

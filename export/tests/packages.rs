@@ -5,7 +5,7 @@ mod support;
 
 use std::{path::Path, rc::Rc};
 
-use laps_align::similarity::{AlignmentConfig, EngineOptions, HeadEngine};
+use laps_align::similarity::{AlignmentConfig, EngineOptions, HeadEngine, SimdLevel};
 use laps_data::{TokenizerConfig, Vocabulary, scenes};
 use laps_hub::{checkpoint::Checkpoint, registry};
 use laps_model::heads::{Ablation, HeadConfig};
@@ -243,7 +243,7 @@ fn package_of_an_ablation_has_the_sizes_of_its_alignment() {
         let sizes = package.ablated_alignment().unwrap();
         assert_eq!(sizes, AlignmentConfig::of(&request.entry.model));
         let (_, read) = package.head().unwrap();
-        HeadEngine::of_ablation(ablation, sizes, read, EngineOptions::default()).unwrap();
+        HeadEngine::of_ablation(ablation, sizes, read, EngineOptions::default(), SimdLevel::detect()).unwrap();
 
         let mut edited = |alignment| {
             package.manifest.head_file.as_mut().unwrap().alignment = alignment;

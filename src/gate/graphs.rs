@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use laps_bench::gate::{GateGroup, GroupMeasures, Measure};
-use laps_hub::registry::{Entry, embedded_checkpoint};
+use laps_hub::registry::{self, Entry, embedded_checkpoint};
 use laps_model::{
     array::Array,
     heads::{Ablation, ChanAggregation, D2sVseConfig, HeadConfig, Pooling},
@@ -14,17 +14,31 @@ use laps_onnx::{
     size::GraphSize,
 };
 
-/// Nodes, initialisers and bytes of every entry's graphs, in every flavour and precision, and of the graph `score` of every
-/// other head on the encoders of the embedded entries. They do not depend on the weights, which are zeros here.
+/// Rows of `configs/rows.yaml` with encoders that no entry with a file of its own has: CLIP with its own projections and as
+/// LAPS uses it, and the two encoders of D2S-VSE, which read more pixels and have no projections of their own.
+const ROWS: [&str; 4] = ["clip_vit_b32", "f30k_clip_b16", "f30k_vit_384_d2s", "f30k_swin_384_d2s"];
+
+/// Whether the graphs of an entry are measured by default. Those of all rows would take hours.
+pub(crate) fn has_graphs(name: &str) -> bool {
+    registry::names_of_files().contains(&name) || ROWS.contains(&name)
+}
+
+/// Nodes, initialisers and bytes of every entry's graphs, in every flavour, and of the graph `score` of every other head on
+/// the encoders of the embedded entries. Entries with a file of their own are measured in every precision, rows in fp32. They
+/// do not depend on the weights, which are zeros here.
 pub(crate) fn graphs(entries: &[Entry]) -> Result<GroupMeasures> {
-    let mut known: Vec<(ModelConfig, Vec<(String, GraphSize)>)> = Vec::new();
+    let mut known: Vec<(ModelConfig, &[GraphPrecision], Vec<(String, GraphSize)>)> = Vec::new();
     let mut measures = Vec::new();
     for Entry { name, model, .. } in entries {
+        let precisions = match registry::names_of_files().contains(&name.as_str()) {
+            true => &GraphPrecision::ALL[..],
+            false => &[GraphPrecision::Fp32],
+        };
         // Entries with the same model have the same graphs.
-        let place = match known.iter().position(|(config, _)| config == model) {
+        let place = match known.iter().position(|(config, of, _)| config == model && *of == precisions) {
             Some(place) => place,
             None => {
-                known.push((model.clone(), structures(model)?));
+                known.push((model.clone(), precisions, structures(model, precisions)?));
                 known.len() - 1
             }
         };
@@ -32,7 +46,7 @@ pub(crate) fn graphs(entries: &[Entry]) -> Result<GroupMeasures> {
             Some(_) => head_structures(model)?,
             None => Vec::new(),
         };
-        for (graph, structure) in known[place].1.iter().chain(&of_heads) {
+        for (graph, structure) in known[place].2.iter().chain(&of_heads) {
             let GraphSize { nodes, initialisers, bytes } = *structure;
             for (what, count) in [("nodes", nodes), ("initialisers", initialisers), ("bytes", bytes)] {
                 measures.push(Measure::count(format!("{name}/{graph}/{what}"), count));
@@ -42,11 +56,11 @@ pub(crate) fn graphs(entries: &[Entry]) -> Result<GroupMeasures> {
     Ok(GroupMeasures::measured(GateGroup::Graphs, measures))
 }
 
-fn structures(model: &ModelConfig) -> Result<Vec<(String, GraphSize)>> {
+fn structures(model: &ModelConfig, precisions: &[GraphPrecision]) -> Result<Vec<(String, GraphSize)>> {
     let mut all = Vec::new();
     for flavour in Flavour::ALL {
         let target = Target { flavour, ..Target::default() };
-        for precision in GraphPrecision::ALL {
+        for &precision in precisions {
             for kind in GraphKind::ALL {
                 let graph = package::build_graph(kind, model, target, precision, |parameter| {
                     Array::new(&parameter.shape, vec![0.0; parameter.elements()])

@@ -6,4 +6,4 @@ mod graphs;
 
 pub(crate) use drift::drift;
 pub(crate) use evaluations::evaluations;
-pub(crate) use graphs::graphs;
+pub(crate) use graphs::{graphs, has_graphs};

@@ -334,7 +334,8 @@ impl ModelBuilder {
             let (sizes, options) = (sizes.encoded(&head), self.engine_options());
             let engine = match head {
                 HeadConfig::LapsAblation { ablation } => {
-                    HeadEngine::of_ablation(ablation, package.ablated_alignment()?, read, options)?
+                    let alignment = package.ablated_alignment()?;
+                    HeadEngine::of_ablation(ablation, alignment, read, options, SimdLevel::detect())?
                 }
                 _ => HeadEngine::with_sizes(head, sizes, read, options, SimdLevel::detect())?,
             };

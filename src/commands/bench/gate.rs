@@ -16,7 +16,7 @@ use laps_files::Progress;
 use laps_hub::registry::{self, Entry};
 
 use crate::{
-    gate::{drift, evaluations, graphs},
+    gate::{drift, evaluations, graphs, has_graphs},
     progress,
     report::{CommandStatus, print},
 };
@@ -68,10 +68,8 @@ impl GateArgs {
             false => self.entries.iter().map(String::as_str).collect(),
         };
         let entries = entries.into_iter().map(registry::find).collect::<Result<Vec<Entry>, _>>()?;
-        // Graphs of all rows, in every flavour and precision, would take hours.
-        let files = registry::names_of_files();
-        let has_graphs = |entry: &&Entry| !self.entries.is_empty() || files.contains(&entry.name.as_str());
-        let graph_entries: Vec<Entry> = entries.iter().filter(has_graphs).cloned().collect();
+        let wants_graphs = |entry: &&Entry| !self.entries.is_empty() || has_graphs(&entry.name);
+        let graph_entries: Vec<Entry> = entries.iter().filter(wants_graphs).cloned().collect();
         let baselines = Baselines::open(&self.baselines)?;
         // Read the baselines before measuring, so that a broken file fails early.
         GateGroup::ALL.into_iter().try_for_each(|group| baselines.read(group).map(drop))?;

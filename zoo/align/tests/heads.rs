@@ -5,7 +5,7 @@
 #[path = "../../model/tests/support/mod.rs"]
 mod support;
 
-use laps_align::similarity::{CaptionMatrix, EngineOptions, HeadEngine, SimdLevel, SimilarityEngine};
+use laps_align::similarity::{AlignmentConfig, CaptionMatrix, EngineOptions, HeadEngine, SimdLevel, SimilarityEngine};
 use laps_model::{
     array::Array,
     heads::{Ablation, ChanAggregation, D2sVseConfig, Head, HeadConfig, HeadSizes, Pooling, parameters},
@@ -192,19 +192,30 @@ fn ablations_agree_with_their_definition() {
         };
         let path = ParamPath::root(std::rc::Rc::new(move |parameter: Parameter| read(&parameter)));
         let definition = Head::<Array>::of(&model, &path).unwrap();
-        let compute = |threads, memory_limit| {
-            let engine = HeadEngine::new(&model, read, EngineOptions { threads, memory_limit }).unwrap();
-            engine.similarities(&images, &captions).unwrap().values().to_vec()
-        };
-        let found = compute(1, 1 << 30);
-        for (caption, (words, &length)) in words.iter().zip(&lengths).enumerate() {
+        let expected = words.iter().zip(&lengths).map(|(words, &length)| {
             let mask = Array::new(&[1, length], vec![1.0; length]).unwrap();
-            let expected = definition.forward(&images, words, &mask).unwrap();
-            for (image, &expected) in expected.values().iter().enumerate() {
-                let found = found[image * lengths.len() + caption];
-                assert!((found - expected).abs() < TOLERANCE, "{ablation:?} {image}, {caption}: {found}, {expected}");
+            definition.forward(&images, words, &mask).unwrap().values().to_vec()
+        });
+        let expected: Vec<Vec<f32>> = expected.collect();
+        for level in SimdLevel::available() {
+            let compute = |threads, memory_limit| {
+                let (sizes, options) = (AlignmentConfig::of(&model), EngineOptions { threads, memory_limit });
+                let engine = HeadEngine::of_ablation(ablation, sizes, read, options, level).unwrap();
+                engine.similarities(&images, &captions).unwrap().values().to_vec()
+            };
+            let found = compute(1, 1 << 30);
+            for (caption, expected) in expected.iter().enumerate() {
+                for (image, &expected) in expected.iter().enumerate() {
+                    let found = found[image * lengths.len() + caption];
+                    let case = format!("{ablation:?} {} {image}, {caption}", level.name());
+                    assert!((found - expected).abs() < TOLERANCE, "{case}: {found}, {expected}");
+                }
+            }
+            assert_eq!(compute(3, 1 << 20), found, "{ablation:?}");
+            if level == SimdLevel::detect() {
+                let engine = HeadEngine::new(&model, read, EngineOptions::default()).unwrap();
+                assert_eq!(engine.similarities(&images, &captions).unwrap().values(), found, "{ablation:?}");
             }
         }
-        assert_eq!(compute(3, 1 << 20), found, "{ablation:?}");
     }
 }

@@ -16,10 +16,11 @@
 //! `LAPS_ZOO_BENCH_DEVICE=cuda:0` runs on a GPU, whose memory is not measured.
 #![allow(clippy::expect_used, clippy::panic, reason = "a benchmark without its inputs must fail")]
 
+mod support;
+
 use std::{
     env,
     hint::black_box,
-    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -45,8 +46,6 @@ const TOLERANCE: f32 = 1e-5;
 /// Fraction of the values of a gradient that may differ more: a near tie at the boundary of the selection in one of the
 /// 4,096 pairs changes the gradients of the words of a caption and of patches of an image.
 const BOUNDARY: f64 = 2e-2;
-/// Environment variable that tells a child process which memory peak to measure.
-const MEMORY: &str = "LAPS_ZOO_BENCH_MEMORY";
 
 const MODELS: [(&str, &str); 2] = [("vit_224", "f30k_vit"), ("swin_224", "f30k_swin")];
 const NEGATIVES: [(&str, Negatives); 2] = [("all", Negatives::All), ("hardest", Negatives::Hardest)];
@@ -54,7 +53,7 @@ const METHODS: [(&str, AlignmentMethod); 2] =
     [("per_caption", AlignmentMethod::PerCaption), ("vectorised", AlignmentMethod::Vectorised)];
 
 fn main() {
-    if let Ok(figure) = env::var(MEMORY) {
+    if let Some(figure) = support::figure() {
         println!("{}", memory(&figure));
         return;
     }
@@ -137,7 +136,7 @@ fn compare(criterion: &mut Criterion, name: &str, entry: &str) -> String {
             continue;
         }
         let [loop_peak, peak, large] = [(METHODS[0].0, BATCH), (METHODS[1].0, BATCH), (METHODS[1].0, LARGE)]
-            .map(|(method, batch)| peak(&format!("{entry}:{method}:{kind}:{batch}")));
+            .map(|(method, batch)| support::peak(&format!("{entry}:{method}:{kind}:{batch}")));
         report += &format!(
             "{name}, {kind}: loop {loop_peak:.0} MiB above the inputs, ours {peak:.0} MiB: a {:.1}th; batch {LARGE}: \
              {large:.0} MiB\n",
@@ -176,14 +175,7 @@ fn check(step: &AlignmentStep, hinge: &HingeLoss, name: &str) -> String {
     report + "\n"
 }
 
-/// MiB that a step takes above its inputs, measured in another process.
-fn peak(figure: &str) -> f64 {
-    let program = env::current_exe().expect("path of this program");
-    let output = Command::new(program).env(MEMORY, figure).stderr(Stdio::inherit()).output().expect("child process");
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.trim().parse().unwrap_or_else(|_| panic!("{figure}: {text}"))
-}
-
+/// MiB that a step takes above its inputs.
 fn memory(figure: &str) -> f64 {
     let parts: Vec<&str> = figure.split(':').collect();
     let [entry, method, kind, batch] = parts[..] else { panic!("`{figure}` cannot be measured") };
@@ -194,5 +186,5 @@ fn memory(figure: &str) -> f64 {
     let step = step(entry, batch.parse().expect("a number"));
     let watermark = Watermark::reset();
     black_box(step.forward_backward(method, &hinge).expect("step"));
-    watermark.above().map_or(f64::NAN, |bytes| bytes as f64 / f64::from(1 << 20))
+    support::mebibytes(watermark.above())
 }

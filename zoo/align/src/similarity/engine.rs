@@ -21,7 +21,7 @@ use super::{
     worker::Worker,
 };
 use crate::{Error, Result};
-use laps_model::array::Array;
+use laps_model::{array::Array, heads::Ablation};
 
 /// CPU and memory of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,10 @@ impl Default for EngineOptions {
 #[derive(Debug)]
 pub struct Engine {
     config: AlignmentConfig,
-    pub(super) aggregation: PackedAggregation,
+    /// None without groups.
+    pub(super) aggregation: Option<PackedAggregation>,
+    /// What differs from LAPS.
+    ablation: Option<Ablation>,
     level: SimdLevel,
     threads: usize,
     memory_limit: usize,
@@ -70,11 +73,41 @@ impl Engine {
     ) -> Result<Self> {
         config.check()?;
         let aggregation = PackedAggregation::new(weights, config.width, config.groups, level)?;
+        Ok(Self::from_parts(config, Some(aggregation), None, options, level))
+    }
+
+    /// The engine of an ablation of LAPS other than `without_patch_selection`. `weights` are None if it has no groups.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(super) fn ablated(
+        ablation: Ablation,
+        config: AlignmentConfig,
+        weights: Option<&AggregationWeights>,
+        options: EngineOptions,
+        level: SimdLevel,
+    ) -> Result<Self> {
+        config.check()?;
+        let Some(weights) = weights else {
+            let config = AlignmentConfig { groups: 0, ..config };
+            return Ok(Self::from_parts(config, None, Some(ablation), options, level));
+        };
+        let aggregation = PackedAggregation::new(weights, config.width, config.groups, level)?;
+        Ok(Self::from_parts(config, Some(aggregation), Some(ablation), options, level))
+    }
+
+    fn from_parts(
+        config: AlignmentConfig,
+        aggregation: Option<PackedAggregation>,
+        ablation: Option<Ablation>,
+        options: EngineOptions,
+        level: SimdLevel,
+    ) -> Self {
         let threads = match options.threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        Ok(Self { config, aggregation, level, threads, memory_limit: options.memory_limit })
+        Self { config, aggregation, ablation, level, threads, memory_limit: options.memory_limit }
     }
 
     /// Replaces the weights of the aggregation network, as after a training step.
@@ -82,7 +115,7 @@ impl Engine {
     /// # Errors
     /// Weights that do not fit the sizes or are not finite.
     pub fn set_weights(&mut self, weights: &AggregationWeights) -> Result<()> {
-        self.aggregation = PackedAggregation::new(weights, self.config.width, self.config.groups, self.level)?;
+        self.aggregation = Some(PackedAggregation::new(weights, self.config.width, self.config.groups, self.level)?);
         Ok(())
     }
 
@@ -105,7 +138,7 @@ impl Engine {
         if images.start > images.end || images.end > source.len() {
             return Err(invalid(format!("a range within {} images", source.len()), format!("{images:?}")));
         }
-        PreparedImages::new(source, images, &self.config, &self.aggregation, self.level)
+        PreparedImages::new(source, images, &self.config, self.aggregation.as_ref(), self.ablation, self.level)
     }
 
     /// Similarities `(images, captions)` of prepared images, computed on the calling thread.
@@ -117,7 +150,7 @@ impl Engine {
         let mut output = vec![0.0; images.len() * captions.len()];
         let words = captions.longest().max(super::plan::BLOCK_WORDS);
         if !output.is_empty() {
-            let mut worker = Worker::new(&self.config, self.level, words);
+            let mut worker = self.worker(words);
             worker.compute(images, captions, 0..captions.len(), &mut output, &mut ());
         }
         Ok(Array::new(&[images.len(), captions.len()], output)?)
@@ -138,7 +171,7 @@ impl Engine {
             return Err(invalid(format!("a range within {} captions", captions.len()), format!("{range:?}")));
         }
         let mut output = vec![0.0; images.len() * range.len()];
-        let mut worker = Worker::new(&self.config, self.level, captions.longest().max(super::plan::BLOCK_WORDS));
+        let mut worker = self.worker(captions.longest().max(super::plan::BLOCK_WORDS));
         // The first run warms the caches up.
         worker.compute(images, captions, range.clone(), &mut output, &mut ());
         let began = Instant::now();
@@ -173,8 +206,13 @@ impl Engine {
     }
 
     fn planner(&self) -> Planner<'_> {
-        let Self { config, aggregation, level, threads, memory_limit } = self;
-        Planner { config, aggregation, level: *level, threads: *threads, memory_limit: *memory_limit }
+        let Self { ref config, ref aggregation, ablation, level, threads, memory_limit } = *self;
+        Planner { config, aggregation: aggregation.as_ref(), ablation, level, threads, memory_limit }
+    }
+
+    /// Buffers of one thread for blocks of `block_words` words.
+    fn worker(&self, block_words: usize) -> Worker {
+        Worker::new(&self.config, self.ablation, self.level, block_words)
     }
 
     /// Computes the tiles of `plan` that `sink` wants and passes each finished tile to it.
@@ -197,7 +235,7 @@ impl Engine {
             engine: self,
             images,
             captions,
-            worker: Worker::new(&self.config, self.level, plan.block_words),
+            worker: self.worker(plan.block_words),
             prepared: None,
         })
     }

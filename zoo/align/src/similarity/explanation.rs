@@ -111,7 +111,7 @@ impl Engine {
             kinds.push(TokenKind::Class);
         }
         let stride = config.groups;
-        let logits = self.aggregation.logits(spatial, stride);
+        let logits = self.aggregation.as_ref().map_or_else(Vec::new, |network| network.logits(spatial, stride));
         for group in 0..config.groups {
             let of_group = |patch: usize| f64::from(logits[patch * stride + group]);
             let weights = softmax(config.patches, |patch| kept[patch].then(|| of_group(patch)));

@@ -17,7 +17,7 @@ const LEAKY_SLOPE: f32 = super::LEAKY_SLOPE;
 /// a larger norm the sum and the maximum differ by less than the rounding of a cosine.
 const MIN_SQUARE: f32 = 1e-16;
 /// Smallest squared norm of an attended vector. Below it the similarity is 0 over a small number, not NaN.
-const MIN_ATTENDED: f32 = 1e-30;
+pub(super) const MIN_ATTENDED: f32 = 1e-30;
 
 /// Weights of words to tokens before the softmax's denominator, and their products with the tokens' products.
 pub(super) struct WordAttention<'a> {
@@ -34,7 +34,7 @@ pub(super) struct WordAttention<'a> {
 }
 
 #[inline(always)]
-fn leaky_relu<S: Simd>(simd: S, value: S::Vector) -> S::Vector {
+pub(super) fn leaky_relu<S: Simd>(simd: S, value: S::Vector) -> S::Vector {
     simd.max(value, simd.mul(value, simd.splat(LEAKY_SLOPE)))
 }
 

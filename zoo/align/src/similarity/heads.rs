@@ -1,9 +1,8 @@
 //! The similarity engine of the heads besides LAPS's.
 //!
 //! Heads that pool compare one vector an image with one vector a caption: one matrix product. Heads without parameters that
-//! compare tokens with words are vectorised, see `head_kernel.rs`, and so is `sgr`, see `sgr.rs`. The ablations of LAPS are computed
-//! by their definition in laps-model, one pair at a time, so that their sums do not depend on the tile: memory is bounded,
-//! and it takes as long as the definition.
+//! compare tokens with words are vectorised, see `head_kernel.rs`, and so is `sgr`, see `sgr.rs`. The ablations of LAPS that
+//! select patches have the engine of LAPS, see `ablated.rs`; the one that does not compares all tokens as `max_mean` does.
 
 use std::{collections::HashMap, ops::Range, panic::resume_unwind, rc::Rc, sync::Arc, thread};
 
@@ -15,8 +14,8 @@ use laps_model::{
 };
 
 use super::{
-    AlignmentConfig, CaptionMatrix, EngineOptions, ImageSource, Plan, RunOutcome, SimdLevel, SimilarityEngine,
-    StageTimes, Tile, TileSink,
+    AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, ImageSource, Plan, RunOutcome,
+    SimdLevel, SimilarityEngine, StageTimes, Tile, TileSink,
     captions::norm,
     engine::invalid,
     head_kernel::{BestTokens, BestWords, TokenSimilarity, WordAttention, WordSimilarity},
@@ -36,8 +35,8 @@ const POOLED_IMAGES: usize = 1024;
 pub struct HeadEngine {
     head: HeadConfig,
     sizes: HeadSizes,
-    /// Sizes of an ablation of LAPS, which its definition computes.
-    alignment: Option<AlignmentConfig>,
+    /// The engine of an ablation of LAPS that selects patches; it computes everything.
+    ablated: Option<Engine>,
     /// Parameters of what the definition computes.
     parameters: Arc<HashMap<String, Array>>,
     /// Those of its pairs, packed.
@@ -59,29 +58,41 @@ impl HeadEngine {
         options: EngineOptions,
     ) -> Result<Self> {
         if let HeadConfig::LapsAblation { ablation } = model.head {
-            return Self::of_ablation(ablation, AlignmentConfig::of(model), read, options);
+            return Self::of_ablation(ablation, AlignmentConfig::of(model), read, options, SimdLevel::detect());
         }
         let sizes = HeadSizes::of(model).encoded(&model.head);
         Self::with_sizes(model.head, sizes, read, options, SimdLevel::detect())
     }
 
-    /// The engine of an ablation of LAPS, with the sizes of the alignment that it changes.
+    /// The engine of an ablation of LAPS, with the sizes of the alignment that it changes, and with a given instruction set.
     ///
     /// # Errors
-    /// Sizes that no alignment has, and errors of `read`.
+    /// Sizes that no alignment has, parameters that are not finite, and errors of `read`.
     pub fn of_ablation(
         ablation: Ablation,
         alignment: AlignmentConfig,
         read: impl Fn(&Parameter) -> laps_model::Result<Array>,
         options: EngineOptions,
+        level: SimdLevel,
     ) -> Result<Self> {
         alignment.check()?;
-        let AlignmentConfig { has_class_token, width, .. } = alignment;
+        let AlignmentConfig { patches, has_class_token, kept, groups, width } = alignment;
+        let selection = PairSimilarity { patches, kept, has_class_token };
+        let wanted = params::list(|path| Head::ablation(ablation, selection, groups, width, path))?;
+        let parameters = read_parameters(wanted, read)?;
+        let ablated = match ablation {
+            Ablation::WithoutPatchSelection => None,
+            _ => {
+                let weight =
+                    |name: &str| -> Result<Array> { Ok(parameters.get(name).cloned().ok_or_else(|| missing(name))?) };
+                let weights = (!parameters.is_empty()).then(|| AggregationWeights::load(weight)).transpose()?;
+                Some(Engine::ablated(ablation, alignment, weights.as_ref(), options, level)?)
+            }
+        };
         let sizes = HeadSizes { tokens: alignment.tokens(), has_class_token, width, word_width: width };
-        let parameters = params::list(|path| ablation_head(ablation, &alignment, path))?;
         let head = HeadConfig::LapsAblation { ablation };
-        let engine = Self::with_parameters(head, sizes, parameters, read, options, SimdLevel::detect())?;
-        Ok(Self { alignment: Some(alignment), ..engine })
+        let engine = Self::with_parameters(head, sizes, HashMap::new(), options, level)?;
+        Ok(Self { ablated, ..engine })
     }
 
     /// As [`new`](Self::new), for embeddings of `sizes`, and with a given instruction set.
@@ -102,21 +113,16 @@ impl HeadEngine {
             true => Vec::new(),
             false => laps_model::heads::parameters(&head, &sizes)?,
         };
-        Self::with_parameters(head, sizes, wanted, read, options, level)
+        Self::with_parameters(head, sizes, read_parameters(wanted, read)?, options, level)
     }
 
     fn with_parameters(
         head: HeadConfig,
         sizes: HeadSizes,
-        wanted: Vec<Parameter>,
-        read: impl Fn(&Parameter) -> laps_model::Result<Array>,
+        parameters: HashMap<String, Array>,
         options: EngineOptions,
         level: SimdLevel,
     ) -> Result<Self> {
-        let parameters = wanted
-            .into_iter()
-            .map(|parameter| Ok((parameter.name.clone(), read(&parameter)?)))
-            .collect::<Result<HashMap<_, _>>>()?;
         let graph = match head {
             HeadConfig::Sgr { steps, .. } => {
                 let read = |name: &str| parameters.get(name).cloned().ok_or_else(|| missing(name).into());
@@ -131,7 +137,7 @@ impl HeadEngine {
         Ok(Self {
             head,
             sizes,
-            alignment: None,
+            ablated: None,
             parameters: Arc::new(parameters),
             graph,
             level,
@@ -154,20 +160,16 @@ impl HeadEngine {
         Ok(())
     }
 
-    /// The definition, for an ablation, and for what belongs to an image or a caption alone in `sgr`.
+    /// The definition, for what belongs to an image or a caption alone in `sgr`.
     fn definition(&self) -> Result<Option<Head<Array>>> {
-        if self.graph.is_none() && self.alignment.is_none() {
+        if self.graph.is_none() {
             return Ok(None);
         }
         let parameters = Arc::clone(&self.parameters);
         let read = move |parameter: Parameter| {
             parameters.get(&parameter.name).cloned().ok_or_else(|| missing(&parameter.name))
         };
-        let path = ParamPath::root(Rc::new(read));
-        Ok(Some(match (self.head, &self.alignment) {
-            (HeadConfig::LapsAblation { ablation }, Some(alignment)) => ablation_head(ablation, alignment, &path)?,
-            _ => Head::new(&self.head, &self.sizes, &path)?,
-        }))
+        Ok(Some(Head::new(&self.head, &self.sizes, &ParamPath::root(Rc::new(read)))?))
     }
 
     /// The pooled vectors of captions for `sgr`, `(captions, width)`; empty for other heads.
@@ -210,8 +212,6 @@ impl HeadEngine {
         let definition = self.definition()?;
         let mut read = |image: usize| -> Result<Vec<f32>> {
             source.read(image, &mut values)?;
-            // LAPS selects by the mean of the tokens as they are.
-            let keeps_norms = self.alignment.is_some();
             let mut normalised = Vec::with_capacity(values.len());
             for token in values.chunks_exact(width) {
                 let norm = norm(token);
@@ -219,7 +219,7 @@ impl HeadEngine {
                     let found = format!("norm {norm} of a token of image {image}");
                     return Err(invalid("finite embeddings".to_owned(), found));
                 }
-                let factor = if keeps_norms { 1.0 } else { 1.0 / norm };
+                let factor = 1.0 / norm;
                 normalised.extend(token.iter().map(|&value| (f64::from(value) * factor) as f32));
             }
             Ok(normalised)
@@ -227,16 +227,11 @@ impl HeadEngine {
         let pack = |rows: &[f32]| PackedRows::new(rows, width, self.level);
         if self.head.pools() {
             let rows = images.map(read).collect::<Result<Vec<_>>>()?.concat();
-            return Ok(vec![PreparedTokens { tokens: pack(&rows)?, gram: None, graph: None, features: None }]);
+            return Ok(vec![PreparedTokens { tokens: pack(&rows)?, gram: None, graph: None }]);
         }
         let needs_gram = matches!(self.head, HeadConfig::ScanT2i | HeadConfig::ScanAll);
         let prepare = |image| {
             let rows = read(image)?;
-            if self.alignment.is_some() {
-                let array = Array::new(&[1, self.sizes.tokens, width], rows)?;
-                let features = definition.as_ref().map(|head| head.image_features(&array)).transpose()?;
-                return Ok(PreparedTokens { tokens: pack(&[])?, gram: None, graph: None, features });
-            }
             let tokens = pack(&rows)?;
             // Rows and columns behind the tokens are 0.
             let gram = needs_gram.then(|| {
@@ -251,7 +246,7 @@ impl HeadEngine {
                 }
                 _ => None,
             };
-            Ok(PreparedTokens { tokens, gram: gram.transpose()?, graph, features: None })
+            Ok(PreparedTokens { tokens, gram: gram.transpose()?, graph })
         };
         images.map(prepare).collect()
     }
@@ -270,21 +265,16 @@ impl HeadEngine {
         let graph = self.graph.as_ref().map_or(0, |weights| {
             images * weights.image_values(columns) + weights.buffer_values(words) + 8 * tokens * width
         });
-        // That of an ablation holds every patch and every merged token of a pair a few times.
-        let definition =
-            if self.alignment.is_some() { images * tokens * width + 8 * tokens * (tokens + width + words) } else { 0 };
-        4 * (prepared + words * (2 * width + 3 * columns) + words * words + images * captions + graph + definition)
+        4 * (prepared + words * (2 * width + 3 * columns) + words * words + images * captions + graph)
     }
 }
 
-/// The definition of an ablation of LAPS.
-fn ablation_head<T>(
-    ablation: Ablation,
-    alignment: &AlignmentConfig,
-    path: &ParamPath<T>,
-) -> laps_model::Result<Head<T>> {
-    let AlignmentConfig { patches, has_class_token, kept, groups, width } = *alignment;
-    Head::ablation(ablation, PairSimilarity { patches, kept, has_class_token }, groups, width, path)
+/// The parameters `wanted` by name.
+fn read_parameters(
+    wanted: Vec<Parameter>,
+    read: impl Fn(&Parameter) -> laps_model::Result<Array>,
+) -> Result<HashMap<String, Array>> {
+    wanted.into_iter().map(|parameter| Ok((parameter.name.clone(), read(&parameter)?))).collect()
 }
 
 fn missing(name: &str) -> laps_model::Error {
@@ -293,16 +283,6 @@ fn missing(name: &str) -> laps_model::Error {
         expected: "a parameter of the head".to_owned(),
         found: "none".to_owned(),
     }
-}
-
-/// The words of a caption `(1, words, width)`, all divided by the same number, and their mask.
-fn raw_words(captions: &CaptionMatrix, caption: usize) -> Result<(Array, Array)> {
-    let span = captions.span(caption..caption + 1);
-    let rows = captions.normalised(span.clone()).chunks_exact(captions.width());
-    let scaled = rows.zip(captions.mean_weights(span.clone()));
-    let words = scaled.flat_map(|(word, weight)| word.iter().map(move |value| value * weight)).collect();
-    let words = Array::new(&[1, span.len(), captions.width()], words)?;
-    Ok((words, Array::new(&[1, span.len()], vec![1.0; span.len()])?))
 }
 
 /// The pooled vector of one item.
@@ -319,8 +299,6 @@ struct PreparedTokens {
     gram: Option<PackedRows>,
     /// Prepared by the engine of `sgr`.
     graph: Option<PreparedGraph>,
-    /// Input of the definition of an ablation.
-    features: Option<ItemFeatures<Array>>,
 }
 
 /// Work of one thread.
@@ -330,8 +308,6 @@ struct HeadWorker<'a> {
     captions: &'a CaptionMatrix,
     block_words: usize,
     prepared: Option<(Range<usize>, Vec<PreparedTokens>)>,
-    /// The definition of an ablation, created by the first tile.
-    definition: Option<Head<Array>>,
     /// Pooled vectors of the captions for `sgr`.
     pooled: &'a [f32],
     graph: GraphBuffers,
@@ -352,26 +328,12 @@ impl TileWorker for HeadWorker<'_> {
         };
         let columns = tile.captions.len();
         let captions = self.captions;
-        if self.engine.alignment.is_some() && self.definition.is_none() {
-            self.definition = self.engine.definition()?;
-        }
         let mut start = tile.captions.start;
         while start < tile.captions.end {
             let end = captions.block_end(start, tile.captions.end, self.block_words);
             let first = start - tile.captions.start;
             if self.engine.head.pools() {
                 self.pooled(&prepared, start..end, &mut output[first..], columns);
-            } else if let Some(head) = &self.definition {
-                let features = || prepared.iter().filter_map(|image| image.features.as_ref());
-                for caption in start..end {
-                    let (words, mask) = raw_words(captions, caption)?;
-                    let of_caption = head.caption_features(&words, &mask, None)?;
-                    for (place, of_image) in features().enumerate() {
-                        let similarity = head.compare(of_image, &of_caption, &mask)?;
-                        output[place * columns + caption - tile.captions.start] =
-                            similarity.values().first().copied().unwrap_or(f32::NAN);
-                    }
-                }
             } else {
                 let grams = self.word_grams(start..end);
                 for (place, image) in prepared.iter().enumerate() {
@@ -503,7 +465,9 @@ impl HeadWorker<'_> {
                     let image_to_text = level.run(TokenSimilarity { products, stride, tokens, gram, weights });
                     text_to_image.map_or(image_to_text, |other| 0.5 * (other + image_to_text))
                 }
-                HeadConfig::MaxMean | HeadConfig::Chan { .. } => {
+                HeadConfig::MaxMean
+                | HeadConfig::Chan { .. }
+                | HeadConfig::LapsAblation { ablation: Ablation::WithoutPatchSelection } => {
                     let best = &mut self.sums[words.clone()];
                     level.run(BestTokens { products, stride, tokens, best: &mut *best });
                     let count = best.len() as f32;
@@ -516,7 +480,8 @@ impl HeadWorker<'_> {
                         _ => {
                             let leaky_relu = |&value: &f32| value.max(super::LEAKY_SLOPE * value);
                             let of_words = best.iter().map(leaky_relu).sum::<f32>() / count;
-                            0.5 * (of_words + level.run(BestWords { products, stride, tokens }))
+                            let sum = of_words + level.run(BestWords { products, stride, tokens });
+                            if head == HeadConfig::MaxMean { 0.5 * sum } else { sum }
                         }
                     }
                 }
@@ -544,6 +509,9 @@ impl SimilarityEngine for HeadEngine {
     }
 
     fn plan(&self, images: usize, captions: &CaptionMatrix) -> Result<Plan> {
+        if let Some(engine) = &self.ablated {
+            return engine.plan(images, captions);
+        }
         let max_images = if self.head.pools() { POOLED_IMAGES } else { TILE_TOKENS / self.sizes.tokens };
         // The pooled vectors of all captions.
         let shared = if self.graph.is_some() { 4 * captions.len() * captions.width() } else { 0 };
@@ -558,6 +526,9 @@ impl SimilarityEngine for HeadEngine {
         plan: &Plan,
         sink: &mut dyn TileSink,
     ) -> Result<RunOutcome> {
+        if let Some(engine) = &self.ablated {
+            return engine.run(images, captions, plan, sink);
+        }
         self.check(images, captions)?;
         plan.check(images, captions)?;
         let pooled = self.pooled_captions(captions)?;
@@ -567,7 +538,6 @@ impl SimilarityEngine for HeadEngine {
             captions,
             block_words: plan.block_words,
             prepared: None,
-            definition: None,
             pooled: &pooled,
             graph: GraphBuffers::default(),
             packed: Vec::new(),
@@ -581,7 +551,11 @@ impl SimilarityEngine for HeadEngine {
     }
 
     fn prepare_only(&self, images: &dyn ImageSource, count: usize) -> Result<()> {
-        self.prepare(images, 0..count.min(images.len())).map(drop)
+        let first = 0..count.min(images.len());
+        match &self.ablated {
+            Some(engine) => engine.prepare(images, first).map(drop),
+            None => self.prepare(images, first).map(drop),
+        }
     }
 
     fn stage_times(

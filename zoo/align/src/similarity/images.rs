@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{
+    ablated::{attends, token_columns},
     aligned::AlignedVec,
     config::{AlignmentConfig, CANCELLATION},
     gram::{Gram, GroupProducts},
@@ -15,6 +16,7 @@ use super::{
     weights::PackedAggregation,
 };
 use crate::Result;
+use laps_model::heads::Ablation;
 
 /// Images that are ready to be compared with captions.
 #[derive(Debug)]
@@ -22,6 +24,9 @@ pub struct PreparedImages {
     pub(super) range: Range<usize>,
     pub(super) tokens: Panels,
     pub(super) images: Vec<PreparedImage>,
+    /// Products of all tokens of each image with each other, `(tokens, columns)`, for words that attend to them; otherwise
+    /// empty.
+    pub(super) grams: Vec<PackedRows>,
 }
 
 /// One prepared image. Tables over patches have rows of `stride` values, of which the first `groups` are used.
@@ -31,7 +36,7 @@ pub(super) struct PreparedImage {
     pub(super) scores: Vec<f32>,
     /// Norm of each patch, relative to the largest; zero in the padding to a whole vector.
     pub(super) norms: Vec<f32>,
-    /// Logits of the aggregation network.
+    /// Logits of the aggregation network; empty without groups.
     pub(super) logits: Vec<f32>,
     /// Weight of each normalised patch in each group: `exp(logit - largest logit of the group)` times the norm of the patch.
     pub(super) factors: AlignedVec,
@@ -67,7 +72,8 @@ impl PreparedImages {
         source: &dyn ImageSource,
         range: Range<usize>,
         config: &AlignmentConfig,
-        aggregation: &PackedAggregation,
+        aggregation: Option<&PackedAggregation>,
+        ablation: Option<Ablation>,
         level: SimdLevel,
     ) -> Result<Self> {
         let width = config.width;
@@ -75,6 +81,7 @@ impl PreparedImages {
         let mut tokens = ImageTokens::new(config);
         let mut normalised = vec![0.0; tokens.values.len()];
         let mut images = Vec::with_capacity(range.len());
+        let mut grams = Vec::with_capacity(if attends(ablation) { range.len() } else { 0 });
         for (position, image) in range.clone().enumerate() {
             tokens.read(source, image, config)?;
             let rows = tokens.values.chunks_exact(width).zip(&tokens.norms).zip(normalised.chunks_exact_mut(width));
@@ -82,23 +89,50 @@ impl PreparedImages {
                 to.iter_mut().zip(token).for_each(|(slot, &value)| *slot = (f64::from(value) / norm) as f32);
                 panels.set(position * config.tokens() + row, to);
             }
-            let logits = aggregation.logits(tokens.patches(config), stride(config));
+            let logits = match aggregation {
+                Some(network) => network.logits(tokens.patches(config), stride(config)),
+                None => Vec::new(),
+            };
             images.push(PreparedImage::new(&tokens, &normalised[..config.patches * width], logits, config, level)?);
+            if attends(ablation) {
+                let packed = PackedRows::new(&normalised, width, level)?;
+                grams.push(PackedRows::new(&packed.product(&normalised), packed.columns(), level)?);
+            }
         }
-        Ok(Self { range, tokens: panels, images })
+        Ok(Self { range, tokens: panels, images, grams })
     }
 
     /// Bytes of prepared images.
-    pub(super) fn bytes(images: usize, config: &AlignmentConfig, level: SimdLevel) -> usize {
-        Panels::bytes(images * config.tokens(), config.width, level.lanes()) + images * PreparedImage::bytes(config)
+    pub(super) fn bytes(
+        images: usize,
+        config: &AlignmentConfig,
+        ablation: Option<Ablation>,
+        level: SimdLevel,
+    ) -> usize {
+        let gram = match attends(ablation) {
+            true => {
+                Panels::bytes(config.tokens(), token_columns(config, level), level.lanes()) + size_of::<PackedRows>()
+            }
+            false => 0,
+        };
+        Panels::bytes(images * config.tokens(), config.width, level.lanes())
+            + images * (PreparedImage::bytes(config) + gram)
     }
 
     /// Additional bytes while images are prepared.
-    pub(super) fn scratch_bytes(config: &AlignmentConfig, level: SimdLevel, aggregation: &PackedAggregation) -> usize {
+    pub(super) fn scratch_bytes(
+        config: &AlignmentConfig,
+        ablation: Option<Ablation>,
+        level: SimdLevel,
+        aggregation: Option<&PackedAggregation>,
+    ) -> usize {
         let raw = 2 * 4 * config.tokens() * config.width;
-        let gram = 4 * config.patches * config.patches.next_multiple_of(2 * level.lanes());
-        let packed = Panels::bytes(config.patches, config.width, level.lanes());
-        raw + (gram + 2 * packed).max(aggregation.scratch_bytes(config.patches))
+        // Packed and unpacked rows, and their products with each other.
+        let products = |rows: usize| {
+            4 * rows * rows.next_multiple_of(2 * level.lanes()) + 2 * Panels::bytes(rows, config.width, level.lanes())
+        };
+        let rows = if attends(ablation) { config.tokens() } else { config.patches };
+        raw + products(rows).max(aggregation.map_or(0, |network| network.scratch_bytes(config.patches)))
     }
 }
 

@@ -32,6 +32,7 @@
 //! The order of every sum depends only on the sizes of the model and the instruction set. The similarity of a pair has the
 //! same bits alone, in a matrix, in any tile and with any number of threads.
 
+mod ablated;
 mod aligned;
 mod captions;
 mod config;

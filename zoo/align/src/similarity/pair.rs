@@ -65,14 +65,14 @@ impl<C: Clock> PairKernel<'_, C> {
         self.clock.lap(PairStage::Norms);
         self.fuse_dropped(simd, table, &words);
         self.clock.lap(PairStage::Fused);
-        let similarity = self.max_mean(simd, count);
+        let [of_words, of_tokens] = self.mean_maxima(simd, self.config.aligned_tokens(), count);
         self.clock.lap(PairStage::Maxima);
-        similarity
+        (of_words + of_tokens) as f32
     }
 
     /// Scores of the patches: the cosine with the mean patch plus the cosine with the mean word.
     #[inline(always)]
-    fn score<S: Simd>(&mut self, simd: S, table: &[f32], weights: &[f32]) {
+    pub(super) fn score<S: Simd>(&mut self, simd: S, table: &[f32], weights: &[f32]) {
         let used = self.config.patches.next_multiple_of(S::LANES);
         let mut first = 0;
         while first < used {
@@ -105,7 +105,7 @@ impl<C: Clock> PairKernel<'_, C> {
 
     /// Products of the groups and the class token with the words.
     #[inline(always)]
-    fn sum_groups<S: Simd>(&mut self, simd: S, table: &[f32], words: usize) {
+    pub(super) fn sum_groups<S: Simd>(&mut self, simd: S, table: &[f32], words: usize) {
         let PairScratch { mask, kept, similarities, .. } = &mut *self.scratch;
         let mut count = 0;
         for patch in patches(mask) {
@@ -130,7 +130,7 @@ impl<C: Clock> PairKernel<'_, C> {
 
     /// Squared norms of the groups.
     #[inline(always)]
-    fn norm_groups<S: Simd>(&mut self, simd: S, words: &Range<usize>) {
+    pub(super) fn norm_groups<S: Simd>(&mut self, simd: S, words: &Range<usize>) {
         let PairScratch { mask, list, .. } = &mut *self.scratch;
         let mut count = 0;
         for (index, (&bits, &reference)) in mask.iter().zip(&self.image.reference).enumerate() {
@@ -191,11 +191,10 @@ impl<C: Clock> PairKernel<'_, C> {
         false
     }
 
-    /// Mean over words of the maximum over tokens, plus mean over tokens of the maximum over words. The leaky ReLU is
-    /// monotonic, so it is applied to the maxima only.
+    /// Mean over words of the maximum over the first `tokens` tokens, and mean over these tokens of the maximum over words.
+    /// The leaky ReLU is monotonic, so it is applied to the maxima only.
     #[inline(always)]
-    fn max_mean<S: Simd>(&mut self, simd: S, words: usize) -> f32 {
-        let tokens = self.config.aligned_tokens();
+    pub(super) fn mean_maxima<S: Simd>(&mut self, simd: S, tokens: usize, words: usize) -> [f64; 2] {
         let stride = stride(self.config);
         let vectors = tokens.div_ceil(S::LANES);
         let PairScratch { squares, similarities, inverse_norms, best, .. } = &mut *self.scratch;
@@ -223,10 +222,10 @@ impl<C: Clock> PairKernel<'_, C> {
             over_words += f64::from(leaky_relu(simd.largest(largest)));
         }
         let over_tokens: f64 = best[..tokens].iter().map(|&value| f64::from(leaky_relu(value))).sum();
-        (over_words / words as f64 + over_tokens / tokens as f64) as f32
+        [over_words / words as f64, over_tokens / tokens as f64]
     }
 }
 
-fn leaky_relu(value: f32) -> f32 {
+pub(super) fn leaky_relu(value: f32) -> f32 {
     if value < 0.0 { LEAKY_SLOPE * value } else { value }
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use laps_model::heads::Ablation;
+
 use super::{
     captions::CaptionMatrix, config::AlignmentConfig, images::PreparedImages, simd::SimdLevel, source::ImageSource,
     weights::PackedAggregation, worker::Worker,
@@ -146,7 +148,8 @@ impl TileLimits {
 /// Inputs of a plan.
 pub(super) struct Planner<'a> {
     pub(super) config: &'a AlignmentConfig,
-    pub(super) aggregation: &'a PackedAggregation,
+    pub(super) aggregation: Option<&'a PackedAggregation>,
+    pub(super) ablation: Option<Ablation>,
     pub(super) level: SimdLevel,
     pub(super) threads: usize,
     pub(super) memory_limit: usize,
@@ -162,10 +165,10 @@ impl Planner<'_> {
 
     /// Bytes of one thread.
     fn bytes(&self, images: usize, captions: usize, words: usize) -> usize {
-        let config = self.config;
-        PreparedImages::bytes(images, config, self.level)
-            + PreparedImages::scratch_bytes(config, self.level, self.aggregation)
-            + Worker::bytes(config, self.level, words)
+        let Self { config, aggregation, ablation, level, .. } = *self;
+        PreparedImages::bytes(images, config, ablation, level)
+            + PreparedImages::scratch_bytes(config, ablation, level, aggregation)
+            + Worker::bytes(config, ablation, level, words)
             + 4 * images * captions
     }
 }

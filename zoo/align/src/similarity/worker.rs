@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
+use laps_model::heads::Ablation;
+
 use super::{
+    ablated::{AttentionBuffers, compare_ablated},
     aligned::AlignedVec,
     captions::CaptionMatrix,
     config::AlignmentConfig,
@@ -18,12 +21,14 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Worker {
     config: AlignmentConfig,
+    ablation: Option<Ablation>,
     level: SimdLevel,
     block_words: usize,
     words: AlignedVec,
     table: AlignedVec,
     table_stride: usize,
     pub(super) scratch: PairScratch,
+    attention: AttentionBuffers,
 }
 
 fn table_stride(config: &AlignmentConfig, level: SimdLevel) -> usize {
@@ -33,23 +38,36 @@ fn table_stride(config: &AlignmentConfig, level: SimdLevel) -> usize {
 
 impl Worker {
     /// Buffers for blocks of `block_words` words. No caption may have more words.
-    pub(super) fn new(config: &AlignmentConfig, level: SimdLevel, block_words: usize) -> Self {
+    pub(super) fn new(
+        config: &AlignmentConfig,
+        ablation: Option<Ablation>,
+        level: SimdLevel,
+        block_words: usize,
+    ) -> Self {
         let table_stride = table_stride(config, level);
         Self {
             config: *config,
+            ablation,
             level,
             block_words,
             words: AlignedVec::zeros(block_words * config.width),
             table: AlignedVec::zeros(block_words * table_stride + MAX_LANES),
             table_stride,
             scratch: PairScratch::new(config, block_words),
+            attention: AttentionBuffers::new(config, ablation, level, block_words),
         }
     }
 
-    pub(super) fn bytes(config: &AlignmentConfig, level: SimdLevel, block_words: usize) -> usize {
+    pub(super) fn bytes(
+        config: &AlignmentConfig,
+        ablation: Option<Ablation>,
+        level: SimdLevel,
+        block_words: usize,
+    ) -> usize {
         AlignedVec::bytes(block_words * config.width)
             + AlignedVec::bytes(block_words * table_stride(config, level) + MAX_LANES)
             + PairScratch::bytes(config, block_words)
+            + AttentionBuffers::bytes(config, ablation, level, block_words)
     }
 
     /// Similarities of all `images` with the captions `range`, `(images, captions)`.
@@ -60,6 +78,28 @@ impl Worker {
         range: Range<usize>,
         output: &mut [f32],
         clock: &mut C,
+    ) {
+        let level = self.level;
+        let Some(ablation) = self.ablation else {
+            return self.for_each_block(images, captions, range, output, clock, |pairs, _| level.run(pairs));
+        };
+        let mut attention = std::mem::take(&mut self.attention);
+        // The stages of an ablation are not timed.
+        self.for_each_block(images, captions, range, output, &mut (), |pairs, place| {
+            compare_ablated(ablation, level, pairs, images.grams.get(place), &mut attention);
+        });
+        self.attention = attention;
+    }
+
+    /// Computes the products of each block of words with each image, and passes them on with the place of the image.
+    fn for_each_block<C: Clock>(
+        &mut self,
+        images: &PreparedImages,
+        captions: &CaptionMatrix,
+        range: Range<usize>,
+        output: &mut [f32],
+        clock: &mut C,
+        mut compare: impl FnMut(PairKernel<'_, C>, usize),
     ) {
         let config = self.config;
         let mut start = range.start;
@@ -73,7 +113,7 @@ impl Worker {
                 self.multiply(&config, images, words.len() / config.width, place, &mut columns);
                 clock.lap(PairStage::Product);
                 let first_token = place * config.tokens();
-                self.level.run(PairKernel {
+                let pairs = PairKernel {
                     config: &config,
                     image: &images.images[place],
                     tokens: &images.tokens,
@@ -85,7 +125,8 @@ impl Worker {
                     scratch: &mut self.scratch,
                     output: &mut to[start - range.start..end - range.start],
                     clock: &mut *clock,
-                });
+                };
+                compare(pairs, place);
             }
             start = end;
         }

@@ -15,8 +15,10 @@ use laps_model::{
 use safetensors::{Dtype, SafeTensors};
 
 pub fn golden(name: &str) -> PathBuf {
-    // Crates of several depths use this module, so search upwards for the workspace.
-    let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("tests/golden"));
+    // Crates of several depths use this module, so search upwards for the workspace. The tests also run on other machines than
+    // they are built on, where `bench/gpu.sh` says where the tensors are.
+    let start = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let mut folders = Path::new(&start).ancestors().map(|folder| folder.join("tests/golden"));
     folders.find(|folder| folder.is_dir()).unwrap().join(name)
 }
 

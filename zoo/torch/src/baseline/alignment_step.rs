@@ -133,7 +133,7 @@ impl AlignmentStep {
     }
 }
 
-fn missing(name: &str) -> Error {
+pub(super) fn missing(name: &str) -> Error {
     let (expected, found) = ("a tensor with a gradient".to_owned(), "none".to_owned());
     laps_model::Error::Parameter { name: name.to_owned(), expected, found }.into()
 }

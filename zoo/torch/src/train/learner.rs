@@ -369,7 +369,7 @@ impl Embedder {
             Head::Laps(alignment) => alignment_inputs(alignment, &self.config, images, words, lengths),
             _ => {
                 let [images, words] = [images, words].map(|tensor| tensor.0.shallow_clone());
-                Ok(BatchEmbeddings { images, words, lengths, logits: None, aggregation: None })
+                Ok(BatchEmbeddings::of_head(images, words, lengths))
             }
         }
     }

@@ -48,6 +48,11 @@ pub(crate) struct BatchEmbeddings {
 }
 
 impl BatchEmbeddings {
+    /// Embeddings for a head other than LAPS's.
+    pub(crate) fn of_head(images: Tch, words: Tch, lengths: Vec<usize>) -> Self {
+        Self { images, words, lengths, logits: None, aggregation: None }
+    }
+
     /// Concatenates and detaches the embeddings of several parts. On the CPU the weights of the aggregation are added, which
     /// `weight` returns by name.
     pub(crate) fn gather(parts: &[Self], mut weight: impl FnMut(&str) -> Result<Array>) -> Result<Self> {

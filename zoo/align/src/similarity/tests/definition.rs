@@ -1,5 +1,7 @@
 //! The alignment of one image and one caption by its definition, in f64, from f32 inputs.
 
+use laps_model::heads::Ablation;
+
 use crate::similarity::{AggregationWeights, AlignmentConfig};
 
 fn normalised(vector: &[f64]) -> Vec<f64> {
@@ -74,6 +76,11 @@ impl ReferenceImage {
 
     /// The similarity, and the difference between the scores of the last kept and the first dropped patch.
     pub(super) fn similarity(&self, config: &AlignmentConfig, words: &[f32]) -> (f64, f64) {
+        self.ablated(config, None, words)
+    }
+
+    /// As [`similarity`](Self::similarity), for an ablation if there is one.
+    pub(super) fn ablated(&self, config: &AlignmentConfig, ablation: Option<Ablation>, words: &[f32]) -> (f64, f64) {
         let width = config.width;
         let words = rows(words, width);
         let [image_mean, caption_mean] = [normalised(&mean(&self.patches)), normalised(&mean(&words))];
@@ -81,7 +88,10 @@ impl ReferenceImage {
             .patches
             .iter()
             .map(|patch| normalised(patch))
-            .map(|patch| dot(&image_mean, &patch) + dot(&caption_mean, &patch))
+            .map(|patch| match ablation {
+                Some(Ablation::WithoutLanguageContext) => dot(&image_mean, &patch),
+                _ => dot(&image_mean, &patch) + dot(&caption_mean, &patch),
+            })
             .collect();
         let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|&left, &right| scores[right].total_cmp(&scores[left]));
@@ -90,24 +100,50 @@ impl ReferenceImage {
 
         let chosen: Vec<&Vec<f64>> = kept.iter().map(|&patch| &self.patches[patch]).collect();
         let mut tokens = self.class.clone();
-        for group in 0..config.groups {
-            let logits: Vec<f64> = kept.iter().map(|&patch| self.logits[patch][group]).collect();
-            tokens.push(weighted(&chosen, &softmax(&logits), width));
+        match ablation {
+            Some(Ablation::WithoutPatchSelection) => tokens.extend(self.patches.iter().cloned()),
+            Some(Ablation::WithoutPatchCalibration) => tokens.extend(chosen.into_iter().cloned()),
+            _ => {
+                for group in 0..config.groups {
+                    let logits: Vec<f64> = kept.iter().map(|&patch| self.logits[patch][group]).collect();
+                    tokens.push(weighted(&chosen, &softmax(&logits), width));
+                }
+            }
         }
-        let rest: Vec<&Vec<f64>> = dropped.iter().map(|&patch| &self.patches[patch]).collect();
-        let rest_scores: Vec<f64> = dropped.iter().map(|&patch| scores[patch]).collect();
-        tokens.push(weighted(&rest, &softmax(&rest_scores), width));
+        if !matches!(ablation, Some(Ablation::WithoutPatchSelection | Ablation::WithoutRedundantFusion)) {
+            let rest: Vec<&Vec<f64>> = dropped.iter().map(|&patch| &self.patches[patch]).collect();
+            let rest_scores: Vec<f64> = dropped.iter().map(|&patch| scores[patch]).collect();
+            tokens.push(weighted(&rest, &softmax(&rest_scores), width));
+        }
 
         let words: Vec<Vec<f64>> = words.iter().map(|word| normalised(word)).collect();
+        let tokens: Vec<Vec<f64>> = tokens.iter().map(|token| normalised(token)).collect();
         let cosines: Vec<Vec<f64>> = tokens
             .iter()
-            .map(|token| normalised(token))
-            .map(|token| words.iter().map(|word| dot(&token, word)).map(|x| x.max(0.1 * x)).collect())
+            .map(|token| words.iter().map(|word| dot(token, word)).map(|x| x.max(0.1 * x)).collect())
             .collect();
         let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::NEG_INFINITY, f64::max);
         let over_words: f64 =
             (0..words.len()).map(|word| largest(&mut cosines.iter().map(|row| row[word]))).sum::<f64>();
         let over_tokens: f64 = cosines.iter().map(|row| largest(&mut row.iter().copied())).sum::<f64>();
-        (over_words / words.len() as f64 + over_tokens / tokens.len() as f64, gap)
+        let [of_words, of_tokens] = [over_words / words.len() as f64, over_tokens / tokens.len() as f64];
+        let similarity = match ablation {
+            Some(Ablation::PatchToWordOnly) => of_tokens,
+            Some(Ablation::WordToPatchOnly) => of_words,
+            Some(Ablation::ScanAlignment) => attended_similarity(&tokens, &words, &cosines),
+            _ => of_words + of_tokens,
+        };
+        (similarity, gap)
     }
+}
+
+/// Mean over words of the cosine with the sum of the tokens, weighted by the attention of the word. `cosines` `(tokens, words)`
+/// are those of the leaky ReLU.
+fn attended_similarity(tokens: &[Vec<f64>], words: &[Vec<f64>], cosines: &[Vec<f64>]) -> f64 {
+    let of_word = |(index, word): (usize, &Vec<f64>)| {
+        let logit = |row: &Vec<f64>| 9.0 * row[index] / (dot(row, row).sqrt() + 1e-8);
+        let weights = softmax(&cosines.iter().map(logit).collect::<Vec<f64>>());
+        dot(word, &normalised(&weighted(&tokens.iter().collect::<Vec<_>>(), &weights, word.len())))
+    };
+    words.iter().enumerate().map(of_word).sum::<f64>() / words.len() as f64
 }

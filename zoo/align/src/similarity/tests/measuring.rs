@@ -23,7 +23,7 @@ fn stage_times_do_not_change_the_result() {
             let images = engine.prepare(&images, 0..4).unwrap();
             let expected = engine.compare(&images, &captions).unwrap();
             let mut found = vec![f32::NAN; expected.values().len()];
-            let mut worker = Worker::new(&config, level, 120);
+            let mut worker = Worker::new(&config, None, level, 120);
             let began = Instant::now();
             let mut stopwatch = Stopwatch::start();
             worker.compute(&images, &captions, 0..LENGTHS.len(), &mut found, &mut stopwatch);

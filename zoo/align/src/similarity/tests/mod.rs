@@ -1,5 +1,6 @@
 //! Tests of the engine: golden tensors, the definition in f64, and invariances.
 
+mod ablations;
 mod definition;
 mod golden;
 mod matrix_files;
