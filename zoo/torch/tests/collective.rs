@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use laps::{CommBackend, ProcessGroup};
 use laps_model::encoder::Device;
 use laps_torch::{TorchDevice, distributed::Collective};
 use ranks::{PATIENT, RankProcess, free_port, run, scenario};
@@ -23,15 +24,25 @@ fn cpu() -> TorchDevice {
     TorchDevice::open(Device::Cpu).unwrap()
 }
 
+/// The device of the test of NCCL: that of `LAPS_ZOO_TEST_DEVICE`, such as `cuda:0`.
+fn test_device() -> Device {
+    std::env::var("LAPS_ZOO_TEST_DEVICE").map_or(Device::Cpu, |device| device.parse().unwrap())
+}
+
 fn values(tensor: &Tensor) -> Vec<f32> {
-    Vec::try_from(tensor.reshape([-1])).unwrap()
+    Vec::try_from(tensor.reshape([-1]).to_device(tch::Device::Cpu)).unwrap()
 }
 
 /// One process of a group; does nothing as a test.
 #[test]
 fn worker() {
     let Some((scenario, environment)) = scenario() else { return };
-    let group = match Collective::open(&environment, cpu()) {
+    let (backend, device) = match scenario.as_str() {
+        "unnamed" => (CommBackend::Auto, cpu()),
+        "nccl" => (CommBackend::Nccl, TorchDevice::open(test_device()).unwrap()),
+        _ => (environment.backend, cpu()),
+    };
+    let group = match Collective::open(&ProcessGroup { backend, ..environment }, device) {
         Ok(group) => group,
         Err(error) => {
             println!("failed: {error}");
@@ -44,7 +55,8 @@ fn worker() {
         std::process::exit(3);
     };
     match scenario.as_str() {
-        "operations" => operations(&group),
+        "operations" | "nccl" => operations(&group),
+        "unnamed" => println!("communicates: {}", group.communicates()),
         // The others are in the next operation while rank 1 ends.
         "killed" => {
             group.barrier().unwrap();
@@ -92,33 +104,34 @@ fn worker() {
 
 fn operations(group: &Collective) {
     let (rank, world_size) = (group.rank(), group.world_size());
+    let floats = (Kind::Float, group.device());
     let sum = (world_size * (world_size + 1) / 2) as f32;
 
     // Several tensors at once, of several buckets' sizes.
-    let tensors =
-        [3, 1 << 16, 1].map(|count| Tensor::ones([count], (Kind::Float, tch::Device::Cpu)) * (rank + 1) as f64);
+    let tensors = [3, 1 << 16, 1].map(|count| Tensor::ones([count], floats) * (rank + 1) as f64);
     group.all_reduce(&tensors).unwrap();
     for tensor in &tensors {
         assert!(values(tensor).iter().all(|&value| value == sum));
     }
 
-    let own = Tensor::from_slice(&[rank as f32, 10.0 + rank as f32]).reshape([1, 2]);
+    let own = Tensor::from_slice(&[rank as f32, 10.0 + rank as f32]).reshape([1, 2]).to_device(group.device());
     let expected: Vec<f32> = (0..world_size).flat_map(|rank| [rank as f32, 10.0 + rank as f32]).collect();
     let gathered = group.all_gather(&own).unwrap();
     assert_eq!((gathered.size(), values(&gathered)), (vec![world_size as i64, 2], expected));
     // A strided view.
-    let strided = Tensor::from_slice(&[0.0_f32, 1.0, 2.0, 3.0]).reshape([2, 2]).transpose(0, 1);
+    let square = Tensor::from_slice(&[0.0_f32, 1.0, 2.0, 3.0]).reshape([2, 2]).to_device(group.device());
+    let strided = square.transpose(0, 1);
     assert_eq!(values(&group.all_gather(&strided).unwrap())[..4], [0.0, 2.0, 1.0, 3.0]);
 
     // Rank `r` has `2r` rows: none on rank 0.
     let rows: Vec<usize> = (0..world_size).map(|rank| 2 * rank).collect();
-    let own = Tensor::full([2 * rank as i64, 3], rank as f64, (Kind::Float, tch::Device::Cpu));
+    let own = Tensor::full([2 * rank as i64, 3], rank as f64, floats);
     let gathered = group.all_gather_rows(&own, &rows).unwrap();
     let expected: Vec<f32> = (0..world_size).flat_map(|rank| vec![rank as f32; 2 * rank * 3]).collect();
     assert_eq!(values(&gathered), expected);
 
     let root = world_size - 1;
-    let tensor = Tensor::from_slice(&[rank as f32; 5]);
+    let tensor = Tensor::from_slice(&[rank as f32; 5]).to_device(group.device());
     group.broadcast(&tensor, root).unwrap();
     assert_eq!(values(&tensor), [root as f32; 5]);
 
@@ -146,6 +159,29 @@ fn operations_agree_on_two_and_three_ranks() {
             assert!(text.contains("all operations agree"), "{text}");
         }
     }
+}
+
+/// The workers name their backend.
+#[test]
+fn one_rank_runs_operations_over_gloo() {
+    let texts = run("worker", "operations", 1);
+    assert!(texts[0].contains("all operations agree"), "{}", texts[0]);
+}
+
+/// NCCL refuses two ranks on one GPU, so a machine with one GPU runs it with one rank.
+#[test]
+fn one_rank_runs_operations_over_nccl() {
+    if test_device() == Device::Cpu {
+        return println!("skipped: LAPS_ZOO_TEST_DEVICE names no GPU");
+    }
+    let texts = run("worker", "nccl", 1);
+    assert!(texts[0].contains("all operations agree"), "{}", texts[0]);
+}
+
+#[test]
+fn one_rank_without_a_named_backend_opens_nothing() {
+    let texts = run("worker", "unnamed", 1);
+    assert!(texts[0].contains("communicates: false"), "{}", texts[0]);
 }
 
 #[test]

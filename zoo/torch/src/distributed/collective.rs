@@ -74,7 +74,7 @@ const DIAGNOSIS: Duration = Duration::from_secs(5);
 /// Longest time that rank 0 waits until a rank has read what it found.
 const READING: Duration = Duration::from_secs(1);
 
-/// A group of processes. Without other processes every operation does nothing.
+/// A group of processes. Without a backend, as it is for one process, every operation does nothing.
 #[derive(Debug)]
 pub struct Collective {
     rank: usize,
@@ -109,7 +109,8 @@ impl Collective {
         }
     }
 
-    /// Joins a group whose tensors are on `device`. A group of one creates no store.
+    /// Joins a group whose tensors are on `device`. A group of one opens nothing, unless it names its backend and the host of
+    /// its store: then its operations go through that backend, which is how one GPU runs NCCL.
     ///
     /// # Errors
     /// A backend that the device or the build does not support; ranks that are missing, there twice, or count differently;
@@ -117,7 +118,8 @@ impl Collective {
     pub fn open(group: &ProcessGroup, device: TorchDevice) -> Result<Self> {
         let nccl_device = nccl_device(group, device)?;
         let mut collective = Self { rank: group.rank, world_size: group.world_size, ..Self::single(device) };
-        if !group.is_distributed() {
+        let is_named = group.backend != CommBackend::Auto && !group.master_addr.is_empty();
+        if !group.is_distributed() && !is_named {
             return Ok(collective);
         }
         (collective.timeout, collective.agent_store) = (group.timeout, group.agent_store);
@@ -145,6 +147,11 @@ impl Collective {
     /// Number of processes.
     pub fn world_size(&self) -> usize {
         self.world_size
+    }
+
+    /// Whether operations go through a backend.
+    pub fn communicates(&self) -> bool {
+        self.group.is_some()
     }
 
     /// Device of the tensors that the ranks exchange.
@@ -481,6 +488,8 @@ fn bytes(tensor: &Tch) -> u64 {
 fn nccl_device(group: &ProcessGroup, device: TorchDevice) -> Result<Option<usize>, DistributedError> {
     let refused = |reason, hint| Err(DistributedError::Backend { backend: "nccl", reason, hint });
     match (group.backend, device.cuda_index()) {
+        // It opens nothing.
+        (CommBackend::Auto, _) if !group.is_distributed() => Ok(None),
         (CommBackend::Gloo, _) | (CommBackend::Auto, None) => Ok(None),
         (CommBackend::Nccl, None) => refused("the device is not a GPU", "use a GPU, or the backend `gloo`"),
         (_, Some(index)) if raw_group::has_nccl() => Ok(Some(index)),

@@ -1,7 +1,8 @@
 //! Process groups: collective operations on libtorch's own c10d, without Python.
 //!
 //! A [`Collective`] joins the group that torchrun, PyTorchJob or `laps-zoo launch` describes ([`laps::ProcessGroup`]). All
-//! ranks call the same operations in the same order. A group of one does nothing and needs no store.
+//! ranks call the same operations in the same order. A group of one does nothing and needs no store, unless it
+//! names its backend.
 
 mod collective;
 mod error;

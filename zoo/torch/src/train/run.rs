@@ -174,7 +174,7 @@ fn require_same_run(
     hash: &ConfigHash,
     splits: [&TokenizedSplit; 2],
 ) -> Result<()> {
-    if group.world_size() == 1 {
+    if !group.communicates() {
         return Ok(());
     }
     group.require_equal("version of the program", &request.version)?;
@@ -189,7 +189,7 @@ fn require_same_run(
 
 /// Gives all ranks the weights, the optimizer state and the position of rank 0, which alone reads the saved state.
 fn share_state(group: &Collective, learner: &mut Learner, position: &mut RunPosition) -> Result<()> {
-    if group.world_size() == 1 {
+    if !group.communicates() {
         return Ok(());
     }
     broadcast_state(group, &learner.weights, &learner.optimizer)?;
@@ -304,7 +304,7 @@ impl<'a> Run<'a> {
         let steps = self.position.within - clock.first;
         let communication = (self.group.time() - clock.communication).as_secs_f64() / seconds;
         let bytes = (self.group.bytes() - clock.bytes) / steps.max(1) as u64;
-        let is_shared = self.group.world_size() > 1;
+        let is_shared = self.group.communicates();
         Timing {
             pairs_per_second: (steps * config.batch_size * config.accumulate) as f64 / seconds,
             data_wait: waited.as_secs_f64() / seconds,
