@@ -5,7 +5,8 @@
     DIR/venv/bin/python bench/python_baseline.py prepare DIR --laps-zoo target/release/laps-zoo
     DIR/venv/bin/python bench/python_baseline.py time DIR vit     or `swin`, `bert`
     DIR/venv/bin/python bench/python_baseline.py table DIR
-    DIR/venv/bin/python bench/python_baseline.py eager DIR vit --device cuda:0 --batch 64     torch only, on a GPU
+    DIR/venv/bin/python bench/python_baseline.py eager DIR vit --device cuda:0 --batch 64     torch only, on a GPU; also
+                                                                                  `swin`, `bert` and `similarities`
 
 All candidates run in one process on one machine. `prepare` creates ViT-B/16, Swin-B and BERT-base from transformers
 with random weights and a projection each, exports them with torch.onnx, quantises the result with onnxruntime.quantization,
@@ -13,8 +14,10 @@ and writes the same weights as a checkpoint for `laps-zoo export`. `time` runs t
 reports medians. It fails if an output differs from torch. Our sessions are configured as in laps-zoo; `--fused` also
 measures ONNX Runtime's default configuration. The weights are random, so this measures speed only, not recall.
 
-`eager` needs only torch and transformers, in any version, and prints the versions. As in `laps-zoo bench`, a step
-starts with inputs in CPU memory and ends with outputs in CPU memory; products do not use TF32.
+`eager` needs only torch and transformers, in any version, and prints the versions; `--compile` measures torch.compile too. As
+in `laps-zoo bench`, a step starts with inputs in CPU memory and ends with outputs in CPU memory; products do not use TF32.
+`similarities` compares one caption after another with a shard of images of ViT-B/16, in the order of the authors' evaluation;
+`--golden` checks it against golden tensors of their code first.
 """
 
 import argparse
@@ -48,6 +51,8 @@ OURS = [
 ENTRIES = [("optimization.disable_specified_optimizers", "SkipLayerNormFusion;BiasGeluFusion")]
 # Largest difference from torch's output in fp32 (another summation order), and smallest cosine in int8.
 TOLERANCE, COSINE = 1e-3, 0.97
+# Of similarities from the golden tensors: f32 sums in another order.
+SIMILARITY_TOLERANCE = 1e-5
 
 
 def setup(folder):
@@ -237,26 +242,116 @@ def measure(folder, name, batch, length, rounds, threads, fused):
     table(folder, [name])
 
 
-def eager(name, device, batch, length, rounds):
+def eager(name, device, batch, length, rounds, modes):
     import torch
     import transformers
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     where = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, {where}")
+    if name == "similarities":
+        return similarities(device, 4 * batch, batch, rounds, modes)
     feed = [torch.from_numpy(value) for value in inputs(name, batch, length).values()]
     for kind in ["float32", "float16"] if device.startswith("cuda") else ["float32"]:
         model = encoder(name).to(device, getattr(torch, kind))
         dtype = next(model.parameters()).dtype
-        seconds = []
-        for _ in range(3 + rounds):
-            began = time.perf_counter()
-            with torch.inference_mode():
+        for mode in modes:
+            run = torch.compile(model) if mode == "compiled" else model
+
+            def step():
                 placed = [value.to(device, dtype if value.is_floating_point() else value.dtype) for value in feed]
-                model(*placed).float().cpu()
-            seconds.append(time.perf_counter() - began)
-        median = statistics.median(seconds[3:])
-        print(f"{name}, batch {batch}, {kind}: {batch / median:.1f}/s, {median * 1e3:.2f} ms", flush=True)
+                run(*placed).float().cpu()
+
+            median = median_seconds(step, rounds)
+            print(f"{name}, batch {batch}, {kind}, {mode}: {batch / median:.1f}/s, {median * 1e3:.2f} ms", flush=True)
+
+
+def median_seconds(step, rounds):
+    """Median time of a step, after three that are not counted."""
+    import torch
+
+    seconds = []
+    for _ in range(3 + rounds):
+        began = time.perf_counter()
+        with torch.inference_mode():
+            step()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[3:])
+
+
+def compare_caption(patches, class_token, words, weights, kept):
+    """Similarities (images) of one caption (words, dim) with patches (images, patches, dim).
+
+    `class_token` is (images, 1, dim), or (images, 0, dim) without one; `weights` are those of the aggregation network by
+    their names, and `kept` is the number of patches that are kept.
+    """
+    import torch
+    from torch.nn import functional
+
+    def unit_mean(values):
+        return functional.normalize(values.mean(1, keepdim=True), dim=-1)
+
+    def take(order):
+        return patches.gather(1, order.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))
+
+    words = words.unsqueeze(0).expand(patches.shape[0], -1, -1)
+    unit = functional.normalize(patches, dim=-1)
+    scores = (unit * unit_mean(patches)).sum(-1) + (unit * unit_mean(words)).sum(-1)
+    scores, order = scores.sort(dim=1, descending=True)
+    fused = (take(order[:, kept:]) * scores[:, kept:].softmax(1).unsqueeze(-1)).sum(1, keepdim=True)
+    chosen = take(order[:, :kept])
+    hidden = functional.layer_norm(chosen, chosen.shape[-1:], weights["weight.0.weight"], weights["weight.0.bias"])
+    hidden = functional.gelu(functional.linear(hidden, weights["weight.1.weight"], weights["weight.1.bias"]))
+    logits = functional.linear(hidden, weights["weight.3.weight"], weights["weight.3.bias"]) * weights["scale"]
+    groups = logits.transpose(1, 2).softmax(2) @ chosen
+    tokens = functional.normalize(torch.cat([class_token, groups, fused], 1), dim=-1)
+    cosines = functional.leaky_relu(tokens @ functional.normalize(words, dim=-1).transpose(1, 2), 0.1)
+    return cosines.amax(1).mean(-1) + cosines.amax(2).mean(-1)
+
+
+def check_similarities(folder, device):
+    """Compares `compare_caption` with the golden tensors of the authors' code."""
+    import torch
+    from safetensors.torch import load_file
+
+    for name, first, kept in [("vit", 1, 98), ("swin", 0, 40)]:
+        golden = {key: value.to(device) for key, value in load_file(folder / f"{name}_align.safetensors").items()}
+        weights = {key.removeprefix("cross_net.aggr_net."): value for key, value in golden.items()}
+        tokens = golden["img_embs"]
+        columns = [
+            compare_caption(tokens[:, first:], tokens[:, :first], words[:length], weights, kept)
+            for words, length in zip(golden["cap_embs"], golden["lengths"].tolist())
+        ]
+        largest = float((torch.stack(columns, 1) - golden["sims"]).abs().max())
+        if largest > SIMILARITY_TOLERANCE:
+            sys.exit(f"error: similarities of {name} differ from the golden tensors by {largest:.1e}")
+
+
+def similarities(device, images, captions, rounds, modes):
+    import torch
+
+    generator = torch.Generator().manual_seed(7)
+    tokens = torch.randn(images, 197, EMBED_SIZE, generator=generator).to(device)
+    # About the lengths of captions of Flickr30K, whose mean is 14.4 tokens.
+    lengths = [8 + index * 5 % 14 for index in range(captions)]
+    words = [torch.randn(length, EMBED_SIZE, generator=generator) for length in lengths]
+    hidden = int(EMBED_SIZE * 0.2)
+    norm, first, second = torch.nn.LayerNorm(EMBED_SIZE), torch.nn.Linear(EMBED_SIZE, hidden), torch.nn.Linear(hidden, 39)
+    weights = {"scale": torch.ones(1, 1, 1, device=device)}
+    for index, layer in [(0, norm), (1, first), (3, second)]:
+        weights |= {f"weight.{index}.{key}": value.to(device) for key, value in layer.state_dict().items()}
+    for mode in modes:
+        run = torch.compile(compare_caption, dynamic=True) if mode == "compiled" else compare_caption
+
+        def step():
+            # A shard at a time, as the similarities of an evaluation are computed.
+            rows = [run(tokens[:, 1:], tokens[:, :1], caption.to(device), weights, 98) for caption in words]
+            torch.stack(rows).cpu()
+
+        pairs = images * captions
+        median = median_seconds(step, rounds)
+        rate = f"{1e6 * median / pairs:.2f} us per pair, {pairs / median:.0f} pairs/s"
+        print(f"similarities, {images} images, {captions} captions, {mode}: {rate}", flush=True)
 
 
 def table(folder, names):
@@ -279,7 +374,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=["setup", "prepare", "time", "table", "eager"])
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("model", nargs="?", choices=MODELS)
+    parser.add_argument("model", nargs="?", choices=[*MODELS, "similarities"])
     parser.add_argument("--laps-zoo", default="target/release/laps-zoo")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--length", type=int, default=20)
@@ -287,6 +382,8 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--fused", action="store_true")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--golden", type=pathlib.Path)
     options = parser.parse_args()
     if options.step == "setup":
         setup(options.folder)
@@ -294,12 +391,15 @@ def main():
         prepare(options.folder, options.laps_zoo)
     elif options.step == "table":
         table(options.folder, MODELS)
-    elif options.model is None:
+    elif options.model is None or (options.step, options.model) == ("time", "similarities"):
         parser.error(f"`{options.step}` takes a model: vit, swin or bert")
     else:
         batch = options.batch or (16 if options.model == "bert" else 4)
         if options.step == "eager":
-            return eager(options.model, options.device, batch, options.length, options.rounds)
+            if options.model == "similarities" and options.golden:
+                check_similarities(options.golden, options.device)
+            modes = ["eager", "compiled"] if options.compile else ["eager"]
+            return eager(options.model, options.device, batch, options.length, options.rounds, modes)
         sizes = (batch, options.length, options.rounds, options.threads)
         measure(options.folder, options.model, *sizes, options.fused)
 

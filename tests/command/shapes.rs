@@ -55,8 +55,10 @@ fn embedded_entry_gives_table_matrix_and_provenance() {
     median rank 0 / 0, mean rank 0.000 / 0.000 (image to text / text to image)
 
     stage: items
+    read captions: 1000 captions
     check checkpoint: 98 tensors
     hash images: 200 images
+    open encoders: 2 encoders
     encode captions: 1000 captions
     wait for images: 200 images
     encode images: 200 images
@@ -161,6 +163,24 @@ fn provenance(result: &serde_json::Value) {
     assert_eq!(result["verdict"]["outcome"], "reproduced");
     assert!(result["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
     assert!(result["stages"].as_array().unwrap().iter().all(|stage| stage["seconds"].as_f64().unwrap() >= 0.0));
+    assert_overhead(result);
+}
+
+/// The stages are parts of the whole time, and its overhead is what encoders and similarities leave of it.
+fn assert_overhead(result: &serde_json::Value) {
+    let stages: Vec<(&str, f64)> = result["stages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|stage| (stage["name"].as_str().unwrap(), stage["seconds"].as_f64().unwrap()))
+        .collect();
+    let sum = |kept: &dyn Fn(&str) -> bool| -> f64 {
+        stages.iter().filter(|(name, _)| kept(name)).map(|(_, seconds)| seconds).sum()
+    };
+    let [seconds, overhead] = ["seconds", "overhead"].map(|field| result["time"][field].as_f64().unwrap());
+    assert!(sum(&|_| true) <= seconds && sum(&|name| name == "open encoders") > 0.0, "{result}");
+    let computing = sum(&|name| ["encode captions", "encode images", "score"].contains(&name));
+    assert!(computing > 0.0 && (overhead - (1.0 - computing / seconds)).abs() < 1e-9, "{overhead}");
 }
 
 /// There is no silent fallback.
@@ -195,8 +215,10 @@ fn embedded_swin_entry_runs() {
     median rank 0 / 0, mean rank 0.000 / 0.000 (image to text / text to image)
 
     stage: items
+    read captions: 1000 captions
     check checkpoint: 121 tensors
     hash images: 200 images
+    open encoders: 2 encoders
     encode captions: 1000 captions
     wait for images: 200 images
     encode images: 200 images

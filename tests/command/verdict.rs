@@ -77,8 +77,10 @@ fn exit_code_is_0_if_reproduced_and_1_if_not() {
     median rank 1 / 1, mean rank 1.250 / 1.200 (image to text / text to image)
 
     stage: items
+    read captions: 60 captions
     check checkpoint: 98 tensors
     hash images: 12 images
+    open encoders: 2 encoders
     encode captions: 60 captions
     wait for images: 12 images
     encode images: 12 images
@@ -104,8 +106,10 @@ fn exit_code_is_0_if_reproduced_and_1_if_not() {
     median rank 1 / 1, mean rank 1.250 / 1.200 (image to text / text to image)
 
     stage: items
+    read captions: 60 captions
     check checkpoint: 98 tensors
     hash images: 12 images
+    open encoders: 2 encoders
     encode captions: 60 captions
     wait for images: 12 images
     encode images: 12 images

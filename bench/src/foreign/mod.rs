@@ -166,6 +166,7 @@ pub(crate) fn foreign_result(
         verdict: Verdict::NotCompared { reason: "the model is foreign".to_owned() },
         notes: Vec::new(),
         stages: Vec::new(),
+        time: None,
         peak_memory_bytes: None,
         provenance: Provenance {
             version: env!("CARGO_PKG_VERSION").into(),

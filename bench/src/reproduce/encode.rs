@@ -14,7 +14,12 @@ use laps_model::{
     encoder::{Encoder, by_length},
 };
 
-use super::{ReproduceRequest, log::StageLog, matrix::SimilarityMatrix};
+use super::{
+    ReproduceRequest,
+    log::StageLog,
+    matrix::SimilarityMatrix,
+    result::{ENCODE_CAPTIONS, ENCODE_IMAGES, SCORE},
+};
 use crate::{Error, Result, progress::StageProgress};
 
 /// Batches of images that the loader decodes ahead of the encoder.
@@ -41,7 +46,7 @@ pub(super) fn encode_captions(
     let shares: Vec<&[&[usize]]> =
         (0..group.world_size()).map(|rank| &batches[share(batches.len(), rank, group.world_size())]).collect();
     let own = shares[group.rank()];
-    let own = log.run("encode captions", own.iter().map(|batch| batch.len()).sum(), "captions", |progress| {
+    let own = log.run(ENCODE_CAPTIONS, own.iter().map(|batch| batch.len()).sum(), "captions", |progress| {
         let mut words = Vec::new();
         for batch in own {
             let rows: Vec<&[u32]> = batch.iter().map(|&caption| tokens[caption].as_slice()).collect();
@@ -151,8 +156,8 @@ impl ImageScorer<'_> {
         }
         stage.end(&format!("{images} images against {} captions", captions.len()));
         log.add("wait for images", images, "images", loader.stats().waiting);
-        log.add("encode images", images, "images", encoding);
-        log.add("score", images * captions.len(), "pairs", scoring);
+        log.add(ENCODE_IMAGES, images, "images", encoding);
+        log.add(SCORE, images * captions.len(), "pairs", scoring);
         Ok(damaged)
     }
 

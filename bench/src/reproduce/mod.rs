@@ -24,6 +24,6 @@ pub use provenance::{
 pub(crate) use queries::counts;
 pub use queries::{QueryAnswer, QueryFailure, QueryFailures, QueryRanks, RankCounts};
 pub use request::ReproduceRequest;
-pub use result::{JudgedEvaluation, Reproduction, SCHEMA, StageTime};
+pub use result::{JudgedEvaluation, Reproduction, RunTime, SCHEMA, StageTime};
 pub use run::reproduce;
 pub(crate) use table::{AUDITED, audit_mark, footnotes, mark, outcome, signed};

@@ -45,6 +45,9 @@ pub struct Reproduction {
     pub notes: Vec<String>,
     /// Time of each stage.
     pub stages: Vec<StageTime>,
+    /// Time of the whole run; `None` for a foreign model, and in results that were written before this field existed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<RunTime>,
     /// Peak memory of the process, in bytes.
     pub peak_memory_bytes: Option<u64>,
     /// Provenance of the result.
@@ -97,9 +100,56 @@ pub struct StageTime {
     pub seconds: f64,
 }
 
+/// Stages in which the encoders or the similarities are computed.
+pub(super) const ENCODE_CAPTIONS: &str = "encode captions";
+pub(super) const ENCODE_IMAGES: &str = "encode images";
+pub(super) const SCORE: &str = "score";
+
+/// The time of a whole run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunTime {
+    /// Time in seconds, from the check of the request to the recalls.
+    pub seconds: f64,
+    /// Share of it, from 0 to 1, in which neither encoders nor similarities were computed: reading, hashing and waiting for
+    /// images, opening the encoders, ranking.
+    pub overhead: f64,
+}
+
+impl RunTime {
+    /// The time of a run of `seconds` with these stages.
+    pub fn new(seconds: f64, stages: &[StageTime]) -> Self {
+        let computes = |stage: &&StageTime| [ENCODE_CAPTIONS, ENCODE_IMAGES, SCORE].contains(&stage.name.as_ref());
+        let computing: f64 = stages.iter().filter(computes).map(|stage| stage.seconds).sum();
+        Self { seconds, overhead: (1.0 - computing / seconds.max(f64::MIN_POSITIVE)).max(0.0) }
+    }
+}
+
 impl StageTime {
     /// Items per second.
     pub fn rate(&self) -> f64 {
         self.items as f64 / self.seconds.max(f64::MIN_POSITIVE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RunTime, StageTime};
+
+    #[test]
+    fn overhead_is_what_encoders_and_similarities_leave() {
+        let stage =
+            |name: &'static str, seconds| StageTime { name: name.into(), items: 1, unit: "items".into(), seconds };
+        let stages = [
+            stage("hash images", 1.0),
+            stage("encode captions", 2.0),
+            stage("wait for images", 0.5),
+            stage("encode images", 3.0),
+            stage("score", 1.0),
+        ];
+        // Two seconds are in no stage.
+        assert_eq!(RunTime::new(8.0, &stages), RunTime { seconds: 8.0, overhead: 0.25 });
+        assert_eq!(RunTime::new(8.0, &[]).overhead, 1.0);
+        // Clocks are read one after the other.
+        assert_eq!(RunTime::new(5.999, &stages).overhead, 0.0);
     }
 }

@@ -18,7 +18,7 @@ use laps_files::Progress;
 
 use super::{
     DataUsed, EntryUsed, EvaluatedModel, Provenance, PublishedComparison, QueryFailures, RankCounts, ReproduceRequest,
-    Reproduction, SCHEMA, Verdict, compare,
+    Reproduction, RunTime, SCHEMA, Verdict, compare,
     encode::{ImageScorer, encode_captions},
     inputs::{all_faults, hash_images, protocols, read_checkpoint, read_texts},
     log::StageLog,
@@ -30,6 +30,9 @@ use crate::{
     publish::mteb,
     trec::{self, RunIds},
 };
+
+/// That of images and that of captions.
+const ENCODERS: usize = 2;
 
 /// Evaluates a checkpoint on a split, and compares its recalls with the published ones.
 ///
@@ -53,13 +56,16 @@ pub fn reproduce(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn P
 fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &dyn Progress) -> Result<Reproduction> {
     let ReproduceRequest { entry, .. } = request;
     let mut log = StageLog::new(progress);
+    let started = Instant::now();
     request.check()?;
     let (paths, imported) = if entry.data.source.is_native() {
         (embedded::data_paths(entry, request.data.as_deref(), request.split.as_deref())?, None)
     } else {
         embedded::source_paths(entry, request.data.as_deref())?
     };
+    let began = Instant::now();
     let texts = read_texts(request, &paths)?;
+    log.add("read captions", texts.tokens.len(), "captions", began.elapsed());
     let dropped = imported.and_then(|imported| imported.dropped_captions.get(texts.split.name()).copied()).unwrap_or(0);
     if dropped > 0 {
         let limit = entry.data.max_captions.unwrap_or(DEFAULT_MAX_CAPTIONS);
@@ -97,7 +103,10 @@ fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &
         log.notes.push(format!("computed by {} processes", group.world_size()));
     }
 
+    let began = Instant::now();
     let (encoder, engine_used) = request.backend.encoder(entry, &checkpoint, &checkpoint_used.sha256)?;
+    // With ONNX Runtime this includes exporting the graphs if they are not in the cache.
+    log.add("open encoders", ENCODERS, "encoders", began.elapsed());
     log.notes.extend(request.backend.notes());
     let options = EngineOptions { threads: request.threads, memory_limit: request.memory_limit };
     let similarity: Box<dyn SimilarityEngine> = if entry.model.head.is_laps() {
@@ -196,6 +205,7 @@ fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &
         comparisons,
         verdict,
         notes: log.notes,
+        time: Some(RunTime::new(started.elapsed().as_secs_f64(), &log.stages)),
         stages: log.stages,
         peak_memory_bytes: peak_memory(),
         provenance: Provenance {

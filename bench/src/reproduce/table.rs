@@ -7,8 +7,8 @@ use laps_align::Evaluation;
 use laps_hub::registry::{AuditMark, Status};
 
 use super::{
-    CheckpointUsed, EvaluatedModel, JudgedEvaluation, PublishedComparison, RecallDifference, Reproduction, Verdict,
-    compare::recalls, short,
+    CheckpointUsed, EvaluatedModel, JudgedEvaluation, PublishedComparison, RecallDifference, Reproduction, RunTime,
+    Verdict, compare::recalls, short,
 };
 use crate::statistics::RecallIntervals;
 
@@ -182,6 +182,10 @@ fn stages(result: &Reproduction) -> Table {
             format!("{} {}", stage.items, stage.unit),
             format!("{:.1}", stage.rate()),
         ]);
+    }
+    if let Some(RunTime { seconds, overhead }) = result.time {
+        let overhead = format!("overhead {:.1} %", 100.0 * overhead);
+        table.add_row(["total".to_owned(), format!("{seconds:.2}"), overhead, String::new()]);
     }
     right_aligned(table)
 }
