@@ -1,7 +1,8 @@
-# `make` names the targets. CUDA=1 takes the GPU libraries, PYTHON=... the python that fetches them.
+# `make` names the targets. CUDA=1 takes the GPU libraries, PYTHON=... the python that fetches them, BUNDLE=... options of
+# `.ci/gpu_bundle.py`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo wheels test lint doc deny bench clean-runtime
+.PHONY: help setup build demo wheels gpu-bundle test lint doc deny bench clean-runtime
 
 PYTHON ?= python3
 CARGO ?= cargo
@@ -26,6 +27,9 @@ demo: ## the program without libtorch, built, and the embedded entries reproduce
 
 wheels: setup ## the Python wheels, optimised: dist/ (needs nasm, and maturin: pip install maturin)
 	@$(PYTHON) .ci/wheels.py laps-zoo laps-zoo-torch
+
+gpu-bundle: ## what bench/gpu.sh needs on a machine with a GPU and no network: dist/gpu/ (CUDA=0: without CUDA, to try it)
+	@$(PYTHON) .ci/gpu_bundle.py $(if $(filter 0,$(CUDA)),--cpu) $(BUNDLE)
 
 test: setup ## set-up, and every test of both programs
 	$(CARGO) test --locked --workspace

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Installs the native libraries that the project needs into `.runtime/`.
 
-    .ci/setup.py [PACKAGE...]      packages: cmake, libtorch, onnxruntime; default: all
+    .ci/setup.py [--into FOLDER] [PACKAGE...]      packages: cmake, libtorch, onnxruntime; default: all
 
 CUDA=1 selects the GPU builds, CUDA=0 the CPU builds. Without it, an installed GPU build stays; the default is CPU.
-LIBTORCH, ORT_DYLIB_PATH and CMAKE name an existing installation to use instead of the package.
+LIBTORCH, ORT_DYLIB_PATH and CMAKE name an existing installation to use instead of the package. `--into` leaves `.runtime/`
+as it is, so that a build for a GPU can have libraries of its own.
 
 The libraries come from PyPI wheels that `.ci/wheels.txt` pins by version and hash. A package is unpacked into a
 temporary folder and then renamed, together with a stamp of its pins, so an interrupted run leaves nothing half done.
@@ -233,6 +234,11 @@ def advise_nasm():
 
 
 def main(parts):
+    global RUNTIME
+    if parts[:1] == ["--into"]:
+        if len(parts) < 2:
+            raise SetupError("`--into` needs a folder", "for example: .ci/setup.py --into target/gpu/runtime libtorch")
+        RUNTIME, parts = Path(parts[1]).absolute(), parts[2:]
     table = pins()
     for part in set(parts) - set(OVERRIDE):
         raise SetupError(f"unknown package `{part}`", f"packages: {', '.join(OVERRIDE)}")
@@ -245,7 +251,7 @@ def main(parts):
         advise_nasm()
     if not missing():
         return
-    RUNTIME.mkdir(exist_ok=True)
+    RUNTIME.mkdir(parents=True, exist_ok=True)
     with (RUNTIME / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for stale in RUNTIME.glob(".scratch-*"):

@@ -33,8 +33,9 @@ def test_versions_agree() -> None:
     assert f"laps-zoo-torch=={version}" in " ".join(metadata.requires("laps-zoo") or [])
 
 
-def test_program_uses_onnxruntime_of_its_environment() -> None:
-    output = run(PROGRAM, "reproduce", "shapes_vit", "--engine", "ort")
+@pytest.mark.parametrize("entry", ["shapes_vit", "shapes_swin"])
+def test_program_uses_onnxruntime_of_its_environment(entry: str) -> None:
+    output = run(PROGRAM, "reproduce", entry, "--engine", "ort")
     assert f"engine ort {metadata.version('onnxruntime')}" in output
     assert "verdict: reproduced" in output
 
@@ -79,6 +80,14 @@ def test_types_of_the_examples() -> None:
     examples = sorted((ROOT / "examples").glob("*.py"))
     assert examples
     run(sys.executable, "-m", "mypy", "--strict", "--cache-dir", os.devnull, *examples)
+
+
+def test_stubs_are_those_of_the_module(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    # A type of the stubs alone, and a name that the module gets from PyO3.
+    allowed = tmp_path / "allowed"
+    allowed.write_text("laps_zoo._native.PilImage\nlaps_zoo._native.__all__\n")
+    run(sys.executable, "-m", "mypy.stubtest", "--allowlist", allowed, "laps_zoo._native")
 
 
 def test_example_scores() -> None:

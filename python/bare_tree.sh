@@ -1,0 +1,52 @@
+#!/bin/bash
+# Installs the wheel of dist/ into a bare tree of Debian or Ubuntu with nothing but python3, venv and pip, and prints Markdown: the
+# time of each step from nothing, and sizes.
+#
+#   python/bare_tree.sh TREE [SUITE [MIRROR]]      SUITE: bookworm by default
+#
+# Needs root, mount namespaces and debootstrap (Debian package `debootstrap`), which makes TREE if it is not there. Certificates and
+# settings of pip are those of this machine.
+set -euo pipefail
+[[ $# -ge 1 ]] || { sed -n '5s/^# *//p' "$0" >&2; exit 2; }
+root=$(cd "$(dirname "$0")/.." && pwd)
+tree=$1 suite=${2:-bookworm}
+shift $(($# < 2 ? $# : 2))
+if [[ ! -e $tree/usr/bin/python3 ]]; then
+    debootstrap --variant=minbase --include=ca-certificates,python3,python3-pip,python3-venv "$suite" "$tree" "$@" >&2
+fi
+tree=$(cd "$tree" && pwd)
+cp /etc/resolv.conf "$tree/etc/resolv.conf"
+cp /etc/ssl/certs/ca-certificates.crt "$tree/etc/ssl/certs/ca-certificates.crt"
+[[ ! -e /etc/pip.conf ]] || cp /etc/pip.conf "$tree/etc/pip.conf"
+rm -rf "$tree/root/test"
+mkdir -p "$tree/root/test"
+wheel=$(basename "$root"/dist/laps_zoo-[0-9]*.whl)
+cp "$root/dist/$wheel" "$root/python/examples/evaluate.py" "$tree/root/test"
+cat > "$tree/root/test/readme.py" << 'PYTHON'
+import laps_zoo
+
+model = laps_zoo.Model.load("shapes_vit")
+photo = laps_zoo.read_dataset("shapes_vit").images[0]
+print(model.score(photo, ["a red circle above a blue square", "a dog"]))
+PYTHON
+
+# timed WHAT COMMAND [ARGUMENT ...]: a row of the table, of a command in the tree
+timed() {
+    local what=$1 start
+    shift
+    start=$(date +%s%3N)
+    unshare --mount sh -c 'mount --bind /proc "$0/proc" && exec chroot "$0" "$@"' "$tree" \
+        env -i HOME=/root PATH=/root/test/env/bin:/usr/bin:/bin PIP_DISABLE_PIP_VERSION_CHECK=1 "$@" >&2
+    start=$(($(date +%s%3N) - start))
+    printf '| %s | %d.%03d s |\n' "$what" $((start / 1000)) $((start % 1000))
+}
+size() { du --summarize --block-size=1M --apparent-size "$1" | cut -f 1; }
+printf '%s, %s CPUs\n\n| | |\n|---|---|\n' "$(sed -n 's/^PRETTY_NAME="\(.*\)"/\1/p' "$tree/etc/os-release")" "$(nproc)"
+printf '| wheel | %s MB |\n' "$(size "$root/dist/$wheel")"
+timed 'virtual environment' python3 -m venv /root/test/env
+timed '`pip install`, with downloads' pip install --quiet --no-cache-dir "/root/test/$wheel"
+printf '| environment | %s MB |\n' "$(size "$tree/root/test/env")"
+timed '`laps-zoo reproduce shapes_vit`, with drawing the scenes' laps-zoo reproduce shapes_vit --quiet
+timed '`laps-zoo reproduce shapes_vit` again' laps-zoo reproduce shapes_vit --quiet
+timed 'Python example of the README' python /root/test/readme.py
+timed '`python/examples/evaluate.py`' python /root/test/evaluate.py
