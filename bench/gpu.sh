@@ -57,7 +57,7 @@ left() { echo $((budget - ($(now) - began) / 1000)); }
 # step NAME SECONDS COMMAND [ARGUMENT ...]: runs it within the limit, and records what came of it.
 step() {
     name=$1 log=$out/logs/$1.log
-    local limit=$2 rest start code outcome reason=''
+    local limit=$2 rest start code elapsed outcome reason=''
     # Programs that try the script may be built without optimisation.
     [[ $device != cpu ]] || limit=$((4 * limit))
     shift 2
@@ -73,16 +73,21 @@ step() {
     start=$(now)
     timeout --kill-after=5 "$limit" "$@" >"$log" 2>&1 </dev/null
     code=$?
+    elapsed=$(($(now) - start))
     case $code in
         0) outcome=passed ;;
-        124 | 137) outcome='timed out' reason="took longer than $limit s" ;;
+        124 | 137)
+            outcome='timed out' reason="took longer than $limit s"
+            # For example by the system, which has no memory left.
+            ((code == 124 || elapsed >= 1000 * limit)) || outcome=failed reason="exit code $code: killed"
+            ;;
         *)
             outcome=failed
             reason=$(grep -m1 '^error' "$log" || grep -v '^[[:space:]]*$' "$log" | tail -n 1)
             reason="exit code $code${reason:+: $reason}"
             ;;
     esac
-    record "$outcome" $(($(now) - start)) "$limit" "$reason"
+    record "$outcome" "$elapsed" "$limit" "$reason"
     return $code
 }
 

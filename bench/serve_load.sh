@@ -13,7 +13,8 @@
 #
 # LAPS_ZOO is the program, `target/release/laps-zoo` by default, ENTRY the entry (`shapes_vit`), SECONDS_EACH the duration of a
 # measurement (10). GRAPHS is a folder of exported graphs to serve instead of the entry, of which `laps-bench`'s example
-# `random_checkpoint` and `laps-zoo export` make one with the size of a published model. The load of the machine is printed, because the generator shares its cores with the server.
+# `random_checkpoint` and `laps-zoo export` make one with the size of a published model. The load of the machine is printed,
+# because the generator shares its cores with the server.
 set -eu
 program=${LAPS_ZOO:-target/release/laps-zoo}
 model=(--entry "${ENTRY:-shapes_vit}")
@@ -24,7 +25,9 @@ folder=${1:-$(mktemp -d)}
 command -v wrk > /dev/null || { echo 'wrk is not installed (Debian package `wrk`)' >&2; exit 2; }
 mkdir -p "$folder"
 server=
-trap '[ -z "$server" ] || kill "$server" 2> /dev/null || true' EXIT
+# The clients of the part `stop` run until this file exists.
+stopped=$folder/stopped
+trap 'touch "$stopped"; [ -z "$server" ] || kill "$server" 2> /dev/null || true' EXIT
 
 # The drawn scenes are written to the cache when their entry is evaluated.
 export LAPS_ZOO_CACHE=$folder/cache
@@ -146,7 +149,6 @@ overload() {
 stop_under_load() {
     # Each client sends requests on new connections until the server is gone, and logs each answer that began and was cut off.
     start
-    stopped=$folder/stopped
     rm -f "$stopped"
     for client in 1 2 3 4 5 6 7 8; do
         while [ ! -e "$stopped" ]; do

@@ -20,7 +20,9 @@ cp /etc/ssl/certs/ca-certificates.crt "$tree/etc/ssl/certs/ca-certificates.crt"
 [[ ! -e /etc/pip.conf ]] || cp /etc/pip.conf "$tree/etc/pip.conf"
 rm -rf "$tree/root/test"
 mkdir -p "$tree/root/test"
-wheel=$(basename "$root"/dist/laps_zoo-[0-9]*.whl)
+wheels=("$root"/dist/laps_zoo-[0-9]*.whl)
+[[ -f ${wheels[0]} && ${#wheels[@]} == 1 ]] || { echo 'error: dist/ must have one wheel of laps-zoo: make wheels' >&2; exit 1; }
+wheel=$(basename "${wheels[0]}")
 cp "$root/dist/$wheel" "$root/python/examples/evaluate.py" "$tree/root/test"
 cat > "$tree/root/test/readme.py" << 'PYTHON'
 import laps_zoo

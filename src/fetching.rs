@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use laps_hub::{
     fetch::{FetchSettings, Fetcher, Network, Pinning, missing_images, missing_texts},
-    registry::Entry,
+    registry::{DataPaths, Entry},
     store::FileStore,
 };
 
@@ -44,6 +44,13 @@ pub(crate) fn checkpoint(entry: &Entry, access: NetworkArgs, quiet: bool) -> Res
     Ok(Some(fetcher(access, false)?.checkpoint(entry, progress.as_ref())?.path))
 }
 
+/// The data folders below `root`, and the cache. Returns None without a root or a cache, where nothing is fetched.
+fn data_folders<'a>(entry: &Entry, root: Option<&'a Path>) -> Result<Option<(&'a Path, DataPaths, FileStore)>> {
+    let Some(root) = root else { return Ok(None) };
+    let paths = entry.data_paths(Some(root))?;
+    Ok(FileStore::from_environment().ok().map(|store| (root, paths, store)))
+}
+
 /// Fetches the missing caption files of `splits` and the vocabulary below `root`.
 pub(crate) fn texts(
     entry: &Entry,
@@ -52,9 +59,7 @@ pub(crate) fn texts(
     access: NetworkArgs,
     quiet: bool,
 ) -> Result<()> {
-    let Some(root) = root else { return Ok(()) };
-    let paths = entry.data_paths(Some(root))?;
-    let Ok(store) = FileStore::from_environment() else { return Ok(()) };
+    let Some((root, paths, store)) = data_folders(entry, root)? else { return Ok(()) };
     if missing_texts(&store, entry, (root, &paths), splits)?.is_empty() {
         return Ok(());
     }
@@ -71,9 +76,7 @@ pub(crate) fn images(
     access: NetworkArgs,
     quiet: bool,
 ) -> Result<()> {
-    let Some(root) = root else { return Ok(()) };
-    let paths = entry.data_paths(Some(root))?;
-    let Ok(store) = FileStore::from_environment() else { return Ok(()) };
+    let Some((root, paths, store)) = data_folders(entry, root)? else { return Ok(()) };
     let missing = missing_images(&store, entry, (root, &paths), splits)?;
     if missing.is_empty() {
         return Ok(());

@@ -153,32 +153,20 @@ pub fn run(backends: Backends) -> ExitCode {
 }
 
 #[cfg(test)]
+#[path = "../tests/command/documents.rs"]
+mod documents;
+
+#[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use super::Arguments;
-
-    /// The text of README.md and of every page of docs/.
-    fn documents() -> Vec<String> {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        let (mut pages, mut folders) = (vec![root.join("README.md")], vec![root.join("docs/src")]);
-        while let Some(folder) = folders.pop() {
-            for entry in fs_err::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                match path.is_dir() {
-                    true => folders.push(path),
-                    false if path.extension().is_some_and(|ending| ending == "md") => pages.push(path),
-                    false => {}
-                }
-            }
-        }
-        pages.iter().map(|page| fs_err::read_to_string(page).unwrap()).collect()
-    }
+    use super::{Arguments, documents::documents};
 
     /// Every documented command parses.
     #[test]
     fn documented_commands_parse() {
-        let texts = documents();
+        let pages = documents(std::path::Path::new(env!("CARGO_MANIFEST_DIR")));
+        let texts: Vec<String> = pages.iter().map(|page| fs_err::read_to_string(page).unwrap()).collect();
         let lines = texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.strip_prefix("$ laps-zoo "));
         let mut count = 0;
         for line in lines {

@@ -35,6 +35,26 @@ fn cases(model: &Tiny) -> [(GraphKind, GraphCase); 2] {
     [(GraphKind::Image, image_case(model, &encoder, 3)), (GraphKind::Text, text_case(model, &encoder, 3, 9))]
 }
 
+/// Calls `check` for both encoders of every tiny model in both flavours: a label, the graph, its inputs and its output.
+fn for_each_graph(folder: &Path, check: impl Fn(&str, &Graph, &GraphCase, &Array)) {
+    for model in tiny() {
+        for (kind, case) in cases(&model) {
+            for flavour in [Flavour::Portable, Flavour::Ort] {
+                let graph = model.graph(kind, target(flavour, 18));
+                let exact = case.run(&session(&graph, folder));
+                check(&format!("{} {kind} {flavour}", model.name), &graph, &case, &exact);
+            }
+        }
+    }
+}
+
+/// The graph with int8 products, except those of `left_out`.
+fn int8(graph: &Graph, left_out: &BTreeSet<String>) -> Graph {
+    let mut graph = graph.clone();
+    passes::int8(&mut graph, left_out).unwrap();
+    graph
+}
+
 /// With all switches off, a probe equals the fp32 graph; with all on, the int8 graph; with one on, the int8 graph that
 /// leaves out all other products.
 #[test]
@@ -43,50 +63,36 @@ fn probe_equals_the_graphs_that_its_switches_select() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    for model in tiny() {
-        for (kind, case) in cases(&model) {
-            for flavour in [Flavour::Portable, Flavour::Ort] {
-                let graph = model.graph(kind, target(flavour, 18));
-                let mut probe = graph.clone();
-                let names = passes::probe(&mut probe, Rounding::Int8).unwrap();
-                let products = graph
-                    .nodes()
-                    .iter()
-                    .filter(|node| node.is("MatMul") && node.input(1).is_some_and(|id| graph.fact(id).data.is_some()));
-                assert_eq!(names.len(), products.count());
-                let probe = session(&probe, folder.path());
-                let in_eight = |left_out: &BTreeSet<String>| {
-                    let mut graph = graph.clone();
-                    passes::int8(&mut graph, left_out).unwrap();
-                    case.run(&session(&graph, folder.path()))
-                };
-                let exact = case.run(&session(&graph, folder.path()));
-                let mut switches = vec![0; names.len()];
-                // The kernels are the same, but ONNX Runtime may fuse a bias into one product and not into the other.
-                let same = 1e-5;
-                assert!(difference(&switched(&case, &probe, &switches), &exact) <= same);
-                let all = in_eight(&BTreeSet::new());
-                assert!(difference(&all, &exact) > 1e-4, "int8 has an effect");
-                switches.fill(1);
-                // A value between two levels may be rounded to either.
-                let border = difference(&all, &exact) / 4.0;
-                assert!(difference(&switched(&case, &probe, &switches), &all) <= border);
-                switches.fill(0);
-                // The projection comes last, so nothing hides its effect.
-                let last = names.len() - 1;
-                switches[last] = 1;
-                let others: BTreeSet<String> = names
-                    .iter()
-                    .enumerate()
-                    .filter(|&(index, _)| index != last)
-                    .map(|(_, name)| name.clone())
-                    .collect();
-                let one = in_eight(&others);
-                assert!(difference(&one, &exact) > same, "{} {kind}: {}", model.name, names[last]);
-                assert!(difference(&switched(&case, &probe, &switches), &one) <= difference(&one, &exact) / 4.0);
-            }
-        }
-    }
+    for_each_graph(folder.path(), |label, graph, case, exact| {
+        let mut probe = graph.clone();
+        let names = passes::probe(&mut probe, Rounding::Int8).unwrap();
+        let products = graph
+            .nodes()
+            .iter()
+            .filter(|node| node.is("MatMul") && node.input(1).is_some_and(|id| graph.fact(id).data.is_some()));
+        assert_eq!(names.len(), products.count());
+        let probe = session(&probe, folder.path());
+        let in_eight = |left_out: &BTreeSet<String>| case.run(&session(&int8(graph, left_out), folder.path()));
+        let mut switches = vec![0; names.len()];
+        // The kernels are the same, but ONNX Runtime may fuse a bias into one product and not into the other.
+        let same = 1e-5;
+        assert!(difference(&switched(case, &probe, &switches), exact) <= same);
+        let all = in_eight(&BTreeSet::new());
+        assert!(difference(&all, exact) > 1e-4, "int8 has an effect");
+        switches.fill(1);
+        // A value between two levels may be rounded to either.
+        let border = difference(&all, exact) / 4.0;
+        assert!(difference(&switched(case, &probe, &switches), &all) <= border);
+        switches.fill(0);
+        // The projection comes last, so nothing hides its effect.
+        let last = names.len() - 1;
+        switches[last] = 1;
+        let others: BTreeSet<String> =
+            names.iter().enumerate().filter(|&(index, _)| index != last).map(|(_, name)| name.clone()).collect();
+        let one = in_eight(&others);
+        assert!(difference(&one, exact) > same, "{label}: {}", names[last]);
+        assert!(difference(&switched(case, &probe, &switches), &one) <= difference(&one, exact) / 4.0);
+    });
 }
 
 /// Each token has its own scale, so the rest of the batch does not change the result of an item.
@@ -99,8 +105,7 @@ fn int8_results_do_not_depend_on_the_batch() {
     for model in tiny() {
         for (kind, mut case) in cases(&model) {
             let graph = model.graph(kind, target(Flavour::Portable, 18));
-            let mut rounded = graph.clone();
-            passes::int8(&mut rounded, &BTreeSet::new()).unwrap();
+            let rounded = int8(&graph, &BTreeSet::new());
             let [exact, rounded] = [graph, rounded].map(|graph| session(&graph, folder.path()));
             let first = case.run(&rounded).rows(0..2).unwrap();
             // The last image becomes far larger, and the last caption is removed.
@@ -152,39 +157,29 @@ fn smoothing_restores_int8_with_uneven_channels() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    for model in tiny() {
-        for (kind, case) in cases(&model) {
-            for flavour in [Flavour::Portable, Flavour::Ort] {
-                let label = format!("{} {kind} {flavour}", model.name);
-                let graph = model.graph(kind, target(flavour, 18));
-                let exact = case.run(&session(&graph, folder.path()));
-                let sizes = |graph: &Graph| {
-                    let mut channels = graph.clone();
-                    assert!(passes::channels(&mut channels), "{label}");
-                    let inputs: Vec<InputTensor<'_>> = case.inputs.iter().map(|(_, value)| value.input()).collect();
-                    session(&channels, folder.path()).run(&inputs).unwrap()
-                };
-                let rounded = |graph: &Graph| {
-                    let mut graph = graph.clone();
-                    passes::int8(&mut graph, &BTreeSet::new()).unwrap();
-                    difference(&case.run(&session(&graph, folder.path())), &exact)
-                };
-                let mut uneven = graph.clone();
-                let count = sizes(&graph).values().len();
-                // Every seventh channel becomes a hundred times larger than the rest.
-                let odd: Vec<f32> = (0..count).map(|channel| if channel % 7 == 0 { 1e-4 } else { 1.0 }).collect();
-                passes::smooth(&mut uneven, &odd).unwrap();
-                // Sums of values that are a hundred times larger lose digits.
-                let same = 1e-5;
-                assert!(difference(&case.run(&session(&uneven, folder.path())), &exact) <= same, "{label}");
-                let mut even = uneven.clone();
-                passes::smooth(&mut even, sizes(&uneven).values()).unwrap();
-                assert!(difference(&case.run(&session(&even, folder.path())), &exact) <= same, "{label}");
-                let [without, with] = [rounded(&uneven), rounded(&even)];
-                assert!(with * 3.0 < without, "{label}: {with} after {without}");
-            }
-        }
-    }
+    for_each_graph(folder.path(), |label, graph, case, exact| {
+        let sizes = |graph: &Graph| {
+            let mut channels = graph.clone();
+            assert!(passes::channels(&mut channels), "{label}");
+            let inputs: Vec<InputTensor<'_>> = case.inputs.iter().map(|(_, value)| value.input()).collect();
+            session(&channels, folder.path()).run(&inputs).unwrap()
+        };
+        let rounded =
+            |graph: &Graph| difference(&case.run(&session(&int8(graph, &BTreeSet::new()), folder.path())), exact);
+        let mut uneven = graph.clone();
+        let count = sizes(graph).values().len();
+        // Every seventh channel becomes a hundred times larger than the rest.
+        let odd: Vec<f32> = (0..count).map(|channel| if channel % 7 == 0 { 1e-4 } else { 1.0 }).collect();
+        passes::smooth(&mut uneven, &odd).unwrap();
+        // Sums of values that are a hundred times larger lose digits.
+        let same = 1e-5;
+        assert!(difference(&case.run(&session(&uneven, folder.path())), exact) <= same, "{label}");
+        let mut even = uneven.clone();
+        passes::smooth(&mut even, sizes(&uneven).values()).unwrap();
+        assert!(difference(&case.run(&session(&even, folder.path())), exact) <= same, "{label}");
+        let [without, with] = [rounded(&uneven), rounded(&even)];
+        assert!(with * 3.0 < without, "{label}: {with} after {without}");
+    });
 }
 
 fn request(precision: GraphPrecision) -> ExportRequest {

@@ -114,7 +114,7 @@ esac
 """
 
 
-def day(folder: Path, programs: dict[str, str], *options: str) -> tuple[int, dict[str, Any]]:
+def run_script(folder: Path, programs: dict[str, str], *options: str) -> tuple[int, dict[str, Any]]:
     """Runs the script on a bundle of these programs: its exit code, and the steps of its result by name."""
     (folder / "bin").mkdir(parents=True)
     for name, text in programs.items():
@@ -131,7 +131,7 @@ def test_failures_are_recorded_and_do_not_end_the_script(tmp_path: Path) -> None
     test = "#!/bin/sh\necho 'test result: ok. 3 passed; 0 failed; 0 ignored'\n"
     programs = {"laps-zoo": PROGRAM, "laps-zoo-torch": PROGRAM, "test-torch-golden": test}
     # The step that sleeps uses up the time of the others.
-    code, steps = day(tmp_path, programs, "--seconds", "3", "--python", "absent")
+    code, steps = run_script(tmp_path, programs, "--seconds", "3", "--python", "absent")
     assert code == 1
     outcomes = {name: step["outcome"] for name, step in steps.items()}
     assert outcomes["reproduce-torch"] == outcomes["encoders"] == outcomes["test-torch-golden"] == "passed"
@@ -153,7 +153,7 @@ def test_pytorch_is_measured_where_it_is(tmp_path: Path) -> None:
     python.write_text("#!/bin/sh\n[ $1 = -c ] || echo \"$4, batch 2, float32, compiled: 12.5/s, 80.00 ms\"\n")
     python.chmod(0o755)
     quiet = {"laps-zoo": "#!/bin/sh\n", "laps-zoo-torch": "#!/bin/sh\n", "test-torch-collective": "#!/bin/sh\n"}
-    code, steps = day(tmp_path / "bundle", quiet, "--python", str(python))
+    code, steps = run_script(tmp_path / "bundle", quiet, "--python", str(python))
     assert code == 0
     assert steps["pytorch-bert"]["figures"] == {"bert, batch 2, float32, compiled": "12.5/s, 80.00 ms"}
     assert {step["outcome"] for step in steps.values()} == {"passed", "skipped"}

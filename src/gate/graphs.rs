@@ -23,11 +23,18 @@ pub(crate) fn has_graphs(name: &str) -> bool {
     registry::names_of_files().contains(&name) || ROWS.contains(&name)
 }
 
+/// Sizes of the graphs of a model, by name.
+struct ModelGraphs<'a> {
+    model: &'a ModelConfig,
+    precisions: &'a [GraphPrecision],
+    sizes: Vec<(String, GraphSize)>,
+}
+
 /// Nodes, initialisers and bytes of every entry's graphs, in every flavour, and of the graph `score` of every other head on
 /// the encoders of the embedded entries. Entries with a file of their own are measured in every precision, rows in fp32. They
 /// do not depend on the weights, which are zeros here.
 pub(crate) fn graphs(entries: &[Entry]) -> Result<GroupMeasures> {
-    let mut known: Vec<(ModelConfig, &[GraphPrecision], Vec<(String, GraphSize)>)> = Vec::new();
+    let mut known: Vec<ModelGraphs<'_>> = Vec::new();
     let mut measures = Vec::new();
     for Entry { name, model, .. } in entries {
         let precisions = match registry::names_of_files().contains(&name.as_str()) {
@@ -35,10 +42,10 @@ pub(crate) fn graphs(entries: &[Entry]) -> Result<GroupMeasures> {
             false => &[GraphPrecision::Fp32],
         };
         // Entries with the same model have the same graphs.
-        let place = match known.iter().position(|(config, of, _)| config == model && *of == precisions) {
-            Some(place) => place,
+        let index = match known.iter().position(|graphs| graphs.model == model && graphs.precisions == precisions) {
+            Some(index) => index,
             None => {
-                known.push((model.clone(), precisions, structures(model, precisions)?));
+                known.push(ModelGraphs { model, precisions, sizes: structures(model, precisions)? });
                 known.len() - 1
             }
         };
@@ -46,7 +53,7 @@ pub(crate) fn graphs(entries: &[Entry]) -> Result<GroupMeasures> {
             Some(_) => head_structures(model)?,
             None => Vec::new(),
         };
-        for (graph, structure) in known[place].2.iter().chain(&of_heads) {
+        for (graph, structure) in known[index].sizes.iter().chain(&of_heads) {
             let GraphSize { nodes, initialisers, bytes } = *structure;
             for (what, count) in [("nodes", nodes), ("initialisers", initialisers), ("bytes", bytes)] {
                 measures.push(Measure::count(format!("{name}/{graph}/{what}"), count));

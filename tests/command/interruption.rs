@@ -7,7 +7,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use crate::support::{ProgramOutput, command, finished, json};
+use crate::support::{ProgramOutput, command, finished, json, start};
 
 /// Arguments for 200 images in batches of 16, which makes four blocks.
 fn arguments(more: &[&str]) -> Vec<String> {
@@ -33,13 +33,7 @@ impl RunningCommand {
 
     /// The same for any command.
     pub(crate) fn command_until(text: &str, arguments: &[String]) -> Self {
-        let mut child = Command::new(crate::PROGRAM)
-            .env("LAPS_ZOO_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"))
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = start(arguments, Stdio::null());
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut seen = String::new();
         while !seen.lines().last().is_some_and(|line| line.contains(text)) {

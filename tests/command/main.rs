@@ -16,6 +16,7 @@ mod catalogue;
 mod chromium;
 mod clip;
 mod determinism;
+mod documents;
 mod embed;
 mod embed_shards;
 mod evaluate;

@@ -1,10 +1,7 @@
 //! Runs the examples of the documentation. Examples with output run in order in an empty folder and are compared with what
 //! they show; then all commands run in a folder that contains the files they name.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::{io::Write, path::Path};
 
 use laps_align::similarity::AlignmentConfig;
 use laps_data::scenes::{self, DrawnConfig, DrawnSplit};
@@ -12,6 +9,7 @@ use laps_model::random::SplitMix64;
 use safetensors::{Dtype, serialize, tensor::TensorView};
 
 use crate::{
+    documents::documents,
     files::{npy, repository_file, shapes_vit},
     graphs::runtime,
     running_server,
@@ -84,7 +82,7 @@ fn assert_shown(command: &str, shown: &[String], found: &str) {
 #[test]
 fn examples_print_the_shown_output() {
     let mut run = 0;
-    for document in documents() {
+    for document in documents(Path::new(crate::REPOSITORY)) {
         let text = fs_err::read_to_string(&document).unwrap();
         let folder = tempfile::tempdir().unwrap();
         for (line, shown) in blocks(&text).into_iter().flatten() {
@@ -190,22 +188,6 @@ fn prepare_foreign(room: &Path) {
     fs_err::copy(golden, room.join("head.safetensors")).unwrap();
 }
 
-/// README.md and every page of docs/.
-fn documents() -> Vec<PathBuf> {
-    let (mut pages, mut folders) = (vec![repository_file("README.md")], vec![repository_file("docs/src")]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs_err::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => folders.push(path),
-                false if path.extension().is_some_and(|ending| ending == "md") => pages.push(path),
-                false => {}
-            }
-        }
-    }
-    pages
-}
-
 /// Copies a folder and everything in it.
 fn copy(from: &Path, to: &Path) {
     fs_err::create_dir_all(to).unwrap();
@@ -223,7 +205,7 @@ fn copy(from: &Path, to: &Path) {
 fn every_documented_command_runs() {
     let template = tempfile::tempdir().unwrap();
     prepare(template.path());
-    let counts = documents().into_iter().map(|document| {
+    let counts = documents(Path::new(crate::REPOSITORY)).into_iter().map(|document| {
         let folder = tempfile::tempdir().unwrap();
         copy(template.path(), folder.path());
         run_commands(&document, folder.path())

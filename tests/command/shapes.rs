@@ -1,14 +1,11 @@
 //! The embedded entries, which need no files.
 
-use std::{
-    io::Read,
-    process::{Command, Stdio},
-};
+use std::{io::Read, process::Stdio};
 
 use crate::{
     graphs::runtime,
     matrix::{Direction, Matrix, figures, reported},
-    support::{command, finished, json, laps_zoo, without_times},
+    support::{command, finished, json, laps_zoo, start, without_times},
 };
 
 const NOTE: &str =
@@ -235,13 +232,7 @@ fn closed_pipe_is_not_an_error() {
     for arguments in
         [&["info", "--parameters", "f30k_vit"][..], &["list"], &["reproduce", "shapes_vit", "--limit", "2", "--quiet"]]
     {
-        let mut child = Command::new(crate::PROGRAM)
-            .env("LAPS_ZOO_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"))
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = start(arguments, Stdio::piped());
         drop(child.stdout.take());
         let mut stderr = String::new();
         child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();

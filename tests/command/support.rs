@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     io::{BufRead, BufReader},
     path::Path,
-    process::{self, Output, Stdio},
+    process::{self, Child, Output, Stdio},
     thread,
     time::Duration,
 };
@@ -38,6 +38,17 @@ pub(crate) fn laps_zoo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) 
     finished(command().args(arguments).output().unwrap())
 }
 
+/// Starts the program with a pipe for its standard error.
+pub(crate) fn start<A: AsRef<OsStr>>(arguments: &[A], stdout: Stdio) -> Child {
+    process::Command::new(crate::PROGRAM)
+        .env("LAPS_ZOO_CACHE", CACHE)
+        .args(arguments)
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
 /// Runs the program again and again, and kills it (SIGKILL) after a seeded number of lines of progress below `lines` and up
 /// to 20 ms, until it was killed 8 times, or `LAPS_ZOO_TEST_KILLS` times. `ended` is called for each run that is complete
 /// before; it removes the output, so that the next run begins again.
@@ -48,13 +59,7 @@ pub(crate) fn kill_repeatedly<A: AsRef<OsStr>>(arguments: &[A], seed: u64, lines
     while kills < wanted {
         runs += 1;
         assert!(runs <= 20 * wanted, "{kills} kills in {runs} runs: too few lines of progress");
-        let mut child = process::Command::new(crate::PROGRAM)
-            .env("LAPS_ZOO_CACHE", CACHE)
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = start(arguments, Stdio::null());
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let lines = random.below(lines);
         let moment = Duration::from_micros(random.below(20_000) as u64);

@@ -248,6 +248,11 @@ fn cases(root: &Path, server: &TestServer) -> Vec<Case> {
     let output = |name: &str, file: &str| text(&folder(name).join(file));
     let checkpoint = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/vit_tiny_legacy.pth");
     let images = text(&data.join("images"));
+    let of_images = |name: &'static str, file: &'static str, weight| {
+        let out = output(name, file);
+        let model = ["--entry", "shapes_vit", "--engine", "rust", "--threads", "1", "--quiet"];
+        case(name, &[file], weight, &[&[name, &images, "--out", &out][..], &model].concat())
+    };
     let first = root.join("first");
     fs::create_dir(&first).unwrap();
     for name in ["test_00000.png", "test_00002.png"] {
@@ -255,42 +260,8 @@ fn cases(root: &Path, server: &TestServer) -> Vec<Case> {
     }
     let mut cases = vec![
         case("convert", &["out.safetensors"], 6, &["convert", checkpoint, &output("convert", "out.safetensors")]),
-        case(
-            "index",
-            &["photos.index"],
-            4,
-            &[
-                "index",
-                &images,
-                "--out",
-                &output("index", "photos.index"),
-                "--entry",
-                "shapes_vit",
-                "--engine",
-                "rust",
-                "--threads",
-                "1",
-                "--quiet",
-            ],
-        ),
-        case(
-            "embed",
-            &["photos.npy"],
-            2,
-            &[
-                "embed",
-                &images,
-                "--out",
-                &output("embed", "photos.npy"),
-                "--entry",
-                "shapes_vit",
-                "--engine",
-                "rust",
-                "--threads",
-                "1",
-                "--quiet",
-            ],
-        ),
+        of_images("index", "photos.index", 4),
+        of_images("embed", "photos.npy", 2),
         case(
             "reproduce",
             &["matrix.safetensors"],

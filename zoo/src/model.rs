@@ -120,9 +120,9 @@ impl From<RgbImage> for Image {
 /// The similarity engine of a head.
 pub(crate) enum HeadSimilarity {
     /// LAPS's.
-    Laps(Engine),
+    Laps(Box<Engine>),
     /// Another one.
-    Head(HeadEngine),
+    Head(Box<HeadEngine>),
 }
 
 /// Components of a model, from an entry and its checkpoint or from a folder of graphs.
@@ -294,10 +294,10 @@ impl ModelBuilder {
         let options = self.engine_options();
         let similarity = if entry.model.head.is_laps() {
             let weights = AggregationWeights::load(|name| Ok(checkpoint.read(name)?))?;
-            HeadSimilarity::Laps(Engine::new(AlignmentConfig::of(&entry.model), &weights, options)?)
+            HeadSimilarity::Laps(Box::new(Engine::new(AlignmentConfig::of(&entry.model), &weights, options)?))
         } else {
             let read = |parameter: &Parameter| Ok(checkpoint.read(&parameter.name)?);
-            HeadSimilarity::Head(HeadEngine::new(&entry.model, read, options)?)
+            HeadSimilarity::Head(Box::new(HeadEngine::new(&entry.model, read, options)?))
         };
         let (encoder, engine) = backend.encoder(&entry, &checkpoint, &checkpoint_sha256)?;
         Ok(ModelComponents {
@@ -328,7 +328,7 @@ impl ModelBuilder {
             let (config, weights) = package.alignment()?;
             let AlignmentConfig { has_class_token, width, .. } = config;
             let sizes = HeadSizes { tokens: config.tokens(), has_class_token, width, word_width: width };
-            (HeadSimilarity::Laps(Engine::new(config, &weights, self.engine_options())?), sizes)
+            (HeadSimilarity::Laps(Box::new(Engine::new(config, &weights, self.engine_options())?)), sizes)
         } else {
             let (sizes, read) = package.head()?;
             let (sizes, options) = (sizes.encoded(&head), self.engine_options());
@@ -339,7 +339,7 @@ impl ModelBuilder {
                 }
                 _ => HeadEngine::with_sizes(head, sizes, read, options, SimdLevel::detect())?,
             };
-            (HeadSimilarity::Head(engine), sizes)
+            (HeadSimilarity::Head(Box::new(engine)), sizes)
         };
         let vocabulary = match self.vocabulary.clone().or_else(|| package.vocabulary()) {
             Some(path) => Vocabulary::read(&path)?,
@@ -405,8 +405,8 @@ impl Model {
     /// The engine that computes the similarities.
     pub fn similarity(&self) -> &dyn SimilarityEngine {
         match &self.similarity {
-            HeadSimilarity::Laps(engine) => engine,
-            HeadSimilarity::Head(engine) => engine,
+            HeadSimilarity::Laps(engine) => engine.as_ref(),
+            HeadSimilarity::Head(engine) => engine.as_ref(),
         }
     }
 

@@ -52,10 +52,11 @@ pub struct Timing {
     pub pairs_per_second: f64,
     /// Share of the time that the steps waited for data; with several ranks, that of the slowest rank.
     pub data_wait: f64,
-    /// Share of the time that rank 0 waited for operations on all ranks; None for a single process.
+    /// Share of the time that rank 0 waited for operations on all ranks; None for a process that does not communicate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub communication: Option<f64>,
-    /// Bytes that rank 0 contributed to operations on all ranks, in a step on average; None for a single process.
+    /// Bytes that rank 0 contributed to operations on all ranks, in a step on average; None for a process that does not
+    /// communicate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub communication_bytes: Option<u64>,
 }

@@ -96,21 +96,16 @@ fn template_error(source: impl std::error::Error + Send + Sync + 'static) -> Err
 }
 
 fn image(config: &ImageConfig) -> String {
+    let vit = |name, size: usize, patch: usize, layers: usize, width: usize| {
+        format!("{name}, {size} x {size} pixels, patch size {patch}, {layers} blocks, hidden size {width}")
+    };
     match config {
-        ImageConfig::Vit(vit) => format!(
-            "ViT, {size} x {size} pixels, patch size {patch}, {layers} blocks, hidden size {width}",
-            size = vit.image_size,
-            patch = vit.patch_size,
-            layers = vit.num_hidden_layers,
-            width = vit.hidden_size
-        ),
-        ImageConfig::ClipVisionModel(clip) => format!(
-            "CLIP ViT, {size} x {size} pixels, patch size {patch}, {layers} blocks, hidden size {width}",
-            size = clip.image_size,
-            patch = clip.patch_size,
-            layers = clip.num_hidden_layers,
-            width = clip.hidden_size
-        ),
+        ImageConfig::Vit(config) => {
+            vit("ViT", config.image_size, config.patch_size, config.num_hidden_layers, config.hidden_size)
+        }
+        ImageConfig::ClipVisionModel(config) => {
+            vit("CLIP ViT", config.image_size, config.patch_size, config.num_hidden_layers, config.hidden_size)
+        }
         ImageConfig::Swin(swin) => format!(
             "Swin, {size} x {size} pixels, patch size {patch}, window size {window}, stages of {depths:?} blocks, embedding size {width}",
             size = swin.image_size,

@@ -17,7 +17,7 @@ use laps_data::Split;
 
 use crate::{
     Error, Result,
-    machine::{Machine, peak_memory},
+    machine::peak_memory,
     publish::mteb,
     reproduce::{
         EvaluatedModel, ForeignModel, JudgedEvaluation, Provenance, QueryFailures, RankCounts, Reproduction, SCHEMA,
@@ -168,14 +168,7 @@ pub(crate) fn foreign_result(
         stages: Vec::new(),
         time: None,
         peak_memory_bytes: None,
-        provenance: Provenance {
-            version: env!("CARGO_PKG_VERSION").into(),
-            commit: crate::commit().map(Into::into),
-            model: EvaluatedModel::Foreign { foreign },
-            similarity,
-            machine: Machine::here(),
-            seed: None,
-        },
+        provenance: Provenance::here(EvaluatedModel::Foreign { foreign }, similarity),
         judged: Vec::new(),
         intervals: Vec::new(),
         audit: Vec::new(),

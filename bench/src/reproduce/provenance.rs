@@ -84,6 +84,18 @@ pub struct SourceFile {
 }
 
 impl Provenance {
+    /// A result of `model` by this program on this machine.
+    pub(crate) fn here(model: EvaluatedModel, similarity: String) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: crate::commit().map(Into::into),
+            model,
+            similarity,
+            machine: Machine::here(),
+            seed: None,
+        }
+    }
+
     /// The entry; `None` for a foreign model.
     pub fn entry(&self) -> Option<&EntryUsed> {
         match &self.model {

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    machine::{Machine, peak_memory},
+    machine::peak_memory,
     publish::mteb,
     trec::{self, RunIds},
 };
@@ -208,10 +208,8 @@ fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &
         time: Some(RunTime::new(started.elapsed().as_secs_f64(), &log.stages)),
         stages: log.stages,
         peak_memory_bytes: peak_memory(),
-        provenance: Provenance {
-            version: env!("CARGO_PKG_VERSION").into(),
-            commit: crate::commit().map(Into::into),
-            model: EvaluatedModel::Entry(Box::new(EntryUsed {
+        provenance: Provenance::here(
+            EvaluatedModel::Entry(Box::new(EntryUsed {
                 config_sha256: entry.config_sha256.clone(),
                 checkpoint: checkpoint_used,
                 data: DataUsed {
@@ -223,10 +221,8 @@ fn reproduce_in_group(request: &ReproduceRequest, stop: &AtomicBool, progress: &
                 },
                 engine: engine_used,
             })),
-            similarity: similarity.description(),
-            machine: Machine::here(),
-            seed: None,
-        },
+            similarity.description(),
+        ),
         judged: Vec::new(),
         intervals: Vec::new(),
         audit: Vec::new(),

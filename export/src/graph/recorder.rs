@@ -55,13 +55,7 @@ impl GraphTensor {
         let graph = Rc::clone(graph);
         ParamPath::root(Rc::new(move |parameter: Parameter| {
             let array = read(&parameter)?;
-            if array.dims() != parameter.shape {
-                return Err(Error::Parameter {
-                    name: parameter.name,
-                    expected: format!("shape {:?}", parameter.shape),
-                    found: format!("shape {:?}", array.dims()),
-                });
-            }
+            parameter.check_shape(&array)?;
             let id = graph.borrow_mut().parameter(&parameter.name, array)?;
             Ok(Self { graph: Rc::clone(&graph), id })
         }))

@@ -3,6 +3,10 @@
 #![allow(unsafe_code, reason = "a counting global allocator")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[allow(dead_code)] // the sizes of the golden tensors
+#[path = "../../model/tests/heads/configs.rs"]
+mod configs;
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     ops::ControlFlow,
@@ -12,6 +16,7 @@ use std::{
     },
 };
 
+use configs::heads_of;
 use laps_align::Result;
 use laps_align::similarity::{
     AggregationWeights, AlignmentConfig, CaptionMatrix, Engine, EngineOptions, HeadEngine, ImageSource, Plan,
@@ -19,7 +24,7 @@ use laps_align::similarity::{
 };
 use laps_model::{
     array::Array,
-    heads::{Ablation, ChanAggregation, D2sVseConfig, HeadConfig, HeadSizes, Pooling},
+    heads::{Ablation, D2sVseConfig, HeadConfig, HeadSizes},
     params::Parameter,
     params_init::init_parameters,
 };
@@ -173,24 +178,12 @@ fn head_engine(head: HeadConfig) -> HeadEngine {
 #[test]
 fn run_of_every_head_stays_within_the_memory_of_its_plan() {
     let _lock = COUNTERS.lock().unwrap();
-    let vsepp = |pooling| HeadConfig::Vsepp { pooling };
-    let others = [
-        HeadConfig::Cosine { embed_size: 512 },
-        vsepp(Pooling::Mean),
-        vsepp(Pooling::Cls),
-        vsepp(Pooling::Gpo),
-        HeadConfig::ScanT2i,
-        HeadConfig::ScanI2t,
-        HeadConfig::ScanAll,
-        HeadConfig::MaxMean,
-        HeadConfig::Sgr { sim_dim: 256, steps: 3 },
-        HeadConfig::Chan { aggregation: ChanAggregation::Mean },
-        HeadConfig::Chan { aggregation: ChanAggregation::Lse },
-        HeadConfig::D2sVse(D2sVseConfig::default()),
-    ];
+    let cosine = HeadConfig::Cosine { embed_size: 512 };
+    let others = heads_of(HeadConfig::Sgr { sim_dim: 256, steps: 3 }, D2sVseConfig::default());
+    let others = std::iter::once(cosine).chain(others.into_iter().map(|(_, head)| head));
     let ablations = Ablation::ALL.map(|ablation| HeadConfig::LapsAblation { ablation });
     let (of_words, of_vectors) = ([captions(3), captions(5000)], [vectors(3), vectors(5000)]);
-    for head in others.into_iter().chain(ablations) {
+    for head in others.chain(ablations) {
         let engine = head_engine(head);
         let (tokens, [few, all]) = if head.pools() { (1, &of_vectors) } else { (VIT.tokens(), &of_words) };
         // The threads of matrix products keep their buffers, which belong to no run.

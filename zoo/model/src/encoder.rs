@@ -129,13 +129,7 @@ impl<T: DeviceTensor> ModelEncoder<T> {
         let target = device.clone();
         let path = ParamPath::root(std::rc::Rc::new(move |parameter: Parameter| {
             let array = read(&parameter)?;
-            if array.dims() != parameter.shape {
-                return Err(Error::Parameter {
-                    name: parameter.name,
-                    expected: format!("shape {:?}", parameter.shape),
-                    found: format!("shape {:?}", array.dims()),
-                });
-            }
+            parameter.check_shape(&array)?;
             T::upload(&array, &target)
         }));
         let (vocab_size, max_length) = (config.text.vocab_size, config.text.max_position_embeddings);
@@ -213,17 +207,9 @@ impl<T: DeviceTensor> ModelEncoder<T> {
                 found: format!("{length} tokens, the largest {largest}"),
             });
         }
-        let mut input_ids = vec![0.0; captions.len() * length];
-        let mut mask = input_ids.clone();
-        for (row, caption) in captions.iter().enumerate() {
-            for (column, &id) in caption.iter().enumerate() {
-                input_ids[row * length + column] = id as f32;
-                mask[row * length + column] = 1.0;
-            }
-        }
-        let upload = |values| T::upload(&Array::new(&[captions.len(), length], values)?, &self.device);
-        let mask = upload(mask)?;
-        Ok((self.model.text.forward(&upload(input_ids)?, &mask)?, mask))
+        let (input_ids, mask) = pad_input_ids(captions)?;
+        let mask = T::upload(&mask, &self.device)?;
+        Ok((self.model.text.forward(&T::upload(&input_ids, &self.device)?, &mask)?, mask))
     }
 }
 
@@ -283,6 +269,21 @@ impl<E: Encoder> PooledEncoder<E> {
         };
         captions.iter().zip(words).map(pool).collect()
     }
+}
+
+/// Pads `input_ids` to the longest caption: ids and attention mask, both `(captions, length)`.
+pub fn pad_input_ids(captions: &[&[u32]]) -> Result<(Array, Array)> {
+    let length = captions.iter().map(|caption| caption.len()).max().unwrap_or(0);
+    let mut input_ids = vec![0.0; captions.len() * length];
+    let mut mask = input_ids.clone();
+    for (row, caption) in captions.iter().enumerate() {
+        for (column, &id) in caption.iter().enumerate() {
+            input_ids[row * length + column] = id as f32;
+            mask[row * length + column] = 1.0;
+        }
+    }
+    let shape = [captions.len(), length];
+    Ok((Array::new(&shape, input_ids)?, Array::new(&shape, mask)?))
 }
 
 /// Pads word embeddings `(words, width)` of captions to one length. Returns `(captions, words, width)` and the mask

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::Result;
+use crate::{Error, Result, array::Array};
 
 /// Name, shape and initialisation of one tensor of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,21 @@ impl Parameter {
     /// Whether it is a running statistic of a batch norm: training moves it without a gradient.
     pub fn is_running_statistic(&self) -> bool {
         matches!(self.name.rsplit('.').next(), Some("running_mean" | "running_var"))
+    }
+
+    /// Checks that `values` have the shape of this parameter.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`].
+    pub fn check_shape(&self, values: &Array) -> Result<()> {
+        if values.dims() == self.shape {
+            return Ok(());
+        }
+        Err(Error::Parameter {
+            name: self.name.clone(),
+            expected: format!("shape {:?}", self.shape),
+            found: format!("shape {:?}", values.dims()),
+        })
     }
 }
 

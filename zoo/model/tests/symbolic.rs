@@ -1,12 +1,16 @@
 //! Every `forward` accepts symbolic sizes: a tensor without values traces the models.
 #![allow(clippy::unwrap_used)] // test helpers may panic
 
+#[allow(dead_code)] // the sizes of the golden tensors
+#[path = "heads/configs.rs"]
+mod configs;
 mod support;
 
+use configs::heads_of;
 use laps_model::{Error, Result};
 use laps_model::{
     dim::Dim,
-    heads::{Ablation, ChanAggregation, D2sVseConfig, HeadConfig, Pooling},
+    heads::{Ablation, D2sVseConfig, HeadConfig},
     models::{Laps, config::ModelConfig},
     params::{ParamPath, Parameter},
     tensor::Tensor,
@@ -253,24 +257,12 @@ fn clip_accepts_symbolic_sizes() {
 
 #[test]
 fn every_head_accepts_symbolic_sizes() {
-    let vsepp = |pooling| HeadConfig::Vsepp { pooling };
+    let sgr = HeadConfig::Sgr { sim_dim: 8, steps: 2 };
     let d2s_vse = D2sVseConfig { embed_size: 96, mlp_size: 8, prompt_tokens: 3, blocks: 1, heads: 2 };
     // It needs a class token.
     let cosine = HeadConfig::Cosine { embed_size: 24 };
     trace(&ModelConfig { head: cosine, sparse_ratio: 0.0, aggr_ratio: 0.0, ..vit_tiny() }, 197);
-    for head in [
-        vsepp(Pooling::Mean),
-        vsepp(Pooling::Cls),
-        vsepp(Pooling::Gpo),
-        HeadConfig::ScanT2i,
-        HeadConfig::ScanI2t,
-        HeadConfig::ScanAll,
-        HeadConfig::MaxMean,
-        HeadConfig::Sgr { sim_dim: 8, steps: 2 },
-        HeadConfig::Chan { aggregation: ChanAggregation::Mean },
-        HeadConfig::Chan { aggregation: ChanAggregation::Lse },
-        HeadConfig::D2sVse(d2s_vse),
-    ] {
+    for (_, head) in heads_of(sgr, d2s_vse) {
         trace(&ModelConfig { head, sparse_ratio: 0.0, aggr_ratio: 0.0, ..swin_tiny() }, 49);
     }
     for ablation in Ablation::ALL {

@@ -17,7 +17,7 @@ use laps_data::{
 use laps_files::{path_to_text, text_to_path};
 use laps_search::{ModelUsed, SearchError, Store};
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, spawn_blocking},
     time::timeout,
 };
@@ -46,7 +46,7 @@ pub(crate) struct App {
     /// KiB of bodies that may be in memory.
     pub(crate) bodies: Arc<Semaphore>,
     /// Images that are decoded at one time.
-    pub(crate) decoding: Semaphore,
+    pub(crate) decoding: Arc<Semaphore>,
     /// Checks of the index that run at one time: one.
     pub(crate) checking: Arc<Semaphore>,
     pub(crate) stop: Arc<AtomicBool>,
@@ -79,12 +79,18 @@ impl App {
         timeout(CHECK_TIME, check).await.ok().flatten().unwrap_or(false)
     }
 
+    /// A permit to decode an image. The thread that decodes holds it: it goes on when the client has gone.
+    async fn decoding_permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        Arc::clone(&self.decoding).acquire_owned().await.map_err(|_| Failure::internal())
+    }
+
     /// Decodes and preprocesses the bytes of an image file. `name` says which one, in errors.
     pub(crate) async fn decode(&self, bytes: Vec<u8>, name: String) -> Result<Encodable, Failure> {
-        let _permit = self.decoding.acquire().await.map_err(|_| Failure::internal())?;
+        let permit = self.decoding_permit().await?;
         let (preprocessing, pixels, orientation) =
             (self.preprocessing, self.limits.pixels, self.index.description().orientation());
         let decoded = spawn_blocking(move || -> Result<Vec<f32>, Failure> {
+            let _permit = permit;
             let image = decode_upright(&bytes, pixels, orientation, name)?;
             let mut values = vec![0.0; preprocessing.values()];
             preprocessing.write(&image, &mut values).map_err(laps::Error::from)?;
@@ -106,8 +112,9 @@ impl App {
         }
         let folder = self.images.clone().unwrap_or_else(|| text_to_path(&description.source));
         let (index, pixels, orientation) = (Arc::clone(&self.index), self.limits.pixels, description.orientation());
-        let _permit = self.decoding.acquire().await.map_err(|_| Failure::internal())?;
+        let permit = self.decoding_permit().await?;
         let jpeg = spawn_blocking(move || -> Result<Option<Vec<u8>>, Failure> {
+            let _permit = permit;
             let name = match index.names(&[item]) {
                 Err(laps_search::Error::Search(SearchError::NoItem { .. })) => return Ok(None),
                 names => names?.pop(),

@@ -109,7 +109,7 @@ impl Server {
             log: options.log,
             metrics: Metrics::new(),
             bodies: Arc::new(Semaphore::new(total_body_bytes.div_ceil(1024))),
-            decoding: Semaphore::new(threads),
+            decoding: Arc::new(Semaphore::new(threads)),
             checking: Arc::new(Semaphore::new(1)),
             stop: Arc::clone(&stop),
         });

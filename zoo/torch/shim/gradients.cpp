@@ -142,7 +142,7 @@ void laps_sum_close(LapsGradientSum* sum) {
   delete sum;
 }
 
-// Number of buckets that have started.
+// Number of buckets that have started, for tests.
 size_t laps_sum_started(LapsGradientSum* sum) {
   const std::lock_guard<std::mutex> lock(sum->sums->mutex);
   return sum->sums->started;
@@ -180,7 +180,7 @@ char* laps_sum_copy(LapsGradientSum* sum) {
   });
 }
 
-// Whether `tensor` has a hook.
+// Whether `tensor` has a hook, for tests.
 int32_t laps_has_hook(at::Tensor* tensor) {
   return post_acc_grad_hooks(*tensor) != nullptr;
 }

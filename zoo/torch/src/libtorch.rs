@@ -127,10 +127,6 @@ impl SimilarityEngine for TorchEngine {
         format!("torch on {}", self.device())
     }
 
-    fn similarities(&self, images: &dyn ImageSource, captions: &CaptionMatrix) -> laps_align::Result<Array> {
-        Ok(Self::similarities(self, images, captions)?)
-    }
-
     fn plan(&self, images: usize, captions: &CaptionMatrix) -> laps_align::Result<Plan> {
         Ok(Self::plan(self, images, captions)?)
     }

@@ -97,14 +97,15 @@ impl AttentionBuffers {
         for (place, caption) in block.enumerate() {
             let words = captions.span(caption..caption + 1);
             let mut sum = 0.0;
-            for row in words.start - span.start..words.end - span.start {
+            let rows = words.start - span.start..words.end - span.start;
+            for (row, product) in rows.clone().zip(&products[rows]) {
                 let values = row * *columns..(row + 1) * *columns;
                 let weights = &tokens[values.clone()];
                 let [mut square, terms] = level.run(AttendedSquare { weights, attended: &attended[values] });
                 if square * CANCELLATION < terms {
                     square = attended_square(pairs, weights);
                 }
-                sum += f64::from(products[row] / square.max(MIN_ATTENDED).sqrt());
+                sum += f64::from(product / square.max(MIN_ATTENDED).sqrt());
             }
             pairs.output[place] = (sum / words.len() as f64) as f32;
         }

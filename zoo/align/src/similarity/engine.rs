@@ -1,10 +1,6 @@
 //! The similarity engine for CPUs: planning, threads and tiles.
 
-use std::{
-    ops::{ControlFlow, Range},
-    thread,
-    time::Instant,
-};
+use std::{ops::Range, thread, time::Instant};
 
 use super::{
     captions::CaptionMatrix,
@@ -14,7 +10,7 @@ use super::{
     run::{RunOutcome, TileWorker, run_tiles},
     scratch::PairCounts,
     simd::SimdLevel,
-    sink::TileSink,
+    sink::{TileSink, whole_matrix},
     source::ImageSource,
     stages::{StageTimes, Stopwatch},
     weights::{AggregationWeights, PackedAggregation},
@@ -187,14 +183,9 @@ impl Engine {
     /// # Errors
     /// Embeddings that do not fit the model or are not finite, and errors of `images`.
     pub fn similarities(&self, images: &dyn ImageSource, captions: &CaptionMatrix) -> Result<Array> {
-        let [rows, columns] = [images.len(), captions.len()];
-        let mut matrix = vec![0.0; rows * columns];
-        let mut sink = |tile: &Tile, similarities: &[f32]| {
-            tile.copy_to(similarities, columns, &mut matrix);
-            Ok(ControlFlow::Continue(()))
-        };
-        self.run(images, captions, &self.plan(rows, captions)?, &mut sink)?;
-        Ok(Array::new(&[rows, columns], matrix)?)
+        whole_matrix(images.len(), captions.len(), |sink| {
+            self.run(images, captions, &self.plan(images.len(), captions)?, sink)
+        })
     }
 
     /// The largest tiles that fit into the memory limit.

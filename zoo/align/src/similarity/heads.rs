@@ -497,17 +497,6 @@ impl SimilarityEngine for HeadEngine {
         self.level.name().to_owned()
     }
 
-    fn similarities(&self, images: &dyn ImageSource, captions: &CaptionMatrix) -> Result<Array> {
-        let [rows, columns] = [images.len(), captions.len()];
-        let mut matrix = vec![0.0; rows * columns];
-        let mut sink = |tile: &Tile, similarities: &[f32]| {
-            tile.copy_to(similarities, columns, &mut matrix);
-            Ok(std::ops::ControlFlow::Continue(()))
-        };
-        self.run(images, captions, &self.plan(rows, captions)?, &mut sink)?;
-        Ok(Array::new(&[rows, columns], matrix)?)
-    }
-
     fn plan(&self, images: usize, captions: &CaptionMatrix) -> Result<Plan> {
         if let Some(engine) = &self.ablated {
             return engine.plan(images, captions);

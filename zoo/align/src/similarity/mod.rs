@@ -87,7 +87,7 @@ pub(crate) use selection::{patches, select_patches};
 pub(crate) use simd::MAX_LANES;
 pub use simd::SimdLevel;
 pub use similarity_engine::SimilarityEngine;
-pub use sink::TileSink;
+pub use sink::{TileSink, whole_matrix};
 pub use source::ImageSource;
 pub use stages::{PairStage, StageTimes};
 pub(crate) use tokens::{ImageTokens, MeanPatch, group_peaks};

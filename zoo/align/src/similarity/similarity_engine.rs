@@ -1,6 +1,6 @@
 //! The interface of similarity engines.
 
-use super::{CaptionMatrix, Engine, ImageSource, Plan, RunOutcome, StageTimes, TileSink};
+use super::{CaptionMatrix, Engine, ImageSource, Plan, RunOutcome, StageTimes, TileSink, whole_matrix};
 use crate::Result;
 use laps_model::array::Array;
 
@@ -13,7 +13,11 @@ pub trait SimilarityEngine {
     ///
     /// # Errors
     /// Inputs that do not fit the model, and errors of `images`.
-    fn similarities(&self, images: &dyn ImageSource, captions: &CaptionMatrix) -> Result<Array>;
+    fn similarities(&self, images: &dyn ImageSource, captions: &CaptionMatrix) -> Result<Array> {
+        whole_matrix(images.len(), captions.len(), |sink| {
+            self.run(images, captions, &self.plan(images.len(), captions)?, sink)
+        })
+    }
 
     /// The largest tiles that fit into the memory limit.
     ///
@@ -56,10 +60,6 @@ pub trait SimilarityEngine {
 impl SimilarityEngine for Engine {
     fn description(&self) -> String {
         self.instruction_set().to_owned()
-    }
-
-    fn similarities(&self, images: &dyn ImageSource, captions: &CaptionMatrix) -> Result<Array> {
-        Self::similarities(self, images, captions)
     }
 
     fn plan(&self, images: usize, captions: &CaptionMatrix) -> Result<Plan> {

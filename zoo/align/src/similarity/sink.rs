@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use super::plan::Tile;
 use crate::Result;
+use laps_model::array::Array;
 
 /// Receives finished tiles, in any order.
 pub trait TileSink: Send {
@@ -24,4 +25,22 @@ impl<F: FnMut(&Tile, &[f32]) -> Result<ControlFlow<()>> + Send> TileSink for F {
     fn accept(&mut self, tile: &Tile, similarities: &[f32]) -> Result<ControlFlow<()>> {
         self(tile, similarities)
     }
+}
+
+/// The matrix `(rows, columns)` of the tiles that `run` passes to its sink.
+///
+/// # Errors
+/// Those of `run`.
+pub fn whole_matrix<O, E: From<laps_model::Error>>(
+    rows: usize,
+    columns: usize,
+    run: impl FnOnce(&mut dyn TileSink) -> Result<O, E>,
+) -> Result<Array, E> {
+    let mut matrix = vec![0.0; rows * columns];
+    let mut sink = |tile: &Tile, similarities: &[f32]| {
+        tile.copy_to(similarities, columns, &mut matrix);
+        Ok(ControlFlow::Continue(()))
+    };
+    run(&mut sink)?;
+    Ok(Array::new(&[rows, columns], matrix)?)
 }

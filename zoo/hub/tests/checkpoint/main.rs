@@ -10,6 +10,8 @@ mod hostile;
 mod pretrained;
 mod real_world;
 mod strict;
+#[path = "../../../model/tests/support/mod.rs"]
+mod support;
 mod writer;
 
 use std::path::PathBuf;

@@ -5,13 +5,14 @@ use laps_model::{
     heads::{D2sVseConfig, HeadConfig},
     models::{
         self,
-        config::{ImageConfig, ModelConfig, PreprocessingType, SwinConfig, TextConfig, TextType, VitConfig},
+        config::{ImageConfig, ModelConfig, VitConfig},
     },
     params::{Init, Parameter},
 };
 
 use crate::{
     golden, message, model, open, parameter,
+    support::{swin_tiny, vit_tiny},
     writer::{PickleWriter, safetensors, torch_zip},
 };
 
@@ -140,52 +141,21 @@ fn nan_is_found_in_every_container() {
 }
 
 fn tiny(image: ImageConfig, embed_size: usize, sparse_ratio: f64, aggr_ratio: f64) -> ModelConfig {
-    let text = TextConfig {
-        model_type: TextType::Bert,
-        vocab_size: 1024,
-        hidden_size: 16,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        intermediate_size: 32,
-        max_position_embeddings: 512,
-        type_vocab_size: 2,
-        layer_norm_eps: 1e-12,
-    };
-    ModelConfig { image, text, embed_size, sparse_ratio, aggr_ratio, head: HeadConfig::Laps }
+    ModelConfig { image, embed_size, sparse_ratio, aggr_ratio, ..vit_tiny() }
 }
 
-fn vit(patch_size: usize) -> ImageConfig {
-    ImageConfig::Vit(VitConfig {
-        image_size: 224,
-        patch_size,
-        hidden_size: 32,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        intermediate_size: 64,
-        layer_norm_eps: 1e-12,
-        interpolate_pos_encoding: false,
-        preprocessing: PreprocessingType::Laps,
-    })
+fn vit() -> ImageConfig {
+    vit_tiny().image
 }
 
 #[test]
 fn options_are_compared_with_the_entry() {
-    let swin = ImageConfig::Swin(SwinConfig {
-        image_size: 224,
-        patch_size: 4,
-        embed_dim: 12,
-        depths: vec![2; 4],
-        num_heads: vec![1, 2, 3, 4],
-        window_size: 7,
-        mlp_ratio: 4.0,
-        layer_norm_eps: 1e-5,
-        preprocessing: PreprocessingType::Laps,
-    });
+    let swin = swin_tiny().image;
     for file in ["vit_tiny.safetensors", "vit_tiny.pth", "vit_tiny_legacy.pth"] {
         let checkpoint = Checkpoint::open(golden(file)).unwrap();
         let options = checkpoint.options().unwrap();
-        options.check(&tiny(vit(16), 24, 0.5, 0.4)).unwrap();
-        let error = options.check(&tiny(vit(16), 512, 0.8, 0.4)).unwrap_err();
+        options.check(&tiny(vit(), 24, 0.5, 0.4)).unwrap();
+        let error = options.check(&tiny(vit(), 512, 0.8, 0.4)).unwrap_err();
         insta::allow_duplicates! { insta::assert_snapshot!(message(&error), @r"
         the options in the checkpoint differ from the entry
           `embed_size`
@@ -224,7 +194,7 @@ fn absent_option_is_not_a_difference_and_other_text_is() {
         let pickle = start.op(&entries.0).op(b"uu.");
         open(&torch_zip(&pickle.0, &[("0", vec![0; 4])])).unwrap().options().unwrap().clone()
     };
-    let model = tiny(vit(16), 24, 1.0, 0.4);
+    let model = tiny(vit(), 24, 1.0, 0.4);
     options(PickleWriter::default()).check(&model).unwrap();
     options(PickleWriter::default().text("sparse_ratio").int(1).text("embed_size").float(24.0)).check(&model).unwrap();
     let error = options(PickleWriter::default().text("embed_size").text("many")).check(&model).unwrap_err();
@@ -233,7 +203,7 @@ fn absent_option_is_not_a_difference_and_other_text_is() {
 
 /// A model on a ViT of `image_size` pixels, with the 16 x 16 pixels of a patch, and a head without parameters.
 fn vit_of_size(image_size: usize, hidden_size: usize, interpolate_pos_encoding: bool) -> ModelConfig {
-    let ImageConfig::Vit(vit) = vit(16) else { panic!("ViT") };
+    let ImageConfig::Vit(vit) = vit() else { panic!("ViT") };
     let image = ImageConfig::Vit(VitConfig { image_size, hidden_size, interpolate_pos_encoding, ..vit });
     ModelConfig { head: HeadConfig::ScanT2i, ..tiny(image, 32, 0.0, 0.0) }
 }
@@ -275,7 +245,7 @@ fn position_embeddings_of_another_image_size_are_resized_where_the_entry_allows_
 #[test]
 fn image_size_in_the_options_of_d2s_vse_is_not_compared() {
     let head = HeadConfig::D2sVse(D2sVseConfig { embed_size: 24, ..D2sVseConfig::default() });
-    let ImageConfig::Vit(vit) = vit(16) else { panic!("ViT") };
+    let ImageConfig::Vit(vit) = vit() else { panic!("ViT") };
     let image = |image_size| ImageConfig::Vit(VitConfig { image_size, ..vit.clone() });
     let checkpoint = Checkpoint::open(golden("vit_tiny.safetensors")).unwrap();
     let options = checkpoint.options().unwrap();
@@ -290,7 +260,7 @@ fn image_size_in_the_options_of_d2s_vse_is_not_compared() {
 fn second_stage_of_d2s_vse_is_read_without_its_teacher() {
     let model = |prompt_tokens| {
         let head = D2sVseConfig { embed_size: 24, mlp_size: 6, prompt_tokens, blocks: 1, heads: 2 };
-        ModelConfig { head: HeadConfig::D2sVse(head), ..tiny(vit(16), 24, 0.0, 0.0) }
+        ModelConfig { head: HeadConfig::D2sVse(head), ..tiny(vit(), 24, 0.0, 0.0) }
     };
     let parameters = models::parameters(&model(3)).unwrap();
     let others: [(&str, &[usize]); 6] = [

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Cursor, Write},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -17,22 +16,13 @@ use laps_hub::{
     registry,
     store::{FileSource, FileStore},
 };
-use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
+use zip::CompressionMethod;
 
 use crate::{
+    contents::archive,
     server::{End, Reply, TestServer},
     support::{Setup, random_bytes},
 };
-
-fn archive(files: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
-    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(method);
-    for (name, bytes) in files {
-        writer.start_file(*name, options).unwrap();
-        writer.write_all(bytes).unwrap();
-    }
-    writer.finish().unwrap().into_inner()
-}
 
 #[test]
 fn archive_is_fetched_unpacked_and_deleted() {

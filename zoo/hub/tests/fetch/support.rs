@@ -13,10 +13,9 @@ use laps_hub::{
     },
     store::{FileSource, FileStore, Pins, RemoteFile},
 };
-use laps_model::random::SplitMix64;
 use tempfile::TempDir;
 
-use crate::server::TestServer;
+use crate::{contents, server::TestServer};
 
 /// Read timeout that a busy machine does not exceed.
 pub(crate) const LONG_TIMEOUT: Duration = Duration::from_secs(60);
@@ -66,10 +65,7 @@ pub(crate) fn remote_file(server: &TestServer, folder: &Path, path: &str, expect
 }
 
 pub(crate) fn random_bytes(seed: u64, length: usize) -> Arc<Vec<u8>> {
-    let mut random = SplitMix64::new(seed);
-    let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| random.bits().to_le_bytes()).collect();
-    bytes.truncate(length);
-    Arc::new(bytes)
+    Arc::new(contents::random_bytes(seed, length))
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {

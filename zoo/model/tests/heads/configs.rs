@@ -6,6 +6,11 @@ const D2S_VSE: D2sVseConfig = D2sVseConfig { embed_size: 48, mlp_size: 24, promp
 
 /// Each head's file name and configuration, at the sizes of the golden tensors.
 pub fn heads() -> Vec<(&'static str, HeadConfig)> {
+    heads_of(HeadConfig::Sgr { sim_dim: 40, steps: 3 }, D2S_VSE)
+}
+
+/// The same heads with another `sgr` and `d2s_vse`.
+pub fn heads_of(sgr: HeadConfig, d2s_vse: D2sVseConfig) -> Vec<(&'static str, HeadConfig)> {
     let vsepp = |pooling| HeadConfig::Vsepp { pooling };
     vec![
         ("vsepp_mean", vsepp(Pooling::Mean)),
@@ -15,10 +20,10 @@ pub fn heads() -> Vec<(&'static str, HeadConfig)> {
         ("scan_i2t", HeadConfig::ScanI2t),
         ("scan_all", HeadConfig::ScanAll),
         ("max_mean", HeadConfig::MaxMean),
-        ("sgr", HeadConfig::Sgr { sim_dim: 40, steps: 3 }),
+        ("sgr", sgr),
         ("chan", HeadConfig::Chan { aggregation: ChanAggregation::Mean }),
         ("chan_lse", HeadConfig::Chan { aggregation: ChanAggregation::Lse }),
-        ("d2s_vse", HeadConfig::D2sVse(D2S_VSE)),
+        ("d2s_vse", HeadConfig::D2sVse(d2s_vse)),
     ]
 }
 

@@ -8,6 +8,8 @@ mod samples;
 mod scale;
 mod searching;
 mod server;
+#[path = "../../../search/src/tests/small_model.rs"]
+mod small_model;
 #[path = "../../examples/scale/items.rs"]
 mod synthetic;
 mod tls;
@@ -16,48 +18,10 @@ mod versions;
 use std::path::Path;
 
 use crate::{DatabaseAddress, Metadata};
-use laps_align::similarity::{AlignmentConfig, Engine, EngineOptions};
-use laps_data::image::Preprocessing;
-use laps_model::{
-    array::Array,
-    heads::{HeadConfig, HeadSizes},
-};
+use laps_model::array::Array;
 use laps_search::{FileStamp, Index, IndexDescription, IndexItem, IndexKind, IndexPrecision, IndexWriter, ModelUsed};
-use samples::SampleGenerator;
 use server::PostgresServer;
-
-/// Small sizes with a class token.
-const SIZES: AlignmentConfig = AlignmentConfig { patches: 9, has_class_token: true, kept: 5, groups: 3, width: 16 };
-const HEAD_SIZES: HeadSizes = HeadSizes { tokens: 10, has_class_token: true, width: 16, word_width: 16 };
-
-fn engine() -> Engine {
-    let options = EngineOptions { threads: 2, ..EngineOptions::default() };
-    Engine::new(SIZES, &SampleGenerator(11).weights(&SIZES, 2.0), options).unwrap()
-}
-
-fn description(kind: IndexKind, precision: IndexPrecision) -> IndexDescription {
-    let hash = |digit: &str| digit.repeat(64);
-    let model = ModelUsed {
-        entry: "small".to_owned(),
-        head: HeadConfig::Laps,
-        config_sha256: hash("a"),
-        checkpoint_sha256: hash("b"),
-        engine: "fake".to_owned(),
-    };
-    IndexDescription::new(kind, model, Preprocessing::imagenet(4), &HEAD_SIZES, precision)
-}
-
-/// Different embeddings around a common direction.
-fn images(count: usize) -> Vec<Array> {
-    let all = SampleGenerator(5).embeddings([count, SIZES.tokens(), SIZES.width], 1.0);
-    let values = all.values().chunks_exact(SIZES.tokens() * SIZES.width);
-    values.map(|image| Array::new(&[SIZES.tokens(), SIZES.width], image.to_vec()).unwrap()).collect()
-}
-
-fn captions(count: usize) -> Vec<Array> {
-    let lengths: Vec<usize> = (0..count).map(|index| 3 + index % 5).collect();
-    SampleGenerator(6).captions(&lengths, SIZES.width, 1.0)
-}
+use small_model::{captions, description, engine, images};
 
 /// Name of an item; names are in the order of their numbers.
 fn name(number: usize) -> String {

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
     use crate::train::Negatives;
 
-    /// Every head has a finite loss and a gradient of every image and word, except the words and tokens that a head ignores.
+    /// Every head has a finite loss, and gradients of images and words that are finite and not all 0.
     #[test]
     fn step_of_every_head_has_gradients_of_its_embeddings() {
         let config = AlignmentConfig { patches: 9, has_class_token: true, kept: 5, groups: 2, width: 16 };

@@ -26,7 +26,7 @@ mod images;
 mod plan;
 mod vector;
 
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 
 use tch::{Kind, Tensor as Tch};
 
@@ -40,7 +40,8 @@ pub(crate) use self::{captions::CaptionBlock, images::aggregation};
 use super::TorchDevice;
 use crate::{Error, Result, Torch};
 use laps_align::similarity::{
-    AggregationWeights, AlignmentConfig, CaptionMatrix, ImageSource, PairCounts, Plan, RunOutcome, Tile, TileSink,
+    AggregationWeights, AlignmentConfig, CaptionMatrix, ImageSource, PairCounts, Plan, RunOutcome, TileSink,
+    whole_matrix,
 };
 use laps_model::{
     array::Array,
@@ -96,14 +97,9 @@ impl TorchEngine {
 
     /// All similarities `(images, captions)`.
     pub fn similarities(&self, images: &dyn ImageSource, captions: &CaptionMatrix) -> Result<Array> {
-        let [rows, columns] = [images.len(), captions.len()];
-        let mut matrix = vec![0.0; rows * columns];
-        let mut sink = |tile: &Tile, similarities: &[f32]| {
-            tile.copy_to(similarities, columns, &mut matrix);
-            Ok(ControlFlow::Continue(()))
-        };
-        self.run(images, captions, &self.plan(rows, captions)?, &mut sink)?;
-        Ok(Array::new(&[rows, columns], matrix)?)
+        whole_matrix(images.len(), captions.len(), |sink| {
+            self.run(images, captions, &self.plan(images.len(), captions)?, sink)
+        })
     }
 
     /// The largest tiles that fit into the memory limit.

@@ -17,6 +17,7 @@ use laps_align::similarity::AlignmentConfig;
 use laps_hub::registry::{TrainConfig, TrainPrecision};
 use laps_model::{
     array::Array,
+    encoder::pad_input_ids,
     heads::{Head, HeadConfig},
     models::{Laps, alignment::Alignment},
     params::{self, Mode, Parameter, Regularization},
@@ -396,21 +397,6 @@ pub(crate) fn alignment_inputs(
 
 fn to_f32(tensor: &Torch) -> Result<Torch> {
     Ok(Torch::new(tensor.0.f_to_kind(tch::Kind::Float)?))
-}
-
-/// Pads `input_ids` to the longest caption: ids and attention mask, both `(captions, length)`.
-pub(super) fn pad_input_ids(captions: &[&[u32]]) -> Result<(Array, Array)> {
-    let length = captions.iter().map(|caption| caption.len()).max().unwrap_or(0);
-    let mut input_ids = vec![0.0; captions.len() * length];
-    let mut mask = input_ids.clone();
-    for (row, caption) in captions.iter().enumerate() {
-        for (column, &id) in caption.iter().enumerate() {
-            input_ids[row * length + column] = id as f32;
-            mask[row * length + column] = 1.0;
-        }
-    }
-    let shape = [captions.len(), length];
-    Ok((Array::new(&shape, input_ids)?, Array::new(&shape, mask)?))
 }
 
 /// `(captions, length, dim)` to the words without padding, `(words, dim)`.

@@ -2,12 +2,11 @@
 
 use std::{io, path::Path};
 
-use super::learner::pad_input_ids;
 use crate::Result;
 use laps::TrainRequest;
 use laps_align::CaptionImages;
 use laps_data::{DataError, ImageFault, ImageFile, Split, Tokenizer, UnusableData};
-use laps_model::array::Array;
+use laps_model::{array::Array, encoder::pad_input_ids};
 
 /// A data split with tokenized captions.
 pub(super) struct TokenizedSplit {
@@ -45,7 +44,7 @@ impl TokenizedSplit {
     /// Padded `input_ids` and attention mask of some captions, both `(captions, length)`.
     pub(super) fn pad(&self, captions: &[usize]) -> Result<(Array, Array)> {
         let rows: Vec<&[u32]> = captions.iter().map(|&caption| self.input_ids[caption].as_slice()).collect();
-        pad_input_ids(&rows)
+        Ok(pad_input_ids(&rows)?)
     }
 }
 

@@ -124,14 +124,7 @@ impl Weights {
         let mut members: Vec<(Parameter, Array)> = Vec::new();
         for parameter in models::parameters(config)? {
             let array = read(&parameter)?;
-            if array.dims() != parameter.shape {
-                return Err(laps_model::Error::Parameter {
-                    name: parameter.name,
-                    expected: format!("shape {:?}", parameter.shape),
-                    found: format!("shape {:?}", array.dims()),
-                }
-                .into());
-            }
+            parameter.check_shape(&array)?;
             let kind = |parameter: &Parameter| (ParamGroup::of(&parameter.name), parameter.is_running_statistic());
             let same_group = |(first, _): &(Parameter, Array)| kind(first) == kind(&parameter);
             let elements: usize = members.iter().map(|(member, _)| member.elements()).sum();

@@ -9,6 +9,8 @@
 )]
 
 mod distributed;
+#[path = "../../../../tests/command/documents.rs"]
+mod documents;
 mod features;
 #[path = "../../../../tests/command/files.rs"]
 mod files;

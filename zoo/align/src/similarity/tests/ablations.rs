@@ -134,14 +134,7 @@ fn ablations_with_cancelling_groups_match_the_definition() {
     let config = AlignmentConfig { kept: SWIN.patches, ..SWIN };
     let mut random = SampleGenerator(7);
     let weights = random.weights(&config, 0.01);
-    let mut values = random.embeddings([2, config.tokens(), config.width], 0.0).into_values();
-    for image in values.chunks_exact_mut(config.tokens() * config.width) {
-        for pair in image.chunks_exact_mut(2 * config.width) {
-            let (one, other) = pair.split_at_mut(config.width);
-            one.iter().zip(other).for_each(|(one, other)| *other = 0.15 * *other - one);
-        }
-    }
-    let images = Array::new(&[2, config.tokens(), config.width], values).unwrap();
+    let images = random.opposite_pairs(&config);
     let captions = random.captions(&[3, 14, 9, 22], config.width, 0.0);
     let as_vectors = compare(config, &weights, &images, &captions);
     let of_scan = as_vectors.iter().find(|(ablation, _)| *ablation == Ablation::ScanAlignment).unwrap();

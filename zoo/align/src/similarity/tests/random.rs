@@ -101,16 +101,7 @@ fn cancelling_groups_are_computed_as_vectors() {
     for config in [VIT, SWIN].map(|config| AlignmentConfig { kept: config.patches, ..config }) {
         let mut random = SampleGenerator(7);
         let weights = random.weights(&config, 0.01);
-        let mut values = random.embeddings([2, config.tokens(), config.width], 0.0).into_values();
-        let first = usize::from(config.has_class_token);
-        for image in values.chunks_exact_mut(config.tokens() * config.width) {
-            let patches = &mut image[first * config.width..];
-            for pair in patches.chunks_exact_mut(2 * config.width) {
-                let (one, other) = pair.split_at_mut(config.width);
-                one.iter().zip(other).for_each(|(one, other)| *other = 0.15 * *other - one);
-            }
-        }
-        let images = Array::new(&[2, config.tokens(), config.width], values).unwrap();
+        let images = random.opposite_pairs(&config);
         let captions = random.captions(&LENGTHS, config.width, 0.0);
         let counts = compare(config, &weights, &images, &captions);
         assert!(counts.as_vectors > 0, "{counts:?}");

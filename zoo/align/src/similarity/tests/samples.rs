@@ -56,6 +56,21 @@ impl SampleGenerator {
         Array::new(&shape, values).unwrap()
     }
 
+    /// Two images whose patches stand in nearly opposite pairs.
+    pub(crate) fn opposite_pairs(&mut self, config: &AlignmentConfig) -> Array {
+        let shape = [2, config.tokens(), config.width];
+        let mut values = self.embeddings(shape, 0.0).into_values();
+        let first = usize::from(config.has_class_token);
+        for image in values.chunks_exact_mut(config.tokens() * config.width) {
+            let patches = &mut image[first * config.width..];
+            for pair in patches.chunks_exact_mut(2 * config.width) {
+                let (one, other) = pair.split_at_mut(config.width);
+                one.iter().zip(other).for_each(|(one, other)| *other = 0.15 * *other - one);
+            }
+        }
+        Array::new(&shape, values).unwrap()
+    }
+
     /// Captions of the given lengths, around a common direction.
     pub(crate) fn captions(&mut self, lengths: &[usize], width: usize, shared: f32) -> Vec<Array> {
         let words = self.embeddings([1, lengths.iter().sum(), width], shared);

@@ -1,32 +1,15 @@
 //! Tests of [`unpack`].
 
-use std::{
-    io::{Cursor, Write},
-    path::Path,
-};
+#[path = "../../../tests/fetch/contents.rs"]
+mod contents;
 
-use laps_model::random::SplitMix64;
+use std::{io::Cursor, path::Path};
+
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
+use self::contents::{archive, random_bytes};
 use super::unpack;
 use crate::store::FileStoreError;
-
-fn random_bytes(seed: u64, length: usize) -> Vec<u8> {
-    let mut random = SplitMix64::new(seed);
-    let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| random.bits().to_le_bytes()).collect();
-    bytes.truncate(length);
-    bytes
-}
-
-fn archive(files: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
-    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(method);
-    for (name, bytes) in files {
-        writer.start_file(*name, options).unwrap();
-        writer.write_all(bytes).unwrap();
-    }
-    writer.finish().unwrap().into_inner()
-}
 
 /// Unpacks into a nested folder, and asserts that nothing was written elsewhere.
 fn unpacked(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, FileStoreError> {
