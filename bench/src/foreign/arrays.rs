@@ -20,6 +20,9 @@ use crate::{Error, Result};
 /// The key of a matrix in a safetensors or `.npz` file with several arrays.
 const KEY: &str = "sims";
 
+/// Maximum bytes of the header of an `.npy` file. NumPy itself reads at most 10,000.
+const MAX_NPY_HEADER: u32 = 1 << 16;
+
 /// An array of any rank, in memory as f32.
 #[derive(Clone, Debug)]
 pub(super) struct ForeignArray {
@@ -344,13 +347,32 @@ struct ArrayLocation {
 
 fn locate_npy(path: &Path) -> Result<ArrayLocation> {
     let mut file = CountingReader { file: open(path)?, count: 0 };
-    let header = NpyHeader::from_reader(&mut file).map_err(|error| damaged(path, error.to_string()))?;
+    let header = npy_header(path, &mut file)?;
     let shape = sizes(&header);
     let is_plain = header.order() == Order::C && header.dtype().descr().trim_matches('\'') == "<f4";
     if is_plain {
         check_length(path, file.count, &shape)?;
     }
     Ok(ArrayLocation { start: file.count, shape, is_plain })
+}
+
+/// Reads the header of an array. npyz reserves the size that the header claims before it reads, up to 4 GiB.
+fn npy_header(path: &Path, mut reader: impl Read) -> Result<NpyHeader> {
+    // 6 bytes of magic, 2 of version, and the size in 2 bytes (version 1) or 4 (later ones).
+    let mut start = [0; 12];
+    let failed = |error: std::io::Error| damaged(path, error.to_string());
+    reader.read_exact(&mut start[..10]).map_err(failed)?;
+    let [.., major, _, low, high, _, _] = start;
+    let (read, size) = if major == 1 {
+        (10, u32::from(u16::from_le_bytes([low, high])))
+    } else {
+        reader.read_exact(&mut start[10..]).map_err(failed)?;
+        (12, u32::from_le_bytes([low, high, start[10], start[11]]))
+    };
+    if size > MAX_NPY_HEADER {
+        return Err(damaged(path, format!("a header that claims {size} bytes")));
+    }
+    NpyHeader::from_reader(start[..read].chain(reader)).map_err(failed)
 }
 
 /// A header may claim any size; the file has to hold it.
@@ -402,7 +424,7 @@ fn choose(path: &Path, names: &[&str], key: Option<&str>) -> Result<String> {
 }
 
 fn read_npy(path: &Path, mut reader: impl Read) -> Result<ForeignArray> {
-    let header = NpyHeader::from_reader(&mut reader).map_err(|error| damaged(path, error.to_string()))?;
+    let header = npy_header(path, &mut reader)?;
     let shape = sizes(&header);
     let (order, dtype) = (header.order(), header.dtype());
     let npyz::DType::Plain(plain) = &dtype else { return Err(element_type(path, &dtype.descr())) };
@@ -507,5 +529,35 @@ impl Read for CountingReader {
         let read = self.file.read(buffer)?;
         self.count += read as u64;
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn npy_header_that_claims_gigabytes_is_refused_before_memory_is_reserved() {
+        let mut bytes = b"\x93NUMPY\x03\x00".to_vec();
+        bytes.extend(3_755_942_006u32.to_le_bytes());
+        bytes.extend(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1), }");
+        let error = npy_header(Path::new("a.npy"), bytes.as_slice()).unwrap_err();
+        assert!(error.to_string().contains("a header that claims 3755942006 bytes"), "{error}");
+    }
+
+    #[test]
+    fn npy_headers_of_every_version_are_read() {
+        let text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n";
+        for major in [1, 2, 3] {
+            let mut bytes = b"\x93NUMPY".to_vec();
+            bytes.extend([major, 0]);
+            match major {
+                1 => bytes.extend((text.len() as u16).to_le_bytes()),
+                _ => bytes.extend((text.len() as u32).to_le_bytes()),
+            }
+            bytes.extend(text);
+            let header = npy_header(Path::new("a.npy"), bytes.as_slice()).unwrap();
+            assert_eq!(sizes(&header), [2, 3]);
+        }
     }
 }
