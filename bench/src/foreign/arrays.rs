@@ -23,6 +23,9 @@ const KEY: &str = "sims";
 /// Maximum bytes of the header of an `.npy` file. NumPy itself reads at most 10,000.
 const MAX_NPY_HEADER: u32 = 1 << 16;
 
+/// Maximum depth of brackets in the header of an `.npy` file: that of records with arrays is 4.
+const MAX_NPY_DEPTH: usize = 6;
+
 /// An array of any rank, in memory as f32.
 #[derive(Clone, Debug)]
 pub(super) struct ForeignArray {
@@ -356,8 +359,9 @@ fn locate_npy(path: &Path) -> Result<ArrayLocation> {
     Ok(ArrayLocation { start: file.count, shape, is_plain })
 }
 
-/// Reads the header of an array. npyz reserves the size that the header claims before it reads, up to 4 GiB.
-fn npy_header(path: &Path, mut reader: impl Read) -> Result<NpyHeader> {
+/// Reads the header of an array. npyz reserves the size that the header claims before it reads, up to 4 GiB, and its time to
+/// parse the header grows exponentially with the depth of brackets.
+pub(super) fn npy_header(path: &Path, mut reader: impl Read) -> Result<NpyHeader> {
     // 6 bytes of magic, 2 of version, and the size in 2 bytes (version 1) or 4 (later ones).
     let mut start = [0; 12];
     let failed = |error: std::io::Error| damaged(path, error.to_string());
@@ -372,7 +376,20 @@ fn npy_header(path: &Path, mut reader: impl Read) -> Result<NpyHeader> {
     if size > MAX_NPY_HEADER {
         return Err(damaged(path, format!("a header that claims {size} bytes")));
     }
-    NpyHeader::from_reader(start[..read].chain(reader)).map_err(failed)
+    let mut text = vec![0; size as usize];
+    reader.read_exact(&mut text).map_err(failed)?;
+    let mut depth = 0usize;
+    for byte in &text {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_NPY_DEPTH {
+            return Err(damaged(path, format!("a header with brackets more than {MAX_NPY_DEPTH} deep")));
+        }
+    }
+    NpyHeader::from_reader(start[..read].chain(text.as_slice())).map_err(failed)
 }
 
 /// A header may claim any size; the file has to hold it.
@@ -541,8 +558,16 @@ mod tests {
         let mut bytes = b"\x93NUMPY\x03\x00".to_vec();
         bytes.extend(3_755_942_006u32.to_le_bytes());
         bytes.extend(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1), }");
-        let error = npy_header(Path::new("a.npy"), bytes.as_slice()).unwrap_err();
+        let error = npy_header(Path::new("a.npy"), bytes.as_slice()).err().unwrap();
         assert!(error.to_string().contains("a header that claims 3755942006 bytes"), "{error}");
+    }
+
+    #[test]
+    fn npy_header_of_nested_brackets_is_refused() {
+        let text = format!("{{'descr': {}'<f4'", "[".repeat(100));
+        let bytes = [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat();
+        let error = npy_header(Path::new("a.npy"), bytes.as_slice()).err().unwrap();
+        assert!(error.to_string().contains("a header with brackets more than 6 deep"), "{error}");
     }
 
     #[test]

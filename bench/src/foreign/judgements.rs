@@ -19,7 +19,7 @@ use laps_files::DigestWriter;
 use serde::{Deserialize, Serialize};
 use zip::ZipArchive;
 
-use super::CAPTIONS_PER_IMAGE;
+use super::{CAPTIONS_PER_IMAGE, arrays::npy_header};
 use crate::{Error, Result};
 
 /// Maximum size of a member in bytes; the largest has 514 kB.
@@ -191,6 +191,7 @@ impl<'a> JudgementFile<'a> {
     /// The caption ids in the order of the published split.
     fn caption_ids(&mut self) -> Result<Vec<u64>> {
         let bytes = self.member("coco_test_ids.npy")?;
+        npy_header(self.path, bytes.as_slice())?;
         let ids = npyz::NpyFile::new(bytes.as_slice()).and_then(|file| file.into_vec::<i64>());
         let ids = ids.map_err(|error| damaged(self.path, format!("`coco_test_ids.npy`: {error}")))?;
         Ok(ids.into_iter().map(i64::unsigned_abs).collect())
