@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests and measures laps-zoo on a machine with a GPU and no network, in less than 8 minutes:
+# Tests and measures laps-zoo on a machine with a GPU and no network:
 #
 #   gpu.sh FOLDER [--device cuda:0] [--out DIR] [--python python3] [--seconds 470]
 #

@@ -37,7 +37,7 @@ const LENGTHS: [usize; 16] = [9, 14, 12, 17, 11, 22, 14, 8, 15, 13, 31, 10, 16, 
 
 const IMAGES: usize = 3;
 
-/// What the heads besides LAPS's are listed as, in the place of a model.
+/// Prefix of the names of the other heads' measures, where those of LAPS have a model.
 const HEADS: &str = "heads";
 
 /// Sizes of the other heads. An ablation of LAPS selects 40 of the 49 tokens.

@@ -359,7 +359,7 @@ fn bodies_that_take_too_much_memory_together_are_refused() {
     assert_eq!(server.ok("/v1/search", &asked), expected);
 }
 
-/// What a proxy in front of the server could take for the end of a request.
+/// Request smuggling: a proxy in front of the server could find the end of such a request elsewhere than the server does.
 #[test]
 fn ambiguous_ends_of_requests_are_not_followed_by_another_request() {
     let (_data, path) = index(2);

@@ -79,7 +79,7 @@ impl App {
         timeout(CHECK_TIME, check).await.ok().flatten().unwrap_or(false)
     }
 
-    /// A permit to decode an image. The thread that decodes holds it: it goes on when the client has gone.
+    /// A permit to decode an image, which the decoding thread holds: that thread continues after the client has disconnected.
     async fn decoding_permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
         Arc::clone(&self.decoding).acquire_owned().await.map_err(|_| Failure::internal())
     }

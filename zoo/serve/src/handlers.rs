@@ -314,7 +314,7 @@ async fn explain(State(app): AppState, request: Request) -> Result<Response, Fai
         (status = 200, description = "The image, with its longer side reduced", content_type = "image/jpeg"),
         (status = 401, description = "The token is missing or wrong", body = ErrorBody),
         (status = 403, description = "The request comes from a page of another site", body = ErrorBody),
-        (status = 404, description = "There is no such image", body = ErrorBody),
+        (status = 404, description = "No image has this number", body = ErrorBody),
         (status = 503, description = "The database does not answer", body = ErrorBody)
     )
 )]

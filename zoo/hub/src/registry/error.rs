@@ -138,7 +138,7 @@ fn describe_trees(trees: &[DataPaths]) -> String {
     trees.iter().map(folders).collect::<Vec<_>>().join(", or ") + &vocabulary
 }
 
-/// The first names in a folder, for a message; without a folder, that there is no folder `root`.
+/// Text for a message: the first names in `folder`, or "no folder" with `root` if it is None.
 pub fn describe_folder(folder: Option<&Path>, root: &Path) -> String {
     const LISTED: usize = 8;
     let Some(folder) = folder else { return format!("no folder `{}`", root.display()) };
