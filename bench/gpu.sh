@@ -228,7 +228,7 @@ for precision in f32 bf16 fp16; do
     rows "$out/training-$precision.md"
 done
 
-# An epoch of the drawn scenes in a group of one rank, whose tensors go through the library all the same.
+# An epoch of the drawn scenes in a group of one rank, which still sends its tensors through the library.
 "$zoo" info --yaml shapes_vit | sed -e 's/^name: .*/name: one_rank/' -e '/^references:/,$d' -e 's/^  epochs: .*/  epochs: 1/' \
     -e "s/drawn: .*/drawn: { seed: 7, train: $scenes, dev: 16, test: 16 }/" >"$out/work/one_rank.yaml"
 rm -rf "$out/work/one_rank"
@@ -256,7 +256,6 @@ for field in seconds us_per_pair; do
     figure "$field" "$(number "$field" "$out/similarities.json")"
 done
 
-name=pytorch
 if ! timeout 60 "${python[@]}" -c 'import torch, transformers' >"$out/logs/pytorch.log" 2>&1; then
     skip pytorch "${python[-1]} has no torch and transformers"
 else

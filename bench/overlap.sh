@@ -1,6 +1,6 @@
 #!/bin/sh
-# What it gains to sum gradients during the backward pass: trains a model of 21 million weights on drawn scenes as two ranks with one
-# thread each, without `--dist-overlap` and with it in turn, on this machine and on two network namespaces whose connection has a
+# Measures the gain from summing gradients during the backward pass: trains a model of 21 million weights on drawn scenes as two
+# ranks with one thread each, without `--dist-overlap` and with it in turn, on this machine and on two network namespaces whose connection has a
 # limited rate. Prints Markdown: throughput, and the share of the time in communication.
 #
 #   bench/overlap.sh FOLDER [OPTION ...]

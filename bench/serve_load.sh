@@ -132,7 +132,7 @@ memory() {
     done
     after=$(kibibytes)
     echo "resident memory: $(megabytes "$before") before, $(megabytes "$after") after $answered requests"
-    [ "$after" -le $((before + 16384)) ] || fail 'the memory has grown'
+    [ "$after" -le $((before + 16384)) ] || fail 'resident memory grew by more than 16 MB'
     stop
 }
 
@@ -141,7 +141,7 @@ overload() {
     load 64 /v1/search query > "$folder/round"
     echo "queue of 4, 64 connections: $(cat "$folder/round")"
     grep -q ' 429: ' "$folder/round" || fail 'no request was refused'
-    grep -o ' [1-5][0-9][0-9]: ' "$folder/round" | grep -v -e ' 200: ' -e ' 429: ' && fail 'there are other statuses'
+    grep -o ' [1-5][0-9][0-9]: ' "$folder/round" | grep -v -e ' 200: ' -e ' 429: ' && fail 'expected only the statuses 200 and 429'
     grep -q 'errors connect 0 read 0 write 0 timeout 0' "$folder/round" || fail 'there are failed connections'
     stop
 }

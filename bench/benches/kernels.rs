@@ -130,7 +130,7 @@ fn counts(slower: Option<&str>) -> Result<KernelCounts> {
 /// Instructions of one stage.
 fn count(stage: &[&str]) -> Result<u64> {
     let output = Command::new("valgrind")
-        // With more threads, those of the definition, which computes what `sgr` needs of an image alone, would share its work.
+        // Only the measured thread is counted. `sgr` prepares images by its definition, which uses rayon.
         .env("RAYON_NUM_THREADS", "1")
         .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*kernels*measured*"])
         .arg("--callgrind-out-file=/dev/null")

@@ -31,8 +31,8 @@ struct ModelGraphs<'a> {
 }
 
 /// Nodes, initialisers and bytes of every entry's graphs, in every flavour, and of the graph `score` of every other head on
-/// the encoders of the embedded entries. Entries with a file of their own are measured in every precision, rows in fp32. They
-/// do not depend on the weights, which are zeros here.
+/// the encoders of the embedded entries. Entries with a file of their own are measured in every precision, rows in fp32. The
+/// sizes do not depend on the weights, which are zeros here.
 pub(crate) fn graphs(entries: &[Entry]) -> Result<GroupMeasures> {
     let mut known: Vec<ModelGraphs<'_>> = Vec::new();
     let mut measures = Vec::new();

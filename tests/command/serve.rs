@@ -372,7 +372,7 @@ fn ambiguous_ends_of_requests_are_not_followed_by_another_request() {
     };
     let hidden = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let length = format!("Content-Length: {}\r\n", hidden.len() + 5);
-    // Answered by the chunks, which end at once; the rest is not read as a request.
+    // The chunks decide, and the body is empty; the bytes after it are not read as a second request.
     let chunked = "Transfer-Encoding: chunked\r\n";
     for headers in [format!("{length}{chunked}"), format!("{chunked}{length}")] {
         let answer = send("1.1", &headers, &format!("0\r\n\r\n{hidden}"));
@@ -486,7 +486,7 @@ fn token_host_and_origin_are_checked() {
     for (origin, status) in [(own.as_str(), 200), ("Origin: https://evil.example.org", 403), ("Origin: null", 403)] {
         assert_eq!(server.send("GET", "/healthz", &[origin], b"").status, status, "{origin}");
     }
-    // A page can send this one without asking first.
+    // A browser sends this one without a preflight request.
     let simple = ["Origin: https://evil.example.org", "Content-Type: text/plain"];
     assert_eq!(server.send("POST", "/v1/search", &simple, br#"{"query":"a"}"#).status, 403);
     let preflight = ["Origin: https://evil.example.org", "Access-Control-Request-Method: POST"];

@@ -31,7 +31,7 @@ use crate::{
     trec::{self, RunIds},
 };
 
-/// That of images and that of captions.
+/// Number of encoders: one of images, one of captions.
 const ENCODERS: usize = 2;
 
 /// Evaluates a checkpoint on a split, and compares its recalls with the published ones.

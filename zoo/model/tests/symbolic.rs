@@ -1,7 +1,7 @@
 //! Every `forward` accepts symbolic sizes: a tensor without values traces the models.
 #![allow(clippy::unwrap_used)] // test helpers may panic
 
-#[allow(dead_code)] // the sizes of the golden tensors
+#[allow(dead_code)] // the list of heads is not used here
 #[path = "heads/configs.rs"]
 mod configs;
 mod support;

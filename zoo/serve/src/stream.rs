@@ -1,4 +1,4 @@
-//! The stream of a connection, with a time limit for its client to take answers.
+//! The stream of a connection, with a write timeout.
 
 use std::{
     future::Future,
@@ -14,8 +14,8 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// A TCP stream whose writes fail if nothing can be written for a while. Without that, a client that does not read would keep
-/// its connection without end.
+/// A TCP stream whose writes fail if nothing can be written for `limit`. Without a write timeout, a client that does not read
+/// its answer would hold its connection forever.
 pub(crate) struct TimedStream {
     stream: TcpStream,
     limit: Duration,

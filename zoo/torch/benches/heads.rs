@@ -1,5 +1,6 @@
 //! The similarity engine of the heads besides LAPS's against the loop of the originals: one caption after another, with all
-//! images of a shard in batched operations of libtorch. What depends on the images alone is computed once a shard, as there.
+//! images of a shard in batched operations of libtorch. What depends on the images alone is
+//! computed once per shard, as in the originals.
 //! Both use all CPU cores, on the same embeddings, in the same run.
 //!
 //! `cargo bench -p laps-torch --bench heads` computes 1,000 x 1,000 pairs of both geometries, 1,000 x 100 for `sgr`. `-- HEAD`

@@ -2,7 +2,7 @@
 //
 // libtorch calls a hook when it has added to the gradient of a leaf tensor. If all gradients of a bucket are final, the hook
 // copies them to one tensor and starts its all-reduce, which runs on threads of Gloo or on a stream of NCCL. Every rank starts
-// the buckets in the same order, because the operations of a group belong together by their order: a bucket waits for those
+// the buckets in the same order, because a group matches operations of its ranks by their order: a bucket waits for those
 // before it. No exception leaves a hook; the error of a hook is that of `laps_sum_start`.
 
 #include <cstdint>
@@ -32,7 +32,7 @@ struct Bucket {
   std::vector<at::Tensor> weights;
   // Number of weights whose gradient is not final.
   size_t missing = 0;
-  // Those of the weights, from the start on.
+  // Gradients of the weights, set when the bucket starts.
   std::vector<at::Tensor> gradients;
   // The gradients, later their sums.
   at::Tensor values;

@@ -74,7 +74,8 @@ const DIAGNOSIS: Duration = Duration::from_secs(5);
 /// Longest time that rank 0 waits until a rank has read what it found.
 const READING: Duration = Duration::from_secs(1);
 
-/// A group of processes. Without a backend, as it is for one process, every operation does nothing.
+/// A group of processes. A single process has no backend unless it names one. Without a backend, every
+/// operation does nothing.
 #[derive(Debug)]
 pub struct Collective {
     rank: usize,

@@ -56,7 +56,7 @@ impl Sums {
     }
 }
 
-/// Does nothing as a test.
+/// Runs a scenario as one rank; passes at once when it is run as a test.
 #[test]
 fn worker() {
     let Some((scenario, environment)) = ranks::scenario() else { return };

@@ -178,7 +178,7 @@ fn assert_weight_agrees(found: &Weight, expected: &Weight, bounds: Bounds, conte
     }
 }
 
-/// Does nothing as a test.
+/// Runs a scenario as one rank; passes at once when it is run as a test.
 #[test]
 fn worker() {
     let Some((scenario, environment)) = ranks::scenario() else { return };
