@@ -281,11 +281,13 @@ fn unusable_requests_are_errors_with_the_texts_of_the_command() {
         .for_each(|field| bomb.extend(field.to_le_bytes()));
     let large =
         laps_data::image::png(&laps_data::image::RgbImage::new(200, 101, vec![9; 200 * 101 * 3]).unwrap()).unwrap();
-    let before = server.resident_bytes();
+    #[cfg(target_os = "linux")]
+    let before = server.peak_bytes();
     insta::assert_snapshot!(error("/v1/search", url(&bomb)), @"422 `query` cannot be used: too large: 65000 x 65000 pixels, where 20000 in all are allowed");
     insta::assert_snapshot!(error("/v1/search", url(&large)), @"422 `query` cannot be used: too large: 200 x 101 pixels, where 20000 in all are allowed");
     // Decoding the first would take 12 GB.
-    assert!(server.resident_bytes() < before + (64 << 20));
+    #[cfg(target_os = "linux")]
+    assert!(server.peak_bytes() < before + (64 << 20));
 
     // A text is no query for an index of captions.
     let captions = data.path().join("captions.index");
@@ -307,10 +309,11 @@ fn unusable_requests_are_errors_with_the_texts_of_the_command() {
 
 /// As values, an object of 6 bytes takes hundreds of bytes.
 #[test]
-fn json_of_many_small_values_takes_no_memory() {
+fn json_of_many_small_values_is_refused_before_it_is_built() {
     let (_data, path) = index(2);
     let server = RunningServer::start(&path, &[]);
-    let before = server.resident_bytes();
+    #[cfg(target_os = "linux")]
+    let before = server.peak_bytes();
     let objects = "{\"\":0},".repeat(1 << 20);
     let send = |body: &str| server.send("POST", "/v1/search", &["Content-Type: application/json"], body.as_bytes());
     for field in ["query", "none"] {
@@ -322,8 +325,9 @@ fn json_of_many_small_values_takes_no_memory() {
             ");
         }
     }
-    // The body itself has 7 MB.
-    assert!(server.resident_bytes() < before + (64 << 20));
+    // The body itself has 7 MB, its values about a hundred times as much.
+    #[cfg(target_os = "linux")]
+    assert!(server.peak_bytes() < before + (64 << 20));
     // Nested arrays end at the depth that the parser allows.
     assert_eq!(send(&"[".repeat(1 << 20)).status, 400);
 }
@@ -717,7 +721,7 @@ fn memory_stays_flat() {
     send(requests);
     let after = server.resident_bytes();
     println!("{requests} requests: {} KiB before, {} KiB after", before / 1024, after / 1024);
-    // The allocator keeps some pages; 100,000 requests that left 200 bytes each would show.
+    // The allocator keeps some pages. A leak shows from 14 kB a request with 1,200 requests, from 170 bytes with 100,000.
     assert!(after < before + (16 << 20), "{before} {after}");
 }
 

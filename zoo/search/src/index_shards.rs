@@ -69,9 +69,10 @@ pub struct ShardedIndex<'a> {
 }
 
 impl<'a> ShardedIndex<'a> {
-    /// Whether `path` is a folder of shards, rather than one of images.
+    /// Whether `path` is a folder of shards, rather than one of images. Its list may be damaged or of another version, which
+    /// [`Index::open`](super::Index::open) reports.
     pub fn exists(path: &Path) -> bool {
-        matches!(IndexManifest::read(path), Ok(Some(_)))
+        matches!(IndexManifest::read(path), Ok(Some(_))) || shard_path(path, 0).is_file()
     }
 
     /// Starts or continues the index `path`, a folder, with shards of `size` images. If an existing shard applies the EXIF

@@ -42,8 +42,14 @@ impl BodyRoom {
         room.map(Self).map_err(|_| Failure::overloaded("the bodies of other requests are too large"))
     }
 
-    /// Gives back what is not needed for `bytes`.
-    pub(crate) fn shrink(&mut self, bytes: usize) {
+    /// The permit for `bytes` of it. The rest is released.
+    pub(crate) fn into_permit(mut self, bytes: usize) -> OwnedSemaphorePermit {
+        self.shrink(bytes);
+        self.0
+    }
+
+    /// Releases what is not needed for `bytes`.
+    fn shrink(&mut self, bytes: usize) {
         let unused = self.0.num_permits().saturating_sub(kibibytes(bytes as u64) as usize);
         drop(self.0.split(unused));
     }
@@ -288,4 +294,25 @@ pub(crate) fn data_url(field: &str, url: &str) -> Result<Vec<u8>, Failure> {
         return Err(Failure::field(field, expected, "another encoding"));
     }
     BASE64_STANDARD.decode(data).map_err(|error| Failure::field(field, expected, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
+    use super::BodyRoom;
+
+    #[test]
+    fn room_is_released_but_for_the_bytes_that_are_kept() {
+        let bodies = Arc::new(Semaphore::new(20));
+        let room = BodyRoom::reserve(&bodies, 10 << 10).unwrap();
+        assert_eq!(bodies.available_permits(), 10);
+        assert!(BodyRoom::reserve(&bodies, (10 << 10) + 1).is_err());
+        let permit = room.into_permit(1025);
+        assert_eq!(bodies.available_permits(), 18);
+        drop(permit);
+        assert_eq!(bodies.available_permits(), 20);
+    }
 }

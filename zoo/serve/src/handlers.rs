@@ -372,7 +372,7 @@ async fn metrics(State(app): AppState) -> Result<impl IntoResponse, Failure> {
 /// that they come from.
 async fn run<T: Send + 'static>(
     app: &App,
-    mut room: BodyRoom,
+    room: BodyRoom,
     inputs: Vec<(&str, Input)>,
     compute: impl FnOnce(&Context<'_>, Vec<Embedding>) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -393,8 +393,8 @@ async fn run<T: Send + 'static>(
             Encodable::Text(text) => Some(text.len()),
             _ => None,
         });
-        room.shrink(texts.sum());
-        app.queue.run(place, encodables, compute).await
+        let permits = [place, room.into_permit(texts.sum())];
+        app.queue.run(permits, encodables, compute).await
     };
     in_time(app, answer).await
 }

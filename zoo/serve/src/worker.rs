@@ -45,7 +45,8 @@ struct Job {
     finish: Finish,
     /// Dead if the client has gone or the time of the request is over.
     client: Weak<()>,
-    _place: OwnedSemaphorePermit,
+    /// Places of the inputs in the queue, and memory of their texts. A job holds both after its client has gone.
+    _permits: [OwnedSemaphorePermit; 2],
 }
 
 /// The end of the queue that requests use.
@@ -72,10 +73,11 @@ impl Queue {
         place.map_err(|_| Failure::overloaded("the queue is full"))
     }
 
-    /// Encodes `inputs` and computes an answer from their embeddings, which are in the same order.
+    /// Encodes `inputs` and computes an answer from their embeddings, which are in the same order. `permits` are for their places
+    /// in the queue and for the memory of their texts.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
-        place: OwnedSemaphorePermit,
+        permits: [OwnedSemaphorePermit; 2],
         inputs: Vec<Encodable>,
         compute: impl FnOnce(&Context<'_>, Vec<Embedding>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
@@ -85,7 +87,7 @@ impl Queue {
             // The client may have gone.
             let _ = reply.send(embeddings.and_then(|embeddings| compute(context, embeddings)));
         });
-        let job = Job { inputs, finish, client: Arc::downgrade(&client), _place: place };
+        let job = Job { inputs, finish, client: Arc::downgrade(&client), _permits: permits };
         self.sender.send(job).map_err(|_| stopped())?;
         // The sender is dropped without an answer if the worker panicked.
         answer.await.unwrap_or_else(|_| Err(Failure::internal()))
@@ -104,6 +106,7 @@ pub(crate) fn work(model: &Model, index: &dyn Store, Jobs(mut jobs): Jobs, metri
     loop {
         let next = if waiting.is_empty() { jobs.blocking_recv() } else { jobs.try_recv().ok() };
         match next {
+            Some(job) if job.client.strong_count() == 0 => {}
             Some(job) => waiting.extend(TokenizedJob::new(&context, job)),
             None if waiting.is_empty() => break,
             None => {
@@ -237,9 +240,25 @@ fn encode(context: &Context<'_>, jobs: &mut [TokenizedJob]) -> Result<[Vec<Array
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
+    use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-    use super::take_batch;
+    use tokio::{runtime::Builder, sync::Semaphore, time::timeout};
+
+    use super::{queue, take_batch};
+
+    #[test]
+    fn waiting_job_holds_its_permits_after_its_client_has_gone() {
+        let bodies = Arc::new(Semaphore::new(5));
+        let (queue, jobs) = queue(1);
+        let permits = [queue.reserve(1).unwrap(), Arc::clone(&bodies).try_acquire_many_owned(3).unwrap()];
+        let request = async { timeout(Duration::ZERO, queue.run(permits, Vec::new(), |_, _| Ok(()))).await };
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        assert!(runtime.block_on(request).is_err(), "nothing takes the job");
+        assert_eq!(bodies.available_permits(), 2);
+        assert!(queue.reserve(1).is_err());
+        drop(jobs);
+        assert_eq!(bodies.available_permits(), 5);
+    }
 
     /// Inputs and tokens of the jobs of each batch.
     fn batches(jobs: &[(usize, usize)], inputs: usize) -> Vec<Vec<(usize, usize)>> {

@@ -167,4 +167,8 @@ fn folder_with_another_list_is_no_index() {
     }
     fs_err::write(folder.path().join("index.json"), r#"{"schema":1,"shards":["a"]}"#).unwrap();
     assert!(ShardedIndex::exists(folder.path()));
+    // A list of another version beside a shard: opening it says so.
+    fs_err::write(folder.path().join("index.json"), r#"{"schema":2,"shards":["a"]}"#).unwrap();
+    fs_err::write(folder.path().join("shard-00000.index"), "").unwrap();
+    assert!(ShardedIndex::exists(folder.path()));
 }
