@@ -122,3 +122,29 @@ impl Workload {
         if items >= Self::MANY { Self::Many } else { Self::Few }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use laps_model::encoder::Device;
+    use laps_onnx::runtime::library;
+
+    use super::{BackendRequest, Workload};
+    use crate::{Backends, EngineChoice};
+
+    #[test]
+    fn auto_exports_graphs_for_many_images_on_a_cpu_and_not_for_few() {
+        let chooses_onnx = |workload, device| {
+            let engine = EngineChoice::Auto;
+            let request = BackendRequest { engine, device, threads: 1, graphs: None, session: None, workload };
+            request.select(Backends::default()).unwrap().onnx.is_some()
+        };
+        assert!(!chooses_onnx(Workload::of(1), Device::Cpu));
+        assert!(!chooses_onnx(Workload::of(Workload::MANY - 1), Device::Cpu));
+        if library::find().is_err() {
+            return println!("skipped: ONNX Runtime was not found");
+        }
+        for device in [Device::Cpu, Device::Auto] {
+            assert!(chooses_onnx(Workload::of(Workload::MANY), device));
+        }
+    }
+}
