@@ -19,11 +19,11 @@ setup: ## native libraries into .runtime/ (nothing to do when they are there)
 build: setup ## both programs, optimised: target/release/laps-zoo and laps-zoo-torch
 	$(CARGO) build --locked --release --package laps-zoo --package laps-torch
 
-demo: ## the program without libtorch, built, and the embedded entries reproduced
+demo: ## the program without libtorch, built in a hurry (target/demo/laps-zoo), and the embedded entries reproduced
 	@$(PYTHON) .ci/setup.py cmake onnxruntime
-	$(CARGO) build --locked --release --package laps-zoo
-	target/release/laps-zoo reproduce shapes_vit
-	target/release/laps-zoo reproduce shapes_swin
+	$(CARGO) build --locked --profile demo --package laps-zoo
+	target/demo/laps-zoo reproduce shapes_vit
+	target/demo/laps-zoo reproduce shapes_swin
 
 wheels: setup ## the Python wheels, optimised: dist/ (needs nasm, and maturin: pip install maturin)
 	@$(PYTHON) .ci/wheels.py laps-zoo laps-zoo-torch

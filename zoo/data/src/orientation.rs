@@ -5,7 +5,7 @@
 
 use std::io::Cursor;
 
-use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, metadata::Orientation};
+use exif::{In, Tag};
 
 use super::image::RgbImage;
 
@@ -21,63 +21,49 @@ pub enum ExifOrientation {
 
 /// The decoded `image` of the file `bytes`, upright if `orientation` says so. Metadata that cannot be read change nothing.
 pub fn orient(bytes: &[u8], image: RgbImage, orientation: ExifOrientation) -> RgbImage {
-    let stated = match orientation {
-        ExifOrientation::Ignore => None,
-        ExifOrientation::Apply => exif(bytes).as_deref().and_then(Orientation::from_exif_chunk),
+    match orientation {
+        ExifOrientation::Ignore => image,
+        ExifOrientation::Apply => stated_orientation(bytes).and_then(|stated| upright(&image, stated)).unwrap_or(image),
+    }
+}
+
+/// The value 1 to 8 of the tag `Orientation` of a JPEG, PNG or WebP file.
+fn stated_orientation(bytes: &[u8]) -> Option<u32> {
+    let metadata = exif::Reader::new().read_from_container(&mut Cursor::new(bytes)).ok()?;
+    metadata.get_field(Tag::Orientation, In::PRIMARY)?.value.get_uint(0)
+}
+
+/// `image` as EXIF 2.32, table 6, says for `orientation`; `None` for 1, and for values that are not defined.
+fn upright(image: &RgbImage, orientation: u32) -> Option<RgbImage> {
+    // Whether rows and columns are swapped, then whether columns and rows are counted from the end of the stored image.
+    let (is_transposed, from_right, from_bottom) = match orientation {
+        2 => (false, true, false),
+        3 => (false, true, true),
+        4 => (false, false, true),
+        5 => (true, false, false),
+        6 => (true, false, true),
+        7 => (true, true, true),
+        8 => (true, true, false),
+        _ => return None,
     };
-    match stated {
-        None | Some(Orientation::NoTransforms) => image,
-        Some(stated) => transform(&image, stated).unwrap_or(image),
-    }
-}
-
-fn transform(image: &RgbImage, orientation: Orientation) -> Option<RgbImage> {
-    let [width, height] = [image.width(), image.height()].map(u32::try_from);
-    let pixels = ::image::RgbImage::from_raw(width.ok()?, height.ok()?, image.pixels().to_vec())?;
-    let mut pixels = DynamicImage::ImageRgb8(pixels);
-    pixels.apply_orientation(orientation);
-    RgbImage::new(pixels.width() as usize, pixels.height() as usize, pixels.into_rgb8().into_raw())
-}
-
-/// The EXIF metadata of a JPEG, PNG or WebP file: a TIFF header and directories.
-fn exif(bytes: &[u8]) -> Option<Vec<u8>> {
-    match ::image::guess_format(bytes).ok()? {
-        ImageFormat::Jpeg => jpeg_exif(bytes).map(<[u8]>::to_vec),
-        format @ (ImageFormat::Png | ImageFormat::WebP) => {
-            let mut decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().ok()?;
-            decoder.exif_metadata().ok()?
+    let (stored_width, stored_height) = (image.width(), image.height());
+    let [width, height] = if is_transposed { [stored_height, stored_width] } else { [stored_width, stored_height] };
+    let stored = image.pixels().as_chunks::<3>().0;
+    let mut pixels = Vec::with_capacity(stored.len());
+    for y in 0..height {
+        for x in 0..width {
+            let [column, row] = if is_transposed { [y, x] } else { [x, y] };
+            let column = if from_right { stored_width - 1 - column } else { column };
+            let row = if from_bottom { stored_height - 1 - row } else { row };
+            pixels.push(stored[row * stored_width + column]);
         }
-        _ => None,
     }
-}
-
-/// The contents of the first APP1 segment that holds EXIF, before the image data. The `image` crate reads them with a JPEG
-/// decoder that is not part of this program.
-fn jpeg_exif(bytes: &[u8]) -> Option<&[u8]> {
-    const START_OF_SCAN: u8 = 0xda;
-    const APP1: u8 = 0xe1;
-    let mut rest = bytes.get(2..)?;
-    loop {
-        rest = match rest {
-            // Padding between segments.
-            [0xff, 0xff, ..] => &rest[1..],
-            [0xff, START_OF_SCAN, ..] => return None,
-            [0xff, marker, high, low, after @ ..] => {
-                let length = usize::from(u16::from_be_bytes([*high, *low])).checked_sub(2)?;
-                let contents = after.get(..length)?;
-                if *marker == APP1 && contents.starts_with(b"Exif\0\0") {
-                    return contents.get(6..);
-                }
-                &after[length..]
-            }
-            _ => return None,
-        };
-    }
+    RgbImage::new(width, height, pixels.into_flattened())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ExifOrientation, jpeg_exif, orient};
+    use super::{ExifOrientation, orient};
     use crate::image::{self, RgbImage, jpeg};
 
     /// A little-endian directory with the tag 0x0112 alone.
@@ -147,7 +133,20 @@ mod tests {
             assert_eq!(turned(&broken), (16, 8), "byte {position}");
         }
         for length in 0..60 {
-            let _ = jpeg_exif(&tagged[..length]);
+            let _ = orient(&tagged[..length], stored.clone(), ExifOrientation::Apply);
         }
+    }
+
+    #[test]
+    fn png_file_with_metadata_is_turned() {
+        let mut file = Vec::new();
+        let mut info = png::Info::with_size(16, 8);
+        info.color_type = png::ColorType::Rgb;
+        info.exif_metadata = Some(exif(6)[6..].to_vec().into());
+        let mut writer = png::Encoder::with_info(&mut file, info).unwrap().write_header().unwrap();
+        writer.write_image_data(&[90; 16 * 8 * 3]).unwrap();
+        writer.finish().unwrap();
+        let upright = orient(&file, image::decode(&file).unwrap().image, ExifOrientation::Apply);
+        assert_eq!((upright.width(), upright.height()), (8, 16));
     }
 }

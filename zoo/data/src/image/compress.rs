@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_int};
 
 use turbojpeg_sys as turbo;
 
-use super::{ImageError, RgbImage, resize};
+use super::{ImageError, ImageFormat, RgbImage, resize};
 
 /// Encodes `image` as a JPEG file of `quality` 1 to 100, without chroma subsampling.
 ///
@@ -25,13 +25,23 @@ pub fn jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, ImageError> {
 /// # Errors
 /// If the image is larger than the format allows.
 pub fn png(image: &RgbImage) -> Result<Vec<u8>, ImageError> {
-    let too_large = || ImageError::Read(std::io::Error::other("the image is too large for a PNG file"));
-    let side = |side: usize| u32::try_from(side).map_err(|_| too_large());
-    let [width, height] = [side(image.width())?, side(image.height())?];
+    png_of_pixels(image.pixels(), image.width(), image.height())
+}
+
+/// Encodes rows of RGB samples as a PNG file.
+pub(crate) fn png_of_pixels(pixels: &[u8], width: usize, height: usize) -> Result<Vec<u8>, ImageError> {
+    let fault = |reason: String| ImageError::Encode { format: ImageFormat::Png, reason };
+    let side = |side: usize| u32::try_from(side).map_err(|_| fault("too large for a PNG file".to_owned()));
     let mut bytes = Vec::new();
-    let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
-    let color = image::ExtendedColorType::Rgb8;
-    image::ImageEncoder::write_image(encoder, image.pixels(), width, height, color).map_err(|_| too_large())?;
+    let mut encoder = png::Encoder::new(&mut bytes, side(width)?, side(height)?);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_compression(png::Compression::Fast);
+    encoder.set_filter(png::Filter::Adaptive);
+    let written = encoder.write_header().and_then(|mut writer| {
+        writer.write_image_data(pixels)?;
+        writer.finish()
+    });
+    written.map_err(|error| fault(error.to_string()))?;
     Ok(bytes)
 }
 
@@ -55,7 +65,10 @@ impl Compressor {
         // SAFETY: takes a number and returns a handle or null.
         let handle = unsafe { turbo::tj3Init(turbo::TJINIT_TJINIT_COMPRESS as c_int) };
         if handle.is_null() {
-            return Err(ImageError::Encode { reason: "libjpeg-turbo cannot be started".to_owned() });
+            return Err(ImageError::Encode {
+                format: ImageFormat::Jpeg,
+                reason: "libjpeg-turbo cannot be started".to_owned(),
+            });
         }
         Ok(Self(handle))
     }
@@ -67,7 +80,8 @@ impl Compressor {
     }
 
     fn compress(&mut self, image: &RgbImage) -> Result<Vec<u8>, ImageError> {
-        let too_large = || ImageError::Encode { reason: "too large for a JPEG file".to_owned() };
+        let too_large =
+            || ImageError::Encode { format: ImageFormat::Jpeg, reason: "too large for a JPEG file".to_owned() };
         let side = |side: usize| u16::try_from(side).map(c_int::from).map_err(|_| too_large());
         let [width, height] = [side(image.width())?, side(image.height())?];
         // SAFETY: takes numbers and returns one.
@@ -98,7 +112,7 @@ impl Compressor {
     fn error(&mut self) -> ImageError {
         // SAFETY: the library returns a string that ends in zero and lives until its next call.
         let reason = unsafe { CStr::from_ptr(turbo::tj3GetErrorStr(self.0)) }.to_string_lossy().into_owned();
-        ImageError::Encode { reason }
+        ImageError::Encode { format: ImageFormat::Jpeg, reason }
     }
 }
 
@@ -126,6 +140,14 @@ mod tests {
         // Quantisation at quality 90 moves a smooth value by a few of 255 levels.
         assert!(differences.max().unwrap() <= 12);
         assert!(bytes.len() < image.pixels().len());
+    }
+
+    #[test]
+    fn compressed_png_decodes_to_the_same_pixels() {
+        let pixels: Vec<u8> = (0..3 * 40 * 23).map(|index| (index * index % 251) as u8).collect();
+        let image = RgbImage::new(40, 23, pixels).unwrap();
+        let found = decode(&png(&image).unwrap()).unwrap();
+        assert_eq!((found.image, found.damage), (image, None));
     }
 
     #[test]

@@ -40,9 +40,11 @@ pub enum ImageError {
         /// The fault.
         reason: String,
     },
-    /// The image cannot be encoded as JPEG.
-    #[error("not encodable as JPEG: {reason}")]
+    /// The image cannot be encoded.
+    #[error("not encodable as {format}: {reason}")]
     Encode {
+        /// Format of the file.
+        format: ImageFormat,
         /// The fault.
         reason: String,
     },

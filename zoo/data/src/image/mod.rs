@@ -13,6 +13,7 @@ mod preprocess;
 mod resize;
 mod webp;
 
+pub(crate) use compress::png_of_pixels;
 pub use compress::{jpeg, png, thumbnail};
 pub use decode::{Decoded, MAX_PIXELS, decode, decode_within, read};
 pub use error::ImageError;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::DrawnSplit;
+use crate::image::ImageError;
 
 /// Scenes cannot be drawn or written.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +28,7 @@ pub enum SceneError {
     },
     /// A picture could not be encoded.
     #[error("a picture cannot be encoded")]
-    Encode(#[from] image::ImageError),
+    Encode(#[from] ImageError),
 }
 
 impl SceneError {

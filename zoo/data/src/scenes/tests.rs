@@ -8,6 +8,7 @@ use super::{
     scene::{Certainty, Colour, Object, Relation, Scene, SceneContent, Shape, Size},
     *,
 };
+use crate::image::png_of_pixels;
 
 fn config() -> DrawnConfig {
     DrawnConfig { seed: 7, train: 400, dev: 100, test: 200 }
@@ -389,7 +390,8 @@ fn sheet() {
     let folder = std::path::PathBuf::from(std::env::var("SHEET").unwrap());
     let drawn = groups::draw(&config(), DrawnSplit::Test).unwrap();
     let (columns, rows, scale) = (5, 5, 3);
-    let mut sheet = image::RgbImage::new((columns * (PIXELS + 2) * scale) as u32, (rows * (PIXELS + 2) * scale) as u32);
+    let [width, height] = [columns, rows].map(|count| count * (PIXELS + 2) * scale);
+    let mut sheet = vec![[0; 3]; width * height];
     for (index, CaptionedScene { scene, captions }) in drawn.iter().take(columns * rows).enumerate() {
         println!("{index}: {captions:#?}");
         let pixels = raster::draw(scene);
@@ -397,9 +399,10 @@ fn sheet() {
             for part in 0..scale * scale {
                 let x = ((index % columns) * (PIXELS + 2) + at % PIXELS) * scale + part % scale;
                 let y = ((index / columns) * (PIXELS + 2) + at / PIXELS) * scale + part / scale;
-                sheet.put_pixel(x as u32, y as u32, image::Rgb(*pixel));
+                sheet[y * width + x] = *pixel;
             }
         }
     }
-    sheet.save(folder.join("sheet.png")).unwrap();
+    let file = png_of_pixels(sheet.as_flattened(), width, height).unwrap();
+    fs_err::write(folder.join("sheet.png"), file).unwrap();
 }

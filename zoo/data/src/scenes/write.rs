@@ -2,13 +2,12 @@
 
 use std::{collections::BTreeMap, io, path::Path, process};
 
-use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use laps_files::{DigestWriter, IoError, TemporaryFolder};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{DrawnConfig, DrawnSplit, PIXELS, SceneError, groups, raster, vocabulary};
-use crate::{Error, Result};
+use crate::{Error, Result, image::png_of_pixels};
 
 /// Increased whenever the same configuration gives other bytes.
 const EDITION: u32 = 1;
@@ -138,7 +137,8 @@ fn fill(folder: &Path, config: &DrawnConfig, splits: &[DrawnSplit]) -> Result<()
         let drawn = groups::draw(config, split)?;
         let name = |index: usize| format!("{split}_{index:05}.png");
         drawn.par_iter().enumerate().try_for_each(|(index, drawn)| -> Result<()> {
-            save(&images.join(name(index)), &encode(&raster::draw(&drawn.scene))?)
+            let file = png_of_pixels(&raster::draw(&drawn.scene), PIXELS, PIXELS).map_err(SceneError::Encode)?;
+            save(&images.join(name(index)), &file)
         })?;
         let (mut ids, mut texts) = (String::new(), String::new());
         for (index, drawn) in drawn.iter().enumerate() {
@@ -156,12 +156,6 @@ fn fill(folder: &Path, config: &DrawnConfig, splits: &[DrawnSplit]) -> Result<()
     let lines: Vec<String> = names.iter().map(|(id, name)| format!("\"{id}\": \"{name}\"")).collect();
     save(&captions.join("id_mapping.json"), format!("{{{}}}\n", lines.join(", ")).as_bytes())?;
     save(&folder.join("vocab.txt"), (vocabulary().join("\n") + "\n").as_bytes())
-}
-
-fn encode(pixels: &[u8]) -> Result<Vec<u8>, SceneError> {
-    let mut file = Vec::new();
-    PngEncoder::new(&mut file).write_image(pixels, PIXELS as u32, PIXELS as u32, ExtendedColorType::Rgb8)?;
-    Ok(file)
 }
 
 /// SHA-256 of the names, sizes and bytes of all files except the stamp, sorted by name.
