@@ -19,7 +19,7 @@ setup: ## native libraries into .runtime/ (nothing to do when they are there)
 build: setup ## both programs, optimised: target/release/laps-zoo and laps-zoo-torch
 	$(CARGO) build --locked --release --package laps-zoo --package laps-torch
 
-demo: ## the program without libtorch, built in a hurry (target/demo/laps-zoo), and the embedded entries reproduced
+demo: ## the program without libtorch, compiled quickly (target/demo/laps-zoo), and the embedded entries reproduced
 	@$(PYTHON) .ci/setup.py cmake onnxruntime
 	$(CARGO) build --locked --profile demo --package laps-zoo
 	target/demo/laps-zoo reproduce shapes_vit

@@ -29,7 +29,9 @@ pub fn orient(bytes: &[u8], image: RgbImage, orientation: ExifOrientation) -> Rg
 
 /// The value 1 to 8 of the tag `Orientation` of a JPEG, PNG or WebP file.
 fn stated_orientation(bytes: &[u8]) -> Option<u32> {
-    let metadata = exif::Reader::new().read_from_container(&mut Cursor::new(bytes)).ok()?;
+    let metadata = exif::Reader::new().continue_on_error(true).read_from_container(&mut Cursor::new(bytes));
+    // Fields besides the orientation may be damaged, as in files of some cameras.
+    let metadata = metadata.or_else(|error| error.distill_partial_result(|_| ())).ok()?;
     metadata.get_field(Tag::Orientation, In::PRIMARY)?.value.get_uint(0)
 }
 
@@ -75,9 +77,13 @@ mod tests {
 
     /// `file` with the EXIF `orientation` as its first segment.
     fn tagged(file: &[u8], orientation: u8) -> Vec<u8> {
-        let exif = exif(orientation);
-        let length = u16::try_from(exif.len() + 2).unwrap().to_be_bytes();
-        [&file[..2], &[0xff, 0xe1], &length, &exif, &file[2..]].concat()
+        with_segment(file, &exif(orientation))
+    }
+
+    /// `file` with an APP1 segment of `contents` as its first one.
+    fn with_segment(file: &[u8], contents: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(contents.len() + 2).unwrap().to_be_bytes();
+        [&file[..2], &[0xff, 0xe1], &length, contents, &file[2..]].concat()
     }
 
     /// The source pixel of each pixel of the upright image, by the definition of EXIF 2.32, table 6: `row 0` and `column 0`
@@ -134,6 +140,30 @@ mod tests {
         }
         for length in 0..60 {
             let _ = orient(&tagged[..length], stored.clone(), ExifOrientation::Apply);
+        }
+    }
+
+    #[test]
+    fn damaged_field_beside_the_orientation_is_ignored() {
+        let stored = RgbImage::new(16, 8, vec![90; 16 * 8 * 3]).unwrap();
+        // The maker of the camera is a text that lies beyond the end.
+        let mut tiff = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x0f\x01\x02\0\x09\0\0\0\xff\xff\0\0".to_vec();
+        tiff.extend(b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0");
+        let file = with_segment(&jpeg(&stored, 90).unwrap(), &tiff);
+        let upright = orient(&file, stored, ExifOrientation::Apply);
+        assert_eq!((upright.width(), upright.height()), (8, 16));
+    }
+
+    #[test]
+    fn no_byte_of_the_metadata_causes_a_panic() {
+        let stored = RgbImage::new(1, 1, vec![90; 3]).unwrap();
+        let file = tagged(&[0xff, 0xd8, 0xff, 0xd9], 6);
+        for position in 2..file.len() {
+            for value in 0..=u8::MAX {
+                let mut changed = file.clone();
+                changed[position] = value;
+                let _ = orient(&changed, stored.clone(), ExifOrientation::Apply);
+            }
         }
     }
 
