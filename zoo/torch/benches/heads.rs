@@ -1,7 +1,7 @@
 //! The similarity engine of the heads besides LAPS's against the loop of the originals: one caption after another, with all
-//! images of a shard in batched operations of libtorch. What depends on the images alone is
-//! computed once per shard, as in the originals.
-//! Both use all CPU cores, on the same embeddings, in the same run.
+//! images of a shard in batched operations of libtorch. Heads without parameters are computed in the originals' order of work
+//! (`laps_torch::baseline::HeadLoop`); `sgr` and the ablations by the definition of the head. The loop is timed without what
+//! depends on the images alone, the engine with it. Both use all CPU cores, on the same embeddings, in the same run.
 //!
 //! `cargo bench -p laps-torch --bench heads` computes 1,000 x 1,000 pairs of both geometries, 1,000 x 100 for `sgr`. `-- HEAD`
 //! measures one head, `-- 50` so many images and at most so many captions. The loop computes some of the captions; its time of
@@ -34,7 +34,7 @@ use laps_model::{
 };
 use laps_torch::{
     Torch, TorchDevice,
-    baseline::{AlignmentMethod, AlignmentStep, HeadStep, build_head},
+    baseline::{AlignmentMethod, AlignmentStep, HeadLoop, HeadStep, build_head},
     set_threads,
     train::{HingeLoss, Negatives},
 };
@@ -279,9 +279,17 @@ fn compare(head: HeadConfig, config: AlignmentConfig, images: &Array, lengths: &
     let path = ParamPath::root(Rc::new(move |parameter: Parameter| upload(&initial(&parameter)?)));
     let definition: Head<Torch> = build_head(&head, &config, &path).expect("valid sizes");
     let count = images.dims()[0];
-    let shard = upload(&images.rows(0..SHARD.min(count)).expect("enough images")).expect("a tensor");
+    let shard = images.rows(0..SHARD.min(count)).expect("enough images");
+    let original = HeadLoop::new(head, &shard, device).expect("valid embeddings");
+    let of_images = definition.image_features(&upload(&shard).expect("a tensor")).expect("valid embeddings");
     let shard_images = SHARD.min(count);
     let some = LOOP_CAPTIONS.min(lengths.len());
+    let captions_of_loop: Vec<Array> = words
+        .iter()
+        .zip(lengths)
+        .take(some)
+        .map(|(words, &length)| Array::new(&[length, WIDTH], words.values().to_vec()).expect("words of the width"))
+        .collect();
     let inputs: Vec<(Torch, Torch)> = words
         .iter()
         .take(some)
@@ -291,7 +299,12 @@ fn compare(head: HeadConfig, config: AlignmentConfig, images: &Array, lengths: &
         })
         .collect();
     let compute = || -> Vec<Torch> {
-        let of_images = definition.image_features(&shard).expect("valid embeddings");
+        if let Some(original) = &original {
+            return captions_of_loop
+                .iter()
+                .map(|words| original.similarities(words).expect("valid embeddings"))
+                .collect();
+        }
         let column = |(words, mask): &(Torch, Torch)| {
             let of_caption = definition.caption_features(words, mask, None).expect("valid embeddings");
             definition.compare(&of_images, &of_caption, mask).expect("valid embeddings")

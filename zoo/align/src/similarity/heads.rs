@@ -21,6 +21,7 @@ use super::{
     head_kernel::{BestTokens, BestWords, TokenSimilarity, WordAttention, WordSimilarity},
     packed::PackedRows,
     plan::{TILE_TOKENS, TileLimits},
+    product::PackRows,
     run::{TileWorker, run_tiles},
     scratch::PairCounts,
     sgr::{GraphBlock, GraphBuffers, PairWeights, PreparedGraph},
@@ -29,6 +30,10 @@ use crate::Result;
 
 /// Images of a tile whose vectors are compared in one product.
 const POOLED_IMAGES: usize = 1024;
+/// Largest number of images in a group of a head that does not pool.
+const MAX_GROUP: usize = 16;
+/// Columns of the products of a group for each one that is padding, at least, unless that takes more than [`MAX_GROUP`] images.
+const COLUMNS_PER_PADDING: usize = 32;
 
 /// Computes the exact similarities of a head on a CPU. A similarity has the same bits in any tile and with any number of
 /// threads.
@@ -206,9 +211,10 @@ impl HeadEngine {
         Ok(())
     }
 
-    fn prepare(&self, source: &dyn ImageSource, images: Range<usize>) -> Result<Vec<PreparedTokens>> {
+    fn prepare(&self, source: &dyn ImageSource, images: Range<usize>) -> Result<Vec<PreparedGroup>> {
         let HeadSizes { tokens, width, .. } = self.sizes;
-        let mut values = vec![0.0; tokens * width];
+        let values_per_image = tokens * width;
+        let mut values = vec![0.0; values_per_image];
         let definition = self.definition()?;
         let mut read = |image: usize| -> Result<Vec<f32>> {
             source.read(image, &mut values)?;
@@ -227,45 +233,71 @@ impl HeadEngine {
         let pack = |rows: &[f32]| PackedRows::new(rows, width, self.level);
         if self.head.pools() {
             let rows = images.map(read).collect::<Result<Vec<_>>>()?.concat();
-            return Ok(vec![PreparedTokens { tokens: pack(&rows)?, gram: None, graph: None }]);
+            return Ok(vec![PreparedGroup { tokens: pack(&rows)?, images: Vec::new() }]);
         }
         let needs_gram = matches!(self.head, HeadConfig::ScanT2i | HeadConfig::ScanAll);
-        let prepare = |image| {
-            let rows = read(image)?;
-            let tokens = pack(&rows)?;
+        let columns = self.image_columns();
+        let tables = |rows: &[f32]| -> Result<ImageTables> {
             // Rows and columns behind the tokens are 0.
-            let gram = needs_gram.then(|| {
-                let gram = tokens.product(&rows);
-                PackedRows::new(&gram, tokens.columns(), self.level)
-            });
+            let gram = needs_gram.then(|| PackedRows::new(&pack(rows)?.product(rows), columns, self.level));
             let graph = match (&self.graph, &definition) {
                 (Some(weights), Some(definition)) => {
-                    let array = Array::new(&[1, self.sizes.tokens, width], rows.clone())?;
+                    let array = Array::new(&[1, self.sizes.tokens, width], rows.to_vec())?;
                     let features = definition.image_features(&array)?;
-                    Some(PreparedGraph::new(weights, &rows, tokens.columns(), pooled_vector(&features)?)?)
+                    Some(PreparedGraph::new(weights, rows, columns, pooled_vector(&features)?)?)
                 }
                 _ => None,
             };
-            Ok(PreparedTokens { tokens, gram: gram.transpose()?, graph })
+            Ok(ImageTables { gram: gram.transpose()?, graph })
         };
-        images.map(prepare).collect()
+        let images: Vec<usize> = images.collect();
+        let prepare = |group: &[usize]| {
+            let mut rows = Vec::with_capacity(group.len() * values_per_image);
+            for &image in group {
+                rows.extend(read(image)?);
+            }
+            let images = rows.chunks_exact(values_per_image).map(tables).collect::<Result<_>>()?;
+            Ok(PreparedGroup { tokens: pack(&rows)?, images })
+        };
+        images.chunks(self.group_images()).map(prepare).collect()
+    }
+
+    /// Columns of the products with the tokens of one image: whole panels.
+    fn image_columns(&self) -> usize {
+        self.sizes.tokens.next_multiple_of(2 * self.level.lanes())
+    }
+
+    /// Number of images in a [`PreparedGroup`] of a head that does not pool.
+    fn group_images(&self) -> usize {
+        let columns = |images: usize| (images * self.sizes.tokens).next_multiple_of(2 * self.level.lanes());
+        let fills = |&images: &usize| {
+            let padding = columns(images) - images * self.sizes.tokens;
+            COLUMNS_PER_PADDING * padding <= columns(images)
+        };
+        (1..MAX_GROUP).find(fills).unwrap_or(MAX_GROUP)
     }
 
     /// Bytes of one thread.
     fn bytes(&self, images: usize, captions: usize, words: usize) -> usize {
         let HeadSizes { tokens, width, .. } = self.sizes;
         let panel = 2 * self.level.lanes();
-        let columns = if self.head.pools() { images.next_multiple_of(panel) } else { tokens.next_multiple_of(panel) };
-        let prepared = match self.head.pools() {
+        let columns = self.image_columns();
+        let (prepared, products) = match self.head.pools() {
             // The vectors of a tile are read before they are packed.
-            true => 2 * columns * width,
-            false => images * columns * (2 * width + columns),
+            true => (2 * images.next_multiple_of(panel) * width, images.next_multiple_of(panel)),
+            false => {
+                let group = self.group_images().min(images);
+                let group_columns = (group * tokens).next_multiple_of(panel);
+                // The tokens of a group are read before they are packed, and one image is packed alone for its table.
+                let packed = (images.div_ceil(group) + 1) * group_columns * width + columns * width;
+                (packed + images * columns * columns, group_columns + 4 * columns)
+            }
         };
         // The definition of `sgr` holds the tokens of an image a few times.
         let graph = self.graph.as_ref().map_or(0, |weights| {
             images * weights.image_values(columns) + weights.buffer_values(words) + 8 * tokens * width
         });
-        4 * (prepared + words * (2 * width + 3 * columns) + words * words + images * captions + graph)
+        4 * (prepared + words * (width + products) + words * words + images * captions + graph)
     }
 }
 
@@ -291,10 +323,16 @@ fn pooled_vector(features: &ItemFeatures<Array>) -> Result<&[f32]> {
     pooled.ok_or_else(|| invalid("a pooled vector".to_owned(), "none".to_owned()))
 }
 
-/// An image, or all images of a tile for a head that pools.
-struct PreparedTokens {
-    /// Normalised tokens.
+/// Images whose tokens are multiplied with words at once, so that little of the last panel is padding.
+struct PreparedGroup {
+    /// Normalised tokens of all images. For a head that pools, the vectors of all images of a tile.
     tokens: PackedRows,
+    /// One an image; empty for a head that pools.
+    images: Vec<ImageTables>,
+}
+
+/// What belongs to one image besides its tokens.
+struct ImageTables {
     /// Products of the tokens with each other, `(tokens, columns)`.
     gram: Option<PackedRows>,
     /// Prepared by the engine of `sgr`.
@@ -307,12 +345,17 @@ struct HeadWorker<'a> {
     images: &'a dyn ImageSource,
     captions: &'a CaptionMatrix,
     block_words: usize,
-    prepared: Option<(Range<usize>, Vec<PreparedTokens>)>,
+    prepared: Option<(Range<usize>, Vec<PreparedGroup>)>,
     /// Pooled vectors of the captions for `sgr`.
     pooled: &'a [f32],
     graph: GraphBuffers,
-    packed: Vec<f32>,
+    /// The words of a block, packed.
+    words: Vec<f32>,
+    /// Their products with the tokens of a group, `(words, columns of the group)`.
+    group_products: Vec<f32>,
+    /// Those with the tokens of one image, `(words, columns of an image)`.
     products: Vec<f32>,
+    packed: Vec<f32>,
     weights: Vec<f32>,
     attended: Vec<f32>,
     norms: Vec<f32>,
@@ -332,12 +375,19 @@ impl TileWorker for HeadWorker<'_> {
         while start < tile.captions.end {
             let end = captions.block_end(start, tile.captions.end, self.block_words);
             let first = start - tile.captions.start;
+            self.pack_words(start..end);
             if self.engine.head.pools() {
                 self.pooled(&prepared, start..end, &mut output[first..], columns);
             } else {
                 let grams = self.word_grams(start..end);
-                for (place, image) in prepared.iter().enumerate() {
-                    self.block(image, start..end, &grams, &mut output[place * columns + first..][..end - start])?;
+                let mut rows = output.chunks_exact_mut(columns);
+                for group in &prepared {
+                    self.multiply(&group.tokens, start..end);
+                    for (place, (image, row)) in group.images.iter().zip(&mut rows).enumerate() {
+                        let stride = group.tokens.columns();
+                        self.unpack_products(place, stride, start..end);
+                        self.block(image, start..end, &grams, &mut row[first..][..end - start])?;
+                    }
                 }
             }
             start = end;
@@ -374,32 +424,50 @@ impl HeadWorker<'_> {
     }
 
     /// One vector an image: the products are the similarities.
-    fn pooled(&mut self, images: &[PreparedTokens], block: Range<usize>, output: &mut [f32], columns: usize) {
-        for image in images {
-            let stride = image.tokens.columns();
-            self.multiply(&image.tokens, block.clone());
-            for (caption, row) in self.products.chunks_exact(stride).take(block.len()).enumerate() {
-                for (place, &product) in row[..image.tokens.rows()].iter().enumerate() {
+    fn pooled(&mut self, groups: &[PreparedGroup], block: Range<usize>, output: &mut [f32], columns: usize) {
+        for group in groups {
+            let stride = group.tokens.columns();
+            self.multiply(&group.tokens, block.clone());
+            for (caption, row) in self.group_products.chunks_exact(stride).take(block.len()).enumerate() {
+                for (place, &product) in row[..group.tokens.rows()].iter().enumerate() {
                     output[place * columns + caption] = product;
                 }
             }
         }
     }
 
-    /// Products of the words of a block with the tokens, `(words, columns)`.
-    fn multiply(&mut self, tokens: &PackedRows, block: Range<usize>) {
+    /// Packs the words of a block.
+    fn pack_words(&mut self, block: Range<usize>) {
         let words = self.captions.normalised(self.captions.span(block));
-        let rows = words.len() / self.captions.width();
-        self.packed.resize(words.len().max(self.packed.len()), 0.0);
-        self.products.resize((rows * tokens.columns()).max(self.products.len()), 0.0);
-        tokens.multiply_block(words, &mut self.packed[..words.len()], &mut self.products[..rows * tokens.columns()]);
+        self.words.resize(words.len().max(self.words.len()), 0.0);
+        let (width, output) = (self.captions.width(), &mut self.words[..words.len()]);
+        self.engine.level.run(PackRows { rows: words, width, output });
     }
 
-    /// Similarities of an image with the captions of a block.
-    fn block(&mut self, image: &PreparedTokens, block: Range<usize>, grams: &[f32], output: &mut [f32]) -> Result<()> {
+    /// Products of the packed words of a block with the tokens of a group.
+    fn multiply(&mut self, tokens: &PackedRows, block: Range<usize>) {
+        let rows = self.captions.span(block).len();
+        let values = rows * tokens.columns();
+        self.group_products.resize(values.max(self.group_products.len()), 0.0);
+        tokens.multiply_packed(&self.words[..rows * self.captions.width()], &mut self.group_products[..values]);
+    }
+
+    /// Copies the products with the tokens of the image at `place` of a group, whose rows are `stride` apart. Products behind
+    /// the tokens are 0.
+    fn unpack_products(&mut self, place: usize, stride: usize, block: Range<usize>) {
+        let (tokens, columns) = (self.engine.sizes.tokens, self.engine.image_columns());
+        let rows = self.captions.span(block).len();
+        self.products.resize((rows * columns).max(self.products.len()), 0.0);
+        let from = self.group_products.chunks_exact(stride).map(|row| &row[place * tokens..][..tokens]);
+        for (row, from) in self.products.chunks_exact_mut(columns).take(rows).zip(from) {
+            row[..tokens].copy_from_slice(from);
+        }
+    }
+
+    /// Similarities of an image with the captions of a block, from [`products`](Self::products).
+    fn block(&mut self, image: &ImageTables, block: Range<usize>, grams: &[f32], output: &mut [f32]) -> Result<()> {
         let HeadEngine { head, level, .. } = *self.engine;
-        let [tokens, stride] = [self.engine.sizes.tokens, image.tokens.columns()];
-        self.multiply(&image.tokens, block.clone());
+        let [tokens, stride] = [self.engine.sizes.tokens, self.engine.image_columns()];
         let span = self.captions.span(block.clone());
         let rows = span.len();
         for buffer in [&mut self.weights, &mut self.attended] {
@@ -529,8 +597,10 @@ impl SimilarityEngine for HeadEngine {
             prepared: None,
             pooled: &pooled,
             graph: GraphBuffers::default(),
-            packed: Vec::new(),
+            words: Vec::new(),
+            group_products: Vec::new(),
             products: Vec::new(),
+            packed: Vec::new(),
             weights: Vec::new(),
             attended: Vec::new(),
             norms: Vec::new(),

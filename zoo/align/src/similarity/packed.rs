@@ -67,9 +67,14 @@ impl PackedRows {
 
     /// As [`multiply`](Self::multiply), for one block, whose sizes fit.
     pub(super) fn multiply_block(&self, rows: &[f32], packed: &mut [f32], output: &mut [f32]) {
+        self.level.run(PackRows { rows, width: self.panels.width(), output: packed });
+        self.multiply_packed(packed, output);
+    }
+
+    /// As [`multiply_block`](Self::multiply_block), for rows that [`PackRows`] has packed.
+    pub(super) fn multiply_packed(&self, packed: &[f32], output: &mut [f32]) {
         let stride = self.columns();
         let panels: Range<usize> = 0..stride / self.panels.panel();
-        self.level.run(PackRows { rows, width: self.panels.width(), output: packed });
         self.level.run(Product { left: packed, right: &self.panels, panels, output, stride });
     }
 }

@@ -68,12 +68,20 @@ pub(super) trait Simd: Copy {
         lanes[0]
     }
 
-    /// The largest lane.
+    /// The largest lane, by repeated halving. No lane may be NaN.
     #[inline(always)]
     fn largest(self, vector: Self::Vector) -> f32 {
         let mut lanes = [f32::NEG_INFINITY; MAX_LANES];
         self.store(vector, &mut lanes);
-        lanes[..Self::LANES].iter().copied().fold(f32::NEG_INFINITY, f32::max)
+        let mut half = Self::LANES / 2;
+        while half > 0 {
+            for lane in 0..half {
+                let [left, right] = [lanes[lane], lanes[lane + half]];
+                lanes[lane] = if left > right { left } else { right };
+            }
+            half /= 2;
+        }
+        lanes[0]
     }
 
     /// Exponential of each lane, after clamping to the range from -87 to 0.
