@@ -2,7 +2,8 @@
 //!
 //! It follows the originals' evaluation. The images of a shard are normalised once. For each caption, its words are repeated
 //! for every image and compared in a batched product, and the vectors that a word or token attends to are formed at full
-//! width. [`Head::compare`](laps_model::heads::Head::compare) computes the same with less work.
+//! width. CHAN has no such loop: it pads all captions of a data set to the longest, multiplies all tokens of a shard with all
+//! words, and masks the padding. [`Head::compare`](laps_model::heads::Head::compare) computes the same with less work.
 
 use tch::{Kind, Tensor as Tch};
 
@@ -17,6 +18,13 @@ use laps_model::{
     tensor::DeviceTensor,
 };
 
+/// Images and captions of a shard in the LAPS authors' evaluation, and in CHAN's.
+const SHARD: usize = 256;
+const CHAN_SHARD: usize = 128;
+/// Words that CHAN's evaluation pads captions to: those of the longest of 7,425 captions of Flickr30K.
+const CHAN_WORDS: i64 = 38;
+/// The cosine of a padded word in CHAN.
+const PADDING: f64 = -1.0;
 /// Added to the norms of attention.
 const ATTENTION_EPS: f64 = 1e-8;
 
@@ -31,20 +39,22 @@ pub struct HeadLoop {
 }
 
 impl HeadLoop {
-    /// Copies images `(images, tokens, dim)` to the device. None if `head` has parameters, pools, or is an ablation.
+    /// Number of images and of captions in a shard of the evaluation of `head`'s original. None if `head` has parameters, pools,
+    /// or is an ablation.
+    pub fn shard(head: &HeadConfig) -> Option<usize> {
+        match head {
+            HeadConfig::ScanT2i | HeadConfig::ScanI2t | HeadConfig::ScanAll | HeadConfig::MaxMean => Some(SHARD),
+            HeadConfig::Chan { aggregation: ChanAggregation::Mean } => Some(CHAN_SHARD),
+            _ => None,
+        }
+    }
+
+    /// Copies images `(images, tokens, dim)` to the device. None if `head` has no [`shard`](Self::shard).
     ///
     /// # Errors
     /// Errors of libtorch.
     pub fn new(head: HeadConfig, images: &Array, device: TorchDevice) -> Result<Option<Self>> {
-        let supported = matches!(
-            head,
-            HeadConfig::ScanT2i
-                | HeadConfig::ScanI2t
-                | HeadConfig::ScanAll
-                | HeadConfig::MaxMean
-                | HeadConfig::Chan { aggregation: ChanAggregation::Mean }
-        );
-        if !supported {
+        if Self::shard(&head).is_none() {
             return Ok(None);
         }
         let (images, _) = normalise(&Torch::upload(images, &device)?.0)?;
@@ -52,35 +62,69 @@ impl HeadLoop {
         Ok(Some(Self { head, device, images, slope }))
     }
 
-    /// Similarities `(images)` with one caption `(words, dim)`.
+    /// Similarities `(images, captions)` with captions of shape `(words, dim)`.
     ///
     /// # Errors
     /// Words of another shape, and errors of libtorch.
-    pub fn similarities(&self, caption: &Array) -> Result<Torch> {
-        let [words, width] = *caption.dims() else {
-            return Err(invalid("words (words, width)".to_owned(), format!("shape {:?}", caption.dims())));
-        };
-        let words = to_device(caption.values(), &[1, words as i64, width as i64], self.device)?;
-        let words = normalise(&words)?.0.f_repeat([self.images.size()[0], 1, 1])?;
+    pub fn similarities(&self, captions: &[Array]) -> Result<Torch> {
+        let words = captions.iter().map(|caption| {
+            let [words, width] = *caption.dims() else {
+                return Err(invalid("words (words, width)".to_owned(), format!("shape {:?}", caption.dims())));
+            };
+            let words = to_device(caption.values(), &[words as i64, width as i64], self.device)?;
+            Ok(normalise(&words)?.0)
+        });
+        let words = words.collect::<Result<Vec<_>>>()?;
+        if matches!(self.head, HeadConfig::Chan { .. }) {
+            return Ok(Torch::new(self.masked_similarities(&words)?));
+        }
+        let columns = words.iter().map(|words| self.column(words)).collect::<Result<Vec<_>>>()?;
+        Ok(Torch::new(Tch::f_stack(&columns, 1)?))
+    }
+
+    /// Similarities `(images)` with one caption of normalised words `(words, dim)`.
+    fn column(&self, words: &Tch) -> Result<Tch> {
+        let words = words.f_unsqueeze(0)?.f_repeat([self.images.size()[0], 1, 1])?;
         let images = &self.images;
-        let similarities = match self.head {
-            HeadConfig::ScanT2i => self.attended_similarity(&words, images, WORD_TEMPERATURE)?,
-            HeadConfig::ScanI2t => self.attended_similarity(images, &words, TOKEN_TEMPERATURE)?,
+        match self.head {
+            HeadConfig::ScanT2i => self.attended_similarity(&words, images, WORD_TEMPERATURE),
+            HeadConfig::ScanI2t => self.attended_similarity(images, &words, TOKEN_TEMPERATURE),
             HeadConfig::ScanAll => {
                 let of_words = self.attended_similarity(&words, images, WORD_TEMPERATURE)?;
-                of_words.f_add(&self.attended_similarity(images, &words, TOKEN_TEMPERATURE)?)?.f_mul_scalar(0.5)?
+                let of_tokens = self.attended_similarity(images, &words, TOKEN_TEMPERATURE)?;
+                Ok(of_words.f_add(&of_tokens)?.f_mul_scalar(0.5)?)
             }
             _ => {
-                let cosines = words.f_bmm(&images.f_transpose(1, 2)?)?;
-                if self.head == HeadConfig::MaxMean {
-                    let cosines = cosines.f_prelu(&self.slope)?;
-                    mean_of_maxima(&cosines, 2)?.f_add(&mean_of_maxima(&cosines, 1)?)?.f_mul_scalar(0.5)?
-                } else {
-                    mean_of_maxima(&cosines, 2)?
-                }
+                let cosines = words.f_bmm(&images.f_transpose(1, 2)?)?.f_prelu(&self.slope)?;
+                Ok(mean_of_maxima(&cosines, 2)?.f_add(&mean_of_maxima(&cosines, 1)?)?.f_mul_scalar(0.5)?)
             }
+        }
+    }
+
+    /// Means of the largest cosines of each word, `(images, captions)`: one product of all tokens and words, and a mask of
+    /// its size.
+    fn masked_similarities(&self, captions: &[Tch]) -> Result<Tch> {
+        let [images, tokens, width] = *self.images.size() else { return Ok(Tch::new()) };
+        let words = Tch::f_pad_sequence(captions, true, 0.0, "right")?;
+        let [captions_count, longest] = [words.size()[0], words.size()[1]];
+        let padded = CHAN_WORDS.max(longest);
+        let words = words.f_constant_pad_nd([0, 0, 0, padded - longest])?;
+        let lengths: Vec<i64> = captions.iter().map(|words| words.size()[0]).collect();
+        let lengths = Tch::f_from_slice(&lengths)?.f_to_device(self.device.device())?.f_unsqueeze(1)?;
+        let positions = Tch::f_arange(longest, (Kind::Int64, self.device.device()))?;
+        let is_word = positions.f_lt_tensor(&lengths)?.f_to_kind(Kind::Float)?.f_reshape([1, -1])?;
+        let is_token = Tch::f_ones([images * tokens, 1], (Kind::Float, self.device.device()))?;
+        let by_pair = |products: Tch, words: i64| {
+            products.f_reshape([images, tokens, captions_count, words])?.f_permute([0, 2, 1, 3])
         };
-        Ok(Torch::new(similarities))
+        let cosines =
+            self.images.f_reshape([-1, width])?.f_matmul(&words.f_reshape([-1, width])?.f_transpose(0, 1)?)?;
+        let mask = by_pair(is_token.f_matmul(&is_word)?, longest)?;
+        let cosines = by_pair(cosines, padded)?.f_narrow(3, 0, longest)?.f_masked_fill(&mask.f_eq(0.0)?, PADDING)?;
+        let (best, _) = cosines.f_max_dim(-2, false)?;
+        let is_word = best.f_ne(PADDING)?;
+        let sum = best.f_masked_fill(&is_word.f_logical_not()?, 0.0)?.f_sum_dim_intlist(&[-1i64][..], false, None)?;
+        Ok(sum.f_div(&is_word.f_sum_dim_intlist(&[-1i64][..], false, None)?)?)
     }
 
     /// Mean over the queries `(images, queries, dim)` of their cosines with the vectors of `context` `(images, others, dim)`
