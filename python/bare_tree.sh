@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs the wheel of dist/ into a bare tree of Debian or Ubuntu with nothing but python3, venv and pip, and prints Markdown: the
+# Installs the wheels of dist/ into a bare tree of Debian or Ubuntu with nothing but python3, venv and pip, and prints Markdown: the
 # time of each step from nothing, and sizes.
 #
 #   python/bare_tree.sh TREE [SUITE [MIRROR]]      SUITE: bookworm by default
@@ -32,13 +32,17 @@ photo = laps_zoo.read_dataset("shapes_vit").images[0]
 print(model.score(photo, ["a red circle above a blue square", "a dog"]))
 PYTHON
 
-# timed WHAT COMMAND [ARGUMENT ...]: a row of the table, of a command in the tree
+# inside COMMAND [ARGUMENT ...]: a command in the tree
+inside() {
+    unshare --mount sh -c 'mount --bind /proc "$0/proc" && exec chroot "$0" "$@"' "$tree" \
+        env -i HOME=/root PATH=/root/test/env/bin:/usr/bin:/bin PIP_DISABLE_PIP_VERSION_CHECK=1 "$@"
+}
+# timed WHAT COMMAND [ARGUMENT ...]: a row of the table
 timed() {
     local what=$1 start
     shift
     start=$(date +%s%3N)
-    unshare --mount sh -c 'mount --bind /proc "$0/proc" && exec chroot "$0" "$@"' "$tree" \
-        env -i HOME=/root PATH=/root/test/env/bin:/usr/bin:/bin PIP_DISABLE_PIP_VERSION_CHECK=1 "$@" >&2
+    inside "$@" >&2
     start=$(($(date +%s%3N) - start))
     printf '| %s | %d.%03d s |\n' "$what" $((start / 1000)) $((start % 1000))
 }
@@ -52,3 +56,16 @@ timed '`laps-zoo reproduce shapes_vit`, with drawing the scenes' laps-zoo reprod
 timed '`laps-zoo reproduce shapes_vit` again' laps-zoo reproduce shapes_vit --quiet
 timed 'Python example of the README' python /root/test/readme.py
 timed '`python/examples/evaluate.py`' python /root/test/evaluate.py
+torch_wheels=("$root"/dist/laps_zoo_torch-[0-9]*.whl)
+if [[ -f ${torch_wheels[0]} ]]; then
+    cp "${torch_wheels[0]}" "$tree/root/test"
+    printf '| wheel of `laps-zoo-torch` | %s MB |\n' "$(size "${torch_wheels[0]}")"
+    timed '`pip install laps-zoo[torch]`, with downloads' pip install --quiet --no-cache-dir --find-links /root/test "/root/test/$wheel[torch]"
+    printf '| environment | %s MB |\n' "$(size "$tree/root/test/env")"
+    inside laps-zoo info --yaml shapes_vit | sed -e 's/^name: .*/name: few/' -e 's/drawn: {.*}/drawn: { seed: 7, train: 64, dev: 8, test: 8 }/' \
+        -e '/^references:/,$d' -e '/^checkpoint:/d' > "$tree/root/test/few.yaml"
+    few=(laps-zoo train /root/test/few.yaml --set train.epochs=1 --set train.batch_size=16 --device cpu --quiet)
+    timed '`laps-zoo train`, 20 steps' "${few[@]}" --out /root/test/run
+    timed '`torchrun --no-python --nproc_per_node=2 laps-zoo train`, 20 steps' \
+        torchrun --no-python --standalone --nproc_per_node=2 "${few[@]}" --out /root/test/run-of-two
+fi
