@@ -132,8 +132,10 @@ struct HeadObjective {
     parameters: Vec<Tch>,
     /// Running statistics.
     statistics: Vec<Tch>,
+    /// Values of a pair with its backward pass, besides those of its words.
+    pair_values: usize,
     /// Values of a word of a pair in a graph.
-    nodes: usize,
+    node_values: usize,
     /// Whether each item has one vector.
     pools: bool,
 }
@@ -170,18 +172,20 @@ impl Objective {
             tensors.into_iter().map(|(_, weight)| weight.0.shallow_clone()).collect()
         };
         let [parameters, statistics] = [true, false].map(tensors);
-        let nodes = match *head {
+        let node_values = match *head {
             HeadConfig::Sgr { sim_dim, steps } => sim_dim * (4 + 6 * steps),
-            // Of a pair, not of a word; a caption has two words at least.
-            HeadConfig::LapsAblation { .. } => {
-                (5 * config.groups * config.patches + 6 * config.tokens() * config.width) / 2
-            }
+            _ => 0,
+        };
+        let pair_values = match *head {
+            // What the tokens attend to.
+            HeadConfig::ScanI2t | HeadConfig::ScanAll => 4 * config.tokens() * config.width,
+            HeadConfig::LapsAblation { .. } => 5 * config.groups * config.patches + 6 * config.tokens() * config.width,
             _ => 0,
         };
         let pools = head.pools();
         let path = ParamPath::root(Rc::new(move |parameter: Parameter| Ok(weights[&parameter.name].clone())));
         let head = build(&path.with_mode(mode))?;
-        let head = HeadObjective { head, names, parameters, statistics, nodes, pools };
+        let head = HeadObjective { head, names, parameters, statistics, pair_values, node_values, pools };
         Ok(Self { config, ratio_term: 0.0, memory: 1 << 30, engine: None, head: Some(head) })
     }
 
@@ -482,10 +486,13 @@ impl HeadObjective {
     fn chunks(&self, images: &Tch, captions: &Tch, memory: usize) -> Vec<Range<i64>> {
         let [count, length, width] = [0, 1, 2].map(|axis| captions.size()[axis]);
         let [images, tokens] = [0, 1].map(|axis| images.size()[axis]);
-        // Of a pair: attention weights and what they are computed from, attended vectors, and nodes.
+        // Of a word: attention weights and what they are computed from, the attended vector, and nodes.
         let values = match self.pools {
             true => images,
-            false => images * length * (8 * tokens + 4 * width + self.nodes as i64 + 4 * length),
+            false => {
+                let of_word = 8 * tokens + 4 * width + self.node_values as i64 + 4 * length;
+                images * (self.pair_values as i64 + length * of_word)
+            }
         };
         let size = (memory as i64 / (4 * values).max(1)).clamp(1, count.max(1));
         (0..count).step_by(size as usize).map(|start| start..(start + size).min(count)).collect()
