@@ -52,7 +52,6 @@ def test_neither_results_nor_a_suite_is_an_error(tmp_path: Path) -> None:
 
 
 def test_changed_hits_fail_with_the_table_in_the_summary(tmp_path: Path) -> None:
-    (tmp_path / "baselines").mkdir()
     result = reproduced(tmp_path / "theirs.json", 20)
     bless: list[str | Path] = [PROGRAM, "bench", "--bless", "--only", "results", "--results", result, "--quiet"]
     subprocess.run([*bless, "--baselines", tmp_path / "baselines"], check=True, stdout=subprocess.DEVNULL)

@@ -120,24 +120,32 @@ fn verdict_does_not_depend_on_machine_load() {
 
 #[test]
 fn bless_writes_the_measured_values() {
-    let folder = tempfile::tempdir().unwrap();
-    let bless = || {
-        let folder = folder.path().to_str().unwrap();
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("baselines");
+    let bless_in = |folder: &Path| {
+        let folder = folder.to_str().unwrap();
         laps_zoo(["bench", "--bless", "--quiet", "--only", "parameters,kernels", "--baselines", folder])
     };
-    let missing = gate(folder.path(), &["--only", "parameters"]);
+    let bless = || bless_in(&folder);
+    let nowhere = bless_in(&folder.join("none").join("deeper"));
+    assert_eq!(nowhere.status, 2);
+    assert!(nowhere.stderr.contains("expected: a folder of baselines"), "{}", nowhere.stderr);
+    assert!(!folder.exists());
+    fs_err::create_dir(&folder).unwrap();
+    let missing = gate(&folder, &["--only", "parameters"]);
     assert_eq!(missing.status, 1);
     assert!(missing.stdout.contains("160 values, 160 without a baseline"), "{}", missing.stdout);
+    fs_err::remove_dir(&folder).unwrap();
     let first = bless();
     assert_eq!((first.status, first.stderr.as_str()), (0, ""));
     assert!(first.stdout.contains("160 values written, 160 changed"), "{}", first.stdout);
-    assert_eq!(gate(folder.path(), &["--only", "parameters"]).status, 0);
+    assert_eq!(gate(&folder, &["--only", "parameters"]).status, 0);
     let again = bless();
     assert_snapshot!(again.stdout, @"
     parameters  160 values written, 0 changed
     kernels     not updated: no file of instruction counts; `cargo bench -p laps-bench --bench kernels -- --counts FILE` writes one
     ");
-    assert_eq!(json(&folder.path().join("parameters.json")), json(&Path::new(COMMITTED).join("parameters.json")));
+    assert_eq!(json(&folder.join("parameters.json")), json(&Path::new(COMMITTED).join("parameters.json")));
 }
 
 #[test]

@@ -101,6 +101,19 @@ impl Baselines {
         })
     }
 
+    /// Opens a folder, which is created if its parent exists.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`Error::Write`] if the folder cannot be created.
+    pub fn open_or_create(folder: &Path) -> Result<Self> {
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.exists() && parent.is_dir() {
+            fs_err::create_dir(folder)
+                .map_err(|error| Error::Write { path: folder.to_owned(), source: error.into() })?;
+        }
+        Self::open(folder)
+    }
+
     /// The baseline of a group; empty if it has no file yet.
     ///
     /// # Errors

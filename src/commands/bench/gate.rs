@@ -70,7 +70,10 @@ impl GateArgs {
         let entries = entries.into_iter().map(registry::find).collect::<Result<Vec<Entry>, _>>()?;
         let wants_graphs = |entry: &&Entry| !self.entries.is_empty() || has_graphs(&entry.name);
         let graph_entries: Vec<Entry> = entries.iter().filter(wants_graphs).cloned().collect();
-        let baselines = Baselines::open(&self.baselines)?;
+        let baselines = match self.bless {
+            true => Baselines::open_or_create(&self.baselines)?,
+            false => Baselines::open(&self.baselines)?,
+        };
         // Read the baselines before measuring, so that a broken file fails early.
         GateGroup::ALL.into_iter().try_for_each(|group| baselines.read(group).map(drop))?;
         backends.set_threads(THREADS)?;
