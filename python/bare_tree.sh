@@ -15,7 +15,7 @@ if [[ ! -e $tree/usr/bin/python3 ]]; then
     debootstrap --variant=minbase --include=ca-certificates,python3,python3-pip,python3-venv "$suite" "$tree" "$@" >&2
 fi
 tree=$(cd "$tree" && pwd)
-cp /etc/resolv.conf "$tree/etc/resolv.conf"
+cp /etc/resolv.conf /etc/hosts "$tree/etc"
 cp /etc/ssl/certs/ca-certificates.crt "$tree/etc/ssl/certs/ca-certificates.crt"
 [[ ! -e /etc/pip.conf ]] || cp /etc/pip.conf "$tree/etc/pip.conf"
 rm -rf "$tree/root/test"
