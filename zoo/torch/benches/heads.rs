@@ -279,14 +279,16 @@ fn compare(head: HeadConfig, config: AlignmentConfig, images: &Array, lengths: &
     let path = ParamPath::root(Rc::new(move |parameter: Parameter| upload(&initial(&parameter)?)));
     let definition: Head<Torch> = build_head(&head, &config, &path).expect("valid sizes");
     let count = images.dims()[0];
-    // CHAN's evaluation has no loop: it computes all captions of a shard at once.
-    let is_loop = !matches!(head, HeadConfig::Chan { .. });
-    let original_shard = HeadLoop::shard(&head);
-    let shard_images = original_shard.unwrap_or(SHARD).min(count);
+    let shard_images = HeadLoop::shard(&head).unwrap_or(SHARD).min(count);
     let shard = images.rows(0..shard_images).expect("enough images");
     let original = HeadLoop::new(head, &shard, device).expect("valid embeddings");
     let of_images = definition.image_features(&upload(&shard).expect("a tensor")).expect("valid embeddings");
-    let some = original_shard.filter(|_| !is_loop).unwrap_or(LOOP_CAPTIONS).min(lengths.len());
+    let some = match head {
+        // CHAN's evaluation has no loop: it computes all captions of a shard at once.
+        HeadConfig::Chan { .. } => shard_images,
+        _ => LOOP_CAPTIONS,
+    };
+    let some = some.min(lengths.len());
     let captions_of_original: Vec<Array> = words
         .iter()
         .zip(lengths)

@@ -32,8 +32,8 @@ use crate::Result;
 const POOLED_IMAGES: usize = 1024;
 /// Largest number of images in a group of a head that does not pool.
 const MAX_GROUP: usize = 16;
-/// Columns of the products of a group for each one that is padding, at least, unless that takes more than [`MAX_GROUP`] images.
-const COLUMNS_PER_PADDING: usize = 32;
+/// A group has at least this many columns for each column of padding, unless that takes more than [`MAX_GROUP`] images.
+const MIN_COLUMNS_PER_PADDING: usize = 32;
 
 /// Computes the exact similarities of a head on a CPU. A similarity has the same bits in any tile and with any number of
 /// threads.
@@ -272,7 +272,7 @@ impl HeadEngine {
         let columns = |images: usize| (images * self.sizes.tokens).next_multiple_of(2 * self.level.lanes());
         let fills = |&images: &usize| {
             let padding = columns(images) - images * self.sizes.tokens;
-            COLUMNS_PER_PADDING * padding <= columns(images)
+            MIN_COLUMNS_PER_PADDING * padding <= columns(images)
         };
         (1..MAX_GROUP).find(fills).unwrap_or(MAX_GROUP)
     }

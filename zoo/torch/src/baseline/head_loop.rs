@@ -21,8 +21,9 @@ use laps_model::{
 /// Images and captions of a shard in the LAPS authors' evaluation, and in CHAN's.
 const SHARD: usize = 256;
 const CHAN_SHARD: usize = 128;
-/// Words that CHAN's evaluation pads captions to: those of the longest of 7,425 captions of Flickr30K.
-const CHAN_WORDS: i64 = 38;
+/// Number of words that CHAN's evaluation pads captions to: that of the longest of 7,425 captions of Flickr30K, whose lengths
+/// laps-bench counts.
+const CHAN_WORDS: i64 = 39;
 /// The cosine of a padded word in CHAN.
 const PADDING: f64 = -1.0;
 /// Added to the norms of attention.
@@ -104,7 +105,12 @@ impl HeadLoop {
     /// Means of the largest cosines of each word, `(images, captions)`: one product of all tokens and words, and a mask of
     /// its size.
     fn masked_similarities(&self, captions: &[Tch]) -> Result<Tch> {
-        let [images, tokens, width] = *self.images.size() else { return Ok(Tch::new()) };
+        let [images, tokens, width] = *self.images.size() else {
+            return Err(invalid(
+                "images (images, tokens, width)".to_owned(),
+                format!("shape {:?}", self.images.size()),
+            ));
+        };
         let words = Tch::f_pad_sequence(captions, true, 0.0, "right")?;
         let [captions_count, longest] = [words.size()[0], words.size()[1]];
         let padded = CHAN_WORDS.max(longest);

@@ -177,7 +177,7 @@ impl Objective {
             _ => 0,
         };
         let pair_values = match *head {
-            // What the tokens attend to.
+            // The vectors that tokens attend to.
             HeadConfig::ScanI2t | HeadConfig::ScanAll => 4 * config.tokens() * config.width,
             HeadConfig::LapsAblation { .. } => 5 * config.groups * config.patches + 6 * config.tokens() * config.width,
             _ => 0,
