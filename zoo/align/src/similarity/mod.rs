@@ -44,6 +44,8 @@ mod gram;
 mod groups;
 mod head_explanation;
 mod head_kernel;
+mod head_model;
+mod head_worker;
 mod heads;
 mod images;
 mod matrix_file;
