@@ -2,7 +2,8 @@
 //! which turns that code off.
 //!
 //! `cargo bench -p laps-data --bench jpeg [-- FILE ...]` decodes files, or smoothed noise of 500 x 375 pixels. It prints the
-//! medians of the times of a file, and fails if the two processes decode different bytes.
+//! medians of the times of a file, and fails if the two processes decode different bytes, or
+//! if SIMD code makes no difference.
 
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "a benchmark without its inputs must fail")]
 
@@ -43,9 +44,12 @@ fn main() {
     let (scalar, other) = text.trim().split_once(' ').expect("time and checksum");
     let scalar: f64 = scalar.parse().expect("a number");
     assert_eq!(other, checksum.to_string(), "SIMD code changes the decoded bytes");
+    assert!(
+        scalar > 1.05 * millis,
+        "SIMD makes no difference: {millis:.2} ms with, {scalar:.2} ms without; libjpeg-turbo may have been built without nasm"
+    );
     println!("| | ms |\n|---|---|");
     println!("| without SIMD | {scalar:.2} (1.0x) |\n| with SIMD | {millis:.2} ({:.1}x) |", scalar / millis);
-    println!("Equal times mean that libjpeg-turbo was built without nasm, which its SIMD code needs.");
 }
 
 /// Median time of a file in milliseconds, and a checksum of all decoded bytes.

@@ -1,4 +1,4 @@
-//! What the engine of a head knows of a head, and images prepared for it.
+//! A head with its parameters, and the images that are prepared for its engine.
 
 use std::{collections::HashMap, ops::Range, panic::resume_unwind, rc::Rc, sync::Arc, thread};
 
@@ -26,9 +26,9 @@ const MIN_COLUMNS_PER_PADDING: usize = 32;
 pub(super) struct HeadModel {
     pub(super) head: HeadConfig,
     pub(super) sizes: HeadSizes,
-    /// Parameters of what the definition computes.
+    /// All parameters, by name.
     parameters: Arc<HashMap<String, Array>>,
-    /// Those of the pairs of `sgr`, packed.
+    /// The parameters of `sgr` that each pair needs, packed.
     pub(super) graph: Option<PairWeights>,
     pub(super) level: SimdLevel,
 }
